@@ -1,0 +1,66 @@
+# One command each; `.venv` is built on first use and kept. Needs Python 3.11 or 3.12 and a C++ compiler.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(shell \
+    $(p) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(p))))
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check -q
+INSTALL := $(PIP) install -c constraints.txt
+# As a file, not with -m: it must start when the package's own imports are what is broken.
+DOCTOR := $(PY) -P milan_mm/doctor.py
+export MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: help demo test lint format doctor clean distclean
+
+help:  ## print this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' \
+	    | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/.installed  ## pretrain, transfer and write work_dirs/demo/report.html (about 20 minutes on 2 cores)
+	$(PY) tools/demo.py
+
+test: $(VENV)/.installed  ## run every test
+	$(PY) -m pytest
+
+lint: $(VENV)/.installed  ## ruff (rules and format) and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy milan_mm tools
+
+format: $(VENV)/.installed  ## let ruff rewrite what it can
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+doctor: $(VENV)/.installed  ## check the installation again
+	@$(DOCTOR)
+
+clean:  ## remove caches, builds and work_dirs/demo; keep data and .venv
+	rm -rf build dist work_dirs/demo .pytest_cache .mypy_cache .ruff_cache
+	find . -name .venv -prune -o -name .git -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean  ## clean, and remove .venv too
+	rm -rf $(VENV)
+
+# The stamp is written last, so an interrupted install is taken up again and a finished one is never
+# repeated. --no-build-isolation: the OpenMMLab packages import torch in their setup.py.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found: install one, or name it: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null || { echo "No C++ compiler found, mmcv needs one: install g++ (or set CXX)"; exit 1; }
+	@$(PY) -c 'import sys, pip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
+	    || $(PYTHON) -m venv --clear $(VENV)
+	@echo "1/4 torch (about 3 GB, some minutes)"
+	@$(INSTALL) setuptools wheel ninja psutil hatchling editables torch torchvision numpy
+	@echo "2/4 mmcv (compiled for this machine: 7 to 15 minutes on 2 cores, silent)"
+	@$(INSTALL) --no-build-isolation onedl-mmcv
+	@echo "3/4 mmpretrain, mmdetection, mmsegmentation, open_clip, this package"
+	@$(INSTALL) --no-build-isolation -e '.[openmmlab,dev]'
+# mmcv, mmseg and imagecorruptions ask for opencv-python, imaug and we for the headless build: both
+# write the same cv2 folder. The headless one stays, since it needs no display libraries. `pip check`
+# then reports opencv-python as missing; that is this line, and harmless. Removing one build takes the
+# shared files along, hence the reinstall.
+	@if $(PIP) show opencv-python >/dev/null 2>&1; then $(PIP) uninstall -y opencv-python \
+	    && $(INSTALL) --no-deps --force-reinstall opencv-python-headless; fi
+	@echo "4/4 self-check"
+	@$(DOCTOR)
+	@touch $@
