@@ -1,0 +1,77 @@
+"""Find configs and tools by name, in a checkout and in an installed wheel, from any directory."""
+
+import difflib
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped_folder(name: str) -> Path:
+    """Return the folder `name` ("configs" or "tools") that belongs to this installation.
+
+    A wheel holds it at `milan_mm/.mim/<name>` (OpenMMLab's convention), a checkout at its top.
+
+    Raises:
+        FileNotFoundError: neither place has it.
+    """
+    places = [_PACKAGE / ".mim" / name, _PACKAGE.parent / name]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise FileNotFoundError(
+        f"{name}/ is missing beside {_PACKAGE}: install milan_mm again from a checkout or a wheel"
+    )
+
+
+def list_configs() -> list[str]:
+    """Return every recipe's name relative to configs/, without `.py`; bases (`_base_`) left out."""
+    folder = shipped_folder("configs")
+    names = (path.relative_to(folder) for path in folder.rglob("*.py"))
+    return sorted(name.with_suffix("").as_posix() for name in names if "_base_" not in name.parts)
+
+
+def find_config(name: str | Path) -> Path:
+    """Return the config file that `name` means.
+
+    Args:
+        name: an existing file, a name relative to configs/ with or without `.py` (also with a
+            leading `configs/`), or the bare stem of a recipe.
+
+    Raises:
+        FileNotFoundError: nothing fits; the message has the closest names.
+        ValueError: a bare stem fits several recipes; the message names them.
+    """
+    given = Path(name)
+    if given.is_file():
+        return given
+    wanted = given.as_posix().removesuffix(".py").removeprefix("./").removeprefix("configs/")
+    folder = shipped_folder("configs")
+    known = list_configs()
+    if wanted in known:
+        return folder / f"{wanted}.py"
+    same_stem = [config for config in known if config.rsplit("/", 1)[-1] == wanted]
+    if len(same_stem) > 1:
+        raise ValueError(f"config '{name}' is ambiguous: say which of {', '.join(same_stem)}")
+    if same_stem:
+        return folder / f"{same_stem[0]}.py"
+    raise FileNotFoundError(
+        f"config '{name}' is neither a file nor a recipe; closest: "
+        f"{', '.join(_closest(wanted, known))}; `python -m milan_mm configs` lists all"
+    )
+
+
+def list_tools() -> dict[str, Path]:
+    """Return the scripts of tools/ by name (without suffix), Python and shell."""
+    folder = shipped_folder("tools")
+    paths = sorted(p for p in folder.iterdir() if p.suffix in {".py", ".sh"})
+    return {path.stem: path for path in paths if not path.stem.startswith("_")}
+
+
+def _closest(wanted: str, known: list[str], count: int = 3) -> list[str]:
+    """Return the `count` names most like `wanted`, compared in full and by their last part."""
+
+    def likeness(config: str) -> float:
+        spellings = (config, config.rsplit("/", 1)[-1])
+        return max(difflib.SequenceMatcher(None, wanted, text).ratio() for text in spellings)
+
+    return sorted(known, key=likeness, reverse=True)[:count]

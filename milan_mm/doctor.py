@@ -1,0 +1,328 @@
+"""Self-check of an installation: what is there, what was wanted, and how to mend what is not.
+
+Each check is one function that returns what it found or raises `Fault` with the command that mends
+it. Nothing outside the standard library is imported at the top: a broken package is a finding.
+"""
+
+import contextlib
+import functools
+import importlib
+import io
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PIP = f"{sys.executable} -m pip"
+# Import name, and the distribution that was tested. The minimum version stands in pyproject.toml.
+_PACKAGES = {
+    "numpy": "numpy",
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "open_clip": "open_clip_torch",
+    "safetensors": "safetensors",
+    "pycocotools": "pycocotools",
+    "matplotlib": "matplotlib",
+    "mmengine": "onedl-mmengine",
+    "mmcv": "onedl-mmcv",
+    "mmpretrain": "onedl-mmpretrain",
+    "mmdet": "onedl-mmdetection",
+    "mmseg": "onedl-mmsegmentation",
+}
+_MIN_FREE_GIB = 2
+
+
+class Fault(Exception):
+    """What is wrong, and the command or step that mends it."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.remedy = remedy
+
+
+def check_python() -> str:
+    """Python is one of the two versions that the pinned packages support."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if not (3, 11) <= sys.version_info[:2] < (3, 13):
+        raise Fault(
+            f"Python {version}, wanted 3.11 or 3.12",
+            "make distclean && make test PYTHON=python3.11",
+        )
+    return f"{version} (wanted 3.11 or 3.12)"
+
+
+def check_package(module: str) -> str:
+    """`module` imports, and its distribution is not older than what pyproject.toml asks for."""
+    distribution = _PACKAGES[module]
+    wanted = wanted_version(distribution)
+    try:
+        found = metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        found = ""
+    try:
+        imported = _import(module)
+    except Exception as error:  # whatever a broken package raises is the finding
+        # pip leaves alone what it holds for installed, so a broken installation must be forced.
+        how = "--force-reinstall --no-deps " if found else ""
+        raise Fault(
+            f"import {module} failed: {_one_line(error)}", _install(distribution, wanted, how)
+        ) from error
+    if not found:
+        version = getattr(imported, "__version__", "of unknown version")
+        return f"{version}, not from {distribution} (tested: {distribution}{wanted})"
+    if not _satisfies(found, wanted):
+        raise Fault(f"{distribution} {found}, wanted {wanted}", _install(distribution, wanted))
+    return f"{found} (wanted {wanted or 'any'})"
+
+
+def check_one_opencv() -> str:
+    """Exactly one OpenCV build: several write the same cv2 folder and break each other."""
+    found = {
+        name: dist.version
+        for dist in metadata.distributions()
+        if (name := (dist.metadata["Name"] or "").lower().replace("_", "-")).startswith("opencv-")
+    }
+    keep = "opencv-python-headless"
+    version = found.get(keep, wanted_version(keep).removeprefix(">="))
+    reinstall = f"{_PIP} install --no-deps --force-reinstall {keep}" + (
+        f"=={version}" if version else ""
+    )
+    others = [name for name in sorted(found) if name != keep]
+    if len(found) > 1:
+        builds = ", ".join(f"{name} {found[name]}" for name in sorted(found))
+        raise Fault(
+            f"{len(found)} OpenCV builds share one cv2 folder: {builds}",
+            f"{_PIP} uninstall -y {' '.join(others)} && {reinstall}",
+        )
+    try:
+        cv2 = _import("cv2")
+        cv2_version = cv2.__version__  # a cv2 folder left behind by an uninstall imports empty
+    except Exception as error:
+        remove = f"{_PIP} uninstall -y {' '.join(others)} && " if others else ""
+        raise Fault(f"import cv2 failed: {_one_line(error)}", remove + reinstall) from error
+    return f"{cv2_version} ({next(iter(found), 'not installed by pip')}, the only build)"
+
+
+def check_setuptools() -> str:
+    """Only compiling mmcv needs it, so another version is said, not held against anyone."""
+    try:
+        found = metadata.version("setuptools")
+    except metadata.PackageNotFoundError:
+        found = "none"
+    if found != "none" and int(found.split(".")[0]) < 81:
+        return f"{found} (wanted < 81)"
+    return f"{found}; to compile mmcv again, first: {_PIP} install 'setuptools<81'"
+
+
+def check_mmcv_ops(device: str) -> str:
+    """`nms` and `roi_align` of mmcv are compiled for `device` and give the known answer."""
+    import torch
+
+    try:
+        ops = _import("mmcv.ops")
+    except Exception as error:
+        raise Fault(f"mmcv.ops failed: {_one_line(error)}", _recompile_mmcv()) from error
+    # Boxes 0 and 1 overlap with IoU 81/119, above the threshold; box 2 stands apart.
+    corners = [[0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30]]
+    boxes = torch.tensor(corners, dtype=torch.float32, device=device)
+    scores = torch.tensor([0.9, 0.8, 0.7], device=device)
+    # On a ramp, bilinear sampling is exact: each of the 2x2 bins gives the value at its centre.
+    ramp = torch.arange(64, dtype=torch.float32, device=device).reshape(1, 1, 8, 8)
+    roi = torch.tensor([[0, 1, 1, 5, 5]], dtype=torch.float32, device=device)
+    try:
+        kept = ops.nms(boxes, scores, iou_threshold=0.5)[1].tolist()
+        pooled = ops.roi_align(ramp, roi, (2, 2), 1.0, 2, "avg", True).flatten().tolist()
+    except Exception as error:
+        remedy = _recompile_mmcv()
+        if device == "cuda":
+            remedy += (
+                "  (with nvcc of torch's CUDA on PATH, or take the makers' prebuilt CUDA wheel)"
+            )
+        raise Fault(f"mmcv has no working ops for {device}: {_one_line(error)}", remedy) from error
+    if kept != [0, 2]:
+        raise Fault(f"mmcv.ops.nms on {device} kept {kept}, wanted [0, 2]", _recompile_mmcv())
+    if not all(abs(a - b) < 1e-4 for a, b in zip(pooled, [13.5, 15.5, 29.5, 31.5], strict=True)):
+        raise Fault(
+            f"mmcv.ops.roi_align on {device} gave {pooled}, wanted [13.5, 15.5, 29.5, 31.5]",
+            _recompile_mmcv(),
+        )
+    return f"nms and roi_align give the known answers on {device}"
+
+
+def check_registry() -> str:
+    """`milan_mm.MILAN` is found from mmengine's root, as a config finds it."""
+    try:
+        from mmengine.registry import MODELS
+
+        import milan_mm.registry
+
+        with _quiet():
+            found = MODELS.get(f"{milan_mm.registry.SCOPE}.MILAN")
+    except Exception as error:
+        raise Fault(
+            f"milan_mm's classes do not import: {_one_line(error)}", _reinstall()
+        ) from error
+    if found is None:
+        raise Fault("milan_mm.MILAN is not registered", _reinstall())
+    return f"milan_mm.MILAN is {found.__module__}.{found.__name__}"
+
+
+def check_shapes_clip() -> str:
+    """The demo's teacher is in the package, and every weight of it fits open_clip's model."""
+    assets = Path(__file__).parent / "assets"
+    config, weights = assets / "shapes-clip.json", assets / "shapes_clip.safetensors"
+    for path in (config, weights):
+        if not path.is_file():
+            raise Fault(f"{path.name} is missing from {assets}", _restore_assets())
+    try:
+        open_clip = _import("open_clip")
+        open_clip.add_model_config(config)
+        with _quiet():
+            open_clip.create_model(config.stem, pretrained=str(weights))
+    except Exception as error:
+        raise Fault(
+            f"{weights.name} does not load: {_one_line(error)}", _restore_assets()
+        ) from error
+    return f"{weights.name}, {weights.stat().st_size / 2**20:.1f} MiB, loads into open_clip"
+
+
+def check_device() -> str:
+    """What training would run on; none is needed for the demo."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return f"no CUDA device: CPU with {torch.get_num_threads()} threads"
+    name, count = torch.cuda.get_device_name(), torch.cuda.device_count()
+    memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+    bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: use fp16"
+    return f"{count} x {name}, {memory:.0f} GiB, CUDA {torch.version.cuda}, {bf16}"
+
+
+def check_disk() -> str:
+    """Checkpoints go to work_dirs/ of the current folder by default."""
+    free = shutil.disk_usage(".").free / 2**30
+    if free < _MIN_FREE_GIB:
+        raise Fault(
+            f"{free:.1f} GiB free in {os.getcwd()}, wanted {_MIN_FREE_GIB} GiB",
+            "free some space, or write elsewhere: --work-dir DIR",
+        )
+    return f"{free:.0f} GiB free here (wanted {_MIN_FREE_GIB})"
+
+
+def all_checks() -> dict[str, Callable[[], str]]:
+    """Return every check by the name that its line begins with, in the order of the report."""
+    checks: dict[str, Callable[[], str]] = {"python": check_python}
+    checks["opencv"] = check_one_opencv  # before mmcv, which needs it: the first fault is the cause
+    for module in _PACKAGES:
+        checks[module] = functools.partial(check_package, module)
+    checks["setuptools"] = check_setuptools
+    checks["mmcv.ops"] = functools.partial(check_mmcv_ops, "cpu")
+    if _cuda_is_there():
+        checks["mmcv.ops cuda"] = functools.partial(check_mmcv_ops, "cuda")
+    checks["milan_mm"] = check_registry
+    checks["shapes CLIP"] = check_shapes_clip
+    checks["device"] = check_device
+    checks["disk"] = check_disk
+    return checks
+
+
+def main() -> int:
+    """Run every check, print one line each, and return 1 if any found a fault."""
+    faults = 0
+    for name, check in all_checks().items():
+        try:
+            print(f"ok     {name:<14}{check()}", flush=True)
+        except Exception as error:
+            faults += 1
+            remedy = error.remedy if isinstance(error, Fault) else _reinstall()
+            print(
+                f"FAULT  {name:<14}{_one_line(error)}\n       {'mend with':<14}{remedy}", flush=True
+            )
+    print("all well" if not faults else f"{faults} fault(s): mend the first, then run this again")
+    return 1 if faults else 0
+
+
+def wanted_version(distribution: str) -> str:
+    """Return what milan_mm's own metadata asks of `distribution`, such as ">=2.3.6", or ""."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    for line in metadata.requires("milan_mm") or []:
+        requirement = Requirement(line)
+        if canonicalize_name(requirement.name) == canonicalize_name(distribution):
+            return str(requirement.specifier)
+    return ""
+
+
+def _satisfies(found: str, wanted: str) -> bool:
+    from packaging.specifiers import SpecifierSet
+
+    return SpecifierSet(wanted).contains(found, prereleases=True)
+
+
+def _import(module: str) -> Any:
+    with _quiet():
+        return importlib.import_module(module)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # mmdet greets with a warning about optional packages, which would look like a finding here.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _cuda_is_there() -> bool:
+    try:
+        return _import("torch").cuda.is_available()
+    except Exception:  # the torch line reports it
+        return False
+
+
+def _install(distribution: str, wanted: str, options: str = "") -> str:
+    """Return the command that installs `distribution`, in a checkout at the pinned version."""
+    if distribution.startswith("onedl-"):
+        options = f"--no-build-isolation {options}"  # their builds import torch
+    checkout = _checkout()
+    pins = f"-c {checkout / 'constraints.txt'} " if checkout else ""
+    return f"{_PIP} install {pins}{options}'{distribution}{wanted}'"
+
+
+def _recompile_mmcv() -> str:
+    """Return the command that builds mmcv anew; pip's cache may hold a build without ops."""
+    options = "--no-deps --force-reinstall --no-cache-dir "
+    build = _install("onedl-mmcv", wanted_version("onedl-mmcv"), options)
+    return f"{_PIP} install 'setuptools<81' wheel ninja psutil && {build}"
+
+
+def _reinstall() -> str:
+    """Return the command that installs milan_mm and what it needs anew; a checkout stays as is."""
+    checkout = _checkout()
+    if checkout:
+        return f"make -C {checkout} --always-make .venv/.installed"
+    return f"{_PIP} install --force-reinstall --no-deps milan_mm"
+
+
+def _restore_assets() -> str:
+    checkout = _checkout()
+    return f"git -C {checkout} checkout -- milan_mm/assets" if checkout else _reinstall()
+
+
+def _checkout() -> Path | None:
+    """Return the checkout that this file lies in, or None in an installed wheel."""
+    folder = Path(__file__).resolve().parents[1]
+    return folder if (folder / "pyproject.toml").is_file() else None
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

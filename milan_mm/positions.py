@@ -1,0 +1,54 @@
+"""Two-dimensional position tables: making and resizing them. Used by every task alike."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sincos_pos_embed(embed_dims: int, grid: tuple[int, int], with_cls_token: bool) -> Tensor:
+    """Fixed sine-cosine table; the column (x) fills the first half of the channels.
+
+    Each half holds the sines, then the cosines, of the coordinate at geometrically spaced
+    frequencies. The class token's row is zero. mmpretrain builds its tables with the halves
+    swapped, so a table always travels with its weights and is never rebuilt.
+
+    Args:
+        embed_dims: Number of channels, a multiple of 4.
+        grid: (h, w) in patches.
+        with_cls_token: Put a zero row first.
+
+    Returns:
+        (1, [1+]h*w, embed_dims) float32, row-major.
+
+    Source: the table of MAE (arXiv 2111.06377) and MILAN's official weights.
+    """
+    if embed_dims % 4:
+        raise ValueError(f"embed_dims {embed_dims} is not a multiple of 4")
+    num_frequencies = embed_dims // 4
+    frequencies = 10000 ** -(torch.arange(num_frequencies, dtype=torch.float64) / num_frequencies)
+    y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    angles = [coordinate.reshape(-1, 1) * frequencies for coordinate in (x, y)]  # (h*w, D/4) each
+    table = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
+    if with_cls_token:
+        table = F.pad(table, (0, 0, 1, 0))
+    return table.float().unsqueeze(0)
+
+
+def resize_pos_embed(pos_embed: Tensor, src: tuple[int, int], dst: tuple[int, int]) -> Tensor:
+    """Resize a position table bicubically; rows before the patches stay as they are.
+
+    Args:
+        pos_embed: (1, P + h*w, D) float, with any number P of class or register rows first.
+        src: (h, w) of the table. dst: (h, w) wanted; equal sizes return the input itself.
+
+    Returns:
+        (1, P + dst_h*dst_w, D).
+    """
+    if tuple(src) == tuple(dst):
+        return pos_embed
+    num_patches = src[0] * src[1]
+    prefix, table = pos_embed[:, :-num_patches], pos_embed[:, -num_patches:]
+    table = table.unflatten(1, src).permute(0, 3, 1, 2)  # (1, D, h, w)
+    # antialias as timm, so that shrinking a table does not skip rows of it
+    table = F.interpolate(table.float(), dst, mode="bicubic", antialias=True).to(pos_embed.dtype)
+    return torch.cat([prefix, table.flatten(2).transpose(1, 2)], dim=1)

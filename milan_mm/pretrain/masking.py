@@ -1,0 +1,129 @@
+"""Which patches the encoder sees. The only place of the package that indexes tokens."""
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import MessageHub
+from torch import Tensor, nn
+
+from milan_mm.registry import MODELS
+
+
+class MaskGenerator(nn.Module):
+    """Splits the patches of each image into kept and masked ones; siblings choose the weights.
+
+    `round(L * (1 - mask_ratio))` patches are drawn without replacement. Within a run the random
+    numbers depend on the seed and the iteration only, and are drawn for the global batch on every
+    process, which uses its own rows: at equal accumulation masks are the same on any number of
+    processes, and a resumed run continues the sequence.
+
+    Args:
+        mask_ratio: Share of the patches that is hidden from the encoder, between 0 and 1.
+    """
+
+    needs_importance: bool
+
+    def __init__(self, mask_ratio: float) -> None:
+        super().__init__()
+        if not 0 < mask_ratio < 1:
+            raise ValueError(f"mask_ratio {mask_ratio} is outside (0, 1): the paper uses 0.75")
+        self.mask_ratio = mask_ratio
+
+    def num_keep(self, num_patches: int) -> int:
+        """Number of kept patches; at least one patch is kept and one is masked."""
+        num_keep = round(num_patches * (1 - self.mask_ratio))
+        if not 0 < num_keep < num_patches:
+            raise ValueError(
+                f"mask_ratio {self.mask_ratio} of {num_patches} patches keeps {num_keep}: "
+                f"choose it so that 1 to {num_patches - 1} patches are kept"
+            )
+        return num_keep
+
+    def forward(self, tokens: Tensor, importance: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Split the patches of each image.
+
+        Args:
+            tokens: (B, L, D) embedded patches; only the shape and device are used.
+            importance: (B, L) float >= 0, any scale; None where the sibling needs none.
+
+        Returns:
+            ids_keep (B, K) and ids_mask (B, M), int64 in [0, L), disjoint, together complete.
+        """
+        batch_size, num_patches = tokens.shape[:2]
+        noise = global_gumbel_noise(batch_size, num_patches, tokens.device)
+        return split_patches(self._weights(noise, importance), noise, self.num_keep(num_patches))
+
+    def _weights(self, noise: Tensor, importance: Tensor | None) -> Tensor:
+        raise TypeError("use SemanticMaskGenerator or UniformMaskGenerator")
+
+
+@MODELS.register_module()
+class SemanticMaskGenerator(MaskGenerator):
+    """Keeps patches with probability given by the teacher's class attention.
+
+    Source: arXiv 2208.06049, "semantic aware mask sampling".
+    """
+
+    needs_importance = True
+
+    def _weights(self, noise: Tensor, importance: Tensor | None) -> Tensor:
+        assert importance is not None
+        return importance
+
+
+@MODELS.register_module()
+class UniformMaskGenerator(MaskGenerator):
+    """Keeps every patch with equal probability, as MAE does; ignores the importance."""
+
+    needs_importance = False
+
+    def _weights(self, noise: Tensor, importance: Tensor | None) -> Tensor:
+        return torch.ones_like(noise)
+
+
+def global_gumbel_noise(batch_size: int, num_patches: int, device: torch.device) -> Tensor:
+    """This process's rows (B, L) of the standard Gumbel noise of the global batch."""
+    rank, world_size = get_rank(), get_world_size()
+    step = MessageHub.get_current_instance().get_info("iter")
+    if step is None:  # not inside a run: follow torch's global random state
+        step = int(torch.randint(2**31, ()))
+    # mixed, because torch's CPU generator reads the lower 32 bits of its seed only
+    seed = np.random.SeedSequence((torch.initial_seed(), step)).generate_state(1, np.uint64)
+    generator = torch.Generator(device)
+    generator.manual_seed(int(seed[0]))
+    shape = (batch_size * world_size, num_patches)
+    exponential = torch.empty(shape, device=device).exponential_(generator=generator)
+    # the sampler deals images out to the processes like cards, hence the stride
+    return -exponential[rank::world_size].log()
+
+
+def split_patches(importance: Tensor, noise: Tensor, num_keep: int) -> tuple[Tensor, Tensor]:
+    """Draw `num_keep` patches per image without replacement, likelier where importance is high.
+
+    The largest values of log(importance) + Gumbel noise are distributed as successive draws
+    without replacement (Gumbel top-k, arXiv 1903.06059), in one pass without a loop. Zeros are
+    raised to the smallest normal number: such patches come last, in random order, so that the
+    count is exact whatever the attention looks like.
+
+    Args:
+        importance: (B, L) float >= 0, any scale.
+        noise: (B, L) float, standard Gumbel.
+        num_keep: Number of kept patches, 1 to L-1.
+
+    Returns:
+        ids_keep (B, K), most important draws first, and ids_mask (B, M); int64.
+    """
+    importance = importance.float().clamp_min(torch.finfo(torch.float32).tiny)
+    ids = (importance.log() + noise).argsort(dim=1, descending=True)
+    return ids[:, :num_keep], ids[:, num_keep:]
+
+
+def take(tokens: Tensor, ids: Tensor) -> Tensor:
+    """Pick tokens by patch number: (B, L, D) and (B, K) int64 to (B, K, D)."""
+    return tokens.gather(1, ids.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def restore(kept: Tensor, masked: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
+    """Undo the split: (B, K, D) and (B, M, D) to (B, L, D) in image order."""
+    ids_restore = torch.cat([ids_keep, ids_mask], dim=1).argsort(dim=1)
+    return take(torch.cat([kept, masked], dim=1), ids_restore)

@@ -1,0 +1,101 @@
+"""The MILAN algorithm. Read this first: the whole training step is `MILAN.loss`."""
+
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
+from torch import Tensor
+
+from milan_mm.pretrain.decoder import PretrainDecoder
+from milan_mm.pretrain.masking import MaskGenerator, take
+from milan_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class MILAN(BaseSelfSupervisor):
+    """Masked image pretraining on language-assisted representation (arXiv 2208.06049).
+
+    Args:
+        backbone: The encoder, a `PlainViT`.
+        mask_generator: Chooses the kept patches, e.g. `SemanticMaskGenerator`.
+        decoder: Predicts a target for every token, e.g. `PromptingDecoder`.
+        head: Makes the target and compares, e.g. `CLIPTargetHead`.
+        data_preprocessor: mmpretrain's `SelfSupDataPreprocessor` with the student's statistics.
+
+    Raises:
+        ValueError: When the four parts disagree on the patch grid or on a width.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        mask_generator: dict,
+        decoder: dict,
+        head: dict,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone, head=head, data_preprocessor=data_preprocessor, init_cfg=init_cfg
+        )
+        self.mask_generator: MaskGenerator = MODELS.build(mask_generator)
+        self.decoder: PretrainDecoder = MODELS.build(decoder)
+        self._check_parts()
+
+    def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
+        """One training step: hide patches, encode the rest, predict all, compare.
+
+        Args:
+            inputs: (B, 3, H, W) float, normalised.
+            data_samples: Unused, there are no labels.
+        """
+        self._check_input(inputs)
+        target, importance = self.head.targets(inputs)  # (B, 1+L, C), (B, L)
+        tokens = self.backbone.embed(inputs)  # (B, L, D)
+        ids_keep, ids_mask = self.mask_generator(tokens, importance)  # (B, K), (B, M)
+        latent = self.backbone.encode(take(tokens, ids_keep))  # (B, 1+K, D)
+        pred = self.decoder(latent, ids_keep, ids_mask)  # (B, 1+L, C)
+        return dict(loss=self.head.loss(pred, target, ids_mask))
+
+    def _check_input(self, inputs: Tensor) -> None:
+        height, width = (n * self.backbone.patch_size for n in self.backbone.grid_size)
+        if inputs.shape[-2:] != (height, width):
+            raise ValueError(
+                f"images of {inputs.shape[-2]}x{inputs.shape[-1]} pixels arrive, but "
+                f"backbone.img_size is {height}x{width}: change one of the two (the crop of the "
+                "data pipeline, or backbone.img_size with decoder.grid_size)"
+            )
+
+    def _check_parts(self) -> None:
+        backbone, decoder, head = self.backbone, self.decoder, self.head
+        self.mask_generator.num_keep(backbone.num_patches)
+        if not backbone.with_cls_token:
+            raise ValueError("pretraining needs backbone.with_cls_token=True")
+        if decoder.embed_dims != backbone.embed_dims:
+            raise ValueError(
+                f"decoder.embed_dims is {decoder.embed_dims}, the backbone's width is "
+                f"{backbone.embed_dims}: set decoder.embed_dims={backbone.embed_dims}"
+            )
+        if decoder.grid_size != backbone.grid_size:
+            raise ValueError(
+                f"decoder.grid_size is {decoder.grid_size}, the backbone's grid is "
+                f"{backbone.grid_size}: set decoder.grid_size={backbone.grid_size}"
+            )
+        if head.grid_size not in (None, backbone.grid_size):
+            raise ValueError(
+                f"the teacher's patch grid is {head.grid_size}, the backbone's is "
+                f"{backbone.grid_size}: choose a teacher with the student's patch size and image "
+                "size, or change backbone.img_size"
+            )
+        if getattr(head, "patch_size", backbone.patch_size) != backbone.patch_size:
+            raise ValueError(
+                f"head.patch_size is {head.patch_size}, the backbone's is {backbone.patch_size}: "
+                f"set head.patch_size={backbone.patch_size}"
+            )
+        if decoder.target_dims != head.target_dims:
+            raise ValueError(
+                f"decoder.target_dims is {decoder.target_dims}, the head's target is "
+                f"{head.target_dims} wide: set decoder.target_dims={head.target_dims}"
+            )
+        if self.mask_generator.needs_importance and not head.gives_importance:
+            raise ValueError(
+                f"{type(self.mask_generator).__name__} needs the importance of patches, which "
+                f"{type(head).__name__} does not give: use UniformMaskGenerator"
+            )

@@ -1,0 +1,23 @@
+"""Imports every module that registers a class; the registries import this one on first look-up."""
+
+from milan_mm import amp, optim, pyramid, vit
+from milan_mm.data import loading
+from milan_mm.engine import losses, seeding, unreadable
+from milan_mm.pretrain import decoder, masking, milan, targets
+from milan_mm.weights import loading as weights
+
+__all__ = [
+    "amp",
+    "decoder",
+    "loading",
+    "losses",
+    "masking",
+    "milan",
+    "optim",
+    "pyramid",
+    "seeding",
+    "targets",
+    "unreadable",
+    "vit",
+    "weights",
+]

@@ -1,0 +1,26 @@
+"""Registries of scope `milan_mm`, children of mmengine's roots.
+
+The own scope keeps `milan_mm.MILAN` apart from the `MILAN` that mmpretrain registers, and makes
+`type='milan_mm.X'` resolve from mmpretrain, mmdet and mmseg configs alike.
+"""
+
+from mmengine import registry as root
+from mmengine.registry import Registry
+
+SCOPE = "milan_mm"
+
+
+def _child(name: str, parent: Registry) -> Registry:
+    # `locations` imports the package, which registers its classes, on the first look-up.
+    return Registry(name, parent=parent, scope=SCOPE, locations=[f"{SCOPE}.register"])
+
+
+MODELS = _child("model", root.MODELS)
+DATASETS = _child("dataset", root.DATASETS)
+TRANSFORMS = _child("transform", root.TRANSFORMS)
+HOOKS = _child("hook", root.HOOKS)
+OPTIM_WRAPPERS = _child("optim_wrapper", root.OPTIM_WRAPPERS)
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    "optimizer wrapper constructor", root.OPTIM_WRAPPER_CONSTRUCTORS
+)
+WEIGHT_INITIALIZERS = _child("weight initializer", root.WEIGHT_INITIALIZERS)
