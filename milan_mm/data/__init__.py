@@ -1,0 +1,1 @@
+"""Data of the demo and data loading helpers; import the modules by name."""

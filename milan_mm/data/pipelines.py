@@ -1,0 +1,29 @@
+"""What the main process and the workers of a data loader share."""
+
+from collections.abc import Iterator
+
+import torch
+
+
+class SharedTable:
+    """Integers that all worker processes of a data loader see and may change.
+
+    A copy of a data set, transforms included, keeps using the same memory.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        self.values = torch.zeros(shape, dtype=torch.int64).share_memory_()
+
+    def __deepcopy__(self, memo: dict) -> "SharedTable":
+        return self
+
+
+def iter_transforms(dataset: object) -> Iterator[object]:
+    """All transforms of a data set and of those that it wraps, one level into each pipeline."""
+    inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
+    for part in inner:
+        if part is not None:
+            yield from iter_transforms(part)
+    pipeline = getattr(dataset, "pipeline", None)
+    if inner == [None] and pipeline is not None:
+        yield from getattr(pipeline, "transforms", [])

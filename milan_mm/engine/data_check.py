@@ -1,0 +1,69 @@
+"""Are the data where the config says? Asked before anything is built or written."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config
+
+
+def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
+    """Look for every folder and annotation file of the given data loaders and their evaluators.
+
+    Args:
+        loaders: Names of data loaders, e.g. ('train_dataloader', 'val_dataloader').
+
+    Raises:
+        FileNotFoundError: Names what is missing, the config field, and the remedy.
+    """
+    for loader in loaders:
+        if cfg.get(loader):
+            for field, dataset in _datasets(cfg[loader].dataset, f"{loader}.dataset"):
+                _check_dataset(field, dataset)
+        evaluator_name = loader.replace("dataloader", "evaluator")
+        evaluators = cfg.get(evaluator_name) or []
+        for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
+            _check_file(f"{evaluator_name}.ann_file", evaluator.get("ann_file"))
+
+
+def _datasets(dataset: dict, field: str) -> Iterator[tuple[str, dict]]:
+    """The data sets that read files, with the names of their fields, inside any wrappers."""
+    if isinstance(dataset.get("dataset"), dict):
+        yield from _datasets(dataset["dataset"], f"{field}.dataset")
+    elif "datasets" in dataset:
+        for i, part in enumerate(dataset["datasets"]):
+            yield from _datasets(part, f"{field}.datasets.{i}")
+    else:
+        yield field, dataset
+
+
+def _check_dataset(field: str, dataset: dict) -> None:
+    root = dataset.get("data_root") or ""
+    if dataset.get("backend_args") or "://" in root:
+        return
+    if root and not Path(root).is_dir():
+        raise FileNotFoundError(
+            f"data folder '{root}' ({field}.data_root) does not exist: link or unpack the data "
+            f"there, or pass --cfg-options {field}.data_root=DIR"
+        )
+    prefixes = dataset.get("data_prefix") or {}
+    if isinstance(prefixes, str):
+        prefixes = {"": prefixes}
+    for key, prefix in prefixes.items():
+        folder = Path(root, prefix)
+        if not folder.is_dir():
+            name = f"{field}.data_prefix" + (f".{key}" if key else "")
+            raise FileNotFoundError(
+                f"data folder '{folder}' ({name}) does not exist: link or unpack the data there, "
+                f"or pass --cfg-options {name}=DIR (relative to {field}.data_root)"
+            )
+    ann_file = dataset.get("ann_file")
+    if ann_file:
+        _check_file(f"{field}.ann_file", str(Path(root, ann_file)))
+
+
+def _check_file(field: str, path: str | None) -> None:
+    if path and "://" not in path and not Path(path).is_file():
+        raise FileNotFoundError(
+            f"annotation file '{path}' ({field}) does not exist: link or unpack the data there, "
+            f"or pass --cfg-options {field}=FILE"
+        )

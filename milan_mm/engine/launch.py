@@ -1,0 +1,175 @@
+"""From a command line to a config that can run; shared by the train and test tools."""
+
+import argparse
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch.distributed as dist
+from mmengine.config import Config, DictAction
+from mmengine.logging import MessageHub
+
+import milan_mm
+from milan_mm.configs import find_config
+from milan_mm.engine.batch import apply_total_batch
+from milan_mm.engine.machine import fit_to_machine, world_size
+from milan_mm.engine.quick import make_quick
+from milan_mm.weights.loading import encoder_state_dict
+from milan_mm.weights.reading import read_checkpoint
+
+_PACKAGE = Path(milan_mm.__file__).parent
+_USER_ERRORS = (ValueError, FileNotFoundError, FloatingPointError)
+
+
+def load_config(name: str, cfg_options: list[str] | None) -> Config:
+    """Read a config by file or recipe name, and apply `key=value` options to it.
+
+    Raises:
+        FileNotFoundError: When there is no such config.
+        ValueError: When an option is not of the form key=value.
+    """
+    path = find_config(name)
+    for option in cfg_options or []:
+        if "=" not in option:
+            raise ValueError(f"--cfg-options '{option}' is not of the form key=value")
+    cfg = Config.fromfile(path)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    if cfg_options:
+        cfg.merge_from_dict(parser.parse_args(["--cfg-options", *cfg_options]).cfg_options)
+    return cfg
+
+
+def set_work_dir(cfg: Config, work_dir: str | None, quick: bool) -> None:
+    """Take the folder of the command line, or that of the config, or work_dirs/NAME.
+
+    A trial without a folder of its own adds `-quick`.
+    """
+    default = cfg.get("work_dir") or str(Path("work_dirs", Path(cfg.filename).stem))
+    cfg.work_dir = work_dir or default + ("-quick" if quick else "")
+
+
+def set_encoder_weights(cfg: Config, weights: str) -> None:
+    """Let the backbone start from a pretrained encoder; the file is read here to fail early.
+
+    Raises:
+        FileNotFoundError, ValueError: When there is no file, no encoder in it, or no backbone.
+    """
+    encoder_state_dict(read_checkpoint(weights), weights)
+    if "backbone" not in cfg.model:
+        raise ValueError(f"--weights: {cfg.filename} has no model.backbone to load an encoder into")
+    cfg.model.backbone.init_cfg = dict(type="milan_mm.EncoderWeights", checkpoint=weights)
+
+
+def set_amp(cfg: Config) -> None:
+    """Train in bfloat16 autocast, unless the config chose a mixed precision already.
+
+    Raises:
+        ValueError: When the config has an optimizer wrapper of its own kind.
+    """
+    wrapper = cfg.optim_wrapper.get("type", "OptimWrapper")
+    if "Amp" in wrapper or "BFloat16" in wrapper:
+        return
+    if wrapper != "OptimWrapper":
+        raise ValueError(f"--amp does not know optim_wrapper.type='{wrapper}': use 'OptimWrapper'")
+    cfg.optim_wrapper.type = "milan_mm.BFloat16OptimWrapper"
+    if cfg.get("default_scope") == "mmdet":  # NMS and RoIAlign know no bfloat16
+        cfg.optim_wrapper.modules = [m for m in ("backbone", "neck") if m in cfg.model]
+
+
+def fit_run(cfg: Config, launcher: str, quick: bool, training: bool = True) -> list[str]:
+    """Fit a config to the number of processes, the devices and `--quick`, in place.
+
+    Args:
+        training: Also derive the batch of a process from the total batch of training.
+
+    Returns:
+        Lines for the log about what was changed or derived.
+    """
+    processes = world_size(launcher)
+    notes = make_quick(cfg, processes) if quick else []
+    if training and (note := apply_total_batch(cfg, processes)):
+        notes.append(note)
+    checkpoint = (cfg.get("default_hooks") or {}).get("checkpoint")
+    if checkpoint:
+        checkpoint.setdefault("backend_args", dict(backend="atomic_local"))
+    return notes + fit_to_machine(cfg, launcher)
+
+
+@contextmanager
+def user_errors(cfg: Config | None = None) -> Iterator[None]:
+    """Turn mistakes of the user into one line and exit code 2; defects keep their traceback.
+
+    A mistake is a ValueError or FileNotFoundError that comes up before training starts, or later
+    from a `raise` in this package, whose errors name value, limit and remedy. A work directory
+    that the run itself created is removed again when training had not started.
+
+    Args:
+        cfg: Of the run, once its work directory is known.
+    """
+    existed = {path for path in _work_dir_parents(cfg) if path.exists()}
+    try:
+        yield
+    except _USER_ERRORS as error:
+        message = _from_worker(error) or " ".join(str(error).split())
+        started = MessageHub.get_current_instance().get_info("loop_stage") is not None
+        if started and not _from_worker(error) and not _is_raised_here(error):
+            raise
+        if not started:
+            _remove_new(cfg, existed)
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for the run, known before the processes are connected."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+
+
+def _is_raised_here(error: BaseException) -> bool:
+    """Whether the error comes from a `raise` statement of this package, not from below it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return (
+        bool(frames)
+        and _PACKAGE in Path(frames[-1].filename).parents
+        and (frames[-1].line or "").startswith("raise ")
+    )
+
+
+def _from_worker(error: BaseException) -> str | None:
+    """The message of an error of this package in a data-loading worker, else None.
+
+    torch hands such an error on with the worker's traceback as its text.
+    """
+    lines = str(error).rstrip().splitlines()
+    places = [line for line in lines if line.startswith('  File "')]
+    if "DataLoader worker" in str(error) and places and str(_PACKAGE) in places[-1]:
+        return lines[-1].partition(": ")[2]
+    return None
+
+
+def _work_dir_parents(cfg: Config | None) -> list[Path]:
+    """The work directory and the folders above it, inner first."""
+    if cfg is None:
+        return []
+    path = Path(cfg.work_dir).resolve()
+    return [path, *path.parents]
+
+
+def _remove_new(cfg: Config | None, existed: set[Path]) -> None:
+    """Remove a work directory that did not exist before, and parents that are empty now."""
+    new = [path for path in _work_dir_parents(cfg) if path not in existed and path.exists()]
+    if not new or not is_main_process():
+        return
+    shutil.rmtree(new[0], ignore_errors=True)
+    for parent in new[1:]:
+        if any(parent.iterdir()):
+            return
+        parent.rmdir()

@@ -1,0 +1,59 @@
+"""The loss that is logged, and what happens when it is no number any more."""
+
+import math
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor
+
+from milan_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class LossHook(Hook):
+    """Averages the losses over all processes before they are logged, and stops at NaN or infinity.
+
+    Without the average the log shows the first process's share of the batch only. Since all
+    processes then hold the same loss, all of them stop, and they do so before a checkpoint of the
+    broken model is saved.
+    """
+
+    priority = "HIGHEST"  # before RuntimeInfoHook, which copies the losses into the log
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
+    ) -> None:
+        """Replace the values of `outputs` by their means, in place.
+
+        Args:
+            outputs: Scalars by name: tensors or numbers, the same names on every process.
+
+        Raises:
+            FloatingPointError: When the loss is not finite.
+        """
+        if not outputs:
+            return
+        if get_world_size() > 1:
+            outputs.update(_average(outputs))
+        if "loss" in outputs and not math.isfinite(loss := _number(outputs["loss"])):
+            raise FloatingPointError(
+                f"the loss is {loss} at iteration {runner.iter + 1}: resume from the last "
+                "checkpoint with a lower learning rate, or with gradient clipping "
+                "(--cfg-options optim_wrapper.clip_grad.max_norm=1.0)"
+            )
+
+
+def _number(value: Tensor | float) -> float:
+    return value.item() if isinstance(value, Tensor) else float(value)
+
+
+def _average(outputs: dict[str, Tensor | float]) -> dict[str, Tensor]:
+    """Means over the processes, with one communication."""
+    names = sorted(outputs)
+    device = next((v.device for v in outputs.values() if isinstance(v, Tensor)), None)
+    values = [torch.as_tensor(outputs[n], dtype=torch.float32, device=device) for n in names]
+    means = torch.stack([value.detach().mean() for value in values])
+    all_reduce(means, op="mean")
+    return dict(zip(names, means, strict=True))

@@ -1,0 +1,84 @@
+"""Fitting a config, written for GPUs and NCCL, to the machine at hand."""
+
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config, ConfigDict
+
+
+def world_size(launcher: str) -> int:
+    """Number of processes of the run, known from the launcher before they are connected."""
+    variable = {"pytorch": "WORLD_SIZE", "slurm": "SLURM_NTASKS", "mpi": "OMPI_COMM_WORLD_SIZE"}
+    if launcher == "none":
+        return 1
+    if variable[launcher] not in os.environ:
+        raise ValueError(
+            f"--launcher {launcher} but {variable[launcher]} is not set: start the run with "
+            "tools/dist_train.sh or tools/slurm_train.sh"
+        )
+    return int(os.environ[variable[launcher]])
+
+
+def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
+    """Choose backend, model wrapper and normalisation layers for GPUs or CPUs, in place.
+
+    Returns:
+        Lines for the log about what differs from the config.
+
+    Raises:
+        ValueError: When processes and GPUs do not fit together.
+    """
+    cfg.launcher = launcher
+    if torch.cuda.is_available():
+        _check_gpus(launcher)
+        return []
+    notes = []
+    if replaced := _replace_sync_bn(cfg.model):
+        notes.append(f"no GPU: {replaced} SyncBN setting(s) replaced by BN")
+    if launcher == "none":
+        return notes
+    if launcher != "pytorch":
+        raise ValueError(f"--launcher {launcher} needs GPUs: without them use tools/dist_train.sh")
+    cfg.setdefault("env_cfg", ConfigDict())
+    timeout = cfg.env_cfg.get("dist_cfg", {}).get("timeout", 1800)
+    cfg.env_cfg.dist_cfg = ConfigDict(backend="gloo", timeout=timeout)
+    # the default wrapper names a GPU
+    cfg.setdefault(
+        "model_wrapper_cfg",
+        ConfigDict(
+            type="mmengine.MMDistributedDataParallel",
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get("find_unused_parameters", False),
+        ),
+    )
+    return [*notes, "no GPU: processes communicate by gloo"]
+
+
+def connect_processes(cfg: Config) -> None:
+    """Connect CPU processes; with GPUs this is left to mmengine, which needs a device for it."""
+    if cfg.launcher == "pytorch" and not torch.cuda.is_available():
+        timeout = timedelta(seconds=cfg.env_cfg.dist_cfg.timeout)
+        dist.init_process_group("gloo", timeout=timeout)
+
+
+def _check_gpus(launcher: str) -> None:
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if launcher == "pytorch" else 1
+    if local_size > torch.cuda.device_count():
+        raise ValueError(
+            f"{local_size} processes on a machine with {torch.cuda.device_count()} GPU(s): start "
+            "at most one per GPU"
+        )
+
+
+def _replace_sync_bn(node: object) -> int:
+    """Replace SyncBN, which needs a GPU, anywhere in a config; returns how often."""
+    if isinstance(node, dict):
+        count = sum(_replace_sync_bn(value) for value in node.values())
+        if node.get("type") == "SyncBN":
+            node["type"] = "BN"
+            count += 1
+        return count
+    return sum(map(_replace_sync_bn, node)) if isinstance(node, (list, tuple)) else 0

@@ -1,0 +1,88 @@
+"""Running a prepared config: training, and testing a checkpoint."""
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from milan_mm.engine.data_check import check_data
+from milan_mm.engine.machine import connect_processes
+from milan_mm.weights.reading import read_checkpoint
+
+
+def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
+    """Build everything, then train.
+
+    Args:
+        cfg: See `milan_mm.engine.launch`.
+        resume: None, 'auto' for the last checkpoint of the work directory, or a file.
+        notes: Lines for the log.
+
+    Raises:
+        FileNotFoundError, ValueError: For missing data or weights and contradictory settings,
+            before training starts.
+    """
+    check_data(cfg, ("train_dataloader", "val_dataloader"))
+    if resume is not None:
+        cfg.resume = True
+        if resume != "auto":
+            read_checkpoint(resume)  # a wrong file is noticed before anything is built
+            cfg.load_from = resume
+    runner = _build(cfg, notes)
+    num_batches = len(runner.train_loop.dataloader)
+    if num_batches == 0:
+        loader = runner.train_loop.dataloader
+        raise ValueError(
+            f"{len(loader.dataset)} training images make no full batch of {loader.batch_size} per "
+            "process: pass --cfg-options total_batch=N train_dataloader.batch_size=N with a "
+            "smaller N (the next error tells the learning rate), or try --quick"
+        )
+    runner.train()
+    return runner
+
+
+def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
+    """Evaluate a checkpoint, all of whose tensors must fit the model.
+
+    Returns:
+        The metrics of the evaluator; empty when a detector found nothing at all.
+
+    Raises:
+        FileNotFoundError, ValueError: For missing data, and for a checkpoint of another model.
+    """
+    if not cfg.get("test_evaluator"):
+        raise ValueError(
+            f"{cfg.filename} has no test_evaluator: pretraining is judged by a transfer, see "
+            "tools/train.py --weights"
+        )
+    check_data(cfg, ("test_dataloader",))
+    state_dict = read_checkpoint(checkpoint)
+    state_dict = state_dict.get("state_dict", state_dict)
+    runner = _build(cfg, notes)
+    model = getattr(runner.model, "module", runner.model)
+    _check_fit(checkpoint, state_dict, model.state_dict())
+    runner.load_checkpoint(checkpoint)
+    return runner.test()
+
+
+def _build(cfg: Config, notes: list[str]) -> Runner:
+    connect_processes(cfg)
+    runner = Runner.from_cfg(cfg)
+    for note in notes:
+        runner.logger.info(note)
+    return runner
+
+
+def _check_fit(path: str, found: dict, wanted: dict) -> None:
+    """Compare names and shapes; mmengine would load what fits and go on with the rest random."""
+    missing = [name for name in wanted if name not in found]
+    unknown = [name for name in found if name not in wanted]
+    other_shape = [n for n in wanted if n in found and wanted[n].shape != found[n].shape]
+    for verb, names in (
+        ("lacks", missing),
+        ("holds unknown", unknown),
+        ("has other shapes of", other_shape),
+    ):
+        if names:
+            raise ValueError(
+                f"{path} {verb} {len(names)} of the model's {len(wanted)} tensors, first "
+                f"'{names[0]}': it belongs to another config"
+            )

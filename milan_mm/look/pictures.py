@@ -1,0 +1,62 @@
+"""Small picture tools shared by this folder. A picture is (H, W, 3) uint8, RGB."""
+
+import base64
+from io import BytesIO
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image, ImageDraw
+
+BACKGROUND = 255
+GAP = 8  # pixels between the cells of a grid
+CAPTION_HEIGHT = 18  # pixels
+
+
+def enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
+    """Repeat every pixel `factor` times, so that single pixels stay visible."""
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def heat(values: np.ndarray, picture: np.ndarray, vmax: float | None = None) -> np.ndarray:
+    """Colour a patch map over a picture.
+
+    Args:
+        values: (h, w) float >= 0. picture: (H, W, 3), H and W multiples of h and w.
+        vmax: Value shown in the brightest colour; None takes the map's largest.
+    """
+    scaled = values / max(vmax or values.max(), 1e-12)
+    colours = colormaps["inferno"](scaled.clip(0, 1))[..., :3] * 255
+    patch = picture.shape[0] // values.shape[0]
+    return (0.3 * picture + 0.7 * enlarge(colours, patch)).astype(np.uint8)
+
+
+def grid(rows: list[list[np.ndarray]], titles: list[str]) -> np.ndarray:
+    """Lay equally sized pictures out in rows, one title above each column."""
+    height, width = rows[0][0].shape[:2]
+    sheet = Image.new(
+        "RGB",
+        (
+            len(titles) * (width + GAP) - GAP,
+            CAPTION_HEIGHT + len(rows) * (height + GAP) - GAP,
+        ),
+        (BACKGROUND,) * 3,
+    )
+    draw = ImageDraw.Draw(sheet)
+    for column, title in enumerate(titles):
+        draw.text((column * (width + GAP), 2), title, fill=(0, 0, 0))
+        for row, pictures in enumerate(rows):
+            position = (column * (width + GAP), CAPTION_HEIGHT + row * (height + GAP))
+            sheet.paste(Image.fromarray(pictures[column]), position)
+    return np.asarray(sheet)
+
+
+def png_bytes(picture: np.ndarray) -> bytes:
+    """Encode a picture as PNG."""
+    buffer = BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """A picture as text that can stand in an HTML file."""
+    return "data:image/png;base64," + base64.b64encode(png_bytes(picture)).decode()
