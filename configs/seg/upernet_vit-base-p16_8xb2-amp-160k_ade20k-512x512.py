@@ -1,0 +1,75 @@
+"""UperNet on ADE20K at 512 px with a plain ViT-B/16.
+
+Expect (published, not measured here): mIoU 52.7 for MILAN (arXiv 2208.06049, set-up not stated),
+48.1 for MAE with layer scale and relative bias in addition (mmsegmentation's table).
+Run: bash tools/dist_train.sh configs/seg/upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512.py 8 \
+    --weights ENCODER
+"""
+
+_base_ = [
+    "mmseg::_base_/models/upernet_mae.py",
+    "mmseg::_base_/datasets/ade20k.py",
+    "mmseg::_base_/default_runtime.py",
+    "mmseg::_base_/schedules/schedule_160k.py",
+    "../_base_/runtime_dense.py",
+]
+
+crop_size, embed_dims, num_classes = (512, 512), 768, 150
+
+model = dict(
+    data_preprocessor=dict(size=crop_size, test_cfg=dict(size_divisor=16)),
+    backbone=dict(
+        _delete_=True,
+        type="milan_mm.PlainViT",
+        arch="base",
+        img_size=224,  # of the position table; it is resized to the image bicubically
+        patch_size=16,
+        final_norm=False,
+        out_indices=(3, 5, 7, 11),
+        drop_path_rate=0.1,
+    ),
+    neck=dict(embed_dim=embed_dims, norm_cfg=dict(type="SyncBN", requires_grad=True)),
+    decode_head=dict(in_channels=[embed_dims] * 4, channels=embed_dims, num_classes=num_classes),
+    auxiliary_head=dict(in_channels=embed_dims, num_classes=num_classes),
+    test_cfg=dict(mode="slide", crop_size=crop_size, stride=(341, 341)),
+)
+
+train_pipeline = [
+    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadAnnotations", reduce_zero_label=True),
+    dict(type="RandomResize", scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PhotoMetricDistortion"),
+    dict(type="PackSegInputs"),
+]
+test_pipeline = [
+    dict(type="milan_mm.LoadImage"),
+    dict(type="Resize", scale=(2048, 512), keep_ratio=True),
+    # after the resize: the ground truth keeps its size
+    dict(type="LoadAnnotations", reduce_zero_label=True),
+    dict(type="PackSegInputs"),
+]
+
+gpus, batch_per_gpu, lr = 8, 2, 1e-4
+total_batch = gpus * batch_per_gpu
+train_dataloader = dict(batch_size=batch_per_gpu, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+auto_scale_lr = dict(enable=False, base_batch_size=total_batch)
+
+optim_wrapper = dict(
+    _delete_=True,
+    type="milan_mm.BFloat16OptimWrapper",
+    optimizer=dict(type="AdamW", lr=lr, betas=(0.9, 0.999), weight_decay=0.05),
+    constructor="milan_mm.LayerDecayOptimWrapperConstructor",
+    paramwise_cfg=dict(
+        layer_decay_rate=0.65, no_decay_1d=True, no_decay_names=["pos_embed", "cls_token"]
+    ),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1500),
+    dict(type="PolyLR", power=1.0, begin=1500, end=160_000, eta_min=0.0, by_epoch=False),
+]
+atomic = dict(backend="atomic_local")  # a torn write never costs the last good file
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, backend_args=atomic))

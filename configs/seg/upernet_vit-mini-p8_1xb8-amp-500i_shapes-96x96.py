@@ -1,0 +1,97 @@
+"""UperNet on the demo's scenes, small enough for two CPU cores.
+
+Expect and cost: docs/demo.md. Data: python tools/make_shapes.py
+Run: python tools/train.py seg/upernet_vit-mini-p8_1xb8-amp-500i_shapes-96x96 --weights ENCODER
+"""
+
+_base_ = [
+    "mmseg::_base_/models/upernet_mae.py",
+    "mmseg::_base_/datasets/ade20k.py",
+    "mmseg::_base_/default_runtime.py",
+    "mmseg::_base_/schedules/schedule_160k.py",
+    "../_base_/runtime_dense.py",
+]
+
+img_size, embed_dims, channels = (96, 96), 192, 64
+classes = ("sand", "grass", "water", "small", "large")
+palette = [[226, 200, 140], [110, 160, 70], [90, 150, 190], [240, 150, 30], [220, 50, 50]]
+
+model = dict(
+    data_preprocessor=dict(size=img_size),
+    backbone=dict(
+        _delete_=True,
+        type="milan_mm.PlainViT",
+        arch=dict(embed_dims=embed_dims, num_layers=6, num_heads=6),
+        img_size=img_size,
+        patch_size=8,
+        final_norm=False,
+        out_indices=(2, 3, 4, 5),
+    ),
+    neck=dict(
+        embed_dim=embed_dims,
+        rescales=[2, 1, 0.5, 0.25],
+        norm_cfg=dict(type="SyncBN", requires_grad=True),
+    ),
+    decode_head=dict(
+        in_channels=[embed_dims] * 4,
+        channels=channels,
+        num_classes=len(classes),
+    ),
+    auxiliary_head=dict(
+        in_channels=embed_dims, in_index=1, channels=channels, num_classes=len(classes)
+    ),
+)
+
+dataset = dict(
+    data_root="work_dirs/shapes/ade/ADEChallengeData2016",
+    metainfo=dict(classes=classes, palette=palette),
+    reduce_zero_label=True,
+)
+train_pipeline = [
+    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadAnnotations", reduce_zero_label=True),
+    dict(type="RandomFlip", prob=0.5, direction=["horizontal", "vertical"]),
+    dict(type="PackSegInputs"),
+]
+test_pipeline = [
+    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadAnnotations", reduce_zero_label=True),
+    dict(type="PackSegInputs"),
+]
+
+gpus, batch_per_gpu = 1, 8
+total_batch = gpus * batch_per_gpu
+max_iters = 500
+train_dataloader = dict(
+    batch_size=batch_per_gpu,
+    num_workers=1,
+    dataset=dict(type="BaseSegDataset", **dataset, pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    num_workers=1,
+    dataset=dict(type="BaseSegDataset", **dataset, pipeline=test_pipeline),
+)
+test_dataloader = val_dataloader
+auto_scale_lr = dict(enable=False, base_batch_size=total_batch)
+
+optim_wrapper = dict(
+    _delete_=True,
+    type="milan_mm.BFloat16OptimWrapper",
+    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    constructor="milan_mm.LayerDecayOptimWrapperConstructor",
+    paramwise_cfg=dict(
+        layer_decay_rate=0.8, no_decay_1d=True, no_decay_names=["pos_embed", "cls_token"]
+    ),
+    clip_grad=dict(max_norm=5.0),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=40),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=40, end=max_iters, eta_min=0.0),
+]
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
+atomic = dict(backend="atomic_local")  # a torn write never costs the last good file
+default_hooks = dict(
+    logger=dict(interval=20),
+    checkpoint=dict(interval=max_iters, backend_args=atomic),
+    visualization=dict(draw=False),
+)

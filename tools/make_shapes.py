@@ -1,0 +1,40 @@
+"""Write the generated "shapes" data set in the layouts of ImageNet, COCO and ADE20K.
+
+Run: python tools/make_shapes.py          # what the demo and the shapes configs use
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "root", type=Path, nargs="?", default=Path("work_dirs/shapes"), help="folder to create"
+    )
+    parser.add_argument("--num-pretrain", type=int, default=6000, help="unlabelled train scenes")
+    parser.add_argument("--num-train", type=int, default=400, help="det and seg train scenes")
+    parser.add_argument("--num-val", type=int, default=200, help="validation scenes of every task")
+    parser.add_argument("--size", type=int, default=96, help="side of a scene in pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    from milan_mm.data.shapes_files import write_shapes
+
+    try:
+        written = write_shapes(
+            args.root, args.num_pretrain, args.num_train, args.num_val, args.seed, args.size
+        )
+    except (ValueError, OSError) as error:
+        print(f"make_shapes: {error}", file=sys.stderr)
+        return 1
+    print(f"shapes data set in {args.root}: {'written' if written else 'reused, nothing to do'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

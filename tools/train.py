@@ -1,0 +1,72 @@
+#!/usr/bin/env python
+"""Train any config: pretraining, detection, segmentation or classification.
+
+Examples:
+  python tools/train.py pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k
+  python tools/train.py configs/det/NAME.py --weights ENCODER --work-dir work_dirs/det
+  python tools/train.py configs/seg/NAME.py --quick        # four iterations, also on a CPU
+  python tools/train.py CONFIG --cfg-options train_dataloader.dataset.data_root=DIR
+"""
+
+import argparse
+import os
+import sys
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; nothing heavy is imported for it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file, or name of a recipe in configs/")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="pretrained encoder for model.backbone: a training checkpoint or an exported encoder",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a few iterations and one validation batch, as a trial"
+    )
+    parser.add_argument(
+        "--work-dir", metavar="DIR", help="for logs and checkpoints (work_dirs/NAME[-quick])"
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="FILE",
+        help="go on from FILE, or from the last checkpoint in the work directory",
+    )
+    parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument(
+        "--cfg-options", nargs="+", metavar="KEY=VALUE", help="override fields of the config"
+    )
+    # torch.distributed.launch passes it, with a hyphen or an underscore
+    parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train; exits with code 2 and one line after a mistake of the user."""
+    args = parse_args(argv)
+    # here, so that --help answers at once
+    from milan_mm.engine import launch
+    from milan_mm.engine.training import train
+
+    with launch.user_errors():
+        cfg = launch.load_config(args.config, args.cfg_options)
+        if args.weights:
+            launch.set_encoder_weights(cfg, args.weights)
+        if args.amp:
+            launch.set_amp(cfg)
+        launch.set_work_dir(cfg, args.work_dir, args.quick)
+        notes = launch.fit_run(cfg, args.launcher, args.quick)
+    with launch.user_errors(cfg):
+        train(cfg, args.resume, notes)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
