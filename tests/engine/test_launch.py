@@ -1,0 +1,137 @@
+"""From a command line to a config, and which errors become one line."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+
+from milan_mm.engine.launch import (
+    fit_run,
+    load_config,
+    set_amp,
+    set_encoder_weights,
+    set_work_dir,
+    user_errors,
+)
+from milan_mm.engine.losses import LossHook
+from milan_mm.engine.training import _check_fit
+
+RECIPE = "milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
+
+
+@pytest.fixture
+def training() -> None:
+    """As if training had started."""
+    MessageHub.get_instance("test_launch").update_info("loop_stage", "train")
+    yield
+    MessageHub.get_instance("test_launch").pop_info("loop_stage")
+
+
+def test_options_of_the_command_line_override_fields():
+    cfg = load_config(RECIPE, ["model.mask_generator.mask_ratio=0.6", "total_batch=64"])
+    assert cfg.model.mask_generator.mask_ratio == 0.6
+    assert cfg.total_batch == 64
+
+
+def test_the_work_directory_follows_the_config_name_and_marks_trials():
+    cfg = Config({}, filename=__file__)
+    set_work_dir(cfg, None, quick=True)
+    assert Path(cfg.work_dir) == Path("work_dirs/test_launch-quick")
+    set_work_dir(cfg, "mine", quick=True)
+    assert cfg.work_dir == "mine"
+
+
+def test_amp_turns_a_plain_wrapper_to_bfloat16_and_keeps_a_chosen_precision():
+    for before, after in [
+        ("OptimWrapper", "milan_mm.BFloat16OptimWrapper"),
+        ("AmpOptimWrapper", "AmpOptimWrapper"),
+        ("milan_mm.BFloat16OptimWrapper", "milan_mm.BFloat16OptimWrapper"),
+    ]:
+        cfg = Config(dict(optim_wrapper=dict(type=before)))
+        set_amp(cfg)
+        assert cfg.optim_wrapper.type == after
+    with pytest.raises(ValueError, match="--amp does not know"):
+        set_amp(Config(dict(optim_wrapper=dict(type="ApexOptimWrapper"))))
+
+
+def test_weights_need_a_backbone(tmp_path: Path):
+    torch.save({"patch_embed.projection.weight": torch.zeros(1)}, tmp_path / "vit.pth")
+    with pytest.raises(ValueError, match=r"has no model\.backbone"):
+        set_encoder_weights(Config(dict(model={})), str(tmp_path / "vit.pth"))
+
+
+def test_every_run_saves_its_checkpoints_atomically():
+    hooks = dict(checkpoint=dict(type="CheckpointHook"))
+    cfg = Config(dict(model={}, default_hooks=hooks))
+    fit_run(cfg, "none", quick=False)
+    assert cfg.default_hooks.checkpoint.backend_args == dict(backend="atomic_local")
+
+
+def test_a_mistake_before_training_is_one_line_and_removes_only_what_the_run_created(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    (tmp_path / "mine").mkdir()
+    cfg = Config(dict(work_dir=str(tmp_path / "mine/new/run")))
+    with pytest.raises(SystemExit) as stop, user_errors(cfg):
+        Path(cfg.work_dir, "logs").mkdir(parents=True)
+        raise ValueError("several\nlines  of text")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: several lines of text\n"
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+
+
+def test_an_existing_work_directory_is_kept(tmp_path: Path):
+    (tmp_path / "epoch_1.pth").touch()
+    with pytest.raises(SystemExit), user_errors(Config(dict(work_dir=str(tmp_path)))):
+        raise FileNotFoundError("gone")
+    assert (tmp_path / "epoch_1.pth").exists()
+
+
+@pytest.mark.usefixtures("training")
+def test_a_defect_during_training_keeps_its_traceback():
+    with pytest.raises(ValueError, match="too many values"), user_errors():
+        _, _ = (1, 2, 3)
+
+
+@pytest.mark.usefixtures("training")
+def test_a_stop_by_this_package_during_training_is_one_line(capsys: pytest.CaptureFixture):
+    runner = Config(dict(iter=0))
+    with pytest.raises(SystemExit), user_errors():
+        LossHook().after_train_iter(runner, 0, outputs=dict(loss=float("nan")))
+    assert capsys.readouterr().err.startswith("error: the loss is nan at iteration 1")
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"a": (2,)}, "lacks 1 of the model's 2 tensors, first 'b'"),
+        ({"a": (2,), "b": (3,), "c": (1,)}, "holds unknown 1 .* first 'c'"),
+        ({"a": (2,), "b": (4,)}, "has other shapes of 1 .* first 'b'"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(found: dict, message: str):
+    wanted = {"a": torch.zeros(2), "b": torch.zeros(3)}
+    with pytest.raises(ValueError, match=message):
+        _check_fit("x.pth", {name: torch.zeros(shape) for name, shape in found.items()}, wanted)
+
+
+def test_amp_leaves_the_heads_of_a_detector_in_float32_for_nms_and_roi_align():
+    cfg = Config(
+        dict(
+            default_scope="mmdet",
+            model=dict(backbone={}, neck={}, rpn_head={}),
+            optim_wrapper=dict(type="OptimWrapper"),
+        )
+    )
+    set_amp(cfg)
+    assert cfg.optim_wrapper.modules == ["backbone", "neck"]
+
+
+def test_an_evaluation_does_not_split_the_training_batch(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    cfg = load_config("mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco", None)
+    notes = fit_run(cfg, "pytorch", quick=False, training=False)
+    assert cfg.train_dataloader.batch_size == 8
+    assert not any("total batch" in note for note in notes)

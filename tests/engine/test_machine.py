@@ -1,0 +1,66 @@
+"""A config written for GPUs runs on the machine at hand."""
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from milan_mm.engine.machine import fit_to_machine, world_size
+
+
+def _config() -> Config:
+    norm = dict(type="SyncBN", requires_grad=True)
+    return Config(
+        dict(
+            model=dict(head=dict(norm_cfg=norm), heads=[dict(norm_cfg=norm)]),
+            env_cfg=dict(dist_cfg=dict(backend="nccl")),
+            find_unused_parameters=True,
+        )
+    )
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_sync_bn_becomes_bn_where_there_is_no_gpu():
+    cfg = _config()
+    assert fit_to_machine(cfg, "none") == ["no GPU: 2 SyncBN setting(s) replaced by BN"]
+    assert cfg.model.head.norm_cfg == dict(type="BN", requires_grad=True)
+    assert cfg.model.heads[0].norm_cfg.type == "BN"
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_cpu_processes_use_gloo_and_keep_the_ddp_setting():
+    cfg = _config()
+    fit_to_machine(cfg, "pytorch")
+    assert cfg.env_cfg.dist_cfg.backend == "gloo"
+    assert cfg.model_wrapper_cfg.device_ids is None
+    assert cfg.model_wrapper_cfg.find_unused_parameters is True
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_slurm_without_gpus_is_refused_with_the_alternative():
+    with pytest.raises(ValueError, match=r"--launcher slurm needs GPUs.*dist_train\.sh"):
+        fit_to_machine(_config(), "slurm")
+
+
+def test_gpus_keep_the_config(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    cfg = _config()
+    assert fit_to_machine(cfg, "pytorch") == []
+    assert cfg.env_cfg.dist_cfg.backend == "nccl"
+    assert cfg.model.head.norm_cfg.type == "SyncBN"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(ValueError, match=r"3 processes on a machine with 2 GPU"):
+        fit_to_machine(cfg, "pytorch")
+
+
+def test_a_launcher_without_its_environment_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(ValueError, match="WORLD_SIZE is not set"):
+        world_size("pytorch")
+    assert world_size("none") == 1

@@ -1,0 +1,369 @@
+"""Every recipe in configs/: builds at full size, runs one step, and is what its name says.
+
+A new file in configs/ is covered without a change here, as long as it keeps to the naming scheme
+`<method>_<arch>_<gpus>xb<batch>[-amp]-...-<length>_<data>`.
+"""
+
+import copy
+import functools
+import itertools
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import open_clip
+import pytest
+import torch
+from mmdet.datasets import CocoDataset
+from mmdet.registry import MODELS as DET_MODELS
+from mmdet.structures import DetDataSample
+from mmengine import registry as root
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import COLLATE_FUNCTIONS, Compose
+from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmseg.datasets import ADE20KDataset
+
+from milan_mm.configs import find_config, list_configs
+from milan_mm.data.shapes import DENSE_CLASSES
+from milan_mm.data.shapes_captions import SIZES
+from milan_mm.engine.quick import make_quick
+from milan_mm.registry import MODELS
+from milan_mm.vit import ARCHS
+from tests.helpers import build_without_memory
+
+RECIPES = list_configs()
+NAME = re.compile(
+    r"(?P<method>[a-z-]+)_vit-(?P<arch>[a-z]+)-p(?P<patch>\d+)_(?P<gpus>\d+)xb(?P<batch>\d+)"
+    r"(?P<amp>-amp)?(?P<options>(?:-[a-z]+)*)-(?P<length>\d+)(?P<unit>e|i|k)"
+    r"_(?P<data>[a-z0-9]+)(?:-(?P<size>\d+x\d+))?(?:-[a-z]+)?"
+)
+METHODS = {
+    "milan": ("MILAN", "CLIPTargetHead"),
+    "mae": ("MILAN", "PixelTargetHead"),
+    "mask-rcnn": ("MaskRCNN", None),
+    "upernet": ("EncoderDecoder", None),
+}
+DATA = {"in1k": "imagenet", "coco": "coco", "ade20k": "ade", "shapes": "work_dirs/shapes"}
+ARCH_OF_MINI = dict(embed_dims=192, num_layers=6, num_heads=6)
+NUM_IMAGES = {"coco": 118_000}  # where an iteration-based recipe counts epochs in its name
+
+each_recipe = pytest.mark.parametrize("recipe", RECIPES)
+
+
+@functools.cache
+def _load_once(recipe: str) -> Config:
+    return Config.fromfile(find_config(recipe))
+
+
+def load(recipe: str) -> Config:
+    return copy.deepcopy(_load_once(recipe))
+
+
+def parts_of(recipe: str) -> dict[str, str | None]:
+    match = NAME.fullmatch(recipe.rsplit("/", 1)[-1])
+    assert match, f"{recipe} does not follow the naming scheme"
+    return match.groupdict()
+
+
+def last_part(type_name: str) -> str:
+    return type_name.rsplit(".", 1)[-1]
+
+
+# What the name promises
+
+
+@each_recipe
+def test_method_and_arch_are_those_of_the_name(recipe):
+    name, model = parts_of(recipe), load(recipe).model
+    algorithm, head = METHODS[name["method"]]
+    assert last_part(model.type) == algorithm
+    if head:
+        assert last_part(model.head.type) == head
+    arch = model.backbone.arch
+    assert arch == (name["arch"] if name["arch"] in ARCHS else ARCH_OF_MINI)
+    assert model.backbone.patch_size == int(name["patch"])
+
+
+@each_recipe
+def test_total_batch_is_that_of_the_name_and_of_the_learning_rate(recipe):
+    name, config = parts_of(recipe), load(recipe)
+    gpus, batch = int(name["gpus"]), int(name["batch"])
+    assert (config.gpus, config.batch_per_gpu) == (gpus, batch)
+    assert config.train_dataloader.batch_size == batch
+    assert config.total_batch == config.auto_scale_lr.base_batch_size == gpus * batch
+
+
+@each_recipe
+def test_length_is_that_of_the_name(recipe):
+    name, config = parts_of(recipe), load(recipe)
+    length = int(name["length"]) * (1000 if name["unit"] == "k" else 1)
+    if name["unit"] == "e" and config.train_cfg.type == "IterBasedTrainLoop":
+        epochs = config.train_cfg.max_iters * config.total_batch / NUM_IMAGES[name["data"]]
+        assert epochs == pytest.approx(length, rel=1e-3)
+    else:
+        assert config.train_cfg["max_epochs" if name["unit"] == "e" else "max_iters"] == length
+
+
+@each_recipe
+def test_amp_in_the_name_means_mixed_precision_and_its_absence_float32(recipe):
+    wrapper = last_part(load(recipe).optim_wrapper.type)
+    assert wrapper in ("BFloat16OptimWrapper", "AmpOptimWrapper", "OptimWrapper")
+    assert ("-amp-" in recipe) == (wrapper != "OptimWrapper")
+
+
+@each_recipe
+def test_options_of_the_name_are_in_the_config(recipe):
+    config = load(recipe)
+    schedulers = [scheduler.type for scheduler in config.param_scheduler]
+    pipeline = {last_part(t.type): t for t in config.train_dataloader.dataset.pipeline}
+    present = {
+        "coslr": "CosineAnnealingLR" in schedulers,
+        "lsj": list(pipeline.get("RandomResize", {}).get("ratio_range", ())) == [0.1, 2.0],
+    }
+    for option in (parts_of(recipe)["options"] or "").split("-"):
+        assert not option or present[option], option
+
+
+@each_recipe
+def test_data_is_that_of_the_name(recipe):
+    name, config = parts_of(recipe), load(recipe)
+    assert DATA[name["data"]] in config.train_dataloader.dataset.data_root
+    if name["size"]:
+        size = tuple(int(side) for side in name["size"].split("x"))
+        assert tuple(config.model.data_preprocessor.size) == size
+
+
+# What holds for every recipe
+
+
+@each_recipe
+def test_docstring_gives_the_command(recipe):
+    text = find_config(recipe).read_text()
+    docstring = text.split('"""')[1]
+    assert re.search(rf"Run: .*{recipe}|tools/demo\.py", docstring)
+
+
+@each_recipe
+def test_schedule_ends_with_the_training(recipe):
+    config = load(recipe)
+    loop = config.train_cfg
+    last = config.param_scheduler[-1]
+    total = loop.get("max_iters") or loop.max_epochs
+    if last.type == "MultiStepLR":
+        assert max(last.milestones) < total
+    else:
+        assert last.get("end", last.get("T_max")) == total
+
+
+@each_recipe
+def test_gradual_warm_up_hands_over_without_a_gap(recipe):
+    schedulers = load(recipe).param_scheduler
+    for before, after in itertools.pairwise(schedulers):
+        assert after.get("begin", 0) in (0, before.end)
+
+
+@pytest.mark.parametrize("recipe", [r for r in RECIPES if r.startswith("pretrain/")])
+def test_pretraining_rate_is_the_base_rate_times_the_batch(recipe):
+    config = load(recipe)
+    if "continued" in recipe:  # starts at the end of a schedule
+        return
+    assert config.optim_wrapper.optimizer.lr == config.base_lr * config.total_batch / 256
+
+
+@each_recipe
+def test_unused_parameters_are_not_searched_for(recipe):
+    assert not load(recipe).get("find_unused_parameters", False)
+
+
+@each_recipe
+def test_hooks_and_data_sets_are_registered(recipe):
+    config = load(recipe)
+    hooks = [
+        hook.type for hook in (*config.default_hooks.values(), *config.get("custom_hooks", ()))
+    ]
+    with root.HOOKS.switch_scope_and_registry(config.default_scope) as registry:
+        assert [name for name in hooks if registry.get(name) is None] == []
+    with root.DATASETS.switch_scope_and_registry(config.default_scope) as registry:
+        assert registry.get(config.train_dataloader.dataset.type)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+            if config.get(loader):
+                Compose(config[loader].dataset.pipeline)
+
+
+@each_recipe
+def test_recipe_builds_at_full_size(recipe):
+    name, config = parts_of(recipe), load(recipe)
+    model = build_without_memory(config)
+    settings = ARCHS.get(name["arch"], ARCH_OF_MINI)
+    assert model.backbone.embed_dims == settings["embed_dims"]
+    assert len(model.backbone.layers) == settings["num_layers"]
+    assert build_optim_wrapper(model, config.optim_wrapper).optimizer.param_groups
+
+
+@each_recipe
+def test_dense_backbone_serves_all_levels_that_the_neck_asks_for(recipe):
+    model = load(recipe).model
+    if "roi_head" in model:
+        assert model.neck.in_channels == _width(model.backbone)
+    if "decode_head" in model:
+        levels = len(model.backbone.out_indices)
+        assert levels == len(model.neck.rescales) == len(model.decode_head.in_channels)
+        assert model.neck.embed_dim == _width(model.backbone)
+
+
+def _width(backbone: ConfigDict) -> int:
+    arch = backbone.arch
+    return (ARCHS[arch] if isinstance(arch, str) else arch)["embed_dims"]
+
+
+@pytest.mark.parametrize("recipe", [r for r in RECIPES if r.startswith(("det/", "seg/"))])
+def test_classes_agree_between_data_and_heads(recipe):
+    name, config = parts_of(recipe), load(recipe)
+    if recipe.startswith("det/"):
+        expected = SIZES if name["data"] == "shapes" else CocoDataset.METAINFO["classes"]
+        heads = [config.model.roi_head.bbox_head, config.model.roi_head.mask_head]
+    else:
+        expected = DENSE_CLASSES if name["data"] == "shapes" else ADE20KDataset.METAINFO["classes"]
+        heads = [config.model.decode_head, config.model.auxiliary_head]
+    assert {head.num_classes for head in heads} == {len(expected)}
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        classes = loader.dataset.get("metainfo", dict(classes=expected))["classes"]
+        assert list(classes) == list(expected)
+
+
+# One step of training
+
+
+def shrink(config: Config, folder: Path) -> tuple[Config, int]:
+    """Fewer blocks, a narrow teacher and, where it saves time, smaller images and fewer regions.
+
+    Returns:
+        The config, and the side of the images in pixels.
+    """
+    backbone = config.model.backbone
+    arch = backbone.arch
+    arch = dict(ARCHS[arch] if isinstance(arch, str) else arch)
+    levels = len(backbone.get("out_indices", (-1,)))
+    arch["num_layers"] = max(2, levels)
+    backbone.arch = arch
+    if levels > 1:
+        backbone.out_indices = tuple(range(levels))
+    if backbone.get("window_size"):
+        backbone.global_layers = (1,)
+    if "decoder" in config.model:
+        config.model.decoder.num_layers = 2
+    if "teacher" in (config.model.get("head") or {}):
+        teacher = config.model.head.teacher
+        teacher.update(model_name=narrow_teacher(teacher.model_name, folder), pretrained="random")
+    if "roi_head" in config.model:
+        config.model.train_cfg.rcnn.sampler.num = 32
+    preprocessor = config.model.data_preprocessor
+    if preprocessor.get("pad_size_divisor", 1) > 256:  # pads every image to one size
+        preprocessor.pad_size_divisor = 256
+    small = {(1024, 1024): (256, 256), (512, 512): (64, 64), (2048, 512): (256, 64)}
+    config = _replace(config, lambda value: small.get(tuple(value)))
+    side = config.get("img_size") or config.crop_size
+    return config, side if isinstance(side, int) else side[0]
+
+
+def narrow_teacher(name: str, folder: Path) -> str:
+    """A teacher with the patches and the target width of `name`, but cheap."""
+    config = open_clip.get_model_config(name)
+    config["vision_cfg"] |= dict(layers=2, width=64, head_width=16)
+    config["text_cfg"] |= dict(layers=1, width=16, heads=2)
+    (folder / f"narrow-{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder)
+    return f"narrow-{name}"
+
+
+def _replace(config: Config, change: Callable) -> Config:
+    """Replace pairs of numbers wherever they stand."""
+
+    def walk(node: object) -> object:
+        if isinstance(node, dict):
+            return ConfigDict({key: walk(value) for key, value in node.items()})
+        if isinstance(node, (list, tuple)):
+            if len(node) == 2 and all(isinstance(value, int) for value in node):
+                return change(node) or node
+            return type(node)(walk(value) for value in node)
+        return node
+
+    return Config(walk(config.to_dict()))
+
+
+def write_sample(folder: Path, side: int, recipe: str, number: int) -> dict:
+    """A picture of a rectangle with its annotations, as the data sets hand it to the pipeline."""
+    generator = np.random.default_rng(number)
+    image = generator.integers(0, 255, (side, side, 3), dtype=np.uint8)
+    low, high = side // 8, side - side // 4
+    labels = np.ones((side, side), dtype=np.uint8)
+    labels[low:high, low:high] = 2
+    image[low:high, low:high, number % 3] = 255
+    cv2.imwrite(str(folder / f"{number}.png"), image)
+    cv2.imwrite(str(folder / f"{number}_labels.png"), labels)
+    sample = dict(img_path=str(folder / f"{number}.png"), img_id=number, sample_idx=number)
+    if recipe.startswith("det/"):
+        polygon = [low, low, high, low, high, high, low, high]
+        instance = dict(bbox=[low, low, high, high], bbox_label=1, mask=[polygon], ignore_flag=0)
+        sample |= dict(instances=[instance], height=side, width=side)
+    if recipe.startswith("seg/"):
+        labels_path = str(folder / f"{number}_labels.png")
+        sample |= dict(
+            seg_map_path=labels_path, reduce_zero_label=True, label_map=None, seg_fields=[]
+        )
+    return sample
+
+
+@each_recipe
+def test_recipe_runs_one_step_that_reaches_every_parameter(recipe, tmp_path):
+    config, side = shrink(load(recipe), tmp_path)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        model = revert_sync_batchnorm(MODELS.build(config.model))
+        model.init_weights()
+        optim_wrapper = build_optim_wrapper(model, config.optim_wrapper)
+        loader = config.train_dataloader
+        pipeline = Compose(loader.dataset.pipeline)
+        samples = [pipeline(write_sample(tmp_path, side, recipe, i)) for i in range(2)]
+        collate = loader.get("collate_fn", dict(type="pseudo_collate"))
+        batch = COLLATE_FUNCTIONS.get(collate["type"])(samples)
+        model.train()
+        before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+        data = model.data_preprocessor(batch, True)
+        with optim_wrapper.optim_context(model):
+            losses = model(**data, mode="loss")
+        loss, _ = model.parse_losses(losses)
+    assert loss.isfinite()
+    optim_wrapper.backward(loss)
+    trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    assert [name for name, p in trainable.items() if p.grad is None] == []
+    assert all(p.grad.isfinite().all() for p in trainable.values())
+    optim_wrapper.step()
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    moved = {name for name, p in trainable.items() if p.grad.any()}
+    assert moved <= changed <= set(trainable)
+    assert any(name.startswith("backbone.layers.0.") for name in moved)
+
+
+@each_recipe
+def test_quick_trial_keeps_the_model_and_the_images(recipe):
+    config, quick = load(recipe), load(recipe)
+    make_quick(quick, world_size=1)
+    kept = [json.loads(json.dumps(c.model.backbone.to_dict())) for c in (config, quick)]
+    assert kept[0] == kept[1]
+    assert quick.train_dataloader.batch_size <= 2
+
+
+def test_detector_sees_the_training_canvas_in_tests_too():
+    config = load("det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco")
+    preprocessor = DET_MODELS.build(config.model.data_preprocessor)
+    image = torch.full((3, 683, 1024), 200, dtype=torch.uint8)
+    sample = DetDataSample(metainfo=dict(img_shape=(683, 1024)))
+    out = preprocessor(dict(inputs=[image], data_samples=[sample]), training=False)["inputs"]
+    assert out.shape == (1, 3, 1024, 1024)
+    assert (out[:, :, 683:] == 0).all() and (out[:, :, :683] != 0).all()

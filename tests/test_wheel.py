@@ -1,0 +1,114 @@
+"""The wheel holds what a user without a checkout needs, and declares what it imports."""
+
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+@pytest.fixture(scope="module")
+def installed(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, unpacked as pip would, away from the checkout."""
+    out = tmp_path_factory.mktemp("wheel")
+    options = ["-q", "--no-index", "--no-deps", "--no-build-isolation", f"--wheel-dir={out}"]
+    command = [sys.executable, "-m", "pip", "wheel", *options, str(repo_root)]
+    subprocess.run(command, check=True, timeout=300)
+    (wheel,) = out.glob("milan_mm-*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(out / "site")
+    return out / "site"
+
+
+def _run(installed: Path, empty: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in an empty folder, with the unpacked wheel before the editable install."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=empty,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_wheel_holds_every_config_tool_and_asset(repo_root: Path, installed: Path):
+    tracked = subprocess.run(
+        ["git", "ls-files", "configs", "tools", "milan_mm"],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert tracked
+    for name in tracked:
+        inside = name if name.startswith("milan_mm/") else f"milan_mm/.mim/{name}"
+        assert (installed / inside).read_bytes() == (repo_root / name).read_bytes(), name
+
+
+def test_installed_wheel_lists_and_finds_its_configs_from_an_empty_folder(
+    repo_root: Path, installed: Path, tmp_path: Path
+):
+    code = (
+        "import milan_mm.configs as c\n"
+        "for name in c.list_configs(): print(c.find_config(name).resolve())"
+    )
+    found = _run(installed, tmp_path, "-c", code).stdout.split()
+    inside = installed.resolve() / "milan_mm/.mim/configs"
+    recipes = [p for p in (repo_root / "configs").rglob("*.py") if "_base_" not in p.parts]
+    assert sorted(found) == sorted(
+        str(inside / path.relative_to(repo_root / "configs")) for path in recipes
+    )
+
+
+def test_installed_wheel_runs_a_tool_from_an_empty_folder(installed: Path, tmp_path: Path):
+    listing = _run(installed, tmp_path, "-m", "milan_mm", "--help")
+    assert listing.returncode == 0, listing.stderr
+    done = _run(installed, tmp_path, "-m", "milan_mm", "train", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "CONFIG" in done.stdout or "config" in done.stdout
+    assert not list(tmp_path.iterdir()), "--help left files behind"
+
+
+def test_every_import_is_declared(repo_root: Path):
+    project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
+    lines = project["dependencies"] + project["optional-dependencies"]["openmmlab"]
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
+    providers = metadata.packages_distributions()
+    undeclared = set()
+    for path in [*repo_root.glob("milan_mm/**/*.py"), *repo_root.glob("tools/*.py")]:
+        for module in _imported_packages(path) - set(sys.stdlib_module_names) - {"milan_mm"}:
+            names = {canonicalize_name(name) for name in providers.get(module, [module])}
+            if not names & declared:
+                undeclared.add(f"{module} ({path.relative_to(repo_root)})")
+    assert not undeclared
+
+
+def test_every_declared_version_is_pinned(repo_root: Path):
+    project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + extras["openmmlab"] + extras["dev"]
+    text = (repo_root / "constraints.txt").read_text()
+    pins = [Requirement(line) for line in text.splitlines() if line and not line.startswith("#")]
+    pinned = {canonicalize_name(pin.name): str(pin.specifier) for pin in pins}
+    for line in lines:
+        wanted = Requirement(line)
+        pin = pinned[canonicalize_name(wanted.name)]
+        assert pin.startswith("==") and wanted.specifier.contains(pin[2:]), line
+
+
+def _imported_packages(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module or "")
+    return {name.split(".")[0] for name in names}

@@ -1,0 +1,216 @@
+"""Loading an encoder: everything arrives, or the error names what did not."""
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from milan_mm.positions import resize_pos_embed
+from milan_mm.registry import MODELS
+from milan_mm.vit import PlainViT
+from milan_mm.weights.loading import load_encoder
+from milan_mm.weights.reading import read_checkpoint
+from tests.helpers import milan_config, randomise, save_state, tiny_vit
+
+TENSORS = list(tiny_vit().state_dict())
+
+
+def dense_vit(**settings) -> PlainViT:
+    """As detection builds it: no class token, no final norm."""
+    return tiny_vit(with_cls_token=False, final_norm=False, **settings)
+
+
+def assert_untouched(vit: PlainViT, before: dict[str, torch.Tensor]) -> None:
+    assert all(torch.equal(tensor, before[name]) for name, tensor in vit.state_dict().items())
+
+
+def refuse(vit: PlainViT, state: dict[str, torch.Tensor], folder, message: str) -> None:
+    """The file is refused with this message, and the model is left as it was."""
+    before = {name: tensor.clone() for name, tensor in vit.state_dict().items()}
+    with pytest.raises(ValueError, match=message):
+        load_encoder(vit, save_state(state, folder))
+    assert_untouched(vit, before)
+
+
+def test_every_tensor_of_the_same_encoder_arrives(tmp_path):
+    source, vit = tiny_vit(), tiny_vit()
+    report = load_encoder(vit, save_state(source.state_dict(), tmp_path))
+    assert_untouched(vit, source.state_dict())
+    assert sorted(report.loaded) == sorted(TENSORS)
+    assert not (report.resized or report.initialised or report.dropped)
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_missing_tensor_is_refused_by_name(tmp_path, name):
+    state = tiny_vit().state_dict()
+    del state[name]
+    message = (
+        "holds no plain-ViT" if name == "patch_embed.projection.weight" else rf"lacks .*{name}"
+    )
+    refuse(tiny_vit(), state, tmp_path, message)
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_renamed_tensor_is_refused_by_name(tmp_path, name):
+    state = tiny_vit().state_dict()
+    state[f"{name}_v2"] = state.pop(name)
+    refuse(tiny_vit(), state, tmp_path, name)
+
+
+@pytest.mark.parametrize("name", [n for n in TENSORS if n.startswith(("layers", "patch", "pos"))])
+def test_a_dense_encoder_refuses_a_renamed_tensor_too(tmp_path, name):
+    state = tiny_vit().state_dict()
+    state[f"{name}_v2"] = state.pop(name)
+    refuse(dense_vit(), state, tmp_path, name)
+
+
+def test_a_renamed_class_token_is_refused_where_none_is_wanted(tmp_path):
+    state = tiny_vit().state_dict()
+    state["cls_token_v2"] = state.pop("cls_token")
+    refuse(dense_vit(), state, tmp_path, "holds unknown .*cls_token_v2")
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_tensor_of_another_shape_is_refused_by_name(tmp_path, name):
+    state = tiny_vit().state_dict()
+    state[name] = torch.cat([state[name], state[name]], dim=-1)
+    refuse(tiny_vit(), state, tmp_path, rf"'{name}' is .* the model needs .*another architecture")
+
+
+def test_a_deeper_encoder_is_refused(tmp_path):
+    deeper = tiny_vit(arch=dict(embed_dims=48, num_layers=4, num_heads=4))
+    refuse(tiny_vit(), deeper.state_dict(), tmp_path, r"holds unknown 12 tensor.*layers\.3\.")
+
+
+def test_a_shallower_encoder_is_refused(tmp_path):
+    shallower = tiny_vit(arch=dict(embed_dims=48, num_layers=2, num_heads=4))
+    refuse(tiny_vit(), shallower.state_dict(), tmp_path, r"lacks 12 tensor.*layers\.2\.")
+
+
+def test_a_file_without_an_encoder_is_refused_with_its_first_names(tmp_path):
+    state = {"conv1.weight": torch.ones(2)}
+    refuse(tiny_vit(), state, tmp_path, r"holds no plain-ViT encoder .*names are: conv1\.weight")
+
+
+def test_a_model_with_unknown_parts_is_refused(tmp_path):
+    state = {f"backbone.{n}": t for n, t in tiny_vit().state_dict().items()}
+    state["surprise.weight"] = torch.ones(2)
+    refuse(tiny_vit(), state, tmp_path, r"holds unknown .*surprise\.weight")
+
+
+@pytest.mark.parametrize("part", ["roi_head", "decode_head", "neck", "decoder"])
+def test_heads_and_necks_around_the_encoder_are_left_aside(tmp_path, part):
+    source = tiny_vit()
+    state = {f"backbone.{n}": t for n, t in source.state_dict().items()}
+    vit = tiny_vit()
+    load_encoder(vit, save_state(state | {f"{part}.weight": torch.ones(2)}, tmp_path))
+    assert_untouched(vit, source.state_dict())
+
+
+def test_the_norm_after_pooling_may_start_afresh(tmp_path):
+    vit = tiny_vit(out_type="avg_featmap")
+    report = load_encoder(vit, save_state(tiny_vit().state_dict(), tmp_path))
+    assert report.initialised == ["ln2.weight", "ln2.bias"]
+
+
+def test_dense_encoder_drops_class_token_and_final_norm_and_says_so(tmp_path):
+    report = load_encoder(dense_vit(), save_state(tiny_vit().state_dict(), tmp_path))
+    assert sorted(report.dropped) == ["cls_token", "ln1.bias", "ln1.weight"]
+    assert not report.initialised
+
+
+@pytest.mark.parametrize("with_cls_token", [False, True])
+def test_position_table_is_resized_and_reported(tmp_path, with_cls_token):
+    source = tiny_vit()
+    vit = tiny_vit(img_size=(48, 24), with_cls_token=with_cls_token)
+    report = load_encoder(vit, save_state(source.state_dict(), tmp_path))
+    expected = resize_pos_embed(source.pos_embed, (4, 4), (6, 3))
+    assert torch.equal(vit.pos_embed, expected if with_cls_token else expected[:, 1:])
+    rows = 19 if with_cls_token else 18
+    assert report.resized == [f"pos_embed (1, 17, 48) to (1, {rows}, 48)"]
+
+
+def test_table_that_fits_two_grids_is_refused(tmp_path):
+    vit = tiny_vit(img_size=(16, 64))  # 2x8 patches, as many as 4x4
+    refuse(vit, tiny_vit().state_dict(), tmp_path, "a grid of 4x4 or of 2x8: give the model")
+
+
+def test_non_square_table_of_another_size_is_refused(tmp_path):
+    refuse(tiny_vit(), tiny_vit(img_size=(24, 64)).state_dict(), tmp_path, "'pos_embed' is")
+
+
+def test_half_precision_file_fills_a_float32_model(tmp_path):
+    state = {name: tensor.half() for name, tensor in tiny_vit().state_dict().items()}
+    vit = tiny_vit()
+    load_encoder(vit, save_state(state, tmp_path))
+    assert {tensor.dtype for tensor in vit.state_dict().values()} == {torch.float32}
+
+
+def test_init_cfg_loads_the_weights(tmp_path):
+    source = tiny_vit()
+    file = save_state(source.state_dict(), tmp_path)
+    init_cfg = dict(type="milan_mm.EncoderWeights", checkpoint=str(file))
+    vit = tiny_vit(init_cfg=init_cfg)
+    vit.init_weights()
+    assert_untouched(vit, source.state_dict())
+
+
+def test_report_lists_what_became_of_the_tensors(tmp_path):
+    vit = dense_vit(img_size=48)
+    text = str(load_encoder(vit, save_state(tiny_vit().state_dict(), tmp_path)))
+    assert "weights.pth" in text
+    assert "resized        1  pos_embed (1, 17, 48) to (1, 36, 48)" in text
+    assert "dropped        3  cls_token" in text
+
+
+@pytest.fixture(scope="module")
+def training_checkpoint(tmp_path_factory) -> tuple[PlainViT, str]:
+    """A MILAN that mmengine trained for two iterations and saved, with all that it saves."""
+    work_dir = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    model = randomise(MODELS.build(milan_config()))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
+    images = [dict(inputs=torch.rand(3, 96, 96) * 255, data_samples=0) for _ in range(4)]
+    runner = Runner(
+        model=model,
+        work_dir=str(work_dir),
+        train_dataloader=DataLoader(images, batch_size=2),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=OptimWrapper(optimizer),
+        default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=1)),
+        log_level="ERROR",
+        experiment_name="test_loading",
+    )
+    runner.train()
+    return model.backbone.eval(), str(work_dir / "epoch_1.pth")
+
+
+def test_training_checkpoint_holds_log_and_optimizer_but_no_teacher(training_checkpoint):
+    checkpoint = read_checkpoint(training_checkpoint[1])
+    assert {"state_dict", "optimizer", "message_hub", "meta"} <= checkpoint.keys()
+    assert not [name for name in checkpoint["state_dict"] if "teacher" in name]
+
+
+def test_training_checkpoint_gives_a_segmentor_equal_features(training_checkpoint):
+    source, file = training_checkpoint
+    arch = dict(embed_dims=48, num_layers=2, num_heads=4)
+    vit = PlainViT(arch, img_size=96, patch_size=8, final_norm=False, out_indices=(0, 1)).eval()
+    load_encoder(vit, file)
+    imgs = torch.randn(2, 3, 96, 96)
+    x = source._prepend_cls_token(source.embed(imgs))
+    for layer, out in zip(source.layers, vit(imgs), strict=True):
+        x = layer(x)
+        torch.testing.assert_close(out.flatten(2).transpose(1, 2), x[:, 1:])
+
+
+def test_training_checkpoint_gives_a_detector_equal_features(training_checkpoint):
+    source, file = training_checkpoint
+    arch = dict(embed_dims=48, num_layers=2, num_heads=4)
+    vit = PlainViT(arch, img_size=96, patch_size=8, with_cls_token=False, final_norm=False).eval()
+    load_encoder(vit, file)
+    imgs = torch.randn(2, 3, 96, 96)
+    x = source.embed(imgs)  # detection has no class token
+    for layer in source.layers:
+        x = layer(x)
+    torch.testing.assert_close(vit(imgs)[0].flatten(2).transpose(1, 2), x)

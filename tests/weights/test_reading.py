@@ -1,0 +1,150 @@
+"""Reading weight files: everything harmless, nothing that runs code, nothing damaged."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+from safetensors.torch import save_file
+
+from milan_mm.weights.reading import read_checkpoint
+from tests.helpers import save_state, tiny_vit
+
+
+class Intruder:
+    """What unpickling must not run: it would create the marker file."""
+
+    def __init__(self, marker) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+class ByName:
+    """Pickles as a look-up of `name` in the module or class `owner`."""
+
+    def __init__(self, owner, name) -> None:
+        self.pair = (owner, name)
+
+    def __reduce__(self):
+        return getattr, self.pair
+
+
+def test_torch_and_safetensors_files_give_the_same_tensors(tmp_path):
+    state = tiny_vit().state_dict()
+    save_file(state, tmp_path / "weights.safetensors")
+    for path in (save_state(state, tmp_path), tmp_path / "weights.safetensors"):
+        read = read_checkpoint(path)
+        assert read.keys() == state.keys()
+        assert all(torch.equal(read[name], state[name]) for name in state)
+
+
+def test_old_torch_format_is_read(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert torch.equal(read_checkpoint(tmp_path / "old.pth")["a"], torch.ones(2))
+
+
+def test_message_hub_of_a_training_checkpoint_is_read(tmp_path):
+    hub = MessageHub.get_instance("test_reading")
+    hub.update_scalar("train/loss", 0.5)
+    hub.update_scalar("train/lr", np.float64(1e-3))
+    hub.update_info("iter", 7)
+    checkpoint = dict(state_dict=dict(a=torch.ones(2)), message_hub=hub.state_dict())
+    torch.save(checkpoint, tmp_path / "epoch_1.pth")
+    read = read_checkpoint(tmp_path / "epoch_1.pth")["message_hub"]
+    assert read["runtime_info"]["iter"] == 7
+    assert isinstance(read["log_scalars"]["train/loss"], HistoryBuffer)
+    assert read["log_scalars"]["train/loss"].current() == 0.5
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_hidden_code_is_refused_by_name_and_not_run(tmp_path, new_format):
+    marker = tmp_path / "marker"
+    checkpoint = dict(state_dict=dict(a=torch.ones(2)), meta=Intruder(marker))
+    file = tmp_path / "bad.pth"
+    torch.save(checkpoint, file, _use_new_zipfile_serialization=new_format)
+    with pytest.raises(ValueError, match=r"bad\.pth' holds Python objects .*mkdir.*; convert it"):
+        read_checkpoint(file)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_plain_pickle_is_refused_and_not_run(tmp_path, protocol):
+    marker = tmp_path / "marker"
+    (tmp_path / "bad.pth").write_bytes(pickle.dumps(Intruder(marker), protocol))
+    with pytest.raises(ValueError, match=r"weights file '.*bad\.pth'"):
+        read_checkpoint(tmp_path / "bad.pth")
+    assert not marker.exists()
+
+
+def test_errors_do_not_advise_to_unpickle_fully(tmp_path):
+    for protocol in (2, 4):
+        (tmp_path / "bad.pth").write_bytes(pickle.dumps(Intruder(tmp_path / "marker"), protocol))
+        with pytest.raises(ValueError) as error:
+            read_checkpoint(tmp_path / "bad.pth")
+        assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(HistoryBuffer, "__init__"), (HistoryBuffer, "__globals__"), (dict, "get")]
+)
+def test_attribute_look_ups_other_than_those_of_the_log_are_refused(tmp_path, owner, name):
+    if not hasattr(owner, name):
+        owner, name = HistoryBuffer.mean, name
+    torch.save(dict(a=ByName(owner, name)), tmp_path / "bad.pth")
+    with pytest.raises(ValueError, match=r"bad\.pth' holds Python objects"):
+        read_checkpoint(tmp_path / "bad.pth")
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"weights file '.*none\.pth' does not exist"):
+        read_checkpoint(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9, 0.999])
+def test_truncated_file_is_refused(tmp_path, suffix, share):
+    state, file = tiny_vit().state_dict(), tmp_path / f"cut{suffix}"
+    save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ValueError, match=rf"weights file '.*cut\{suffix}' is damaged"):
+        read_checkpoint(file)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_random_bytes_are_refused(tmp_path, suffix):
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        (tmp_path / f"noise{suffix}").write_bytes(generator.bytes(300))
+        with pytest.raises(ValueError, match=r"weights file '.*noise.*' (is damaged|holds)"):
+            read_checkpoint(tmp_path / f"noise{suffix}")
+
+
+def test_damaged_bytes_inside_the_index_are_refused_or_harmless(tmp_path):
+    data = bytearray(save_state(dict(a=torch.ones(2)), tmp_path).read_bytes())
+    generator = np.random.default_rng(0)
+    for position in generator.integers(0, len(data), 60):
+        broken = data.copy()
+        broken[position] ^= 0xFF
+        (tmp_path / "flipped.pth").write_bytes(broken)
+        try:
+            read_checkpoint(tmp_path / "flipped.pth")
+        except ValueError as error:
+            assert "flipped.pth" in str(error)
+
+
+def test_errors_are_one_line(tmp_path):
+    (tmp_path / "text.pth").write_text("hello\nworld")
+    with pytest.raises(ValueError) as error:
+        read_checkpoint(tmp_path / "text.pth")
+    assert "\n" not in str(error.value)
+
+
+def test_file_without_a_dict_is_refused(tmp_path):
+    torch.save(torch.ones(2), tmp_path / "tensor.pth")
+    with pytest.raises(ValueError, match=r"tensor\.pth' holds a Tensor, not a dict"):
+        read_checkpoint(tmp_path / "tensor.pth")
