@@ -3,7 +3,7 @@
 from milan_mm import amp, optim, pyramid, vit
 from milan_mm.data import loading
 from milan_mm.engine import losses, seeding, unreadable
-from milan_mm.pretrain import decoder, masking, milan, targets
+from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
 from milan_mm.weights import loading as weights
 
 __all__ = [
@@ -17,6 +17,8 @@ __all__ = [
     "pyramid",
     "seeding",
     "targets",
+    "teacher_clip",
+    "teacher_timm",
     "unreadable",
     "vit",
     "weights",

@@ -10,6 +10,16 @@ _base_ = ["../_base_/imagenet_pretrain.py", "../_base_/default_runtime.py"]
 
 embed_dims, grid, target_dims = 768, (14, 14), 512
 stats = _base_.imagenet_stats
+teacher = dict(
+    type="milan_mm.CLIPTeacher",
+    model_name="ViT-B-16-quickgelu",
+    pretrained="openai",
+    grid_size=grid,
+    # the paper's code shows the teacher the student's ImageNet-normalised images; CLIP's own
+    # statistics are mean [122.8, 116.7, 104.1], std [68.5, 66.6, 70.3]
+    input_stats=stats,
+    stats=stats,
+)
 
 model = dict(
     type="milan_mm.MILAN",
@@ -31,17 +41,7 @@ model = dict(
         num_layers=8,
         num_heads=16,
     ),
-    head=dict(
-        type="milan_mm.CLIPTargetHead",
-        teacher=dict(
-            model_name="ViT-B-16-quickgelu",
-            pretrained="openai",
-            # the paper's code shows the teacher the student's ImageNet-normalised images;
-            # CLIP's own statistics are mean [122.8, 116.7, 104.1], std [68.5, 66.6, 70.3]
-            input_stats=stats,
-            stats=stats,
-        ),
-    ),
+    head=dict(type="milan_mm.CLIPTargetHead", teacher=teacher),
 )
 
 gpus, batch_per_gpu, base_lr = 8, 512, 1.5e-4

@@ -8,6 +8,14 @@ _base_ = ["../_base_/shapes_pretrain.py", "../_base_/default_runtime.py"]
 
 embed_dims, grid, target_dims = 192, (12, 12), 128
 stats = _base_.shapes_stats
+teacher = dict(
+    type="milan_mm.CLIPTeacher",
+    model_name="shapes-clip",
+    pretrained="shipped",
+    grid_size=grid,
+    input_stats=stats,
+    stats=stats,
+)
 
 model = dict(
     type="milan_mm.MILAN",
@@ -29,12 +37,7 @@ model = dict(
         num_layers=2,
         num_heads=4,
     ),
-    head=dict(
-        type="milan_mm.CLIPTargetHead",
-        teacher=dict(
-            model_name="shapes-clip", pretrained="shipped", input_stats=stats, stats=stats
-        ),
-    ),
+    head=dict(type="milan_mm.CLIPTargetHead", teacher=teacher),
 )
 
 gpus, batch_per_gpu, base_lr = 1, 64, 4e-3

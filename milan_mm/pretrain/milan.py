@@ -81,8 +81,8 @@ class MILAN(BaseSelfSupervisor):
         if head.grid_size not in (None, backbone.grid_size):
             raise ValueError(
                 f"the teacher's patch grid is {head.grid_size}, the backbone's is "
-                f"{backbone.grid_size}: choose a teacher with the student's patch size and image "
-                "size, or change backbone.img_size"
+                f"{backbone.grid_size}: set head.teacher.grid_size={backbone.grid_size}, and the "
+                "teacher looks at images resized to that grid"
             )
         if getattr(head, "patch_size", backbone.patch_size) != backbone.patch_size:
             raise ValueError(
@@ -95,7 +95,9 @@ class MILAN(BaseSelfSupervisor):
                 f"{head.target_dims} wide: set decoder.target_dims={head.target_dims}"
             )
         if self.mask_generator.needs_importance and not head.gives_importance:
+            lack = "its teacher has no class token" if head.teacher else "it has no teacher"
             raise ValueError(
                 f"{type(self.mask_generator).__name__} needs the importance of patches, which "
-                f"{type(head).__name__} does not give: use UniformMaskGenerator"
+                f"{type(head).__name__} does not give because {lack}: set head.teacher to a ViT "
+                "with a class token, or use UniformMaskGenerator"
             )

@@ -1,4 +1,4 @@
-"""Target heads: what the decoder's output is compared with, and how.
+"""Target heads: what the decoder's output is compared with, how, and on which tokens.
 
 A head turns images into `(target, importance)` and compares a prediction with the target.
 """
@@ -7,35 +7,92 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from milan_mm.pretrain.teacher import CLIPTeacher, HiddenTeacher
+from milan_mm.pretrain.teacher import HiddenTeacher
 from milan_mm.registry import MODELS
 
 
-@MODELS.register_module()
-class CLIPTargetHead(BaseModule):
-    """Compares the prediction with CLIP's image features, token by token.
+class TargetHead(BaseModule):
+    """What the heads share: the teacher, and the choice of tokens that the loss counts.
 
     Args:
-        teacher: Arguments of `CLIPTeacher`.
+        loss_tokens: 'all' tokens that have a target, or the 'masked' patches only.
+        teacher: Config of a teacher, `CLIPTeacher` unless it has another `type`; None for none.
     """
 
-    def __init__(self, teacher: dict, init_cfg: dict | None = None) -> None:
+    LOSS_TOKENS = ("all", "masked")
+    target_dims: int
+
+    def __init__(
+        self, loss_tokens: str, teacher: dict | None = None, init_cfg: dict | None = None
+    ) -> None:
         super().__init__(init_cfg=init_cfg)
-        clip = CLIPTeacher(**teacher)
-        self.teacher = HiddenTeacher(clip)
-        self.target_dims = clip.target_dims
-        self.grid_size: tuple[int, int] | None = clip.grid_size
-        self.gives_importance = True
+        if loss_tokens not in self.LOSS_TOKENS:
+            raise ValueError(
+                f"loss_tokens '{loss_tokens}' is unknown: choose from {self.LOSS_TOKENS}"
+            )
+        self.loss_tokens = loss_tokens
+        self.teacher = HiddenTeacher.build(teacher) if teacher else None
+
+    @property
+    def grid_size(self) -> tuple[int, int] | None:
+        """(h, w) of the teacher's patches; None without a teacher: pixels fit any grid."""
+        return self.teacher.module.grid_size if self.teacher else None
+
+    @property
+    def gives_importance(self) -> bool:
+        """Whether `targets` tells how important patches are."""
+        return self.teacher is not None and self.teacher.module.with_cls_token
 
     def targets(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Ask the teacher.
+        """Ask the teacher, or the image itself.
 
         Args:
             imgs: (B, 3, H, W) float, normalised for the student.
 
         Returns:
-            target (B, 1+L, C) and importance (B, L): the class attention of the last layer.
+            target (B, 1+L, C), or (B, L, C) where the class token has none; importance (B, L): the
+            class attention of the teacher's last layer, None where `gives_importance` is False.
         """
+        raise TypeError("use CLIPTargetHead or PixelTargetHead")
+
+    def token_loss(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compare the prediction (B, 1+L, C) with the target, token by token.
+
+        Returns:
+            One float32 per token of the target: (B, 1+L) or (B, L).
+        """
+        raise TypeError("use CLIPTargetHead or PixelTargetHead")
+
+    def loss(self, pred: Tensor, target: Tensor, ids_mask: Tensor) -> Tensor:
+        """Mean of `token_loss` over the tokens that count.
+
+        Args:
+            pred: (B, 1+L, C). target: See `targets`. ids_mask: (B, M) int64.
+        """
+        losses = self.token_loss(pred, target)
+        if self.loss_tokens == "masked":
+            num_patches = pred.shape[1] - 1
+            losses = losses[:, -num_patches:].gather(1, ids_mask)  # (B, M)
+        return losses.mean()
+
+
+@MODELS.register_module()
+class CLIPTargetHead(TargetHead):
+    """Compares the prediction with the features of CLIP, or of another teacher.
+
+    Args:
+        teacher: Config of a teacher; see `TargetHead`.
+        loss_tokens: The published method counts 'all' 1+L tokens: kept, masked and class token.
+    """
+
+    def __init__(
+        self, teacher: dict, loss_tokens: str = "all", init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(loss_tokens, teacher, init_cfg)
+        self.target_dims = self.teacher.module.target_dims
+
+    def targets(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """See `TargetHead.targets`: the teacher's features."""
         return self.teacher(imgs)
 
     def token_loss(self, pred: Tensor, target: Tensor) -> Tensor:
@@ -44,46 +101,51 @@ class CLIPTargetHead(BaseModule):
         0 for parallel and 4 for opposite vectors, in float32 whatever the precision of the run.
 
         Args:
-            pred: (B, 1+L, C). target: (B, 1+L, C).
+            pred: (B, 1+L, C).
+            target: (B, 1+L, C); (B, L, C) of a teacher without class token.
 
         Returns:
-            (B, 1+L) float32.
+            (B, 1+L) or (B, L) float32.
 
         Source: arXiv 2208.06049, the reconstruction loss.
         """
+        pred = pred[:, -target.shape[1] :]
         return 2 - 2 * F.cosine_similarity(pred.float(), target.float(), dim=-1)
-
-    def loss(self, pred: Tensor, target: Tensor, ids_mask: Tensor) -> Tensor:
-        """Mean over all 1+L tokens: kept, masked and class token alike, as published."""
-        return self.token_loss(pred, target).mean()
 
 
 @MODELS.register_module()
-class PixelTargetHead(BaseModule):
-    """Compares the prediction of masked patches with their pixels, as MAE does.
+class PixelTargetHead(TargetHead):
+    """Compares the prediction with the pixels of the patches, as MAE does (arXiv 2111.06377).
 
     Args:
         patch_size: Side of a patch in pixels.
         norm_pix: Normalise the pixels of each patch to mean 0 and variance 1.
+        loss_tokens: MAE counts the 'masked' patches.
+        teacher: Only tells the importance of patches, for semantic-aware sampling; see
+            `TargetHead`.
     """
 
-    gives_importance = False
-    grid_size = None  # pixels fit any grid
-
-    def __init__(self, patch_size: int, norm_pix: bool, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg=init_cfg)
+    def __init__(
+        self,
+        patch_size: int,
+        norm_pix: bool,
+        loss_tokens: str = "masked",
+        teacher: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(loss_tokens, teacher, init_cfg)
         self.patch_size = patch_size
         self.norm_pix = norm_pix
         self.target_dims = 3 * patch_size**2
 
     def targets(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, 3, H, W) to the pixels (B, L, 3*p*p) of each patch; pixels give no importance."""
+        """See `TargetHead.targets`: the pixels (B, L, p*p*3) of each patch."""
         p = self.patch_size
         patches = imgs.unflatten(3, (-1, p)).unflatten(2, (-1, p))  # (B, 3, h, p, w, p)
         target = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)  # (B, L, p*p*3)
         if self.norm_pix:
             target = F.layer_norm(target, target.shape[-1:], eps=1e-6)
-        return target, None
+        return target, self.teacher(imgs)[1] if self.teacher else None
 
     def token_loss(self, pred: Tensor, target: Tensor) -> Tensor:
         """Mean squared error of every patch; the class token has no pixels.
@@ -95,7 +157,3 @@ class PixelTargetHead(BaseModule):
             (B, L) float32.
         """
         return (pred[:, 1:].float() - target.float()).square().mean(dim=-1)
-
-    def loss(self, pred: Tensor, target: Tensor, ids_mask: Tensor) -> Tensor:
-        """Mean over the masked patches (ids_mask: (B, M) int64), as in arXiv 2111.06377."""
-        return self.token_loss(pred, target).gather(1, ids_mask).mean()

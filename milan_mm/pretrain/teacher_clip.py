@@ -1,0 +1,163 @@
+"""CLIP as a teacher: the image tower of any open_clip ViT, its features and class attention."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from milan_mm.pretrain.teacher import Teacher, check_layer_counts, class_attention
+from milan_mm.registry import MODELS
+from milan_mm.weights.reading import read_checkpoint
+
+ASSETS = Path(str(files("milan_mm") / "assets"))
+SHIPPED = {"shapes-clip": ASSETS / "shapes_clip.safetensors"}
+open_clip.add_model_config(ASSETS)
+
+
+@MODELS.register_module()
+class CLIPTeacher(Teacher):
+    """open_clip's image tower. The text tower is dropped as soon as the weights are checked.
+
+    Args:
+        model_name: An architecture of open_clip, e.g. 'ViT-B-16-quickgelu'; `shapes-clip` is the
+            tiny CLIP that this package ships.
+        pretrained: A tag of open_clip ('openai'), a local file (safetensors, or a torch file
+            without pickled code), 'shipped', or 'random' for trials of speed and plumbing.
+        input_stats: See `Teacher`.
+        stats: See `Teacher`.
+        grid_size: (h, w) of the student's patches. Images are resized to `grid_size` times the
+            tower's patch size, and its position table to `grid_size`, so that a teacher of any
+            patch size looks at the student's patches. None takes the tower's own grid.
+        num_target_layers: The target is the mean over that many last layers, each after `ln_post`;
+            1, the last layer alone, is the published method.
+
+    Raises:
+        ValueError: When weights are missing or do not belong to the architecture.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        pretrained: str,
+        input_stats: dict,
+        stats: dict,
+        grid_size: tuple[int, int] | None = None,
+        num_target_layers: int = 1,
+    ) -> None:
+        visual: Any = _create_clip(model_name, pretrained, grid_size).visual
+        _check_tower(model_name, visual)
+        check_layer_counts(model_name, len(visual.transformer.resblocks), num_target_layers)
+        super().__init__(
+            input_stats,
+            stats,
+            image_size=tuple(visual.image_size),
+            grid_size=tuple(visual.grid_size),
+            target_dims=visual.output_dim,
+            with_cls_token=True,
+        )
+        self.visual: Any = visual
+        self.num_target_layers = num_target_layers
+
+    def look(self, imgs: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Teacher.forward`; features after `ln_post` and the projection to text space."""
+        visual = self.visual
+        blocks = visual.transformer.resblocks
+        num_maps = max(self.num_target_layers, 2)
+        out = visual.forward_intermediates(
+            imgs,
+            indices=list(range(len(blocks) - num_maps, len(blocks))),
+            intermediates_only=True,
+            output_fmt="NLC",
+            output_extra_tokens=True,
+        )
+        tokens = [
+            torch.cat([cls_token, patches], dim=1)  # (B, 1+L, D)
+            for cls_token, patches in zip(
+                out["image_intermediates_prefix"], out["image_intermediates"], strict=True
+            )
+        ]
+        last = [visual.ln_post(x) for x in tokens[-self.num_target_layers :]]
+        features = torch.stack(last).mean(dim=0) @ visual.proj  # (B, 1+L, C)
+        return features, _class_attention(blocks[-1], tokens[-2])
+
+
+def _class_attention(block: Any, x: Tensor) -> Tensor:
+    """(B, L) float32 from a residual block of open_clip and its input x (B, 1+L, D)."""
+    num_heads = block.attn.num_heads
+    x = block.ln_1(x)
+    w_q, w_k, _ = block.attn.in_proj_weight.chunk(3)
+    b_q, b_k, _ = block.attn.in_proj_bias.chunk(3)
+    q = F.linear(x[:, :1], w_q, b_q).unflatten(2, (num_heads, -1)).transpose(1, 2)  # (B, A, 1, d)
+    k = F.linear(x, w_k, b_k).unflatten(2, (num_heads, -1)).transpose(1, 2)  # (B, A, 1+L, d)
+    return class_attention(q, k)
+
+
+def _create_clip(
+    model_name: str, pretrained: str, grid_size: tuple[int, int] | None
+) -> nn.Module:
+    model_config = open_clip.get_model_config(model_name)
+    if model_config is None:
+        raise ValueError(
+            f"teacher '{model_name}' is no architecture of open_clip: `python -c 'import "
+            "open_clip; print(open_clip.list_models())'` lists them"
+        )
+    source: str | None = pretrained
+    if pretrained == "shipped":
+        source = str(SHIPPED.get(model_name, f"no weights of {model_name} are shipped"))
+    elif pretrained == "random":
+        print_log(f"teacher {model_name} has RANDOM weights: good for trials only", "current", 30)
+        source = None
+    elif not pretrained:
+        raise ValueError(
+            f"teacher '{model_name}' has no weights: set teacher.pretrained to a tag "
+            f"{open_clip.list_pretrained_tags_by_model(model_name)} or to a local file"
+        )
+    _check_activation(model_name, bool(model_config.get("quick_gelu")), pretrained)
+    patch_size = model_config["vision_cfg"].get("patch_size")
+    image_size = tuple(n * patch_size for n in grid_size) if grid_size and patch_size else None
+    try:
+        return open_clip.create_model(
+            model_name, pretrained=source, force_image_size=image_size, weights_only=True
+        )
+    except Exception as error:  # a wrong tag, no network, a corrupt or foreign file
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"weights '{pretrained}' of teacher '{model_name}' could not be loaded: {reason} - "
+            "give a tag of open_clip, or the path of a file that belongs to this architecture"
+        ) from error
+
+
+def _check_activation(model_name: str, tower_is_quick: bool, pretrained: str) -> None:
+    """Refuse weights in a tower with the other GELU: the features would silently differ."""
+    tag_config = open_clip.get_pretrained_cfg(model_name, pretrained)
+    if tag_config:
+        weights_are_quick = bool(tag_config.get("quick_gelu"))
+    elif Path(pretrained).is_file():
+        # OpenAI's own files carry these scalars; other local files do not tell their activation
+        keys = read_checkpoint(pretrained).keys()
+        if not {"input_resolution", "context_length", "vocab_size"} & keys:
+            return
+        weights_are_quick = True
+    else:
+        return
+    if weights_are_quick != tower_is_quick:
+        name = model_name.removesuffix("-quickgelu") + ("-quickgelu" if weights_are_quick else "")
+        raise ValueError(
+            f"weights '{pretrained}' were trained with {'Quick' if weights_are_quick else ''}GELU, "
+            f"the tower '{model_name}' has {'Quick' if tower_is_quick else ''}GELU: use '{name}'"
+        )
+
+
+def _check_tower(model_name: str, visual: Any) -> None:
+    blocks: Any = getattr(getattr(visual, "transformer", None), "resblocks", ())
+    plain = blocks and hasattr(visual, "class_embedding") and visual.attn_pool is None
+    if not plain or not isinstance(blocks[-1].attn, nn.MultiheadAttention):
+        raise ValueError(
+            f"teacher '{model_name}' has no plain ViT with a class token as image tower, whose "
+            "class attention could be read: use a ViT of open_clip, e.g. 'ViT-B-16-quickgelu'"
+        )

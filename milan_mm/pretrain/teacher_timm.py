@@ -1,0 +1,191 @@
+"""timm's ViT as a teacher: DINO and other vision-only encoders, and SLIP, whose tower it is."""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from mmengine.logging import print_log
+from timm.layers import Attention, resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from milan_mm.pretrain.teacher import Teacher, check_layer_counts, class_attention
+from milan_mm.registry import MODELS
+from milan_mm.weights.reading import read_checkpoint
+
+# Where files keep the tower, most telling first; the last one is a bare state dict.
+WRAPPERS = ("state_dict", "model", "teacher")
+PREFIXES = ("module.visual.", "visual.", "module.backbone.", "backbone.", "module.", "")
+# Parts of a file that a teacher has no use for.
+FOREIGN_PREFIXES = ("head.", "head_dist.", "fc_norm.", "mask_token")
+
+
+@MODELS.register_module()
+class TimmTeacher(Teacher):
+    """A plain `VisionTransformer` of timm; the target is its tokens after the final norm.
+
+    Args:
+        model_name: An architecture of timm, e.g. 'vit_base_patch16_224.dino'.
+        pretrained: 'timm' for the weights that timm publishes under that name, a local file
+            (safetensors, or a torch file without pickled code) in the layout of timm, DINO or
+            SLIP, or 'random' for trials of speed and plumbing.
+        input_stats: See `Teacher`.
+        stats: See `Teacher`.
+        grid_size: (h, w) of the student's patches; see `CLIPTeacher`.
+        num_target_layers: The target is the mean over that many last layers, each after the norm.
+        projection_dims: Width of the text space that a language-supervised tower projects to after
+            the norm: 512 for SLIP (arXiv 2112.12750), whose files hold it as `image_projection`.
+            None for towers that project to nothing.
+
+    Raises:
+        ValueError: When weights are missing or do not belong to the architecture.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        pretrained: str,
+        input_stats: dict,
+        stats: dict,
+        grid_size: tuple[int, int] | None = None,
+        num_target_layers: int = 1,
+        projection_dims: int | None = None,
+    ) -> None:
+        visual: Any = _create_tower(model_name, pretrained, grid_size)
+        check_layer_counts(model_name, len(visual.blocks), num_target_layers)
+        super().__init__(
+            input_stats,
+            stats,
+            image_size=tuple(visual.patch_embed.img_size),
+            grid_size=tuple(visual.patch_embed.grid_size),
+            target_dims=projection_dims or visual.embed_dim,
+            with_cls_token=visual.has_class_token,
+        )
+        self.visual: Any = visual
+        self.num_target_layers = num_target_layers
+        self.projection: nn.Module = nn.Identity()
+        if projection_dims:
+            self.projection = nn.Linear(visual.embed_dim, projection_dims, bias=False)
+        if pretrained not in ("timm", "random"):
+            self._load(pretrained)
+
+    def look(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """See `Teacher.forward`."""
+        visual = self.visual
+        maps = visual.forward_intermediates(
+            imgs,
+            indices=max(self.num_target_layers, 2),  # that many last ones
+            return_prefix_tokens=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        tokens = [torch.cat([extra, patches], dim=1) for patches, extra in maps]  # (B, N, D)
+        last = [visual.norm(x) for x in tokens[-self.num_target_layers :]]
+        features = self.projection(torch.stack(last).mean(dim=0))  # (B, N, C)
+        num_extra = visual.num_prefix_tokens  # class token, registers
+        patches = features[:, num_extra:]
+        if not self.with_cls_token:
+            return patches, None
+        importance = _class_attention(visual.blocks[-1], tokens[-2], num_extra)
+        return torch.cat([features[:, :1], patches], dim=1), importance
+
+    def _load(self, path: str) -> None:
+        """Fill tower and projection from a local file, strictly; only the grid may differ."""
+        state_dict, prefix = _find_tower(path, read_checkpoint(path))
+        tower = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in state_dict.items()
+            if name.startswith(prefix)
+        }
+        tower = {n: t for n, t in tower.items() if not n.startswith(FOREIGN_PREFIXES)}
+        visual = self.visual
+        if "pos_embed" in tower:
+            tower["pos_embed"] = resample_abs_pos_embed(
+                tower["pos_embed"],
+                new_size=list(self.grid_size),
+                num_prefix_tokens=0 if visual.no_embed_class else visual.num_prefix_tokens,
+            )
+        projection = state_dict.get(prefix.removesuffix("visual.") + "image_projection")
+        own = getattr(self.projection, "weight", None)
+        if projection is None and own is not None:
+            raise ValueError(
+                f"{path} holds no 'image_projection': it is no SLIP file, remove "
+                f"teacher.projection_dims={len(own)}"
+            )
+        if projection is not None and (own is None or own.shape != projection.T.shape):
+            raise ValueError(
+                f"{path} projects {projection.shape[0]} to {projection.shape[1]}: set "
+                f"teacher.projection_dims={projection.shape[1]}"
+            )
+        try:
+            visual.load_state_dict(tower)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"{path} does not fit the teacher: {reason}") from None
+        if projection is not None:
+            self.projection.load_state_dict(dict(weight=projection.T))
+
+
+def _class_attention(block: Any, x: Tensor, num_extra: int) -> Tensor:
+    """(B, L) float32 from a block of timm and its input x (B, N, D)."""
+    attn = block.attn
+    qkv = attn.qkv(block.norm1(x)).unflatten(2, (3, attn.num_heads, -1))  # (B, N, 3, A, D/A)
+    q, k, _ = qkv.permute(2, 0, 3, 1, 4)  # each (B, A, N, D/A)
+    return class_attention(attn.q_norm(q[:, :, :1]), attn.k_norm(k), num_extra)
+
+
+def _create_tower(
+    model_name: str, pretrained: str, grid_size: tuple[int, int] | None
+) -> VisionTransformer:
+    if not timm.is_model(model_name):
+        close = timm.list_models(f"*{model_name.split('.')[0]}*")[:3] or ["vit_base_patch16_224"]
+        raise ValueError(f"teacher '{model_name}' is no architecture of timm: try {close}")
+    if pretrained == "random":
+        print_log(f"teacher {model_name} has RANDOM weights: good for trials only", "current", 30)
+    elif pretrained != "timm" and not Path(pretrained or "").is_file():
+        raise ValueError(
+            f"weights '{pretrained}' of teacher '{model_name}' are no file: set teacher.pretrained "
+            "to a local file, or to 'timm' for the weights that timm publishes"
+        )
+    try:
+        tower = timm.create_model(model_name, pretrained=pretrained == "timm", num_classes=0)
+    except Exception as error:  # an unknown tag, no network, a damaged download
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"weights '{pretrained}' of teacher '{model_name}' could not be loaded: {reason} - "
+            "give the path of a local file"
+        ) from error
+    _check_tower(model_name, tower)
+    if grid_size:
+        side = tower.patch_embed.patch_size
+        tower.set_input_size((grid_size[0] * side[0], grid_size[1] * side[1]))
+    return tower
+
+
+def _check_tower(model_name: str, tower: nn.Module) -> None:
+    if not isinstance(tower, VisionTransformer) or not isinstance(tower.blocks[-1].attn, Attention):
+        raise ValueError(
+            f"teacher '{model_name}' is no plain ViT whose class attention could be read: use a "
+            "VisionTransformer of timm, e.g. 'vit_base_patch16_224.dino'"
+        )
+
+
+def _find_tower(path: str, checkpoint: dict) -> tuple[dict[str, Tensor], str]:
+    """The state dict that holds a tower in timm's naming, and the prefix of its names.
+
+    Raises:
+        ValueError: When there is none, or more than one.
+    """
+    for wrapper in WRAPPERS:
+        if isinstance(checkpoint.get(wrapper), dict):
+            checkpoint = checkpoint[wrapper]
+            break
+    found = [prefix for prefix in PREFIXES if f"{prefix}patch_embed.proj.weight" in checkpoint]
+    if len(found) != 1:
+        names = ", ".join(map(str, list(checkpoint)[:3]))
+        raise ValueError(
+            f"{path} holds {len(found)} image towers in timm's naming ('patch_embed.proj.weight'), "
+            f"exactly one is needed; its first names are: {names}"
+        )
+    return checkpoint, found[0]
