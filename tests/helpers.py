@@ -81,10 +81,11 @@ def milan_config(
     **settings,
 ) -> dict:
     """A MILAN of 2 narrow blocks on 96-pixel images with patches of 8, as the demo cuts them."""
-    if head == "CLIPTargetHead":
-        head_cfg = dict(type="milan_mm.CLIPTargetHead", teacher=teacher_settings())
-    else:
-        head_cfg = dict(type="milan_mm.PixelTargetHead", patch_size=8, norm_pix=True)
+    head_cfg: dict = dict(type=f"milan_mm.{head}")
+    if head == "PixelTargetHead":
+        head_cfg.update(patch_size=8, norm_pix=True)
+    if head == "CLIPTargetHead" or mask_generator == "SemanticMaskGenerator":
+        head_cfg["teacher"] = teacher_settings()
     config = dict(
         type="milan_mm.MILAN",
         data_preprocessor=dict(type="mmpretrain.SelfSupDataPreprocessor", to_rgb=True, **STATS),
@@ -129,3 +130,11 @@ def save_state(state_dict: dict[str, Tensor], folder: Path, name: str = "weights
     """Write tensors as a torch file and return its path."""
     torch.save(state_dict, folder / name)
     return folder / name
+
+
+def saved_clip(name: str, folder) -> tuple[dict[str, Tensor], str]:
+    """Random weights of an architecture, as a state dict and as a file."""
+    state = randomise(open_clip.create_model(name)).state_dict()
+    # sharper attention than at initialisation, so that the importance differs between patches
+    state = {n: t * 4 if n.endswith("in_proj_weight") else t for n, t in state.items()}
+    return state, str(save_state(state, folder))

@@ -3,6 +3,8 @@
 A head turns images into `(target, importance)` and compares a prediction with the target.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -31,7 +33,7 @@ class TargetHead(BaseModule):
                 f"loss_tokens '{loss_tokens}' is unknown: choose from {self.LOSS_TOKENS}"
             )
         self.loss_tokens = loss_tokens
-        self.teacher = HiddenTeacher.build(teacher) if teacher else None
+        self.teacher: Any = HiddenTeacher.build(teacher) if teacher else None
 
     @property
     def grid_size(self) -> tuple[int, int] | None:

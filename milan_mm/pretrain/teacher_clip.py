@@ -97,9 +97,7 @@ def _class_attention(block: Any, x: Tensor) -> Tensor:
     return class_attention(q, k)
 
 
-def _create_clip(
-    model_name: str, pretrained: str, grid_size: tuple[int, int] | None
-) -> nn.Module:
+def _create_clip(model_name: str, pretrained: str, grid_size: tuple[int, int] | None) -> nn.Module:
     model_config = open_clip.get_model_config(model_name)
     if model_config is None:
         raise ValueError(

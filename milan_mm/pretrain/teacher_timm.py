@@ -149,7 +149,7 @@ def _create_tower(
             "to a local file, or to 'timm' for the weights that timm publishes"
         )
     try:
-        tower = timm.create_model(model_name, pretrained=pretrained == "timm", num_classes=0)
+        tower: Any = timm.create_model(model_name, pretrained=pretrained == "timm", num_classes=0)
     except Exception as error:  # an unknown tag, no network, a damaged download
         reason = " ".join(str(error).split())[:300]
         raise ValueError(

@@ -10,14 +10,13 @@ from milan_mm.optim import LayerDecayOptimWrapperConstructor
 from milan_mm.pretrain.masking import take
 from milan_mm.pretrain.milan import MILAN
 from milan_mm.registry import MODELS
-from tests.helpers import milan_config
+from tests.helpers import milan_config, teacher_settings
 
 COMBINATIONS = [
     (mask_generator, decoder, head)
     for mask_generator in ("SemanticMaskGenerator", "UniformMaskGenerator")
     for decoder in ("PromptingDecoder", "MAEDecoder")
     for head in ("CLIPTargetHead", "PixelTargetHead")
-    if (mask_generator, head) != ("SemanticMaskGenerator", "PixelTargetHead")
 ]
 
 
@@ -167,5 +166,48 @@ def test_pixels_with_another_patch_size_are_refused():
 
 
 def test_semantic_sampling_without_a_teacher_is_refused():
-    with pytest.raises(ValueError, match="PixelTargetHead does not give: use UniformMaskGenerator"):
-        build("SemanticMaskGenerator", "MAEDecoder", "PixelTargetHead")
+    config = milan_config("SemanticMaskGenerator", "MAEDecoder", "PixelTargetHead")
+    del config["head"]["teacher"]
+    with pytest.raises(ValueError, match="PixelTargetHead does not give because it has no teacher"):
+        MODELS.build(config)
+
+
+def without_class_token(mask_generator: str) -> dict:
+    """MILAN with a teacher that has no class token."""
+    config = milan_config(mask_generator)
+    config["decoder"]["target_dims"] = 320
+    config["head"]["teacher"] = teacher_settings(
+        type="milan_mm.TimmTeacher",
+        model_name="vit_little_patch16_reg1_gap_256",
+        grid_size=(12, 12),
+    )
+    return config
+
+
+def test_semantic_sampling_by_a_teacher_without_class_token_is_refused():
+    with pytest.raises(ValueError, match="because its teacher has no class token: set head"):
+        MODELS.build(without_class_token("SemanticMaskGenerator"))
+
+
+def test_a_teacher_without_class_token_teaches_the_patches():
+    model = MODELS.build(without_class_token("UniformMaskGenerator"))
+    loss = model.loss(torch.randn(1, 3, 96, 96))["loss"]
+    assert 0 < loss.item() < 4
+
+
+@pytest.mark.parametrize("loss_tokens", ["all", "masked"])
+@pytest.mark.parametrize("parts", COMBINATIONS, ids=" ".join)
+def test_any_target_decoder_sampling_and_loss_tokens_build_together(parts, loss_tokens):
+    config = milan_config(*parts)
+    config["head"]["loss_tokens"] = loss_tokens
+    loss = MODELS.build(config).loss(torch.randn(2, 3, 96, 96))["loss"]
+    loss.backward()
+    assert loss.isfinite()
+
+
+def test_pixels_are_sampled_by_the_teacher_s_importance():
+    pixels = build("SemanticMaskGenerator", "MAEDecoder", "PixelTargetHead")
+    imgs = torch.randn(2, 3, 96, 96)
+    target, importance = pixels.head.targets(imgs)
+    assert torch.equal(importance, pixels.head.teacher.module(imgs)[1])
+    assert target.shape == (2, 144, 192)

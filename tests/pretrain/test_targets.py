@@ -35,6 +35,28 @@ def test_clip_loss_counts_class_kept_and_masked_tokens_alike(clip_head):
         assert loss.item() == pytest.approx(4 / 5, abs=1e-5)
 
 
+def test_clip_loss_on_masked_tokens_ignores_all_others():
+    head = CLIPTargetHead(teacher_settings(), loss_tokens="masked")
+    target = torch.randn(1, 5, 8)
+    for token, expected in enumerate([0, 0, 2, 0, 2]):  # patches 1 and 3 are tokens 2 and 4
+        pred = target.clone()
+        pred[:, token] *= -1
+        loss = head.loss(pred, target, torch.tensor([[1, 3]]))
+        assert loss.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_pixel_loss_on_all_tokens_is_the_mean_over_all_patches():
+    head = PixelTargetHead(patch_size=2, norm_pix=False, loss_tokens="all")
+    pred, target = torch.randn(3, 1 + 9, 12), torch.randn(3, 9, 12)
+    loss = head.loss(pred, target, torch.zeros(3, 1, dtype=torch.int64))
+    torch.testing.assert_close(loss, (pred[:, 1:] - target).square().mean())
+
+
+def test_unknown_loss_tokens_are_refused():
+    with pytest.raises(ValueError, match="loss_tokens 'visible' is unknown: choose from"):
+        PixelTargetHead(patch_size=2, norm_pix=False, loss_tokens="visible")
+
+
 def test_clip_targets_are_features_and_class_attention_of_the_teacher(clip_head):
     target, importance = clip_head.targets(torch.randn(2, 3, 96, 96))
     assert target.shape == (2, 1 + 144, 128)
