@@ -38,15 +38,27 @@ from tests.helpers import build_without_memory
 
 RECIPES = list_configs()
 NAME = re.compile(
-    r"(?P<method>[a-z-]+)_vit-(?P<arch>[a-z]+)-p(?P<patch>\d+)_(?P<gpus>\d+)xb(?P<batch>\d+)"
+    r"(?P<method>[a-z0-9-]+)_vit-(?P<arch>[a-z]+)-p(?P<patch>\d+)_(?P<gpus>\d+)xb(?P<batch>\d+)"
     r"(?P<amp>-amp)?(?P<options>(?:-[a-z]+)*)-(?P<length>\d+)(?P<unit>e|i|k)"
     r"_(?P<data>[a-z0-9]+)(?:-(?P<size>\d+x\d+))?(?:-[a-z]+)?"
 )
 METHODS = {
     "milan": ("MILAN", "CLIPTargetHead"),
     "mae": ("MILAN", "PixelTargetHead"),
+    "row": ("MILAN", None),  # of the ablation, whose parts have a test of their own
     "mask-rcnn": ("MaskRCNN", None),
     "upernet": ("EncoderDecoder", None),
+}
+TABLE_4 = {  # of arXiv 2208.06049: target, decoder, sampling
+    1: ("pixel", "mae", "uniform"),
+    2: ("clip", "mae", "uniform"),
+    3: ("pixel", "prompting", "uniform"),
+    4: ("pixel", "mae", "semantic"),
+    5: ("pixel", "prompting", "semantic"),
+    6: ("clip", "mae", "semantic"),
+    7: ("clip", "prompting", "uniform"),
+    8: ("clip", "prompting", "semantic"),
+    9: ("slip", "prompting", "semantic"),
 }
 DATA = {"in1k": "imagenet", "coco": "coco", "ade20k": "ade", "shapes": "work_dirs/shapes"}
 ARCH_OF_MINI = dict(embed_dims=192, num_layers=6, num_heads=6)
@@ -80,13 +92,36 @@ def last_part(type_name: str) -> str:
 @each_recipe
 def test_method_and_arch_are_those_of_the_name(recipe):
     name, model = parts_of(recipe), load(recipe).model
-    algorithm, head = METHODS[name["method"]]
+    algorithm, head = METHODS[re.sub(r"-\d.*", "", name["method"])]
     assert last_part(model.type) == algorithm
     if head:
         assert last_part(model.head.type) == head
     arch = model.backbone.arch
     assert arch == (name["arch"] if name["arch"] in ARCHS else ARCH_OF_MINI)
     assert model.backbone.patch_size == int(name["patch"])
+
+
+@pytest.mark.parametrize("recipe", [r for r in RECIPES if "/ablation/" in r])
+def test_parts_of_an_ablation_row_are_those_of_its_name_and_of_the_paper(recipe):
+    _, row, target, decoder, sampling = parts_of(recipe)["method"].split("-")
+    assert TABLE_4[int(row)] == (target, decoder, sampling)
+    model = load(recipe).model
+    head = dict(pixel="PixelTargetHead", clip="CLIPTargetHead", slip="CLIPTargetHead")[target]
+    assert last_part(model.head.type) == head
+    assert model.head.get("norm_pix", True)
+    if head == "CLIPTargetHead":
+        teacher = dict(clip="CLIPTeacher", slip="TimmTeacher")[target]
+        assert last_part(model.head.teacher.type) == teacher
+    assert last_part(model.decoder.type) == dict(mae="MAEDecoder", prompting="PromptingDecoder")[
+        decoder
+    ]
+    generator = dict(uniform="UniformMaskGenerator", semantic="SemanticMaskGenerator")[sampling]
+    assert last_part(model.mask_generator.type) == generator
+
+
+def test_every_row_of_the_ablation_is_there_once():
+    rows = [parts_of(r)["method"].split("-")[1] for r in RECIPES if "/ablation/" in r]
+    assert sorted(rows) == [str(row) for row in TABLE_4]
 
 
 @each_recipe
@@ -145,7 +180,7 @@ def test_data_is_that_of_the_name(recipe):
 def test_docstring_gives_the_command(recipe):
     text = find_config(recipe).read_text()
     docstring = text.split('"""')[1]
-    assert re.search(rf"Run: .*{recipe}|tools/demo\.py", docstring)
+    assert re.search(rf"Run: [^\n]*(\\\n *)?\S*{recipe}|tools/demo\.py", docstring)
 
 
 @each_recipe
@@ -260,7 +295,10 @@ def shrink(config: Config, folder: Path) -> tuple[Config, int]:
         config.model.decoder.num_layers = 2
     if "teacher" in (config.model.get("head") or {}):
         teacher = config.model.head.teacher
-        teacher.update(model_name=narrow_teacher(teacher.model_name, folder), pretrained="random")
+        narrow = "vit_tiny_patch16_224"
+        if last_part(teacher.type) == "CLIPTeacher":
+            narrow = narrow_teacher(teacher.model_name, folder)
+        teacher.update(model_name=narrow, pretrained="random")
     if "roi_head" in config.model:
         config.model.train_cfg.rcnn.sampler.num = 32
     preprocessor = config.model.data_preprocessor
