@@ -206,6 +206,7 @@ def test_a_conversion_prints_its_report_and_the_new_file(
 ):
     model = MODELS.build(milan_config())
     torch.save(dict(state_dict=model.state_dict(), optimizer={}), "epoch_1.pth")
+    capsys.readouterr()
     _convert(repo_root)(["epoch_1.pth", "new/official.pth", "--to", "official"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "epoch_1.pth: layout milan_mm" and lines[-1] == "new/official.pth"
