@@ -444,6 +444,14 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pth", "b.pth"]
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_the_new_file_has_the_permissions_of_any_new_file(suffix: str, tmp_path: Path):
+    torch.save(dict(model=state_in("official")), tmp_path / "a.pth")
+    convert_checkpoint(tmp_path / "a.pth", tmp_path / f"b{suffix}", "milan_mm")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / f"b{suffix}").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_the_source_is_not_overwritten(tmp_path: Path):
     torch.save(dict(model=state_in("official")), tmp_path / "a.pth")
     with pytest.raises(ValueError, match=r"a\.pth' is the source itself: give another name"):
