@@ -17,6 +17,9 @@ from mmengine.visualization import Visualizer
 from PIL import Image
 from safetensors import safe_open
 
+from milan_mm.registry import MODELS
+from tests.helpers import milan_config
+
 STATS = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 CONFIG = """
 _base_ = ["{repo}/configs/_base_/default_runtime.py"]
@@ -160,7 +163,9 @@ def test_a_trial_ends_with_a_checkpoint_whose_encoder_can_be_exported(folder: Pa
         assert "layers.1.attn.qkv.weight" in file.keys()  # noqa: SIM118 (no mapping)
 
 
-@pytest.mark.parametrize("name", ["train.py", "test.py", "export_encoder.py"])
+@pytest.mark.parametrize(
+    "name", ["train.py", "test.py", "export_encoder.py", "convert_checkpoint.py"]
+)
 def test_help_answers_with_an_example_and_without_heavy_imports(
     repo_root: Path, name: str, capsys: pytest.CaptureFixture
 ):
@@ -171,6 +176,57 @@ def test_help_answers_with_an_example_and_without_heavy_imports(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert f"python tools/{name} " in done.stdout
+
+
+def _convert(repo_root: Path) -> Callable[[list[str]], None]:
+    return runpy.run_path(str(repo_root / "tools/convert_checkpoint.py"))["main"]
+
+
+@pytest.mark.long
+def test_a_trained_checkpoint_is_converted_and_trains_on_after_the_way_back(
+    folder: Path, tool: Tool
+):
+    tool("train.py", "tiny.py", "--quick")
+    done = tool(
+        "convert_checkpoint.py",
+        "work_dirs/tiny-quick/epoch_1.pth",
+        "official.pth",
+        "--to",
+        "official",
+    )
+    assert "epoch_1.pth: layout milan_mm" in done.stdout and "optimizer" in done.stdout
+    tool("convert_checkpoint.py", "official.pth", "back.pth", "--to", "milan_mm")
+    done = tool("train.py", "tiny.py", "--work-dir", "on", "--cfg-options", "load_from=back.pth")
+    log = done.stdout + done.stderr
+    assert "Load checkpoint from back.pth" in log and "do not match" not in log
+
+
+def test_a_conversion_prints_its_report_and_the_new_file(
+    folder: Path, repo_root: Path, capsys: pytest.CaptureFixture
+):
+    model = MODELS.build(milan_config())
+    torch.save(dict(state_dict=model.state_dict(), optimizer={}), "epoch_1.pth")
+    capsys.readouterr()
+    _convert(repo_root)(["epoch_1.pth", "new/official.pth", "--to", "official"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "epoch_1.pth: layout milan_mm" and lines[-1] == "new/official.pth"
+    assert any("left behind  optimizer" in line for line in lines)
+    assert "blocks.0.attn.qkv.weight" in torch.load("new/official.pth", weights_only=True)["model"]
+
+
+def test_a_file_that_cannot_be_converted_is_answered_with_one_line(
+    folder: Path, repo_root: Path, capsys: pytest.CaptureFixture
+):
+    torch.save({"conv1.weight": torch.zeros(3)}, "resnet.pth")
+    for source, message in (
+        ("gone.pth", "error: weights file 'gone.pth' does not exist"),
+        ("resnet.pth", "error: resnet.pth holds no pretraining checkpoint"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            _convert(repo_root)([source, "out.pth", "--to", "milan_mm"])
+        errors = capsys.readouterr().err.splitlines()
+        assert stop.value.code == 2 and len(errors) == 1 and errors[0].startswith(message)
+    assert not (folder / "out.pth").exists()
 
 
 @pytest.mark.parametrize("name", ["dist_train.sh", "dist_test.sh", "slurm_train.sh"])

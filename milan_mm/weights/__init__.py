@@ -1,1 +1,1 @@
-"""Weight files: `reading.py` (safely), `loading.py` (strictly), `exporting.py`."""
+"""Weight files: `reading.py` (safely), `loading.py` (strictly), `exporting.py`, `converting.py`."""

@@ -1,6 +1,5 @@
 """Writing an encoder file: safetensors with the facts that its users need."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -8,6 +7,7 @@ from safetensors.torch import save_file
 
 from milan_mm.weights.loading import encoder_state_dict
 from milan_mm.weights.reading import read_checkpoint
+from milan_mm.weights.writing import replacing
 
 
 def export_encoder(checkpoint: str | Path, out: str | Path, half: bool = False) -> dict[str, str]:
@@ -36,12 +36,7 @@ def export_encoder(checkpoint: str | Path, out: str | Path, half: bool = False) 
         patch_size=str(patch_size),
         num_patches=str(state_dict["pos_embed"].shape[1] - int("cls_token" in state_dict)),
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
     dtype = torch.float16 if half else torch.float32
-    try:
+    with replacing(out) as partial:
         save_file({n: t.to(dtype).contiguous() for n, t in state_dict.items()}, partial, metadata)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
     return metadata

@@ -2,8 +2,9 @@
 
 import argparse
 import re
+from argparse import Namespace
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
 
 import numpy as np
@@ -19,7 +20,8 @@ def read_checkpoint(path: str | Path) -> dict:
     """Read a weights file or a training checkpoint on the CPU.
 
     Torch files are read with `weights_only=True` and a written list of the harmless classes that
-    mmengine's training checkpoints hold; there is no fallback to full unpickling.
+    training checkpoints of mmengine and of the MAE family hold; there is no fallback to full
+    unpickling.
 
     Args:
         path: A safetensors file, or a torch file (.pth, .pt, .bin ...).
@@ -49,7 +51,11 @@ def read_checkpoint(path: str | Path) -> dict:
 
 
 def _safe_globals() -> list:
-    """What mmengine pickles besides tensors: log buffers, and numpy arrays inside them."""
+    """What training checkpoints hold besides tensors.
+
+    mmengine pickles log buffers with numpy arrays inside them; the MAE family pickles its command
+    line, which may name folders.
+    """
     cores = ("core", "_core")  # numpy 1 and 2
     dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "u4", "u1", "?")]
     return [
@@ -61,6 +67,8 @@ def _safe_globals() -> list:
         np.ndarray,
         np.dtype,
         *dtypes,
+        Namespace,
+        (PurePosixPath, "pathlib.PosixPath"),  # stands in: it has a name but touches no disk
     ]
 
 

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+from argparse import Namespace
+from pathlib import PosixPath
 
 import numpy as np
 import pytest
@@ -58,6 +60,21 @@ def test_message_hub_of_a_training_checkpoint_is_read(tmp_path):
     assert read["runtime_info"]["iter"] == 7
     assert isinstance(read["log_scalars"]["train/loss"], HistoryBuffer)
     assert read["log_scalars"]["train/loss"].current() == 0.5
+
+
+def test_the_command_line_in_a_checkpoint_of_the_mae_family_is_read(tmp_path):
+    args = Namespace(mask_ratio=0.75, output_dir=PosixPath("runs/1"))
+    torch.save(dict(model=dict(a=torch.ones(2)), args=args), tmp_path / "checkpoint-399.pth")
+    read = read_checkpoint(tmp_path / "checkpoint-399.pth")["args"]
+    assert read.mask_ratio == 0.75 and str(read.output_dir) == "runs/1"
+
+
+def test_a_command_line_that_hides_code_is_refused_and_not_run(tmp_path):
+    marker = tmp_path / "marker"
+    torch.save(dict(args=Namespace(path=Intruder(marker))), tmp_path / "bad.pth")
+    with pytest.raises(ValueError, match=r"bad\.pth' holds Python objects .*mkdir"):
+        read_checkpoint(tmp_path / "bad.pth")
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize("new_format", [True, False])
