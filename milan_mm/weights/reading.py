@@ -1,6 +1,5 @@
 """Reading weight files of others without running code that may be hidden in them."""
 
-import argparse
 import re
 from argparse import Namespace
 from collections.abc import Callable
@@ -60,14 +59,13 @@ def _safe_globals() -> list:
     dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "u4", "u1", "?")]
     return [
         HistoryBuffer,
-        argparse.Namespace,  # `args` in the checkpoints of DINO, MAE, SLIP ...: names and values
         (_history_method, "builtins.getattr"),
         *((multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in cores),
         *((multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in cores),
         np.ndarray,
         np.dtype,
         *dtypes,
-        Namespace,
+        Namespace,  # `args` in the checkpoints of MAE, DINO, SLIP ...: names and values
         (PurePosixPath, "pathlib.PosixPath"),  # stands in: it has a name but touches no disk
     ]
 
