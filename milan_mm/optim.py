@@ -142,10 +142,10 @@ def group_summary(model: nn.Module, param_groups: list[dict]) -> str:
         if trainable:
             merged[group["lr"], group.get("weight_decay", 0.0)] += trainable
     lines = [f"{len(merged)} parameter groups:"]
-    for (lr, weight_decay), group in sorted(merged.items(), key=lambda item: item[0]):
+    for (lr, weight_decay), members in sorted(merged.items(), key=lambda item: item[0]):
         lines.append(
-            f"  lr {lr:<9.3g} weight decay {weight_decay:<5.3g} {len(group):>4} tensors "
-            f"{sum(p.numel() for p in group):>12,} values, e.g. {names[id(group[0])]}"
+            f"  lr {lr:<9.3g} weight decay {weight_decay:<5.3g} {len(members):>4} tensors "
+            f"{sum(p.numel() for p in members):>12,} values, e.g. {names[id(members[0])]}"
         )
     return "\n".join(lines)
 
