@@ -1,11 +1,13 @@
 """Parameter groups: weight decay by kind of parameter, learning rate by depth."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
+from torch.optim import Optimizer
 
 from milan_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -22,11 +24,13 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     - `no_decay_1d` (bool, False): no weight decay on one-dimensional parameters.
     - `no_decay_types` (list[str]): no decay on parameters of modules of exactly these classes,
       e.g. 'LayerNorm'.
-    - `no_decay_names` (list[str]): no decay on parameters whose last name is listed, e.g. 'bias',
-      'pos_embed'.
+    - `no_decay_names` (list[str]): no decay on parameters whose last name is listed, e.g.
+      'cls_token', 'pos_embed'.
 
-    Frozen parameters enter no group. Groups with equal settings are merged, because fused
-    optimizers work group by group.
+    A listed class or name must exist in the model, frozen or not, so that no misspelt rule goes
+    unnoticed. A single one may stand without a list, as the command line gives it. Frozen
+    parameters enter no group. Groups with equal settings are merged, because fused optimizers work
+    group by group.
     """
 
     paramwise_cfg: dict
@@ -43,28 +47,22 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs: Any) -> None:
         """Append the merged groups of `module` (the whole model) to `params`."""
+        parameters = dict(module.named_parameters())
         groups: dict[tuple[float, float], list] = defaultdict(list)
         for name, lr_scale, decays in parameter_rules(module, **self.paramwise_cfg):
             weight_decay = (self.base_wd or 0.0) if decays else 0.0
-            groups[self.base_lr * lr_scale, weight_decay].append(name)
-        parameters = dict(module.named_parameters())
-        table = [f"{len(groups)} parameter groups:"]
-        for (lr, weight_decay), names in sorted(groups.items()):
-            group = [parameters[name] for name in names]
+            groups[self.base_lr * lr_scale, weight_decay].append(parameters[name])
+        for (lr, weight_decay), group in sorted(groups.items(), key=lambda item: item[0]):
             params.append(dict(params=group, lr=lr, weight_decay=weight_decay))
-            table.append(
-                f"  lr {lr:<9.3g} weight decay {weight_decay:<5.3g} {len(names):>4} tensors "
-                f"{sum(p.numel() for p in group):>12,} values, e.g. {names[0]}"
-            )
-        print_log("\n".join(table), "current")
+        print_log(group_summary(module, params), "current")
 
 
 def parameter_rules(
     model: nn.Module,
     layer_decay_rate: float = 1.0,
     no_decay_1d: bool = False,
-    no_decay_types: tuple[str, ...] = (),
-    no_decay_names: tuple[str, ...] = (),
+    no_decay_types: Sequence[str] | str = (),
+    no_decay_names: Sequence[str] | str = (),
 ) -> list[tuple[str, float, bool]]:
     """What the rules say of every trainable parameter.
 
@@ -72,7 +70,8 @@ def parameter_rules(
         (name, factor on the learning rate, whether weight decay applies) in the model's order.
 
     Raises:
-        ValueError: When `layer_decay_rate` is asked of a model whose backbone tells no depths.
+        ValueError: When `layer_decay_rate` is asked of a model whose backbone tells no depths, or
+            a listed class or name is not in the model.
     """
     backbones = [(n, m) for n, m in model.named_modules() if _tells_depth(m)]
     if layer_decay_rate != 1.0 and not backbones:
@@ -85,6 +84,8 @@ def parameter_rules(
         for prefix, module in model.named_modules()
         for name, _ in module.named_parameters(recurse=False)
     }
+    exempt_types = _listed("no_decay_types", no_decay_types, set(types.values()))
+    exempt_names = _listed("no_decay_names", no_decay_names, set(map(_last_name, types)))
     rules = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -95,13 +96,78 @@ def parameter_rules(
             exponent += num_depths - 1 - depth
         exempt = (
             (no_decay_1d and parameter.ndim == 1)
-            or types[name] in no_decay_types
-            or name.rsplit(".", 1)[-1] in no_decay_names
+            or types[name] in exempt_types
+            or _last_name(name) in exempt_names
         )
         rules.append((name, layer_decay_rate**exponent, not exempt))
     return rules
 
 
+def parameter_table(model: nn.Module, optimizer: Optimizer, with_frozen: bool = False) -> str:
+    """One line per parameter in the model's order: name, shape, factor on the rate, decay or not.
+
+    It is read off the optimizer, so that it holds for any constructor.
+
+    Args:
+        with_frozen: Also list parameters that are not optimised.
+    """
+    settings = {
+        id(p): (f"{group['lr'] / optimizer.defaults['lr']:.6g}", _decays(group))
+        for group in optimizer.param_groups
+        for p in group["params"]
+        if p.requires_grad
+    }
+    rows = [("name", "shape", "lr factor", "decay")]
+    for name, parameter in model.named_parameters():
+        if with_frozen or id(parameter) in settings:
+            shape = "x".join(map(str, parameter.shape)) or "scalar"
+            rows.append((name, shape, *settings.get(id(parameter), ("frozen", "-"))))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def group_summary(model: nn.Module, param_groups: list[dict]) -> str:
+    """One line per learning rate and weight decay: how many parameters have them, and an example.
+
+    Args:
+        param_groups: Of the optimizer, each with `params`, `lr` and `weight_decay`.
+    """
+    names = {id(p): name for name, p in model.named_parameters()}
+    merged: dict[tuple[float, float], list] = defaultdict(list)
+    for group in param_groups:
+        trainable = [p for p in group["params"] if p.requires_grad]
+        if trainable:
+            merged[group["lr"], group.get("weight_decay", 0.0)] += trainable
+    lines = [f"{len(merged)} parameter groups:"]
+    for (lr, weight_decay), members in sorted(merged.items(), key=lambda item: item[0]):
+        lines.append(
+            f"  lr {lr:<9.3g} weight decay {weight_decay:<5.3g} {len(members):>4} tensors "
+            f"{sum(p.numel() for p in members):>12,} values, e.g. {names[id(members[0])]}"
+        )
+    return "\n".join(lines)
+
+
 def _tells_depth(module: nn.Module) -> bool:
     # mmpretrain's whole models forward the call to their backbone; the backbone itself is wanted
     return hasattr(module, "get_layer_depth") and not hasattr(module, "backbone")
+
+
+def _listed(key: str, values: Sequence[str] | str, existing: set[str]) -> set[str]:
+    listed = {values} if isinstance(values, str) else set(values)
+    if listed - existing:
+        raise ValueError(
+            f"paramwise_cfg.{key} lists {sorted(listed - existing)}, which no parameter of the "
+            f"model has: choose from {sorted(existing)}"
+        )
+    return listed
+
+
+def _last_name(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
+
+
+def _decays(group: dict) -> str:
+    return "yes" if group.get("weight_decay") else "no"

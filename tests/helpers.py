@@ -1,19 +1,12 @@
 """Small parts that several tests build, and the slow references that they share."""
 
-import copy
-import functools
 from pathlib import Path
-from unittest import mock
 
-import open_clip
 import torch
-from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from milan_mm.pretrain.decoder import MAEDecoder, PromptingDecoder
 from milan_mm.pretrain.masking import split_patches
-from milan_mm.registry import MODELS
 from milan_mm.vit import PlainViT
 
 STATS = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])  # RGB, 0-255
@@ -109,21 +102,6 @@ def milan_config(
         head=head_cfg,
     )
     return config | settings
-
-
-def build_without_memory(config: Config) -> nn.Module:
-    """The model of a recipe at full size on the meta device, the teacher's weights left out."""
-    config = copy.deepcopy(config)
-    head = config.model.get("head") or {}
-    if "teacher" in head:
-        head.teacher.pretrained = "random"
-    create_on_meta = functools.partial(open_clip.create_model, device="meta")
-    with (
-        mock.patch.object(open_clip, "create_model", create_on_meta),
-        DefaultScope.overwrite_default_scope(config.default_scope),
-        torch.device("meta"),
-    ):
-        return MODELS.build(config.model)
 
 
 def save_state(state_dict: dict[str, Tensor], folder: Path, name: str = "weights.pth") -> Path:

@@ -31,10 +31,10 @@ from mmseg.datasets import ADE20KDataset
 from milan_mm.configs import find_config, list_configs
 from milan_mm.data.shapes import DENSE_CLASSES
 from milan_mm.data.shapes_captions import SIZES
+from milan_mm.engine.building import build_without_memory
 from milan_mm.engine.quick import make_quick
 from milan_mm.registry import MODELS
 from milan_mm.vit import ARCHS
-from tests.helpers import build_without_memory
 
 RECIPES = list_configs()
 NAME = re.compile(

@@ -2,11 +2,19 @@
 
 import pytest
 from mmengine.config import Config
+from timm.optim import param_groups_weight_decay
 from torch import nn
+from torch.optim import SGD
 
-from milan_mm.configs import find_config
-from milan_mm.optim import LayerDecayOptimWrapperConstructor, parameter_rules
-from tests.helpers import build_without_memory, tiny_vit
+from milan_mm.configs import find_config, list_configs
+from milan_mm.engine.building import build_without_memory
+from milan_mm.optim import (
+    LayerDecayOptimWrapperConstructor,
+    group_summary,
+    parameter_rules,
+    parameter_table,
+)
+from tests.helpers import tiny_vit
 
 
 class TinyModel(nn.Module):
@@ -142,9 +150,9 @@ PRETRAIN = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 
 @pytest.fixture(scope="module")
 def base_rules() -> dict[str, dict[str, tuple[float, bool]]]:
-    """The rules of the three ViT-B recipes at full size, on models without memory."""
+    """The rules of the dense ViT-B recipes at full size, on models without memory."""
     found = {}
-    for name in (DET, SEG, PRETRAIN):
+    for name in (DET, SEG):
         config = Config.fromfile(find_config(name))
         model = build_without_memory(config)
         found[name] = rules(model, **config.optim_wrapper.paramwise_cfg)
@@ -166,18 +174,179 @@ def base_rules() -> dict[str, dict[str, tuple[float, bool]]]:
         (SEG, "backbone.layers.5.ffn.layers.1.weight", 0.65**7, True),
         (SEG, "backbone.layers.5.ffn.layers.1.bias", 0.65**7, False),
         (SEG, "decode_head.conv_seg.weight", 1.0, True),
-        (PRETRAIN, "backbone.cls_token", 1.0, True),
-        (PRETRAIN, "decoder.mask_token", 1.0, True),
-        (PRETRAIN, "backbone.layers.3.attn.qkv.weight", 1.0, True),
-        (PRETRAIN, "backbone.layers.3.attn.qkv.bias", 1.0, False),
-        (PRETRAIN, "decoder.decoder_norm.weight", 1.0, False),
     ],
 )
-def test_published_rules_of_the_vit_base_recipes(base_rules, recipe, name, factor, decays):
+def test_published_rules_of_the_dense_vit_base_recipes(base_rules, recipe, name, factor, decays):
     found, found_decays = base_rules[recipe][name]
     assert found == pytest.approx(factor)
     assert found_decays == decays
 
 
-def test_fixed_position_tables_are_not_optimised_in_pretraining(base_rules):
-    assert not [name for name in base_rules[PRETRAIN] if "pos_embed" in name]
+# Pretraining: one-dimensional tensors are exempt, tokens decay, position tables are frozen
+PUBLISHED = """
+    backbone.cls_token                          decay
+    backbone.patch_embed.projection.weight      decay
+    backbone.patch_embed.projection.bias        -
+    backbone.layers.0.ln1.weight                -
+    backbone.layers.0.ln1.bias                  -
+    backbone.layers.0.attn.qkv.weight           decay
+    backbone.layers.0.attn.qkv.bias             -
+    backbone.layers.0.attn.proj.weight          decay
+    backbone.layers.0.attn.proj.bias            -
+    backbone.layers.0.ln2.weight                -
+    backbone.layers.0.ln2.bias                  -
+    backbone.layers.0.ffn.layers.0.0.weight     decay
+    backbone.layers.0.ffn.layers.0.0.bias       -
+    backbone.layers.0.ffn.layers.1.weight       decay
+    backbone.layers.0.ffn.layers.1.bias         -
+    backbone.ln1.weight                         -
+    backbone.ln1.bias                           -
+    decoder.mask_token                          decay
+    decoder.decoder_embed.weight                decay
+    decoder.decoder_embed.bias                  -
+    decoder.decoder_blocks.0.ln1.weight         -
+    decoder.decoder_blocks.0.ln1.bias           -
+    decoder.decoder_blocks.0.attn.q.weight      decay
+    decoder.decoder_blocks.0.attn.q.bias        -
+    decoder.decoder_blocks.0.attn.kv.weight     decay
+    decoder.decoder_blocks.0.attn.kv.bias       -
+    decoder.decoder_blocks.0.attn.proj.weight   decay
+    decoder.decoder_blocks.0.attn.proj.bias     -
+    decoder.decoder_blocks.0.ln2.weight         -
+    decoder.decoder_blocks.0.ln2.bias           -
+    decoder.decoder_blocks.0.ffn.layers.0.0.weight  decay
+    decoder.decoder_blocks.0.ffn.layers.0.0.bias    -
+    decoder.decoder_blocks.0.ffn.layers.1.weight    decay
+    decoder.decoder_blocks.0.ffn.layers.1.bias      -
+    decoder.decoder_norm.weight                 -
+    decoder.decoder_norm.bias                   -
+    decoder.decoder_pred.weight                 decay
+    decoder.decoder_pred.bias                   -
+"""
+
+
+def pretraining(recipe: str = PRETRAIN, blocks: int | None = None) -> tuple[nn.Module, dict]:
+    """The model of a recipe without memory, perhaps with fewer blocks, and its rules."""
+    config = Config.fromfile(find_config(recipe))
+    if blocks:
+        config.model.backbone.arch = dict(embed_dims=768, num_layers=blocks, num_heads=12)
+        config.model.decoder.num_layers = blocks
+    return build_without_memory(config), config.optim_wrapper.paramwise_cfg.to_dict()
+
+
+def test_published_rules_of_pretraining_for_every_parameter_by_hand():
+    model, settings = pretraining(blocks=1)
+    expected = dict(line.split() for line in PUBLISHED.strip().splitlines())
+    found = rules(model, **settings)
+    assert found == {name: (1.0, word == "decay") for name, word in expected.items()}
+
+
+def test_pretraining_decays_what_timm_decays():
+    model, settings = pretraining()
+    reference = {
+        id(parameter): group["weight_decay"] > 0
+        for group in param_groups_weight_decay(model, weight_decay=0.05)
+        for parameter in group["params"]
+    }
+    parameters = dict(model.named_parameters())
+    found = {id(parameters[n]): decays for n, (_, decays) in rules(model, **settings).items()}
+    assert found == reference
+
+
+def test_pretraining_exempts_the_norms_and_the_biases_and_nothing_else():
+    model, settings = pretraining()
+    expected = set()
+    for prefix, module in model.named_modules():
+        if isinstance(module, nn.LayerNorm):
+            expected |= {f"{prefix}.weight", f"{prefix}.bias"}
+        elif isinstance(module, (nn.Linear, nn.Conv2d)):
+            expected.add(f"{prefix}.bias")
+    assert {n for n, (_, decays) in rules(model, **settings).items() if not decays} == expected
+
+
+def rename_everything(module: nn.Module) -> None:
+    """Give every submodule and parameter a name that says nothing."""
+    for children in (module._parameters, module._modules):
+        renamed = {f"x{i}": child for i, child in enumerate(children.values())}
+        children.clear()
+        children.update(renamed)
+    for child in module.children():
+        rename_everything(child)
+
+
+@pytest.mark.parametrize("recipe", [r for r in list_configs() if r.startswith("pretrain/")])
+def test_renaming_changes_no_decay_in_pretraining(recipe):
+    model, settings = pretraining(recipe)
+    before = [decays for _, decays in rules(model, **settings).values()]
+    for part in model.children():  # mmpretrain knows the model's own parts by name
+        rename_everything(part)
+    after = rules(model, **settings)
+    assert all(set(name.partition(".")[2]) <= set("x0123456789.") for name in after)
+    assert [decays for _, decays in after.values()] == before
+
+
+def test_decay_of_class_and_mask_token_can_be_switched_off():
+    model, settings = pretraining(blocks=1)
+    default = rules(model, **settings)
+    switched = rules(model, **settings | dict(no_decay_names=["cls_token", "mask_token"]))
+    changed = {name for name in default if default[name] != switched[name]}
+    assert changed == {"backbone.cls_token", "decoder.mask_token"}
+
+
+def test_a_single_name_needs_no_list():
+    exempt = {n for n, (_, decays) in rules(no_decay_names="cls_token").items() if not decays}
+    assert exempt == {"backbone.cls_token"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(no_decay_names=["cls_tokn"]), r"no_decay_names lists \['cls_tokn'\].*'cls_token'"),
+        (dict(no_decay_names="token"), r"no_decay_names lists \['token'\].*'cls_token'"),
+        (dict(no_decay_types=["Layernorm"]), r"no_decay_types lists \['Layernorm'\].*'LayerNorm'"),
+    ],
+)
+def test_a_rule_that_fits_no_parameter_is_refused_with_what_there_is(settings, message):
+    with pytest.raises(ValueError, match=message):
+        construct(TinyModel(), settings)
+
+
+def test_a_name_that_is_frozen_everywhere_may_be_listed():
+    model = TinyModel()
+    model.backbone.pos_embed.requires_grad_(False)
+    assert rules(model, no_decay_names=["pos_embed"]) == rules(model)
+
+
+def test_the_table_shows_rate_and_decay_as_the_optimizer_has_them():
+    model = TinyModel()
+    model.backbone.requires_grad_(False)
+    optimizer = SGD(
+        [
+            dict(params=model.neck.parameters(), lr=0.02),
+            dict(params=model.head.weight),
+            dict(params=model.head.bias, weight_decay=0.0),
+        ],
+        lr=0.1,
+        weight_decay=0.05,
+    )
+    assert [line.split() for line in parameter_table(model, optimizer).splitlines()[1:]] == [
+        ["neck.weight", "4", "0.2", "yes"],
+        ["neck.bias", "4", "0.2", "yes"],
+        ["head.weight", "2x48", "1", "yes"],
+        ["head.bias", "2", "1", "no"],
+    ]
+    whole = parameter_table(model, optimizer, with_frozen=True).splitlines()[1:]
+    assert len(whole) == len(list(model.parameters()))
+    assert ["backbone.cls_token", "1x1x48", "frozen", "-"] in [line.split() for line in whole]
+
+
+def test_the_summary_counts_tensors_and_values_of_equal_settings_together():
+    model = TinyModel()
+    groups = [dict(params=[p], lr=0.1, weight_decay=0.0) for p in model.head.parameters()]
+    groups.append(dict(params=list(model.neck.parameters()), lr=0.01, weight_decay=0.5))
+    lines = [" ".join(line.split()) for line in group_summary(model, groups).splitlines()]
+    assert lines == [
+        "2 parameter groups:",
+        "lr 0.01 weight decay 0.5 2 tensors 8 values, e.g. neck.weight",
+        "lr 0.1 weight decay 0 2 tensors 98 values, e.g. head.weight",
+    ]

@@ -164,7 +164,8 @@ def test_a_trial_ends_with_a_checkpoint_whose_encoder_can_be_exported(folder: Pa
 
 
 @pytest.mark.parametrize(
-    "name", ["train.py", "test.py", "export_encoder.py", "convert_checkpoint.py"]
+    "name",
+    ["train.py", "test.py", "export_encoder.py", "convert_checkpoint.py", "print_param_groups.py"],
 )
 def test_help_answers_with_an_example_and_without_heavy_imports(
     repo_root: Path, name: str, capsys: pytest.CaptureFixture
@@ -307,6 +308,10 @@ def test_fewer_images_than_a_batch_are_counted_in_the_message(folder: Path, erro
     options = ("total_batch=32", "train_dataloader.batch_size=32")
     error = error_of("tiny.py", "--cfg-options", *options)
     assert "24 training images make no full batch of 32" in error
+
+
+def test_a_batch_per_gpu_of_nothing_is_named(folder: Path, error_of):
+    assert "--batch-per-gpu 0: give 1 or more" in error_of("tiny.py", "--batch-per-gpu", 0)
 
 
 def test_an_option_without_a_value_is_named(folder: Path, error_of):

@@ -5,6 +5,7 @@ Examples:
   python tools/train.py pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k
   python tools/train.py configs/det/NAME.py --weights ENCODER --work-dir work_dirs/det
   python tools/train.py configs/seg/NAME.py --quick        # four iterations, also on a CPU
+  python tools/train.py CONFIG --batch-per-gpu 64          # same total batch, by accumulation
   python tools/train.py CONFIG --cfg-options train_dataloader.dataset.data_root=DIR
 """
 
@@ -38,6 +39,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="go on from FILE, or from the last checkpoint in the work directory",
     )
     parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")
+    parser.add_argument(
+        "--batch-per-gpu",
+        type=int,
+        metavar="N",
+        help="most images that a GPU holds at once; the rest of the total batch is accumulated",
+    )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument(
         "--cfg-options", nargs="+", metavar="KEY=VALUE", help="override fields of the config"
@@ -62,6 +69,8 @@ def main(argv: list[str] | None = None) -> None:
             launch.set_encoder_weights(cfg, args.weights)
         if args.amp:
             launch.set_amp(cfg)
+        if args.batch_per_gpu is not None:
+            launch.set_batch_per_gpu(cfg, args.batch_per_gpu, args.quick)
         launch.set_work_dir(cfg, args.work_dir, args.quick)
         notes = launch.fit_run(cfg, args.launcher, args.quick)
     with launch.user_errors(cfg):

@@ -55,8 +55,9 @@ optim_wrapper = dict(
         type="AdamW", lr=base_lr * total_batch / 256, betas=(0.9, 0.95), weight_decay=0.05
     ),
     constructor="milan_mm.LayerDecayOptimWrapperConstructor",
-    # the authors' rule: one-dimensional tensors are exempt, class and mask token are not
-    paramwise_cfg=dict(no_decay_1d=True),
+    # the authors' rule: one-dimensional tensors are exempt, class and mask token are not;
+    # no_decay_names=["cls_token", "mask_token"] exempts these as well
+    paramwise_cfg=dict(no_decay_1d=True, no_decay_names=[]),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-9, end=warmup_epochs, convert_to_iter_based=True),

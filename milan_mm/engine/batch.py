@@ -17,8 +17,12 @@ def split_total_batch(total: int, largest: int, world_size: int) -> tuple[int, i
         (batch per process, accumulation), whose product with `world_size` is `total`.
 
     Raises:
-        ValueError: When `total` is not a multiple of `world_size`.
+        ValueError: When `total` is not a multiple of `world_size`, or a size is not positive.
     """
+    if total < 1 or largest < 1:
+        raise ValueError(
+            f"total_batch {total} in parts of at most {largest} images: both must be 1 or more"
+        )
     if total % world_size:
         fitting = [n for n in range(1, total + 1) if total % n == 0]
         fewer = max(n for n in fitting if n < world_size)
@@ -41,11 +45,17 @@ def apply_total_batch(cfg: Config, world_size: int) -> str | None:
         A line for the log.
 
     Raises:
-        ValueError: When the learning rate belongs to another total batch.
+        ValueError: When the learning rate belongs to another total batch, or the config chooses an
+            accumulation itself, as one does that an earlier run has written.
     """
     if "total_batch" not in cfg:
         return None
     _check_learning_rate(cfg)
+    if (chosen := cfg.optim_wrapper.get("accumulative_counts", 1)) != 1:
+        raise ValueError(
+            f"optim_wrapper.accumulative_counts={chosen} is not for a config to choose beside "
+            f"total_batch {cfg.total_batch}: start from the recipe and pass --batch-per-gpu N"
+        )
     loader = cfg.train_dataloader
     loader.batch_size, accumulation = split_total_batch(
         cfg.total_batch, loader.batch_size, world_size

@@ -81,6 +81,26 @@ def set_amp(cfg: Config) -> None:
         cfg.optim_wrapper.modules = [m for m in ("backbone", "neck") if m in cfg.model]
 
 
+def set_batch_per_gpu(cfg: Config, limit: int, quick: bool) -> None:
+    """State how many images one process holds at once; the total batch stays what it is.
+
+    Raises:
+        ValueError: When the config has no total batch, or the run takes no notice of it.
+    """
+    if limit < 1:
+        raise ValueError(f"--batch-per-gpu {limit}: give 1 or more images")
+    if quick:
+        raise ValueError(
+            "--batch-per-gpu and --quick exclude each other: a trial has its own batch"
+        )
+    if "total_batch" not in cfg:
+        raise ValueError(
+            f"--batch-per-gpu: {cfg.filename} states no total_batch for its learning rate: set "
+            "total_batch to gpus * batch of the original recipe"
+        )
+    cfg.train_dataloader.batch_size = limit
+
+
 def fit_run(cfg: Config, launcher: str, quick: bool, training: bool = True) -> list[str]:
     """Fit a config to the number of processes, the devices and `--quick`, in place.
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from milan_mm.engine.building import teachers
 from milan_mm.engine.schedules import is_iter_based, shrink_schedule
 
 ITERATIONS = 4
@@ -75,16 +76,13 @@ def _log_every_iteration(cfg: Config) -> None:
     cfg.setdefault("log_processor", ConfigDict()).update(window_size=1, by_epoch=by_epoch)
 
 
-def _random_teachers(node: object) -> list[str]:
+def _random_teachers(model: ConfigDict) -> list[str]:
     """Replace teacher weights that would have to be downloaded; shipped and local ones stay."""
-    if isinstance(node, (list, tuple)):
-        return [note for value in node for note in _random_teachers(value)]
-    if not isinstance(node, dict):
-        return []
-    notes = [note for value in node.values() for note in _random_teachers(value)]
-    pretrained = node.get("pretrained")
-    to_download = pretrained not in (None, "shipped", "random") and not Path(pretrained).is_file()
-    if "model_name" in node and to_download:
-        node["pretrained"] = "random"
-        notes.append(f"--quick: teacher {node['model_name']} gets random weights, no download")
+    notes = []
+    for teacher in teachers(model):
+        pretrained = teacher.pretrained
+        if pretrained in (None, "shipped", "random") or Path(pretrained).is_file():
+            continue
+        teacher.pretrained = "random"
+        notes.append(f"--quick: teacher {teacher.model_name} gets random weights, no download")
     return notes

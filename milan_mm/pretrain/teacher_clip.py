@@ -120,7 +120,11 @@ def _create_clip(model_name: str, pretrained: str, grid_size: tuple[int, int] | 
     image_size = tuple(n * patch_size for n in grid_size) if grid_size and patch_size else None
     try:
         return open_clip.create_model(
-            model_name, pretrained=source, force_image_size=image_size, weights_only=True
+            model_name,
+            pretrained=source,
+            device=torch.get_default_device(),  # open_clip's own default overrides `with device:`
+            force_image_size=image_size,
+            weights_only=True,
         )
     except Exception as error:  # a wrong tag, no network, a corrupt or foreign file
         reason = " ".join(str(error).split())[:300]

@@ -43,6 +43,18 @@ def test_an_impossible_split_names_the_nearest_numbers_of_processes():
         split_total_batch(4, 8, 5)
 
 
+@pytest.mark.parametrize(("total", "largest"), [(0, 8), (64, 0)])
+def test_empty_batches_are_refused(total: int, largest: int):
+    with pytest.raises(ValueError, match="both must be 1 or more"):
+        split_total_batch(total, largest, 1)
+
+
+def test_an_accumulation_beside_the_total_batch_is_refused_instead_of_overwritten():
+    cfg = _config(optim_wrapper=dict(optimizer=dict(lr=0.1), accumulative_counts=4))
+    with pytest.raises(ValueError, match=r"accumulative_counts=4 .* pass --batch-per-gpu N"):
+        apply_total_batch(cfg, world_size=1)
+
+
 def test_accumulation_stretches_what_is_counted_in_iterations_and_leaves_the_lr():
     cfg = _config()
     note = apply_total_batch(cfg, world_size=2)

@@ -11,6 +11,7 @@ from milan_mm.engine.launch import (
     fit_run,
     load_config,
     set_amp,
+    set_batch_per_gpu,
     set_encoder_weights,
     set_work_dir,
     user_errors,
@@ -60,6 +61,36 @@ def test_weights_need_a_backbone(tmp_path: Path):
     torch.save({"patch_embed.projection.weight": torch.zeros(1)}, tmp_path / "vit.pth")
     with pytest.raises(ValueError, match=r"has no model\.backbone"):
         set_encoder_weights(Config(dict(model={})), str(tmp_path / "vit.pth"))
+
+
+def test_smaller_gpus_accumulate_more_at_the_same_total_batch_and_rate():
+    cfg = load_config(RECIPE, None)
+    lr = cfg.optim_wrapper.optimizer.lr
+    set_batch_per_gpu(cfg, 128, quick=False)
+    assert (
+        "total batch 4096 = 128 per process x 1 process(es) x 32 acc"
+        in fit_run(cfg, "none", quick=False)[0]
+    )
+    assert (cfg.train_dataloader.batch_size, cfg.optim_wrapper.accumulative_counts) == (128, 32)
+    assert cfg.optim_wrapper.optimizer.lr == lr
+
+
+@pytest.mark.parametrize(
+    ("total", "limit", "quick", "message"),
+    [
+        (8, 0, False, "--batch-per-gpu 0: give 1 or more"),
+        (8, 2, True, "--batch-per-gpu and --quick exclude each other"),
+        (None, 2, False, "states no total_batch for its learning rate"),
+    ],
+)
+def test_a_batch_per_gpu_that_cannot_hold_is_refused(
+    total: int | None, limit: int, quick: bool, message: str
+):
+    cfg = Config(dict(train_dataloader=dict(batch_size=8)))
+    if total:
+        cfg.total_batch = total
+    with pytest.raises(ValueError, match=message):
+        set_batch_per_gpu(cfg, limit, quick)
 
 
 def test_every_run_saves_its_checkpoints_atomically():

@@ -1,0 +1,80 @@
+"""Building the model of a config without its weights: no memory, no download, no data."""
+
+import copy
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from torch import nn
+from torch.optim import Optimizer
+
+from milan_mm.registry import MODELS
+
+
+def build_without_memory(cfg: Config) -> nn.Module:
+    """The model of a config at full size on the meta device; no weights are read.
+
+    A model of another library that computes with values while it is built, which has none on the
+    meta device, is built on the CPU instead.
+
+    Raises:
+        ValueError: When the config has no model, or its parts contradict each other.
+    """
+    if "model" not in cfg:
+        raise ValueError(f"{cfg.filename} has no model: it is no training config")
+    model = copy.deepcopy(cfg.model)
+    for teacher in teachers(model):
+        teacher.pretrained = "random"
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+        try:
+            with torch.device("meta"):
+                return MODELS.build(model)
+        except RuntimeError:
+            return MODELS.build(model)
+
+
+def build_optimizer(cfg: Config, model: nn.Module) -> Optimizer:
+    """The optimizer that training would build for `model`, by the same constructor.
+
+    Raises:
+        ValueError: When the config has no optimizer, or its rules do not fit the model.
+    """
+    if "optimizer" not in cfg.get("optim_wrapper", {}):
+        raise ValueError(f"{cfg.filename} has no optim_wrapper.optimizer: it is no training config")
+    # precision and accumulation change no group, and mmengine's AMP wrapper wants a GPU
+    kept = ("optimizer", "constructor", "paramwise_cfg")
+    wrapper = {key: value for key, value in cfg.optim_wrapper.items() if key in kept}
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+        return build_optim_wrapper(model, dict(wrapper, type="OptimWrapper")).optimizer
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Log nothing below an error, and keep what libraries print out of the output (to stderr).
+
+    They would say, for instance, that a model has random weights, where that is meant.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def teachers(node: object) -> Iterator[ConfigDict]:
+    """The settings of every teacher in a config: wherever an architecture and weights are named."""
+    if isinstance(node, (list, tuple)):
+        for value in node:
+            yield from teachers(value)
+    elif isinstance(node, dict):
+        if "model_name" in node and "pretrained" in node:
+            yield node
+        for value in node.values():
+            yield from teachers(value)

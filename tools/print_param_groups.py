@@ -1,0 +1,51 @@
+#!/usr/bin/env python
+"""Print which learning rate and weight decay every parameter of a config gets.
+
+The optimizer is built as in training, on a model without weights: no data, no download, no GPU.
+The factor multiplies the config's learning rate.
+
+Examples:
+  python tools/print_param_groups.py pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k
+  python tools/print_param_groups.py configs/det/NAME.py --all
+  python tools/print_param_groups.py CONFIG \\
+      --cfg-options optim_wrapper.paramwise_cfg.no_decay_names=cls_token,mask_token
+"""
+
+import argparse
+import signal
+import sys
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; nothing heavy is imported for it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file, or name of a recipe in configs/")
+    parser.add_argument("--all", action="store_true", help="list frozen parameters too")
+    parser.add_argument(
+        "--cfg-options", nargs="+", metavar="KEY=VALUE", help="override fields of the config"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the table and a summary; exits with code 2 and one line after a mistake."""
+    args = parse_args(argv)
+    # here, so that --help answers at once
+    from milan_mm.engine.building import build_optimizer, build_without_memory, silence
+    from milan_mm.engine.launch import load_config, user_errors
+    from milan_mm.optim import group_summary, parameter_table
+
+    with user_errors(), silence():
+        cfg = load_config(args.config, args.cfg_options)
+        model = build_without_memory(cfg)
+        optimizer = build_optimizer(cfg, model)
+    print(parameter_table(model, optimizer, with_frozen=args.all))
+    print()
+    print(group_summary(model, optimizer.param_groups))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the reader may be `head`
+    main(sys.argv[1:])
