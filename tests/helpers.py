@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import open_clip
 import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
 from milan_mm.pretrain.decoder import MAEDecoder, PromptingDecoder
@@ -116,3 +120,9 @@ def saved_clip(name: str, folder) -> tuple[dict[str, Tensor], str]:
     # sharper attention than at initialisation, so that the importance differs between patches
     state = {n: t * 4 if n.endswith("in_proj_weight") else t for n, t in state.items()}
     return state, str(save_state(state, folder))
+
+
+def forget_runs() -> None:
+    """Clear mmengine's globals, which outlive a run: scope, iteration, log files, visualizer."""
+    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
+        manager._instance_dict.clear()

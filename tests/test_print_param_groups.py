@@ -12,7 +12,7 @@ import pytest
 from mmengine.config import Config
 
 from milan_mm.configs import find_config, list_configs
-from milan_mm.engine.building import build_without_memory
+from milan_mm.engine.building import build_without_memory, silence
 
 GOLDEN = Path(__file__).parent / "golden/param_groups"
 MINI = "milan_vit-mini-p8_1xb64-amp-coslr-12e_shapes"
@@ -46,7 +46,8 @@ def test_groups_of_the_published_pretraining_are_the_stored_ones(recipe: str, pr
 
 @pytest.mark.parametrize("recipe", list_configs())
 def test_every_recipe_is_printed_with_all_its_trainable_parameters(recipe: str, printed: Callable):
-    model = build_without_memory(Config.fromfile(find_config(recipe)))
+    with silence():
+        model = build_without_memory(Config.fromfile(find_config(recipe)))
     assert list(_rows(printed(recipe))) == [
         name for name, parameter in model.named_parameters() if parameter.requires_grad
     ]

@@ -11,14 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
 from PIL import Image
 from safetensors import safe_open
 
 from milan_mm.registry import MODELS
-from tests.helpers import milan_config
+from tests.helpers import forget_runs, milan_config
 
 STATS = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 CONFIG = """
@@ -117,10 +114,7 @@ def error_of(repo_root: Path, capfd: pytest.CaptureFixture) -> Callable[..., str
     main = runpy.run_path(str(repo_root / "tools/train.py"))["main"]
 
     def run(*arguments: object) -> str:
-        # mmengine names its globals by config and second: without this, a run that starts within
-        # the second of another one finds that run's log files and its message hub
-        for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
-            manager._instance_dict.clear()
+        forget_runs()  # mmengine names them by config and second
         with pytest.raises(SystemExit) as stop:
             main([str(argument) for argument in arguments])
         assert stop.value.code == 2
