@@ -1,5 +1,6 @@
-"""Small parts that several tests build, and the slow references that they share."""
+"""Small parts that several tests build."""
 
+import json
 from pathlib import Path
 
 import open_clip
@@ -51,20 +52,6 @@ def random_split(batch_size: int, num_patches: int, num_keep: int) -> tuple[Tens
     return split_patches(uniform, noise, num_keep)
 
 
-def explicit_attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
-    """Softmax attention head by head and query by query: (N, E), (S, E), (S, E) to (N, E)."""
-    rows = []
-    dims = q.shape[1] // num_heads
-    for query in q:
-        heads = []
-        for head in range(num_heads):
-            part = slice(head * dims, (head + 1) * dims)
-            weights = torch.softmax(k[:, part] @ query[part] / dims**0.5, dim=0)
-            heads.append(weights @ v[:, part])
-        rows.append(torch.cat(heads))
-    return torch.stack(rows)
-
-
 def teacher_settings(pretrained: str = "random", **settings) -> dict:
     """Arguments of `CLIPTeacher` for the tiny architecture that the package ships."""
     defaults = dict(model_name="shapes-clip", pretrained=pretrained, input_stats=STATS, stats=STATS)
@@ -106,6 +93,16 @@ def milan_config(
         head=head_cfg,
     )
     return config | settings
+
+
+def narrow_teacher(name: str, folder: Path) -> str:
+    """A teacher with the patches and the target width of `name`, but cheap."""
+    config = open_clip.get_model_config(name)
+    config["vision_cfg"] |= dict(layers=2, width=64, head_width=16)
+    config["text_cfg"] |= dict(layers=1, width=16, heads=2)
+    (folder / f"narrow-{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder)
+    return f"narrow-{name}"
 
 
 def save_state(state_dict: dict[str, Tensor], folder: Path, name: str = "weights.pth") -> Path:

@@ -1,4 +1,4 @@
-"""PlainViT: against mmpretrain's VisionTransformer and against explicit loops."""
+"""PlainViT: against mmpretrain's VisionTransformer, its windows, sizes and options."""
 
 import pytest
 import torch
@@ -26,27 +26,6 @@ def test_mmpretrain_weights_load_as_they_are_and_give_equal_outputs(out_type):
     imgs = torch.randn(2, 3, 32, 32)
     for out, expected in zip(ours(imgs), theirs(imgs), strict=True):
         torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_kept_patches_are_encoded_as_if_each_image_were_alone():
-    vit = tiny_vit()
-    imgs = torch.randn(3, 3, 32, 32)
-    ids_keep = torch.stack([torch.randperm(16)[:6] for _ in range(3)])
-    tokens = vit.embed(imgs)
-    kept = torch.stack([tokens[b, ids_keep[b]] for b in range(3)])
-    out = vit.encode(kept)
-    for b in range(3):
-        weight, bias = vit.patch_embed.projection.weight, vit.patch_embed.projection.bias
-        sequence = [vit.cls_token[0, 0] + vit.pos_embed[0, 0]]
-        for number in ids_keep[b].tolist():
-            y, x = divmod(number, 4)
-            pixels = imgs[b, :, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8]
-            patch = torch.stack([(pixels * kernel).sum() for kernel in weight]) + bias
-            sequence.append(patch + vit.pos_embed[0, 1 + number])
-        alone = torch.stack(sequence).unsqueeze(0)
-        for layer in vit.layers:
-            alone = layer(alone)
-        torch.testing.assert_close(out[b], vit.ln1(alone)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_encoding_all_patches_equals_the_forward_pass():

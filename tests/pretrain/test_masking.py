@@ -1,8 +1,7 @@
-"""Mask generators: exact counts, honest probabilities, reproducible draws."""
+"""Mask generators: exact counts and reproducible draws. Probabilities: test_parity.py."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
@@ -41,19 +40,6 @@ def gumbel(*shape: int) -> torch.Tensor:
     return -torch.empty(shape).exponential_().log()
 
 
-def sequential_draws(weights: np.ndarray, num_keep: int, num_draws: int) -> np.ndarray:
-    """Draw one patch after the other without replacement; returns how often each was kept."""
-    generator = np.random.default_rng(0)
-    counts = np.zeros(len(weights))
-    for _ in range(num_draws):
-        left = weights.copy()
-        for _ in range(num_keep):
-            drawn = generator.choice(len(left), p=left / left.sum())
-            counts[drawn] += 1
-            left[drawn] = 0
-    return counts
-
-
 @pytest.mark.parametrize(
     "importance",
     [
@@ -80,31 +66,11 @@ def test_patches_without_attention_come_last():
     assert len(ids_keep[:, 3].unique()) == 9  # and in random order
 
 
-def test_keep_frequency_equals_successive_draws_without_replacement():
-    weights = np.array([0.30, 0.20, 0.15, 0.10, 0.08, 0.07, 0.05, 0.03, 0.015, 0.005])
-    draws, slow_draws, num_keep = 20_000, 4_000, 3
-    importance = torch.tensor(weights).expand(draws, -1)
-    ids_keep, _ = split_patches(importance, gumbel(draws, 10), num_keep)
-    frequency = np.bincount(ids_keep.flatten(), minlength=10) / draws
-    expected = sequential_draws(weights, num_keep, slow_draws) / slow_draws
-    error = np.sqrt(expected * (1 - expected) * (1 / draws + 1 / slow_draws))
-    assert (np.abs(frequency - expected) < 4 * error).all()
-    assert (np.diff(frequency) < 0).all()  # rises with the importance
-
-
 def test_scale_of_the_importance_does_not_matter():
     importance, noise = torch.rand(8, 30), gumbel(8, 30)
     ids_keep, _ = split_patches(importance, noise, 10)
     scaled, _ = split_patches(importance * 1024, noise, 10)
     assert torch.equal(ids_keep, scaled)
-
-
-def test_uniform_generator_keeps_every_patch_equally_often():
-    draws = 20_000
-    generator = UniformMaskGenerator(mask_ratio=0.7)
-    ids_keep, _ = generator(torch.empty(draws, 10, 1), importance=None)
-    frequency = torch.bincount(ids_keep.flatten(), minlength=10) / draws
-    assert (frequency - 0.3).abs().max() < 4 * math.sqrt(0.3 * 0.7 / draws)
 
 
 def test_semantic_generator_prefers_important_patches():

@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from milan_mm.pretrain.teacher import HiddenTeacher
 from milan_mm.pretrain.teacher_clip import CLIPTeacher
@@ -28,54 +28,6 @@ def quick_name(tmp_path_factory) -> str:
     (folder / "test-tiny.json").write_text(json.dumps(config | dict(quick_gelu=False)))
     open_clip.add_model_config(folder)
     return "test-tiny-quickgelu"
-
-
-def slow_tower(state: dict[str, Tensor], imgs: Tensor, num_heads: int, act) -> tuple:
-    """Features of all tokens, and the class attention, from the weights of open_clip's tower."""
-    state = {n.removeprefix("visual."): t for n, t in state.items() if n.startswith("visual.")}
-    width, _, p, _ = state["conv1.weight"].shape
-
-    def norm(x: Tensor, name: str) -> Tensor:
-        return F.layer_norm(x, (width,), state[f"{name}.weight"], state[f"{name}.bias"], 1e-5)
-
-    def linear(x: Tensor, name: str) -> Tensor:
-        return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
-
-    patches = (
-        imgs.unfold(2, p, p).unfold(3, p, p).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
-    )
-    x = patches @ state["conv1.weight"].flatten(1).T
-    x = torch.cat([state["class_embedding"].expand(len(x), 1, -1), x], dim=1)
-    x = norm(x + state["positional_embedding"], "ln_pre")
-    num_layers = 1 + max(int(n.split(".")[2]) for n in state if n.startswith("transformer."))
-    for i in range(num_layers):
-        block = f"transformer.resblocks.{i}"
-        y = norm(x, f"{block}.ln_1")
-        y = y @ state[f"{block}.attn.in_proj_weight"].T + state[f"{block}.attn.in_proj_bias"]
-        q, k, v = (t.unflatten(2, (num_heads, -1)).transpose(1, 2) for t in y.chunk(3, dim=-1))
-        attention = torch.softmax(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5, dim=-1)
-        x = x + linear((attention @ v).transpose(1, 2).flatten(2), f"{block}.attn.out_proj")
-        hidden = act(linear(norm(x, f"{block}.ln_2"), f"{block}.mlp.c_fc"))
-        x = x + linear(hidden, f"{block}.mlp.c_proj")
-    return norm(x, "ln_post") @ state["proj"], attention[:, :, 0, 1:].mean(dim=1)
-
-
-def quick_gelu(x: Tensor) -> Tensor:
-    return x * torch.sigmoid(1.702 * x)
-
-
-@pytest.mark.parametrize("quick", [False, True])
-def test_features_and_class_attention_equal_an_explicit_forward(quick, quick_name, tmp_path):
-    name = quick_name if quick else "shapes-clip"
-    state, file = saved_clip(name, tmp_path)
-    teacher = HiddenTeacher(CLIPTeacher(**teacher_settings(file, model_name=name))).double()
-    state = {n: t.double() for n, t in state.items()}
-    imgs = torch.randn(2, 3, *teacher.module.visual.image_size, dtype=torch.float64)
-    features, importance = teacher(imgs)
-    expected, expected_importance = slow_tower(state, imgs, 4, quick_gelu if quick else F.gelu)
-    torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(importance, expected_importance.float(), rtol=1e-5, atol=1e-5)
-    assert expected_importance.std() > 1e-3  # not just uniform
 
 
 def test_class_feature_equals_what_open_clip_calls_the_image_feature(tmp_path):
