@@ -25,6 +25,7 @@ _PACKAGES = {
     "torchvision": "torchvision",
     "open_clip": "open_clip_torch",
     "safetensors": "safetensors",
+    "timm": "timm",
     "pycocotools": "pycocotools",
     "matplotlib": "matplotlib",
     "mmengine": "onedl-mmengine",

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 
@@ -35,7 +36,7 @@ def sincos_pos_embed(embed_dims: int, grid: tuple[int, int], with_cls_token: boo
 
 
 def resize_pos_embed(pos_embed: Tensor, src: tuple[int, int], dst: tuple[int, int]) -> Tensor:
-    """Resize a position table bicubically; rows before the patches stay as they are.
+    """Resize a position table bicubically, as timm does; rows before the patches stay as they are.
 
     Args:
         pos_embed: (1, P + h*w, D) float, with any number P of class or register rows first.
@@ -44,11 +45,5 @@ def resize_pos_embed(pos_embed: Tensor, src: tuple[int, int], dst: tuple[int, in
     Returns:
         (1, P + dst_h*dst_w, D).
     """
-    if tuple(src) == tuple(dst):
-        return pos_embed
-    num_patches = src[0] * src[1]
-    prefix, table = pos_embed[:, :-num_patches], pos_embed[:, -num_patches:]
-    table = table.unflatten(1, src).permute(0, 3, 1, 2)  # (1, D, h, w)
-    # antialias as timm, so that shrinking a table does not skip rows of it
-    table = F.interpolate(table.float(), dst, mode="bicubic", antialias=True).to(pos_embed.dtype)
-    return torch.cat([prefix, table.flatten(2).transpose(1, 2)], dim=1)
+    num_extra = pos_embed.shape[1] - src[0] * src[1]
+    return resample_abs_pos_embed(pos_embed, list(dst), list(src), num_prefix_tokens=num_extra)
