@@ -7,9 +7,12 @@ writes them anew, and says in its commit why:
 
 prints old and new losses and writes tests/golden/. Without --write it only compares.
 
-A run is built from its recipe, with the recipe's optimizer in float32, and takes the real training
-step on fixed images. Small recipes keep their size and their teacher. Recipes of ViT-B and ViT-L
-keep their widths and lose depth: 2 blocks in encoder and decoder, a narrow random teacher.
+A run is built from its recipe, with the recipe's optimizer in float32 at a tenth of its learning
+rate, and takes the real training step on fixed images. Small recipes keep their size and their
+teacher. Recipes of ViT-B and ViT-L keep their widths and lose depth: 2 blocks in encoder and
+decoder, a narrow random teacher.
+
+Masks come from torch's exponential numbers, which are others where torch has no MKL (ARM, macOS).
 """
 
 import argparse
@@ -42,6 +45,9 @@ FAMILIES = (
 GOLDEN = Path(__file__).parent / "golden"
 NUM_STEPS = 20
 TOLERANCE = 1e-6  # relative
+# The recipes warm up for longer than 20 steps. At the full rate from the first step on, ViT-L makes
+# 1e-3 out of the rounding of another instruction set, at a tenth of it nothing above rounding.
+LR_FACTOR = 0.1
 
 
 def debug_run(recipe: str, folder: Path) -> list[float]:
@@ -59,6 +65,7 @@ def debug_run(recipe: str, folder: Path) -> list[float]:
         batch_size = 2
         shrink_depth(config, folder)
     config.optim_wrapper.type = "OptimWrapper"  # float32
+    config.optim_wrapper.optimizer.lr *= LR_FACTOR
     with one_thread(), DefaultScope.overwrite_default_scope(config.default_scope):
         torch.manual_seed(0)
         model = MODELS.build(config.model)
@@ -125,6 +132,7 @@ def read_golden(recipe: str) -> list[float]:
     return json.loads(golden_file(recipe).read_text())["losses"]
 
 
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="other random numbers, no MKL")
 @pytest.mark.parametrize(
     "recipe", [pytest.param(r, marks=[] if "mini" in r else pytest.mark.long) for r in FAMILIES]
 )
