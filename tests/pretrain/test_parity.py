@@ -365,7 +365,7 @@ def clip_names(tmp_path_factory) -> dict[str, str]:
         config = dict(
             embed_dim=20,
             quick_gelu=activation == "QuickGELU",
-            vision_cfg=dict(image_size=[24, 40], patch_size=8, layers=2, width=32, head_width=8),
+            vision_cfg=dict(image_size=[24, 40], patch_size=8, layers=3, width=32, head_width=8),
             text_cfg=dict(context_length=8, vocab_size=10, width=16, heads=2, layers=1),
         )
         (folder / f"{name}.json").write_text(json.dumps(config))
