@@ -34,8 +34,8 @@ METRICS = {
 }
 CONFIGS = {
     "pretrain": "pretrain/{init}_vit-mini-p8_1xb64-coslr-2e_shapes-continued",
-    "det": "det/mask-rcnn_vit-mini-p8_1xb8-amp-500i_shapes",
-    "seg": "seg/upernet_vit-mini-p8_1xb8-amp-500i_shapes-96x96",
+    "det": "det/mask-rcnn_vit-mini-p8_1xb8-500i_shapes",
+    "seg": "seg/upernet_vit-mini-p8_1xb8-500i_shapes-96x96",
 }
 INTRODUCTION = """A ViT with 2.7 million parameters was pretrained on {num_pretrain} generated
 scenes without labels, once with MILAN (CLIP features as target, semantic-aware sampling, prompting

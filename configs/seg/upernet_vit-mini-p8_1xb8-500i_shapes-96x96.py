@@ -1,7 +1,7 @@
 """UperNet on the demo's scenes, small enough for two CPU cores.
 
 Expect and cost: docs/demo.md. Data: python tools/make_shapes.py
-Run: python tools/train.py seg/upernet_vit-mini-p8_1xb8-amp-500i_shapes-96x96 --weights ENCODER
+Run: python tools/train.py seg/upernet_vit-mini-p8_1xb8-500i_shapes-96x96 --weights ENCODER
 """
 
 _base_ = [
@@ -76,7 +76,7 @@ auto_scale_lr = dict(enable=False, base_batch_size=total_batch)
 
 optim_wrapper = dict(
     _delete_=True,
-    type="milan_mm.BFloat16OptimWrapper",
+    type="OptimWrapper",  # float32: most CPUs are slower in bfloat16
     optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
     constructor="milan_mm.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(
