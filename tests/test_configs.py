@@ -112,9 +112,10 @@ def test_parts_of_an_ablation_row_are_those_of_its_name_and_of_the_paper(recipe)
     if head == "CLIPTargetHead":
         teacher = dict(clip="CLIPTeacher", slip="TimmTeacher")[target]
         assert last_part(model.head.teacher.type) == teacher
-    assert last_part(model.decoder.type) == dict(mae="MAEDecoder", prompting="PromptingDecoder")[
-        decoder
-    ]
+    assert (
+        last_part(model.decoder.type)
+        == dict(mae="MAEDecoder", prompting="PromptingDecoder")[decoder]
+    )
     generator = dict(uniform="UniformMaskGenerator", semantic="SemanticMaskGenerator")[sampling]
     assert last_part(model.mask_generator.type) == generator
 
