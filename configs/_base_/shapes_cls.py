@@ -1,8 +1,12 @@
-"""The demo's generated scenes with labels; a scene's class is the shape of its largest object."""
+"""The demo's generated scenes with labels; a scene's class is the colour of its largest object.
+
+Data: python tools/make_shapes.py work_dirs/shapes-colours --classes colour --num-train 1 \
+    --num-val 2000
+"""
 
 shapes_stats = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])  # RGB, 0-255
 img_size = 96
-num_classes = 6
+num_classes = 8
 
 train_pipeline = [
     dict(type="milan_mm.SeedSample"),
@@ -33,7 +37,7 @@ train_dataloader = dict(
     collate_fn=dict(type="default_collate"),
     dataset=dict(
         type="CustomDataset",
-        data_root="work_dirs/shapes/imagenet",
+        data_root="work_dirs/shapes-colours/imagenet",
         data_prefix="train",
         pipeline=train_pipeline,
     ),
@@ -45,7 +49,7 @@ val_dataloader = dict(
     collate_fn=dict(type="default_collate"),
     dataset=dict(
         type="CustomDataset",
-        data_root="work_dirs/shapes/imagenet",
+        data_root="work_dirs/shapes-colours/imagenet",
         data_prefix="val",
         pipeline=test_pipeline,
     ),

@@ -1,7 +1,7 @@
-"""Finetuning on the demo's scenes: which shape is the largest object? For tools/ablation.py.
+"""Finetuning on the demo's scenes: which colour has the largest object? For tools/ablation.py.
 
 The ablation gives it 600 labelled scenes (`train_dataloader.dataset.ann_file`); without that, all
-scenes of the folder are used. Expect and cost: docs/results.md. Data: python tools/make_shapes.py
+scenes of the folder are used. Expect and cost: docs/results.md. Data: ../_base_/shapes_cls.py
 Run: python tools/train.py cls/finetune_vit-micro-p8_1xb32-coslr-15e_shapes --weights ENCODER
 """
 
@@ -49,8 +49,8 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", T_max=max_epochs, eta_min=0.0, convert_to_iter_based=True),
 ]
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=max_epochs)
-val_cfg = dict()
-test_cfg = dict()
+val_cfg = {}
+test_cfg = {}
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(interval=-1, save_last=True, save_optimizer=False, save_param_scheduler=False),
