@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -117,12 +118,16 @@ def main(argv: list[str] | None = None) -> None:
     for job in runs.values():
         shutil.rmtree(job.work_dir.parent, ignore_errors=True)  # of an interrupted run
     run_of = {job.init: run for run, job in runs.items()}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the trainings would outlive it
     try:
         for job, seconds in run_jobs(list(runs.values()), min(2, os.cpu_count() or 1)):
             append_rows(results, [result_row(job, *run_of[job.init], seconds)])
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted: finished runs are kept, the same command goes on", file=sys.stderr)
+        sys.exit(130)
     finally:
         table = write_table(read_rows(results), plan.lacking)
         (args.out / "table.md").write_text(table, encoding="utf-8")
