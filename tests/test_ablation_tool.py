@@ -4,8 +4,10 @@ import json
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +82,24 @@ def test_an_ablation_is_resumed_where_it_was_and_ends_with_a_table(folder: Path,
     assert f"| 1 | pixel | mae | uniform | {first['value']:.1f} | 1 | 83.0 |" in table
     assert "no second teacher given" in table
     assert table in said
+
+
+@pytest.mark.long
+def test_a_tool_that_is_ended_ends_its_trainings(folder: Path, repo_root: Path):
+    command = [sys.executable, str(repo_root / "tools/ablation.py"), *SHORT, "--rows", "1"]
+    command += ["--out", str(folder / "out")]
+    tool = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = folder / "out/row-1_seed-0/pretrain/output.log"
+    while not log.exists():
+        assert tool.poll() is None
+        time.sleep(0.1)
+    tool.send_signal(signal.SIGTERM)
+    _, said = tool.communicate(timeout=60)
+    assert tool.returncode == 130
+    assert said.endswith("interrupted: finished runs are kept, the same command goes on\n")
+    assert not list(folder.glob("out/row-1_seed-0/*/last_checkpoint"))
+    processes = subprocess.run(["ps", "-ef"], capture_output=True, text=True).stdout
+    assert str(folder / "out") not in processes
 
 
 def test_help_answers_with_an_example_and_without_heavy_imports(repo_root: Path):
