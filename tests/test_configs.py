@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from milan_mm.configs import find_config, list_configs
 from milan_mm.data.shapes import DENSE_CLASSES
-from milan_mm.data.shapes_captions import SIZES
+from milan_mm.data.shapes_captions import COLOURS, SIZES
 from milan_mm.engine.building import build_without_memory
 from milan_mm.engine.quick import make_quick
 from milan_mm.registry import MODELS
@@ -50,6 +50,7 @@ METHODS = {
     "row": ("MILAN", None),  # of the ablation, whose parts have a test of their own
     "mask-rcnn": ("MaskRCNN", None),
     "upernet": ("EncoderDecoder", None),
+    "finetune": ("ImageClassifier", "LinearClsHead"),
 }
 TABLE_4 = {  # of arXiv 2208.06049: target, decoder, sampling
     1: ("pixel", "mae", "uniform"),
@@ -63,7 +64,10 @@ TABLE_4 = {  # of arXiv 2208.06049: target, decoder, sampling
     9: ("slip", "prompting", "semantic"),
 }
 DATA = {"in1k": "imagenet", "coco": "coco", "ade20k": "ade", "shapes": "work_dirs/shapes"}
-ARCH_OF_MINI = dict(embed_dims=192, num_layers=6, num_heads=6)
+SMALL_ARCHS = {
+    "mini": dict(embed_dims=192, num_layers=6, num_heads=6),
+    "micro": dict(embed_dims=128, num_layers=4, num_heads=4),
+}
 NUM_IMAGES = {"coco": 118_000}  # where an iteration-based recipe counts epochs in its name
 
 each_recipe = pytest.mark.parametrize("recipe", RECIPES)
@@ -99,7 +103,7 @@ def test_method_and_arch_are_those_of_the_name(recipe):
     if head:
         assert last_part(model.head.type) == head
     arch = model.backbone.arch
-    assert arch == (name["arch"] if name["arch"] in ARCHS else ARCH_OF_MINI)
+    assert arch == SMALL_ARCHS.get(name["arch"], name["arch"])
     assert model.backbone.patch_size == int(name["patch"])
 
 
@@ -205,12 +209,18 @@ def test_gradual_warm_up_hands_over_without_a_gap(recipe):
         assert after.get("begin", 0) in (0, before.end)
 
 
-@pytest.mark.parametrize("recipe", PRETRAINING)
-def test_pretraining_rate_is_the_base_rate_times_the_batch(recipe):
+@pytest.mark.parametrize("recipe", [r for r in RECIPES if r.startswith(("pretrain/", "cls/"))])
+def test_learning_rate_is_the_base_rate_times_the_batch(recipe):
     config = load(recipe)
     if "continued" in recipe:  # starts at the end of a schedule
         return
     assert config.optim_wrapper.optimizer.lr == config.base_lr * config.total_batch / 256
+
+
+@pytest.mark.parametrize("recipe", [r for r in RECIPES if r.startswith("cls/")])
+def test_classifier_has_as_many_classes_as_the_data(recipe):
+    classes = dict(shapes=len(COLOURS))[parts_of(recipe)["data"]]
+    assert load(recipe).model.head.num_classes == classes
 
 
 @each_recipe
@@ -238,7 +248,7 @@ def test_hooks_and_data_sets_are_registered(recipe):
 def test_recipe_builds_at_full_size(recipe):
     name, config = parts_of(recipe), load(recipe)
     model = build_without_memory(config)
-    settings = ARCHS.get(name["arch"], ARCH_OF_MINI)
+    settings = (ARCHS | SMALL_ARCHS)[name["arch"]]
     assert model.backbone.embed_dims == settings["embed_dims"]
     assert len(model.backbone.layers) == settings["num_layers"]
     assert build_optim_wrapper(model, config.optim_wrapper).optimizer.param_groups
@@ -343,6 +353,8 @@ def write_sample(folder: Path, side: int, recipe: str, number: int) -> dict:
         polygon = [low, low, high, low, high, high, low, high]
         instance = dict(bbox=[low, low, high, high], bbox_label=1, mask=[polygon], ignore_flag=0)
         sample |= dict(instances=[instance], height=side, width=side)
+    if recipe.startswith("cls/"):
+        sample |= dict(gt_label=number)
     if recipe.startswith("seg/"):
         labels_path = str(folder / f"{number}_labels.png")
         sample |= dict(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from milan_mm.demo.jobs import Job
+    from milan_mm.engine.jobs import Job
 
 SCENES = Path("work_dirs/shapes")
 PRETRAIN_BATCH, PRETRAIN_EPOCHS, TRANSFER_ITERS = 64, 2, 500
@@ -95,7 +95,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def pretrain_jobs(out: Path, num_images: int) -> list["Job"]:
-    from milan_mm.demo.jobs import Job
+    from milan_mm.engine.jobs import Job
     from milan_mm.pretrain.teacher_clip import ASSETS
 
     num_iters = PRETRAIN_EPOCHS * (num_images // PRETRAIN_BATCH)
@@ -113,7 +113,7 @@ def pretrain_jobs(out: Path, num_images: int) -> list["Job"]:
 
 
 def transfer_jobs(out: Path, pretrain: list["Job"]) -> list["Job"]:
-    from milan_mm.demo.jobs import Job
+    from milan_mm.engine.jobs import Job
 
     weights = {job.init: ["--weights", str(job.checkpoint)] for job in pretrain}
     return [
@@ -132,7 +132,7 @@ def transfer_jobs(out: Path, pretrain: list["Job"]) -> list["Job"]:
 
 def run_missing(jobs: list["Job"], results: Path, num_parallel: int) -> None:
     """Run the jobs that have no rows yet, and append their rows."""
-    from milan_mm.demo.jobs import run_jobs
+    from milan_mm.engine.jobs import run_jobs
     from milan_mm.results import append_rows, read_rows
 
     finished = {(row["task"], row["init"]) for row in read_rows(results)}

@@ -18,6 +18,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--num-val", type=int, default=200, help="validation scenes of every task")
     parser.add_argument("--size", type=int, default=96, help="side of a scene in pixels")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--classes", default="shape", help="'shape' or 'colour' of the largest object, in imagenet/"
+    )
     return parser.parse_args()
 
 
@@ -27,7 +30,13 @@ def main() -> int:
 
     try:
         written = write_shapes(
-            args.root, args.num_pretrain, args.num_train, args.num_val, args.seed, args.size
+            args.root,
+            args.num_pretrain,
+            args.num_train,
+            args.num_val,
+            args.seed,
+            args.size,
+            classes=args.classes,
         )
     except (ValueError, OSError) as error:
         print(f"make_shapes: {error}", file=sys.stderr)

@@ -22,6 +22,7 @@ _JPEG_QUALITY = 95
 # Scene seeds of one data set seed: the splits never share a scene.
 _SPLIT_STRIDE = 1_000_000
 _SPLITS = ("pretrain", "train", "val")
+CLASSES = ("shape", "colour")  # of the largest object
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,21 @@ class ShapesParameters:
     size: int
     seed: int
     format: int = _FORMAT
+    classes: str = "shape"
 
     def __post_init__(self) -> None:
         for name in ("num_pretrain", "num_train", "num_val"):
             count = getattr(self, name)
             if not 1 <= count <= _SPLIT_STRIDE:
                 raise ValueError(f"{name} {count} is outside 1..{_SPLIT_STRIDE}; choose one inside")
+        if self.classes not in CLASSES:
+            raise ValueError(f"classes '{self.classes}' is unknown: choose from {CLASSES}")
         if not 0 <= self.seed < 2**16:
             raise ValueError(f"seed {self.seed} is outside 0..{2**16 - 1}; choose one inside")
+
+    def stored(self) -> dict[str, Any]:
+        """The content of meta.json; older data sets, which all have shape classes, say nothing."""
+        return {k: v for k, v in asdict(self).items() if (k, v) != ("classes", "shape")}
 
 
 def write_shapes(
@@ -52,20 +60,22 @@ def write_shapes(
     seed: int = 0,
     size: int = 96,
     progress: bool = True,
+    classes: str = "shape",
 ) -> bool:
     """Write the data set, or reuse a finished folder with the same parameters.
 
     `root` holds imagenet/ (`num_pretrain` training scenes), coco/ and ade/ (`num_train` training
     scenes, shared), all with the same `num_val` validation scenes, and captions/ of the imagenet
-    files. `root` appears only when complete: an interrupted run leaves at most `root.partial`.
+    files. The folders in imagenet/ are the classes: the shape or the colour of the largest object.
+    `root` appears only when complete: an interrupted run leaves at most `root.partial`.
 
     Returns: True if the files were written, False if the folder was reused.
     Raises:
-        ValueError: a count or the seed is out of range.
+        ValueError: a count or the seed is out of range, or `classes` is unknown.
         FileExistsError: `root` exists and is not such a data set, or has other parameters.
     """
     root = Path(root)
-    parameters = ShapesParameters(num_pretrain, num_train, num_val, size, seed)
+    parameters = ShapesParameters(num_pretrain, num_train, num_val, size, seed, classes=classes)
     if root.exists():
         _check_reusable(root, parameters)
         return False
@@ -83,7 +93,7 @@ def write_shapes(
                 jpeg = _jpeg_bytes(scene.image)
                 part = "val" if split == "val" else "train"
                 if split != "train":
-                    name = f"imagenet/{part}/{scene.largest.shape}/{index:06d}.JPEG"
+                    name = f"imagenet/{part}/{getattr(scene.largest, classes)}/{index:06d}.JPEG"
                     _write(partial / name, jpeg)
                     captions[part].append(f"{name}\t{scene.caption}\n")
                 if split != "pretrain":
@@ -96,7 +106,7 @@ def write_shapes(
         _write(partial / f"captions/{part}.tsv", text.encode())
         content = json.dumps(coco[part].content())
         _write(partial / f"coco/annotations/instances_{part}2017.json", content.encode())
-    _write(partial / "meta.json", json.dumps(asdict(parameters)).encode())
+    _write(partial / "meta.json", json.dumps(parameters.stored()).encode())
     partial.rename(root)
     return True
 
@@ -149,9 +159,9 @@ def _check_reusable(root: Path, parameters: ShapesParameters) -> None:
         raise FileExistsError(
             f"{root} exists and is not a shapes data set; choose another folder or remove it"
         ) from None
-    if found != asdict(parameters):
+    if found != parameters.stored():
         raise FileExistsError(
-            f"{root} was made with {found}, wanted {asdict(parameters)}; remove it to make it anew"
+            f"{root} was made with {found}, wanted {parameters.stored()}; remove it to make it anew"
         )
 
 

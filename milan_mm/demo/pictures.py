@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from milan_mm.data.shapes import render_scene
 from milan_mm.data.shapes_captions import SIZES
-from milan_mm.demo.jobs import Job
+from milan_mm.engine.jobs import Job
 from milan_mm.look.dense import draw_instances, draw_labels
 from milan_mm.look.pictures import enlarge, grid
 from milan_mm.look.pretraining import pretraining_sheet

@@ -161,6 +161,22 @@ def test_folder_with_other_parameters_is_an_error(root: Path) -> None:
         write_shapes(root, 13, 8, 4, seed=3, progress=False)
 
 
+def test_scenes_can_be_sorted_by_the_colour_of_the_largest_object(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "colours", 12, 1, 4, seed=0, progress=False, classes="colour")
+    found = {int(p.stem): p.parent.name for p in tmp_path.glob("colours/imagenet/train/*/*")}
+    assert found == {i: SCENES[i].largest.colour for i in range(12)}
+
+
+def test_folder_with_other_classes_is_an_error(root: Path) -> None:
+    with pytest.raises(FileExistsError, match="'classes': 'colour'"):
+        write_shapes(root, 12, 8, 4, seed=3, progress=False, classes="colour")
+
+
+def test_unknown_classes_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="classes 'size' is unknown: choose from"):
+        write_shapes(tmp_path / "new", 2, 2, 2, progress=False, classes="size")
+
+
 def test_foreign_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="not a shapes data set"):

@@ -1,0 +1,59 @@
+"""The demo's generated scenes with labels; a scene's class is the colour of its largest object.
+
+Data: python tools/make_shapes.py work_dirs/shapes-colours --classes colour --num-train 1 \
+    --num-val 2000
+"""
+
+shapes_stats = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])  # RGB, 0-255
+img_size = 96
+num_classes = 8
+
+train_pipeline = [
+    dict(type="milan_mm.SeedSample"),
+    dict(type="milan_mm.LoadImage"),
+    dict(
+        type="RandomResizedCrop",
+        scale=img_size,
+        crop_ratio_range=(0.4, 1.0),
+        backend="pillow",
+        interpolation="bicubic",
+    ),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PackInputs"),
+]
+test_pipeline = [
+    dict(type="milan_mm.LoadImage"),
+    dict(
+        type="ResizeEdge", scale=img_size, edge="short", backend="pillow", interpolation="bicubic"
+    ),
+    dict(type="CenterCrop", crop_size=img_size),
+    dict(type="PackInputs"),
+]
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=0,
+    drop_last=True,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(
+        type="CustomDataset",
+        data_root="work_dirs/shapes-colours/imagenet",
+        data_prefix="train",
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=100,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(
+        type="CustomDataset",
+        data_root="work_dirs/shapes-colours/imagenet",
+        data_prefix="val",
+        pipeline=test_pipeline,
+    ),
+)
+val_evaluator = dict(type="Accuracy", topk=(1,))
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator

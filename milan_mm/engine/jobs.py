@@ -1,0 +1,183 @@
+"""Training jobs of the demo and of the ablation: processes of `tools/train.py`, side by side."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from milan_mm.configs import shipped_folder
+
+POLL_SECONDS = 0.5
+
+
+@dataclass
+class Job:
+    """One call of `tools/train.py`.
+
+    Attributes:
+        task: 'pretrain', 'finetune', 'det' or 'seg'.
+        init: What the encoder starts from, e.g. 'scratch' or 'milan'; in the ablation, the row.
+        config: Name or file of the config. work_dir: Where logs and checkpoints go.
+        num_iters: Iterations it will take, for the progress bar.
+        arguments: Further command-line arguments.
+        follow_up: Runs when this one is done, with its last checkpoint as `--weights`.
+    """
+
+    task: str
+    init: str
+    config: str
+    work_dir: Path
+    num_iters: int
+    arguments: list[str] = field(default_factory=list)
+    follow_up: "Job | None" = None
+
+    @property
+    def title(self) -> str:
+        """What the progress bar calls it."""
+        return f"{self.task} {self.init}"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last checkpoint of a finished job."""
+        return Path((self.work_dir / "last_checkpoint").read_text().strip())
+
+    def logged(self) -> list[dict]:
+        """All scalars logged so far, training and validation lines alike."""
+        files = sorted(self.work_dir.glob("*/vis_data/scalars.json"))
+        if not files:
+            return []
+        lines = files[-1].read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def run_jobs(jobs: Sequence[Job], num_parallel: int) -> Iterator[tuple[Job, float]]:
+    """Run jobs side by side, with a progress bar for all and for each, and a line when one is done.
+
+    An interrupt ends the running processes and starts no further ones.
+
+    Args:
+        jobs: Started in this order, each followed by its follow-up.
+        num_parallel: How many run at a time; the machine's cores are shared among them.
+
+    Yields:
+        Each finished job, in the given order, with the seconds that it and its follow-up took.
+
+    Raises:
+        RuntimeError: Naming the job that failed and its log. Jobs that run by then finish first
+            and are yielded, waiting ones do not start.
+    """
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        TextColumn("{task.completed:>5.0f}/{task.total:.0f} it"),
+        TextColumn("{task.fields[note]:<24}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    failures: list[RuntimeError] = []
+    with Progress(*columns) as progress, ThreadPoolExecutor(num_parallel) as pool:
+        num_threads = max(1, (os.cpu_count() or 1) // num_parallel)
+        workers = _Workers(progress, jobs, num_threads)
+        futures = [pool.submit(workers.run_chain, job) for job in jobs]
+        try:
+            for job, future in zip(jobs, futures, strict=True):
+                try:
+                    seconds = future.result()
+                except CancelledError:
+                    continue
+                except RuntimeError as error:
+                    failures.append(error)
+                    continue
+                yield job, seconds
+        except BaseException:  # an interrupt, or a consumer that stopped asking
+            pool.shutdown(wait=False, cancel_futures=True)
+            workers.terminate()
+            raise
+    if failures:
+        raise failures[0]
+
+
+class _Workers:
+    """What the threads of `run_jobs` share: the screen, and the processes that they wait for."""
+
+    def __init__(self, progress: Progress, jobs: Sequence[Job], num_threads: int) -> None:
+        total = sum(link.num_iters for job in jobs for link in _chain(job))
+        self.progress = progress
+        self.bar_of_all = progress.add_task("all", total=total, note=f"{len(jobs)} to do")
+        self.environment = os.environ | dict(OMP_NUM_THREADS=str(num_threads))
+        self.running: list[subprocess.Popen] = []
+        self.failed = False  # a job failed: those that run go on, no new one starts
+        self.stopped = False
+
+    def run_chain(self, job: Job) -> float:
+        """Run a job and its follow-ups; returns the seconds they took."""
+        if self.failed:
+            raise CancelledError
+        seconds = 0.0
+        weights: list[str] = []
+        try:
+            for link in _chain(job):
+                seconds += self._run(link, weights)
+                weights = ["--weights", str(link.checkpoint)]
+        except RuntimeError:
+            self.failed = True
+            raise
+        return seconds
+
+    def terminate(self) -> None:
+        """End the running processes, and let no follow-up start."""
+        self.stopped = True
+        for process in self.running:
+            process.terminate()
+
+    def _run(self, job: Job, weights: list[str]) -> float:
+        if self.stopped:
+            raise RuntimeError(f"{job.title} was not started: interrupted")
+        progress = self.progress
+        bar = progress.add_task(job.title, total=job.num_iters, note="starting")
+        job.work_dir.mkdir(parents=True, exist_ok=True)
+        log = job.work_dir / "output.log"
+        train = shipped_folder("tools") / "train.py"
+        command = [sys.executable, str(train), job.config, "--work-dir", str(job.work_dir)]
+        started, steps_done = time.monotonic(), 0
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                command + job.arguments + weights,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+            )
+            self.running.append(process)
+            while process.poll() is None:
+                time.sleep(POLL_SECONDS)
+                steps = [row for row in job.logged() if "loss" in row]
+                if steps:
+                    progress.update(
+                        bar, completed=steps[-1]["step"], note=f"loss {steps[-1]['loss']:.3f}"
+                    )
+                    progress.advance(self.bar_of_all, steps[-1]["step"] - steps_done)
+                    steps_done = steps[-1]["step"]
+            self.running.remove(process)
+        seconds = time.monotonic() - started
+        progress.remove_task(bar)  # dozens of finished bars would fill the screen
+        if process.returncode:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+            raise RuntimeError(f"{job.title} failed, see {log}; it ended with:\n{tail}")
+        progress.advance(self.bar_of_all, job.num_iters - steps_done)
+        progress.console.print(f"{job.title} done in {seconds:.0f} s, log in {log}")
+        return seconds
+
+
+def _chain(job: Job) -> Iterator[Job]:
+    """The job and all that follow it."""
+    link: Job | None = job
+    while link:
+        yield link
+        link = link.follow_up

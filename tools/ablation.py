@@ -1,0 +1,312 @@
+#!/usr/bin/env python
+"""The ablation of MILAN (Table 4 of arXiv 2208.06049) in miniature, with a table as its result.
+
+Pretrains a tiny ViT in the nine ways of the table, finetunes each encoder on a few labelled images,
+and writes OUT/table.md: top-1 over several seeds, beside the paper's numbers. Finished runs are
+kept, so an interrupted ablation goes on where it was.
+
+Examples:
+  python tools/ablation.py                                  # on generated scenes
+  python tools/ablation.py --rows 1,2,7,8 --seeds 5
+  python tools/ablation.py --data DIR --out work_dirs/mine  # DIR/{train,val}/CLASS/*
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from milan_mm.engine.jobs import Job
+
+NUM_ROWS = 9
+# The demo's 6,000 scenes, sorted by the colour of the largest object: its shape stays a matter of
+# chance after minutes of training. With 2,000 for validation, one standard error is 1 %.
+SCENES = Path("work_dirs/shapes-colours")
+SCENE_OPTIONS = ["--classes", "colour", "--num-train", "1", "--num-val", "2000"]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; nothing heavy is imported for it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help=f"images in train/CLASS/ and val/CLASS/ (default: {SCENES}/imagenet, generated)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", default=Path("work_dirs/ablation"), help="for results"
+    )
+    parser.add_argument(
+        "--rows", type=row_numbers, default=list(range(1, NUM_ROWS + 1)), help="e.g. 1,2,8 (all)"
+    )
+    parser.add_argument(
+        "--seeds", type=positive, default=3, metavar="N", help="runs of each row (3)"
+    )
+    parser.add_argument("--epochs", type=positive, metavar="N", help="of pretraining")
+    parser.add_argument("--finetune-epochs", type=positive, metavar="N")
+    parser.add_argument(
+        "--labels", type=positive, default=600, metavar="N", help="labelled images (600)"
+    )
+    parser.add_argument(
+        "--teacher", metavar="FILE", default="shipped", help="weights of the CLIP, file or tag"
+    )
+    parser.add_argument(
+        "--teacher-model", metavar="NAME", default="shapes-clip", help="its name in open_clip"
+    )
+    parser.add_argument("--slip-teacher", metavar="FILE", help="weights of the teacher of row 9")
+    parser.add_argument(
+        "--slip-model", metavar="NAME", help="its name in timm (vit_base_patch16_224)"
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="start over instead of keeping finished runs"
+    )
+    return parser.parse_args(argv)
+
+
+def row_numbers(text: str) -> list[int]:
+    """'1,2,8' to [1, 2, 8]."""
+    rows = []
+    for part in text.split(","):
+        if not part.strip().isdigit() or not 1 <= int(part) <= NUM_ROWS:
+            raise argparse.ArgumentTypeError(
+                f"row '{part}' is outside 1..{NUM_ROWS}: give numbers like 1,2,8"
+            )
+        rows.append(int(part))
+    return sorted(set(rows))
+
+
+def positive(text: str) -> int:
+    """A number from 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is below 1 or no whole number: give 1 or more")
+    return int(text)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run what is missing; exits with code 2 after a mistake of the user, 1 after a failed run."""
+    args = parse_args(argv)
+    # here, so that --help answers at once
+    from milan_mm.ablation import write_table
+    from milan_mm.engine.jobs import run_jobs
+    from milan_mm.engine.launch import user_errors
+    from milan_mm.results import append_rows, read_rows
+
+    results = args.out / "results.jsonl"
+    with user_errors():
+        plan = prepare(args)
+        finished = {(row["row"], row["seed"]) for row in read_rows(results)}
+    wanted = [(row, seed) for seed in range(args.seeds) for row in plan.pretrain]
+    missing = [run for run in wanted if run not in finished]
+    if len(missing) < len(wanted):
+        say(f"{len(wanted) - len(missing)} finished runs are kept (--fresh starts over)")
+    for row, reason in plan.lacking.items():
+        say(f"row {row} is left out: {reason}")
+    runs = {run: plan.job(*run) for run in missing}
+    for job in runs.values():
+        shutil.rmtree(job.work_dir.parent, ignore_errors=True)  # of an interrupted run
+    run_of = {job.init: run for run, job in runs.items()}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the trainings would outlive it
+    try:
+        for job, seconds in run_jobs(list(runs.values()), min(2, os.cpu_count() or 1)):
+            append_rows(results, [result_row(job, *run_of[job.init], seconds)])
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted: finished runs are kept, the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        table = write_table(read_rows(results), plan.lacking)
+        (args.out / "table.md").write_text(table, encoding="utf-8")
+    say(f"{table}\nThis table is in {args.out / 'table.md'}, the numbers in {results}.")
+
+
+@dataclass
+class Plan:
+    """What is to be run.
+
+    Attributes:
+        out: Folder of the results. pretrain: Config file of each row. finetune: That of all rows.
+        iterations: Of one pretraining and of one finetuning.
+        lacking: Why a row that was asked for cannot run.
+    """
+
+    out: Path
+    pretrain: dict[int, Path]
+    finetune: Path
+    iterations: tuple[int, int]
+    lacking: dict[int, str]
+
+    def job(self, row: int, seed: int) -> "Job":
+        """Pretraining, followed by finetuning."""
+        from milan_mm.engine.jobs import Job
+
+        folder = self.out / f"row-{row}_seed-{seed}"
+        arguments = ["--cfg-options", f"randomness.seed={seed}"]
+        finetune, pretrain = (
+            Job(
+                task=task,
+                init=f"row {row} seed {seed}",
+                config=str(config),
+                work_dir=folder / task,
+                num_iters=num_iters,
+                arguments=arguments,
+            )
+            for task, config, num_iters in (
+                ("finetune", self.finetune, self.iterations[1]),
+                ("pretrain", self.pretrain[row], self.iterations[0]),
+            )
+        )
+        return replace(pretrain, follow_up=finetune)
+
+
+def prepare(args: argparse.Namespace) -> Plan:
+    """Check data, teachers and the results folder, then write the recipes into it.
+
+    Raises:
+        FileNotFoundError, ValueError: For what cannot be run; the folder is then as it was.
+    """
+    from mmengine.config import Config
+
+    from milan_mm import ablation
+    from milan_mm.configs import find_config
+    from milan_mm.registry import MODELS
+
+    root = args.data or generated_scenes()
+    images, num_val = ablation.read_image_folder(root)
+    mini = Config.fromfile(find_config(ablation.PRETRAIN))
+    finetune = Config.fromfile(find_config(ablation.FINETUNE))
+    for cfg, epochs in ((mini, args.epochs), (finetune, args.finetune_epochs)):
+        if epochs:
+            ablation.set_epochs(cfg, epochs)
+        cfg.train_dataloader.dataset.data_root = str(root)
+    finetune.val_dataloader.dataset.data_root = str(root)
+    finetune.model.head.num_classes = len(images)
+    finetune.train_dataloader.dataset.ann_file = str((args.out / "labelled.txt").resolve())
+    labelled = ablation.choose_labelled(images, args.labels)
+    num_train = sum(map(len, images.values()))
+    check_count(num_train, mini, f"training images in {root / 'train'}", "add images")
+    check_count(len(labelled), finetune, "labelled images", "raise --labels, or add images")
+
+    teacher = mini.model.head.teacher
+    teacher.update(model_name=args.teacher_model, pretrained=args.teacher)
+    mini.model.decoder.target_dims = MODELS.build(teacher).target_dims
+    rows = {row: Config.fromfile(find_config(ablation.row_recipe(row))) for row in args.rows}
+    second, lacking = ablation.SHIPPED_SLIP, {}
+    if args.slip_teacher and 9 in rows:
+        second = ablation.slip_settings(rows[9], mini, args.slip_teacher, args.slip_model)
+        MODELS.build(second)
+    if second is None and rows.pop(9, None):
+        lacking[9] = ablation.NO_SLIP
+    recipes = {row: ablation.miniature(cfg, mini, second) for row, cfg in rows.items()}
+
+    settings = dict(
+        data=str(root.resolve()),
+        images=[num_train, num_val],
+        labels=len(labelled),
+        epochs=mini.train_cfg.max_epochs,
+        finetune_epochs=finetune.train_cfg.max_epochs,
+        teacher=f"{args.teacher_model} {args.teacher}",
+        recipes=fingerprint(mini, finetune),
+    )
+    enter_folder(args.out, settings, args.fresh)
+    (args.out / "labelled.txt").write_text("\n".join(labelled) + "\n", encoding="utf-8")
+    folder = args.out / "configs"
+    folder.mkdir(exist_ok=True)
+    for row, cfg in recipes.items():
+        cfg.dump(folder / f"row-{row}.py")
+    finetune.dump(folder / "finetune.py")
+    return Plan(
+        out=args.out,
+        pretrain={row: folder / f"row-{row}.py" for row in recipes},
+        finetune=folder / "finetune.py",
+        iterations=(iterations(mini, num_train), iterations(finetune, len(labelled))),
+        lacking=lacking,
+    )
+
+
+def generated_scenes() -> Path:
+    """The default data, which are written when they are missing."""
+    from milan_mm.configs import shipped_folder
+
+    make_shapes = shipped_folder("tools") / "make_shapes.py"
+    if subprocess.run([sys.executable, str(make_shapes), str(SCENES), *SCENE_OPTIONS]).returncode:
+        sys.exit(2)  # it has told why
+    return SCENES / "imagenet"
+
+
+def check_count(count: int, cfg: "Config", what: str, remedy: str) -> None:
+    """Refuse fewer images than a batch."""
+    if count < cfg.total_batch:
+        raise ValueError(f"{count} {what}, a batch has {cfg.total_batch}: {remedy}")
+
+
+def iterations(cfg: "Config", num_images: int) -> int:
+    """Iterations of a whole run."""
+    return cfg.train_cfg.max_epochs * (num_images // cfg.total_batch)
+
+
+def fingerprint(*recipes: "Config") -> str:
+    """Tells recipes apart, so that results of an edited one are not mixed with others."""
+    text = json.dumps([recipe.to_dict() for recipe in recipes], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def enter_folder(out: Path, settings: dict, fresh: bool) -> None:
+    """Make the results folder, or go on in one with equal settings.
+
+    Raises:
+        ValueError: When its runs had other settings, or when it holds something else.
+    """
+    file = out / "settings.json"
+    if out.exists() and not file.is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"'{out}' holds something else than an ablation: choose another --out")
+    if fresh:
+        shutil.rmtree(out, ignore_errors=True)
+    if file.is_file():
+        found = json.loads(file.read_text())
+        for name, value in settings.items():
+            if found.get(name) != value:
+                raise ValueError(
+                    f"{name} is {value}, the runs in '{out}' had {found.get(name)}: choose another "
+                    "--out, or start over with --fresh"
+                )
+    out.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def result_row(job: "Job", row: int, seed: int, seconds: float) -> dict:
+    """The numbers of a finished run; `value` is the top-1 of the last epoch, in %."""
+    losses = [line["loss"] for line in job.logged() if "loss" in line]
+    assert job.follow_up
+    (validation,) = (line for line in job.follow_up.logged() if "accuracy/top1" in line)
+    return dict(
+        task="ablation",
+        row=row,
+        seed=seed,
+        metric="top-1",
+        value=validation["accuracy/top1"],
+        pretrain_loss=losses[-1],
+        seconds=round(seconds, 1),
+    )
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
