@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from milan_mm.engine.jobs import Job
 
 SCENES = Path("work_dirs/shapes")
-PRETRAIN_BATCH, PRETRAIN_EPOCHS, TRANSFER_ITERS = 64, 2, 500
+PRETRAIN_BATCH, PRETRAIN_EPOCHS, TRANSFER_ITERS = 64, 2, 350
 METRICS = {
     "det": {
         "box AP50": "coco/bbox_mAP_50",
@@ -34,8 +34,8 @@ METRICS = {
 }
 CONFIGS = {
     "pretrain": "pretrain/{init}_vit-mini-p8_1xb64-coslr-2e_shapes-continued",
-    "det": "det/mask-rcnn_vit-mini-p8_1xb8-500i_shapes",
-    "seg": "seg/upernet_vit-mini-p8_1xb8-500i_shapes-96x96",
+    "det": "det/mask-rcnn_vit-mini-p8_1xb8-350i_shapes",
+    "seg": "seg/upernet_vit-mini-p8_1xb8-350i_shapes-96x96",
 }
 INTRODUCTION = """A ViT with 2.7 million parameters was pretrained on {num_pretrain} generated
 scenes without labels, once with MILAN (CLIP features as target, semantic-aware sampling, prompting
