@@ -22,8 +22,9 @@ from milan_mm.ablation import (
     write_table,
 )
 from milan_mm.configs import find_config
+from milan_mm.engine.building import build_without_memory
 from milan_mm.registry import MODELS
-from tests.helpers import STATS, build_without_memory
+from tests.helpers import STATS
 
 SLIP = dict(
     type="milan_mm.TimmTeacher",

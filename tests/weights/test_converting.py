@@ -20,7 +20,6 @@ from milan_mm.weights import converting
 from milan_mm.weights.converting import LAYOUTS, convert_checkpoint, convert_state_dict
 from milan_mm.weights.reading import read_checkpoint
 from tests.helpers import (
-    explicit_attention,
     milan_config,
     random_split,
     randomise,
@@ -30,6 +29,20 @@ from tests.helpers import (
 
 DECODERS = [PromptingDecoder, MAEDecoder]
 HEADS = 4
+
+
+def explicit_attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
+    """Softmax attention head by head and query by query: (N, E), (S, E), (S, E) to (N, E)."""
+    rows = []
+    dims = q.shape[1] // num_heads
+    for query in q:
+        heads = []
+        for head in range(num_heads):
+            part = slice(head * dims, (head + 1) * dims)
+            weights = torch.softmax(k[:, part] @ query[part] / dims**0.5, dim=0)
+            heads.append(weights @ v[:, part])
+        rows.append(torch.cat(heads))
+    return torch.stack(rows)
 
 
 class Ours(nn.Module):
