@@ -68,7 +68,7 @@ class TimmTeacher(Teacher):
         if projection_dims:
             self.projection = nn.Linear(visual.embed_dim, projection_dims, bias=False)
         if pretrained not in ("timm", "random"):
-            self._load(pretrained)
+            self._load(model_name, pretrained)
 
     def look(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `Teacher.forward`."""
@@ -90,7 +90,7 @@ class TimmTeacher(Teacher):
         importance = _class_attention(visual.blocks[-1], tokens[-2], num_extra)
         return torch.cat([features[:, :1], patches], dim=1), importance
 
-    def _load(self, path: str) -> None:
+    def _load(self, model_name: str, path: str) -> None:
         """Fill tower and projection from a local file, strictly; only the grid may differ."""
         state_dict, prefix = _find_tower(path, read_checkpoint(path))
         tower = {
@@ -112,6 +112,11 @@ class TimmTeacher(Teacher):
             raise ValueError(
                 f"{path} holds no 'image_projection': it is no SLIP file, remove "
                 f"teacher.projection_dims={len(own)}"
+            )
+        if projection is not None and len(projection) != visual.embed_dim:
+            raise ValueError(
+                f"{path} projects from width {len(projection)}, teacher '{model_name}' is "
+                f"{visual.embed_dim} wide: set teacher.model_name to the file's architecture"
             )
         if projection is not None and (own is None or own.shape != projection.T.shape):
             raise ValueError(

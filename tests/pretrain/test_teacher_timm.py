@@ -119,6 +119,13 @@ def test_a_slip_file_without_its_projection_switched_on_is_refused(tmp_path):
             build(str(file), projection_dims=dims)
 
 
+def test_a_slip_file_of_another_width_is_refused(tmp_path):
+    slip = {f"module.visual.{n}": t for n, t in tower_weights().items()}
+    file = save_state(slip | {"module.image_projection": torch.ones(64, 20)}, tmp_path)
+    with pytest.raises(ValueError, match=f"from width 64, teacher '{NAME}' is 192 wide"):
+        build(str(file), projection_dims=20)
+
+
 def test_projection_dims_for_a_file_without_projection_are_refused(tmp_path):
     file = save_state(tower_weights(), tmp_path)
     with pytest.raises(ValueError, match=r"no SLIP file, remove teacher\.projection_dims=512"):
