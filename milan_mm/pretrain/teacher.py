@@ -68,7 +68,7 @@ class Teacher(nn.Module):
 
     def look(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
         """`forward`, after the images were given the statistics and the size of the tower."""
-        raise TypeError("use CLIPTeacher, TimmTeacher or SLIPTeacher")
+        raise TypeError("use CLIPTeacher or TimmTeacher")
 
 
 def class_attention(q: Tensor, k: Tensor, num_extra: int = 1) -> Tensor:

@@ -158,8 +158,10 @@ def _check_activation(model_name: str, tower_is_quick: bool, pretrained: str) ->
 def _check_tower(model_name: str, visual: Any) -> None:
     blocks: Any = getattr(getattr(visual, "transformer", None), "resblocks", ())
     plain = blocks and hasattr(visual, "class_embedding") and visual.attn_pool is None
-    if not plain or not isinstance(blocks[-1].attn, nn.MultiheadAttention):
+    by_class_token = plain and visual.pool_type == "tok" and not visual.final_ln_after_pool
+    if not by_class_token or not isinstance(blocks[-1].attn, nn.MultiheadAttention):
         raise ValueError(
-            f"teacher '{model_name}' has no plain ViT with a class token as image tower, whose "
-            "class attention could be read: use a ViT of open_clip, e.g. 'ViT-B-16-quickgelu'"
+            f"teacher '{model_name}' has no plain ViT as image tower that is pooled by its class "
+            "token, whose attention could be read: use a ViT of open_clip, e.g. "
+            "'ViT-B-16-quickgelu'"
         )

@@ -7,7 +7,7 @@ import timm
 import torch
 from mmengine.logging import print_log
 from timm.layers import Attention, resample_abs_pos_embed
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from milan_mm.pretrain.teacher import Teacher, check_layer_counts, class_attention
@@ -80,14 +80,15 @@ class TimmTeacher(Teacher):
             output_fmt="NLC",
             intermediates_only=True,
         )
-        tokens = [torch.cat([extra, patches], dim=1) for patches, extra in maps]  # (B, N, D)
-        last = [visual.norm(x) for x in tokens[-self.num_target_layers :]]
-        features = self.projection(torch.stack(last).mean(dim=0))  # (B, N, C)
         num_extra = visual.num_prefix_tokens  # class token, registers
+        if num_extra:
+            maps = [torch.cat([extra, patches], dim=1) for patches, extra in maps]  # (B, N, D)
+        last = [visual.norm(x) for x in maps[-self.num_target_layers :]]
+        features = self.projection(torch.stack(last).mean(dim=0))  # (B, N, C)
         patches = features[:, num_extra:]
         if not self.with_cls_token:
             return patches, None
-        importance = _class_attention(visual.blocks[-1], tokens[-2], num_extra)
+        importance = _class_attention(visual.blocks[-1], maps[-2], num_extra)
         return torch.cat([features[:, :1], patches], dim=1), importance
 
     def _load(self, model_name: str, path: str) -> None:
@@ -169,10 +170,16 @@ def _create_tower(
 
 
 def _check_tower(model_name: str, tower: nn.Module) -> None:
-    if not isinstance(tower, VisionTransformer) or not isinstance(tower.blocks[-1].attn, Attention):
+    plain = isinstance(tower, VisionTransformer) and isinstance(tower.blocks[-1], Block)
+    if not plain or not isinstance(tower.blocks[-1].attn, Attention):
         raise ValueError(
             f"teacher '{model_name}' is no plain ViT whose class attention could be read: use a "
             "VisionTransformer of timm, e.g. 'vit_base_patch16_224.dino'"
+        )
+    if isinstance(tower.norm, nn.Identity):
+        raise ValueError(
+            f"teacher '{model_name}' normalises after average pooling, so its tokens have no norm "
+            "of their own: use a tower that is pooled by its class token"
         )
 
 

@@ -159,10 +159,10 @@ def test_semantic_sampling_without_a_teacher_is_refused():
 def without_class_token(mask_generator: str) -> dict:
     """MILAN with a teacher that has no class token."""
     config = milan_config(mask_generator)
-    config["decoder"]["target_dims"] = 320
+    config["decoder"]["target_dims"] = 768
     config["head"]["teacher"] = teacher_settings(
         type="milan_mm.TimmTeacher",
-        model_name="vit_little_patch16_reg1_gap_256",
+        model_name="vit_base_patch16_siglip_224",
         grid_size=(12, 12),
     )
     return config

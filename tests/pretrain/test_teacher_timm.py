@@ -13,7 +13,7 @@ from tests.helpers import STATS, randomise, save_state
 
 NAME = "vit_tiny_patch16_224"
 REGISTERS = "vit_small_patch14_reg4_dinov2"
-NO_CLASS_TOKEN = "vit_little_patch16_reg1_gap_256"
+NO_CLASS_TOKEN = "vit_base_patch16_siglip_224"
 GRID = (4, 6)
 
 
@@ -94,8 +94,11 @@ def test_registers_are_no_part_of_the_target():
 
 def test_tower_without_class_token_gives_a_target_but_no_importance():
     teacher = build(model_name=NO_CLASS_TOKEN)
-    features, importance = teacher(torch.randn(1, 3, 64, 96))
-    assert features.shape == (1, 24, teacher.module.target_dims)
+    images = torch.randn(1, 3, 64, 96)
+    features, importance = teacher(images)
+    with torch.no_grad():
+        expected = teacher.module.visual.forward_features(images)
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
     assert importance is None
     assert not teacher.module.with_cls_token
 
@@ -149,6 +152,8 @@ def test_a_file_with_two_towers_is_refused(tmp_path):
     ("changes", "message"),
     [
         (dict(model_name="vit_bass_patch16_224"), "'vit_bass_patch16_224' is no architecture"),
+        (dict(model_name="vit_small_patch16_18x2_224"), "is no plain ViT"),
+        (dict(model_name="vit_little_patch16_reg1_gap_256"), "normalises after average pooling"),
         (dict(model_name="resnet18"), "'resnet18' is no plain ViT"),
         (dict(model_name="swin_tiny_patch4_window7_224"), "is no plain ViT"),
         (dict(pretrained="gone.pth"), "weights 'gone.pth' .*are no file"),
