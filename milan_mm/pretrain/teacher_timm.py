@@ -169,7 +169,7 @@ def _create_tower(
     return tower
 
 
-def _check_tower(model_name: str, tower: nn.Module) -> None:
+def _check_tower(model_name: str, tower: Any) -> None:
     plain = isinstance(tower, VisionTransformer) and isinstance(tower.blocks[-1], Block)
     if not plain or not isinstance(tower.blocks[-1].attn, Attention):
         raise ValueError(
