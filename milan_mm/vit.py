@@ -11,6 +11,7 @@ a full sequence is 1+L.
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from milan_mm.positions import resize_pos_embed, sincos_pos_embed
 from milan_mm.registry import MODELS
+from milan_mm.relative import attend_with_rel_pos
 
 ARCHS = {
     "tiny": dict(embed_dims=192, num_layers=12, num_heads=3),
@@ -50,8 +52,13 @@ class PlainViT(BaseModule):
             patches followed by a LayerNorm (`ln2`) of its own, or 'raw' (B, 1+L, D).
         window_size: Side of an attention window in patches; 0 means global attention everywhere.
         global_layers: Blocks that attend globally although `window_size` is set.
+        rel_pos_grid: (h, w) in patches of the images to train on gives every block decomposed
+            relative positions, zero at first: 2n-1 entries along a side of n patches, of the
+            window or, in global blocks, of this grid. Other grids are served by resizing the
+            tables. None: no relative positions.
         drop_path_rate: Stochastic depth of the last block; earlier blocks grow linearly from 0.
         with_cp: Recompute block activations in the backward pass to save memory.
+        frozen: Take no gradient and stay in eval mode, for probes of frozen features.
         init_cfg: `dict(type='milan_mm.EncoderWeights', checkpoint=FILE)` loads pretrained weights
             strictly; None initialises from scratch.
 
@@ -73,8 +80,10 @@ class PlainViT(BaseModule):
         out_type: str = "featmap",
         window_size: int = 0,
         global_layers: Sequence[int] = (),
+        rel_pos_grid: int | tuple[int, int] | None = None,
         drop_path_rate: float = 0.0,
         with_cp: bool = False,
+        frozen: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -103,12 +112,17 @@ class PlainViT(BaseModule):
             raise ValueError(
                 "window attention has no place for a class token: with_cls_token=False"
             )
+        if rel_pos_grid and with_cls_token:
+            raise ValueError(
+                "relative positions have no place for a class token: with_cls_token=False"
+            )
         self.patch_size = patch_size
         self.grid_size = (height // patch_size, width // patch_size)  # (h, w)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         self.out_type = out_type
         self.out_indices = _resolve_indices(out_indices, self.num_layers)
         self.with_cls_token = with_cls_token
+        self.frozen = frozen
 
         self.patch_embed = PatchEmbed(patch_size, self.embed_dims)
         if with_cls_token:
@@ -119,12 +133,14 @@ class PlainViT(BaseModule):
         )
         global_layers = _resolve_indices(global_layers, self.num_layers)
         drop_path_rates = np.linspace(0, drop_path_rate, self.num_layers).tolist()
+        global_grid = _pair(rel_pos_grid) if rel_pos_grid else None
         self.layers = nn.ModuleList(
             EncoderLayer(
                 self.embed_dims,
                 num_heads,
                 drop_path_rate=drop_path_rates[i],
                 window_size=0 if i in global_layers else window_size,
+                global_rel_pos_grid=global_grid,
                 with_cp=with_cp,
             )
             for i in range(self.num_layers)
@@ -135,6 +151,12 @@ class PlainViT(BaseModule):
         self.apply(init_transformer)
         if with_cls_token:
             nn.init.normal_(self.cls_token, std=0.02)
+        if frozen:
+            self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, or stay in eval mode when frozen."""
+        return super().train(mode and not self.frozen)
 
     def embed(self, imgs: Tensor) -> Tensor:
         """Cut images into patches and embed them with their positions.
@@ -242,19 +264,23 @@ class EncoderLayer(nn.Module):
         num_heads: int,
         drop_path_rate: float = 0.0,
         window_size: int = 0,
+        global_rel_pos_grid: tuple[int, int] | None = None,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
         self.window_size = window_size
         self.with_cp = with_cp
         self.ln1 = layer_norm(embed_dims)
-        self.attn = SelfAttention(embed_dims, num_heads)
+        rel_pos_grid = global_rel_pos_grid
+        if rel_pos_grid and window_size:
+            rel_pos_grid = (window_size, window_size)
+        self.attn = SelfAttention(embed_dims, num_heads, rel_pos_grid)
         self.drop_path = DropPath(drop_path_rate)
         self.ln2 = layer_norm(embed_dims)
         self.ffn = feed_forward(embed_dims, drop_path_rate)
 
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        """x: (B, N, D). grid: (h, w) of the patches, needed by window attention only."""
+        """x: (B, N, D). grid: (h, w) of the patches, for windows and relative positions."""
         if self.with_cp and self.training:
             return checkpoint(self._forward, x, grid, use_reentrant=False)
         return self._forward(x, grid)
@@ -264,27 +290,44 @@ class EncoderLayer(nn.Module):
         return self.ffn(self.ln2(x), identity=x)
 
     def _attend(self, x: Tensor, grid: tuple[int, int] | None) -> Tensor:
-        if not self.window_size:
-            return self.attn(x)
+        size = self.window_size
+        if not size:
+            return self.attn(x, grid)
         if grid is None:
             raise ValueError("window attention needs all patches of the image, not a subset")
-        windows = split_windows(x.unflatten(1, grid), self.window_size)  # (B*n, s*s, D)
-        return merge_windows(self.attn(windows), self.window_size, grid).flatten(1, 2)
+        windows = split_windows(x.unflatten(1, grid), size)  # (B*n, s*s, D)
+        return merge_windows(self.attn(windows, (size, size)), size, grid).flatten(1, 2)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over all tokens that are passed in: (B, N, D) to (B, N, D)."""
+    """Multi-head self-attention over all tokens that are passed in.
 
-    def __init__(self, embed_dims: int, num_heads: int) -> None:
+    Args:
+        rel_pos_grid: (h, w) of the patches for which there are decomposed relative positions.
+    """
+
+    def __init__(
+        self, embed_dims: int, num_heads: int, rel_pos_grid: tuple[int, int] | None = None
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
+        self.with_rel_pos = rel_pos_grid is not None
+        if rel_pos_grid:
+            tables = [torch.zeros(2 * n - 1, embed_dims // num_heads) for n in rel_pos_grid]
+            self.rel_pos_h, self.rel_pos_w = map(nn.Parameter, tables)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """x: (B, N, D). grid: (h, w) with h*w = N, for relative positions. Returns (B, N, D)."""
         qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))  # (B, N, 3, A, D/A)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, A, N, D/A)
-        x = F.scaled_dot_product_attention(q, k, v)
+        if not self.with_rel_pos:
+            x = F.scaled_dot_product_attention(q, k, v)
+        elif grid is None:
+            raise ValueError("relative positions need all patches of the image, not a subset")
+        else:
+            x = attend_with_rel_pos(q, k, v, self.rel_pos_h, self.rel_pos_w, grid)
         return self.proj(x.transpose(1, 2).flatten(2))
 
 

@@ -217,3 +217,16 @@ def test_contradictory_settings_are_refused(settings, message):
 def test_image_that_the_patch_does_not_divide_is_refused_with_the_numbers():
     with pytest.raises(ValueError, match="30x32 pixels is not a multiple of the patch size 8: pad"):
         tiny_vit()(torch.randn(1, 3, 30, 32))
+
+
+def test_a_frozen_encoder_takes_no_gradient_and_stays_in_eval_mode():
+    vit = tiny_vit(frozen=True, drop_path_rate=0.9).train()
+    imgs = torch.randn(4, 3, 32, 32)
+    assert not any(module.training for module in vit.modules())
+    assert not vit(imgs)[0].requires_grad
+    assert torch.equal(vit(imgs)[0], vit(imgs)[0])
+
+
+def test_a_frozen_encoder_stays_in_eval_mode_inside_a_model_that_trains():
+    model = torch.nn.Sequential(tiny_vit(frozen=True), torch.nn.BatchNorm2d(48)).train()
+    assert not model[0].training and model[1].training

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from milan_mm.positions import resize_pos_embed
 from milan_mm.registry import WEIGHT_INITIALIZERS
+from milan_mm.relative import resize_rel_pos
 from milan_mm.vit import PlainViT
 from milan_mm.weights.reading import read_checkpoint
 
@@ -27,6 +28,8 @@ FOREIGN_PREFIXES = (
 SPARE_NAMES = ("ln1.weight", "ln1.bias", "ln2.weight", "ln2.bias", "cls_token")
 # ... and start this LayerNorm, which follows the pooling, afresh.
 FRESH_NAMES = ("ln2.weight", "ln2.bias")
+# Relative positions of detection: pretrained encoders have none, a model that adds them starts at 0.
+REL_POS_NAMES = (".attn.rel_pos_h", ".attn.rel_pos_w")
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -64,8 +67,9 @@ class LoadReport:
 def load_encoder(vit: PlainViT, path: str | Path) -> LoadReport:
     """Fill a `PlainViT` from a training checkpoint, an exported encoder or an mmpretrain file.
 
-    Only the position table may change its size. The file may hold a class token and a final
-    LayerNorm that the model does without; the model may add the LayerNorm after pooling.
+    Only position tables may change their size. The file may hold a class token and a final
+    LayerNorm that the model does without; the model may add the LayerNorm after pooling, and
+    relative positions where the file has none at all.
 
     Args:
         vit: The encoder to fill, in place; untouched when an error is raised.
@@ -79,7 +83,9 @@ def load_encoder(vit: PlainViT, path: str | Path) -> LoadReport:
     report = LoadReport(source=str(path))
     report.initialised = [name for name in target if name not in source]
     report.dropped = [name for name in source if name not in target]
-    _refuse(path, "lacks", [n for n in report.initialised if n not in FRESH_NAMES])
+    adds_rel_pos = not any(name.endswith(REL_POS_NAMES) for name in source)
+    fresh = [n for n in target if adds_rel_pos and n.endswith(REL_POS_NAMES)] + [*FRESH_NAMES]
+    _refuse(path, "lacks", [n for n in report.initialised if n not in fresh])
     _refuse(path, "holds unknown", [n for n in report.dropped if n not in SPARE_NAMES])
     filled: dict[str, Tensor] = {}
     for name, tensor in source.items():
@@ -87,10 +93,13 @@ def load_encoder(vit: PlainViT, path: str | Path) -> LoadReport:
             continue
         if name == "pos_embed":
             tensor, changed = _fit_pos_embed(tensor, vit, has_cls_token="cls_token" in source)
-            if changed:
-                report.resized.append(
-                    f"{name} {tuple(source[name].shape)} to {tuple(tensor.shape)}"
-                )
+        elif name.endswith(REL_POS_NAMES) and tensor.ndim == 2:
+            changed = len(tensor) != len(target[name])
+            tensor = resize_rel_pos(tensor, len(target[name]))
+        else:
+            changed = False
+        if changed:
+            report.resized.append(f"{name} {tuple(source[name].shape)} to {tuple(tensor.shape)}")
         if tensor.shape != target[name].shape:
             raise ValueError(
                 f"{path}: '{name}' is {tuple(tensor.shape)}, the model needs "

@@ -214,3 +214,47 @@ def test_training_checkpoint_gives_a_detector_equal_features(training_checkpoint
     for layer in source.layers:
         x = layer(x)
     torch.testing.assert_close(vit(imgs)[0].flatten(2).transpose(1, 2), x)
+
+
+def windowed_vit(**settings) -> PlainViT:
+    return dense_vit(window_size=2, global_layers=(1,), **settings)
+
+
+def test_relative_positions_start_fresh_where_the_file_has_none(tmp_path):
+    vit = windowed_vit(rel_pos_grid=4)
+    before = {n: t.clone() for n, t in vit.state_dict().items() if "rel_pos" in n}
+    report = load_encoder(vit, save_state(tiny_vit().state_dict(), tmp_path))
+    assert report.initialised == list(before)
+    assert_untouched(vit, vit.state_dict() | before)
+
+
+def test_relative_positions_of_a_detector_arrive(tmp_path):
+    source, vit = windowed_vit(rel_pos_grid=4), windowed_vit(rel_pos_grid=4)
+    report = load_encoder(vit, save_state(source.state_dict(), tmp_path))
+    assert_untouched(vit, source.state_dict())
+    assert not report.initialised
+
+
+def test_relative_positions_of_another_grid_are_resized_linearly(tmp_path):
+    source, vit = windowed_vit(rel_pos_grid=4), windowed_vit(rel_pos_grid=8)
+    report = load_encoder(vit, save_state(source.state_dict(), tmp_path))
+    table = source.layers[1].attn.rel_pos_h
+    resized = torch.nn.functional.interpolate(table.T[None], size=15, mode="linear")[0].T
+    assert torch.equal(vit.layers[1].attn.rel_pos_h, resized)
+    assert [line.split()[0] for line in report.resized] == [
+        "layers.1.attn.rel_pos_h",
+        "layers.1.attn.rel_pos_w",
+    ]
+
+
+def test_a_single_missing_table_of_relative_positions_is_refused(tmp_path):
+    state = windowed_vit(rel_pos_grid=4).state_dict()
+    del state["layers.2.attn.rel_pos_w"]
+    refuse(
+        windowed_vit(rel_pos_grid=4), state, tmp_path, r"lacks 1 .*layers\.2\.attn\.rel_pos_w"
+    )
+
+
+def test_relative_positions_that_the_model_has_no_place_for_are_refused(tmp_path):
+    state = windowed_vit(rel_pos_grid=4).state_dict()
+    refuse(windowed_vit(), state, tmp_path, r"holds unknown 6 .*rel_pos")

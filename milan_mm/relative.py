@@ -1,0 +1,55 @@
+"""Decomposed relative positions (arXiv 2112.01526), without a map of all pairs of patches.
+
+The bias of a pair of patches is q·R_h[row distance] + q·R_w[column distance]. It depends on the
+key's row and column only, so it is written as a longer dot product: each query carries its bias
+for every row and every column behind its own channels, and each key a one at its row and its
+column. Fused attention then runs as it does without bias, and the memory grows with h + w where
+the explicit map would grow with h * w per query.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def attend_with_rel_pos(
+    q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor, grid: tuple[int, int]
+) -> Tensor:
+    """softmax(q·k / sqrt(d) + bias) v, where the bias is made of the unscaled queries.
+
+    Args:
+        q, k, v: (B, A, h*w, d) float, patches in row-major order.
+        rel_pos_h, rel_pos_w: (2n-1, d) float, one entry for each distance from -(n-1) to n-1; a
+            table for another n is resized linearly, as in the published detector.
+        grid: (h, w) in patches.
+
+    Returns:
+        (B, A, h*w, d) float.
+    """
+    height, width = grid
+    dims = q.shape[-1]
+    by_place = q.unflatten(2, grid)  # (B, A, h, w, d)
+    bias_h = torch.einsum("bahwd,hkd->bahwk", by_place, _by_distance(rel_pos_h, height))
+    bias_w = torch.einsum("bahwd,wkd->bahwk", by_place, _by_distance(rel_pos_w, width))
+    queries = torch.cat([q * dims**-0.5, bias_h.flatten(2, 3), bias_w.flatten(2, 3)], dim=-1)
+    rows = torch.eye(height, dtype=k.dtype, device=k.device).repeat_interleave(width, dim=0)
+    columns = torch.eye(width, dtype=k.dtype, device=k.device).repeat(height, 1)
+    places = torch.cat([rows, columns], dim=1).expand(*k.shape[:2], -1, -1)  # (B, A, h*w, h+w)
+    keys = torch.cat([k, places], dim=-1)
+    # flash attention wants one width for all three
+    values = F.pad(v, (0, height + width))
+    return F.scaled_dot_product_attention(queries, keys, values, scale=1.0)[..., :dims]
+
+
+def resize_rel_pos(table: Tensor, num_entries: int) -> Tensor:
+    """Resize (N, d) to (num_entries, d) linearly; an equal size returns the input itself."""
+    if len(table) == num_entries:
+        return table
+    return F.interpolate(table.T[None], size=num_entries, mode="linear")[0].T
+
+
+def _by_distance(table: Tensor, size: int) -> Tensor:
+    """(2n-1, d) to (size, size, d): the entry for each pair of a query's and a key's place."""
+    places = torch.arange(size, device=table.device)
+    distances = places[:, None] - places[None, :] + size - 1
+    return resize_rel_pos(table, 2 * size - 1)[distances]
