@@ -321,3 +321,9 @@ def test_testing_a_pretraining_config_is_refused_with_the_alternative(
     with pytest.raises(SystemExit):
         main(["tiny.py", "any.pth"])
     assert "has no test_evaluator: pretraining is judged by a transfer" in capfd.readouterr().err
+
+
+def test_a_work_directory_that_is_a_file_is_named(folder: Path, error_of):
+    Path("taken").write_text("a file")
+    assert "taken" in error_of("tiny.py", "--work-dir", "taken")
+    assert Path("taken").read_text() == "a file"

@@ -22,7 +22,14 @@ from milan_mm.weights.loading import encoder_state_dict
 from milan_mm.weights.reading import read_checkpoint
 
 _PACKAGE = Path(milan_mm.__file__).parent
-_USER_ERRORS = (ValueError, FileNotFoundError, FloatingPointError)
+_PATH_ERRORS = (
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
+_USER_ERRORS = (ValueError, FloatingPointError, *_PATH_ERRORS)
 
 
 def load_config(name: str, cfg_options: list[str] | None) -> Config:
@@ -124,9 +131,9 @@ def fit_run(cfg: Config, launcher: str, quick: bool, training: bool = True) -> l
 def user_errors(cfg: Config | None = None) -> Iterator[None]:
     """Turn mistakes of the user into one line and exit code 2; defects keep their traceback.
 
-    A mistake is a ValueError or FileNotFoundError that comes up before training starts, or later
-    from a `raise` in this package, whose errors name value, limit and remedy. A work directory
-    that the run itself created is removed again when training had not started.
+    A mistake is a ValueError or a wrong path that comes up before training starts, or later from a
+    `raise` in this package, whose errors name value, limit and remedy. A work directory that the
+    run itself created is removed again when training had not started.
 
     Args:
         cfg: Of the run, once its work directory is known.

@@ -5,6 +5,7 @@ from typing import Any
 
 import timm
 import torch
+import torch.nn.functional as F
 from mmengine.logging import print_log
 from timm.layers import Attention, resample_abs_pos_embed
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -136,9 +137,12 @@ class TimmTeacher(Teacher):
 def _class_attention(block: Any, x: Tensor, num_extra: int) -> Tensor:
     """(B, L) float32 from a block of timm and its input x (B, N, D)."""
     attn = block.attn
-    qkv = attn.qkv(block.norm1(x)).unflatten(2, (3, attn.num_heads, -1))  # (B, N, 3, A, D/A)
-    q, k, _ = qkv.permute(2, 0, 3, 1, 4)  # each (B, A, N, D/A)
-    return class_attention(attn.q_norm(q[:, :, :1]), attn.k_norm(k), num_extra)
+    x = block.norm1(x)
+    w_q, w_k, _ = attn.qkv.weight.chunk(3)
+    b_q, b_k, _ = (None,) * 3 if attn.qkv.bias is None else attn.qkv.bias.chunk(3)
+    q = F.linear(x[:, :1], w_q, b_q).unflatten(2, (attn.num_heads, -1)).transpose(1, 2)
+    k = F.linear(x, w_k, b_k).unflatten(2, (attn.num_heads, -1)).transpose(1, 2)  # (B, A, N, d)
+    return class_attention(attn.q_norm(q), attn.k_norm(k), num_extra)
 
 
 def _create_tower(

@@ -128,6 +128,13 @@ def encoder_state_dict(checkpoint: dict, path: str | Path) -> dict[str, Tensor]:
             if name.startswith(prefix)
         }
     if "patch_embed.projection.weight" not in state_dict:
+        if isinstance(inner := state_dict.get("model"), dict):
+            state_dict = inner
+        if "decoder_embed.weight" in state_dict:
+            raise ValueError(
+                f"{path} is a pretraining checkpoint in the layout of MAE's and MILAN's authors: "
+                f"convert it with tools/convert_checkpoint.py {path} NEW.pth --to milan_mm"
+            )
         names = ", ".join(str(name) for name in list(state_dict)[:3])
         raise ValueError(
             f"{path} holds no plain-ViT encoder in mmpretrain's naming "

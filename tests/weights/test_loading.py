@@ -258,3 +258,10 @@ def test_a_single_missing_table_of_relative_positions_is_refused(tmp_path):
 def test_relative_positions_that_the_model_has_no_place_for_are_refused(tmp_path):
     state = windowed_vit(rel_pos_grid=4).state_dict()
     refuse(windowed_vit(), state, tmp_path, r"holds unknown 6 .*rel_pos")
+
+
+def test_a_checkpoint_of_the_authors_is_refused_with_the_command_that_converts_it(tmp_path):
+    state = {"decoder_embed.weight": torch.zeros(1), "blocks.0.norm1.weight": torch.zeros(1)}
+    refuse(
+        tiny_vit(), dict(model=state), tmp_path, r"tools/convert_checkpoint\.py .* --to milan_mm"
+    )
