@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from milan_mm.engine.jobs import Job
 
 SCENES = Path("work_dirs/shapes")
-PRETRAIN_BATCH, PRETRAIN_EPOCHS, TRANSFER_ITERS = 64, 2, 350
+PRETRAIN_BATCH, PRETRAIN_EPOCHS, TRANSFER_ITERS = 64, 1, 250
 METRICS = {
     "det": {
         "box AP50": "coco/bbox_mAP_50",
@@ -33,15 +33,15 @@ METRICS = {
     "seg": {"mIoU": "mIoU", "pixel accuracy": "aAcc"},
 }
 CONFIGS = {
-    "pretrain": "pretrain/{init}_vit-mini-p8_1xb64-coslr-2e_shapes-continued",
-    "det": "det/mask-rcnn_vit-mini-p8_1xb8-350i_shapes",
-    "seg": "seg/upernet_vit-mini-p8_1xb8-350i_shapes-96x96",
+    "pretrain": "pretrain/{init}_vit-mini-p8_1xb64-coslr-1e_shapes-continued",
+    "det": "det/mask-rcnn_vit-mini-p8_1xb8-250i_shapes",
+    "seg": "seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96",
 }
 INTRODUCTION = """A ViT with 2.7 million parameters was pretrained on {num_pretrain} generated
 scenes without labels, once with MILAN (CLIP features as target, semantic-aware sampling, prompting
 decoder) and once with plain MAE settings (pixels, uniform sampling, MAE decoder).
 
-Both pretrainings continued for {epochs} epochs from weights that ship with the package;
+Both pretrainings continued for {epochs} epoch(s) from weights that ship with the package;
 those were pretrained equally long, by tools/pretrain_shapes.sh. The teacher is a small CLIP that
 learned from the captions of other scenes, and ships with the package too.
 

@@ -1,7 +1,7 @@
 """Mask R-CNN on the demo's scenes, small enough for two CPU cores.
 
 Expect and cost: docs/demo.md. Data: python tools/make_shapes.py
-Run: python tools/train.py det/mask-rcnn_vit-mini-p8_1xb8-350i_shapes --weights ENCODER
+Run: python tools/train.py det/mask-rcnn_vit-mini-p8_1xb8-250i_shapes --weights ENCODER
 """
 
 _base_ = [
@@ -81,7 +81,7 @@ test_pipeline = [
 ]
 gpus, batch_per_gpu = 1, 8
 total_batch = gpus * batch_per_gpu
-max_iters = 350
+max_iters = 250
 train_dataloader = dict(
     batch_size=batch_per_gpu,
     num_workers=1,

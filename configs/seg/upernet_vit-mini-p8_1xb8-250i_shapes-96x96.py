@@ -1,7 +1,7 @@
 """UperNet on the demo's scenes, small enough for two CPU cores.
 
 Expect and cost: docs/demo.md. Data: python tools/make_shapes.py
-Run: python tools/train.py seg/upernet_vit-mini-p8_1xb8-350i_shapes-96x96 --weights ENCODER
+Run: python tools/train.py seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96 --weights ENCODER
 """
 
 _base_ = [
@@ -61,7 +61,7 @@ test_pipeline = [
 
 gpus, batch_per_gpu = 1, 8
 total_batch = gpus * batch_per_gpu
-max_iters = 350
+max_iters = 250
 train_dataloader = dict(
     batch_size=batch_per_gpu,
     num_workers=1,

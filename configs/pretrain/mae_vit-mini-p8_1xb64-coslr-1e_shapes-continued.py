@@ -1,12 +1,12 @@
-"""The demo's MAE pretraining: two more epochs for a pretrained encoder, with a fresh decoder.
+"""The demo's MAE pretraining: one more epoch for a pretrained encoder, with a fresh decoder.
 
-Run: python tools/train.py pretrain/mae_vit-mini-p8_1xb64-coslr-2e_shapes-continued \
+Run: python tools/train.py pretrain/mae_vit-mini-p8_1xb64-coslr-1e_shapes-continued \
     --weights milan_mm/assets/mae_mini_shapes.safetensors
 """
 
 _base_ = "./mae_vit-mini-p8_1xb64-amp-coslr-12e_shapes.py"
 
-max_epochs, warmup_iters = 2, 20
+max_epochs, warmup_iters = 1, 20
 optim_wrapper = dict(
     type="OptimWrapper",  # float32, so that two processes give the losses of one
     optimizer=dict(lr=5e-4),
