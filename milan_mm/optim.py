@@ -6,10 +6,15 @@ from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
+from timm.optim import Lars
 from torch import nn
 from torch.optim import Optimizer
 
-from milan_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from milan_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
+
+# The linear probe's. mmpretrain's LARS multiplies the learning rate into the momentum buffer, so that
+# each step still moves by the rates of earlier ones; the published one multiplies it afterwards.
+OPTIMIZERS.register_module(module=Lars)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
