@@ -77,18 +77,25 @@ def test_each_operation_of_randaugment_is_that_of_timm(number, sign, monkeypatch
     )
     monkeypatch.setattr(random, "random", lambda: 0.0 if sign > 0 else 1.0)
     image = smooth_image(120, 160)
+    if not geometric:  # details, in the middle of the range
+        noise = np.random.default_rng(1).normal(0, 12, (120, 160, 3))
+        image = Image.fromarray(
+            np.clip(np.array(image) * 0.5 + 64 + noise, 0, 255).astype(np.uint8)
+        )
     found = ours.transform(dict(img=np.array(image)[..., ::-1].copy()))["img"][..., ::-1]
     expected = np.array(theirs(image))
     difference = np.abs(found.astype(int) - expected).mean()
     assert difference < 4, (type(ours).__name__, _RAND_INCREASING_TRANSFORMS[number])
-    if type(ours).__name__ != "AutoContrast":  # the image spans the range already
-        assert np.abs(expected.astype(int) - np.array(image)).mean() > 4
+    assert np.abs(expected.astype(int) - np.array(image)).mean() > 4  # it does something
 
 
 def test_magnitudes_of_randaugment_vary_as_in_timm():
     policy = transform(FINETUNE.format("base"), "RandAugment")
-    (shear,) = (t for t in policy.transforms if getattr(t, "direction", "") == "vertical"
-                and type(t).__name__ == "Shear")
+    (shear,) = (
+        t
+        for t in policy.transforms
+        if getattr(t, "direction", "") == "vertical" and type(t).__name__ == "Shear"
+    )
     ours = np.array([shear.random_magnitude() for _ in range(4000)]) * 10 / 0.3
     theirs = np.clip([random.gauss(9, 0.5) for _ in range(4000)], 0, 10)
     assert ks_2samp(ours, theirs).pvalue > 0.01
@@ -161,7 +168,7 @@ def test_loss_of_mixed_and_smoothed_labels_is_that_of_timm():
     one_hot = F.one_hot(labels, 10).float()
     loss = CLS_MODELS.build(load(FINETUNE.format("base")).model.head.loss)
     ours = loss(scores, lam * one_hot + (1 - lam) * one_hot.flip(0))
-    targets = mixup_target(labels, num_classes=10, lam=lam, smoothing=0.1, device="cpu")
+    targets = mixup_target(labels, num_classes=10, lam=lam, smoothing=0.1)
     torch.testing.assert_close(ours, SoftTargetCrossEntropy()(scores, targets))
 
 
@@ -260,7 +267,7 @@ def test_learning_rate_follows_the_published_formula_in_every_group(recipe, lr, 
             expected = min_lr + (lr - min_lr) * 0.5 * (1 + cosine)
         for group, scale in zip(optimizer.param_groups, scales, strict=True):
             # mmengine reaches the full rate one iteration earlier
-            slack = lr / (warmup * iterations) if epoch < warmup else 1e-6 * lr
+            slack = 1.01 * lr / (warmup * iterations) if epoch < warmup else 1e-6 * lr
             assert group["lr"] == pytest.approx(expected * scale, abs=slack * scale)
         for scheduler in schedulers:
             scheduler.step()
@@ -367,6 +374,8 @@ def test_crops_of_the_probe_are_bicubic_and_keep_the_colours(tmp_path):
 
 def test_every_classification_recipe_at_paper_scale_is_listed():
     recipes = [r for r in list_configs() if r.startswith("cls/") and r.endswith(("in1k", "384"))]
-    expected = [pattern.format(arch) for pattern in (FINETUNE, LINEAR) for arch in ("base", "large")]
+    expected = [
+        pattern.format(arch) for pattern in (FINETUNE, LINEAR) for arch in ("base", "large")
+    ]
     expected += [FINETUNE.format(arch) + "-384x384" for arch in ("base", "large")]
     assert sorted(recipes) == sorted(expected)

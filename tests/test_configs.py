@@ -184,7 +184,9 @@ def test_data_is_that_of_the_name(recipe):
     assert DATA[name["data"]] in config.train_dataloader.dataset.data_root
     if name["size"]:
         size = tuple(int(side) for side in name["size"].split("x"))
-        assert tuple(config.model.data_preprocessor.get("size", [config.get("img_size")] * 2)) == size
+        assert (
+            tuple(config.model.data_preprocessor.get("size", [config.get("img_size")] * 2)) == size
+        )
 
 
 # What holds for every recipe

@@ -37,9 +37,7 @@ def knn(repo_root: Path) -> Callable[..., None]:
     main = runpy.run_path(str(repo_root / "tools/knn.py"))["main"]
 
     def run(**options: object) -> None:
-        options = (
-            dict(weights="encoder.pth", data="images", num_heads=4, k=3, workers=0) | options
-        )
+        options = dict(weights="encoder.pth", data="images", num_heads=4, k=3, workers=0) | options
         arguments = []
         for name, value in options.items():
             if value is not False and value is not None:

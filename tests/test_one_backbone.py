@@ -7,6 +7,7 @@ mmpretrain's ViT without class token, in global attention, where windows and rel
 switched off.
 """
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -59,11 +60,11 @@ def backbone(task: str, file: Path, **settings) -> PlainViT:
 
 def global_detector(file: Path) -> PlainViT:
     """Detection's backbone without windows and without relative positions."""
-    return backbone("det", file, window_size=0, rel_pos_grid=None)
+    return backbone("det", file, window_size=0, global_layers=(), rel_pos_grid=None)
 
 
 def tokens_of_pretraining(encoder: PlainViT, imgs: Tensor) -> list[Tensor]:
-    """All tokens (B, 1+L, D) after each block, then after the final norm, as MILAN computes them."""
+    """All tokens (B, 1+L, D) after each block, and last after the final norm, as in MILAN."""
     x = encoder._prepend_cls_token(encoder.embed(imgs))
     after = []
     for layer in encoder.layers:
@@ -124,27 +125,25 @@ def test_detection_is_timm_without_class_token(pretraining, size):
         num_classes=0,
         class_token=False,
         global_pool="",
-        norm_layer=lambda dims: nn.LayerNorm(dims, eps=1e-6),
+        norm_layer=functools.partial(nn.LayerNorm, eps=1e-6),
         final_norm=False,
         dynamic_img_size=True,
     ).eval()
     theirs.load_state_dict(in_timm_names(encoder.state_dict()), strict=True)
     imgs = torch.randn(2, 3, *size)
     (out,) = global_detector(file)(imgs)
-    torch.testing.assert_close(
-        out.flatten(2).transpose(1, 2), theirs(imgs), rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(out.flatten(2).transpose(1, 2), theirs(imgs), rtol=1e-4, atol=1e-5)
 
 
 def in_timm_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Without class token and final norm."""
     names = {
         "patch_embed.projection": "patch_embed.proj",
-        "layers.": "blocks.",
         ".ln1.": ".norm1.",
         ".ln2.": ".norm2.",
         ".ffn.layers.0.0.": ".mlp.fc1.",
         ".ffn.layers.1.": ".mlp.fc2.",
+        "layers.": "blocks.",
     }
     renamed = {}
     for name, tensor in state.items():
@@ -166,7 +165,8 @@ def test_detection_is_mmpretrain_without_class_token(pretraining):
         with_cls_token=False,
         final_norm=False,
         norm_cfg=dict(type="LN", eps=1e-6),
-    ).eval()
+    )
+    theirs.eval()
     state = {n: t for n, t in encoder.state_dict().items() if not n.startswith(("ln1.", "cls"))}
     state["pos_embed"] = state["pos_embed"][:, 1:]
     theirs.load_state_dict(state, strict=True)

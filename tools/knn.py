@@ -72,7 +72,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images at once")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes that read images (one per core, up to 8)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that read images (one per core, up to 8)",
     )
     parser.add_argument("--amp", action="store_true", help="compute features in bfloat16")
     parser.add_argument("--out", metavar="FILE", help="append the numbers to this results.jsonl")
@@ -123,7 +126,7 @@ def judge(args: argparse.Namespace) -> list[dict]:
     """
     import torch
 
-    from milan_mm.transfer.encoders import load_frozen_encoder, random_encoder_like
+    from milan_mm.transfer.encoders import heads_of, load_frozen_encoder, random_encoder_like
     from milan_mm.transfer.features import extract_features, read_image_folder
     from milan_mm.transfer.knn import knn_predict, top_k_accuracy
 
@@ -151,10 +154,9 @@ def judge(args: argparse.Namespace) -> list[dict]:
         )
     if args.k > len(train):
         raise ValueError(f"--k {args.k} exceeds the {len(train)} images in {args.data}/train")
-    heads = vit.layers[0].attn.num_heads
     print(
-        f"{args.weights}: {vit.num_layers} blocks of width {vit.embed_dims}, {heads} heads, patches "
-        f"of {vit.patch_size} pixels, {'with' if has_final_norm(vit) else 'without'} final norm\n"
+        f"{args.weights}: {vit.num_layers} blocks of width {vit.embed_dims}, {heads_of(vit)} heads, "
+        f"patches of {vit.patch_size} px, {'with' if has_final_norm(vit) else 'no'} final norm\n"
         f"{args.data}: {len(train)} training and {len(val)} validation images of "
         f"{len(train.CLASSES)} classes, at {img_size} pixels",
         file=sys.stderr,

@@ -1,8 +1,8 @@
 """Linear probe of a frozen ViT-B/16 on ImageNet-1K: class token, batch norm, one linear layer.
 
 Expect (published, not measured here): top-1 78.9 for MILAN in mmpretrain, whose probe resizes
-bilinearly and scales the bias's step too; the paper gives none. Cost: not published for MILAN; MAE's,
-of 90 epochs, took 2 h 20 min on 32 V100 (its repository).
+bilinearly and scales the bias's step too; the paper gives none. Cost: not published for MILAN;
+MAE's, of 90 epochs, took 2 h 20 min on 32 V100 (its repository).
 Run: bash tools/dist_train.sh configs/cls/linear_vit-base-p16_8xb2048-amp-coslr-100e_in1k.py 8 \
     --weights ENCODER
 """
@@ -13,9 +13,7 @@ embed_dims = 768
 
 model = dict(
     type="ImageClassifier",
-    data_preprocessor=dict(
-        num_classes=_base_.num_classes, to_rgb=True, **_base_.imagenet_stats
-    ),
+    data_preprocessor=dict(num_classes=_base_.num_classes, to_rgb=True, **_base_.imagenet_stats),
     backbone=dict(
         type="milan_mm.PlainViT",
         arch="base",
@@ -60,8 +58,8 @@ optim_wrapper = dict(
         trust_coeff=1e-3,
         always_adapt=True,  # also without weight decay
     ),
-    # one-dimensional tensors, here only this one, take plain momentum steps
-    paramwise_cfg=dict(custom_keys={"head.fc.bias": dict(always_adapt=False)}),
+    constructor="milan_mm.LayerDecayOptimWrapperConstructor",
+    paramwise_cfg=dict(options_1d=dict(always_adapt=False)),  # the bias takes plain steps
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-9, end=warmup_epochs, convert_to_iter_based=True),

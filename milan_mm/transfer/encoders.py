@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from milan_mm.vit import ARCHS, PlainViT
+from milan_mm.vit import ARCHS, EncoderLayer, PlainViT
 from milan_mm.weights.loading import encoder_state_dict, load_encoder
 from milan_mm.weights.reading import read_checkpoint
 
@@ -65,11 +65,17 @@ def load_frozen_encoder(path: str | Path, num_heads: int | None = None) -> Plain
     return vit.eval()
 
 
+def heads_of(vit: PlainViT) -> int:
+    """Attention heads of an encoder."""
+    first = vit.layers[0]
+    assert isinstance(first, EncoderLayer)
+    return first.attn.num_heads
+
+
 def random_encoder_like(vit: PlainViT) -> PlainViT:
-    """An untrained encoder of the same architecture, the baseline of any number; see torch's seed."""
-    num_heads = vit.layers[0].attn.num_heads
+    """An untrained encoder of the same architecture, drawn from torch's generator."""
     return PlainViT(
-        dict(embed_dims=vit.embed_dims, num_layers=vit.num_layers, num_heads=num_heads),
+        dict(embed_dims=vit.embed_dims, num_layers=vit.num_layers, num_heads=heads_of(vit)),
         img_size=vit.grid_size[0] * vit.patch_size,
         patch_size=vit.patch_size,
         with_cls_token=vit.with_cls_token,

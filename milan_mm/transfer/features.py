@@ -84,8 +84,8 @@ def extract_features(
 
     Args:
         encoders: By name; frozen, with out_type='raw'. They are moved to the GPU if there is one.
-        feature: 'cls_token', or 'avg', the mean of the patch tokens; after the final norm where the
-            encoder has one.
+        feature: 'cls_token', or 'avg', the mean of the patch tokens; after the final norm where
+            the encoder has one.
         stats: A key of `STATS`.
         num_workers: Processes that read images; None takes one per core, at most 8.
         amp: Compute in bfloat16.
@@ -99,7 +99,11 @@ def extract_features(
     if num_workers is None:
         num_workers = min(8, os.cpu_count() or 1)
     loader = DataLoader(
-        dataset, batch_size, num_workers=num_workers, collate_fn=_stack, pin_memory=amp
+        dataset,
+        batch_size,
+        num_workers=num_workers,
+        collate_fn=_stack,
+        pin_memory=device.type == "cuda",
     )
     features = {
         name: torch.empty(len(dataset), vit.to(device).embed_dims) for name, vit in encoders.items()

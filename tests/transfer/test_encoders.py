@@ -11,7 +11,7 @@ from tests.helpers import save_state, tiny_vit
 @pytest.mark.parametrize(
     "settings",
     [
-        dict(),
+        {},
         dict(with_cls_token=False),
         dict(final_norm=False),
         dict(img_size=48, patch_size=16),

@@ -37,9 +37,9 @@ def explicit_input(path: Path) -> torch.Tensor:
 def test_features_are_those_of_explicitly_prepared_images(folder, feature):
     vit = tiny_vit(out_type="raw", frozen=True).eval()
     dataset = read_image_folder(folder, "train", img_size=32, crop_pct=32 / 36)
-    found = extract_features(
-        dict(one=vit), dataset, feature=feature, batch_size=2, num_workers=0
-    )["one"]
+    found = extract_features(dict(one=vit), dataset, feature=feature, batch_size=2, num_workers=0)[
+        "one"
+    ]
     paths = sorted((folder / "train").glob("*/*.png"))
     (tokens,) = vit(torch.stack([explicit_input(path) for path in paths]))
     expected = tokens[:, 0] if feature == "cls_token" else tokens[:, 1:].mean(dim=1)

@@ -20,7 +20,10 @@ def test_votes_are_those_of_scikit_learn_however_the_work_is_cut(k, chunk, train
     labels = torch.randint(7, (97,))
     labels[:7] = torch.arange(7)
     theirs = KNeighborsClassifier(
-        k, weights=lambda distance: np.exp((1 - distance) / 0.07), metric="cosine", algorithm="brute"
+        k,
+        weights=lambda distance: np.exp((1 - distance) / 0.07),
+        metric="cosine",
+        algorithm="brute",
     ).fit(train.double().numpy(), labels.numpy())
     shares = theirs.predict_proba(test.double().numpy())
     ours = knn_predict(
