@@ -326,23 +326,25 @@ def shrink(config: Config, folder: Path) -> tuple[Config, int]:
     preprocessor = config.model.data_preprocessor
     if preprocessor.get("pad_size_divisor", 1) > 256:  # pads every image to one size
         preprocessor.pad_size_divisor = 256
-    small = {(1024, 1024): (256, 256), (512, 512): (64, 64), (2048, 512): (256, 64)}
-    config = _replace(config, lambda value: small.get(tuple(value)))
+    small: dict = {(1024, 1024): (256, 256), (512, 512): (64, 64), (2048, 512): (256, 64)}
+    if "head" in config.model and "decoder" not in config.model:  # bound to no grid
+        small |= {config.img_size: 64}
+    config = _replace(config, small.get)
     side = config.get("img_size") or config.crop_size
     return config, side if isinstance(side, int) else side[0]
 
 
 def _replace(config: Config, change: Callable) -> Config:
-    """Replace pairs of numbers wherever they stand."""
+    """Replace numbers and pairs of numbers wherever they stand."""
 
     def walk(node: object) -> object:
         if isinstance(node, dict):
             return ConfigDict({key: walk(value) for key, value in node.items()})
         if isinstance(node, (list, tuple)):
             if len(node) == 2 and all(isinstance(value, int) for value in node):
-                return change(node) or node
+                return change(tuple(node)) or node
             return type(node)(walk(value) for value in node)
-        return node
+        return change(node) or node if isinstance(node, int) else node
 
     return Config(walk(config.to_dict()))
 

@@ -42,7 +42,7 @@ def knn(repo_root: Path) -> Callable[..., None]:
         for name, value in options.items():
             if value is not False and value is not None:
                 arguments.append(f"--{name.replace('_', '-')}")
-                arguments += [] if value is True else [str(value)]
+                arguments += [] if value is True else str(value).split()
         main(arguments)
 
     return run
@@ -63,13 +63,15 @@ def error_of(knn, capfd: pytest.CaptureFixture) -> Callable[..., str]:
 
 def test_accuracies_are_printed_beside_a_random_encoder_and_appended(folder, knn, capsys):
     knn(random=True, out="results.jsonl")
-    knn(feature="avg", img_size=64, crop_pct=1.0, stats="half", out="results.jsonl")
+    knn(feature="cls_token avg", img_size=64, crop_pct=1.0, stats="half", out="results.jsonl")
     rows = read_rows("results.jsonl")
     assert [(row["init"], row["metric"], row["feature"]) for row in rows] == [
         ("weights", "top-1", "cls_token"),
         ("weights", "top-5", "cls_token"),
         ("random", "top-1", "cls_token"),
         ("random", "top-5", "cls_token"),
+        ("weights", "top-1", "cls_token"),
+        ("weights", "top-5", "cls_token"),
         ("weights", "top-1", "avg"),
         ("weights", "top-5", "avg"),
     ]
@@ -78,7 +80,7 @@ def test_accuracies_are_printed_beside_a_random_encoder_and_appended(folder, knn
     assert (rows[0]["num_train"], rows[0]["num_val"], rows[0]["k"]) == (18, 9, 3)
     assert len(rows[0]["sha256"]) == 64 and rows[2]["sha256"] is None
     assert (rows[0]["img_size"], rows[4]["img_size"]) == (32, 64)
-    assert "weights      100.00   100.00" in capsys.readouterr().out
+    assert "weights   cls_token    100.00   100.00" in capsys.readouterr().out
 
 
 def test_wrong_labels_give_a_low_accuracy(folder, knn):

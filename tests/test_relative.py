@@ -129,9 +129,7 @@ def test_the_encoder_equals_mmpretrain_s_vit_of_sam():
 
 
 def test_tables_start_at_zero_with_one_entry_for_each_distance():
-    vit = tiny_vit(
-        with_cls_token=False, window_size=14, global_layers=(1,), rel_pos_grid=(64, 32)
-    )
+    vit = tiny_vit(with_cls_token=False, window_size=14, global_layers=(1,), rel_pos_grid=(64, 32))
     tables = [(layer.attn.rel_pos_h, layer.attn.rel_pos_w) for layer in vit.layers]
     assert [(len(h), len(w)) for h, w in tables] == [(27, 27), (127, 63), (27, 27)]
     fresh = EncoderLayer(48, 4, window_size=14, global_rel_pos_grid=(64, 64)).attn

@@ -7,7 +7,7 @@ DIR/train/CLASS/* and DIR/val/CLASS/*, and runs on a GPU if there is one.
 Examples:
   python tools/knn.py --weights encoder.safetensors                  # ImageNet at data/imagenet
   python tools/knn.py --weights work_dirs/NAME/epoch_400.pth --amp --random
-  python tools/knn.py --weights FILE --data DIR --feature avg --k 10 --out results.jsonl
+  python tools/knn.py --weights FILE --data DIR --feature cls_token avg --out results.jsonl
 """
 
 import argparse
@@ -41,9 +41,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--feature",
+        nargs="+",
         choices=["cls_token", "avg"],
-        default="cls_token",
-        help="class token (default), or the mean of the patch tokens",
+        default=["cls_token"],
+        help="class token (default), mean of the patch tokens, or both",
     )
     parser.add_argument(
         "--img-size", type=int, metavar="PX", help="side of the images (that of the pretraining)"
@@ -95,10 +96,10 @@ def main(argv: list[str] | None = None) -> None:
         rows = judge(args)
         if args.out:
             append_rows(args.out, rows)
-    print(f"{'encoder':<10}{'top-1 %':>9}{'top-5 %':>9}")
-    for init in dict.fromkeys(row["init"] for row in rows):
-        values = [f"{row['value']:9.2f}" for row in rows if row["init"] == init]
-        print(f"{init:<10}{''.join(values)}")
+    print(f"{'encoder':<10}{'feature':<10}{'top-1 %':>9}{'top-5 %':>9}")
+    for top1, top5 in zip(rows[::2], rows[1::2], strict=True):
+        name, feature = top1["init"], top1["feature"]
+        print(f"{name:<10}{feature:<10}{top1['value']:9.2f}{top5['value']:9.2f}")
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -119,7 +120,7 @@ def judge(args: argparse.Namespace) -> list[dict]:
     """Features of all images, then the vote.
 
     Returns:
-        Rows for the results file, two for each encoder.
+        Rows for the results file, top-1 and top-5 for each encoder and feature.
 
     Raises:
         FileNotFoundError, ValueError: For weights or images that cannot be used.
@@ -136,7 +137,7 @@ def judge(args: argparse.Namespace) -> list[dict]:
     if args.random:
         torch.manual_seed(0)
         encoders["random"] = random_encoder_like(vit)
-    if args.feature == "cls_token" and not vit.with_cls_token:
+    if "cls_token" in args.feature and not vit.with_cls_token:
         raise ValueError(f"{args.weights} has no class token: pass --feature avg")
     img_size = args.img_size or vit.grid_size[0] * vit.patch_size
     if img_size % vit.patch_size:
@@ -154,9 +155,10 @@ def judge(args: argparse.Namespace) -> list[dict]:
         )
     if args.k > len(train):
         raise ValueError(f"--k {args.k} exceeds the {len(train)} images in {args.data}/train")
+    norm = "final norm" if isinstance(vit.ln1, torch.nn.LayerNorm) else "no final norm"
     print(
-        f"{args.weights}: {vit.num_layers} blocks of width {vit.embed_dims}, {heads_of(vit)} heads, "
-        f"patches of {vit.patch_size} px, {'with' if has_final_norm(vit) else 'no'} final norm\n"
+        f"{args.weights}: {vit.num_layers} blocks of width {vit.embed_dims}, "
+        f"{heads_of(vit)} heads, patches of {vit.patch_size} px, {norm}\n"
         f"{args.data}: {len(train)} training and {len(val)} validation images of "
         f"{len(train.CLASSES)} classes, at {img_size} pixels",
         file=sys.stderr,
@@ -165,7 +167,7 @@ def judge(args: argparse.Namespace) -> list[dict]:
         extract_features(
             encoders,
             dataset,
-            feature=args.feature,
+            args.feature,
             stats=args.stats,
             batch_size=args.batch_size,
             num_workers=args.workers,
@@ -181,11 +183,11 @@ def judge(args: argparse.Namespace) -> list[dict]:
     labels = ids[torch.as_tensor(val.get_gt_labels())]
     sha256 = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
     rows = []
-    for init in encoders:
+    for init, feature in features:
         predictions = knn_predict(
-            train_features[init].to(device),
+            train_features[init, feature].to(device),
             train_labels,
-            features[init].to(device),
+            features[init, feature].to(device),
             len(train.CLASSES),
             k=args.k,
             temperature=args.temperature,
@@ -200,7 +202,7 @@ def judge(args: argparse.Namespace) -> list[dict]:
             num_val=len(val),
             k=args.k,
             temperature=args.temperature,
-            feature=args.feature,
+            feature=feature,
             img_size=img_size,
             crop_pct=args.crop_pct,
             stats=args.stats,
@@ -212,10 +214,6 @@ def judge(args: argparse.Namespace) -> list[dict]:
             for top in (1, 5)
         ]
     return rows
-
-
-def has_final_norm(vit: object) -> bool:
-    return hasattr(vit.ln1, "weight")  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """One feature vector per image of an image folder, from one or several frozen encoders."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,26 +73,27 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
 def extract_features(
     encoders: Mapping[str, PlainViT],
     dataset: CustomDataset,
-    feature: str = "cls_token",
+    features: Sequence[str] = ("cls_token",),
     stats: str = "imagenet",
     batch_size: int = 64,
     num_workers: int | None = None,
     amp: bool = False,
     title: str = "",
-) -> dict[str, Tensor]:
+) -> dict[tuple[str, str], Tensor]:
     """Run every encoder over all images; each image is read once.
 
     Args:
         encoders: By name; frozen, with out_type='raw'. They are moved to the GPU if there is one.
-        feature: 'cls_token', or 'avg', the mean of the patch tokens; after the final norm where
-            the encoder has one.
+        features: Of 'cls_token' and 'avg', the mean of the patch tokens; both after the final norm
+            where the encoder has one.
         stats: A key of `STATS`.
         num_workers: Processes that read images; None takes one per core, at most 8.
         amp: Compute in bfloat16.
         title: Of the progress bar.
 
     Returns:
-        (N, D) float32 of length 1 on the CPU for each encoder, in the order of the data set.
+        (N, D) float32 of length 1 on the CPU for each encoder and feature, in the order of the
+        data set.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in STATS[stats])
@@ -105,8 +106,10 @@ def extract_features(
         collate_fn=_stack,
         pin_memory=device.type == "cuda",
     )
-    features = {
-        name: torch.empty(len(dataset), vit.to(device).embed_dims) for name, vit in encoders.items()
+    found = {
+        (name, feature): torch.empty(len(dataset), vit.to(device).embed_dims)
+        for name, vit in encoders.items()
+        for feature in features
     }
     start = 0
     with tqdm(total=len(dataset), desc=title, unit=" images", smoothing=0.05) as progress:
@@ -116,11 +119,12 @@ def extract_features(
             for name, vit in encoders.items():
                 with torch.autocast(device.type, torch.bfloat16, enabled=amp):
                     (tokens,) = vit(imgs)  # (B, [1+]L, D)
-                pooled = pool(tokens.float(), feature, vit.with_cls_token)
-                features[name][start:stop] = F.normalize(pooled, dim=1).cpu()
+                for feature in features:
+                    pooled = pool(tokens.float(), feature, vit.with_cls_token)
+                    found[name, feature][start:stop] = F.normalize(pooled, dim=1).cpu()
             progress.update(len(imgs))
             start = stop
-    return features
+    return found
 
 
 def pool(tokens: Tensor, feature: str, with_cls_token: bool) -> Tensor:

@@ -37,9 +37,9 @@ def explicit_input(path: Path) -> torch.Tensor:
 def test_features_are_those_of_explicitly_prepared_images(folder, feature):
     vit = tiny_vit(out_type="raw", frozen=True).eval()
     dataset = read_image_folder(folder, "train", img_size=32, crop_pct=32 / 36)
-    found = extract_features(dict(one=vit), dataset, feature=feature, batch_size=2, num_workers=0)[
-        "one"
-    ]
+    found = extract_features(
+        dict(one=vit), dataset, ["avg", "cls_token"], batch_size=2, num_workers=0
+    )["one", feature]
     paths = sorted((folder / "train").glob("*/*.png"))
     (tokens,) = vit(torch.stack([explicit_input(path) for path in paths]))
     expected = tokens[:, 0] if feature == "cls_token" else tokens[:, 1:].mean(dim=1)
@@ -52,16 +52,18 @@ def test_several_encoders_see_the_same_images(folder):
     dataset = read_image_folder(folder, "train", img_size=32, crop_pct=0.875)
     together = extract_features(vits, dataset, num_workers=0)
     for name, vit in vits.items():
-        alone = extract_features({name: vit}, dataset, num_workers=2, batch_size=3)[name]
-        torch.testing.assert_close(together[name], alone)
-    assert not torch.allclose(together["one"], together["two"])
+        alone = extract_features({name: vit}, dataset, num_workers=2, batch_size=3)[
+            name, "cls_token"
+        ]
+        torch.testing.assert_close(together[name, "cls_token"], alone)
+    assert not torch.allclose(*together.values())
 
 
 def test_bfloat16_features_are_close_to_float32(folder):
     vit = tiny_vit(out_type="raw").eval()
     dataset = read_image_folder(folder, "train", img_size=32, crop_pct=0.875)
-    full = extract_features(dict(vit=vit), dataset, num_workers=0)["vit"]
-    half = extract_features(dict(vit=vit), dataset, num_workers=0, amp=True)["vit"]
+    full = extract_features(dict(vit=vit), dataset, num_workers=0)["vit", "cls_token"]
+    half = extract_features(dict(vit=vit), dataset, num_workers=0, amp=True)["vit", "cls_token"]
     assert half.dtype == torch.float32
     assert not torch.equal(full, half)
     assert (full * half).sum(dim=1).min() > 0.999
