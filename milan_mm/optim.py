@@ -6,10 +6,15 @@ from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
+from timm.optim import Lars
 from torch import nn
 from torch.optim import Optimizer
 
-from milan_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from milan_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
+
+# For linear probes. mmpretrain's LARS multiplies the learning rate into the momentum, so that a
+# step is also made of the rates of earlier ones; the published one multiplies it afterwards.
+OPTIMIZERS.register_module(module=Lars)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -26,6 +31,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
       e.g. 'LayerNorm'.
     - `no_decay_names` (list[str]): no decay on parameters whose last name is listed, e.g.
       'cls_token', 'pos_embed'.
+    - `options_1d` (dict): further settings of the optimizer for one-dimensional parameters, e.g.
+      `dict(always_adapt=False)`, which spares them the trust ratio of `Lars`.
 
     A listed class or name must exist in the model, frozen or not, so that no misspelt rule goes
     unnoticed. A single one may stand without a list, as the command line gives it. Frozen
@@ -34,7 +41,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """
 
     paramwise_cfg: dict
-    KEYS = frozenset({"layer_decay_rate", "no_decay_1d", "no_decay_types", "no_decay_names"})
+    KEYS = frozenset(
+        {"layer_decay_rate", "no_decay_1d", "no_decay_types", "no_decay_names", "options_1d"}
+    )
 
     def _validate_cfg(self) -> None:
         unknown = set(self.paramwise_cfg) - self.KEYS
@@ -48,12 +57,16 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(self, params: list[dict], module: nn.Module, **kwargs: Any) -> None:
         """Append the merged groups of `module` (the whole model) to `params`."""
         parameters = dict(module.named_parameters())
-        groups: dict[tuple[float, float], list] = defaultdict(list)
-        for name, lr_scale, decays in parameter_rules(module, **self.paramwise_cfg):
+        groups: dict[tuple[float, float, bool], list] = defaultdict(list)
+        rules = dict(self.paramwise_cfg)
+        options_1d = rules.pop("options_1d", {})
+        for name, lr_scale, decays in parameter_rules(module, **rules):
             weight_decay = (self.base_wd or 0.0) if decays else 0.0
-            groups[self.base_lr * lr_scale, weight_decay].append(parameters[name])
-        for (lr, weight_decay), group in sorted(groups.items(), key=lambda item: item[0]):
-            params.append(dict(params=group, lr=lr, weight_decay=weight_decay))
+            has_options = bool(options_1d) and parameters[name].ndim == 1
+            groups[self.base_lr * lr_scale, weight_decay, has_options].append(parameters[name])
+        for (lr, weight_decay, has_options), group in sorted(groups.items(), key=lambda i: i[0]):
+            options = options_1d if has_options else {}
+            params.append(dict(params=group, lr=lr, weight_decay=weight_decay, **options))
         print_log(group_summary(module, params), "current")
 
 

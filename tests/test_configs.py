@@ -51,6 +51,7 @@ METHODS = {
     "mask-rcnn": ("MaskRCNN", None),
     "upernet": ("EncoderDecoder", None),
     "finetune": ("ImageClassifier", "LinearClsHead"),
+    "linear": ("ImageClassifier", "LinearClsHead"),
 }
 TABLE_4 = {  # of arXiv 2208.06049: target, decoder, sampling
     1: ("pixel", "mae", "uniform"),
@@ -63,7 +64,13 @@ TABLE_4 = {  # of arXiv 2208.06049: target, decoder, sampling
     8: ("clip", "prompting", "semantic"),
     9: ("slip", "prompting", "semantic"),
 }
-DATA = {"in1k": "imagenet", "coco": "coco", "ade20k": "ade", "shapes": "work_dirs/shapes"}
+DATA = {
+    "in1k": "imagenet",
+    "coco": "coco",
+    "ade20k": "ade",
+    "shapes": "work_dirs/shapes",
+    "cifar10": "work_dirs/cifar10",
+}
 SMALL_ARCHS = {
     "mini": dict(embed_dims=192, num_layers=6, num_heads=6),
     "micro": dict(embed_dims=128, num_layers=4, num_heads=4),
@@ -177,7 +184,9 @@ def test_data_is_that_of_the_name(recipe):
     assert DATA[name["data"]] in config.train_dataloader.dataset.data_root
     if name["size"]:
         size = tuple(int(side) for side in name["size"].split("x"))
-        assert tuple(config.model.data_preprocessor.size) == size
+        assert (
+            tuple(config.model.data_preprocessor.get("size", [config.get("img_size")] * 2)) == size
+        )
 
 
 # What holds for every recipe
@@ -219,7 +228,7 @@ def test_learning_rate_is_the_base_rate_times_the_batch(recipe):
 
 @pytest.mark.parametrize("recipe", [r for r in RECIPES if r.startswith("cls/")])
 def test_classifier_has_as_many_classes_as_the_data(recipe):
-    classes = dict(shapes=len(COLOURS))[parts_of(recipe)["data"]]
+    classes = dict(shapes=len(COLOURS), in1k=1000, cifar10=10)[parts_of(recipe)["data"]]
     assert load(recipe).model.head.num_classes == classes
 
 
@@ -317,23 +326,25 @@ def shrink(config: Config, folder: Path) -> tuple[Config, int]:
     preprocessor = config.model.data_preprocessor
     if preprocessor.get("pad_size_divisor", 1) > 256:  # pads every image to one size
         preprocessor.pad_size_divisor = 256
-    small = {(1024, 1024): (256, 256), (512, 512): (64, 64), (2048, 512): (256, 64)}
-    config = _replace(config, lambda value: small.get(tuple(value)))
+    small: dict = {(1024, 1024): (256, 256), (512, 512): (64, 64), (2048, 512): (256, 64)}
+    if "head" in config.model and "decoder" not in config.model:  # bound to no grid
+        small |= {config.img_size: 64}
+    config = _replace(config, small.get)
     side = config.get("img_size") or config.crop_size
     return config, side if isinstance(side, int) else side[0]
 
 
 def _replace(config: Config, change: Callable) -> Config:
-    """Replace pairs of numbers wherever they stand."""
+    """Replace numbers and pairs of numbers wherever they stand."""
 
     def walk(node: object) -> object:
         if isinstance(node, dict):
             return ConfigDict({key: walk(value) for key, value in node.items()})
         if isinstance(node, (list, tuple)):
             if len(node) == 2 and all(isinstance(value, int) for value in node):
-                return change(node) or node
+                return change(tuple(node)) or node
             return type(node)(walk(value) for value in node)
-        return node
+        return change(node) or node if isinstance(node, int) else node
 
     return Config(walk(config.to_dict()))
 
@@ -402,7 +413,8 @@ def test_recipe_runs_one_step_that_reaches_every_parameter(recipe, tmp_path):
     assert moved <= changed <= set(trainable)
     if recipe.startswith("pretrain/"):  # dense heads may find nothing in two random images
         assert sorted(set(trainable) - moved) == []
-    assert any(name.startswith("backbone.layers.0.") for name in moved)
+    frozen = getattr(model.backbone, "frozen", False)
+    assert frozen != any(name.startswith("backbone.layers.0.") for name in moved)
 
 
 @pytest.mark.parametrize("recipe", [r for r in PRETRAINING if "teacher" in load(r).model.head])

@@ -131,6 +131,16 @@ def test_groups_carry_scaled_rates_and_decays():
     assert found[id(model.head.weight)] == (1e-3, 0.1)
 
 
+def test_further_options_reach_one_dimensional_parameters_and_no_others():
+    model = TinyModel()
+    optimizer = construct(model, dict(options_1d=dict(betas=(0.5, 0.5))))
+    betas = {id(p): group["betas"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        expected = (0.5, 0.5) if parameter.ndim == 1 else (0.9, 0.999)
+        assert betas[id(parameter)] == expected, name
+    assert len(optimizer.param_groups) == 2
+
+
 def test_unknown_rule_is_refused():
     with pytest.raises(ValueError, match=r"unknown keys \['norm_decay_mult'\]: known are \["):
         construct(TinyModel(), dict(norm_decay_mult=0.0))

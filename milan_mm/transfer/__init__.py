@@ -1,0 +1,1 @@
+"""Judging an encoder without training it: `encoders.py`, `features.py`, `knn.py`."""
