@@ -45,11 +45,11 @@ class _Evaluation(COCOeval_faster):
     def __init__(self, ground_truth: COCO, detections: COCO, iou_type: str) -> None:
         super().__init__(ground_truth, detections, iou_type, print_function=print)
 
-    def summarize(self) -> None:
-        super().summarize()
-        if 100 in self.params.maxDets:
+    def _summarize(self, ap: int = 1, **choice: Any) -> float:
+        if ap == 1 and not choice.keys() - {"maxDets"} and 100 in self.params.maxDets:
             # pycocotools takes 100 detections per image for the first number, whatever the largest
-            self.stats[0] = self._summarize(1, maxDets=100)
+            choice["maxDets"] = 100
+        return super()._summarize(ap, **choice)
 
 
 @contextmanager

@@ -228,7 +228,7 @@ def test_ap_of_each_class_and_the_recall_of_proposals_are_mmdets(tmp_path):
 
     content = ground_truth(5, crowds=True)
     path, samples = write(content, tmp_path), predictions(content, extra=3)
-    settings = dict(metric=["bbox", "proposal", "proposal_fast"], classwise=True)
+    settings = dict(metric=["bbox", "proposal"], classwise=True)
     found = evaluate(path, samples, **settings)
     metric = Pycoco(ann_file=path, **settings)
     metric.dataset_meta = dict(classes=CLASSES)
