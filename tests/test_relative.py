@@ -124,14 +124,13 @@ def test_the_encoder_equals_mmpretrain_s_vit_of_sam():
     state = ours.state_dict()
     state["pos_embed"] = state["pos_embed"].unflatten(1, (6, 6))  # (1, h, w, D)
     theirs.load_state_dict(state)
+    theirs.eval()
     imgs = torch.randn(2, 3, 48, 48)
-    torch.testing.assert_close(ours(imgs)[0], theirs.eval()(imgs)[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours(imgs)[0], theirs(imgs)[0], rtol=1e-5, atol=1e-5)
 
 
 def test_tables_start_at_zero_with_one_entry_for_each_distance():
-    vit = tiny_vit(
-        with_cls_token=False, window_size=14, global_layers=(1,), rel_pos_grid=(64, 32)
-    )
+    vit = tiny_vit(with_cls_token=False, window_size=14, global_layers=(1,), rel_pos_grid=(64, 32))
     tables = [(layer.attn.rel_pos_h, layer.attn.rel_pos_w) for layer in vit.layers]
     assert [(len(h), len(w)) for h, w in tables] == [(27, 27), (127, 63), (27, 27)]
     fresh = EncoderLayer(48, 4, window_size=14, global_rel_pos_grid=(64, 64)).attn

@@ -28,7 +28,7 @@ FOREIGN_PREFIXES = (
 SPARE_NAMES = ("ln1.weight", "ln1.bias", "ln2.weight", "ln2.bias", "cls_token")
 # ... and start this LayerNorm, which follows the pooling, afresh.
 FRESH_NAMES = ("ln2.weight", "ln2.bias")
-# Relative positions of detection: pretrained encoders have none, a model that adds them starts at 0.
+# Relative positions of detection start at zero: pretrained encoders have none.
 REL_POS_NAMES = (".attn.rel_pos_h", ".attn.rel_pos_w")
 
 

@@ -250,9 +250,7 @@ def test_relative_positions_of_another_grid_are_resized_linearly(tmp_path):
 def test_a_single_missing_table_of_relative_positions_is_refused(tmp_path):
     state = windowed_vit(rel_pos_grid=4).state_dict()
     del state["layers.2.attn.rel_pos_w"]
-    refuse(
-        windowed_vit(rel_pos_grid=4), state, tmp_path, r"lacks 1 .*layers\.2\.attn\.rel_pos_w"
-    )
+    refuse(windowed_vit(rel_pos_grid=4), state, tmp_path, r"lacks 1 .*layers\.2\.attn\.rel_pos_w")
 
 
 def test_relative_positions_that_the_model_has_no_place_for_are_refused(tmp_path):
