@@ -75,9 +75,7 @@ def predictions(content: dict, extra: int) -> list[dict]:
         for annotation in content["annotations"]:
             if annotation["image_id"] == image["id"]:
                 for _ in range(int(generator.integers(0, 3))):
-                    boxes.append(
-                        [v + float(generator.normal(0, 1.5)) for v in annotation["bbox"]]
-                    )
+                    boxes.append([v + float(generator.normal(0, 1.5)) for v in annotation["bbox"]])
                     right = annotation["category_id"] // 5 - 1
                     labels.append(right if generator.random() < 0.8 else 0)
         boxes += [random_box(generator) for _ in range(extra)]
@@ -216,9 +214,7 @@ def test_categories_are_those_of_the_classes_only(tmp_path, unrounded):
     evaluate(everything, samples)
     content["categories"].append(dict(id=99, name="tree"))
     for annotation in content["annotations"][:3]:
-        content["annotations"].append(
-            dict(annotation, id=1000 + annotation["id"], category_id=99)
-        )
+        content["annotations"].append(dict(annotation, id=1000 + annotation["id"], category_id=99))
     evaluate(write(content, tmp_path), samples)
     np.testing.assert_array_equal(unrounded[:2], unrounded[2:])
 

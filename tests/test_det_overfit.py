@@ -11,7 +11,8 @@ from milan_mm.engine.training import train
 
 BASE = "det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco"
 CHANNELS = 64
-SIDE = 256
+SIDE = 256  # pixels
+ITERATIONS, LR = 300, 1e-3
 
 
 def easy_images(source: Path, folder: Path, num_images: int) -> dict:
@@ -53,9 +54,7 @@ def small_recipe(root: Path, ann_file: Path, iterations: int, lr: float) -> Conf
     roi_head = model.roi_head
     roi_head.bbox_roi_extractor.out_channels = CHANNELS
     roi_head.mask_roi_extractor.out_channels = CHANNELS
-    roi_head.bbox_head.update(
-        in_channels=CHANNELS, conv_out_channels=CHANNELS, fc_out_channels=256
-    )
+    roi_head.bbox_head.update(in_channels=CHANNELS, conv_out_channels=CHANNELS, fc_out_channels=256)
     roi_head.mask_head.update(in_channels=CHANNELS, conv_out_channels=CHANNELS)
     model.train_cfg.rpn_proposal.update(nms_pre=200, max_per_img=100)
     model.train_cfg.rcnn.sampler.num = 64
@@ -86,3 +85,19 @@ def small_recipe(root: Path, ann_file: Path, iterations: int, lr: float) -> Conf
     config.train_cfg.update(max_iters=iterations, val_interval=iterations)
     config.default_hooks.checkpoint.interval = 2 * iterations
     return config
+
+
+@pytest.mark.long
+def test_eight_images_of_coco_are_learnt_by_heart(repo_root: Path, tmp_path: Path):
+    root = repo_root / "data/coco"
+    if not root.is_dir():
+        pytest.skip("data/coco is not there")
+    easy_images(root / "annotations/instances_train2017.json", tmp_path, num_images=8)
+    config = small_recipe(root, tmp_path / "instances.json", iterations=ITERATIONS, lr=LR)
+    config.work_dir, config.launcher = str(tmp_path / "work"), "none"
+    runner = train(config, resume=None, notes=[])
+    box_ap, mask_ap = (
+        runner.message_hub.get_scalar(f"val/coco/{kind}_mAP").current() for kind in ("bbox", "segm")
+    )
+    assert box_ap >= 0.9
+    assert mask_ap >= 0.8

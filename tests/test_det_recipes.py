@@ -72,9 +72,7 @@ PUBLISHED = {
     "model.data_preprocessor.std": [58.395, 57.12, 57.375],
     "model.data_preprocessor.bgr_to_rgb": True,
     "train_dataloader.dataset.filter_cfg": dict(filter_empty_gt=True, min_size=0),
-    "optim_wrapper.optimizer": dict(
-        type="AdamW", lr=1e-4, betas=[0.9, 0.999], weight_decay=0.1
-    ),
+    "optim_wrapper.optimizer": dict(type="AdamW", lr=1e-4, betas=[0.9, 0.999], weight_decay=0.1),
     "optim_wrapper.paramwise_cfg.layer_decay_rate": 0.7,
     "total_batch": 64,
     "train_cfg.max_iters": 184375,
@@ -256,9 +254,7 @@ def test_regions_go_to_the_level_of_the_published_rule():
         assert all(layer.aligned for layer in extractor.roi_layers)
 
 
-def published_labels(
-    overlaps: Tensor, low: float, high: float, low_quality: bool
-) -> list[int]:
+def published_labels(overlaps: Tensor, low: float, high: float, low_quality: bool) -> list[int]:
     """detectron2's matching. overlaps: (objects, boxes). 1 positive, 0 negative, -1 ignored."""
     labels = []
     for j in range(overlaps.shape[1]):
@@ -267,7 +263,9 @@ def published_labels(
     if low_quality:
         for row in overlaps.tolist():
             best = max(row)
-            labels = [1 if value == best else label for value, label in zip(row, labels, strict=True)]
+            labels = [
+                1 if value == best else label for value, label in zip(row, labels, strict=True)
+            ]
     return labels
 
 
@@ -420,7 +418,7 @@ def test_scale_is_uniform_between_a_tenth_and_twice_the_canvas(draws):
     """The largest distance between the empirical and the uniform distribution (Kolmogorov)."""
     longest = [max(draw["data_samples"].scale_factor) * 200 / 1024 for draw in draws]
     values = (np.sort(longest) - 0.1) / 1.9
-    assert -0.01 < values[0] and values[-1] < 1.01
+    assert values[0] > -0.01 and values[-1] < 1.01
     distance = np.abs(values - (np.arange(NUM_DRAWS) + 0.5) / NUM_DRAWS).max()
     assert distance < 1.63 / math.sqrt(NUM_DRAWS)  # 1 % significance
 

@@ -97,9 +97,7 @@ def _classes(dataset: dict) -> list[str]:
     return list(classes)
 
 
-def _check_classes(
-    path: Path, field: str, categories: list[dict], classes: list[str]
-) -> list[str]:
+def _check_classes(path: Path, field: str, categories: list[dict], classes: list[str]) -> list[str]:
     """Every class once and in the file's order, since mmdet numbers them by the file."""
     named = [category.get("name") for category in categories]
     found = [name for name in named if name in set(classes)]
@@ -202,7 +200,9 @@ def _check_annotations(path: Path, content: dict, classes: list[str], with_masks
             continue
         box = annotation["bbox"]
         if len(box) != 4:
-            raise ValueError(f"annotation {i} of '{path}' has bbox {box}, not [x, y, width, height]")
+            raise ValueError(
+                f"annotation {i} of '{path}' has bbox {box}, not [x, y, width, height]"
+            )
         if with_masks:
             _check_mask(path, i, annotation.get("segmentation"), sizes[annotation["image_id"]])
         is_object = not annotation.get("iscrowd") and min(box[2:]) >= 1 and annotation["area"] > 0

@@ -103,7 +103,10 @@ def test_a_file_of_another_format_is_refused(folder, text, message):
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (("cat", "bird"), r"lacks 1 of .* 2 classes, first 'bird'; its categories are cat, dog: .*"),
+        (
+            ("cat", "bird"),
+            r"lacks 1 of .* 2 classes, first 'bird'; its categories are cat, dog: .*",
+        ),
         (("dog", "cat"), "another order than the config, whose class 0 is 'dog', not 'cat'"),
     ],
 )
@@ -202,7 +205,9 @@ def test_boxes_are_enough_for_a_detector_without_masks(folder, content):
 def test_annotations_of_other_categories_and_images_may_be_anything(folder, content):
     for other in (dict(category_id=99), dict(image_id=99)):
         content["annotations"].append(
-            content["annotations"][0] | dict(id=len(content["annotations"]) + 9, segmentation=None) | other
+            content["annotations"][0]
+            | dict(id=len(content["annotations"]) + 9, segmentation=None)
+            | other
         )
     assert check_coco(config(folder, content), TRAIN) == []
 
