@@ -45,7 +45,7 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     """Evaluate a checkpoint, all of whose tensors must fit the model.
 
     Returns:
-        The metrics of the evaluator; mmdet's own `CocoMetric` gives none when there is no detection.
+        The metrics of the evaluator; none from mmdet's own `CocoMetric` if nothing was detected.
 
     Raises:
         FileNotFoundError, ValueError: For missing data, and for a checkpoint of another model.
