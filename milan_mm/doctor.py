@@ -27,6 +27,7 @@ _PACKAGES = {
     "safetensors": "safetensors",
     "timm": "timm",
     "pycocotools": "pycocotools",
+    "faster_coco_eval": "faster-coco-eval",
     "matplotlib": "matplotlib",
     "mmengine": "onedl-mmengine",
     "mmcv": "onedl-mmcv",

@@ -25,3 +25,5 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
     "optimizer wrapper constructor", root.OPTIM_WRAPPER_CONSTRUCTORS
 )
 WEIGHT_INITIALIZERS = _child("weight initializer", root.WEIGHT_INITIALIZERS)
+# with a location of its own: classification needs no mmdet, which the COCO metric does
+METRICS = Registry("metric", parent=root.METRICS, scope=SCOPE, locations=[f"{SCOPE}.coco_metric"])

@@ -154,15 +154,16 @@ def test_layer_decay_without_a_backbone_that_tells_depths_is_refused():
 
 
 DET = "det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco"
+DET_L = "det/mask-rcnn_vit-large-p16_8xb8-amp-lsj-100e_coco"
 SEG = "seg/upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512"
 PRETRAIN = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 
 
 @pytest.fixture(scope="module")
 def base_rules() -> dict[str, dict[str, tuple[float, bool]]]:
-    """The rules of the dense ViT-B recipes at full size, on models without memory."""
+    """The rules of the dense recipes at full size, on models without memory."""
     found = {}
-    for name in (DET, SEG):
+    for name in (DET, DET_L, SEG):
         config = Config.fromfile(find_config(name))
         model = build_without_memory(config)
         found[name] = rules(model, **config.optim_wrapper.paramwise_cfg)
@@ -176,9 +177,20 @@ def base_rules() -> dict[str, dict[str, tuple[float, bool]]]:
         (DET, "backbone.patch_embed.projection.bias", 0.7**13, True),
         (DET, "backbone.pos_embed", 0.7**13, False),
         (DET, "backbone.layers.0.ln1.weight", 0.7**12, False),
+        (DET, "backbone.layers.0.attn.rel_pos_h", 0.7**12, True),
+        (DET, "backbone.layers.11.attn.rel_pos_w", 0.7, True),
         (DET, "backbone.layers.11.attn.qkv.bias", 0.7, True),
         (DET, "neck.levels.0.0.1.weight", 1.0, True),
+        (DET, "neck.levels.3.1.3.bias", 1.0, True),
+        (DET, "rpn_head.rpn_conv.1.conv.bias", 1.0, True),
         (DET, "roi_head.bbox_head.fc_cls.weight", 1.0, True),
+        (DET, "roi_head.mask_head.convs.3.ln.weight", 1.0, True),
+        (DET_L, "backbone.pos_embed", 0.8**25, False),
+        (DET_L, "backbone.patch_embed.projection.weight", 0.8**25, True),
+        (DET_L, "backbone.layers.0.ffn.layers.1.bias", 0.8**24, True),
+        (DET_L, "backbone.layers.5.attn.rel_pos_h", 0.8**19, True),
+        (DET_L, "backbone.layers.23.ln2.bias", 0.8, False),
+        (DET_L, "neck.levels.1.0.bias", 1.0, True),
         (SEG, "backbone.cls_token", 0.65**13, False),
         (SEG, "backbone.pos_embed", 0.65**13, False),
         (SEG, "backbone.layers.5.ffn.layers.1.weight", 0.65**7, True),
@@ -186,10 +198,18 @@ def base_rules() -> dict[str, dict[str, tuple[float, bool]]]:
         (SEG, "decode_head.conv_seg.weight", 1.0, True),
     ],
 )
-def test_published_rules_of_the_dense_vit_base_recipes(base_rules, recipe, name, factor, decays):
+def test_published_rules_of_the_dense_recipes(base_rules, recipe, name, factor, decays):
     found, found_decays = base_rules[recipe][name]
     assert found == pytest.approx(factor)
     assert found_decays == decays
+
+
+def test_detection_exempts_the_norms_of_the_blocks_and_the_positions_and_nothing_else(base_rules):
+    for recipe, blocks in ((DET, 12), (DET_L, 24)):
+        norms = {f"backbone.layers.{i}.ln{j}" for i in range(blocks) for j in (1, 2)}
+        expected = {f"{norm}.{kind}" for norm in norms for kind in ("weight", "bias")}
+        exempt = {name for name, (_, decays) in base_rules[recipe].items() if not decays}
+        assert exempt == expected | {"backbone.pos_embed"}
 
 
 # Pretraining: one-dimensional tensors are exempt, tokens decay, position tables are frozen

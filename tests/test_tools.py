@@ -261,6 +261,18 @@ def test_a_missing_data_folder_is_named_and_nothing_is_written(folder: Path, err
     assert not (folder / "work_dirs").exists()
 
 
+def test_annotations_of_other_classes_are_named_and_nothing_is_written(folder: Path, error_of):
+    for part in ("train2017", "val2017", "annotations"):
+        (folder / "data/coco" / part).mkdir(parents=True)
+    content = dict(images=[dict(id=1)], annotations=[], categories=[dict(id=1, name="screw")])
+    for part in ("train", "val"):
+        path = folder / f"data/coco/annotations/instances_{part}2017.json"
+        path.write_text(json.dumps(content))
+    error = error_of("det/mask-rcnn_vit-base-p16_8xb2-amp-lsj-12e_coco")
+    assert "lacks 80 of the config's 80 classes, first 'person'; its categories are screw" in error
+    assert not (folder / "work_dirs").exists()
+
+
 def test_an_impossible_mask_ratio_is_named_and_nothing_is_left_behind(folder: Path, error_of):
     error = error_of("tiny.py", "--cfg-options", "model.mask_generator.mask_ratio=1.5")
     assert "mask_ratio 1.5 is outside (0, 1)" in error

@@ -99,7 +99,9 @@ val_dataloader = dict(
     dataset=dict(data_root=data_root, metainfo=dict(classes=classes), pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + "annotations/instances_val2017.json")
+val_evaluator = dict(
+    type="milan_mm.CocoMetric", ann_file=data_root + "annotations/instances_val2017.json"
+)
 test_evaluator = val_evaluator
 auto_scale_lr = dict(base_batch_size=total_batch)
 

@@ -16,30 +16,44 @@ def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
         FileNotFoundError: Names what is missing, the config field, and the remedy.
     """
     for loader in loaders:
-        if cfg.get(loader):
-            for field, dataset in _datasets(cfg[loader].dataset, f"{loader}.dataset"):
-                _check_dataset(field, dataset)
-        evaluator_name = loader.replace("dataloader", "evaluator")
-        evaluators = cfg.get(evaluator_name) or []
-        for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
-            _check_file(f"{evaluator_name}.ann_file", evaluator.get("ann_file"))
+        for field, dataset in datasets_of(cfg, loader):
+            _check_dataset(field, dataset)
+        for evaluator in evaluators_of(cfg, loader):
+            field = loader.replace("dataloader", "evaluator")
+            _check_file(f"{field}.ann_file", evaluator.get("ann_file"))
 
 
-def _datasets(dataset: dict, field: str) -> Iterator[tuple[str, dict]]:
-    """The data sets that read files, with the names of their fields, inside any wrappers."""
+def datasets_of(cfg: Config, loader: str) -> Iterator[tuple[str, dict]]:
+    """The data sets of a data loader that read files, with the names of their fields."""
+    if cfg.get(loader):
+        yield from _unwrap(cfg[loader].dataset, f"{loader}.dataset")
+
+
+def evaluators_of(cfg: Config, loader: str) -> list[dict]:
+    """The metrics that judge the samples of a data loader."""
+    evaluators = cfg.get(loader.replace("dataloader", "evaluator")) or []
+    return [evaluators] if isinstance(evaluators, dict) else evaluators
+
+
+def is_local(dataset: dict) -> bool:
+    """Whether a data set lies in a folder of this machine."""
+    return not (dataset.get("backend_args") or "://" in (dataset.get("data_root") or ""))
+
+
+def _unwrap(dataset: dict, field: str) -> Iterator[tuple[str, dict]]:
     if isinstance(dataset.get("dataset"), dict):
-        yield from _datasets(dataset["dataset"], f"{field}.dataset")
+        yield from _unwrap(dataset["dataset"], f"{field}.dataset")
     elif "datasets" in dataset:
         for i, part in enumerate(dataset["datasets"]):
-            yield from _datasets(part, f"{field}.datasets.{i}")
+            yield from _unwrap(part, f"{field}.datasets.{i}")
     else:
         yield field, dataset
 
 
 def _check_dataset(field: str, dataset: dict) -> None:
-    root = dataset.get("data_root") or ""
-    if dataset.get("backend_args") or "://" in root:
+    if not is_local(dataset):
         return
+    root = dataset.get("data_root") or ""
     if root and not Path(root).is_dir():
         raise FileNotFoundError(
             f"data folder '{root}' ({field}.data_root) does not exist: link or unpack the data "

@@ -43,7 +43,7 @@ def make_quick(cfg: Config, world_size: int) -> list[str]:
     _log_every_iteration(cfg)
     rcnn = cfg.model.get("test_cfg", {}).get("rcnn", {})
     if "score_thr" in rcnn:
-        rcnn.score_thr = 0.0  # an untrained detector is sure of nothing, and AP needs detections
+        rcnn.score_thr = 0.0  # an untrained detector is sure of nothing, and masks are to be tried
     notes = [
         f"--quick: {ITERATIONS} iterations with a batch of {batch_size} per process, then one "
         "validation batch; the numbers say that the recipe runs, no more"

@@ -3,7 +3,9 @@
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from milan_mm.engine.coco_check import check_coco
 from milan_mm.engine.data_check import check_data
+from milan_mm.engine.launch import is_main_process
 from milan_mm.engine.machine import connect_processes
 from milan_mm.weights.reading import read_checkpoint
 
@@ -20,7 +22,7 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
         FileNotFoundError, ValueError: For missing data or weights and contradictory settings,
             before training starts.
     """
-    check_data(cfg, ("train_dataloader", "val_dataloader"))
+    notes = notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
     if resume is not None:
         cfg.resume = True
         if resume != "auto":
@@ -43,7 +45,7 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     """Evaluate a checkpoint, all of whose tensors must fit the model.
 
     Returns:
-        The metrics of the evaluator; empty when a detector found nothing at all.
+        The metrics of the evaluator; none from mmdet's own `CocoMetric` if nothing was detected.
 
     Raises:
         FileNotFoundError, ValueError: For missing data, and for a checkpoint of another model.
@@ -53,7 +55,7 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
             f"{cfg.filename} has no test_evaluator: pretraining is judged by a transfer, see "
             "tools/train.py --weights"
         )
-    check_data(cfg, ("test_dataloader",))
+    notes = notes + _check_data(cfg, ("test_dataloader",))
     state_dict = read_checkpoint(checkpoint)
     state_dict = state_dict.get("state_dict", state_dict)
     runner = _build(cfg, notes)
@@ -61,6 +63,12 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     _check_fit(checkpoint, state_dict, model.state_dict())
     runner.load_checkpoint(checkpoint)
     return runner.test()
+
+
+def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
+    """Look for the data; the main process also looks into them, while the others wait for it."""
+    check_data(cfg, loaders)
+    return check_coco(cfg, loaders) if is_main_process() else []
 
 
 def _build(cfg: Config, notes: list[str]) -> Runner:
