@@ -61,8 +61,8 @@ STAGES = (
 )
 # With three images for one, the five stages would take an hour: these go on from the shipped CLIP.
 SLIP_STAGES = (
-    Stage("whole", 96, 0.5, 96, 200, 5.0e-4, 10),
-    Stage("whole", 96, 0.0, 48, 40, 2.0e-4, 5),
+    Stage("whole", 96, 0.5, 64, 80, 5.0e-4, 5),
+    Stage("whole", 96, 0.0, 48, 20, 2.0e-4, 2),
 )
 SIMCLR_WEIGHT = 1.0
 
