@@ -222,6 +222,8 @@ def main() -> None:
     if args.evaluate:
         print(json.dumps(evaluate(name, args.out), indent=2))
         return
+    command = f"tools/train_shapes_clip.py{' --slip' if args.slip else ''}"
+    command += f" --scenes {args.scenes} --seed {args.seed} --threads {args.threads}"
     rng = np.random.default_rng(args.seed)
     stages = SLIP_STAGES if args.slip else STAGES
     pools = render(stages, SLIP_TRAIN_SEED if args.slip else TRAIN_SEED, args.scenes)
@@ -235,10 +237,10 @@ def main() -> None:
         train_stage(model, projector, stage, pools[stage.view], rng, bar)
         weights = model.state_dict()
         whole = shapes_models.fill(shapes_models.create(name), weights)
-        shapes_models.save(whole, name, args.out)
+        shapes_models.save(whole, name, args.out, command)
         numbers = evaluate(name, args.out)
         print(json.dumps(numbers, indent=2), flush=True)
-        shapes_models.save(whole, name, args.out, numbers)
+        shapes_models.save(whole, name, args.out, command, numbers)
 
 
 if __name__ == "__main__":

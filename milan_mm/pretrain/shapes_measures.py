@@ -24,8 +24,8 @@ def evaluate(name: str, path: Path) -> dict[str, float]:
 
     Attention and patch features are those that MILAN's teacher takes from the file.
     """
-    torch.manual_seed(0)
     model, teacher = load(name, path), load_teacher(name, path)
+    torch.manual_seed(0)  # for the probes
     singles = [render_scene(HELD_OUT_SEED + i, num_objects=(1, 1)) for i in range(600)]
     scenes = [render_scene(HELD_OUT_SEED + 10**6 + i) for i in range(600)]
     with torch.no_grad():

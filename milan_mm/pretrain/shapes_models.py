@@ -59,9 +59,15 @@ def shipped_clip_in_timm() -> dict[str, Tensor]:
 
 
 def save(
-    model: open_clip.CLIP, name: str, out: Path, numbers: Mapping[str, float] | None = None
+    model: open_clip.CLIP,
+    name: str,
+    out: Path,
+    command: str,
+    numbers: Mapping[str, float] | None = None,
 ) -> None:
-    """Write fp16 weights and the evaluation; an interrupted save leaves the old file whole.
+    """Write fp16 weights, how they came about, and the evaluation.
+
+    An interrupted save leaves the old file whole.
 
     The SLIP has the names of its authors' files, so that `TimmTeacher` reads it like theirs.
     """
@@ -72,6 +78,7 @@ def save(
         tensors["image_projection"] = projection.T
     metadata = {
         "model": name,
+        "command": command,
         "evaluation": json.dumps({key: round(value, 4) for key, value in (numbers or {}).items()}),
         "image_mean": json.dumps(MEAN),
         "image_std": json.dumps(STD),

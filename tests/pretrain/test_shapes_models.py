@@ -47,6 +47,12 @@ def test_a_file_is_small_and_tells_how_it_was_measured(name):
     assert json.loads(stated["evaluation"])["attention_on_objects"] > 0.5
 
 
+def test_the_slip_tells_the_command_that_made_it():
+    with safe_open(FILES[SLIP], "pt") as file:
+        command = file.metadata()["command"]
+    assert command == "tools/train_shapes_clip.py --slip --scenes 6000 --seed 0 --threads 1"
+
+
 def test_the_slip_has_the_names_of_its_authors_files():
     with safe_open(FILES[SLIP], "pt") as file:
         names = set(file.keys())
@@ -108,7 +114,7 @@ def test_texts_are_encoded_as_open_clip_does(name):
 @each_file
 def test_what_is_saved_is_what_is_loaded(name, tmp_path):
     model = randomise(create(name)).eval()
-    save(model, name, tmp_path / "tiny.safetensors", {"a": 0.12345})
+    save(model, name, tmp_path / "tiny.safetensors", "train.py", {"a": 0.12345})
     loaded = load(name, tmp_path / "tiny.safetensors").state_dict()
     for key, tensor in model.state_dict().items():
         assert torch.equal(loaded[key], tensor.half().float()), key
