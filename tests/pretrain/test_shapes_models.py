@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from milan_mm.data.shapes import SHAPES, render_scene
+from milan_mm.data.shapes import SHAPES, SIZES, render_scene
 from milan_mm.data.shapes_captions import encode_caption
 from milan_mm.pretrain.shapes_measures import normalise
 from milan_mm.pretrain.shapes_models import (
@@ -65,9 +65,10 @@ def test_the_slip_has_the_names_of_its_authors_files():
 @each_file
 def test_single_objects_are_named_far_above_chance(name):
     model = load(name, FILES[name])
-    singles = [render_scene(10**9 + seed, num_objects=(1, 1)) for seed in range(120)]
+    singles = [render_scene(10**9 + seed, num_objects=(1, 1)) for seed in range(240)]
+    prompts = [f"a {size} {shape}" for shape in SHAPES for size in SIZES]
     with torch.inference_mode():
-        texts = encode_texts(model, [f"a large {shape}" for shape in SHAPES])
+        texts = encode_texts(model, prompts).view(len(SHAPES), len(SIZES), -1).mean(1)
         named = (model.encode_image(pixels_of(singles), normalize=True) @ texts.T).argmax(1)
     truth = torch.tensor([SHAPES.index(scene.largest.shape) for scene in singles])
     assert (named == truth).float().mean() > 0.3  # chance is 1/6
