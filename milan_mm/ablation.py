@@ -22,8 +22,8 @@ PRETRAIN = "pretrain/milan_vit-micro-p8_1xb32-coslr-2e_shapes"
 FINETUNE = "cls/finetune_vit-micro-p8_1xb32-coslr-10e_shapes"
 # Finetuned top-1 in % on ImageNet-1K, ViT-B/16 pretrained for 400 epochs.
 PUBLISHED = {1: 83.0, 2: 83.9, 3: 83.0, 4: 83.3, 5: 83.3, 6: 84.1, 7: 85.1, 8: 85.4, 9: 84.4}
-# Settings of head.teacher for row 9 where the user gives none; the package ships no SLIP tower.
-SHIPPED_SLIP: dict | None = None
+# The teacher of row 9 beside the shipped CLIP. Beside another CLIP it would compare nothing.
+SHIPPED_SLIP = dict(model_name="vit_shapes_patch8_96", pretrained="shipped", projection_dims=128)
 NO_SLIP = "no second teacher given (--slip-teacher)"
 # From MAE to MILAN, one part at a time: target, decoder, sampling.
 STEPS = {
@@ -71,16 +71,25 @@ def miniature(row: Config, mini: Config, second_teacher: dict | None = None) -> 
 
 
 def slip_settings(row: Config, mini: Config, path: str, model_name: str | None) -> dict:
-    """Settings of head.teacher for row 9 with a SLIP file of the user.
+    """Settings of head.teacher for row 9.
 
     Args:
         row: Row 9 at paper scale. mini: The small recipe, which tells the patch grid.
-        path: A file that `TimmTeacher` reads.
-        model_name: Architecture in timm's naming; None takes that of the row.
+        path: A file that `TimmTeacher` reads, or 'shipped'.
+        model_name: Architecture of a file in timm's naming; None takes that of the row.
 
     Raises:
         FileNotFoundError, ValueError: When there is no file, or no projection to text space in it.
     """
+    theirs, first = row.model.head.teacher, mini.model.head.teacher
+    settings = dict(
+        type=theirs.type,
+        grid_size=first.grid_size,
+        input_stats=first.input_stats,
+        stats=theirs.stats,
+    )
+    if path == "shipped":
+        return settings | SHIPPED_SLIP
     tensors = read_checkpoint(path)
     tensors = tensors.get("state_dict", tensors)
     projections = [t for n, t in tensors.items() if str(n).endswith("image_projection")]
@@ -89,14 +98,9 @@ def slip_settings(row: Config, mini: Config, path: str, model_name: str | None) 
             f"{path} holds {len(projections)} tensors 'image_projection', a SLIP tower has 1: give "
             "--slip-teacher a file of SLIP (arXiv 2112.12750)"
         )
-    theirs, first = row.model.head.teacher, mini.model.head.teacher
-    return dict(
-        type=theirs.type,
+    return settings | dict(
         model_name=model_name or theirs.model_name,
         pretrained=path,
-        grid_size=first.grid_size,
-        input_stats=first.input_stats,
-        stats=theirs.stats,
         projection_dims=projections[0].shape[1],
     )
 

@@ -93,6 +93,16 @@ def test_a_row_of_another_teacher_is_refused_without_one():
         miniature(load(row_recipe(9)), load(ablation.PRETRAIN))
 
 
+def test_row_9_in_miniature_has_the_shipped_slip_as_teacher():
+    mini = load(ablation.PRETRAIN)
+    settings = slip_settings(load(row_recipe(9)), mini, "shipped", None)
+    model = build_without_memory(miniature(load(row_recipe(9)), mini, settings))
+    teacher = model.head.teacher.module
+    assert type(teacher).__name__ == "TimmTeacher"
+    assert teacher.target_dims == model.decoder.target_dims == 128
+    assert teacher.grid_size == mini.model.head.teacher.grid_size
+
+
 def test_finetuned_encoder_is_the_pretrained_one():
     pretrain, finetune = (load(n).model.backbone for n in (ablation.PRETRAIN, ablation.FINETUNE))
     for key in ("type", "arch", "img_size", "patch_size"):

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from PIL import Image
 
+from milan_mm.ablation import NO_SLIP
 from milan_mm.results import read_rows
 
 SHORT = (
@@ -39,13 +41,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def error_of(repo_root: Path, capfd: pytest.CaptureFixture) -> Callable[..., str]:
+def tool(repo_root: Path) -> dict:
+    """What tools/ablation.py defines."""
+    return runpy.run_path(str(repo_root / "tools/ablation.py"))
+
+
+@pytest.fixture
+def error_of(tool: dict, capfd: pytest.CaptureFixture) -> Callable[..., str]:
     """Calls the tool, expects exit code 2, and returns what it says on stderr last."""
-    main = runpy.run_path(str(repo_root / "tools/ablation.py"))["main"]
 
     def run(*arguments: object) -> str:
         with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
+            tool["main"]([str(argument) for argument in arguments])
         assert stop.value.code == 2
         return capfd.readouterr().err.splitlines()[-1]
 
@@ -77,10 +84,10 @@ def test_an_ablation_is_resumed_where_it_was_and_ends_with_a_table(folder: Path,
     assert "1 finished runs are kept" in said
     rows = read_rows("out/results.jsonl")
     assert rows[0] == first
-    assert [(row["row"], row["seed"]) for row in rows] == [(1, 0), (8, 0)]
+    assert sorted((row["row"], row["seed"]) for row in rows) == [(1, 0), (8, 0), (9, 0)]
     table = (folder / "out/table.md").read_text()
     assert f"| 1 | pixel | mae | uniform | {first['value']:.1f} | 1 | 83.0 |" in table
-    assert "no second teacher given" in table
+    assert re.search(r"\| 9 \| slip \| prompting \| semantic \| \d+\.\d \| 1 \| 84\.4 \|", table)
     assert table in said
 
 
@@ -150,6 +157,31 @@ def test_a_teacher_that_is_no_file_is_named(folder: Path, error_of):
     error = error_of("--data", "images", "--out", "out", "--teacher", "gone.pt")
     assert "weights 'gone.pt' of teacher 'shapes-clip' could not be loaded" in error
     assert not (folder / "out").exists()
+
+
+def test_all_nine_rows_are_prepared_by_default(folder: Path, tool: dict):
+    plan = tool["prepare"](tool["parse_args"]([*SHORT]))
+    assert list(plan.pretrain) == list(range(1, 10))
+    assert not plan.lacking
+    slip = Config.fromfile(plan.pretrain[9]).model.head.teacher
+    assert (slip.model_name, slip.pretrained) == ("vit_shapes_patch8_96", "shipped")
+
+
+def test_row_9_beside_a_teacher_of_the_user_wants_one_too(folder: Path, tool: dict):
+    args = tool["parse_args"]([*SHORT, "--rows", "8,9", "--teacher", "random"])
+    plan = tool["prepare"](args)
+    assert list(plan.pretrain) == [8]
+    assert plan.lacking == {9: NO_SLIP}
+
+
+def test_row_9_is_added_to_other_rows_but_not_with_a_second_slip(folder: Path, tool: dict):
+    for rows in ("1", "1,9", "1"):
+        tool["prepare"](tool["parse_args"]([*SHORT, "--rows", rows]))
+    settings = json.loads(Path("out/settings.json").read_text())
+    assert settings["slip_teacher"] == "vit_shapes_patch8_96 shipped"
+    Path("out/settings.json").write_text(json.dumps(settings | dict(slip_teacher="x mine.pt")))
+    with pytest.raises(ValueError, match=r"slip_teacher is .*, the runs in 'out' had x mine\.pt"):
+        tool["prepare"](tool["parse_args"]([*SHORT, "--rows", "1,9"]))
 
 
 def test_results_of_other_settings_are_not_mixed(folder: Path, error_of):

@@ -66,7 +66,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--teacher-model", metavar="NAME", default="shapes-clip", help="its name in open_clip"
     )
-    parser.add_argument("--slip-teacher", metavar="FILE", help="weights of the teacher of row 9")
+    parser.add_argument(
+        "--slip-teacher",
+        metavar="FILE",
+        help="weights of the teacher of row 9 (beside the shipped CLIP: the shipped SLIP)",
+    )
     parser.add_argument(
         "--slip-model", metavar="NAME", help="its name in timm (vit_base_patch16_224)"
     )
@@ -205,11 +209,12 @@ def prepare(args: argparse.Namespace) -> Plan:
     teacher.update(model_name=args.teacher_model, pretrained=args.teacher)
     mini.model.decoder.target_dims = MODELS.build(teacher).target_dims
     rows = {row: Config.fromfile(find_config(ablation.row_recipe(row))) for row in args.rows}
-    second, lacking = ablation.SHIPPED_SLIP, {}
-    if args.slip_teacher and 9 in rows:
-        second = ablation.slip_settings(rows[9], mini, args.slip_teacher, args.slip_model)
+    second, lacking = None, {}
+    slip = args.slip_teacher or ("shipped" if args.teacher == "shipped" else None)
+    if slip and 9 in rows:
+        second = ablation.slip_settings(rows[9], mini, slip, args.slip_model)
         MODELS.build(second)
-    if second is None and rows.pop(9, None):
+    elif rows.pop(9, None):
         lacking[9] = ablation.NO_SLIP
     recipes = {row: ablation.miniature(cfg, mini, second) for row, cfg in rows.items()}
 
@@ -222,6 +227,8 @@ def prepare(args: argparse.Namespace) -> Plan:
         teacher=f"{args.teacher_model} {args.teacher}",
         recipes=fingerprint(mini, finetune),
     )
+    if second:
+        settings["slip_teacher"] = f"{second['model_name']} {second['pretrained']}"
     enter_folder(args.out, settings, args.fresh)
     (args.out / "labelled.txt").write_text("\n".join(labelled) + "\n", encoding="utf-8")
     folder = args.out / "configs"
@@ -268,6 +275,8 @@ def fingerprint(*recipes: "Config") -> str:
 def enter_folder(out: Path, settings: dict, fresh: bool) -> None:
     """Make the results folder, or go on in one with equal settings.
 
+    Runs without row 9 have no `slip_teacher`; the row may be added later.
+
     Raises:
         ValueError: When its runs had other settings, or when it holds something else.
     """
@@ -276,16 +285,15 @@ def enter_folder(out: Path, settings: dict, fresh: bool) -> None:
         raise ValueError(f"'{out}' holds something else than an ablation: choose another --out")
     if fresh:
         shutil.rmtree(out, ignore_errors=True)
-    if file.is_file():
-        found = json.loads(file.read_text())
-        for name, value in settings.items():
-            if found.get(name) != value:
-                raise ValueError(
-                    f"{name} is {value}, the runs in '{out}' had {found.get(name)}: choose another "
-                    "--out, or start over with --fresh"
-                )
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    for name, value in settings.items():
+        if found.get(name, value) != value:
+            raise ValueError(
+                f"{name} is {value}, the runs in '{out}' had {found[name]}: choose another "
+                "--out, or start over with --fresh"
+            )
     out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=1) + "\n")
+    file.write_text(json.dumps(found | settings, indent=1) + "\n")
 
 
 def result_row(job: "Job", row: int, seed: int, seconds: float) -> dict:

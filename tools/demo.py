@@ -96,7 +96,7 @@ def parse_args() -> argparse.Namespace:
 
 def pretrain_jobs(out: Path, num_images: int) -> list["Job"]:
     from milan_mm.engine.jobs import Job
-    from milan_mm.pretrain.teacher_clip import ASSETS
+    from milan_mm.pretrain.teacher import ASSETS
 
     num_iters = PRETRAIN_EPOCHS * (num_images // PRETRAIN_BATCH)
     return [

@@ -4,6 +4,8 @@ The towers themselves are in `teacher_clip.py` (open_clip) and `teacher_timm.py`
 """
 
 from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from milan_mm.registry import MODELS
+
+ASSETS = Path(str(files("milan_mm") / "assets"))
 
 
 class Teacher(nn.Module):

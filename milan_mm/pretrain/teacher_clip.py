@@ -1,6 +1,5 @@
 """CLIP as a teacher: the image tower of any open_clip ViT, its features and class attention."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,12 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from milan_mm.pretrain.teacher import Teacher, check_layer_counts, class_attention
+from milan_mm.pretrain.teacher import ASSETS, Teacher, check_layer_counts, class_attention
 from milan_mm.registry import MODELS
 from milan_mm.weights.reading import read_checkpoint
 
-ASSETS = Path(str(files("milan_mm") / "assets"))
 SHIPPED = {"shapes-clip": ASSETS / "shapes_clip.safetensors"}
-open_clip.add_model_config(ASSETS)
+open_clip.add_model_config(ASSETS / "shapes-clip.json")
 
 
 @MODELS.register_module()

@@ -11,10 +11,12 @@ from timm.layers import Attention, resample_abs_pos_embed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from milan_mm.pretrain.teacher import Teacher, check_layer_counts, class_attention
+from milan_mm.pretrain import shapes_vit as shapes_vit  # timm learns its name
+from milan_mm.pretrain.teacher import ASSETS, Teacher, check_layer_counts, class_attention
 from milan_mm.registry import MODELS
 from milan_mm.weights.reading import read_checkpoint
 
+SHIPPED = {"vit_shapes_patch8_96": ASSETS / "shapes_slip.safetensors"}
 # Where files keep the tower, most telling first; the last one is a bare state dict.
 WRAPPERS = ("state_dict", "model", "teacher")
 PREFIXES = ("module.visual.", "visual.", "module.backbone.", "backbone.", "module.", "")
@@ -27,10 +29,11 @@ class TimmTeacher(Teacher):
     """A plain `VisionTransformer` of timm; the target is its tokens after the final norm.
 
     Args:
-        model_name: An architecture of timm, e.g. 'vit_base_patch16_224.dino'.
+        model_name: An architecture of timm, e.g. 'vit_base_patch16_224.dino';
+            `vit_shapes_patch8_96` is the tower of the tiny SLIP that this package ships.
         pretrained: 'timm' for the weights that timm publishes under that name, a local file
             (safetensors, or a torch file without pickled code) in the layout of timm, DINO or
-            SLIP, or 'random' for trials of speed and plumbing.
+            SLIP, 'shipped', or 'random' for trials of speed and plumbing.
         input_stats: See `Teacher`.
         stats: See `Teacher`.
         grid_size: (h, w) of the student's patches; see `CLIPTeacher`.
@@ -53,6 +56,8 @@ class TimmTeacher(Teacher):
         num_target_layers: int = 1,
         projection_dims: int | None = None,
     ) -> None:
+        if pretrained == "shipped":
+            pretrained = str(SHIPPED.get(model_name, f"no weights of {model_name} are shipped"))
         visual: Any = _create_tower(model_name, pretrained, grid_size)
         check_layer_counts(model_name, len(visual.blocks), num_target_layers)
         super().__init__(

@@ -5,10 +5,11 @@ import argparse
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from milan_mm.pretrain.teacher import HiddenTeacher
-from milan_mm.pretrain.teacher_timm import TimmTeacher
+from milan_mm.pretrain.teacher_timm import SHIPPED, TimmTeacher
 from tests.helpers import STATS, randomise, save_state
 
 NAME = "vit_tiny_patch16_224"
@@ -81,6 +82,17 @@ def test_files_of_every_layout_give_the_features_of_timm(layout, imgs, tmp_path)
         expected = expected @ projection
     assert teacher.module.target_dims == features.shape[-1] == expected.shape[-1]
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_shipped_slip_fills_tower_and_projection():
+    shipped = load_file(SHIPPED["vit_shapes_patch8_96"])
+    teacher = build("shipped", model_name="vit_shapes_patch8_96", projection_dims=128).module
+    torch.testing.assert_close(
+        teacher.projection.weight, shipped["image_projection"].T.float(), rtol=0, atol=0
+    )
+    for name, tensor in teacher.visual.state_dict().items():
+        if name != "pos_embed":  # resized to the grid
+            assert torch.equal(tensor, shipped[f"visual.{name}"].float()), name
 
 
 def test_registers_are_no_part_of_the_target():
@@ -157,6 +169,7 @@ def test_a_file_with_two_towers_is_refused(tmp_path):
         (dict(model_name="resnet18"), "'resnet18' is no plain ViT"),
         (dict(model_name="swin_tiny_patch4_window7_224"), "is no plain ViT"),
         (dict(pretrained="gone.pth"), "weights 'gone.pth' .*are no file"),
+        (dict(pretrained="shipped"), f"no weights of {NAME} are shipped"),
         (dict(pretrained=None), "weights 'None' .*are no file: set teacher.pretrained"),
         (dict(num_target_layers=13), "is 13, 'vit_tiny_patch16_224' has 12 blocks"),
     ],
