@@ -1,6 +1,6 @@
 """Imports every module that registers a class; the registries import this one on first look-up."""
 
-from milan_mm import amp, optim, pyramid, vit
+from milan_mm import amp, multi_scale, optim, probe, pyramid, vit
 from milan_mm.data import labels, loading
 from milan_mm.engine import losses, seeding, unreadable
 from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
@@ -14,7 +14,9 @@ __all__ = [
     "losses",
     "masking",
     "milan",
+    "multi_scale",
     "optim",
+    "probe",
     "pyramid",
     "seeding",
     "targets",

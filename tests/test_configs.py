@@ -50,6 +50,7 @@ METHODS = {
     "row": ("MILAN", None),  # of the ablation, whose parts have a test of their own
     "mask-rcnn": ("MaskRCNN", None),
     "upernet": ("EncoderDecoder", None),
+    "linear-head": ("EncoderDecoder", None),
     "finetune": ("ImageClassifier", "LinearClsHead"),
 }
 TABLE_4 = {  # of arXiv 2208.06049: target, decoder, sampling
@@ -260,9 +261,17 @@ def test_dense_backbone_serves_all_levels_that_the_neck_asks_for(recipe):
     if "roi_head" in model:
         assert model.neck.in_channels == _width(model.backbone)
     if "decode_head" in model:
+        width = _width(model.backbone)
         levels = len(model.backbone.out_indices)
-        assert levels == len(model.neck.rescales) == len(model.decode_head.in_channels)
-        assert model.neck.embed_dim == _width(model.backbone)
+        if "rescales" in model.neck:
+            assert levels == len(model.neck.rescales) == len(model.decode_head.in_channels)
+            assert model.neck.embed_dim == width
+        else:
+            assert (levels, model.neck.embed_dims, model.decode_head.in_channels) == (
+                1,
+                width,
+                width,
+            )
 
 
 def _width(backbone: ConfigDict) -> int:
@@ -278,8 +287,8 @@ def test_classes_agree_between_data_and_heads(recipe):
         heads = [config.model.roi_head.bbox_head, config.model.roi_head.mask_head]
     else:
         expected = DENSE_CLASSES if name["data"] == "shapes" else ADE20KDataset.METAINFO["classes"]
-        heads = [config.model.decode_head, config.model.auxiliary_head]
-    assert {head.num_classes for head in heads} == {len(expected)}
+        heads = [config.model.decode_head, config.model.auxiliary_head, config.load_labels]
+    assert {head.num_classes for head in heads if head} == {len(expected)}
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         classes = loader.dataset.get("metainfo", dict(classes=expected))["classes"]
         assert list(classes) == list(expected)
@@ -402,7 +411,8 @@ def test_recipe_runs_one_step_that_reaches_every_parameter(recipe, tmp_path):
     assert moved <= changed <= set(trainable)
     if recipe.startswith("pretrain/"):  # dense heads may find nothing in two random images
         assert sorted(set(trainable) - moved) == []
-    assert any(name.startswith("backbone.layers.0.") for name in moved)
+    frozen = getattr(model.backbone, "frozen", False)
+    assert frozen != any(name.startswith("backbone.layers.0.") for name in moved)
 
 
 @pytest.mark.parametrize("recipe", [r for r in PRETRAINING if "teacher" in load(r).model.head])

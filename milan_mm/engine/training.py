@@ -1,9 +1,10 @@
 """Running a prepared config: training, and testing a checkpoint."""
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from milan_mm.engine.data_check import check_data
+from milan_mm.engine.label_check import check_labels
 from milan_mm.engine.machine import connect_processes
 from milan_mm.weights.reading import read_checkpoint
 
@@ -21,6 +22,7 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
             before training starts.
     """
     check_data(cfg, ("train_dataloader", "val_dataloader"))
+    check_labels(cfg, ("train_dataloader", "val_dataloader"))
     if resume is not None:
         cfg.resume = True
         if resume != "auto":
@@ -42,6 +44,8 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
 def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     """Evaluate a checkpoint, all of whose tensors must fit the model.
 
+    A test pipeline with `TestTimeAug` sees several views of each image, which `cfg.tta_model` merges.
+
     Returns:
         The metrics of the evaluator; empty when a detector found nothing at all.
 
@@ -54,13 +58,32 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
             "tools/train.py --weights"
         )
     check_data(cfg, ("test_dataloader",))
+    check_labels(cfg, ("test_dataloader",))
     state_dict = read_checkpoint(checkpoint)
     state_dict = state_dict.get("state_dict", state_dict)
+    _merge_views(cfg)
     runner = _build(cfg, notes)
-    model = getattr(runner.model, "module", runner.model)
+    model = runner.model
+    while hasattr(model, "module"):  # of DistributedDataParallel, and of the merged views
+        model = model.module
     _check_fit(checkpoint, state_dict, model.state_dict())
     runner.load_checkpoint(checkpoint)
     return runner.test()
+
+
+def _merge_views(cfg: Config) -> None:
+    """Wrap the model when the test shows it each image several times."""
+    dataset = cfg.test_dataloader.dataset
+    while "pipeline" not in dataset and "dataset" in dataset:
+        dataset = dataset.dataset
+    if not any(transform.type == "TestTimeAug" for transform in dataset.get("pipeline", ())):
+        return
+    if not cfg.get("tta_model"):
+        raise ValueError(
+            f"{cfg.filename} tests with TestTimeAug and has no tta_model to merge the predictions: "
+            "set it to dict(type='milan_mm.MultiScaleSegmentor') for a segmentor"
+        )
+    cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
 
 
 def _build(cfg: Config, notes: list[str]) -> Runner:
