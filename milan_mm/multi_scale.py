@@ -36,7 +36,7 @@ class MultiScaleSegmentor(BaseTTAModel):
             data_samples_list: For each view, the predictions of the images of a batch.
 
         Returns:
-            The last predictions, with `pred_sem_seg` (H, W) of all views.
+            The last predictions, with `pred_sem_seg` (1, H, W) of all views.
         """
         totals: list[Tensor] = []
         merged: list[BaseDataElement] = []
@@ -50,5 +50,5 @@ class MultiScaleSegmentor(BaseTTAModel):
                 else:
                     totals.append(probabilities)
         for sample, total in zip(merged, totals, strict=True):
-            sample.set_data(dict(pred_sem_seg=PixelData(data=total.argmax(dim=0))))
+            sample.set_data(dict(pred_sem_seg=PixelData(data=total.argmax(dim=0, keepdim=True))))
         return merged
