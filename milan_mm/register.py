@@ -1,7 +1,7 @@
 """Imports every module that registers a class; the registries import this one on first look-up."""
 
-from milan_mm import amp, optim, pyramid, vit
-from milan_mm.data import loading
+from milan_mm import amp, multi_scale, optim, probe, pyramid, vit
+from milan_mm.data import labels, loading
 from milan_mm.engine import losses, seeding, unreadable
 from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
 from milan_mm.weights import loading as weights
@@ -9,11 +9,14 @@ from milan_mm.weights import loading as weights
 __all__ = [
     "amp",
     "decoder",
+    "labels",
     "loading",
     "losses",
     "masking",
     "milan",
+    "multi_scale",
     "optim",
+    "probe",
     "pyramid",
     "seeding",
     "targets",

@@ -50,6 +50,7 @@ METHODS = {
     "row": ("MILAN", None),  # of the ablation, whose parts have a test of their own
     "mask-rcnn": ("MaskRCNN", None),
     "upernet": ("EncoderDecoder", None),
+    "linear-head": ("EncoderDecoder", None),
     "finetune": ("ImageClassifier", "LinearClsHead"),
     "linear": ("ImageClassifier", "LinearClsHead"),
 }
@@ -269,9 +270,17 @@ def test_dense_backbone_serves_all_levels_that_the_neck_asks_for(recipe):
     if "roi_head" in model:
         assert model.neck.in_channels == _width(model.backbone)
     if "decode_head" in model:
+        width = _width(model.backbone)
         levels = len(model.backbone.out_indices)
-        assert levels == len(model.neck.rescales) == len(model.decode_head.in_channels)
-        assert model.neck.embed_dim == _width(model.backbone)
+        if "rescales" in model.neck:
+            assert levels == len(model.neck.rescales) == len(model.decode_head.in_channels)
+            assert model.neck.embed_dim == width
+        else:
+            assert (levels, model.neck.embed_dims, model.decode_head.in_channels) == (
+                1,
+                width,
+                width,
+            )
 
 
 def _width(backbone: ConfigDict) -> int:
@@ -287,8 +296,8 @@ def test_classes_agree_between_data_and_heads(recipe):
         heads = [config.model.roi_head.bbox_head, config.model.roi_head.mask_head]
     else:
         expected = DENSE_CLASSES if name["data"] == "shapes" else ADE20KDataset.METAINFO["classes"]
-        heads = [config.model.decode_head, config.model.auxiliary_head]
-    assert {head.num_classes for head in heads} == {len(expected)}
+        heads = [config.model.decode_head, config.model.auxiliary_head, config.load_labels]
+    assert {head.num_classes for head in heads if head} == {len(expected)}
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         classes = loader.dataset.get("metainfo", dict(classes=expected))["classes"]
         assert list(classes) == list(expected)

@@ -20,6 +20,9 @@ STORED = [
     "milan_vit-large-p16_8xb512-amp-coslr-400e_in1k",
     "mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco",
     "mask-rcnn_vit-large-p16_8xb8-amp-lsj-100e_coco",
+    "upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512",
+    "upernet_vit-large-p16_8xb2-amp-160k_ade20k-512x512",
+    "linear-head_vit-base-p16_8xb2-amp-40k_ade20k-512x512",
 ]
 MINI = "milan_vit-mini-p8_1xb64-amp-coslr-12e_shapes"
 

@@ -47,15 +47,16 @@ dataset = dict(
     metainfo=dict(classes=classes, palette=palette),
     reduce_zero_label=True,
 )
+load_labels = dict(type="milan_mm.LoadLabels", num_classes=len(classes))
 train_pipeline = [
     dict(type="milan_mm.LoadImage"),
-    dict(type="LoadAnnotations", reduce_zero_label=True),
+    load_labels,
     dict(type="RandomFlip", prob=0.5, direction=["horizontal", "vertical"]),
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
     dict(type="milan_mm.LoadImage"),
-    dict(type="LoadAnnotations", reduce_zero_label=True),
+    load_labels,
     dict(type="PackSegInputs"),
 ]
 

@@ -1,10 +1,11 @@
 """Running a prepared config: training, and testing a checkpoint."""
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from milan_mm.engine.coco_check import check_coco
 from milan_mm.engine.data_check import check_data
+from milan_mm.engine.label_check import check_labels
 from milan_mm.engine.launch import is_main_process
 from milan_mm.engine.machine import connect_processes
 from milan_mm.weights.reading import read_checkpoint
@@ -44,6 +45,8 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
 def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     """Evaluate a checkpoint, all of whose tensors must fit the model.
 
+    A test pipeline with `TestTimeAug` sees several views of each image, which `cfg.tta_model` merges.
+
     Returns:
         The metrics of the evaluator; none from mmdet's own `CocoMetric` if nothing was detected.
 
@@ -58,8 +61,11 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     notes = notes + _check_data(cfg, ("test_dataloader",))
     state_dict = read_checkpoint(checkpoint)
     state_dict = state_dict.get("state_dict", state_dict)
+    _merge_views(cfg)
     runner = _build(cfg, notes)
-    model = getattr(runner.model, "module", runner.model)
+    model = runner.model
+    while hasattr(model, "module"):  # of DistributedDataParallel, and of the merged views
+        model = model.module
     _check_fit(checkpoint, state_dict, model.state_dict())
     runner.load_checkpoint(checkpoint)
     return runner.test()
@@ -68,7 +74,25 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
 def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
     """Look for the data; the main process also looks into them, while the others wait for it."""
     check_data(cfg, loaders)
-    return check_coco(cfg, loaders) if is_main_process() else []
+    if not is_main_process():
+        return []
+    check_labels(cfg, loaders)
+    return check_coco(cfg, loaders)
+
+
+def _merge_views(cfg: Config) -> None:
+    """Wrap the model when the test shows it each image several times."""
+    dataset = cfg.test_dataloader.dataset
+    while "pipeline" not in dataset and "dataset" in dataset:
+        dataset = dataset.dataset
+    if not any(transform.type == "TestTimeAug" for transform in dataset.get("pipeline", ())):
+        return
+    if not cfg.get("tta_model"):
+        raise ValueError(
+            f"{cfg.filename} tests with TestTimeAug and has no tta_model to merge the predictions: "
+            "set it to dict(type='milan_mm.MultiScaleSegmentor') for a segmentor"
+        )
+    cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
 
 
 def _build(cfg: Config, notes: list[str]) -> Runner:

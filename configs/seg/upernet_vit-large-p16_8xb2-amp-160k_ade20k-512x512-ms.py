@@ -1,0 +1,17 @@
+"""UperNet on ADE20K with a plain ViT-L/16, tested at six scales and flipped.
+
+Training, and the validation during it, are those of the recipe without -ms, whose checkpoints this
+one tests.
+Expect: no published number for such a ViT-L. BEiT-L at 640 px gains 0.5 mIoU
+(mmsegmentation's table). Cost: 12 predictions per image, some at 1.75 times the size.
+Run: bash tools/dist_test.sh \
+    configs/seg/upernet_vit-large-p16_8xb2-amp-160k_ade20k-512x512-ms.py CHECKPOINT 8
+"""
+
+_base_ = [
+    "./upernet_vit-large-p16_8xb2-amp-160k_ade20k-512x512.py",
+    "../_base_/ade20k_multi_scale.py",
+]
+
+test_dataloader = dict(dataset=dict(pipeline=_base_.multi_scale_pipeline))
+tta_model = dict(type="milan_mm.MultiScaleSegmentor")
