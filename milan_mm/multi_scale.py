@@ -15,9 +15,9 @@ class MultiScaleSegmentor(BaseTTAModel):
     """Averages the class probabilities of a segmentor over all scales and flips of an image.
 
     The result is that of mmseg's `SegTTAModel`: the softmax of each prediction at the size of the
-    ground truth, then the mean, then the likeliest class. That one keeps the scores of all
-    12 predictions until the last is there, which takes 600 MB per megapixel of ADE20K and prediction;
-    this one adds them up as they come.
+    ground truth, then the mean, then the likeliest class. That one keeps the scores of all 12
+    predictions until the last is there, 600 MB per prediction and megapixel of ADE20K; this one
+    adds them up as they come.
     """
 
     def test_step(self, data: dict[str, list]) -> list[BaseDataElement]:

@@ -45,7 +45,7 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
 def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     """Evaluate a checkpoint, all of whose tensors must fit the model.
 
-    A test pipeline with `TestTimeAug` sees several views of each image, which `cfg.tta_model` merges.
+    With `TestTimeAug` in the pipeline each image has several views, which `cfg.tta_model` merges.
 
     Returns:
         The metrics of the evaluator; none from mmdet's own `CocoMetric` if nothing was detected.

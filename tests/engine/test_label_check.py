@@ -94,9 +94,7 @@ def test_every_image_without_label_is_counted_and_the_first_is_named(folder: Pat
 
 
 def test_images_of_another_ending_than_expected_are_named(folder: Path):
-    with pytest.raises(
-        ValueError, match=r"train_dataloader\.dataset\.dataset has no images '\*\.b"
-    ):
+    with pytest.raises(ValueError, match=r"dataloader\.dataset\.dataset has no images '\*\.b"):
         check_labels(_config(folder, img_suffix=".bmp"), LOADERS)
 
 
@@ -118,4 +116,4 @@ def test_an_unreadable_image_is_left_to_the_loader(folder: Path):
 
 
 def test_other_tasks_have_no_labels_to_check():
-    check_labels(Config(dict(default_scope="mmdet", model=dict())), LOADERS)
+    check_labels(Config(dict(default_scope="mmdet", model={})), LOADERS)
