@@ -62,8 +62,10 @@ class LoadLabels(BaseTransform):
     ) -> None:
         classless = (table >= self.num_classes) & (table != IGNORED)
         found = np.bincount(labels.ravel(), minlength=len(table)) > 0
-        wrong = np.flatnonzero(found[len(table) :]) + len(table)
-        wrong = [*np.flatnonzero(found[: len(table)] & classless), *wrong]
+        wrong = [
+            *np.flatnonzero(found[: len(table)] & classless).tolist(),
+            *(np.flatnonzero(found[len(table) :]) + len(table)).tolist(),  # of 16-bit files
+        ]
         if not wrong:
             return
         values = ", ".join(str(value) for value in wrong[:5]) + (", ..." if wrong[5:] else "")
@@ -95,7 +97,7 @@ def label_table(reduce_zero_label: bool, label_map: dict[int, int] | None) -> np
     Returns:
         (256,) uint8 by stored value; 255 where no label counts.
     """
-    values = np.arange(256)
+    values: np.ndarray = np.arange(256)
     if reduce_zero_label:
         values = np.where((values == 0) | (values == IGNORED), IGNORED, values - 1)
     chosen = values.copy()

@@ -27,11 +27,11 @@ def check_labels(cfg: Config, loaders: tuple[str, ...]) -> None:
         ValueError: When heads, data and `LoadLabels` disagree on the number of classes, there are
             no images, or a label of the sample is refused by `LoadLabels`.
     """
-    heads = [(cfg.get("model") or {}).get(name) for name in ("decode_head", "auxiliary_head")]
-    heads = [head for head in heads if head and "num_classes" in head]
-    if cfg.get("default_scope") != "mmseg" or not heads:
+    model = cfg.get("model") or {}
+    heads = [model.get(name) or {} for name in ("decode_head", "auxiliary_head")]
+    counts = {f"model head {h['type']}": h["num_classes"] for h in heads if "num_classes" in h}
+    if cfg.get("default_scope") != "mmseg" or not counts:
         return
-    counts = {f"model head {head.type}": head.num_classes for head in heads}
     with DefaultScope.overwrite_default_scope("mmseg"):
         for name in loaders:
             for field, dataset in datasets_of(cfg, name):
