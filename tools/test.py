@@ -25,7 +25,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="own images that the checkpoint was trained on with --data: its validation split",
     )
-    parser.add_argument("--work-dir", metavar="DIR", help="for logs (work_dirs/NAME[-DATA][-quick])")
+    parser.add_argument(
+        "--work-dir", metavar="DIR", help="for logs (work_dirs/NAME[-DATA][-quick])"
+    )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument(
         "--cfg-options", nargs="+", metavar="KEY=VALUE", help="override fields of the config"

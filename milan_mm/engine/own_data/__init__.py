@@ -13,9 +13,7 @@ from milan_mm.engine.own_data.detection import use_coco_folder
 from milan_mm.engine.own_data.pretraining import use_images
 from milan_mm.engine.own_data.segmentation import use_label_pairs
 
-_TASKS = dict(
-    pretrain=use_images, cls=use_image_folder, det=use_coco_folder, seg=use_label_pairs
-)
+_TASKS = dict(pretrain=use_images, cls=use_image_folder, det=use_coco_folder, seg=use_label_pairs)
 
 
 def set_own_data(cfg: Config, folder: str) -> list[str]:

@@ -29,7 +29,7 @@ def use_image_folder(cfg: Config, root: Path) -> list[str]:
     if empty:
         raise ValueError(
             f"{len(empty)} of {len(classes)} classes in '{train}' have no image, first "
-            f"'{empty[0]}': add images ({' '.join(EXTENSIONS)}), or remove the folder in both splits"
+            f"'{empty[0]}': add images ({' '.join(EXTENSIONS)}), or remove it from both splits"
         )
     _compare(train, classes, val, _classes(val))
     if not any(counts[val].values()):
@@ -89,8 +89,8 @@ def _compare(train: Path, classes: list[str], val: Path, other: list[str]) -> No
     unknown = [name for name in other if name not in set(classes)]
     if unknown:
         raise ValueError(
-            f"{len(unknown)} of {len(other)} classes in '{val}' are not among the {len(classes)} in "
-            f"'{train}', first '{unknown[0]}': both splits need the same class folders"
+            f"{len(unknown)} of {len(other)} classes in '{val}' are not among the {len(classes)} "
+            f"in '{train}', first '{unknown[0]}': both splits need the same class folders"
         )
     missing = [name for name in classes if name not in set(other)]
     if missing:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from mmengine.config import Config
@@ -200,15 +201,12 @@ def _compare(train: _Split, val: _Split) -> None:
     """mmdet numbers classes in the order of each file, so the order counts as well."""
     if train.classes == val.classes:
         return
-    first = next(
-        i
-        for i in range(max(len(train.classes), len(val.classes)))
-        if train.classes[i : i + 1] != val.classes[i : i + 1]
-    )
+    pairs = enumerate(zip_longest(train.classes, val.classes))
+    first, (in_train, in_val) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
     raise ValueError(
         f"'{train.path}' has {len(train.classes)} categories and '{val.path}' "
-        f"{len(val.classes)}, which differ from number {first} on: {some(train.classes[first:], 1)} "
-        f"against {some(val.classes[first:], 1)}: give both files the same list"
+        f"{len(val.classes)}, which differ from number {first} on, '{in_train}' against "
+        f"'{in_val}': give both files the same list"
     )
 
 

@@ -26,11 +26,10 @@ def use_images(cfg: Config, root: Path) -> list[str]:
     Raises:
         ValueError: When there are none.
     """
-    candidates = [(prefix, root / prefix) for prefix in _TRAINING if (root / prefix).is_dir()]
-    for prefix, folder in [*candidates, ("", root)]:
-        if images := list_images(folder):
-            break
-    else:
+    prefixes = [prefix for prefix in _TRAINING if (root / prefix).is_dir()]
+    found = ((prefix, list_images(root / prefix)) for prefix in [*prefixes, ""])
+    prefix, images = next(((p, names) for p, names in found if names), ("", []))
+    if not images:
         raise ValueError(
             f"--data '{root}' holds no image at any depth: give a folder with files of the types "
             + " ".join(EXTENSIONS)
@@ -45,7 +44,7 @@ def use_images(cfg: Config, root: Path) -> list[str]:
         extensions=EXTENSIONS,
     )
     folders = {str(Path(name).parent) for name in images}
-    lines = [f"{len(images)} images in {len(folders)} folder(s) of '{folder}', no labels"]
+    lines = [f"{len(images)} images in {len(folders)} folder(s) of '{root / prefix}', no labels"]
     others = [name for name in subfolders(root) if name != prefix.split("/")[0]]
     if prefix and others:
         lines.append(f"not used: {some(others)} beside '{prefix}'")

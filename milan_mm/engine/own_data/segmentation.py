@@ -127,8 +127,8 @@ def _pair(images: Path, labels: Path) -> tuple[list[str], str, str]:
         if lonely:
             raise FileNotFoundError(
                 f"{len(lonely)} of {len(names[i])} files in '{folder}' have no partner, first "
-                f"'{lonely[0]}{suffixes[i]}': add '{other / lonely[0]}{suffixes[1 - i]}', or remove "
-                "what has none"
+                f"'{lonely[0]}{suffixes[i]}': add '{other / lonely[0]}{suffixes[1 - i]}', or "
+                "remove what has none"
             )
     return sorted(names[0]), suffixes[0], suffixes[1]
 
@@ -147,8 +147,8 @@ def _look_into(files: list[Path], classes: list[str]) -> str:
         strange = np.flatnonzero(counts[len(classes) : IGNORED]) + len(classes)
         if len(strange) > MAX_VOID_VALUES:
             raise ValueError(
-                f"label '{path}' holds {len(strange)} values without a class, first {some(strange)}; "
-                f"classes.txt names {len(classes)}, so 0 to {len(classes) - 1}, and up to "
+                f"label '{path}' holds {len(strange)} values without a class, first "
+                f"{some(strange)}; classes.txt names {len(classes)}, so 0 to {len(classes) - 1}, and up to "
                 f"{MAX_VOID_VALUES} more may mean 'not labelled': correct one of the two"
             )
         share = counts[len(classes) : IGNORED].sum() / counts.sum()

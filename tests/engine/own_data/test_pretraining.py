@@ -76,7 +76,7 @@ def test_a_file_is_no_folder(tmp_path: Path):
 
 
 def test_a_config_of_another_library_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="default_scope 'mmpose'.*mmpretrain, mmdet and mmseg"):
+    with pytest.raises(ValueError, match=r"default_scope 'mmpose'.*mmpretrain, mmdet and mmseg"):
         set_own_data(Config(dict(default_scope="mmpose", model={})), str(tmp_path))
 
 

@@ -43,7 +43,7 @@ def test_every_label_without_a_class_is_void_also_those_outside_the_sample(tmp_p
     cfg = load(RECIPE)
     set_own_data(cfg, str(label_pairs(tmp_path)))
     label_map = _dataset(cfg, "train_dataloader", []).label_map
-    assert label_map == {value: 255 for value in range(3, 255)}
+    assert label_map == dict.fromkeys(range(3, 255), 255)
 
 
 def test_classes_heads_and_palette_follow(tmp_path: Path):
@@ -108,7 +108,9 @@ def test_usual_layouts_and_suffixes_are_found(tmp_path: Path, images: str, label
 def test_the_summary_tells_the_pairs_the_classes_and_the_share_of_void_pixels(tmp_path: Path):
     notes = " ".join(set_own_data(load(RECIPE), str(label_pairs(tmp_path))))
     assert "3 classes in classes.txt: 'blue', 'green', 'red'" in notes
-    assert f"2 pairs of '{tmp_path / 'images/train'}' and '{tmp_path / 'annotations/train'}'" in notes
+    assert (
+        f"2 pairs of '{tmp_path / 'images/train'}' and '{tmp_path / 'annotations/train'}'" in notes
+    )
     assert f"{1 / SIDE:.1%} of the pixels of 2 label maps are not labelled (values 3)" in notes
 
 
