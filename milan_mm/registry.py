@@ -10,13 +10,14 @@ from mmengine.registry import Registry
 SCOPE = "milan_mm"
 
 
-def _child(name: str, parent: Registry) -> Registry:
+def _child(name: str, parent: Registry, *locations: str) -> Registry:
     # `locations` imports the package, which registers its classes, on the first look-up.
-    return Registry(name, parent=parent, scope=SCOPE, locations=[f"{SCOPE}.register"])
+    return Registry(name, parent=parent, scope=SCOPE, locations=[f"{SCOPE}.register", *locations])
 
 
 MODELS = _child("model", root.MODELS)
-DATASETS = _child("dataset", root.DATASETS)
+# the data sets of mmseg take seconds to import: in the run that needs them
+DATASETS = _child("dataset", root.DATASETS, "milan_mm.data.label_pairs")
 TRANSFORMS = _child("transform", root.TRANSFORMS)
 HOOKS = _child("hook", root.HOOKS)
 OPTIMIZERS = _child("optimizer", root.OPTIMIZERS)

@@ -20,7 +20,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="one batch only; AP still counts all images"
     )
-    parser.add_argument("--work-dir", metavar="DIR", help="for logs (work_dirs/NAME[-quick])")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="own images that the checkpoint was trained on with --data: its validation split",
+    )
+    parser.add_argument(
+        "--work-dir", metavar="DIR", help="for logs (work_dirs/NAME[-DATA][-quick])"
+    )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument(
         "--cfg-options", nargs="+", metavar="KEY=VALUE", help="override fields of the config"
@@ -40,9 +47,9 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.engine.training import test
 
     with launch.user_errors():
-        cfg = launch.load_config(args.config, args.cfg_options)
-        launch.set_work_dir(cfg, args.work_dir, args.quick)
-        notes = launch.fit_run(cfg, args.launcher, args.quick, training=False)
+        cfg, found = launch.load_config_and_data(args.config, args.cfg_options, args.data)
+        launch.set_work_dir(cfg, args.work_dir, args.quick, args.data)
+        notes = found + launch.fit_run(cfg, args.launcher, args.quick, training=False)
     with launch.user_errors(cfg):
         metrics = test(cfg, args.checkpoint, notes)
     if launch.is_main_process():

@@ -6,6 +6,7 @@ Examples:
   python tools/train.py configs/det/NAME.py --weights ENCODER --work-dir work_dirs/det
   python tools/train.py configs/seg/NAME.py --quick        # four iterations, also on a CPU
   python tools/train.py CONFIG --batch-per-gpu 64          # same total batch, by accumulation
+  python tools/train.py CONFIG --data DIR                  # your own images, see docs/start.md
   python tools/train.py CONFIG --cfg-options train_dataloader.dataset.data_root=DIR
 """
 
@@ -29,7 +30,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--quick", action="store_true", help="a few iterations and one validation batch, as a trial"
     )
     parser.add_argument(
-        "--work-dir", metavar="DIR", help="for logs and checkpoints (work_dirs/NAME[-quick])"
+        "--data",
+        metavar="DIR",
+        help="own images instead of the recipe's: any folder tree for pretraining, an ImageFolder, "
+        "a COCO folder, or images, annotations and classes.txt; see docs/start.md",
+    )
+    parser.add_argument(
+        "--work-dir", metavar="DIR", help="for logs and checkpoints (work_dirs/NAME[-DATA][-quick])"
     )
     parser.add_argument(
         "--resume",
@@ -64,15 +71,15 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.engine.training import train
 
     with launch.user_errors():
-        cfg = launch.load_config(args.config, args.cfg_options)
+        cfg, found = launch.load_config_and_data(args.config, args.cfg_options, args.data)
         if args.weights:
             launch.set_encoder_weights(cfg, args.weights)
         if args.amp:
             launch.set_amp(cfg)
         if args.batch_per_gpu is not None:
             launch.set_batch_per_gpu(cfg, args.batch_per_gpu, args.quick)
-        launch.set_work_dir(cfg, args.work_dir, args.quick)
-        notes = launch.fit_run(cfg, args.launcher, args.quick)
+        launch.set_work_dir(cfg, args.work_dir, args.quick, args.data)
+        notes = found + launch.fit_run(cfg, args.launcher, args.quick)
     with launch.user_errors(cfg):
         train(cfg, args.resume, notes)
 

@@ -17,6 +17,7 @@ import milan_mm
 from milan_mm.configs import find_config
 from milan_mm.engine.batch import apply_total_batch
 from milan_mm.engine.machine import fit_to_machine, world_size
+from milan_mm.engine.own_data import set_own_data
 from milan_mm.engine.quick import make_quick
 from milan_mm.weights.loading import encoder_state_dict
 from milan_mm.weights.reading import read_checkpoint
@@ -39,24 +40,46 @@ def load_config(name: str, cfg_options: list[str] | None) -> Config:
         FileNotFoundError: When there is no such config.
         ValueError: When an option is not of the form key=value.
     """
-    path = find_config(name)
+    return load_config_and_data(name, cfg_options, None)[0]
+
+
+def load_config_and_data(
+    name: str, cfg_options: list[str] | None, data: str | None
+) -> tuple[Config, list[str]]:
+    """Read a config, let it use the folder of `--data`, then apply `key=value` options.
+
+    The options come last: what a user writes out is never overwritten by what was found.
+
+    Returns:
+        The config, and lines about the folder, which are printed as well: they are the first that
+        a user sees of a run.
+
+    Raises:
+        FileNotFoundError: When there is no such config, or the folder lacks something.
+        ValueError: When an option is not of the form key=value, or the folder does not fit.
+    """
+    cfg = Config.fromfile(find_config(name))
     for option in cfg_options or []:
         if "=" not in option:
             raise ValueError(f"--cfg-options '{option}' is not of the form key=value")
-    cfg = Config.fromfile(path)
+    found = set_own_data(cfg, data) if data is not None else []
+    if found and is_main_process():
+        print("\n".join(found), flush=True)
     parser = argparse.ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=DictAction)
     if cfg_options:
         cfg.merge_from_dict(parser.parse_args(["--cfg-options", *cfg_options]).cfg_options)
-    return cfg
+    return cfg, found
 
 
-def set_work_dir(cfg: Config, work_dir: str | None, quick: bool) -> None:
+def set_work_dir(cfg: Config, work_dir: str | None, quick: bool, data: str | None = None) -> None:
     """Take the folder of the command line, or that of the config, or work_dirs/NAME.
 
-    A trial without a folder of its own adds `-quick`.
+    A run on own data without a folder of its own adds their name, a trial adds `-quick`.
     """
     default = cfg.get("work_dir") or str(Path("work_dirs", Path(cfg.filename).stem))
+    if data is not None:
+        default += f"-{Path(data).resolve().name}"
     cfg.work_dir = work_dir or default + ("-quick" if quick else "")
 
 

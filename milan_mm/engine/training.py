@@ -1,5 +1,7 @@
 """Running a prepared config: training, and testing a checkpoint."""
 
+from itertools import zip_longest
+
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
@@ -51,7 +53,8 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
         The metrics of the evaluator; none from mmdet's own `CocoMetric` if nothing was detected.
 
     Raises:
-        FileNotFoundError, ValueError: For missing data, and for a checkpoint of another model.
+        FileNotFoundError, ValueError: For missing data, and for a checkpoint of another model or of
+            other classes.
     """
     if not cfg.get("test_evaluator"):
         raise ValueError(
@@ -59,14 +62,16 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
             "tools/train.py --weights"
         )
     notes = notes + _check_data(cfg, ("test_dataloader",))
-    state_dict = read_checkpoint(checkpoint)
-    state_dict = state_dict.get("state_dict", state_dict)
+    content = read_checkpoint(checkpoint)
+    state_dict = content.get("state_dict", content)
     _merge_views(cfg)
     runner = _build(cfg, notes)
     model = runner.model
     while hasattr(model, "module"):  # of DistributedDataParallel, and of the merged views
         model = model.module
     _check_fit(checkpoint, state_dict, model.state_dict())
+    metainfo = getattr(runner.test_loop.dataloader.dataset, "metainfo", {})
+    _check_classes(checkpoint, content.get("meta", {}), metainfo)
     runner.load_checkpoint(checkpoint)
     return runner.test()
 
@@ -118,3 +123,17 @@ def _check_fit(path: str, found: dict, wanted: dict) -> None:
                 f"{path} {verb} {len(names)} of the model's {len(wanted)} tensors, first "
                 f"'{names[0]}': it belongs to another config"
             )
+
+
+def _check_classes(path: str, meta: dict, tested: dict) -> None:
+    """Compare the classes of training, which mmengine saves, with those of the test."""
+    trained = list((meta.get("dataset_meta") or {}).get("classes") or [])
+    wanted = list(tested.get("classes") or [])
+    if trained and wanted and trained != wanted:
+        pairs = enumerate(zip_longest(trained, wanted))
+        first, (before, now) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+        raise ValueError(
+            f"{path} was trained on {len(trained)} classes and the test data have {len(wanted)}, "
+            f"which differ from number {first} on, '{before}' against '{now}': test on the data of "
+            "the training (--data DIR)"
+        )

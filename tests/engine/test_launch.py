@@ -10,6 +10,7 @@ from mmengine.logging import MessageHub
 from milan_mm.engine.launch import (
     fit_run,
     load_config,
+    load_config_and_data,
     set_amp,
     set_batch_per_gpu,
     set_encoder_weights,
@@ -17,7 +18,8 @@ from milan_mm.engine.launch import (
     user_errors,
 )
 from milan_mm.engine.losses import LossHook
-from milan_mm.engine.training import _check_fit
+from milan_mm.engine.training import _check_classes, _check_fit
+from tests.engine.own_data.folders import image_folder
 
 RECIPE = "milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 
@@ -42,6 +44,48 @@ def test_the_work_directory_follows_the_config_name_and_marks_trials():
     assert Path(cfg.work_dir) == Path("work_dirs/test_launch-quick")
     set_work_dir(cfg, "mine", quick=True)
     assert cfg.work_dir == "mine"
+
+
+def test_the_work_directory_of_own_data_carries_their_name(tmp_path: Path):
+    cfg = Config({}, filename=__file__)
+    set_work_dir(cfg, None, quick=True, data=f"{tmp_path}/fruit/")
+    assert Path(cfg.work_dir) == Path("work_dirs/test_launch-fruit-quick")
+
+
+def test_options_have_the_last_word_on_own_data(tmp_path: Path, capsys: pytest.CaptureFixture):
+    recipe = "finetune_vit-micro-p8_1xb32-coslr-10e_shapes"
+    options = ["model.head.num_classes=7", "val_dataloader.dataset.data_prefix=train"]
+    cfg, found = load_config_and_data(recipe, options, str(image_folder(tmp_path)))
+    assert cfg.model.head.num_classes == 7
+    assert cfg.val_dataloader.dataset.data_prefix == "train"
+    assert cfg.val_dataloader.dataset.data_root == str(tmp_path)
+    assert capsys.readouterr().out.splitlines() == found
+
+
+def test_one_process_of_several_prints_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setenv("RANK", "1")
+    _, found = load_config_and_data(
+        "finetune_vit-micro-p8_1xb32-coslr-10e_shapes", None, str(image_folder(tmp_path))
+    )
+    assert found and not capsys.readouterr().out
+
+
+def test_own_data_compose_with_a_trial(tmp_path: Path):
+    recipe = "finetune_vit-micro-p8_1xb32-coslr-10e_shapes"
+    cfg, _ = load_config_and_data(recipe, None, str(image_folder(tmp_path)))
+    fit_run(cfg, "none", quick=True)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        assert last_of(loader.dataset).data_root == str(tmp_path)
+        assert loader.dataset.times >= 1
+
+
+def last_of(dataset: Config) -> Config:
+    """The data set inside its wrappers."""
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    return dataset
 
 
 def test_amp_turns_a_plain_wrapper_to_bfloat16_and_keeps_a_chosen_precision():
@@ -166,3 +210,22 @@ def test_an_evaluation_does_not_split_the_training_batch(monkeypatch: pytest.Mon
     notes = fit_run(cfg, "pytorch", quick=False, training=False)
     assert cfg.train_dataloader.batch_size == 8
     assert not any("total batch" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("tested", "message"),
+    [
+        (["cat", "ant"], r"3 classes and the test data have 2, .* number 0 on, 'ant'"),
+        (["ant", "bee"], r"2 on, 'cow' against 'None': test on the data"),
+    ],
+)
+def test_a_checkpoint_of_other_classes_is_refused(tested: list[str], message: str):
+    meta = dict(dataset_meta=dict(classes=("ant", "bee", "cow")))
+    with pytest.raises(ValueError, match=message):
+        _check_classes("x.pth", meta, dict(classes=tested))
+
+
+def test_a_checkpoint_without_names_of_classes_is_accepted():
+    _check_classes("x.pth", {}, dict(classes=["ant"]))
+    _check_classes("x.pth", dict(dataset_meta=dict(classes=["ant"])), {})
+    _check_classes("x.pth", dict(dataset_meta=dict(classes=("ant",))), dict(classes=["ant"]))
