@@ -22,7 +22,6 @@ from mmdet.structures import DetDataSample
 from mmengine import registry as root
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import COLLATE_FUNCTIONS, Compose
-from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmseg.datasets import ADE20KDataset
@@ -32,6 +31,7 @@ from milan_mm.configs import find_config, list_configs
 from milan_mm.data.shapes import DENSE_CLASSES
 from milan_mm.data.shapes_captions import COLOURS, SIZES
 from milan_mm.engine.building import build_without_memory
+from milan_mm.engine.machine import fit_to_machine
 from milan_mm.engine.quick import make_quick
 from milan_mm.registry import MODELS
 from milan_mm.vit import ARCHS
@@ -390,8 +390,9 @@ def run_step(recipe: str, folder: Path) -> tuple[nn.Module, OptimWrapper, Tensor
         The model with its gradients, its optimizer before the step, and the loss.
     """
     config, side = shrink(load(recipe), folder)
+    fit_to_machine(config, "none")  # many CPUs do not multiply in bfloat16
     with DefaultScope.overwrite_default_scope(config.default_scope):
-        model = revert_sync_batchnorm(MODELS.build(config.model))
+        model = MODELS.build(config.model)
         model.init_weights()
         optim_wrapper = build_optim_wrapper(model, config.optim_wrapper)
         loader = config.train_dataloader

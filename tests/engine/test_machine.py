@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from milan_mm.engine import machine
 from milan_mm.engine.machine import fit_to_machine, world_size
 
 
@@ -29,6 +30,25 @@ def test_sync_bn_becomes_bn_where_there_is_no_gpu():
     assert fit_to_machine(cfg, "none") == ["no GPU: 2 SyncBN setting(s) replaced by BN"]
     assert cfg.model.head.norm_cfg == dict(type="BN", requires_grad=True)
     assert cfg.model.heads[0].norm_cfg.type == "BN"
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_is_left_to_cpus_that_multiply_in_it(monkeypatch: pytest.MonkeyPatch, fast: bool):
+    monkeypatch.setattr(machine, "has_fast_bfloat16", lambda: fast)
+    cfg = Config(
+        dict(
+            model={},
+            optim_wrapper=dict(
+                type="milan_mm.BFloat16OptimWrapper", modules=["backbone"], clip_grad=None
+            ),
+        )
+    )
+    before = cfg.optim_wrapper.to_dict()
+    notes = fit_to_machine(cfg, "none")
+    expected = before if fast else dict(type="OptimWrapper", clip_grad=None)
+    assert cfg.optim_wrapper == expected
+    assert any("float32 instead" in note for note in notes) == (not fast)
 
 
 @pytest.mark.usefixtures("no_gpu")
