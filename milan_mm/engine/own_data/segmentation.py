@@ -149,7 +149,7 @@ def _look_into(files: list[Path], classes: list[str]) -> str:
             raise ValueError(
                 f"label '{path}' holds {len(strange)} values without a class, first "
                 f"{some(strange)}; classes.txt names 0 to {len(classes) - 1}, and up to "
-                f" {MAX_VOID_VALUES} more may mean 'not labelled': correct one of the two"
+                f"{MAX_VOID_VALUES} more may mean 'not labelled': correct one of the two"
             )
         share = counts[len(classes) : IGNORED].sum() / counts.sum()
         if share > most:
