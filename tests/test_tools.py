@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from milan_mm.registry import MODELS
+from tests.engine.own_data.folders import image_folder
 from tests.helpers import forget_runs, milan_config
 
 STATS = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
@@ -157,6 +159,18 @@ def test_a_trial_ends_with_a_checkpoint_whose_encoder_can_be_exported(folder: Pa
         assert "layers.1.attn.qkv.weight" in file.keys()  # noqa: SIM118 (no mapping)
 
 
+@pytest.mark.long
+def test_own_data_train_and_are_tested_by_one_option(folder: Path, tool: Tool):
+    image_folder(folder / "fruit")
+    recipe = "cls/finetune_vit-micro-p8_1xb32-coslr-10e_shapes"
+    done = tool("train.py", recipe, "--data", "fruit", "--quick")
+    assert done.stdout.startswith("--data fruit: 6 images in 'fruit/train', 6 in 'fruit/val'\n")
+    work_dir = Path(f"work_dirs/{Path(recipe).name}-fruit-quick")
+    assert len(_losses(work_dir)) == 4
+    done = tool("test.py", recipe, work_dir / "epoch_1.pth", "--data", "fruit")
+    assert re.search(r"^accuracy/top1: (0|16|33|50|66|83|100)\.", done.stdout, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     "name",
     ["train.py", "test.py", "export_encoder.py", "convert_checkpoint.py", "print_param_groups.py"],
@@ -270,6 +284,15 @@ def test_annotations_of_other_classes_are_named_and_nothing_is_written(folder: P
         path.write_text(json.dumps(content))
     error = error_of("det/mask-rcnn_vit-base-p16_8xb2-amp-lsj-12e_coco")
     assert "lacks 80 of the config's 80 classes, first 'person'; its categories are screw" in error
+    assert not (folder / "work_dirs").exists()
+
+
+def test_own_data_that_do_not_fit_are_named_before_anything_is_written(folder: Path, error_of):
+    image_folder(folder / "fruit")
+    (folder / "fruit/val/red").rename(folder / "fruit/val/pink")
+    recipe = "cls/finetune_vit-micro-p8_1xb32-coslr-10e_shapes"
+    error = error_of(recipe, "--data", "fruit", "--quick")
+    assert error.startswith("error: 1 of 3 classes in 'fruit/val' are not among the 3 in ")
     assert not (folder / "work_dirs").exists()
 
 

@@ -212,10 +212,10 @@ def _compare(train: _Split, val: _Split) -> None:
 
 def _leave_masks_out(cfg: Config) -> bool:
     """Turn a detector of masks into one of boxes; says whether there was anything to do."""
-    roi_head = cfg.model.get("roi_head") or {}
-    if not roi_head.get("mask_head"):
+    roi_head = cfg.model.get("roi_head")
+    if not roi_head or not roi_head.get("mask_head"):
         return False
-    roi_head.mask_head = roi_head.mask_roi_extractor = None
+    roi_head.update(mask_head=None, mask_roi_extractor=None)
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         for transform in pipelines(cfg, loader):
             for key in ("with_mask", "recompute_bbox"):

@@ -148,7 +148,7 @@ def _look_into(files: list[Path], classes: list[str]) -> str:
         if len(strange) > MAX_VOID_VALUES:
             raise ValueError(
                 f"label '{path}' holds {len(strange)} values without a class, first "
-                f"{some(strange)}; classes.txt names {len(classes)}, so 0 to {len(classes) - 1}, and up to "
+                f"{some(strange)}; classes.txt names 0 to {len(classes) - 1}, and up to "
                 f"{MAX_VOID_VALUES} more may mean 'not labelled': correct one of the two"
             )
         share = counts[len(classes) : IGNORED].sum() / counts.sum()
