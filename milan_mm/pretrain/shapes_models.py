@@ -105,8 +105,7 @@ def load_teacher(name: str, path: Path) -> Teacher:
     """The image tower alone, as MILAN sees it."""
     if name == CLIP:
         return CLIPTeacher(CLIP, str(path), STATS, STATS).eval()
-    tower = "vit_shapes_patch8_96"
-    return TimmTeacher(tower, str(path), STATS, STATS, projection_dims=128).eval()
+    return TimmTeacher("vit_shapes_patch8_96", str(path), STATS, STATS, projection_dims=128).eval()
 
 
 def encode_texts(model: open_clip.CLIP, captions: list[str]) -> Tensor:
