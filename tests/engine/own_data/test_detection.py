@@ -12,7 +12,7 @@ from milan_mm.engine.own_data import set_own_data
 from tests.engine.own_data.folders import coco_folder, write_coco
 from tests.test_configs import load
 
-RECIPE = "det/mask-rcnn_vit-mini-p8_1xb8-350i_shapes"
+RECIPE = "det/mask-rcnn_vit-mini-p8_1xb8-250i_shapes"
 
 
 def _dataset(cfg: Config, loader: str) -> CocoDataset:

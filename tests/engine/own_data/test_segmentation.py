@@ -13,7 +13,7 @@ from milan_mm.engine.own_data import set_own_data
 from tests.engine.own_data.folders import COLOURS, SIDE, label_pairs, write_image, write_labels
 from tests.test_configs import load
 
-RECIPE = "seg/upernet_vit-mini-p8_1xb8-350i_shapes-96x96"
+RECIPE = "seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96"
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
