@@ -13,7 +13,7 @@ from milan_mm.engine.training import test as evaluate
 from milan_mm.engine.training import train
 from tests.seg_helpers import UPERNET, shorten
 
-NUM_ITERS, SIZE = 250, 64
+NUM_ITERS, SIZE = 400, 64
 
 
 def small_recipe(root: Path, work_dir: Path) -> Config:
@@ -52,6 +52,7 @@ def small_recipe(root: Path, work_dir: Path) -> Config:
     cfg.auto_scale_lr.base_batch_size = 8
     cfg.optim_wrapper.type = "OptimWrapper"
     cfg.optim_wrapper.optimizer.lr = 2e-3
+    cfg.optim_wrapper.paramwise_cfg.layer_decay_rate = 1.0  # nothing is pretrained
     cfg.train_cfg.update(max_iters=NUM_ITERS, val_interval=NUM_ITERS)
     cfg.param_scheduler[0].end = cfg.param_scheduler[1].begin = 20
     cfg.param_scheduler[1].end = NUM_ITERS
@@ -67,4 +68,4 @@ def test_eight_scenes_are_learnt_by_heart(tmp_path: Path):
     train(small_recipe(tmp_path / "shapes", tmp_path / "run"), None, [])
     checkpoint = str(tmp_path / f"run/iter_{NUM_ITERS}.pth")
     metrics = evaluate(small_recipe(tmp_path / "shapes", tmp_path / "test"), checkpoint, [])
-    assert metrics["mIoU"] >= 95
+    assert metrics["mIoU"] >= 95  # measured: 96.7
