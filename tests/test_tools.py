@@ -362,3 +362,9 @@ def test_a_work_directory_that_is_a_file_is_named(folder: Path, error_of):
     Path("taken").write_text("a file")
     assert "taken" in error_of("tiny.py", "--work-dir", "taken")
     assert Path("taken").read_text() == "a file"
+
+
+def test_a_misspelt_field_is_named(folder: Path, error_of):
+    error = error_of("tiny.py", "--cfg-options", "train_dataloader.datset.data_root=images")
+    assert "unexpected keyword argument 'datset'" in error
+    assert not (folder / "work_dirs").exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -169,10 +170,20 @@ class _Workers:
         progress.remove_task(bar)  # dozens of finished bars would fill the screen
         if process.returncode:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-            raise RuntimeError(f"{job.title} failed, see {log}; it ended with:\n{tail}")
+            raise RuntimeError(
+                f"{job.title} failed with {_ending(process.returncode)}, see {log}; it ended with:"
+                f"\n{tail or '(nothing)'}"
+            )
         progress.advance(self.bar_of_all, job.num_iters - steps_done)
         progress.console.print(f"{job.title} done in {seconds:.0f} s, log in {log}")
         return seconds
+
+
+def _ending(returncode: int) -> str:
+    """How a process ended: its exit code, or the signal that ended it."""
+    if returncode < 0:
+        return f"signal {signal.Signals(-returncode).name}"
+    return f"exit code {returncode}"
 
 
 def _chain(job: Job) -> Iterator[Job]:

@@ -30,7 +30,8 @@ _PATH_ERRORS = (
     IsADirectoryError,
     NotADirectoryError,
 )
-_USER_ERRORS = (ValueError, FloatingPointError, *_PATH_ERRORS)
+# a misspelt field of a config reaches a constructor as a TypeError
+_USER_ERRORS = (ValueError, FloatingPointError, TypeError, *_PATH_ERRORS)
 
 
 def load_config(name: str, cfg_options: list[str] | None) -> Config:
@@ -154,9 +155,10 @@ def fit_run(cfg: Config, launcher: str, quick: bool, training: bool = True) -> l
 def user_errors(cfg: Config | None = None) -> Iterator[None]:
     """Turn mistakes of the user into one line and exit code 2; defects keep their traceback.
 
-    A mistake is a ValueError or a wrong path that comes up before training starts, or later from a
-    `raise` in this package, whose errors name value, limit and remedy. A work directory that the
-    run itself created is removed again when training had not started.
+    A mistake is a ValueError, a wrong path or a setting that a class does not know, that comes up
+    before training starts, or later from a `raise` in this package, whose errors name value, limit
+    and remedy. A work directory that the run itself created is removed again when training had not
+    started.
 
     Args:
         cfg: Of the run, once its work directory is known.
@@ -166,6 +168,8 @@ def user_errors(cfg: Config | None = None) -> Iterator[None]:
         yield
     except _USER_ERRORS as error:
         message = _from_worker(error) or " ".join(str(error).split())
+        if isinstance(error, TypeError) and "unexpected keyword argument" not in message:
+            raise
         started = MessageHub.get_current_instance().get_info("loop_stage") is not None
         if started and not _from_worker(error) and not _is_raised_here(error):
             raise

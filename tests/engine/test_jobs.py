@@ -10,10 +10,12 @@ from milan_mm.engine.jobs import Job, run_jobs
 
 # Writes what tools/train.py writes: a scalar file, a checkpoint, and the name of the last one.
 FAKE_TRAIN = """
-import json, pathlib, sys, time
+import json, os, pathlib, signal, sys, time
 config, work_dir = sys.argv[1], pathlib.Path(sys.argv[3])
 if config == "broken":
     sys.exit("error: the reason")
+if config == "killed":
+    os.kill(os.getpid(), signal.SIGTERM)
 if config == "slow":
     time.sleep(60)
 (work_dir / "now/vis_data").mkdir(parents=True)
@@ -56,12 +58,17 @@ def test_a_failure_names_the_reason_and_the_jobs_that_wait_do_not_start(tmp_path
     todo = [_job(tmp_path, "a"), _job(tmp_path, "b", "broken"), _job(tmp_path, "c")]
     done = []
     with pytest.raises(
-        RuntimeError, match=r"pretrain b failed, see .*output\.log(?s:.)*the reason"
+        RuntimeError, match=r"b failed with exit code 1, see .*output\.log(?s:.)*the reason"
     ):
         for job, _ in run_jobs(todo, num_parallel=1):
             done.append(job.init)
     assert done == ["a"]
     assert not (tmp_path / "c").exists()
+
+
+def test_a_training_that_was_killed_says_by_which_signal(tmp_path):
+    with pytest.raises(RuntimeError, match=r"failed with signal SIGTERM, .*\n\(nothing\)"):
+        list(run_jobs([_job(tmp_path, "a", "killed")], num_parallel=1))
 
 
 def test_a_follow_up_of_a_failed_job_does_not_start(tmp_path):
