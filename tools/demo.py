@@ -59,6 +59,7 @@ def main() -> None:
     if args.fresh:
         shutil.rmtree(out, ignore_errors=True)
     results = out / "results.jsonl"
+    check_recipes(results)
     num_parallel = min(2, os.cpu_count() or 1)
 
     say("1/4 scenes: generating images, boxes, masks and labels")
@@ -92,6 +93,21 @@ def parse_args() -> argparse.Namespace:
         "--fresh", action="store_true", help="start over instead of keeping finished trainings"
     )
     return parser.parse_args()
+
+
+def check_recipes(results: Path) -> None:
+    """Refuse results of other recipes, which an update of the package can leave behind."""
+    from milan_mm.results import read_rows
+
+    known = {recipe.format(init=init) for recipe in CONFIGS.values() for init in ("milan", "mae")}
+    found = {row.get("config", "an older demo") for row in read_rows(results)} - known
+    if found:
+        print(
+            f"error: '{results}' has numbers of {', '.join(sorted(found))}, this demo trains other "
+            "recipes: start over with --fresh, or choose another --out",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 def pretrain_jobs(out: Path, num_images: int) -> list["Job"]:
@@ -154,10 +170,8 @@ def result_rows(job: "Job", seconds: float) -> list[dict]:
     else:
         (validation,) = (row for row in logged if "loss" not in row)
         values = {metric: validation[key] for metric, key in METRICS[job.task].items()}
-    return [
-        dict(task=job.task, init=job.init, metric=metric, value=value, seconds=round(seconds, 1))
-        for metric, value in values.items()
-    ]
+    facts = dict(task=job.task, init=job.init, config=job.config, seconds=round(seconds, 1))
+    return [facts | dict(metric=metric, value=value) for metric, value in values.items()]
 
 
 def write_report(
@@ -177,8 +191,9 @@ def write_report(
     figures = [
         Figure(
             "MILAN: where it looks, what it keeps, what is hard",
-            "Scenes that no training saw. The teacher's class attention decides which patches the "
-            "encoder sees; brighter patches have a higher loss.",
+            "Scenes that no training saw. Patches are drawn by the teacher's class attention: where "
+            "it looks, they are likelier to be kept, not sure to be. Brighter ones have a higher "
+            "loss.",
             pretraining_picture(pretrain[0], num_images=4),
         ),
         Figure(
