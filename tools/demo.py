@@ -191,9 +191,8 @@ def write_report(
     figures = [
         Figure(
             "MILAN: where it looks, what it keeps, what is hard",
-            "Scenes that no training saw. Patches are drawn by the teacher's class attention: where "
-            "it looks, they are likelier to be kept, not sure to be. Brighter ones have a higher "
-            "loss.",
+            "Scenes that no training saw. Patches are drawn by the teacher's class attention, so "
+            "where it looks they are likelier to be kept. Brighter ones have a higher loss.",
             pretraining_picture(pretrain[0], num_images=4),
         ),
         Figure(
