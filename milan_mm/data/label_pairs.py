@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from mmseg.datasets import BaseSegDataset
 
+from milan_mm.data.labels import IGNORED
 from milan_mm.registry import DATASETS
-
-IGNORED = 255  # the label that no loss and no metric counts
 
 
 @DATASETS.register_module()

@@ -7,10 +7,10 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
+from milan_mm.data.labels import IGNORED
 from milan_mm.engine.own_data.folders import EXTENSIONS, SPLITS, list_images, some, twice
 from milan_mm.engine.own_data.settings import metainfo, pipelines, set_dataset, set_num_classes
 
-IGNORED = 255
 SAMPLE = 32  # label maps that are looked into, per split
 # Labels without a class are the pixels that nobody labelled, and these have one value, rarely two;
 # many such values, or most of the pixels, mean that the names or the files are others.
