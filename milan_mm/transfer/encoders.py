@@ -4,7 +4,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from milan_mm.vit import ARCHS, EncoderLayer, PlainViT
+from milan_mm.layers import EncoderLayer
+from milan_mm.vit import ARCHS, PlainViT
 from milan_mm.weights.loading import encoder_state_dict, load_encoder
 from milan_mm.weights.reading import read_checkpoint
 
