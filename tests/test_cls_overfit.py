@@ -49,7 +49,6 @@ def small_recipe(images: Path, work_dir: Path) -> Config:
     cosine.update(end=NUM_EPOCHS, T_max=NUM_EPOCHS - WARMUP_EPOCHS)
     cfg.train_cfg.update(max_epochs=NUM_EPOCHS, val_interval=NUM_EPOCHS)
     cfg.default_hooks.checkpoint.interval = -1
-    cfg.randomness.seed = 0
     cfg.work_dir, cfg.launcher = str(work_dir), "none"
     return cfg
 
