@@ -184,7 +184,7 @@ def write_report(
 ) -> Path:
     from PIL import Image
 
-    from milan_mm.demo.pictures import pretraining_picture, transfer_picture
+    from milan_mm.demo.pictures import LEGENDS, pretraining_picture, transfer_picture
     from milan_mm.demo.report import Figure, report_html
 
     by_task = {task: [j for j in transfer if j.task == task] for task in ("det", "seg")}
@@ -204,10 +204,14 @@ def write_report(
             Figure(
                 title,
                 "The first scenes of the validation set; the columns differ in the encoder that "
-                "the training started from.",
+                f"the training started from.{note}",
                 transfer_picture({job.init: job for job in by_task[task]}, num_images=4),
+                LEGENDS[task],
             )
-            for task, title in (("det", "Detections"), ("seg", "Segmentations"))
+            for task, title, note in (
+                ("det", "Detections", " Shown are detections with a score of 0.5 or more."),
+                ("seg", "Segmentations", ""),
+            )
         ),
     ]
     for name, figure in zip(("milan", "mae", "det", "seg"), figures, strict=True):

@@ -1,4 +1,4 @@
-"""Linear probe of the shipped mini encoders on CIFAR-10 photographs, enlarged to 96 px.
+"""Linear probe of the shipped mini encoders on CIFAR-10 photographs, enlarged to 48 px.
 
 Expect and cost: docs/transfer.md. Data: tar -xzf data/cifar10.tar.gz -C work_dirs
 Run: python tools/train.py cls/linear_vit-mini-p8_1xb256-coslr-3e_cifar10 \
@@ -7,7 +7,7 @@ Run: python tools/train.py cls/linear_vit-mini-p8_1xb256-coslr-3e_cifar10 \
 
 _base_ = "./linear_vit-base-p16_8xb2048-amp-coslr-100e_in1k.py"
 
-img_size, num_classes, embed_dims = 96, 10, 192
+img_size, num_classes, embed_dims = 48, 10, 192
 data_root = "work_dirs/cifar10"
 
 model = dict(

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
-from milan_mm.data.shapes import render_scene
+from milan_mm.data.shapes import DENSE_CLASSES, render_scene
 from milan_mm.data.shapes_captions import SIZES
 from milan_mm.engine.jobs import Job
 from milan_mm.look.dense import draw_instances, draw_labels
@@ -20,6 +20,10 @@ from milan_mm.weights.reading import read_checkpoint
 
 STUFF_COLOURS = [(226, 200, 140), (110, 160, 70), (90, 150, 190)]
 SIZE_COLOURS = [(240, 150, 30), (220, 50, 50)]
+LEGENDS = dict(
+    det=dict(zip(SIZES, SIZE_COLOURS, strict=True)),
+    seg=dict(zip(DENSE_CLASSES, STUFF_COLOURS + SIZE_COLOURS, strict=True)),
+)
 ZOOM = 2
 UNSEEN_SEED = 40_000_000  # far from the seeds of the data set
 

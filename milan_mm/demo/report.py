@@ -1,7 +1,7 @@
 """The demo's HTML report: one file with the table and all pictures inside."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from string import Template
 
@@ -31,6 +31,7 @@ tr.task th { background: #f2f2f2; text-align: left; }
 img { max-width: 100%; image-rendering: pixelated; }
 figure { margin: 1rem 0 2rem; }
 figcaption, .note { color: #555; }
+.key { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 .9em; }
 </style>
 </head>
 <body>
@@ -52,11 +53,18 @@ $figures
 
 @dataclass
 class Figure:
-    """A picture with its title and a sentence on how to read it."""
+    """A picture, and how to read it.
+
+    Attributes:
+        title, caption: Plain text.
+        picture: (H, W, 3) uint8, RGB.
+        legend: Colour (RGB, 0-255) of what the picture shows, by name.
+    """
 
     title: str
     caption: str
     picture: np.ndarray
+    legend: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
 def report_html(
@@ -111,8 +119,12 @@ def _class(is_best: bool) -> str:
 
 
 def _figure(figure: Figure) -> str:
+    legend = "".join(
+        f'<span class="key" style="background: rgb{colour}"></span>{escape(name)}'
+        for name, colour in figure.legend.items()
+    )
     return (
         f"<h2>{escape(figure.title)}</h2>\n<figure>"
         f'<img src="{data_uri(figure.picture)}" alt="{escape(figure.title)}">'
-        f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
+        f"<figcaption>{escape(figure.caption)}{legend}</figcaption></figure>"
     )

@@ -40,3 +40,10 @@ def test_the_file_needs_nothing_else():
 def test_text_is_escaped():
     page = report_html(ROWS, [FIGURE], "1 < 2", num_parallel=2)
     assert "1 &lt; 2" in page and "Look &lt;here&gt;" in page and "caption &amp; more" in page
+
+
+def test_the_legend_names_every_colour():
+    figure = Figure("title", "caption", FIGURE.picture, {"small": (240, 150, 30), "a<b": (1, 2, 3)})
+    page = report_html(ROWS, [figure], "text", num_parallel=2)
+    found = re.findall(r"background: rgb\((.+?)\)\"></span>([^<]+)", page)
+    assert found == [("240, 150, 30", "small"), ("1, 2, 3", "a&lt;b")]
