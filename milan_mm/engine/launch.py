@@ -19,8 +19,7 @@ from milan_mm.engine.batch import apply_total_batch
 from milan_mm.engine.machine import fit_to_machine, world_size
 from milan_mm.engine.own_data import set_own_data
 from milan_mm.engine.quick import make_quick
-from milan_mm.weights.loading import encoder_state_dict
-from milan_mm.weights.reading import read_checkpoint
+from milan_mm.weights.recognising import read_encoder
 
 _PACKAGE = Path(milan_mm.__file__).parent
 _PATH_ERRORS = (
@@ -90,9 +89,9 @@ def set_encoder_weights(cfg: Config, weights: str) -> None:
     Raises:
         FileNotFoundError, ValueError: When there is no file, no encoder in it, or no backbone.
     """
-    encoder_state_dict(read_checkpoint(weights), weights)
     if "backbone" not in cfg.model:
         raise ValueError(f"--weights: {cfg.filename} has no model.backbone to load an encoder into")
+    read_encoder(weights)
     cfg.model.backbone.init_cfg = dict(type="milan_mm.EncoderWeights", checkpoint=weights)
 
 
