@@ -65,7 +65,7 @@ def global_detector(file: Path) -> PlainViT:
 
 def tokens_of_pretraining(encoder: PlainViT, imgs: Tensor) -> list[Tensor]:
     """All tokens (B, 1+L, D) after each block, and last after the final norm, as in MILAN."""
-    x = encoder._prepend_cls_token(encoder.embed(imgs))
+    x = encoder._prepend_tokens(encoder.embed(imgs))
     after = []
     for layer in encoder.layers:
         x = layer(x)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from mmpretrain.models import VisionTransformer
 
-from milan_mm.vit import EncoderLayer, PlainViT, merge_windows, split_windows
+from milan_mm.layers import EncoderLayer, merge_windows, split_windows
+from milan_mm.vit import PlainViT
 from tests.helpers import TINY_ARCH, randomise, tiny_vit
 
 
@@ -100,7 +101,7 @@ def test_negative_global_layers_count_from_the_end():
 
 def test_windows_of_a_subset_are_refused():
     vit = tiny_vit(with_cls_token=False, window_size=2)
-    with pytest.raises(ValueError, match="needs all patches"):
+    with pytest.raises(ValueError, match="subset of patches"):
         vit.encode(torch.randn(1, 5, 48))
 
 
@@ -125,8 +126,13 @@ def test_drop_path_acts_in_training_only():
 def test_drop_path_grows_linearly_over_the_blocks():
     rates = [layer.drop_path.drop_prob for layer in tiny_vit(drop_path_rate=0.2).layers]
     assert rates == pytest.approx([0.0, 0.1, 0.2])
-    in_ffn = [layer.ffn.dropout_layer.drop_prob for layer in tiny_vit(drop_path_rate=0.2).layers]
-    assert in_ffn == pytest.approx(rates)
+
+
+@pytest.mark.parametrize("layer_scale", [None, 1.0])
+def test_drop_path_drops_both_branches(layer_scale):
+    layer = EncoderLayer(48, 4, drop_path_rate=1 - 1e-6, layer_scale=layer_scale).train()
+    x = torch.randn(2, 5, 48)
+    assert torch.equal(layer(x), x)
 
 
 def test_non_square_images_give_non_square_maps():

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from milan_mm.layers import EncoderLayer, feed_forward, init_transformer, layer_norm
 from milan_mm.positions import sincos_pos_embed
 from milan_mm.pretrain.masking import restore, take
 from milan_mm.registry import MODELS
-from milan_mm.vit import EncoderLayer, feed_forward, init_transformer, layer_norm
 
 
 class PretrainDecoder(BaseModule):
@@ -118,7 +118,7 @@ class PromptingLayer(nn.Module):
     def forward(self, masked: Tensor, prompts: Tensor) -> Tensor:
         """masked: (B, M, E), prompts: (B, 1+K, E). Returns: (B, M, E)."""
         masked = masked + self.attn(self.ln1(masked), prompts)
-        return self.ffn(self.ln2(masked), identity=masked)
+        return masked + self.ffn(self.ln2(masked))
 
 
 class PromptingAttention(nn.Module):

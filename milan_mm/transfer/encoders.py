@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from milan_mm.vit import EncoderLayer, PlainViT
+from milan_mm.layers import EncoderLayer
+from milan_mm.vit import PlainViT
 from milan_mm.weights.loading import load_encoder, model_options
 from milan_mm.weights.recognising import DEFAULTS, read_encoder
 

@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from milan_mm.bias_table import resize_bias_table
 from milan_mm.positions import resize_pos_embed
 from milan_mm.registry import WEIGHT_INITIALIZERS
 from milan_mm.relative import resize_rel_pos
@@ -210,8 +211,6 @@ def _fit(name: str, tensor: Tensor, vit: PlainViT, encoder: Encoder, target: Ten
 
 def _fit_bias_table(table: Tensor, vit: PlainViT, encoder: Encoder) -> Tensor:
     """Resize a table of relative position bias; a model without class token takes no row of it."""
-    from milan_mm.bias_table import resize_bias_table
-
     layer: Any = vit.layers[0]
     src, dst = encoder.settings["rel_pos_bias_grid"], layer.attn.bias_grid
     has_cls_token = "cls_token" in encoder.state_dict

@@ -195,7 +195,7 @@ def test_training_checkpoint_gives_a_segmentor_equal_features(training_checkpoin
     vit = PlainViT(arch, img_size=96, patch_size=8, final_norm=False, out_indices=(0, 1)).eval()
     load_encoder(vit, file)
     imgs = torch.randn(2, 3, 96, 96)
-    x = source._prepend_cls_token(source.embed(imgs))
+    x = source._prepend_tokens(source.embed(imgs))
     for layer, out in zip(source.layers, vit(imgs), strict=True):
         x = layer(x)
         torch.testing.assert_close(out.flatten(2).transpose(1, 2), x[:, 1:])

@@ -1,0 +1,100 @@
+"""Relative position biases of the BEiT family: one number per head for every pair of places.
+
+A table for a grid of (h, w) patches has an entry for each of (2h-1)(2w-1) distances, and three
+more where there is a class token: from it to a patch, from a patch to it, and from it to itself
+(arXiv 2106.08254). Attention adds the entries of all pairs to its logits; unlike decomposed
+relative positions they do not depend on the query, so the map of all pairs is needed, N*N values
+per head.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.interpolate import make_interp_spline
+from timm.layers import gen_relative_position_index
+from torch import Tensor
+
+_CLS_ENTRIES = 3
+
+
+def bias_table_size(grid: tuple[int, int], with_cls_token: bool) -> int:
+    """Entries of the table for (h, w) patches."""
+    return (2 * grid[0] - 1) * (2 * grid[1] - 1) + _CLS_ENTRIES * with_cls_token
+
+
+def look_up_bias(
+    table: Tensor, src: tuple[int, int], dst: tuple[int, int], with_cls_token: bool
+) -> Tensor:
+    """The bias of every pair of tokens.
+
+    Args:
+        table: (entries, A) float, for a grid of `src` (h, w) patches.
+        dst: (h, w) of the patches at hand; for another grid the table is resized.
+        with_cls_token: Whether the class token comes first, and the table has its entries.
+
+    Returns:
+        (A, N, N) float, queries first; N = h*w, and 1 for the class token.
+    """
+    table = resize_bias_table(table, src, dst, with_cls_token)
+    index = _pair_index(dst, with_cls_token).to(table.device)
+    return table[index].permute(2, 0, 1)
+
+
+def resize_bias_table(
+    table: Tensor, src: tuple[int, int], dst: tuple[int, int], with_cls_token: bool
+) -> Tensor:
+    """Resize a table by cubic splines over geometrically spaced distances; gradients pass.
+
+    Small distances keep their entries nearly as they are, large ones are stretched: the rule of
+    BEiT's finetuning. The class token's entries are not touched.
+
+    Args:
+        table: (entries, A) float for `src` (h, w) patches.
+        dst: (h, w) wanted; equal grids return the input itself.
+
+    Returns:
+        (entries, A) float for `dst`.
+    """
+    if src == dst:
+        return table
+    num_extra = _CLS_ENTRIES * with_cls_token
+    by_place, extra = table.split([len(table) - num_extra, num_extra])
+    by_place = by_place.unflatten(0, (2 * src[0] - 1, 2 * src[1] - 1))  # (2h-1, 2w-1, A)
+    rows, cols = (_spline_matrix(s, d).to(table) for s, d in zip(src, dst, strict=True))
+    resized = torch.einsum("yr,xc,rca->yxa", rows, cols, by_place)
+    return torch.cat([resized.flatten(0, 1), extra])
+
+
+@lru_cache(maxsize=8)
+def _pair_index(grid: tuple[int, int], with_cls_token: bool) -> Tensor:
+    """(N, N) int64: the entry of the table for each query and key."""
+    return gen_relative_position_index(grid, class_token=with_cls_token)
+
+
+@lru_cache(maxsize=32)
+def _spline_matrix(src: int, dst: int) -> Tensor:
+    """(2*dst-1, 2*src-1): values at the distances of `dst` patches from those of `src` patches."""
+    if src == dst:
+        return torch.eye(2 * src - 1)
+    places = _geometric_places(src, dst)
+    wanted = np.arange(-(dst - 1), dst).clip(places[0], places[-1])
+    degree = min(3, len(places) - 1)
+    if degree == 0:  # one patch: one distance
+        return torch.ones(2 * dst - 1, 1)
+    spline = make_interp_spline(places, np.eye(2 * src - 1), k=degree)
+    return torch.from_numpy(spline(wanted)).float()
+
+
+def _geometric_places(src: int, dst: int) -> np.ndarray:
+    """Where the 2*src-1 entries lie among the distances of `dst` patches: 0, 1, 1+q, 1+q+q^2 ...
+
+    The ratio q is between 1.01 and 1.5, such that the last entry lies at the largest distance.
+    """
+    low, high = 1.01, 1.5
+    while high - low > 1e-6:
+        ratio = (low + high) / 2
+        reach = (1 - ratio ** (src - 1)) / (1 - ratio)
+        low, high = (low, ratio) if reach > dst - 1 else (ratio, high)
+    steps = np.cumsum(((low + high) / 2) ** np.arange(src - 1))
+    return np.concatenate([-steps[::-1], [0], steps])

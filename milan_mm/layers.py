@@ -1,0 +1,249 @@
+"""The layers of `PlainViT`: patch embedding, transformer block, attention, windows.
+
+Shape letters as in `milan_mm/vit.py`; N tokens that attend to each other, P of them before the
+patches (class token and registers), s the side of a window.
+"""
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks.drop import DropPath
+from mmcv.cnn.bricks.transformer import FFN
+from timm.layers import apply_rot_embed_cat
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from milan_mm.bias_table import bias_table_size, look_up_bias
+from milan_mm.relative import attend_with_rel_pos
+
+# Of the MLP between its two linear layers, with the name that mmcv builds it by.
+ACTIVATIONS = {"GELU": "GELU", "QuickGELU": "mmpretrain.QuickGELU"}
+
+
+class PatchEmbed(nn.Module):
+    """Linear embedding of non-overlapping square patches: (B, 3, H, W) to (B, D, h, w)."""
+
+    def __init__(self, patch_size: int, embed_dims: int, bias: bool = True) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(3, embed_dims, patch_size, stride=patch_size, bias=bias)
+
+    def forward(self, imgs: Tensor) -> Tensor:
+        patch_size = self.projection.kernel_size[0]
+        if imgs.shape[-2] % patch_size or imgs.shape[-1] % patch_size:
+            raise ValueError(
+                f"image of {imgs.shape[-2]}x{imgs.shape[-1]} pixels is not a multiple of the patch "
+                f"size {patch_size}: pad it (pad_size_divisor={patch_size} in the data "
+                "preprocessor) or resize it"
+            )
+        return self.projection(imgs)
+
+
+class EncoderLayer(nn.Module):
+    """Pre-norm transformer block: x + Attention(ln1(x)), then x + FFN(ln2(x)).
+
+    Args:
+        embed_dims, num_heads: Width D and attention heads A.
+        drop_path_rate: Stochastic depth of this block.
+        window_size: Side of an attention window in patches; 0 means global attention.
+        rel_pos_grid: (h, w) of the images to train on, for decomposed relative positions; a
+            window replaces it.
+        bias_grid: (h, w) of a table of relative position biases.
+        num_prefix_tokens: P, for the bias table.
+        layer_scale: Initial factor on both branches (arXiv 2103.17239); None leaves it out.
+        act: A key of `ACTIVATIONS`.
+        norm_eps: Of both LayerNorms.
+        with_cp: Recompute the activations in the backward pass to save memory.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        *,
+        drop_path_rate: float = 0.0,
+        window_size: int = 0,
+        rel_pos_grid: tuple[int, int] | None = None,
+        bias_grid: tuple[int, int] | None = None,
+        num_prefix_tokens: int = 0,
+        layer_scale: float | None = None,
+        act: str = "GELU",
+        norm_eps: float = 1e-6,
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.with_cp = with_cp
+        self.ln1 = layer_norm(embed_dims, norm_eps)
+        if rel_pos_grid and window_size:
+            rel_pos_grid = (window_size, window_size)
+        self.attn = SelfAttention(
+            embed_dims, num_heads, rel_pos_grid, bias_grid, with_cls_token=num_prefix_tokens > 0
+        )
+        self.drop_path = DropPath(drop_path_rate)
+        self.ln2 = layer_norm(embed_dims, norm_eps)
+        self.ffn = feed_forward(embed_dims, act)
+        if layer_scale is not None:
+            self.gamma_1 = nn.Parameter(torch.full((embed_dims,), layer_scale))
+            self.gamma_2 = nn.Parameter(torch.full((embed_dims,), layer_scale))
+        self.with_layer_scale = layer_scale is not None
+
+    def forward(
+        self, x: Tensor, grid: tuple[int, int] | None = None, rope: Tensor | None = None
+    ) -> Tensor:
+        """Attend and transform.
+
+        Args:
+            x: (B, N, D).
+            grid: (h, w) of the patches, for windows and relative positions.
+            rope: (h*w, 2D/A) sines and cosines of rotary positions.
+
+        Returns:
+            (B, N, D).
+        """
+        if self.with_cp and self.training:
+            return checkpoint(self._forward, x, grid, rope, use_reentrant=False)
+        return self._forward(x, grid, rope)
+
+    def _forward(self, x: Tensor, grid: tuple[int, int] | None, rope: Tensor | None) -> Tensor:
+        attended = self._attend(self.ln1(x), grid, rope)
+        if self.with_layer_scale:
+            x = x + self.drop_path(self.gamma_1 * attended)
+            return x + self.drop_path(self.gamma_2 * self.ffn(self.ln2(x)))
+        x = x + self.drop_path(attended)
+        return x + self.drop_path(self.ffn(self.ln2(x)))
+
+    def _attend(self, x: Tensor, grid: tuple[int, int] | None, rope: Tensor | None) -> Tensor:
+        size = self.window_size
+        if not size:
+            return self.attn(x, grid, rope)
+        if grid is None:
+            raise ValueError("window attention needs all patches of the image, not a subset")
+        windows = split_windows(x.unflatten(1, grid), size)  # (B*n, s*s, D)
+        if rope is not None:
+            rope = split_windows(rope.unflatten(0, grid)[None], size)  # (n, s*s, 2D/A)
+            rope = rope.repeat(len(x), 1, 1)[:, None]  # (B*n, 1, s*s, 2D/A)
+        windows = self.attn(windows, (size, size), rope)
+        return merge_windows(windows, size, grid).flatten(1, 2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over all tokens that are passed in.
+
+    Args:
+        embed_dims, num_heads: Width D and heads A.
+        rel_pos_grid: (h, w) of the patches for which there are decomposed relative positions.
+        bias_grid: (h, w) of a table of relative position biases.
+        with_cls_token: Whether the bias table has entries for a class token.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        rel_pos_grid: tuple[int, int] | None = None,
+        bias_grid: tuple[int, int] | None = None,
+        with_cls_token: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.bias_grid = bias_grid
+        self.with_cls_token = with_cls_token
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.with_rel_pos = rel_pos_grid is not None
+        if rel_pos_grid:
+            tables = [torch.zeros(2 * n - 1, embed_dims // num_heads) for n in rel_pos_grid]
+            self.rel_pos_h, self.rel_pos_w = map(nn.Parameter, tables)
+        if bias_grid:
+            num_entries = bias_table_size(bias_grid, with_cls_token)
+            self.relative_position_bias_table = nn.Parameter(torch.zeros(num_entries, num_heads))
+
+    def forward(
+        self, x: Tensor, grid: tuple[int, int] | None = None, rope: Tensor | None = None
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            x: (B, N, D), of which the last h*w are patches in row-major order.
+            grid: (h, w), for relative positions.
+            rope: ([B, 1,] h*w, 2D/A) sines and cosines of rotary positions.
+
+        Returns:
+            (B, N, D).
+        """
+        qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))  # (B, N, 3, A, D/A)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, A, N, D/A)
+        if rope is not None:
+            q, k = rotate(q, rope), rotate(k, rope)
+        if self.bias_grid is None and not self.with_rel_pos:
+            x = F.scaled_dot_product_attention(q, k, v)
+        elif grid is None:
+            raise ValueError("relative positions need all patches of the image, not a subset")
+        elif self.bias_grid is None:
+            x = attend_with_rel_pos(q, k, v, self.rel_pos_h, self.rel_pos_w, grid)
+        else:
+            table = self.relative_position_bias_table
+            bias = look_up_bias(table, self.bias_grid, grid, self.with_cls_token)  # (A, N, N)
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
+def rotate(x: Tensor, rope: Tensor) -> Tensor:
+    """Rotate the patches of queries or keys by their places (arXiv 2508.10104, DINOv3).
+
+    Args:
+        x: (B, A, N, d) float; the tokens before the patches are left as they are.
+        rope: ([B, 1,] h*w, 2d) sines and cosines.
+
+    Returns:
+        (B, A, N, d), in the type of `x`.
+    """
+    num_prefix = x.shape[2] - rope.shape[-2]
+    prefix, patches = x.split([num_prefix, rope.shape[-2]], dim=2)
+    return torch.cat([prefix, apply_rot_embed_cat(patches, rope, half=True)], dim=2)
+
+
+def split_windows(x: Tensor, window_size: int) -> Tensor:
+    """Cut (B, h, w, D) into windows (B*n, s*s, D), zero-padded at the bottom and right.
+
+    The padded tokens take part in attention, as in the published plain-ViT detector.
+    """
+    h, w = x.shape[1:3]
+    x = F.pad(x, (0, 0, 0, -w % window_size, 0, -h % window_size))
+    x = x.unflatten(2, (-1, window_size)).unflatten(1, (-1, window_size))  # (B, n, s, m, s, D)
+    return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
+
+
+def merge_windows(windows: Tensor, window_size: int, grid: tuple[int, int]) -> Tensor:
+    """Undo `split_windows`: (B*n, s*s, D) to (B, h, w, D), with the padding cut off."""
+    rows, cols = -(-grid[0] // window_size), -(-grid[1] // window_size)
+    x = windows.unflatten(1, (window_size, window_size)).unflatten(0, (-1, rows, cols))
+    x = x.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # (B, rows*s, cols*s, D)
+    return x[:, : grid[0], : grid[1]]
+
+
+def feed_forward(embed_dims: int, act: str = "GELU") -> FFN:
+    """The block's MLP without its residual: two linear layers, four times as wide inside.
+
+    Raises:
+        ValueError: For an unknown activation.
+    """
+    if act not in ACTIVATIONS:
+        raise ValueError(f"act '{act}' is unknown: choose from {sorted(ACTIVATIONS)}")
+    act_cfg = dict(type=ACTIVATIONS[act])
+    return FFN(embed_dims, 4 * embed_dims, act_cfg=act_cfg, add_identity=False)
+
+
+def layer_norm(dims: int, eps: float = 1e-6) -> nn.LayerNorm:
+    """LayerNorm, by default with the epsilon of all MAE-family ViTs."""
+    return nn.LayerNorm(dims, eps=eps)
+
+
+def init_transformer(module: nn.Module) -> None:
+    """Xavier-uniform linear layers and patch embedding (seen as a matrix), zero biases.
+
+    Source: MILAN and MAE pretraining recipe (see docs/pretrain.md).
+    """
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
