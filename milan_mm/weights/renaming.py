@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mode
 from typing import Any
 
 import torch
@@ -70,8 +71,7 @@ def rename(found: Found, path: str | Path, rotary: bool = False) -> Renamed:
     renamed = Renamed(num_layers=_count_blocks(found, path))
     used: set[str] = set()
     missing: dict[str, str] = {}
-    patch = _patch_weight(found, path)
-    width, patch_size = patch.shape[0], patch.shape[-1]
+    width, patch_size = _measure(found, path)
     for stem, spellings in table.tensors().items():
         for ours, number in _expand(stem, renamed.num_layers):
             names = [_their_name(found, name, number) for name in spellings]
@@ -151,20 +151,28 @@ def _count_blocks(found: Found, path: str | Path) -> int:
     return max(numbers) + 1
 
 
-def _patch_weight(found: Found, path: str | Path) -> Tensor:
-    stem = "patch_embed.projection.weight"
-    (spelling,) = found.table.tensors()[stem]
-    name = _their_name(found, spelling, None)
-    if name not in found.state_dict:
-        raise ValueError(f"{path} lacks '{name}'")
-    change = found.table.changes.get(stem)
-    weight = _take(found, name, change, (None, 3, None, None), path)
-    if weight.shape[2] != weight.shape[3] or 0 in weight.shape:
-        raise ValueError(
-            f"{path}: '{name}' is {tuple(found.state_dict[name].shape)}, the model needs square "
-            "patches: the file is damaged or of another architecture"
-        )
-    return weight
+def _measure(found: Found, path: str | Path) -> tuple[int, int]:
+    """Width and patch size. The width is that of most of three tensors, so that one which is
+    misshapen is the one to be named."""
+    stems = ("patch_embed.projection.weight", "layers.#.ln1.weight", "layers.#.ln2.weight")
+    widths = []
+    for stem in stems:
+        spelling = found.table.tensors()[stem][0]
+        name = _their_name(found, spelling, 0 if "#" in stem else None)
+        if name not in found.state_dict:
+            raise ValueError(f"{path} lacks '{name}'")
+        patch = stem == stems[0]
+        shape = (None, 3, None, None) if patch else (None,)
+        tensor = _take(found, name, found.table.changes.get(stem), shape, path)
+        widths.append(tensor.shape[0])
+        if patch:
+            patch_size = tensor.shape[3]
+            if tensor.shape[2] != patch_size or not patch_size:
+                raise ValueError(
+                    f"{path}: '{name}' is {tuple(found.state_dict[name].shape)}, the model needs "
+                    "square patches: the file is damaged or of another architecture"
+                )
+    return mode(widths), patch_size
 
 
 def _take(
@@ -279,7 +287,8 @@ def _settle_missing(
     tables = {"pos_embed", BIAS_TABLE.replace("#", "0")}
     places = [] if rotary or tables & have.keys() else _position_names(found, table)
     if places:
-        raise ValueError(f"{path} lacks any positions: {' or '.join(places)}")
+        rotary_hint = " (DINOv3 has 'reg_token' instead)" if found.layout == "beit" else ""
+        raise ValueError(f"{path} lacks any positions: {' or '.join(places)}{rotary_hint}")
 
 
 def _position_names(found: Found, table: Layout) -> list[str]:
