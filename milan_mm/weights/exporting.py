@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from milan_mm.weights.reading import tensors_sha256, weights_file
+from milan_mm.weights.reading import metadata_sha256, tensors_sha256, weights_file
 from milan_mm.weights.recognising import OWN_LAYOUT, Encoder, read_encoder
 from milan_mm.weights.writing import replacing
 
@@ -23,8 +23,9 @@ def export_encoder(
         half: Store float16, half the size; loading turns it back into float32.
 
     Returns:
-        The metadata stored in the file: what `Encoder` knows, and two checksums, `sha256` over the
-        tensors as `tensors_sha256` takes it and `source_sha256` over the source file.
+        The metadata stored in the file: what `Encoder` knows, and checksums: `source_sha256` over
+        the source file, `sha256` over the tensors and `metadata_sha256` over all other entries, as
+        `milan_mm.weights.reading` takes them.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
@@ -35,9 +36,9 @@ def export_encoder(
         raise ValueError(f"output '{out}' is the source itself: give another name")
     dtype = torch.float16 if half else torch.float32
     tensors = {n: t.to(dtype).contiguous() for n, t in encoder.state_dict.items()}
-    metadata = describe(encoder) | dict(
-        source_sha256=file_sha256(file), sha256=tensors_sha256(tensors)
-    )
+    metadata = describe(encoder) | dict(source_sha256=file_sha256(file))
+    metadata["sha256"] = tensors_sha256(tensors)
+    metadata["metadata_sha256"] = metadata_sha256(metadata)
     with replacing(out) as partial:
         save_file(tensors, partial, metadata)
     return metadata

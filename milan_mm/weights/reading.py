@@ -1,6 +1,7 @@
 """Reading weight files of others without running code that may be hidden in them."""
 
 import hashlib
+import json
 import re
 from argparse import Namespace
 from collections.abc import Callable
@@ -54,11 +55,11 @@ def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
         raise ValueError(f"weights file '{path}' {_reason(error)}") from None
     if not isinstance(checkpoint, dict):
         raise ValueError(f"weights file '{path}' holds a {type(checkpoint).__name__}, not a dict")
-    if "sha256" in metadata and tensors_sha256(checkpoint) != metadata["sha256"]:
-        raise ValueError(
-            f"weights file '{path}' is damaged: its tensors do not have the sha256 that was "
-            "written with them; copy or download it again"
-        )
+    if "sha256" in metadata and metadata["sha256"] != tensors_sha256(checkpoint):
+        raise ValueError(_altered(path, "tensors"))
+    expected = metadata_sha256(metadata)
+    if metadata.get("metadata_sha256", expected) != expected:
+        raise ValueError(_altered(path, "metadata"))
     return checkpoint
 
 
@@ -112,6 +113,12 @@ def tensors_sha256(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def metadata_sha256(metadata: dict[str, str]) -> str:
+    """One checksum over names and values of metadata, except its own entry."""
+    entries = sorted((n, value) for n, value in metadata.items() if n != "metadata_sha256")
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+
+
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -159,6 +166,13 @@ def _history_method(owner: type, name: str) -> Callable:
     if owner is not HistoryBuffer or name not in _HISTORY_METHODS:
         raise UnpicklingError(f"GLOBAL getattr({owner}, {name}) is not allowed")
     return getattr(HistoryBuffer, name)
+
+
+def _altered(path: Path, part: str) -> str:
+    return (
+        f"weights file '{path}' is damaged: its {part} do not have the sha256 that was written "
+        "with them; copy or download it again"
+    )
 
 
 def _reason(error: Exception) -> str:
