@@ -13,14 +13,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from milan_mm.vit import PlainViT
+from milan_mm.weights.systems import BYTE_STATS
 
 FEATURES = ("cls_token", "avg")
 # Of the images an encoder was pretrained on: mean and standard deviation, RGB, 0-255.
-STATS = {
-    "imagenet": ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]),
-    "clip": ([122.771, 116.746, 104.094], [68.501, 66.632, 70.323]),
-    "half": ([127.5, 127.5, 127.5], [127.5, 127.5, 127.5]),  # BEiT, timm's AugReg
-}
+STATS = BYTE_STATS
 
 
 def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: float) -> CustomDataset:

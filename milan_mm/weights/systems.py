@@ -18,6 +18,11 @@ STATS = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
+# The same in 0-255, as data preprocessors take them.
+BYTE_STATS = {
+    name: tuple([round(255 * value, 3) for value in values] for values in pair)
+    for name, pair in STATS.items()
+}
 POOLINGS = ("cls", "mean")
 
 
