@@ -5,20 +5,20 @@ from pathlib import Path
 from milan_mm.layers import EncoderLayer
 from milan_mm.vit import PlainViT
 from milan_mm.weights.loading import load_encoder, model_options
-from milan_mm.weights.recognising import DEFAULTS, read_encoder
+from milan_mm.weights.recognising import DEFAULTS, Encoder, read_encoder
 
 
-def load_frozen_encoder(path: str | Path, num_heads: int | None = None) -> PlainViT:
+def load_frozen_encoder(source: str | Path | Encoder, num_heads: int | None = None) -> PlainViT:
     """The encoder of any weights file, frozen; it returns all tokens ('raw').
 
     Args:
-        path: See `read_encoder`.
+        source: A file, see `read_encoder`, or what was read from it.
         num_heads: Of the attention, where neither the file nor its width and depth tell.
 
     Raises:
         FileNotFoundError, ValueError: See `read_encoder`, `load_encoder`.
     """
-    encoder = read_encoder(path, num_heads=num_heads)
+    encoder = source if isinstance(source, Encoder) else read_encoder(source, num_heads=num_heads)
     vit = PlainViT(**encoder.model_settings(), out_type="raw", frozen=True)
     load_encoder(vit, encoder)
     return vit.eval()
