@@ -141,8 +141,8 @@ def _check_activation(model_name: str, tower_is_quick: bool, pretrained: str) ->
     elif Path(pretrained).is_file():
         if is_torchscript(Path(pretrained)):
             raise ValueError(
-                f"weights '{pretrained}' of teacher '{model_name}' are a TorchScript archive, which "
-                "open_clip would have to execute: for OpenAI's CLIP, give the tag 'openai' instead"
+                f"weights '{pretrained}' of teacher '{model_name}' are a TorchScript archive, "
+                "which open_clip would have to execute: for OpenAI's CLIP give the tag 'openai'"
             )
         # OpenAI's own files carry these scalars; other local files do not tell their activation
         keys = read_checkpoint(pretrained).keys()
