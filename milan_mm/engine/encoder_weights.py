@@ -32,6 +32,7 @@ def set_encoder_weights(cfg: Config, weights: str, fixed: Iterable[str] = ()) ->
     backbone = cfg.model.backbone
     backbone.init_cfg = dict(type="milan_mm.EncoderWeights", checkpoint=weights)
     notes = _set_options(backbone, encoder)
+    _set_decay(cfg, backbone)
     if "head" not in cfg.model or "teacher" not in (cfg.model.head or {}):
         notes += _set_stats(cfg, encoder, set(fixed))
     return notes
@@ -43,6 +44,8 @@ def _set_options(backbone: Any, encoder: Encoder) -> list[str]:
     needed = {n: settings[n] for n, default in DEFAULTS.items() if settings[n] != default}
     if not backbone.get("with_cls_token", True):
         needed.pop("num_registers", None)  # windows have no place for them
+    if not settings["with_cls_token"]:
+        needed["with_cls_token"] = False
     changed = {name: value for name, value in needed.items() if name not in backbone}
     backbone.update(changed)
     if changed.keys() & {"rel_pos_bias_grid", "rope_base"} and backbone.get("rel_pos_grid"):
@@ -51,6 +54,21 @@ def _set_options(backbone: Any, encoder: Encoder) -> list[str]:
         return []
     options = ", ".join(f"{name}={value!r}" for name, value in changed.items())
     return [f"--weights: model.backbone takes {options} from {encoder.source}"]
+
+
+def _set_decay(cfg: Config, backbone: Any) -> None:
+    """Exempt from weight decay what the backbone has; registers are treated as the class token."""
+    rules = cfg.get("optim_wrapper", {}).get("paramwise_cfg") or {}
+    names = rules.get("no_decay_names")
+    if not isinstance(names, list):
+        return
+    absent = set() if backbone.get("with_pos_embed", True) else {"pos_embed"}
+    if not backbone.get("with_cls_token", True):
+        absent.add("cls_token")
+    kept = [name for name in names if name not in absent]
+    if backbone.get("num_registers") and "cls_token" in kept:
+        kept.append("register_tokens")
+    rules["no_decay_names"] = kept
 
 
 def _set_stats(cfg: Config, encoder: Encoder, fixed: set[str]) -> list[str]:

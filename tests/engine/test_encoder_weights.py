@@ -11,7 +11,7 @@ from milan_mm.engine.encoder_weights import set_encoder_weights, set_load_report
 from milan_mm.engine.launch import load_config
 from milan_mm.registry import MODELS
 from tests.helpers import TINY_ARCH, milan_config, save_state, tiny_vit
-from tests.weights.zoo import SYSTEMS
+from tests.weights.zoo import SYSTEMS, timm_vit
 
 RGB = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 HALF = [127.5, 127.5, 127.5]
@@ -98,6 +98,31 @@ def test_every_recipes_images_get_the_statistics_of_the_file(tmp_path: Path, nam
     preprocessors = [cfg.model.get("data_preprocessor"), cfg.get("data_preprocessor")]
     means = [list(p.mean) for p in preprocessors if p and "mean" in p]
     assert means and all(mean == HALF for mean in means)
+
+
+@pytest.mark.parametrize(
+    ("system", "expected"),
+    [
+        ("mae", ["pos_embed", "cls_token"]),
+        ("beit", ["cls_token"]),
+        ("dinov3", ["cls_token", "register_tokens"]),
+    ],
+)
+def test_weight_decay_spares_the_parameters_that_the_encoder_has(
+    tmp_path: Path, system: str, expected: list[str]
+):
+    cfg = load_config("cls/finetune_vit-base-p16_8xb128-amp-coslr-100e_in1k", None)
+    set_encoder_weights(cfg, weights(system, tmp_path))
+    assert cfg.optim_wrapper.paramwise_cfg.no_decay_names == expected
+
+
+def test_a_file_without_class_token_makes_a_model_without_one(tmp_path: Path):
+    model = timm_vit(class_token=False, global_pool="avg", fc_norm=False)
+    cfg = config()
+    set_encoder_weights(cfg, str(save_state(model.state_dict(), tmp_path)))
+    vit = MODELS.build(cfg.model.backbone)
+    vit.init_weights()
+    assert not vit.with_cls_token
 
 
 def test_the_load_report_is_saved_in_the_work_directory(tmp_path: Path):
