@@ -16,6 +16,7 @@ from milan_mm.weights.layout import Layout
 from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.renaming import Renamed, rename
 from milan_mm.weights.systems import POOLINGS, STATS, SYSTEMS, guess_system, sincos_order
+from milan_mm.weights.training_config import training_facts
 
 OWN_LAYOUT = "milan_mm encoder"
 # Heads by (width, blocks). No tensor tells them, except where a layout's table says so.
@@ -136,7 +137,7 @@ def recognise(
 
     Args:
         metadata: Of a safetensors file; an encoder file of this package tells its settings there.
-        facts: What a config.json beside the file tells.
+        facts: What a config.json beside the file tells; else a training's own config is asked.
     """
     if system is not None and system not in SYSTEMS:
         raise ValueError(f"system '{system}' is unknown: choose from {', '.join(SYSTEMS)}")
@@ -144,6 +145,8 @@ def recognise(
     own = _own_settings(metadata or {}, path)
     renamed = rename(found, path, rotary=own.get("rope_base") is not None)
     facts = facts or HubFacts()
+    if found.layout == "mmpretrain" and facts == HubFacts():
+        facts = training_facts(checkpoint)
     encoder = Encoder(
         source=str(path),
         layout=found.layout,
