@@ -5,7 +5,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from milan_mm.weights.recognising import DEFAULTS, Encoder, read_encoder
+from milan_mm.weights.encoder import DEFAULTS, Encoder
+from milan_mm.weights.recognising import read_encoder
 from milan_mm.weights.systems import BYTE_STATS
 
 

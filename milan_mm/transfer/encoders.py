@@ -4,8 +4,9 @@ from pathlib import Path
 
 from milan_mm.layers import EncoderLayer
 from milan_mm.vit import PlainViT
+from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.loading import load_encoder, model_options
-from milan_mm.weights.recognising import DEFAULTS, Encoder, read_encoder
+from milan_mm.weights.recognising import read_encoder
 
 
 def load_frozen_encoder(source: str | Path | Encoder, num_heads: int | None = None) -> PlainViT:

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.reading import metadata_sha256, tensors_sha256, weights_file
-from milan_mm.weights.recognising import OWN_LAYOUT, Encoder, read_encoder
+from milan_mm.weights.recognising import OWN_LAYOUT, read_encoder
 from milan_mm.weights.writing import replacing
 
 

@@ -1,10 +1,13 @@
-"""What a `config.json` beside a weights file tells: the folders of Hugging Face and of timm."""
+"""Models as Hugging Face and timm store them: names on the hub, and what a `config.json` tells."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import snapshot_download
+
+from milan_mm.weights.reading import FOLDER_FILES
 from milan_mm.weights.systems import SYSTEMS, stats_name
 
 HF_TYPES = {
@@ -29,6 +32,34 @@ TIMM_NAMES = {
     "mae": "MAE",
     "beit": "BEiT",
 }
+
+
+# What a name on the Hugging Face hub starts with here -> its owner there.
+HUB_PREFIXES = {"hf:": "", "timm:": "timm/"}
+
+
+def local_path(path: str | Path) -> str | Path:
+    """The folder of a model on the Hugging Face hub; any other path is returned as it is.
+
+    Args:
+        path: 'hf:OWNER/NAME', or 'timm:NAME' for timm's own models, e.g.
+            'timm:vit_base_patch16_224.dino'. Downloaded once, without any code.
+
+    Raises:
+        ValueError: When there is no such model, or no network.
+    """
+    prefix = next((p for p in HUB_PREFIXES if str(path).startswith(p)), None)
+    if prefix is None:
+        return path
+    name = HUB_PREFIXES[prefix] + str(path).removeprefix(prefix)
+    try:
+        return snapshot_download(name, allow_patterns=["*config.json", *FOLDER_FILES[:1]])
+    except Exception as error:  # a wrong name, no network, a full disk
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"'{path}' could not be downloaded: {reason} - give a name of the Hugging Face hub, or "
+            "the path of a local file or folder"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from milan_mm.weights.recognising import DEFAULTS, Encoder, sincos_table
+from milan_mm.weights.encoder import DEFAULTS, Encoder, sincos_table
 from milan_mm.weights.systems import STATS
 
 _TABLES = {

@@ -14,7 +14,8 @@ from milan_mm.positions import resize_pos_embed
 from milan_mm.registry import WEIGHT_INITIALIZERS
 from milan_mm.relative import resize_rel_pos
 from milan_mm.vit import PlainViT
-from milan_mm.weights.recognising import DEFAULTS, Encoder, read_encoder
+from milan_mm.weights.encoder import DEFAULTS, Encoder
+from milan_mm.weights.recognising import read_encoder
 from milan_mm.weights.writing import replacing
 
 # A task may do without these tensors of the file ...

@@ -5,7 +5,8 @@ import torch
 
 from milan_mm.transfer.encoders import load_frozen_encoder, random_encoder_like
 from milan_mm.vit import ARCHS, PlainViT
-from milan_mm.weights.recognising import HEADS, recognise
+from milan_mm.weights.recognising import recognise
+from milan_mm.weights.settings import HEADS
 from tests.helpers import save_state, tiny_vit
 
 

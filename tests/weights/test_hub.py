@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from milan_mm.weights.recognising import Encoder, read_encoder
+from milan_mm.weights import hub
+from milan_mm.weights.encoder import Encoder
+from milan_mm.weights.recognising import read_encoder
 from tests.weights.zoo import HEADS, LAYERS, SYSTEMS, D, timm_vit
 
 CONFIG = dict(
@@ -133,6 +135,34 @@ def test_a_file_in_beits_layout_is_accepted_under_another_name(
     assert read_encoder(tmp_path / "a.pth").stats == "half"
     encoder = read_encoder(tmp_path / "a.pth", system=system)
     assert (encoder.system, encoder.stats) == (system, stats)
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [("timm:vit_tiny.augreg", "timm/vit_tiny.augreg"), ("hf:google/vit-base", "google/vit-base")],
+)
+def test_a_name_on_the_hub_stands_for_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, repository: str
+):
+    write(tmp_path, "hf_vit", CONFIG)
+    asked = []
+
+    def download(repo_id: str, allow_patterns: list[str]) -> str:
+        asked.append((repo_id, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    assert read_encoder(name).settings["norm_eps"] == 1e-12
+    assert asked == [(repository, ["*config.json", "model.safetensors"])]  # no pickles, no code
+
+
+def test_a_download_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    def download(repo_id: str, allow_patterns: list[str]) -> str:
+        raise OSError("no\nnetwork")
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    with pytest.raises(ValueError, match="'timm:x' could not be downloaded: no network - give a"):
+        read_encoder("timm:x")
 
 
 def test_an_unknown_system_is_refused(tmp_path: Path):

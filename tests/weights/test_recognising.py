@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from milan_mm.vit import PlainViT
+from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.loading import load_encoder
-from milan_mm.weights.recognising import DEFAULTS, Encoder, recognise
+from milan_mm.weights.recognising import recognise
 from tests.helpers import TINY_ARCH
 from tests.weights.zoo import HEADS, ONE_SIZE, SYSTEMS, Sample
 
