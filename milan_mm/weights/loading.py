@@ -84,7 +84,8 @@ class LoadReport:
     assumed: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f"encoder weights from {self.source}: {self.system}, layout {self.layout}"]
+        lines = [f"encoder weights from {self.source}"]
+        lines.append(f"  taken for         {self.system}, layout {self.layout}")
         for kind in ("loaded", "resized", "initialised", "dropped", "left_out"):
             names = list(getattr(self, kind))
             shown = ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")
