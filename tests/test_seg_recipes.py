@@ -15,6 +15,7 @@ from mmengine.structures import PixelData
 from torch import Tensor, nn
 
 from milan_mm.engine import launch
+from milan_mm.engine.encoder_weights import set_encoder_weights
 from milan_mm.engine.training import test as evaluate
 from milan_mm.engine.training import train
 from milan_mm.vit import PlainViT
@@ -252,7 +253,7 @@ def test_a_probe_keeps_its_encoder_from_the_file_to_the_checkpoint(ade: Path, tm
     arch = dict(embed_dims=WIDTH, num_layers=4, num_heads=4)
     encoder = randomise(PlainViT(arch=arch, img_size=224)).state_dict()
     cfg = small_run(LINEAR.format("base"), ade, tmp_path / "run")
-    launch.set_encoder_weights(cfg, str(save_state(encoder, tmp_path)))
+    set_encoder_weights(cfg, str(save_state(encoder, tmp_path)))
     train(cfg, None, [])
     checkpoint = tmp_path / "run/iter_4.pth"
     saved = torch.load(checkpoint, weights_only=False)

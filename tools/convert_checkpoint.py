@@ -1,17 +1,22 @@
 #!/usr/bin/env python
-"""Convert a complete MILAN or MAE pretraining checkpoint between three layouts, bit for bit.
+"""Convert pretrained weights: an encoder to this package's file, or a pretraining bit for bit.
 
+Without --to, SRC may be of any system in docs/weights.md. Its encoder is written to a .safetensors
+file together with what is known about it (system, statistics, options), and --weights of all tools
+takes that file.
+
+With --to, SRC is a complete MILAN or MAE pretraining, and DST is one too:
   milan_mm    checkpoints of this package: state_dict with backbone.* and decoder.*
   official    the authors' repositories of MILAN and MAE: model with blocks.* and decoder_blocks.*
   mmpretrain  mmpretrain's MILAN and MAE: state_dict with backbone.* and neck.*
-
-The layout of SRC is detected. Position tables travel with the file. Optimizer states do not: a
-training that starts from the new file starts with a fresh optimizer.
+Position tables travel with the file. Optimizer states do not: a training that starts from the new
+file starts with a fresh optimizer.
 
 Examples:
+  python tools/convert_checkpoint.py beit_base_patch16_224_pt22k.pth beit.safetensors
+  python tools/convert_checkpoint.py ViT-B-16.pt clip.safetensors --half
   python tools/convert_checkpoint.py checkpoint-399.pth milan.pth --to milan_mm
   python tools/convert_checkpoint.py work_dirs/NAME/epoch_400.pth authors.pth --to official
-  python tools/convert_checkpoint.py work_dirs/NAME/epoch_400.pth mmpretrain.pth --to mmpretrain
 """
 
 import argparse
@@ -23,16 +28,40 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("src", metavar="SRC", help="checkpoint with encoder and decoder")
+    parser.add_argument(
+        "src", metavar="SRC", help="weights file, or folder of Hugging Face or timm"
+    )
     parser.add_argument(
         "dst",
         metavar="DST",
-        help="new file, replaced if it exists: .pth, or .safetensors for the tensors alone",
+        help="new file, replaced if it exists: .safetensors; with --to .pth or .pt too",
     )
     parser.add_argument(
-        "--to", required=True, choices=["milan_mm", "official", "mmpretrain"], help="layout of DST"
+        "--to", choices=["milan_mm", "official", "mmpretrain"], help="layout of DST, with decoder"
     )
-    return parser.parse_args(argv)
+    encoder = parser.add_argument_group("an encoder alone, without --to")
+    encoder.add_argument("--layout", help="names to expect, for files that hold several encoders")
+    encoder.add_argument(
+        "--system", help="origin, where the most probable one is not the right one"
+    )
+    encoder.add_argument(
+        "--num-heads", type=int, metavar="N", help="attention heads, where nothing tells them"
+    )
+    encoder.add_argument(
+        "--student", action="store_true", help="of a self-distillation, the student"
+    )
+    encoder.add_argument("--half", action="store_true", help="store float16, half the size")
+    encoder.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="run whatever code the file holds; for files of your own only",
+    )
+    args = parser.parse_args(argv)
+    names = ("layout", "system", "num_heads", "student", "half", "trust_pickle")
+    given = [f"--{n.replace('_', '-')}" for n in names if getattr(args, n) not in (None, False)]
+    if args.to and given:
+        parser.error(f"--to converts a whole pretraining: leave out {', '.join(given)}")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -41,10 +70,25 @@ def main(argv: list[str] | None = None) -> None:
     # here, so that --help answers at once
     from milan_mm.engine.launch import user_errors
     from milan_mm.weights.converting import convert_checkpoint
+    from milan_mm.weights.exporting import export_encoder
+    from milan_mm.weights.inspecting import inspection
+    from milan_mm.weights.recognising import read_encoder
 
     with user_errors():
-        report = convert_checkpoint(args.src, args.dst, args.to)
-    print(report)
+        if args.to:
+            print(convert_checkpoint(args.src, args.dst, args.to))
+        else:
+            encoder = read_encoder(
+                args.src,
+                layout=args.layout,
+                system=args.system,
+                num_heads=args.num_heads,
+                student=args.student,
+                trust_pickle=args.trust_pickle,
+            )
+            metadata = export_encoder(encoder, args.dst, half=args.half)
+            print(inspection(encoder))
+            print(f"  sha256      {metadata['sha256']} of the tensors")
     print(args.dst)
 
 

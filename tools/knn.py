@@ -26,7 +26,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--weights",
         required=True,
         metavar="FILE",
-        help="exported encoder, or checkpoint of a pretraining or transfer run",
+        help="pretrained encoder of any system in docs/weights.md",
     )
     parser.add_argument(
         "--data", default="data/imagenet", metavar="DIR", help="image folder (data/imagenet)"
@@ -59,8 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--stats",
         choices=["imagenet", "clip", "half"],
-        default="imagenet",
-        help="image statistics of the pretraining",
+        help="image statistics of the pretraining (those that the weights file tells)",
     )
     parser.add_argument(
         "--num-heads",
@@ -130,9 +129,12 @@ def judge(args: argparse.Namespace) -> list[dict]:
     from milan_mm.transfer.encoders import heads_of, load_frozen_encoder, random_encoder_like
     from milan_mm.transfer.features import extract_features, read_image_folder
     from milan_mm.transfer.knn import knn_predict, top_k_accuracy
+    from milan_mm.weights.recognising import read_encoder
 
     started = time.monotonic()
-    vit = load_frozen_encoder(args.weights, args.num_heads)
+    encoder = read_encoder(args.weights, num_heads=args.num_heads)
+    stats = args.stats or encoder.stats
+    vit = load_frozen_encoder(encoder)
     encoders = dict(weights=vit)
     if args.random:
         torch.manual_seed(0)
@@ -158,7 +160,8 @@ def judge(args: argparse.Namespace) -> list[dict]:
     norm = "final norm" if isinstance(vit.ln1, torch.nn.LayerNorm) else "no final norm"
     print(
         f"{args.weights}: {vit.num_layers} blocks of width {vit.embed_dims}, "
-        f"{heads_of(vit)} heads, patches of {vit.patch_size} px, {norm}\n"
+        f"{heads_of(vit)} heads, patches of {vit.patch_size} px, {norm}; taken for "
+        f"{encoder.system}, image statistics '{stats}'\n"
         f"{args.data}: {len(train)} training and {len(val)} validation images of "
         f"{len(train.CLASSES)} classes, at {img_size} pixels",
         file=sys.stderr,
@@ -168,7 +171,7 @@ def judge(args: argparse.Namespace) -> list[dict]:
             encoders,
             dataset,
             args.feature,
-            stats=args.stats,
+            stats=stats,
             batch_size=args.batch_size,
             num_workers=args.workers,
             amp=args.amp,
@@ -205,7 +208,7 @@ def judge(args: argparse.Namespace) -> list[dict]:
             feature=feature,
             img_size=img_size,
             crop_pct=args.crop_pct,
-            stats=args.stats,
+            stats=stats,
             precision="bfloat16" if args.amp else "float32",
             seconds=round(time.monotonic() - started, 1),
         )

@@ -24,7 +24,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="pretrained encoder for model.backbone: a training checkpoint or an exported encoder",
+        help="pretrained encoder for model.backbone, of any system in docs/weights.md",
     )
     parser.add_argument(
         "--quick", action="store_true", help="a few iterations and one validation batch, as a trial"
@@ -68,17 +68,20 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # here, so that --help answers at once
     from milan_mm.engine import launch
+    from milan_mm.engine.encoder_weights import set_encoder_weights, set_load_report
     from milan_mm.engine.training import train
 
     with launch.user_errors():
         cfg, found = launch.load_config_and_data(args.config, args.cfg_options, args.data)
         if args.weights:
-            launch.set_encoder_weights(cfg, args.weights)
+            names = [option.partition("=")[0] for option in args.cfg_options or []]
+            found += set_encoder_weights(cfg, args.weights, fixed=names)
         if args.amp:
             launch.set_amp(cfg)
         if args.batch_per_gpu is not None:
             launch.set_batch_per_gpu(cfg, args.batch_per_gpu, args.quick)
         launch.set_work_dir(cfg, args.work_dir, args.quick, args.data)
+        set_load_report(cfg)
         notes = found + launch.fit_run(cfg, args.launcher, args.quick)
     with launch.user_errors(cfg):
         train(cfg, args.resume, notes)

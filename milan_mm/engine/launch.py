@@ -19,8 +19,6 @@ from milan_mm.engine.batch import apply_total_batch
 from milan_mm.engine.machine import fit_to_machine, world_size
 from milan_mm.engine.own_data import set_own_data
 from milan_mm.engine.quick import make_quick
-from milan_mm.weights.loading import encoder_state_dict
-from milan_mm.weights.reading import read_checkpoint
 
 _PACKAGE = Path(milan_mm.__file__).parent
 _PATH_ERRORS = (
@@ -82,18 +80,6 @@ def set_work_dir(cfg: Config, work_dir: str | None, quick: bool, data: str | Non
     if data is not None:
         default += f"-{Path(data).resolve().name}"
     cfg.work_dir = work_dir or default + ("-quick" if quick else "")
-
-
-def set_encoder_weights(cfg: Config, weights: str) -> None:
-    """Let the backbone start from a pretrained encoder; the file is read here to fail early.
-
-    Raises:
-        FileNotFoundError, ValueError: When there is no file, no encoder in it, or no backbone.
-    """
-    encoder_state_dict(read_checkpoint(weights), weights)
-    if "backbone" not in cfg.model:
-        raise ValueError(f"--weights: {cfg.filename} has no model.backbone to load an encoder into")
-    cfg.model.backbone.init_cfg = dict(type="milan_mm.EncoderWeights", checkpoint=weights)
 
 
 def set_amp(cfg: Config) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from milan_mm.pretrain.teacher import ASSETS, Teacher, check_layer_counts, class_attention
 from milan_mm.registry import MODELS
 from milan_mm.weights.reading import read_checkpoint
+from milan_mm.weights.torchscript import is_torchscript
 
 SHIPPED = {"shapes-clip": ASSETS / "shapes_clip.safetensors"}
 open_clip.add_model_config(ASSETS / "shapes-clip.json")
@@ -138,6 +139,11 @@ def _check_activation(model_name: str, tower_is_quick: bool, pretrained: str) ->
     if tag_config:
         weights_are_quick = bool(tag_config.get("quick_gelu"))
     elif Path(pretrained).is_file():
+        if is_torchscript(Path(pretrained)):
+            raise ValueError(
+                f"weights '{pretrained}' of teacher '{model_name}' are a TorchScript archive, "
+                "which open_clip would have to execute: for OpenAI's CLIP give the tag 'openai'"
+            )
         # OpenAI's own files carry these scalars; other local files do not tell their activation
         keys = read_checkpoint(pretrained).keys()
         if not {"input_resolution", "context_length", "vocab_size"} & keys:

@@ -13,14 +13,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from milan_mm.vit import PlainViT
+from milan_mm.weights.systems import BYTE_STATS
 
 FEATURES = ("cls_token", "avg")
 # Of the images an encoder was pretrained on: mean and standard deviation, RGB, 0-255.
-STATS = {
-    "imagenet": ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]),
-    "clip": ([122.771, 116.746, 104.094], [68.501, 66.632, 70.323]),
-    "half": ([127.5, 127.5, 127.5], [127.5, 127.5, 127.5]),  # BEiT, timm's AugReg
-}
+STATS = BYTE_STATS
 
 
 def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: float) -> CustomDataset:
@@ -118,20 +115,23 @@ def extract_features(
             stop = start + len(imgs)
             for name, vit in encoders.items():
                 with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-                    (tokens,) = vit(imgs)  # (B, [1+]L, D)
+                    (tokens,) = vit(imgs)  # (B, P+L, D)
                 for feature in features:
-                    pooled = pool(tokens.float(), feature, vit.with_cls_token)
+                    pooled = pool(tokens.float(), feature, vit.num_prefix_tokens)
                     found[name, feature][start:stop] = F.normalize(pooled, dim=1).cpu()
             progress.update(len(imgs))
             start = stop
     return found
 
 
-def pool(tokens: Tensor, feature: str, with_cls_token: bool) -> Tensor:
-    """(B, [1+]L, D) tokens to (B, D): the class token, or the mean of the patches."""
+def pool(tokens: Tensor, feature: str, num_prefix_tokens: int) -> Tensor:
+    """(B, P+L, D) tokens to (B, D): the class token, or the mean of the patches.
+
+    The P tokens before the patches are the class token and registers.
+    """
     if feature == "cls_token":
         return tokens[:, 0]
-    return tokens[:, int(with_cls_token) :].mean(dim=1)
+    return tokens[:, num_prefix_tokens:].mean(dim=1)
 
 
 def _stack(samples: list[dict]) -> Tensor:

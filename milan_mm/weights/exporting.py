@@ -1,42 +1,76 @@
 """Writing an encoder file: safetensors with the facts that its users need."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from milan_mm.weights.loading import encoder_state_dict
-from milan_mm.weights.reading import read_checkpoint
+from milan_mm.weights.encoder import Encoder
+from milan_mm.weights.reading import metadata_sha256, tensors_sha256, weights_file
+from milan_mm.weights.recognising import OWN_LAYOUT, read_encoder
 from milan_mm.weights.writing import replacing
 
 
-def export_encoder(checkpoint: str | Path, out: str | Path, half: bool = False) -> dict[str, str]:
-    """Cut the encoder out of a training checkpoint and save it alone, atomically.
+def export_encoder(
+    source: str | Path | Encoder, out: str | Path, half: bool = False
+) -> dict[str, str]:
+    """Save an encoder alone, under the names of `PlainViT`, atomically.
 
     Args:
-        checkpoint: See `read_checkpoint`.
+        source: A file of any layout, see `read_encoder`, or what was read from it.
         out: Path of the new `.safetensors` file; an existing one is replaced in one step.
         half: Store float16, half the size; loading turns it back into float32.
 
     Returns:
-        The metadata stored in the file.
+        The metadata stored in the file: what `Encoder` knows, and checksums: `source_sha256` over
+        the source file, `sha256` over the tensors and `metadata_sha256` over all other entries, as
+        `milan_mm.weights.reading` takes them.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
         raise ValueError(f"output '{out}' must end in .safetensors")
-    state_dict = encoder_state_dict(read_checkpoint(checkpoint), checkpoint)
-    embed_dims, _, patch_size, _ = state_dict["patch_embed.projection.weight"].shape
-    num_layers = 1 + max(int(n.split(".")[1]) for n in state_dict if n.startswith("layers."))
-    metadata = dict(
-        format="pt",
-        layout="milan_mm encoder",
-        source=Path(checkpoint).name,
-        embed_dims=str(embed_dims),
-        num_layers=str(num_layers),
-        patch_size=str(patch_size),
-        num_patches=str(state_dict["pos_embed"].shape[1] - int("cls_token" in state_dict)),
-    )
+    encoder = source if isinstance(source, Encoder) else read_encoder(source)
+    file = weights_file(encoder.source)
+    if file.resolve() == out.resolve():
+        raise ValueError(f"output '{out}' is the source itself: give another name")
     dtype = torch.float16 if half else torch.float32
+    tensors = {n: t.to(dtype).contiguous() for n, t in encoder.state_dict.items()}
+    metadata = describe(encoder) | dict(source_sha256=file_sha256(file))
+    metadata["sha256"] = tensors_sha256(tensors)
+    metadata["metadata_sha256"] = metadata_sha256(metadata)
     with replacing(out) as partial:
-        save_file({n: t.to(dtype).contiguous() for n, t in state_dict.items()}, partial, metadata)
+        save_file(tensors, partial, metadata)
     return metadata
+
+
+def describe(encoder: Encoder) -> dict[str, str]:
+    """What is known about an encoder, as the metadata of its file."""
+    settings, tensors = encoder.settings, encoder.state_dict
+    side = settings.get("img_size", 0) // settings["patch_size"]
+    num_patches = side**2
+    if "pos_embed" in tensors:
+        num_patches = tensors["pos_embed"].shape[1] - int(settings["with_cls_token"])
+    return dict(
+        format="pt",
+        layout=OWN_LAYOUT,
+        source=Path(encoder.source).name,
+        source_layout=encoder.layout,
+        system=encoder.system,
+        stats=encoder.stats,
+        pooling=encoder.pooling,
+        grid=f"{side}x{side}" if side else "not square",
+        embed_dims=str(settings["arch"]["embed_dims"]),
+        num_layers=str(settings["arch"]["num_layers"]),
+        patch_size=str(settings["patch_size"]),
+        num_patches=str(num_patches),
+        settings=json.dumps(settings),
+        assumed=json.dumps(encoder.assumed),
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Checksum of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

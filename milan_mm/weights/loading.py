@@ -1,71 +1,108 @@
 """Loading a pretrained encoder into a `PlainViT`: all of it arrives, or an error says what not."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
 
+from milan_mm.bias_table import resize_bias_table
 from milan_mm.positions import resize_pos_embed
 from milan_mm.registry import WEIGHT_INITIALIZERS
 from milan_mm.relative import resize_rel_pos
 from milan_mm.vit import PlainViT
-from milan_mm.weights.reading import read_checkpoint
+from milan_mm.weights.encoder import DEFAULTS, Encoder
+from milan_mm.weights.recognising import read_encoder
+from milan_mm.weights.writing import replacing
 
-# Parts of a checkpoint that belong to the pretraining or to a task, not to the encoder.
-FOREIGN_PREFIXES = (
-    "rpn_head.",
-    "roi_head.",
-    "decode_head.",
-    "auxiliary_head.",
-    "decoder.",
-    "neck.",
-    "head.",
-    "target_generator.",
-    "data_preprocessor.",
-)
 # A task may do without these tensors of the file ...
 SPARE_NAMES = ("ln1.weight", "ln1.bias", "ln2.weight", "ln2.bias", "cls_token")
+# ... and, where it has no class token, without the registers, which have no place in windows ...
+SPARE_TOKENS = ("register_tokens",)
 # ... and start this LayerNorm, which follows the pooling, afresh.
 FRESH_NAMES = ("ln2.weight", "ln2.bias")
 # Relative positions of detection start at zero: pretrained encoders have none.
 REL_POS_NAMES = (".attn.rel_pos_h", ".attn.rel_pos_w")
+BIAS_TABLE_NAME = ".attn.relative_position_bias_table"
 
 
 @WEIGHT_INITIALIZERS.register_module()
 class EncoderWeights:
-    """The `init_cfg` that loads a pretrained encoder: `dict(type='milan_mm.EncoderWeights',
-    checkpoint=FILE)`."""
+    """The `init_cfg` that loads a pretrained encoder.
 
-    def __init__(self, checkpoint: str) -> None:
+    Args:
+        checkpoint: See `read_encoder`.
+        report: File for the load report, as JSON.
+        layout, system, student: See `read_encoder`.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        report: str | None = None,
+        layout: str | None = None,
+        system: str | None = None,
+        student: bool = False,
+    ) -> None:
         self.checkpoint = checkpoint
+        self.report = report
+        self.options: dict[str, Any] = dict(layout=layout, system=system, student=student)
 
     def __call__(self, module: PlainViT) -> None:
-        report = load_encoder(module, self.checkpoint)
+        report = load_encoder(module, read_encoder(self.checkpoint, **self.options))
         print_log(str(report), "current")
+        if self.report and is_main_process():
+            report.save(self.report)
 
 
 @dataclass
 class LoadReport:
-    """What became of every tensor, by name."""
+    """What became of every tensor, by name.
+
+    Attributes:
+        source: The file.
+        layout, system: See `Encoder`.
+        loaded, resized, initialised: Names in `PlainViT`; what was resized is loaded too.
+        dropped: Names in `PlainViT` of tensors that this model does without.
+        left_out: Name in the file -> why it is no part of the encoder.
+        added: Name in `PlainViT` -> what was made up.
+        assumed: Setting -> sentence.
+    """
 
     source: str
+    layout: str = ""
+    system: str = ""
     loaded: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
     initialised: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    added: dict[str, str] = field(default_factory=dict)
+    assumed: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"encoder weights from {self.source}"]
-        for kind in ("loaded", "resized", "initialised", "dropped"):
-            names = getattr(self, kind)
+        lines.append(f"  taken for         {self.system}, layout {self.layout}")
+        for kind in ("loaded", "resized", "initialised", "dropped", "left_out"):
+            names = list(getattr(self, kind))
             shown = ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")
-            lines.append(f"  {kind:<12}{len(names):>4}  {shown}")
+            lines.append(f"  {kind.replace('_', ' '):<12}{len(names):>4}  {shown}")
+        lines += [f"  assumed      {name}: {sentence}" for name, sentence in self.assumed.items()]
         return "\n".join(lines)
 
+    def save(self, path: str | Path) -> None:
+        """Write counts and names as JSON; the file appears whole."""
+        kinds = ("loaded", "resized", "initialised", "dropped", "left_out")
+        counts = {kind: len(getattr(self, kind)) for kind in kinds}
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(dict(counts=counts) | asdict(self), indent=2) + "\n")
 
-def load_encoder(vit: PlainViT, path: str | Path) -> LoadReport:
-    """Fill a `PlainViT` from a training checkpoint, an exported encoder or an mmpretrain file.
+
+def load_encoder(vit: PlainViT, source: str | Path | Encoder) -> LoadReport:
+    """Fill a `PlainViT` from an encoder of any layout.
 
     Only position tables may change their size. The file may hold a class token and a final
     LayerNorm that the model does without; the model may add the LayerNorm after pooling, and
@@ -73,81 +110,122 @@ def load_encoder(vit: PlainViT, path: str | Path) -> LoadReport:
 
     Args:
         vit: The encoder to fill, in place; untouched when an error is raised.
-        path: See `read_checkpoint`.
+        source: A file, see `read_encoder`, or what was read from it.
 
     Raises:
-        FileNotFoundError, ValueError: When a tensor is missing, unknown or of another shape.
+        FileNotFoundError, ValueError: When a tensor is missing, unknown or of another shape, and
+            when the model lacks an option that the file needs.
     """
-    source = encoder_state_dict(read_checkpoint(path), path)
+    encoder = source if isinstance(source, Encoder) else read_encoder(source)
+    path, tensors = encoder.source, encoder.state_dict
+    check_options(encoder, vit)
     target = vit.state_dict()
-    report = LoadReport(source=str(path))
-    report.initialised = [name for name in target if name not in source]
-    report.dropped = [name for name in source if name not in target]
-    adds_rel_pos = not any(name.endswith(REL_POS_NAMES) for name in source)
+    report = LoadReport(path, encoder.layout, encoder.system)
+    report.left_out, report.added = encoder.dropped, encoder.added
+    report.assumed = encoder.assumed
+    report.initialised = [name for name in target if name not in tensors]
+    report.dropped = [name for name in tensors if name not in target]
+    adds_rel_pos = not any(name.endswith(REL_POS_NAMES) for name in tensors)
     fresh = [n for n in target if adds_rel_pos and n.endswith(REL_POS_NAMES)] + [*FRESH_NAMES]
+    spare = SPARE_NAMES + (() if vit.with_cls_token else SPARE_TOKENS)
     _refuse(path, "lacks", [n for n in report.initialised if n not in fresh])
-    _refuse(path, "holds unknown", [n for n in report.dropped if n not in SPARE_NAMES])
+    _refuse(path, "holds unknown", [n for n in report.dropped if n not in spare])
     filled: dict[str, Tensor] = {}
-    for name, tensor in source.items():
+    for name, tensor in tensors.items():
         if name in report.dropped:
             continue
-        if name == "pos_embed":
-            tensor, changed = _fit_pos_embed(tensor, vit, has_cls_token="cls_token" in source)
-        elif name.endswith(REL_POS_NAMES) and tensor.ndim == 2:
-            changed = len(tensor) != len(target[name])
-            tensor = resize_rel_pos(tensor, len(target[name]))
-        else:
-            changed = False
-        if changed:
-            report.resized.append(f"{name} {tuple(source[name].shape)} to {tuple(tensor.shape)}")
-        if tensor.shape != target[name].shape:
+        fitted = _fit(name, tensor, vit, encoder, target[name])
+        if fitted.shape != tensor.shape:
+            report.resized.append(f"{name} {tuple(tensor.shape)} to {tuple(fitted.shape)}")
+        if fitted.shape != target[name].shape:
             raise ValueError(
                 f"{path}: '{name}' is {tuple(tensor.shape)}, the model needs "
                 f"{tuple(target[name].shape)}: the file belongs to another architecture"
             )
-        filled[name] = tensor.to(target[name].dtype)
+        filled[name] = fitted.to(target[name].dtype)
         report.loaded.append(name)
     vit.load_state_dict(target | filled)
     return report
 
 
-def encoder_state_dict(checkpoint: dict, path: str | Path) -> dict[str, Tensor]:
-    """The encoder's tensors of a checkpoint, under the names of `PlainViT`.
+def check_options(encoder: Encoder, vit: PlainViT) -> None:
+    """Refuse a model that would compute something else from these weights.
+
+    What the file does not tell (`encoder.assumed`) may be set to anything.
 
     Raises:
-        ValueError: When the file holds no encoder in a layout that is known here.
+        ValueError: Naming the options to set.
     """
-    state_dict = checkpoint.get("state_dict", checkpoint)
-    if "backbone.patch_embed.projection.weight" in state_dict:
-        prefix = "backbone."
-        rest = [n for n in state_dict if not n.startswith((prefix, *FOREIGN_PREFIXES))]
-        _refuse(path, "holds unknown", rest)
-        state_dict = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in state_dict.items()
-            if name.startswith(prefix)
-        }
-    if "patch_embed.projection.weight" not in state_dict:
-        if isinstance(inner := state_dict.get("model"), dict):
-            state_dict = inner
-        if "decoder_embed.weight" in state_dict:
-            raise ValueError(
-                f"{path} is a pretraining checkpoint in the layout of MAE's and MILAN's authors: "
-                f"convert it with tools/convert_checkpoint.py {path} NEW.pth --to milan_mm"
-            )
-        names = ", ".join(str(name) for name in list(state_dict)[:3])
+    has, needs = model_options(vit), encoder.settings
+    wrong = []
+    for name in DEFAULTS:
+        if name == "num_registers" and not vit.with_cls_token and not has[name]:
+            continue  # a model without class token does without the registers too
+        if name in ("layer_scale", "rel_pos_bias_grid"):  # initial value, resized table
+            fits = (has[name] is None) == (needs[name] is None)
+        else:
+            fits = has[name] == needs[name] or (name in encoder.assumed and bool(has[name]))
+        if not fits:
+            wrong.append(name)
+    if wrong:
+        settings = ", ".join(f"{name}={needs[name]!r}" for name in wrong)
+        present = ", ".join(f"{name}={has[name]!r}" for name in wrong)
         raise ValueError(
-            f"{path} holds no plain-ViT encoder in mmpretrain's naming "
-            f"('patch_embed.projection.weight'); its first names are: {names}"
+            f"{encoder.source} needs a model.backbone with {settings}; this one has {present}"
         )
-    return dict(state_dict)
+    heads = needs["arch"].get("num_heads")
+    layer: Any = vit.layers[0]
+    model_heads = layer.attn.num_heads
+    if heads not in (None, model_heads) and "num_heads" not in encoder.assumed:
+        raise ValueError(
+            f"{encoder.source} has {heads} attention heads, this model.backbone {model_heads}: set "
+            "model.backbone.arch"
+        )
 
 
-def _fit_pos_embed(table: Tensor, vit: PlainViT, has_cls_token: bool) -> tuple[Tensor, bool]:
+def model_options(vit: PlainViT) -> dict[str, Any]:
+    """The options in `DEFAULTS` as a model has them; layer scale counts as present with 1.0."""
+    layer: Any = vit.layers[0]
+    act = type(layer.ffn.layers[0][1]).__name__
+    return dict(
+        norm_eps=layer.ln1.eps,
+        act=act,
+        patch_bias=vit.patch_embed.projection.bias is not None,
+        pre_norm=isinstance(getattr(vit, "pre_norm", None), nn.LayerNorm),
+        layer_scale=1.0 if hasattr(layer, "gamma_1") else None,
+        with_pos_embed=hasattr(vit, "pos_embed"),
+        rel_pos_bias_grid=getattr(layer.attn, "bias_grid", None),
+        num_registers=getattr(vit, "num_registers", 0),
+        rope_base=getattr(vit, "rope_base", None),
+    )
+
+
+def _fit(name: str, tensor: Tensor, vit: PlainViT, encoder: Encoder, target: Tensor) -> Tensor:
+    """Resize a position table to the model; everything else is returned as it is."""
+    if name == "pos_embed":
+        return _fit_pos_embed(tensor, vit, "cls_token" in encoder.state_dict)
+    if name.endswith(BIAS_TABLE_NAME):
+        return _fit_bias_table(tensor, vit, encoder)
+    if name.endswith(REL_POS_NAMES) and tensor.ndim == 2:
+        return resize_rel_pos(tensor, len(target))
+    return tensor
+
+
+def _fit_bias_table(table: Tensor, vit: PlainViT, encoder: Encoder) -> Tensor:
+    """Resize a table of relative position bias; a model without class token takes no row of it."""
+    layer: Any = vit.layers[0]
+    src, dst = encoder.settings["rel_pos_bias_grid"], layer.attn.bias_grid
+    has_cls_token = "cls_token" in encoder.state_dict
+    if has_cls_token and not vit.with_cls_token:
+        table, has_cls_token = table[:-3], False
+    return resize_bias_table(table, src, tuple(dst), has_cls_token)
+
+
+def _fit_pos_embed(table: Tensor, vit: PlainViT, has_cls_token: bool) -> Tensor:
     """Resize a square table to the model's grid; keep the class token's row where it is wanted.
 
-    Returns the fitted table, and whether it was resized. A table that does not fit is returned as
-    it is, for the shape check to refuse. Raises ValueError when the rows fit two grids.
+    A table that does not fit is returned as it is, for the shape check to refuse. Raises
+    ValueError when the rows fit two grids.
     """
     if has_cls_token and not vit.with_cls_token:
         table = table[:, 1:]
@@ -159,8 +237,8 @@ def _fit_pos_embed(table: Tensor, vit: PlainViT, has_cls_token: bool) -> tuple[T
             f"{vit.grid_size[0]}x{vit.grid_size[1]}: give the model the img_size of the pretraining"
         )
     if num_rows == vit.num_patches or side**2 != num_rows:
-        return table, False
-    return resize_pos_embed(table, (side, side), vit.grid_size), True
+        return table
+    return resize_pos_embed(table, (side, side), vit.grid_size)
 
 
 def _refuse(path: str | Path, verb: str, names: list[str]) -> None:

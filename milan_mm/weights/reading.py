@@ -1,29 +1,40 @@
 """Reading weight files of others without running code that may be hidden in them."""
 
+import hashlib
+import json
 import re
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from numpy._core import multiarray
 from safetensors import safe_open
+from torch import Tensor
 
+from milan_mm.weights.torchscript import is_torchscript, read_torchscript
+
+# Of a folder, the first of these that is there.
+FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 _HISTORY_METHODS = ("min", "max", "current", "mean")
 
 
-def read_checkpoint(path: str | Path) -> dict:
+def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
     """Read a weights file or a training checkpoint on the CPU.
 
     Torch files are read with `weights_only=True` and a written list of the harmless classes that
     training checkpoints of mmengine and of the MAE family hold; there is no fallback to full
-    unpickling.
+    unpickling. Of TorchScript archives the tensors are read and the code is not.
 
     Args:
-        path: A safetensors file, or a torch file (.pth, .pt, .bin ...).
+        path: A safetensors file, Flax arrays (.npz), a torch file (.pth, .pt, .bin ...) or a
+            folder of Hugging Face or timm with one weights file.
+        trust_pickle: Unpickle a torch file fully, which runs whatever code it holds. For files of
+            your own only.
 
     Returns:
         The file's top-level dict: tensors by name, or e.g. `state_dict`, `meta`, `optimizer`.
@@ -32,21 +43,101 @@ def read_checkpoint(path: str | Path) -> dict:
         FileNotFoundError: When there is no such file.
         ValueError: When the file is damaged, holds no dict, or would have to run code to be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"weights file '{path}' does not exist")
+    path = weights_file(path)
     try:
         if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                checkpoint = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            checkpoint, metadata = _read_safetensors(path)
+        elif path.suffix == ".npz":
+            checkpoint, metadata = _read_arrays(path), {}
         else:
-            with torch.serialization.safe_globals(_safe_globals()):
-                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint, metadata = _read_torch(path, trust_pickle), {}
     except Exception as error:  # a damaged file can lead the decoders to any kind of error
         raise ValueError(f"weights file '{path}' {_reason(error)}") from None
     if not isinstance(checkpoint, dict):
         raise ValueError(f"weights file '{path}' holds a {type(checkpoint).__name__}, not a dict")
+    if "sha256" in metadata and metadata["sha256"] != tensors_sha256(checkpoint):
+        raise ValueError(_altered(path, "tensors"))
+    expected = metadata_sha256(metadata)
+    if metadata.get("metadata_sha256", expected) != expected:
+        raise ValueError(_altered(path, "metadata"))
     return checkpoint
+
+
+def weights_file(path: str | Path) -> Path:
+    """The weights file itself, also where its folder is given.
+
+    Raises:
+        FileNotFoundError: When there is none.
+        ValueError: When a folder holds the weights in several parts.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for name in FOLDER_FILES:
+            if (path / name).is_file():
+                return path / name
+        if index := sorted(path.glob("*.index.json")):
+            raise ValueError(
+                f"folder '{path}' holds its weights in parts ('{index[0].name}'): save them as one "
+                "model.safetensors"
+            )
+        raise FileNotFoundError(
+            f"folder '{path}' holds no weights file: looked for {', '.join(FOLDER_FILES)}"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"weights file '{path}' does not exist")
+    return path
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What is written beside the tensors of a safetensors file; nothing for other files.
+
+    Raises:
+        FileNotFoundError, ValueError: See `read_checkpoint`.
+    """
+    path = weights_file(path)
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except Exception as error:
+        raise ValueError(f"weights file '{path}' {_reason(error)}") from None
+
+
+def tensors_sha256(tensors: dict[str, Tensor]) -> str:
+    """One checksum over names, types, shapes and bytes of tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def metadata_sha256(metadata: dict[str, str]) -> str:
+    """One checksum over names and values of metadata, except its own entry."""
+    entries = sorted((n, value) for n, value in metadata.items() if n != "metadata_sha256")
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}
+
+
+def _read_arrays(path: Path) -> dict[str, Tensor]:
+    """Numbers only: arrays of Python objects would be pickles."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}
+
+
+def _read_torch(path: Path, trust_pickle: bool) -> Any:
+    if is_torchscript(path):
+        return read_torchscript(path)
+    if trust_pickle:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    with torch.serialization.safe_globals(_safe_globals()):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _safe_globals() -> list:
@@ -77,6 +168,13 @@ def _history_method(owner: type, name: str) -> Callable:
     return getattr(HistoryBuffer, name)
 
 
+def _altered(path: Path, part: str) -> str:
+    return (
+        f"weights file '{path}' is damaged: its {part} do not have the sha256 that was written "
+        "with them; copy or download it again"
+    )
+
+
 def _reason(error: Exception) -> str:
     """What is wrong with a file, in one line and without torch's advice to unpickle it fully."""
     text = str(error)
@@ -84,11 +182,6 @@ def _reason(error: Exception) -> str:
         return (
             f"holds Python objects that would have to be executed: {unsafe[1]}; convert it to "
             "safetensors where you trust it"
-        )
-    if "TorchScript" in text:
-        return (
-            "is a TorchScript archive, which holds code: save its state_dict() as safetensors "
-            "where you trust it; for OpenAI's CLIP, give the tag 'openai' instead of the file"
         )
     if isinstance(error, UnpicklingError) or not text.strip():
         return "is damaged or no weights file: copy or download it again"

@@ -13,7 +13,6 @@ from milan_mm.engine.launch import (
     load_config_and_data,
     set_amp,
     set_batch_per_gpu,
-    set_encoder_weights,
     set_work_dir,
     user_errors,
 )
@@ -99,12 +98,6 @@ def test_amp_turns_a_plain_wrapper_to_bfloat16_and_keeps_a_chosen_precision():
         assert cfg.optim_wrapper.type == after
     with pytest.raises(ValueError, match="--amp does not know"):
         set_amp(Config(dict(optim_wrapper=dict(type="ApexOptimWrapper"))))
-
-
-def test_weights_need_a_backbone(tmp_path: Path):
-    torch.save({"patch_embed.projection.weight": torch.zeros(1)}, tmp_path / "vit.pth")
-    with pytest.raises(ValueError, match=r"has no model\.backbone"):
-        set_encoder_weights(Config(dict(model={})), str(tmp_path / "vit.pth"))
 
 
 def test_smaller_gpus_accumulate_more_at_the_same_total_batch_and_rate():

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from milan_mm.transfer.encoders import encoder_settings, load_frozen_encoder, random_encoder_like
+from milan_mm.transfer.encoders import load_frozen_encoder, random_encoder_like
 from milan_mm.vit import ARCHS, PlainViT
+from milan_mm.weights.recognising import recognise
+from milan_mm.weights.settings import HEADS
 from tests.helpers import save_state, tiny_vit
 
 
@@ -35,22 +37,26 @@ def test_an_encoder_from_a_file_is_frozen(tmp_path):
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_usual_sizes_need_no_number_of_heads(arch):
-    with torch.device("meta"):
-        state = PlainViT(arch, img_size=32).state_dict()
-    assert encoder_settings(state, "file")["arch"] == ARCHS[arch]
+    sizes = ARCHS[arch]
+    assert HEADS[sizes["embed_dims"], sizes["num_layers"]] == sizes["num_heads"]
+
+
+def test_the_architecture_of_a_usual_size_is_complete():
+    state = PlainViT("tiny", img_size=32).state_dict()
+    assert recognise(state, "file").model_settings()["arch"] == ARCHS["tiny"]
 
 
 def test_heads_of_an_unusual_size_are_asked_for(tmp_path):
     # as wide as ViT-tiny, which has 3 heads, but of another depth
     vit = PlainViT(dict(embed_dims=192, num_layers=6, num_heads=6), img_size=16)
     with pytest.raises(ValueError, match=r"6 blocks of width 192.*pass --num-heads"):
-        encoder_settings(vit.state_dict(), "file")
+        recognise(vit.state_dict(), "file").model_settings()
 
 
 def test_positions_of_no_square_grid_are_refused():
     vit = tiny_vit(img_size=(32, 24))
     with pytest.raises(ValueError, match="positions for 12 patches, which is no square grid"):
-        encoder_settings(vit.state_dict(), "file", num_heads=4)
+        recognise(vit.state_dict(), "file", num_heads=4).model_settings()
 
 
 def test_wrong_number_of_heads_is_refused(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from milan_mm.engine.launch import set_encoder_weights
+from milan_mm.engine.encoder_weights import set_encoder_weights
 from milan_mm.pretrain.milan import MILAN
 from milan_mm.registry import MODELS
 from tests.helpers import milan_config, randomise, save_state

@@ -11,7 +11,9 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from safetensors.torch import save_file
 
-from milan_mm.weights.reading import read_checkpoint
+from milan_mm.weights.exporting import export_encoder
+from milan_mm.weights.reading import read_checkpoint, read_metadata, tensors_sha256
+from milan_mm.weights.recognising import read_encoder
 from tests.helpers import save_state, tiny_vit
 
 
@@ -165,3 +167,101 @@ def test_file_without_a_dict_is_refused(tmp_path):
     torch.save(torch.ones(2), tmp_path / "tensor.pth")
     with pytest.raises(ValueError, match=r"tensor\.pth' holds a Tensor, not a dict"):
         read_checkpoint(tmp_path / "tensor.pth")
+
+
+# ------------------------------------------------------------------- arrays, folders, checksums
+def test_flax_arrays_are_read(tmp_path):
+    arrays = {"params/cls": np.ones((1, 1, 3), np.float32), "step": np.array(7)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    read = read_checkpoint(tmp_path / "a.npz")
+    assert read.keys() == arrays.keys()
+    assert torch.equal(read["params/cls"], torch.ones(1, 1, 3)) and int(read["step"]) == 7
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_stands_for_its_weights_file(tmp_path, name):
+    state = dict(a=torch.ones(2))
+    save_file(state, tmp_path / name) if "safe" in name else torch.save(state, tmp_path / name)
+    assert torch.equal(read_checkpoint(tmp_path)["a"], state["a"])
+
+
+def test_a_folder_without_weights_is_refused_with_the_names_looked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no weights file: .*model\.safetensors"):
+        read_checkpoint(tmp_path)
+
+
+def test_a_folder_with_weights_in_parts_is_refused(tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"in parts .*save them as one model\.safetensors"):
+        read_checkpoint(tmp_path)
+
+
+def test_a_wrong_checksum_in_a_file_is_refused(tmp_path):
+    state = dict(a=torch.ones(2), b=torch.zeros(1, dtype=torch.bfloat16))
+    file = tmp_path / "a.safetensors"
+    save_file(state, file, dict(sha256=tensors_sha256(state)))
+    assert read_checkpoint(file).keys() == state.keys()
+    save_file(state | dict(a=torch.tensor([1.0, 1.0001])), file, read_metadata(file))
+    with pytest.raises(ValueError, match=r"a\.safetensors' is damaged: .* the sha256"):
+        read_checkpoint(file)
+
+
+def test_the_checksum_tells_names_shapes_and_types_apart():
+    a = torch.arange(4.0)
+    variants = [dict(a=a), dict(b=a), dict(a=a[None]), dict(a=a.double()), dict(a=a, b=a)]
+    assert len({tensors_sha256(state) for state in variants}) == len(variants)
+
+
+def test_every_flipped_bit_of_an_encoder_file_is_noticed(tmp_path):
+    file, broken = tmp_path / "encoder.safetensors", tmp_path / "broken.safetensors"
+    vit = tiny_vit(arch=dict(embed_dims=8, num_layers=1, num_heads=2), img_size=8, patch_size=4)
+    export_encoder(save_state(vit.state_dict(), tmp_path), file)
+    data, before = file.read_bytes(), read_encoder(file)
+    generator = np.random.default_rng(0)
+    for position in (*range(0, 60, 5), *generator.integers(0, len(data), 60)):
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << int(generator.integers(8))
+        broken.write_bytes(flipped)
+        try:
+            read = read_encoder(broken)
+        except ValueError as error:
+            assert "broken.safetensors" in str(error) and "\n" not in str(error)
+        else:  # in the text about the source, which says nothing of the encoder
+            assert read.state_dict.keys() == before.state_dict.keys()
+            assert all(torch.equal(t, before.state_dict[n]) for n, t in read.state_dict.items())
+            assert {n: v for n, v in read.settings.items() if n != "layer_scale"} == {
+                n: v for n, v in before.settings.items() if n != "layer_scale"
+            }
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pt"])
+def test_a_truncated_archive_is_refused(tmp_path, suffix):
+    file = tmp_path / f"cut{suffix}"
+    if suffix == ".npz":
+        np.savez(file, **{n: t.numpy() for n, t in tiny_vit().state_dict().items()})
+    else:
+        torch.jit.script(torch.nn.Linear(50, 50)).save(str(file))
+    data = file.read_bytes()
+    for share in np.linspace(0, 0.999, 24):
+        file.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(ValueError, match=rf"weights file '.*cut\{suffix}' (is damaged|holds)"):
+            read_checkpoint(file)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pt"])
+def test_flipped_bits_of_an_archive_are_refused_or_harmless(tmp_path, suffix):
+    file = tmp_path / f"flipped{suffix}"
+    if suffix == ".npz":
+        np.savez(file, a=np.ones((3, 3)), b=np.zeros(5))
+    else:
+        torch.jit.script(torch.nn.Linear(3, 3)).save(str(file))
+    data = file.read_bytes()
+    generator = np.random.default_rng(0)
+    for position in generator.integers(0, len(data), 60):
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << int(generator.integers(8))
+        file.write_bytes(flipped)
+        try:
+            read_checkpoint(file)
+        except ValueError as error:
+            assert f"flipped{suffix}" in str(error) and "\n" not in str(error)

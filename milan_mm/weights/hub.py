@@ -1,0 +1,152 @@
+"""Models as Hugging Face and timm store them: names on the hub, and what a `config.json` tells."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+
+from milan_mm.weights.reading import FOLDER_FILES
+from milan_mm.weights.systems import SYSTEMS, stats_name
+
+HF_TYPES = {
+    "vit": None,
+    "vit_mae": "MAE",
+    "deit": "DeiT",
+    "beit": None,
+    "data2vec-vision": "data2vec",
+    "dinov2": "DINOv2",
+    "dinov2_with_registers": "DINOv2",
+    "dinov3_vit": "DINOv3",
+}
+ACTS = {"gelu": "GELU", "quick_gelu": "QuickGELU"}
+# Parts of timm's names, most telling first.
+TIMM_NAMES = {
+    "dinov3": "DINOv3",
+    "dinov2": "DINOv2",
+    "dino": "DINO",
+    "deit3": "DeiT III",
+    "deit": "DeiT",
+    "augreg": "AugReg",
+    "mae": "MAE",
+    "beit": "BEiT",
+}
+
+
+# What a name on the Hugging Face hub starts with here -> its owner there.
+HUB_PREFIXES = {"hf:": "", "timm:": "timm/"}
+
+
+def local_path(path: str | Path) -> str | Path:
+    """The folder of a model on the Hugging Face hub; any other path is returned as it is.
+
+    Args:
+        path: 'hf:OWNER/NAME', or 'timm:NAME' for timm's own models, e.g.
+            'timm:vit_base_patch16_224.dino'. Downloaded once, without any code.
+
+    Raises:
+        ValueError: When there is no such model, or no network.
+    """
+    prefix = next((p for p in HUB_PREFIXES if str(path).startswith(p)), None)
+    if prefix is None:
+        return path
+    name = HUB_PREFIXES[prefix] + str(path).removeprefix(prefix)
+    try:
+        return snapshot_download(name, allow_patterns=["*config.json", *FOLDER_FILES[:1]])
+    except Exception as error:  # a wrong name, no network, a full disk
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"'{path}' could not be downloaded: {reason} - give a name of the Hugging Face hub, or "
+            "the path of a local file or folder"
+        ) from None
+
+
+@dataclass(frozen=True)
+class HubFacts:
+    """Options of an encoder that a config tells; None where it is silent."""
+
+    system: str | None = None
+    embed_dims: int | None = None
+    num_layers: int | None = None
+    num_heads: int | None = None
+    norm_eps: float | None = None
+    act: str | None = None
+    num_registers: int | None = None
+    rope_base: float | None = None
+    stats: str | None = None
+    pooling: str | None = None
+
+
+def read_hub_facts(path: str | Path) -> HubFacts:
+    """Read config.json and preprocessor_config.json in the folder of a weights file.
+
+    Args:
+        path: The weights file, or its folder.
+
+    Raises:
+        ValueError: When they are no JSON, or ask for what `PlainViT` does not have.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    config = _read_json(folder / "config.json")
+    if config.get("model_type") in HF_TYPES:
+        return _hugging_face(config, _read_json(folder / "preprocessor_config.json"), folder)
+    if "architecture" in config and isinstance(config.get("pretrained_cfg"), dict):
+        return _timm(config)
+    return HubFacts()
+
+
+def _read_json(file: Path) -> dict:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"'{file}' is damaged: {error}") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _hugging_face(config: dict, preprocessor: dict, folder: Path) -> HubFacts:
+    act = config.get("hidden_act", "gelu")
+    if act not in ACTS:
+        raise ValueError(
+            f"'{folder}/config.json' says hidden_act='{act}', supported are {', '.join(ACTS)}"
+        )
+    pooling = None
+    if "use_mean_pooling" in config:
+        pooling = "mean" if config["use_mean_pooling"] else "cls"
+    rope = config.get("rope_theta", config.get("pos_embed_rope_base"))
+    return HubFacts(
+        system=HF_TYPES[config["model_type"]],
+        embed_dims=_number(config, "hidden_size", folder),
+        num_layers=_number(config, "num_hidden_layers", folder),
+        num_heads=_number(config, "num_attention_heads", folder),
+        norm_eps=_number(config, "layer_norm_eps", folder),
+        act=ACTS[act],
+        num_registers=_number(config, "num_register_tokens", folder),
+        rope_base=None if rope is None else float(rope),
+        stats=stats_name(preprocessor.get("image_mean"), preprocessor.get("image_std")),
+        pooling=pooling,
+    )
+
+
+def _number(config: dict, name: str, folder: Path) -> Any:
+    value = config.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError(f"'{folder}/config.json' says {name}={value!r}, which is no number")
+    return value
+
+
+def _timm(config: dict) -> HubFacts:
+    pretrained = config["pretrained_cfg"]
+    name = f"{config['architecture']}.{pretrained.get('tag', '')}"
+    system = next((system for part, system in TIMM_NAMES.items() if part in name), None)
+    pooling = {"token": "cls", "avg": "mean"}.get(str(config.get("global_pool")))
+    assert system is None or system in SYSTEMS
+    return HubFacts(
+        system=system,
+        act="QuickGELU" if "quickgelu" in name else None,
+        stats=stats_name(pretrained.get("mean"), pretrained.get("std")),
+        pooling=pooling,
+    )

@@ -1,0 +1,116 @@
+"""Telling a user what a weights file is, and what each task would do with it."""
+
+from collections import Counter
+
+from milan_mm.weights.encoder import DEFAULTS, Encoder, sincos_table
+from milan_mm.weights.systems import STATS
+
+_TABLES = {
+    "columns": "sine-cosine, columns (x) in the first half of the channels",
+    "rows": "sine-cosine, rows (y) in the first half of the channels",
+    None: "learned",
+}
+
+
+def inspection(encoder: Encoder) -> str:
+    """Layout, system, architecture, what loads and what does not, and what the tasks do with it."""
+    lines = [
+        f"{encoder.source}",
+        f"  layout      {encoder.layout}",
+        f"  system      {encoder.system} (most probable)",
+        f"  encoder     {_architecture(encoder)}",
+        f"  positions   {_positions(encoder)}",
+        f"  options     {_options(encoder)}",
+        f"  loads       {len(encoder.state_dict)} tensors, "
+        f"{sum(t.numel() for t in encoder.state_dict.values()):,} values",
+    ]
+    lines += _listed("dropped", encoder.dropped)
+    lines += _listed("made up", encoder.added)
+    mean, std = STATS[encoder.stats]
+    lines.append(f"  statistics  {encoder.stats}: mean {mean}, std {std} of R, G, B in 0-1")
+    lines.append(f"  pooling     {encoder.pooling}")
+    lines += [f"  assumed     {name}: {why}" for name, why in encoder.assumed.items()]
+    lines += [f"  {task:<14}{what}" for task, what in tasks(encoder).items()]
+    return "\n".join(lines)
+
+
+def tasks(encoder: Encoder) -> dict[str, str]:
+    """What each task of this package does with an encoder, in a sentence."""
+    settings = encoder.settings
+    norm = "its final norm" if settings["final_norm"] else "no final norm, since the file has none"
+    fresh = "the norm after the pooling is that of the file"
+    if "ln2.weight" not in encoder.state_dict:
+        fresh = "a fresh norm follows the pooling"
+    spare = [n for n, there in (("class token", settings["with_cls_token"]),
+                                ("registers", settings["num_registers"])) if there]  # fmt: skip
+    dense = f"without {' and '.join(spare)}" if spare else "as it is"
+    if settings["with_pos_embed"]:
+        positions = "its position table resized to the image"
+    elif settings["rel_pos_bias_grid"]:
+        positions = "its relative positions resized to the windows"
+    else:
+        positions = "its rotary positions"
+    relative = "decomposed relative positions start at zero"
+    if not settings["with_pos_embed"] or settings["rel_pos_bias_grid"]:
+        relative = "no decomposed relative positions are added"
+    by_grid = settings["rel_pos_bias_grid"] or settings["rope_base"]
+    probe = "class token" if settings["with_cls_token"] else "mean of the patches"
+    linear = f"class token after {norm}"
+    if not settings["with_cls_token"]:
+        linear = "not possible with the shipped recipe, which reads a class token"
+    elif not settings["final_norm"]:
+        linear = "class token; needs --cfg-options model.backbone.final_norm=False"
+    return {
+        "k-NN": f"{probe} after {norm}",
+        "linear": linear,
+        "finetuning": f"mean of the patches; {fresh}",
+        "detection": f"{dense}, {positions}; {relative}",
+        "segmentation": f"all of it, {positions}; no final norm",
+        "pretraining": "not possible: its positions need all patches of an image"
+        if by_grid
+        else "the encoder goes on, the decoder starts afresh",
+    }
+
+
+def _architecture(encoder: Encoder) -> str:
+    settings, arch = encoder.settings, encoder.settings["arch"]
+    size = f"{settings['img_size']} px" if "img_size" in settings else "no square image"
+    return (
+        f"{arch['num_layers']} blocks of width {arch['embed_dims']}, "
+        f"{arch.get('num_heads', 'unknown (--num-heads)')} heads, patches of "
+        f"{settings['patch_size']} px, pretrained at {size}"
+    )
+
+
+def _positions(encoder: Encoder) -> str:
+    settings = encoder.settings
+    kinds = []
+    if settings["with_pos_embed"]:
+        rows = encoder.state_dict["pos_embed"].shape[1]
+        kinds.append(f"table of {rows} rows, {_TABLES[sincos_table(encoder)]}")
+    if settings["rel_pos_bias_grid"]:
+        h, w = settings["rel_pos_bias_grid"]
+        kinds.append(f"relative position bias for {h}x{w} patches in every block")
+    if settings["rope_base"]:
+        kinds.append(f"rotary, base {settings['rope_base']:g}")
+    return "; ".join(kinds)
+
+
+def _options(encoder: Encoder) -> str:
+    """What differs from an encoder of MAE, apart from its positions."""
+    hidden = ("with_pos_embed", "rel_pos_bias_grid", "rope_base")
+    settings = {n: encoder.settings[n] for n in DEFAULTS if n not in hidden}
+    settings |= {n: encoder.settings[n] for n in ("with_cls_token", "final_norm")}
+    usual = DEFAULTS | dict(with_cls_token=True, final_norm=True)
+    changed = [f"{name}={value!r}" for name, value in settings.items() if value != usual[name]]
+    return ", ".join(changed) or "none: as MAE's encoder"
+
+
+def _listed(kind: str, names: dict[str, str]) -> list[str]:
+    """One line per reason."""
+    lines = []
+    for reason, count in Counter(names.values()).items():
+        first = next(name for name, why in names.items() if why == reason)
+        more = f" and {count - 1} more" if count > 1 else ""
+        lines.append(f"  {kind:<12}{first}{more}: {reason}")
+    return lines

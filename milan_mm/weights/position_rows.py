@@ -1,0 +1,58 @@
+"""The rows of a position table, and the key biases, as `PlainViT` has them."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from milan_mm.weights.finding import Found
+from milan_mm.weights.renaming import Renamed
+
+
+def fit_positions(found: Found, renamed: Renamed, path: str | Path) -> None:
+    """Bring the rows of a position table to [1+]L: class token first, nothing else.
+
+    Raises:
+        ValueError: When the rows cannot be understood.
+    """
+    tensors = renamed.tensors
+    if "pos_embed" not in tensors:
+        return
+    table, name = tensors["pos_embed"], renamed.theirs["pos_embed"]
+    distilled = [n for n in renamed.dropped if n.endswith(("dist_token", "distillation_token"))]
+    if distilled and table.shape[1] > 2:
+        table = torch.cat([table[:, :1], table[:, 2:]], dim=1)
+        renamed.dropped[f"{name}[:, 1]"] = "position of the distillation token"
+    rows = table.shape[1]
+    if "cls_token" not in tensors:
+        if not square_side(rows) and square_side(rows - 1):
+            (spelling,) = found.table.tensors()["cls_token"]
+            raise ValueError(f"{path} lacks '{found.prefix}{spelling}': '{name}' has a row for it")
+    elif not square_side(rows - 1):
+        registers = tensors.get("register_tokens")
+        extra = 0 if registers is None else registers.shape[1]
+        if found.layout == "timm" and square_side(rows):
+            table = F.pad(table, (0, 0, 1, 0))
+            renamed.added["pos_embed"] = "a zero row: the source's class token has no position"
+        elif registers is not None and square_side(rows - 1 - extra):
+            tensors["register_tokens"] = registers + table[:, 1 : 1 + extra]
+            table = torch.cat([table[:, :1], table[:, 1 + extra :]], dim=1)
+            renamed.dropped[f"{name}[:, 1:{1 + extra}]"] = "added to the register tokens"
+        elif found.layout in ("timm", "hf-vit") and not distilled and square_side(rows - 2):
+            token = next(n for n in found.table.extras if "dist" in n and n.endswith("_token"))
+            raise ValueError(f"{path} lacks '{found.prefix}{token}': '{name}' has a row for it")
+    tensors["pos_embed"] = table.contiguous()
+
+
+def square_side(num_patches: int) -> int:
+    """Side of a square grid of so many patches, or 0."""
+    side = round(max(num_patches, 0) ** 0.5)
+    return side if side**2 == num_patches else 0
+
+
+def mask_key_bias(found: Found, renamed: Renamed) -> None:
+    """DINOv3 multiplies the key bias by zero in every forward pass; here it is zero."""
+    for i in range(renamed.num_layers):
+        if f"blocks.{i}.attn.qkv.bias_mask" in found.tower and found.layout == "dinov3":
+            q, _, v = renamed.tensors[f"layers.{i}.attn.qkv.bias"].chunk(3)
+            renamed.tensors[f"layers.{i}.attn.qkv.bias"] = torch.cat([q, torch.zeros_like(q), v])

@@ -1,0 +1,171 @@
+"""A config.json beside the weights settles what no tensor tells."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from milan_mm.weights import hub
+from milan_mm.weights.encoder import Encoder
+from milan_mm.weights.recognising import read_encoder
+from tests.weights.zoo import HEADS, LAYERS, SYSTEMS, D, timm_vit
+
+CONFIG = dict(
+    model_type="vit",
+    hidden_size=D,
+    num_hidden_layers=LAYERS,
+    num_attention_heads=HEADS,
+    hidden_act="gelu",
+    layer_norm_eps=1e-12,
+    image_size=32,
+    patch_size=8,
+)
+HALF = dict(image_mean=[0.5, 0.5, 0.5], image_std=[0.5, 0.5, 0.5])
+
+
+def write(folder: Path, system: str, config: dict, preprocessor: dict | None = None) -> Path:
+    """A folder as Hugging Face saves it."""
+    state = SYSTEMS[system](folder).content
+    save_file({n: t.contiguous() for n, t in state.items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    if preprocessor:
+        (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    return folder
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_heads_epsilon_and_statistics_are_told(tmp_path: Path, by_file: bool):
+    folder = write(tmp_path, "hf_vit", CONFIG, HALF)
+    encoder = read_encoder(folder / "model.safetensors" if by_file else folder)
+    assert encoder.settings["arch"]["num_heads"] == HEADS
+    assert encoder.settings["norm_eps"] == 1e-12 and encoder.stats == "half"
+    assert set(encoder.assumed) == {"pooling"}
+
+
+@pytest.mark.parametrize(
+    ("system", "changes", "expected"),
+    [
+        ("hf_vit", dict(model_type="vit_mae"), "MAE"),
+        ("hf_beit", dict(model_type="beit", use_mean_pooling=True), "BEiT"),
+        ("hf_beit", dict(model_type="data2vec-vision"), "data2vec"),
+        ("hf_dinov2", dict(model_type="dinov2_with_registers", num_register_tokens=2), "DINOv2"),
+        ("hf_dinov3", dict(model_type="dinov3_vit", rope_theta=50, layer_norm_eps=1e-5), "DINOv3"),
+    ],
+)
+def test_the_type_of_the_model_names_the_system(
+    tmp_path: Path, system: str, changes: dict, expected: str
+):
+    encoder = read_encoder(write(tmp_path, system, CONFIG | changes))
+    assert encoder.system == expected
+    assert encoder.settings["rope_base"] == changes.get("rope_theta")
+
+
+def test_quick_gelu_is_told(tmp_path: Path):
+    encoder = read_encoder(write(tmp_path, "hf_vit", CONFIG | dict(hidden_act="quick_gelu")))
+    assert encoder.settings["act"] == "QuickGELU" and "act" not in encoder.assumed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(hidden_act="relu"), "hidden_act='relu', supported are gelu, quick_gelu"),
+        (dict(hidden_size=64), "says embed_dims=64, the tensors 48"),
+        (dict(num_hidden_layers=2), "says num_layers=2, the tensors 3"),
+        (dict(num_attention_heads="four"), "num_attention_heads='four', which is no number"),
+        (dict(num_attention_heads=7), "width 48 is not a multiple of 7 heads"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(tmp_path: Path, changes: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        read_encoder(write(tmp_path, "hf_vit", CONFIG | changes))
+
+
+def test_registers_that_the_config_has_and_the_file_lacks_are_refused(tmp_path: Path):
+    config = CONFIG | dict(model_type="dinov2_with_registers", num_register_tokens=3)
+    with pytest.raises(ValueError, match="says num_registers=3, the tensors 2"):
+        read_encoder(write(tmp_path, "hf_dinov2", config))
+
+
+def test_a_damaged_config_is_refused(tmp_path: Path):
+    write(tmp_path, "hf_vit", CONFIG)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json' is damaged"):
+        read_encoder(tmp_path)
+
+
+def test_a_config_of_something_else_is_ignored(tmp_path: Path):
+    write(tmp_path, "hf_vit", dict(model_type="llama", hidden_act="silu"))
+    assert read_encoder(tmp_path).settings["norm_eps"] == 1e-12
+
+
+def timm_folder(folder: Path, **changes) -> Encoder:
+    save_file(timm_vit().state_dict(), folder / "model.safetensors")
+    pretrained = dict(tag="augreg_in1k", mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
+    config = dict(
+        architecture="vit_base_patch16_224", global_pool="token", pretrained_cfg=pretrained
+    )
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    return read_encoder(folder, num_heads=HEADS)
+
+
+def test_timms_config_tells_system_statistics_and_pooling(tmp_path: Path):
+    encoder = timm_folder(tmp_path)
+    assert (encoder.system, encoder.stats, encoder.pooling) == ("AugReg", "half", "cls")
+    assert not {"stats", "pooling"} & encoder.assumed.keys()
+
+
+def test_timms_config_tells_quick_gelu(tmp_path: Path):
+    encoder = timm_folder(tmp_path, architecture="vit_base_patch16_clip_quickgelu_224")
+    assert encoder.settings["act"] == "QuickGELU"
+
+
+def test_the_statistics_of_a_system_are_assumed_and_say_so(tmp_path: Path):
+    encoder = read_encoder(write(tmp_path, "hf_vit", dict(model_type="vit")))
+    assert "'half', of Hugging Face ViT's own recipe" in encoder.assumed["stats"]
+    assert torch.is_tensor(encoder.state_dict["cls_token"])
+
+
+@pytest.mark.parametrize(("system", "stats"), [("mc-BEiT", "imagenet"), ("PeCo", "imagenet")])
+def test_a_file_in_beits_layout_is_accepted_under_another_name(
+    tmp_path: Path, system: str, stats: str
+):
+    torch.save(SYSTEMS["beit"](tmp_path).content, tmp_path / "a.pth")
+    assert read_encoder(tmp_path / "a.pth").stats == "half"
+    encoder = read_encoder(tmp_path / "a.pth", system=system)
+    assert (encoder.system, encoder.stats) == (system, stats)
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [("timm:vit_tiny.augreg", "timm/vit_tiny.augreg"), ("hf:google/vit-base", "google/vit-base")],
+)
+def test_a_name_on_the_hub_stands_for_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, repository: str
+):
+    write(tmp_path, "hf_vit", CONFIG)
+    asked = []
+
+    def download(repo_id: str, allow_patterns: list[str]) -> str:
+        asked.append((repo_id, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    assert read_encoder(name).settings["norm_eps"] == 1e-12
+    assert asked == [(repository, ["*config.json", "model.safetensors"])]  # no pickles, no code
+
+
+def test_a_download_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    def download(repo_id: str, allow_patterns: list[str]) -> str:
+        raise OSError("no\nnetwork")
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    with pytest.raises(ValueError, match="'timm:x' could not be downloaded: no network - give a"):
+        read_encoder("timm:x")
+
+
+def test_an_unknown_system_is_refused(tmp_path: Path):
+    torch.save(timm_vit().state_dict(), tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="system 'GPT' is unknown: choose from MILAN, MAE"):
+        read_encoder(tmp_path / "a.pth", system="GPT")

@@ -1,0 +1,63 @@
+"""Every system's files, as its own classes write them, give the features that it computes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from milan_mm.vit import PlainViT
+from milan_mm.weights.encoder import DEFAULTS, Encoder
+from milan_mm.weights.loading import load_encoder
+from milan_mm.weights.recognising import recognise
+from tests.helpers import TINY_ARCH
+from tests.weights.zoo import HEADS, ONE_SIZE, SYSTEMS, Sample
+
+
+@pytest.fixture(params=SYSTEMS)
+def sample(request, tmp_path: Path) -> Sample:
+    return SYSTEMS[request.param](tmp_path)
+
+
+def read(sample: Sample) -> Encoder:
+    return recognise(sample.content, "a.pth", num_heads=HEADS)
+
+
+def test_layout_system_statistics_and_pooling_are_recognised(sample: Sample):
+    encoder = read(sample)
+    found = (encoder.layout, encoder.system, encoder.stats, encoder.pooling)
+    assert found == (sample.layout, sample.system, sample.stats, sample.pooling)
+
+
+def test_the_settings_are_those_of_the_system(sample: Sample):
+    settings = read(sample).settings
+    own_grid = {} if settings["rope_base"] else dict(img_size=32)
+    expected = DEFAULTS | dict(patch_size=8, with_cls_token=True, final_norm=True)
+    expected |= own_grid | sample.settings
+    assert settings["arch"] == TINY_ARCH
+    assert {name: settings[name] for name in expected} == expected
+
+
+def assert_equal_features(sample: Sample, imgs: Tensor) -> None:
+    encoder = read(sample)
+    vit = PlainViT(**encoder.model_settings(), out_type="raw").eval()
+    load_encoder(vit, encoder)
+    with torch.no_grad():
+        torch.testing.assert_close(vit(imgs)[0], sample.tokens(imgs), rtol=1e-5, atol=1e-5)
+
+
+def test_the_features_are_those_of_the_system(sample: Sample):
+    assert_equal_features(sample, torch.randn(2, 3, 32, 32))
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS.keys() - ONE_SIZE))
+def test_the_features_are_those_of_the_system_on_images_of_another_shape(name: str, tmp_path: Path):
+    assert_equal_features(SYSTEMS[name](tmp_path), torch.randn(2, 3, 48, 24))
+
+
+def test_all_that_is_no_part_of_the_encoder_is_dropped_with_a_reason(sample: Sample):
+    encoder = read(sample)
+    assert set(sample.extras) - {"register_tokens", "reg_token", "embeddings.register_tokens"} <= (
+        encoder.dropped.keys()
+    )
+    assert all(len(reason) > 5 for reason in encoder.dropped.values())

@@ -1,0 +1,215 @@
+"""No tensor of an encoder is lost, misspelt or misshapen without an error that names it."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from milan_mm.weights.layouts import LAYOUTS
+from milan_mm.weights.loading import load_encoder
+from milan_mm.weights.recognising import recognise
+from tests.helpers import tiny_vit
+from tests.weights.zoo import HEADS, SYSTEMS, Sample, State, noise, prefixed, state_of, timm_vit
+
+# One system for each layout, and those whose files lack what others have.
+LOOPED = {
+    "mae": "timm",
+    "finetuned_mae": "timm",
+    "maskfeat": "timm",
+    "deit_distilled": "timm",
+    "timm_clip": "timm",
+    "beit": "beit",
+    "beit_finetuned": "beit",
+    "cae": "beit",
+    "open_clip": "clip",
+    "swag": "swag",
+    "torchvision": "torchvision",
+    "mmpretrain_layer_scale": "mmpretrain",
+    "mmpretrain_beit": "mmpretrain-beit",
+    "augreg_npz": "augreg-npz",
+    "big_vision_npz": "big-vision-npz",
+    "dinov3": "dinov3",
+    "dinov3_timm": "dinov3-timm",
+    "hf_vit": "hf-vit",
+    "hf_beit": "hf-beit",
+    "hf_dinov2": "hf-dinov2",
+    "hf_dinov3": "hf-dinov3",
+}
+
+
+@pytest.fixture(params=LOOPED)
+def sample(request, tmp_path: Path) -> Sample:
+    return SYSTEMS[request.param](tmp_path)
+
+
+def encoder_names(sample: Sample) -> list[str]:
+    """All tensors of the encoder but the last blocks', which are spelt like the others."""
+    names = [name for name in state_of(sample) if name not in sample.extras]
+    last = r"(layers?|layer|blocks|encoderblock)[._]2[./]"
+    return [name for name in names if not re.search(last, name)]
+
+
+def refuse(sample: Sample, state: State, name: str) -> None:
+    """Read a changed copy of the file: the error must name the tensor."""
+    content = sample.content
+    wrapped = [key for key, value in content.items() if value is state_of(sample)]
+    content = content | {wrapped[0]: state} if wrapped else state
+    with pytest.raises(ValueError, match=re.escape(name)):
+        recognise(content, "a.pth", num_heads=HEADS)
+
+
+def test_every_layout_is_looped_over():
+    assert set(LOOPED.values()) == LAYOUTS.keys()
+
+
+def test_a_missing_tensor_is_refused_by_name(sample: Sample):
+    state = state_of(sample)
+    for name in encoder_names(sample):
+        refuse(sample, {n: t for n, t in state.items() if n != name}, name)
+
+
+def test_a_renamed_tensor_is_refused_by_name(sample: Sample):
+    state = state_of(sample)
+    for name in encoder_names(sample):
+        refuse(sample, {n + "_v2" if n == name else n: t for n, t in state.items()}, name)
+
+
+def test_a_tensor_of_another_shape_is_refused_by_name(sample: Sample):
+    state = state_of(sample)
+    for name in encoder_names(sample):
+        refuse(sample, state | {name: torch.cat([state[name]] * 2, dim=-1)}, name)
+        refuse(sample, state | {name: state[name][None]}, name)
+
+
+def test_numbers_that_are_none_are_refused_by_name(sample: Sample):
+    state = state_of(sample)
+    for name in encoder_names(sample)[::5]:
+        refuse(sample, state | {name: torch.full_like(state[name], float("nan"))}, name)
+        refuse(sample, state | {name: state[name].long()}, name)
+        refuse(sample, state | {name: "text"}, name)
+
+
+def test_an_unknown_tensor_is_refused_by_name(sample: Sample):
+    refuse(sample, state_of(sample) | {"surprise.weight": noise(2)}, "surprise.weight")
+
+
+def test_the_distillation_token_is_missed_by_name():
+    sample = SYSTEMS["deit_distilled"](Path())
+    state = {n: t for n, t in state_of(sample).items() if n != "dist_token"}
+    refuse(sample, state, "dist_token")
+
+
+@pytest.mark.parametrize("name", ["blocks.0.mlp.w12.weight", "blocks.2.mlp.fc1_g.weight"])
+def test_a_gated_mlp_is_refused_with_the_reason(name: str):
+    state = timm_vit().state_dict() | {name: noise(2)}
+    with pytest.raises(ValueError, match=rf"'{name}': a gated MLP \(SwiGLU\).*ViT-B"):
+        recognise(state, "a.pth")
+
+
+def test_an_mlp_of_another_width_is_refused():
+    with pytest.raises(ValueError, match=r"fc1.weight' is \(96, 48\), the model needs \(192, 48\)"):
+        recognise(timm_vit(mlp_ratio=2).state_dict(), "a.pth")
+
+
+def test_two_spellings_of_one_tensor_are_refused():
+    state = timm_vit(init_values=0.1).state_dict()
+    state["blocks.1.gamma_1"] = noise(48)
+    message = "holds both blocks.1.ls1.gamma and blocks.1.gamma_1: keep one"
+    with pytest.raises(ValueError, match=message):
+        recognise(state, "a.pth")
+
+
+def test_a_shared_and_an_own_bias_table_are_refused():
+    sample = SYSTEMS["beit"](Path())
+    state = state_of(sample)
+    table = state["rel_pos_bias.relative_position_bias_table"]
+    state = state | {"blocks.0.attn.relative_position_bias_table": table}
+    with pytest.raises(ValueError, match=r"holds both rel_pos_bias\..*blocks\.0\.attn"):
+        recognise(dict(model=state), "a.pth")
+
+
+# ------------------------------------------------------------------------------ two encoders
+def two_encoders() -> State:
+    """timm's names and, under another prefix, CLIP's."""
+    clip = state_of(SYSTEMS["open_clip"](Path()))
+    return timm_vit().state_dict() | {n: t for n, t in clip.items() if "module.visual." in n}
+
+
+def test_two_layouts_are_refused_until_one_is_chosen():
+    message = r"more than one layout, timm \('\*'\) and clip \('module\.visual\.\*'\).*--layout"
+    with pytest.raises(ValueError, match=message):
+        recognise(two_encoders(), "a.pth")
+
+
+@pytest.mark.parametrize("layout", ["timm", "clip"])
+def test_the_chosen_layout_decides(layout: str):
+    encoder = recognise(two_encoders(), "a.pth", layout=layout, num_heads=HEADS)
+    assert encoder.layout == layout
+    assert "another encoder, which was not asked for" in encoder.dropped.values()
+
+
+def test_an_unknown_layout_is_refused():
+    with pytest.raises(ValueError, match="layout 'vit' is unknown: choose from timm, beit"):
+        recognise(timm_vit().state_dict(), "a.pth", layout="vit")
+
+
+def test_a_layout_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"for layout beit it lacks 'blocks\.0\.attn\.q_bias'"):
+        recognise(timm_vit().state_dict(), "a.pth", layout="beit")
+
+
+def test_two_towers_of_one_layout_are_refused():
+    state = timm_vit().state_dict()
+    with pytest.raises(ValueError, match=r"more than one layout, timm .* and timm "):
+        recognise(state | prefixed(state, "backbone."), "a.pth")
+
+
+def test_the_teacher_is_taken_unless_the_student_is_asked_for():
+    content = SYSTEMS["dino_full"](Path()).content
+    for student, prefix in ((False, "backbone."), (True, "module.backbone.")):
+        encoder = recognise(content, "a.pth", student=student, num_heads=HEADS)
+        expected = content["student" if student else "teacher"][f"{prefix}cls_token"]
+        assert torch.equal(encoder.state_dict["cls_token"], expected)
+
+
+def test_a_student_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="holds no entry 'student'"):
+        recognise(timm_vit().state_dict(), "a.pth", student=True)
+
+
+# ----------------------------------------------------------------------------------- heads
+def test_moco_v3s_small_vit_has_twice_the_heads():
+    sizes = dict(embed_dim=384, depth=12, num_heads=12, img_size=8)
+    state = prefixed(timm_vit(**sizes).state_dict(), "module.base_encoder.")
+    encoder = recognise(dict(state_dict=state), "a.pth")
+    assert encoder.settings["arch"]["num_heads"] == 12
+    assert "no tensor tells" in encoder.assumed["num_heads"]
+
+
+def test_heads_that_contradict_the_file_are_refused():
+    with pytest.raises(ValueError, match="tells 4 and --num-heads tells 6 attention heads"):
+        recognise(SYSTEMS["beit"](Path()).content, "a.pth", num_heads=6)
+
+
+# --------------------------------------------------------------------- options of the model
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("beit", r"layer_scale=0\.1.*rel_pos_bias_grid=\(4, 4\)"),
+        ("open_clip", r"norm_eps=1e-05.*patch_bias=False, pre_norm=True"),
+        ("openai_clip", "act='QuickGELU'"),
+        ("dinov2", "num_registers=2"),
+        ("dinov3", r"with_pos_embed=False.*rope_base=100\.0"),
+    ],
+)
+def test_a_model_without_an_option_that_the_file_needs_is_refused(name: str, option: str):
+    encoder = recognise(SYSTEMS[name](Path()).content, "a.pth", num_heads=HEADS)
+    with pytest.raises(ValueError, match=rf"a\.pth needs a model\.backbone with .*{option}"):
+        load_encoder(tiny_vit(), encoder)
+
+
+def test_a_model_with_other_heads_than_the_file_is_refused():
+    encoder = recognise(SYSTEMS["mae"](Path()).content, "a.pth", num_heads=6)
+    with pytest.raises(ValueError, match=r"has 6 attention heads, this model\.backbone 4: set"):
+        load_encoder(tiny_vit(), encoder)

@@ -1,0 +1,788 @@
+"""Tiny models of every system, from implementations that know nothing of this package.
+
+Each entry is the content of a file as the system writes it, and a function that computes what the
+system computes: all tokens after the last block, and after the final norm where there is one.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from mmpretrain.models import BEiTViT
+from mmpretrain.models import VisionTransformer as MMViT
+from open_clip.model import CLIP as OpenCLIP
+from timm.models.beit import Beit
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer as TorchvisionViT
+
+from tests.helpers import TINY_ARCH, randomise
+
+D, LAYERS, HEADS = 48, 3, 4
+SIZES = dict(img_size=32, patch_size=8, embed_dim=D, depth=LAYERS, num_heads=HEADS)
+State = dict[str, Tensor]
+
+
+@dataclass
+class Sample:
+    """A file of a system.
+
+    Attributes:
+        content: What the file holds at its top level.
+        tokens: Images (B, 3, H, W) to tokens (B, N, D), by the system's own classes.
+        layout, system, stats, pooling: What is to be recognised.
+        settings: Of `PlainViT`, those that differ from an encoder of MAE.
+        extras: Names that are no part of the encoder, or whose loss no file could tell.
+    """
+
+    content: dict[str, Any]
+    tokens: Callable[[Tensor], Tensor]
+    layout: str
+    system: str
+    stats: str = "imagenet"
+    pooling: str = "cls"
+    settings: dict[str, Any] = field(default_factory=dict)
+    extras: tuple[str, ...] = ()
+
+
+def state_of(sample: Sample) -> State:
+    """The entry of the file that holds the tensors."""
+    for value in sample.content.values():
+        if isinstance(value, dict) and any(isinstance(t, Tensor) for t in value.values()):
+            return value
+    return sample.content
+
+
+def prefixed(state: State, prefix: str) -> State:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def renamed(state: State, *rules: tuple[str, str]) -> State:
+    """Names rewritten by regular expressions that match whole names; the first that fits counts."""
+    result = {}
+    for name, tensor in state.items():
+        fitting = [rule for rule in rules if re.fullmatch(rule[0], name)]
+        new = re.sub(*fitting[0], name) if fitting else name
+        result[new] = tensor
+    return result
+
+
+def split_qkv(state: State, pattern: str, parts: tuple[str, str, str]) -> State:
+    """Queries, keys and values apart; `pattern` has the block's number as its group."""
+    result: State = {}
+    for name, tensor in state.items():
+        match = re.fullmatch(pattern + r"\.(weight|bias)", name)
+        if not match:
+            result[name] = tensor
+            continue
+        number, kind = match.groups()
+        for part, value in zip(parts, tensor.chunk(3), strict=True):
+            result[f"{part.replace('#', number)}.{kind}"] = value.clone()
+    return result
+
+
+def sincos(order: str) -> Tensor:
+    """(1, 17, 48): each half of the channels tells one coordinate, sines before cosines."""
+    rows = []
+    frequencies = [10000 ** -(i / (D // 4)) for i in range(D // 4)]
+    for y in range(4):
+        for x in range(4):
+            first, second = (y, x) if order == "rows" else (x, y)
+            angles = [[c * f for f in frequencies] for c in (first, second)]
+            rows.append([f(a) for half in angles for f in (np.sin, np.cos) for a in half])
+    return torch.cat([torch.zeros(1, 1, D), torch.tensor(np.array(rows)).float()[None]], dim=1)
+
+
+# ------------------------------------------------------------------------------- timm and its kin
+def timm_vit(**settings) -> VisionTransformer:
+    defaults = SIZES | dict(num_classes=0, dynamic_img_size=True)
+    return randomise(VisionTransformer(**(defaults | settings))).eval()
+
+
+def with_table(model: VisionTransformer, table: Tensor) -> VisionTransformer:
+    model.pos_embed.data.copy_(table)
+    return model
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(*shape) * 0.1
+
+
+def decoder(attention: dict[str, int]) -> State:
+    """What MAE and MILAN keep of their decoders: width 32, one block."""
+    names = {f"attn.{name}": (times * 32, 32) for name, times in attention.items()}
+    names |= {"attn.proj": (32, 32), "mlp.fc1": (128, 32), "mlp.fc2": (32, 128)}
+    state = {"mask_token": noise(1, 1, 32), "decoder_pos_embed": noise(1, 17, 32)}
+    for name, shape in names.items():
+        state[f"decoder_blocks.0.{name}.weight"] = noise(*shape)
+        state[f"decoder_blocks.0.{name}.bias"] = noise(shape[0])
+    state["decoder_embed.weight"] = noise(32, D)
+    state["decoder_pred.weight"] = noise(20, 32)
+    return state
+
+
+def text_tower() -> State:
+    return {
+        "positional_embedding": noise(7, 16),
+        "text_projection": noise(16, 16),
+        "logit_scale": torch.tensor(4.6),
+        "token_embedding.weight": noise(9, 16),
+        "ln_final.weight": noise(16),
+        "transformer.resblocks.0.attn.in_proj_weight": noise(48, 16),
+    }
+
+
+def deit() -> Sample:
+    model = timm_vit(num_classes=5)
+    content = dict(model=model.state_dict())
+    extras = ("head.weight", "head.bias")
+    return Sample(content, model.forward_features, "timm", "DeiT", extras=extras)
+
+
+def deit_distilled() -> Sample:
+    model = timm_vit()
+    state = model.state_dict()
+    table = state["pos_embed"]
+    state |= {
+        "pos_embed": torch.cat([table[:, :1], noise(1, 1, D), table[:, 1:]], dim=1),
+        "dist_token": noise(1, 1, D),
+        "head_dist.weight": noise(5, D),
+    }
+    extras = ("head_dist.weight", "dist_token")
+    return Sample(dict(model=state), model.forward_features, "timm", "DeiT", extras=extras)
+
+
+def deit_iii() -> Sample:
+    model = timm_vit(no_embed_class=True, init_values=0.5)
+    return Sample(
+        model.state_dict(),
+        model.forward_features,
+        "timm",
+        "DeiT III",
+        settings=dict(layer_scale=1e-5),
+    )
+
+
+def augreg_torch() -> Sample:
+    model = timm_vit(num_classes=5)
+    extras = ("head.weight", "head.bias")
+    return Sample(
+        model.state_dict(), model.forward_features, "timm", "timm classifier", "half", extras=extras
+    )
+
+
+def moco_v3() -> Sample:
+    model = with_table(timm_vit(num_classes=5), sincos("rows"))
+    state = prefixed(model.state_dict(), "module.base_encoder.")
+    state |= prefixed(timm_vit().state_dict(), "module.momentum_encoder.")
+    state["module.predictor.0.weight"] = noise(5, 5)
+    extras = (*(n for n in state if "base_encoder" not in n), "module.base_encoder.head.weight")
+    extras += ("module.base_encoder.head.bias",)
+    content = dict(state_dict=state, epoch=300)
+    return Sample(content, model.forward_features, "timm", "MoCo v3", extras=extras)
+
+
+def moco_v3_for_deit() -> Sample:
+    model = with_table(timm_vit(), sincos("rows"))
+    return Sample(dict(model=model.state_dict()), model.forward_features, "timm", "MoCo v3")
+
+
+def dino_backbone() -> Sample:
+    model = timm_vit()
+    return Sample(model.state_dict(), model.forward_features, "timm", "timm")
+
+
+def dino_full() -> Sample:
+    model, student = timm_vit(), timm_vit()
+    teacher = prefixed(model.state_dict(), "backbone.")
+    teacher |= {"head.mlp.0.weight": noise(8, D), "head.last_layer.weight_g": noise(9, 1)}
+    content = dict(teacher=teacher, student=prefixed(student.state_dict(), "module.backbone."))
+    extras = ("head.mlp.0.weight", "head.last_layer.weight_g")
+    return Sample(content, model.forward_features, "timm", "DINO", extras=extras)
+
+
+def ibot() -> Sample:
+    model = timm_vit()
+    state = model.state_dict() | dict(masked_embed=noise(1, D))
+    extras = ("masked_embed",)
+    return Sample(dict(state_dict=state), model.forward_features, "timm", "iBOT", extras=extras)
+
+
+def maskfeat() -> Sample:
+    model = timm_vit()
+    model.norm = nn.Identity()
+    extra = {
+        "mask_token": noise(1, 1, D),
+        "pred_head.transforms.0.0.weight": noise(D),
+        "pred_head.projections.0.weight": noise(9, D),
+    }
+    return Sample(
+        dict(model_state=model.state_dict() | extra),
+        model.forward_features,
+        "timm",
+        "MaskFeat",
+        pooling="mean",
+        settings=dict(final_norm=False),
+        extras=tuple(extra),
+    )
+
+
+def mae() -> Sample:
+    model = with_table(timm_vit(), sincos("columns"))
+    extra = decoder(dict(qkv=3))
+    state = model.state_dict() | extra
+    return Sample(
+        dict(model=state, optimizer=dict(state={}), epoch=399),
+        model.forward_features,
+        "timm",
+        "MAE",
+        pooling="mean",
+        extras=tuple(extra),
+    )
+
+
+def milan() -> Sample:
+    model = with_table(timm_vit(), sincos("columns"))
+    extra = decoder(dict(q=1, kv=2))
+    content = dict(model=model.state_dict() | extra)
+    return Sample(
+        content, model.forward_features, "timm", "MILAN", pooling="mean", extras=tuple(extra)
+    )
+
+
+def finetuned_mae() -> Sample:
+    model = timm_vit(num_classes=5, global_pool="avg")
+    extras = ("head.weight", "head.bias")
+    return Sample(
+        dict(model=model.state_dict()),
+        model.forward_features,
+        "timm",
+        "finetuned ViT",
+        pooling="mean",
+        settings=dict(final_norm=False),
+        extras=extras,
+    )
+
+
+def slip() -> Sample:
+    model = timm_vit()
+    extra = prefixed(text_tower() | dict(image_projection=noise(D, 16)), "module.")
+    state = prefixed(model.state_dict(), "module.visual.") | extra
+    return Sample(
+        dict(state_dict=state, epoch=25),
+        model.forward_features,
+        "timm",
+        "SLIP",
+        extras=tuple(extra),
+    )
+
+
+def timm_clip() -> Sample:
+    model = timm_vit(pre_norm=True, norm_layer=partial(nn.LayerNorm, eps=1e-5))
+    return Sample(
+        model.state_dict(),
+        model.forward_features,
+        "timm",
+        "open_clip",
+        "clip",
+        settings=dict(pre_norm=True, patch_bias=False, norm_eps=1e-5),
+    )
+
+
+def dinov2() -> Sample:
+    """Official files: a position for the class token, and none for the registers."""
+    model = timm_vit(no_embed_class=True, init_values=0.5, reg_tokens=2)
+    state = model.state_dict()
+    state["register_tokens"] = state.pop("reg_token")
+    row = noise(1, 1, D)
+    state["pos_embed"] = torch.cat([row, state["pos_embed"]], dim=1)
+    state["cls_token"] = state["cls_token"] - row
+    state["mask_token"] = noise(1, D)
+    # a file without the registers is one of a DINOv2 that never had any
+    return Sample(
+        state,
+        model.forward_features,
+        "timm",
+        "DINOv2",
+        settings=dict(layer_scale=1e-5, num_registers=2),
+        extras=("mask_token", "register_tokens"),
+    )
+
+
+def dinov2_timm() -> Sample:
+    model = timm_vit(no_embed_class=True, init_values=0.5, reg_tokens=2)
+    return Sample(
+        model.state_dict(),
+        model.forward_features,
+        "timm",
+        "DINOv2",
+        settings=dict(layer_scale=1e-5, num_registers=2),
+        extras=("reg_token",),
+    )
+
+
+# ----------------------------------------------------------------------------------- BEiT's family
+def timm_beit(**settings) -> Beit:
+    defaults = SIZES | dict(num_classes=0, init_values=0.1, use_abs_pos_emb=False)
+    model = randomise(Beit(**(defaults | settings)))
+    if isinstance(model.norm, nn.Identity) and "fc_norm" not in settings:
+        model.norm = randomise(nn.LayerNorm(D, eps=1e-6))  # pretrained: before any pooling
+        model.fc_norm = nn.Identity()
+    return model.eval()
+
+
+BEIT_SETTINGS = dict(layer_scale=0.1, with_pos_embed=False, rel_pos_bias_grid=(4, 4))
+
+
+def beit(width_of_head: int = 20, system: str = "BEiT", stats: str = "half") -> Sample:
+    model = timm_beit(use_shared_rel_pos_bias=True)
+    extra = {
+        "mask_token": noise(1, 1, D),
+        "lm_head.weight": noise(width_of_head, D),
+        "rel_pos_bias.relative_position_index": torch.zeros(17, 17, dtype=torch.long),
+    }
+    return Sample(
+        dict(model=model.state_dict() | extra),
+        model.forward_features,
+        "beit",
+        system,
+        stats,
+        "mean",
+        BEIT_SETTINGS,
+        extras=tuple(extra),
+    )
+
+
+def data2vec() -> Sample:
+    return beit(D, "data2vec", "imagenet")
+
+
+def beit_finetuned() -> Sample:
+    model = randomise(Beit(**SIZES, num_classes=5, init_values=0.1, use_rel_pos_bias=True)).eval()
+    model.pos_embed = None
+    return Sample(
+        dict(module=model.state_dict()),
+        model.forward_features,
+        "beit",
+        "finetuned BEiT",
+        "half",
+        "mean",
+        BEIT_SETTINGS | dict(final_norm=False),
+        extras=("head.weight", "head.bias"),
+    )
+
+
+def simmim() -> Sample:
+    model = timm_beit(use_shared_rel_pos_bias=True)
+    extra = {"decoder.0.weight": noise(5, D), "encoder.mask_token": noise(1, 1, D)}
+    return Sample(
+        dict(model=prefixed(model.state_dict(), "encoder.") | extra),
+        model.forward_features,
+        "beit",
+        "SimMIM",
+        "imagenet",
+        "mean",
+        BEIT_SETTINGS,
+        extras=tuple(extra),
+    )
+
+
+def cae() -> Sample:
+    model = timm_beit(use_abs_pos_emb=True)
+    model.pos_embed.data.copy_(sincos("rows"))
+    extra = prefixed(timm_vit().state_dict(), "teacher.")
+    extra |= {"encoder_to_decoder.weight": noise(D, D), "mask_token": noise(1, 1, D)}
+    return Sample(
+        dict(model=prefixed(model.state_dict(), "encoder.") | extra),
+        model.forward_features,
+        "beit",
+        "CAE",
+        "imagenet",
+        "mean",
+        dict(layer_scale=0.1),
+        extras=tuple(extra),
+    )
+
+
+# --------------------------------------------------------------------------------- CLIP's towers
+def clip_model(quick_gelu: bool, image_size: int | tuple[int, int] = 32) -> OpenCLIP:
+    vision = dict(image_size=image_size, layers=LAYERS, width=D, head_width=12, patch_size=8)
+    text = dict(context_length=7, vocab_size=9, width=16, heads=2, layers=1)
+    return randomise(OpenCLIP(20, vision, text, quick_gelu=quick_gelu)).eval()
+
+
+def clip_tokens(model: OpenCLIP) -> Callable[[Tensor], Tensor]:
+    """Before the projection, all tokens normalised."""
+
+    def tokens(imgs: Tensor) -> Tensor:
+        visual: Any = model.visual
+        return visual.ln_post(visual.transformer(visual._embeds(imgs)))
+
+    return tokens
+
+
+CLIP_SETTINGS = dict(pre_norm=True, patch_bias=False, norm_eps=1e-5)
+
+
+def open_clip() -> Sample:
+    model = clip_model(quick_gelu=False)
+    state = prefixed(model.state_dict(), "module.")
+    extras = (*(n for n in state if not n.startswith("module.visual.")), "module.visual.proj")
+    return Sample(
+        dict(state_dict=state, epoch=32),
+        clip_tokens(model),
+        "clip",
+        "open_clip",
+        "clip",
+        settings=CLIP_SETTINGS,
+        extras=extras,
+    )
+
+
+def openai_clip() -> Sample:
+    """float16, as OpenAI's file; scalars that only it has."""
+    model = clip_model(quick_gelu=True).half().float()
+    scalars = dict(input_resolution=32, context_length=7, vocab_size=9)
+    state = {name: tensor.half() for name, tensor in model.state_dict().items()}
+    state |= {name: torch.tensor(value) for name, value in scalars.items()}
+    extras = (*(n for n in state if not n.startswith("visual.")), "visual.proj")
+    return Sample(
+        state,
+        clip_tokens(model),
+        "clip",
+        "CLIP",
+        "clip",
+        settings=CLIP_SETTINGS | dict(act="QuickGELU"),
+        extras=extras,
+    )
+
+
+# ------------------------------------------------------------------------ torchvision and SWAG
+def torchvision_vit() -> TorchvisionViT:
+    return randomise(TorchvisionViT(32, 8, LAYERS, HEADS, D, 4 * D, num_classes=5)).eval()
+
+
+def torchvision_tokens(model: TorchvisionViT) -> Callable[[Tensor], Tensor]:
+    def tokens(imgs: Tensor) -> Tensor:
+        x = model._process_input(imgs)
+        return model.encoder(torch.cat([model.class_token.expand(len(x), -1, -1), x], dim=1))
+
+    return tokens
+
+
+HEAD = ("heads.head.weight", "heads.head.bias")
+
+
+def torchvision() -> Sample:
+    model = torchvision_vit()
+    return Sample(
+        model.state_dict(),
+        torchvision_tokens(model),
+        "torchvision",
+        "torchvision",
+        extras=HEAD,
+    )
+
+
+def swag() -> Sample:
+    model, block = torchvision_vit(), r"encoder\.layers\.encoder_layer_(\d+)"
+    state = renamed(
+        {n: t for n, t in model.state_dict().items() if not n.startswith("heads.")},
+        (rf"{block}\.mlp\.0\.(.*)", r"encoder.layers.layer_\1.mlp.linear_1.\2"),
+        (rf"{block}\.mlp\.3\.(.*)", r"encoder.layers.layer_\1.mlp.linear_2.\2"),
+        (rf"{block}\.(.*)", r"encoder.layers.layer_\1.\2"),
+    )
+    state["encoder.pos_embedding"] = state["encoder.pos_embedding"].transpose(0, 1).contiguous()
+    return Sample(state, torchvision_tokens(model), "swag", "SWAG")
+
+
+# --------------------------------------------------------------------------------- mmpretrain
+MM_SIZES: dict[str, Any] = dict(
+    arch=TINY_ARCH | dict(feedforward_channels=4 * D), img_size=32, patch_size=8, out_type="raw"
+)
+
+
+def mm_tokens(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    model.eval()  # returns nothing
+    return lambda imgs: model(imgs)[0]
+
+
+def mmpretrain() -> Sample:
+    """A MILAN run of mmpretrain keeps its teacher."""
+    model = randomise(MMViT(**MM_SIZES))
+    extra = {
+        "neck.decoder_embed.weight": noise(32, D),
+        "target_generator.tokenizer.visual.conv1.weight": noise(8, 3, 8, 8),
+        "target_generator.tokenizer.visual.class_embedding": noise(8),
+    }
+    state = prefixed(model.state_dict(), "backbone.") | extra
+    return Sample(
+        dict(state_dict=state, meta=dict(epoch=400)),
+        mm_tokens(model),
+        "mmpretrain",
+        "mmpretrain or milan_mm",
+        pooling="mean",
+        extras=tuple(extra),
+    )
+
+
+def mmpretrain_layer_scale() -> Sample:
+    model = randomise(MMViT(**MM_SIZES, layer_scale_init_value=0.3))
+    return Sample(
+        model.state_dict(),
+        mm_tokens(model),
+        "mmpretrain",
+        "mmpretrain or milan_mm",
+        pooling="mean",
+        settings=dict(layer_scale=1e-5),
+    )
+
+
+def mmpretrain_beit() -> Sample:
+    model = randomise(
+        BEiTViT(**MM_SIZES, use_abs_pos_emb=False, use_rel_pos_bias=True, final_norm=True)
+    )
+    state = model.state_dict()
+    extras = tuple(f"backbone.{n}" for n in state if n.endswith("relative_position_index"))
+    return Sample(
+        dict(state_dict=prefixed(state, "backbone.")),
+        mm_tokens(model),
+        "mmpretrain-beit",
+        "BEiT",
+        "half",
+        "mean",
+        BEIT_SETTINGS,
+        extras=extras,
+    )
+
+
+# ------------------------------------------------------------------------------- Flax arrays
+def flax_arrays(big_vision: bool) -> dict[str, np.ndarray]:
+    """Random arrays in the shapes of Flax: kernels (in, out), convolutions HWIO, heads apart."""
+    norm, attention, mlp = ("LayerNorm_1", "MultiHeadDotProductAttention_0", "MlpBlock_0")
+    if not big_vision:
+        norm, attention, mlp = ("LayerNorm_2", "MultiHeadDotProductAttention_1", "MlpBlock_3")
+    positions = "pos_embedding" if big_vision else "Transformer/posembed_input/pos_embedding"
+    shapes: dict[str, tuple[int, ...]] = {
+        "embedding/kernel": (8, 8, 3, D),
+        "embedding/bias": (D,),
+        "cls": (1, 1, D),
+        positions: (1, 17, D),
+        "Transformer/encoder_norm/scale": (D,),
+        "Transformer/encoder_norm/bias": (D,),
+        "head/kernel": (D, 5),
+        "head/bias": (5,),
+    }
+    for i in range(LAYERS):
+        block = f"Transformer/encoderblock_{i}"
+        for name in ("LayerNorm_0", norm):
+            shapes |= {f"{block}/{name}/scale": (D,), f"{block}/{name}/bias": (D,)}
+        for name in ("query", "key", "value"):
+            shapes[f"{block}/{attention}/{name}/kernel"] = (D, HEADS, D // HEADS)
+            shapes[f"{block}/{attention}/{name}/bias"] = (HEADS, D // HEADS)
+        shapes[f"{block}/{attention}/out/kernel"] = (HEADS, D // HEADS, D)
+        shapes[f"{block}/{attention}/out/bias"] = (D,)
+        for name, (fan_in, fan_out) in dict(Dense_0=(D, 4 * D), Dense_1=(4 * D, D)).items():
+            shapes[f"{block}/{mlp}/{name}/kernel"] = (fan_in, fan_out)
+            shapes[f"{block}/{mlp}/{name}/bias"] = (fan_out,)
+    prefix = "params/" if big_vision else "opt/target/"
+    return {prefix + name: noise(*shape).numpy() for name, shape in shapes.items()}
+
+
+def flax(folder: Path, big_vision: bool) -> Sample:
+    """timm reads the same file by its own code."""
+    arrays = flax_arrays(big_vision)
+    np.savez(folder / "augreg.npz", **arrays)
+    model = timm_vit()
+    model.load_pretrained(str(folder / "augreg.npz"))
+    content = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return Sample(
+        content,
+        model.forward_features,
+        "big-vision-npz" if big_vision else "augreg-npz",
+        "AugReg",
+        "half",
+        extras=tuple(n for n in arrays if "head/" in n),
+    )
+
+
+# ---------------------------------------------------------------------------------- DINOv3
+def timm_dinov3(qkv_bias: bool) -> Eva:
+    name = "vit_small_patch16_dinov3" + ("_qkvb" if qkv_bias else "")
+    return randomise(timm.create_model(name, **SIZES, num_classes=0, global_pool="token")).eval()
+
+
+DINOV3_SETTINGS = dict(
+    layer_scale=1e-5, with_pos_embed=False, num_registers=4, rope_base=100.0, norm_eps=1e-5
+)
+
+
+def dinov3_timm(qkv_bias: bool = True) -> Sample:
+    model = timm_dinov3(qkv_bias)
+    return Sample(
+        model.state_dict(),
+        model.forward_features,
+        "dinov3-timm",
+        "DINOv3",
+        settings=DINOV3_SETTINGS,
+    )
+
+
+def dinov3() -> Sample:
+    """Official files: one bias, whose keys a mask zeroes in every forward pass."""
+    model = timm_dinov3(qkv_bias=True)
+    state = renamed(
+        model.state_dict(),
+        (r"reg_token", "storage_tokens"),
+        (r"blocks\.(\d+)\.gamma_(\d)", r"blocks.\1.ls\2.gamma"),
+    )
+    state["mask_token"] = noise(1, D)
+    head_dims = D // HEADS
+    exponents = 2 * torch.arange(head_dims // 4) / (head_dims // 2)
+    state["rope_embed.periods"] = 100.0**exponents
+    for i in range(LAYERS):
+        q, v = (state.pop(f"blocks.{i}.attn.{n}_bias") for n in "qv")
+        state[f"blocks.{i}.attn.qkv.bias"] = torch.cat([q, noise(D) + 9, v])
+        state[f"blocks.{i}.attn.qkv.bias_mask"] = torch.ones(3 * D).index_fill(
+            0, torch.arange(D, 2 * D), 0
+        )
+    extras = ("mask_token", "rope_embed.periods", *(n for n in state if n.endswith("bias_mask")))
+    return Sample(
+        state,
+        model.forward_features,
+        "dinov3",
+        "DINOv3",
+        settings=DINOV3_SETTINGS,
+        extras=extras,
+    )
+
+
+# ----------------------------------------------------------------------------- Hugging Face
+HF_QKV = tuple(f"encoder.layer.#.attention.attention.{n}" for n in ("query", "key", "value"))
+HF_OUTER = (
+    (r"(cls_token|mask_token)", r"embeddings.\1"),
+    (r"reg_token", r"embeddings.register_tokens"),
+    (r"pos_embed", r"embeddings.position_embeddings"),
+    (r"patch_embed\.proj\.(.*)", r"embeddings.patch_embeddings.projection.\1"),
+    (r"blocks\.(\d+)\.attn\.proj\.(.*)", r"encoder.layer.\1.attention.output.dense.\2"),
+    (r"norm\.(.*)", r"layernorm.\1"),
+)
+HF_OLD_BLOCK = (
+    (r"blocks\.(\d+)\.norm1\.(.*)", r"encoder.layer.\1.layernorm_before.\2"),
+    (r"blocks\.(\d+)\.norm2\.(.*)", r"encoder.layer.\1.layernorm_after.\2"),
+    (r"blocks\.(\d+)\.mlp\.fc1\.(.*)", r"encoder.layer.\1.intermediate.dense.\2"),
+    (r"blocks\.(\d+)\.mlp\.fc2\.(.*)", r"encoder.layer.\1.output.dense.\2"),
+)
+
+
+def hf_vit() -> Sample:
+    model = timm_vit(norm_layer=partial(nn.LayerNorm, eps=1e-12))
+    state = split_qkv(model.state_dict(), r"blocks\.(\d+)\.attn\.qkv", HF_QKV)
+    extra = {"pooler.dense.weight": noise(D, D), "pooler.dense.bias": noise(D)}
+    return Sample(
+        renamed(state, *HF_OUTER, *HF_OLD_BLOCK) | extra,
+        model.forward_features,
+        "hf-vit",
+        "Hugging Face ViT",
+        "half",
+        settings=dict(norm_eps=1e-12),
+        extras=tuple(extra),
+    )
+
+
+def hf_beit() -> Sample:
+    """BeitForMaskedImageModeling: the final norm is outside of the encoder."""
+    model = timm_beit(use_shared_rel_pos_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-12))
+    model.norm.eps = 1e-12
+    state = split_qkv(model.state_dict(), r"blocks\.(\d+)\.attn\.qkv", HF_QKV)
+    rules = (
+        *HF_OUTER,
+        *HF_OLD_BLOCK,
+        (r"blocks\.(\d+)\.attn\.q_bias", r"encoder.layer.\1.attention.attention.query.bias"),
+        (r"blocks\.(\d+)\.attn\.v_bias", r"encoder.layer.\1.attention.attention.value.bias"),
+        (r"blocks\.(\d+)\.gamma_(\d)", r"encoder.layer.\1.lambda_\2"),
+        (r"rel_pos_bias\.(.*)", r"encoder.relative_position_bias.\1"),
+    )
+    inside = prefixed(renamed(state, *rules), "beit.")
+    inside = renamed(inside, (r"beit\.(layernorm\..*)", r"\1"))
+    extra = {"lm_head.weight": noise(9, D)}
+    return Sample(
+        inside | extra,
+        model.forward_features,
+        "hf-beit",
+        "BEiT",
+        "half",
+        "mean",
+        BEIT_SETTINGS | dict(norm_eps=1e-12),
+        extras=tuple(extra),
+    )
+
+
+def hf_dinov2() -> Sample:
+    official = dinov2()
+    state = {n: t for n, t in official.content.items() if n != "register_tokens"}
+    state["reg_token"] = official.content["register_tokens"]
+    state = split_qkv(state, r"blocks\.(\d+)\.attn\.qkv", HF_QKV)
+    rules = (
+        *HF_OUTER,
+        (r"blocks\.(\d+)\.ls(\d)\.gamma", r"encoder.layer.\1.layer_scale\2.lambda1"),
+        (r"blocks\.(\d+)\.(norm\d|mlp\.fc\d)\.(.*)", r"encoder.layer.\1.\2.\3"),
+    )
+    return Sample(
+        renamed(state, *rules),
+        official.tokens,
+        "hf-dinov2",
+        "DINOv2",
+        settings=official.settings,
+        extras=("embeddings.mask_token", "embeddings.register_tokens"),
+    )
+
+
+def hf_dinov3() -> Sample:
+    timms = dinov3_timm()
+    parts = tuple(f"layer.#.attention.{n}_proj" for n in "qkv")
+    state = split_qkv(timms.content, r"blocks\.(\d+)\.attn\.qkv", parts)
+    rules = (
+        (r"cls_token", r"embeddings.cls_token"),
+        (r"reg_token", r"embeddings.register_tokens"),
+        (r"patch_embed\.proj\.(.*)", r"embeddings.patch_embeddings.\1"),
+        (r"blocks\.(\d+)\.attn\.([qv])_bias", r"layer.\1.attention.\2_proj.bias"),
+        (r"blocks\.(\d+)\.attn\.proj\.(.*)", r"layer.\1.attention.o_proj.\2"),
+        (r"blocks\.(\d+)\.gamma_(\d)", r"layer.\1.layer_scale\2.lambda1"),
+        (r"blocks\.(\d+)\.mlp\.fc1\.(.*)", r"layer.\1.mlp.up_proj.\2"),
+        (r"blocks\.(\d+)\.mlp\.fc2\.(.*)", r"layer.\1.mlp.down_proj.\2"),
+        (r"blocks\.(\d+)\.(norm\d)\.(.*)", r"layer.\1.\2.\3"),
+    )
+    return Sample(
+        renamed(state, *rules), timms.tokens, "hf-dinov3", "DINOv3", settings=DINOV3_SETTINGS
+    )
+
+
+SYSTEMS: dict[str, Callable[[Path], Sample]] = {
+    **{
+        function.__name__: lambda folder, function=function: function()  # type: ignore[misc]
+        for function in (
+            deit, deit_distilled, deit_iii, augreg_torch, moco_v3, moco_v3_for_deit, dino_backbone,
+            dino_full, ibot, maskfeat, mae, milan, finetuned_mae, slip, timm_clip, dinov2,
+            dinov2_timm, beit, data2vec, beit_finetuned, simmim, cae, open_clip, openai_clip,
+            torchvision, swag, mmpretrain, mmpretrain_layer_scale, mmpretrain_beit, dinov3_timm,
+            dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3,
+        )
+    },
+    "dinov3_timm_no_bias": lambda folder: dinov3_timm(qkv_bias=False),
+    "augreg_npz": lambda folder: flax(folder, big_vision=False),
+    "big_vision_npz": lambda folder: flax(folder, big_vision=True),
+}  # fmt: skip
+
+# Their classes serve one image size only, or resize by another rule (SWAG aligns corners).
+ONE_SIZE = {
+    "beit", "data2vec", "beit_finetuned", "simmim", "cae", "open_clip", "openai_clip",
+    "torchvision", "swag", "mmpretrain", "mmpretrain_layer_scale", "mmpretrain_beit", "hf_beit",
+}  # fmt: skip

@@ -1,0 +1,58 @@
+#!/usr/bin/env python
+"""Say what a weights file is: layout, system, what loads, what is dropped and why, and what each
+task would do with it. Nothing in the file is executed, and nothing is written.
+
+Examples:
+  python tools/inspect_weights.py beit_base_patch16_224_pt22k.pth
+  python tools/inspect_weights.py FOLDER                    # of Hugging Face or timm
+  python tools/inspect_weights.py dino_full.pth --student
+"""
+
+import argparse
+import sys
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; nothing heavy is imported for it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", help="weights file of any system in docs/weights.md, or its folder")
+    parser.add_argument("--layout", help="names to expect, for files that hold several encoders")
+    parser.add_argument("--system", help="origin, where the most probable one is not the right one")
+    parser.add_argument(
+        "--num-heads", type=int, metavar="N", help="attention heads, where nothing tells them"
+    )
+    parser.add_argument(
+        "--student", action="store_true", help="of a self-distillation, the student"
+    )
+    parser.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="run whatever code the file holds; for files of your own only",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print what the file is; exits with code 2 and one line after a mistake."""
+    args = parse_args(argv)
+    # here, so that --help answers at once
+    from milan_mm.engine.launch import user_errors
+    from milan_mm.weights.inspecting import inspection
+    from milan_mm.weights.recognising import read_encoder
+
+    with user_errors():
+        encoder = read_encoder(
+            args.file,
+            layout=args.layout,
+            system=args.system,
+            num_heads=args.num_heads,
+            student=args.student,
+            trust_pickle=args.trust_pickle,
+        )
+        print(inspection(encoder))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
