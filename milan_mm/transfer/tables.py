@@ -213,8 +213,10 @@ def _entries(rows: list[Mapping], marks: dict[Group, str]) -> list[Entry]:
     entries = []
     for (group, _), values in repeats.items():
         known = [value for value in values if value is not None]
-        numbers = (mean(known), min(known), max(known)) if known else (None, None, None)
-        entries.append(Entry(group, *numbers, len(values), marks[group]))
+        entry = Entry(group, None, None, None, runs=len(values), mark=marks[group])
+        if known:
+            entry.mean, entry.low, entry.high = mean(known), min(known), max(known)
+        entries.append(entry)
     return entries
 
 

@@ -54,7 +54,7 @@ def check_imagenet(root: Path, findings: Findings, num_workers: int) -> list[Cel
         Labelled images for the contact sheet.
     """
     info = ImageNetInfo()
-    names = info.label_descriptions(as_dict=True)
+    names = dict(zip(info.label_names(), info.label_descriptions(), strict=True))
     images: list[Image] = []
     classes: dict[str, list[str]] = {}
     for split in NUM_IMAGES:
