@@ -181,11 +181,17 @@ def test_seeds_are_cells_of_their_own_and_finished_ones_are_left_out(folder, mai
         (["--weights", "one.pth", "--method", "A", "B"], "--method names 2 systems, --weights 1"),
         (["--weights", "one.pth", "--data", "gone"], "data folder 'gone' does not exist"),
         (["--weights", "one.pth", "--seeds", "0"], "--seeds 0: give 1 or more"),
+        (["--weights", "one.pth", "--batch-per-gpu", "0"], "--batch-per-gpu 0: give 1 or more"),
     ],
 )
 def test_mistakes_are_one_line(folder, error_of, arguments, message):
     assert message in error_of(*arguments, "--tasks", "knn")
     assert not Path("out").exists()
+
+
+def test_short_runs_are_not_split(folder, error_of):
+    error = error_of("--weights", "one.pth", "--tasks", "ade20k", "--gpus", "2")
+    assert "--protocol short runs in one process" in error
 
 
 def test_an_unknown_task_is_named(error_of):

@@ -64,6 +64,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="processes of one training, one per GPU (1)",
     )
     parser.add_argument(
+        "--batch-per-gpu",
+        type=int,
+        metavar="N",
+        help="most images that a GPU holds at once; the rest of the total batch is accumulated",
+    )
+    parser.add_argument(
         "--num-heads", type=int, metavar="N", help="attention heads, for encoders of no usual size"
     )
     parser.add_argument(
@@ -111,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
         for i, cell in enumerate(missing, 1):
             say(f"{i}/{len(missing)} {cell.title}")
             try:
-                run(cell, args.gpus, results)
+                run(cell, args, results)
             except RuntimeError as error:
                 failed.append(cell)
                 print(f"error: {error}", file=sys.stderr, flush=True)
@@ -126,26 +132,31 @@ def main(argv: list[str] | None = None) -> None:
 
 def plan(args: argparse.Namespace) -> list["Cell"]:
     """Every cell, checked before anything runs."""
-    from milan_mm.transfer.evaluation import plan_cell, read_encoders
+    from milan_mm.transfer.evaluation import plan_cell, read_encoders, training_job
 
-    for name in ("seeds", "gpus"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} {getattr(args, name)}: give 1 or more")
+    for name in ("seeds", "gpus", "batch_per_gpu", "num_heads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: give 1 or more")
     if not args.data.is_dir():
         raise FileNotFoundError(
             f"data folder '{args.data}' does not exist: link or unpack the data there, or pass "
             "--data ROOT"
         )
     encoders = read_encoders(args.weights, args.method, args.num_heads)
-    return [
+    cells = [
         plan_cell(encoder, task, seed, args.protocol, args.data, args.out)
         for task in args.tasks
         for encoder in encoders
         for seed in range(1 if task == "knn" else args.seeds)
     ]
+    for cell in cells:
+        if cell.config:
+            training_job(cell, args.gpus, args.batch_per_gpu)  # a batch that does not split
+    return cells
 
 
-def run(cell: "Cell", num_processes: int, results: Path) -> None:
+def run(cell: "Cell", args: argparse.Namespace, results: Path) -> None:
     """Train where that is not done yet, test, and append the rows."""
     from milan_mm.engine.jobs import run_jobs
     from milan_mm.results import append_rows
@@ -153,7 +164,7 @@ def run(cell: "Cell", num_processes: int, results: Path) -> None:
 
     started = time.monotonic()
     if cell.config and not cell.is_trained:
-        for _ in run_jobs([training_job(cell, num_processes)], 1):
+        for _ in run_jobs([training_job(cell, args.gpus, args.batch_per_gpu)], 1):
             pass
     rows = result_rows(cell, measure(cell), time.monotonic() - started)
     append_rows(results, rows)

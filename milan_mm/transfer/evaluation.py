@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 
 from milan_mm.configs import shipped_folder
+from milan_mm.engine.batch import split_total_batch
 from milan_mm.engine.data_check import check_data
 from milan_mm.engine.jobs import Job
 from milan_mm.engine.launch import set_encoder_weights
@@ -61,7 +62,7 @@ class Cell:
         name: Of the recipe. config: Its file, None for k-NN.
         work_dir: For logs and checkpoints.
         config_hash, protocol_hash, total_batch, precision, data_counts, protocol: As in the row.
-        num_iters: Of the training. gpus: That the recipe is written for.
+        num_iters: Optimizer steps of the training. gpus: That the recipe is written for.
         settings: Of k-NN. data: Image folder of k-NN.
     """
 
@@ -89,22 +90,23 @@ class Cell:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the last checkpoint is that of the last iteration."""
-        return self.checkpoint is not None and self.checkpoint.stem in (
-            f"iter_{self.num_iters}",
-            f"epoch_{self._num_epochs}",
-        )
+        """Whether the last checkpoint is that of the last iteration.
+
+        The run has written its config, where accumulation has made the schedule longer.
+        """
+        assert self.config
+        as_run = self.work_dir / self.config.name
+        if self.checkpoint is None or not as_run.is_file():
+            return False
+        loop = Config.fromfile(as_run).train_cfg
+        last = f"iter_{loop.max_iters}" if "max_iters" in loop else f"epoch_{loop.max_epochs}"
+        return self.checkpoint.is_file() and self.checkpoint.stem == last
 
     @property
     def checkpoint(self) -> Path | None:
         """The last checkpoint, if there is one."""
         file = self.work_dir / "last_checkpoint"
         return Path(file.read_text().strip()) if file.is_file() else None
-
-    @property
-    def _num_epochs(self) -> int | None:
-        assert self.config
-        return Config.fromfile(self.config).train_cfg.get("max_epochs")
 
     def is_in(self, rows: Iterable[Mapping]) -> bool:
         """Whether a row of a results file is this cell's."""
@@ -227,16 +229,34 @@ def _precision(cfg: Config) -> str:
     return "bfloat16" if mixed and usable else "float32"
 
 
-def training_job(cell: Cell, num_processes: int) -> Job:
-    """The training of a cell; it goes on from its last checkpoint."""
+def training_job(cell: Cell, num_processes: int, batch_per_gpu: int | None = None) -> Job:
+    """The training of a cell; it goes on from its last checkpoint.
+
+    Args:
+        num_processes: One per GPU.
+        batch_per_gpu: Most images that a GPU holds at once; None takes the recipe's number.
+
+    Raises:
+        ValueError: When the recipe cannot be split among these processes.
+    """
     assert cell.config
+    cfg = Config.fromfile(cell.config)
+    arguments = ["--resume"] if cell.checkpoint else []
+    accumulation = 1
+    if "total_batch" in cfg:
+        largest = min(batch_per_gpu or cfg.train_dataloader.batch_size, cfg.total_batch)
+        _, accumulation = split_total_batch(cfg.total_batch, largest, num_processes)
+        if batch_per_gpu:
+            arguments += ["--batch-per-gpu", str(largest)]
+    elif num_processes > 1 or batch_per_gpu:
+        raise ValueError("--protocol short runs in one process, with a batch of its own")
     return Job(
         task=cell.task,
         init=cell.encoder.method,
         config=str(cell.config),
         work_dir=cell.work_dir,
-        num_iters=cell.num_iters,
-        arguments=["--resume"] if cell.checkpoint else [],
+        num_iters=cell.num_iters * accumulation,
+        arguments=arguments,
         num_processes=num_processes,
     )
 

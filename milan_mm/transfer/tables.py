@@ -120,7 +120,7 @@ def make_tables(rows: Sequence[Mapping]) -> list[Table]:
 
 def arch_of(config: str) -> str:
     """'ViT-B/16' for a recipe with vit-base-p16 in its name; 'other' where no name says it."""
-    found = re.search(r"vit-([a-z]+)-p(\d+)", config)
+    found = re.search(r"vit-([a-z0-9]+)-p(\d+)", config)
     return f"ViT-{_ARCHS.get(found[1], found[1])}/{found[2]}" if found else "other"
 
 

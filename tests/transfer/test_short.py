@@ -41,6 +41,8 @@ def test_detection_validates_on_the_first_images_alone(tmp_path):
     cfg = short_recipe("coco", tmp_path, tmp_path / "short")
     assert cfg.model.data_preprocessor.pad_size_divisor == 256
     assert cfg.model.backbone.rel_pos_grid == (16, 16)
+    assert cfg.model.train_cfg.rcnn.sampler.num == 512 // 8
+    assert cfg.model.test_cfg.rpn.max_per_img == 1000 // 8
     assert cfg.train_dataloader.dataset.pipeline[4].crop_size == (256, 256)
     file = cfg.test_dataloader.dataset.ann_file
     assert file == cfg.val_dataloader.dataset.ann_file == cfg.test_evaluator.ann_file
