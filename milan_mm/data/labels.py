@@ -7,6 +7,7 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from PIL import Image
 
+from milan_mm.data.loading import reason_of
 from milan_mm.registry import TRANSFORMS
 
 IGNORED = 255  # the label that no loss and no metric counts
@@ -28,7 +29,9 @@ class LoadLabels(BaseTransform):
 
     def __init__(self, num_classes: int, backend_args: dict | None = None) -> None:
         if not 1 <= num_classes <= IGNORED:
-            raise ValueError(f"num_classes {num_classes} is outside 1..{IGNORED}: labels are 8 bits")
+            raise ValueError(
+                f"num_classes {num_classes} is outside 1..{IGNORED}: labels are 8 bits"
+            )
         self.num_classes = num_classes
         self.backend_args = backend_args
 
@@ -43,7 +46,7 @@ class LoadLabels(BaseTransform):
                 values that no class has. Both name the file.
         """
         path = results["seg_map_path"]
-        labels = _read(path, results.get("img_path"), self.backend_args)
+        labels = read_labels(path, results.get("img_path"), self.backend_args)
         shape = tuple(results.get("ori_shape", labels.shape))
         if labels.shape != shape:
             raise ValueError(
@@ -60,12 +63,7 @@ class LoadLabels(BaseTransform):
     def _check_values(
         self, path: str, labels: np.ndarray, table: np.ndarray, reduces: bool
     ) -> None:
-        classless = (table >= self.num_classes) & (table != IGNORED)
-        found = np.bincount(labels.ravel(), minlength=len(table)) > 0
-        wrong = [
-            *np.flatnonzero(found[: len(table)] & classless).tolist(),
-            *(np.flatnonzero(found[len(table) :]) + len(table)).tolist(),  # of 16-bit files
-        ]
+        wrong = values_without_class(np.bincount(labels.ravel()), table, self.num_classes)
         if not wrong:
             return
         values = ", ".join(str(value) for value in wrong[:5]) + (", ..." if wrong[5:] else "")
@@ -87,6 +85,18 @@ class LoadLabels(BaseTransform):
         return f"{type(self).__name__}(num_classes={self.num_classes})"
 
 
+def values_without_class(counts: np.ndarray, table: np.ndarray, num_classes: int) -> list[int]:
+    """Values of a label file that are neither a class nor "no label".
+
+    Args:
+        counts: Pixels by stored value, as `np.bincount` gives them. table: See `label_table`.
+    """
+    found = np.flatnonzero(counts)
+    inside = found[found < len(table)]
+    classless = (table[inside] >= num_classes) & (table[inside] != IGNORED)
+    return [*inside[classless].tolist(), *found[found >= len(table)].tolist()]  # of 16-bit files
+
+
 def label_table(reduce_zero_label: bool, label_map: dict[int, int] | None) -> np.ndarray:
     """What becomes of each value of a label file.
 
@@ -106,8 +116,18 @@ def label_table(reduce_zero_label: bool, label_map: dict[int, int] | None) -> np
     return chosen.astype(np.uint8)
 
 
-def _read(path: str, img_path: str | None, backend_args: dict | None) -> np.ndarray:
-    """The values of a label file: (H, W), an integer type."""
+def read_labels(
+    path: str, img_path: str | None = None, backend_args: dict | None = None
+) -> np.ndarray:
+    """The values of a label file: (H, W), an integer type.
+
+    Args:
+        img_path: Of its image, for messages.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When it cannot be read, or is no single-channel image.
+    """
     try:
         labels = np.asarray(Image.open(BytesIO(fileio.get(path, backend_args))))
     except FileNotFoundError:
@@ -115,14 +135,14 @@ def _read(path: str, img_path: str | None, backend_args: dict | None) -> np.ndar
             f"image '{img_path}' has no label file '{path}': add it, or remove the image"
         ) from None
     except Exception as error:  # decoders raise whatever a damaged file leads them to
-        reason = " ".join(str(error).split(" <_io")[0].split())[:200] or type(error).__name__
         raise ValueError(
-            f"label '{path}' cannot be read: {reason}; repair it, or remove it and its image"
+            f"label '{path}' cannot be read: {reason_of(error)}; repair it, or remove it and its "
+            "image"
         ) from None
     if labels.ndim != 2:
         raise ValueError(
-            f"label '{path}' has {labels.shape[2]} channels: labels are single-channel images whose "
-            "values are class numbers, so turn colours into numbers first"
+            f"label '{path}' has {labels.shape[2]} channels: labels are single-channel images "
+            "whose values are class numbers, so turn colours into numbers first"
         )
     if labels.dtype == bool:
         return labels.astype(np.uint8)

@@ -55,13 +55,13 @@ class LoadImage(LoadImageFromFile):
         slot = self.counts.values[0 if worker is None else 1 + worker.id % (_SLOTS - 1)]
         slot[0] += 1
         try:
-            img = self._decode(fileio.get(results["img_path"], self.backend_args))
+            img = decode(fileio.get(results["img_path"], self.backend_args), self.color_type)
+            img = img.astype(np.float32) if self.to_float32 else img
             results.update(img=img, img_shape=img.shape[:2], ori_shape=img.shape[:2])
             return results
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             slot[1] += 1
-            # Pillow adds the memory address of its buffer
-            reason = " ".join(str(error).split(" <_io")[0].split())[:200] or type(error).__name__
+            reason = reason_of(error)
         num_images = int(self.num_images.values)
         if not num_images:
             raise ValueError(
@@ -73,14 +73,32 @@ class LoadImage(LoadImageFromFile):
         check_failures(reads, failures, num_images)
         return None
 
-    def _decode(self, content: bytes) -> np.ndarray:
-        backend = "cv2" if _is_complete_jpeg(content) else "pillow"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on harmless metadata
-            img = mmcv.imfrombytes(content, flag=self.color_type, backend=backend)
-        if img is None:
-            raise ValueError("OpenCV cannot decode it")
-        return img.astype(np.float32) if self.to_float32 else img
+
+def decode(content: bytes, color_type: str = "color") -> np.ndarray:
+    """The pixels of an image file, completely or not at all.
+
+    Args:
+        content: Of the file.
+        color_type: mmcv's flag, e.g. 'color' (BGR) or 'grayscale'.
+
+    Returns:
+        (H, W, 3) uint8, or (H, W) for 'grayscale'.
+
+    Raises:
+        Exception: Of any kind, as damaged files lead decoders to; see `reason_of`.
+    """
+    backend = "cv2" if _is_complete_jpeg(content) else "pillow"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on harmless metadata
+        img = mmcv.imfrombytes(content, flag=color_type, backend=backend)
+    if img is None:
+        raise ValueError("OpenCV cannot decode it")
+    return img
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, in one line; Pillow adds the memory address of its buffer."""
+    return " ".join(str(error).split(" <_io")[0].split())[:200] or type(error).__name__
 
 
 def _is_complete_jpeg(content: bytes) -> bool:

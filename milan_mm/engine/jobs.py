@@ -29,6 +29,7 @@ class Job:
         num_iters: Iterations it will take, for the progress bar.
         arguments: Further command-line arguments.
         follow_up: Runs when this one is done, with its last checkpoint as `--weights`.
+        num_processes: More than 1 starts it by torchrun, one process per GPU.
     """
 
     task: str
@@ -38,6 +39,7 @@ class Job:
     num_iters: int
     arguments: list[str] = field(default_factory=list)
     follow_up: "Job | None" = None
+    num_processes: int = 1
 
     @property
     def title(self) -> str:
@@ -145,12 +147,10 @@ class _Workers:
         bar = progress.add_task(job.title, total=job.num_iters, note="starting")
         job.work_dir.mkdir(parents=True, exist_ok=True)
         log = job.work_dir / "output.log"
-        train = shipped_folder("tools") / "train.py"
-        command = [sys.executable, str(train), job.config, "--work-dir", str(job.work_dir)]
         started, steps_done = time.monotonic(), 0
         with log.open("w") as output:
             process = subprocess.Popen(
-                command + job.arguments + weights,
+                _command(job) + weights,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self.environment,
@@ -177,6 +177,18 @@ class _Workers:
         progress.advance(self.bar_of_all, job.num_iters - steps_done)
         progress.console.print(f"{job.title} done in {seconds:.0f} s, log in {log}")
         return seconds
+
+
+def _command(job: Job) -> list[str]:
+    """What starts a job, in one process or by torchrun."""
+    start, end = [sys.executable], []
+    if job.num_processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone"]
+        start += ["--nproc-per-node", str(job.num_processes)]
+        end = ["--launcher", "pytorch"]
+    train = shipped_folder("tools") / "train.py"
+    work_dir = ["--work-dir", str(job.work_dir)]
+    return [*start, str(train), job.config, *work_dir, *job.arguments, *end]
 
 
 def _ending(returncode: int) -> str:

@@ -19,28 +19,11 @@ def make_quick(cfg: Config, world_size: int) -> list[str]:
     Returns:
         Lines for the log about what differs from the recipe.
     """
-    # 1024-pixel detection takes 6 GiB with one image; batch norm of a pooled map needs two
-    batch_size = 1 if cfg.get("default_scope") == "mmdet" else 2
-    shrink_schedule(cfg, ITERATIONS)
-    cfg.pop("total_batch", None)
-    cfg.optim_wrapper.pop("accumulative_counts", None)
-    _shrink_loader(cfg.train_dataloader, batch_size)
-    if is_iter_based(cfg):
-        cfg.train_cfg = ConfigDict(
-            type=cfg.train_cfg.get("type", "IterBasedTrainLoop"),
-            max_iters=ITERATIONS,
-            val_interval=ITERATIONS,
-        )
-    else:
-        cfg.train_cfg = ConfigDict(
-            type=cfg.train_cfg.get("type", "EpochBasedTrainLoop"), max_epochs=1, val_interval=1
-        )
-        _limit(cfg.train_dataloader, ITERATIONS, world_size)
+    batch_size = shrink_training(cfg, world_size, ITERATIONS)
     for name in ("val_dataloader", "test_dataloader"):
         if cfg.get(name):
             _shrink_loader(cfg[name], 1)
             _limit(cfg[name], 1, world_size)
-    _log_every_iteration(cfg)
     rcnn = cfg.model.get("test_cfg", {}).get("rcnn", {})
     if "score_thr" in rcnn:
         rcnn.score_thr = 0.0  # an untrained detector is sure of nothing, and masks are to be tried
@@ -49,6 +32,33 @@ def make_quick(cfg: Config, world_size: int) -> list[str]:
         "validation batch; the numbers say that the recipe runs, no more"
     ]
     return notes + _random_teachers(cfg.model)
+
+
+def shrink_training(cfg: Config, world_size: int, iterations: int) -> int:
+    """Train for a few iterations with a tiny batch, then validate and save; in place.
+
+    Returns:
+        The batch of one process.
+    """
+    # 1024-pixel detection takes 6 GiB with one image; batch norm of a pooled map needs two
+    batch_size = 1 if cfg.get("default_scope") == "mmdet" else 2
+    shrink_schedule(cfg, iterations)
+    cfg.pop("total_batch", None)
+    cfg.optim_wrapper.pop("accumulative_counts", None)
+    _shrink_loader(cfg.train_dataloader, batch_size)
+    if is_iter_based(cfg):
+        cfg.train_cfg = ConfigDict(
+            type=cfg.train_cfg.get("type", "IterBasedTrainLoop"),
+            max_iters=iterations,
+            val_interval=iterations,
+        )
+    else:
+        cfg.train_cfg = ConfigDict(
+            type=cfg.train_cfg.get("type", "EpochBasedTrainLoop"), max_epochs=1, val_interval=1
+        )
+        _limit(cfg.train_dataloader, iterations, world_size)
+    _log_every_iteration(cfg, iterations)
+    return batch_size
 
 
 def _shrink_loader(loader: ConfigDict, batch_size: int) -> None:
@@ -66,12 +76,12 @@ def _limit(loader: ConfigDict, batches: int, world_size: int) -> None:
     loader.num_batch_per_epoch = batches
 
 
-def _log_every_iteration(cfg: Config) -> None:
+def _log_every_iteration(cfg: Config, iterations: int) -> None:
     hooks = cfg.setdefault("default_hooks", ConfigDict())
     hooks.setdefault("logger", ConfigDict(type="LoggerHook")).interval = 1
     checkpoint = hooks.setdefault("checkpoint", ConfigDict(type="CheckpointHook"))
     by_epoch = not is_iter_based(cfg)
-    checkpoint.update(by_epoch=by_epoch, interval=1 if by_epoch else ITERATIONS)
+    checkpoint.update(by_epoch=by_epoch, interval=1 if by_epoch else iterations)
     checkpoint.pop("save_begin", None)
     cfg.setdefault("log_processor", ConfigDict()).update(window_size=1, by_epoch=by_epoch)
 

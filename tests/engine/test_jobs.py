@@ -54,6 +54,13 @@ def test_a_follow_up_starts_from_the_last_checkpoint_of_its_job(tmp_path):
     assert arguments == f"--quick --weights {first.work_dir / 'epoch_1.pth'}"
 
 
+def test_several_processes_are_started_by_torchrun(tmp_path):
+    command = jobs._command(_job(tmp_path, "a", num_processes=4, arguments=["--resume"]))
+    words = " ".join(command)
+    assert "-m torch.distributed.run --standalone --nproc-per-node 4" in words
+    assert words.endswith(f"train.py fine --work-dir {tmp_path / 'a'} --resume --launcher pytorch")
+
+
 def test_a_failure_names_the_reason_and_the_jobs_that_wait_do_not_start(tmp_path):
     todo = [_job(tmp_path, "a"), _job(tmp_path, "b", "broken"), _job(tmp_path, "c")]
     done = []

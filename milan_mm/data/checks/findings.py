@@ -1,0 +1,89 @@
+"""What a check of a data set found: counts, faults by kind, remarks, and the report of them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+SHOWN = 5  # names of each kind of fault in the report; `Findings.listing` has all
+
+
+@dataclass
+class Fault:
+    """One kind of fault.
+
+    Attributes:
+        kind: Completes the sentence "17 ...", e.g. 'images cannot be read'.
+        remedy: What to do about it; may have several lines.
+        names: The files or entries that have it, each with a detail where there is one.
+    """
+
+    kind: str
+    remedy: str
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Findings:
+    """Collects what is found, and says it in the end.
+
+    Attributes:
+        allow_subset: Fewer files than the published data set has are no fault.
+        counts: One line for each number that is known beforehand.
+        notes: What is no fault but worth knowing.
+    """
+
+    allow_subset: bool = False
+    counts: list[str] = field(default_factory=list)
+    faults: dict[str, Fault] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, kind: str, remedy: str, names: Iterable[str]) -> None:
+        """Note a fault of every name; no names, no fault."""
+        names = list(names)
+        if names:
+            self.faults.setdefault(kind, Fault(kind, remedy)).names += names
+
+    def expect(self, what: str, found: int, wanted: int) -> None:
+        """Compare a count with that of the published data set."""
+        line = f"{what}: {found:,} of {wanted:,}"
+        if found < wanted:
+            line += f", {wanted - found:,} fewer"
+        if found > wanted:
+            line += f", {found - wanted:,} too many"
+        self.counts.append(line)
+        if found > wanted:
+            self.add("counts are too high", "remove what does not belong there", [line])
+        elif not found:
+            self.add("counts are zero", "unpack the files there", [line])
+        elif found < wanted and not self.allow_subset:
+            self.add(
+                "counts are too low",
+                "unpack the archives again, or pass --allow-subset if this is meant",
+                [line],
+            )
+
+    def report(self, root: str, list_file: str = "") -> str:
+        """Everything in a few lines, with the first names of each kind of fault.
+
+        Args:
+            root: The folder that was checked. list_file: Where all names are, for the reader.
+        """
+        lines = [f"  {line}" for line in self.counts]
+        for fault in self.faults.values():
+            first, *rest = fault.remedy.splitlines()
+            lines.append(f"  fault: {len(fault.names):,} {fault.kind}: {first}")
+            lines += [f"    {line}" for line in rest]
+            lines += [f"    - {name}" for name in fault.names[:SHOWN]]
+            if (more := len(fault.names) - SHOWN) > 0:
+                where = f", all are in {list_file}" if list_file else ""
+                lines.append(f"    - and {more:,} more{where}")
+        lines += [f"  note: {note}" for note in self.notes]
+        kinds = len(self.faults)
+        verdict = f"{kinds} kind(s) of faults" if kinds else "no faults"
+        return "\n".join([f"{root}: {verdict}", *lines])
+
+    def listing(self) -> str:
+        """Every name of every fault, one per line below its kind."""
+        lines = []
+        for fault in self.faults.values():
+            lines += [f"# {len(fault.names)} {fault.kind}", *fault.names]
+        return "".join(f"{line}\n" for line in lines)

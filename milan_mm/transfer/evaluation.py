@@ -1,0 +1,360 @@
+"""Weights x tasks x seeds: what is to be run, how, and the rows that come out."""
+
+import math
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from milan_mm.configs import shipped_folder
+from milan_mm.engine.batch import split_total_batch
+from milan_mm.engine.data_check import check_data
+from milan_mm.engine.jobs import Job
+from milan_mm.engine.launch import set_encoder_weights
+from milan_mm.engine.machine import has_fast_bfloat16
+from milan_mm.engine.schedules import is_iter_based
+from milan_mm.results import read_rows
+from milan_mm.transfer.encoders import load_frozen_encoder
+from milan_mm.transfer.fingerprint import (
+    config_hash,
+    data_counts,
+    file_sha256,
+    git_commit,
+    package_versions,
+    protocol_hash,
+    settings_hash,
+)
+from milan_mm.transfer.recipes import MEASURES, Shape, knn_settings, recipe, set_data
+from milan_mm.transfer.short import shorten, small_imagenet
+
+_NUMBER = re.compile(r"^(\S+): (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Weights to be judged.
+
+    Attributes:
+        method: Name of the system in tables. path, sha256: Of the file. shape: See `Shape`.
+    """
+
+    method: str
+    path: Path
+    sha256: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One encoder in one task with one seed.
+
+    Attributes:
+        encoder: What is judged. task: A key of `milan_mm.results.TASKS`. seed: Of the run.
+        name: Of the recipe. config: Its file, None for k-NN.
+        work_dir: For logs and checkpoints.
+        config_hash, protocol_hash, total_batch, precision, data_counts, protocol: As in the row.
+        num_iters: Optimizer steps of the training. gpus: That the recipe is written for.
+        settings: Of k-NN. data: Image folder of k-NN.
+    """
+
+    encoder: Encoder
+    task: str
+    seed: int
+    name: str
+    config: Path | None
+    work_dir: Path
+    config_hash: str
+    protocol_hash: str
+    protocol: str
+    total_batch: int | None
+    precision: str
+    data_counts: dict[str, int] | None
+    num_iters: int
+    gpus: int
+    settings: dict[str, Any] | None = None
+    data: Path | None = None
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"{self.task} of {self.encoder.method} ({self.encoder.path.name}), seed {self.seed}"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the last checkpoint is that of the last iteration.
+
+        The run has written its config, where accumulation has made the schedule longer.
+        """
+        assert self.config
+        as_run = self.work_dir / self.config.name
+        if self.checkpoint is None or not as_run.is_file():
+            return False
+        loop = Config.fromfile(as_run).train_cfg
+        last = f"iter_{loop.max_iters}" if "max_iters" in loop else f"epoch_{loop.max_epochs}"
+        return self.checkpoint.is_file() and self.checkpoint.stem == last
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The last checkpoint, if there is one."""
+        file = self.work_dir / "last_checkpoint"
+        return Path(file.read_text().strip()) if file.is_file() else None
+
+    def is_in(self, rows: Iterable[Mapping]) -> bool:
+        """Whether a row of a results file is this cell's."""
+        own = (self.encoder.sha256, self.task, self.config_hash, self.seed)
+        keys = ("weights_sha256", "task", "config_hash", "seed")
+        return any(tuple(row.get(key) for key in keys) == own for row in rows)
+
+
+def read_encoders(
+    weights: Iterable[str], methods: Iterable[str] | None, num_heads: int | None
+) -> list[Encoder]:
+    """Look at every weights file.
+
+    Args:
+        methods: A name for each; None takes the names of the files.
+        num_heads: Of the attention, for encoders of no usual size.
+
+    Raises:
+        FileNotFoundError, ValueError: For a file that cannot be used, and for numbers of names and
+            files that differ.
+    """
+    paths = [Path(path) for path in weights]
+    names = list(methods) if methods is not None else [path.stem for path in paths]
+    if len(names) != len(paths):
+        raise ValueError(f"--method names {len(names)} systems, --weights {len(paths)} files")
+    encoders = []
+    for name, path in zip(names, paths, strict=True):
+        sha256 = file_sha256(path)
+        shape = Shape.of(load_frozen_encoder(path, num_heads))
+        encoders.append(Encoder(name, path, sha256, shape))
+    if len({encoder.sha256 for encoder in encoders}) < len(encoders):
+        raise ValueError("--weights holds a file twice: give each once")
+    return encoders
+
+
+def plan_cell(encoder: Encoder, task: str, seed: int, protocol: str, data: Path, out: Path) -> Cell:
+    """Prepare a cell: its recipe is written to OUT/configs, its data are looked for.
+
+    Raises:
+        FileNotFoundError, ValueError: When no recipe fits, or the data are not there.
+    """
+    common: dict[str, Any] = dict(encoder=encoder, task=task, seed=seed, protocol=protocol)
+    if task == "knn":
+        return _plan_knn(common, data / "imagenet", out)
+    name, cfg = recipe(task, encoder.shape)
+    set_data(cfg, data)
+    try:
+        check_data(cfg, ("train_dataloader", "val_dataloader", "test_dataloader"))
+    except FileNotFoundError as error:  # whose remedy is an option of other tools
+        what = str(error).partition(": ")[0]
+        raise FileNotFoundError(
+            f"{what}: link or unpack the data there, or pass --data ROOT"
+        ) from None
+    gpus = cfg.get("gpus", 8)
+    if protocol == "short":
+        shorten(cfg, task, out / "short")
+        gpus = 1
+    set_encoder_weights(cfg, str(encoder.path))
+    cfg.setdefault("randomness", {})["seed"] = seed
+    own = config_hash(cfg)
+    work_dir = _work_dir(out, common, own)
+    config = out / "configs" / f"{work_dir.name}.py"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    cfg.dump(config)
+    batch = cfg.get("total_batch") or cfg.train_dataloader.batch_size
+    counts = data_counts(cfg)
+    if is_iter_based(cfg):
+        num_iters = cfg.train_cfg.max_iters
+    else:
+        batches = cfg.train_dataloader.get("num_batch_per_epoch") or counts["train"] // batch
+        num_iters = cfg.train_cfg.max_epochs * batches
+    return Cell(
+        **common,
+        config_hash=own,
+        protocol_hash=protocol_hash(cfg),
+        name=name,
+        config=config,
+        work_dir=work_dir,
+        total_batch=batch,
+        precision=_precision(cfg),
+        data_counts=counts,
+        num_iters=num_iters,
+        gpus=gpus,
+    )
+
+
+def _work_dir(out: Path, common: dict, config_hash: str) -> Path:
+    """A folder of its own for each cell: a changed recipe never goes on from another's files."""
+    parts = (common["task"], common["protocol"], common["encoder"].sha256[:8], config_hash[:8])
+    return out / "_".join([*parts, f"seed{common['seed']}"])
+
+
+def _plan_knn(common: dict, data: Path, out: Path) -> Cell:
+    name, settings = knn_settings(common["encoder"].shape)
+    if common["protocol"] == "short":
+        data = small_imagenet(data, out / "short")
+    identity = settings | dict(protocol=common["protocol"])
+    own = settings_hash(identity | dict(shape=repr(common["encoder"].shape)))
+    return Cell(
+        **common,
+        name=name,
+        config=None,
+        work_dir=_work_dir(out, common, own),
+        config_hash=own,
+        protocol_hash=settings_hash(identity),
+        total_batch=None,
+        precision="bfloat16" if torch.cuda.is_available() else "float32",
+        data_counts=None,
+        num_iters=0,
+        gpus=1,
+        settings=settings,
+        data=data,
+    )
+
+
+def _precision(cfg: Config) -> str:
+    """What the run will really compute in, see `milan_mm.engine.machine`."""
+    mixed = cfg.optim_wrapper.get("type", "OptimWrapper").rpartition(".")[2] != "OptimWrapper"
+    usable = torch.cuda.is_available() or has_fast_bfloat16()
+    return "bfloat16" if mixed and usable else "float32"
+
+
+def training_job(cell: Cell, num_processes: int, batch_per_gpu: int | None = None) -> Job:
+    """The training of a cell; it goes on from its last checkpoint.
+
+    Args:
+        num_processes: One per GPU.
+        batch_per_gpu: Most images that a GPU holds at once; None takes the recipe's number.
+
+    Raises:
+        ValueError: When the recipe cannot be split among these processes.
+    """
+    assert cell.config
+    cfg = Config.fromfile(cell.config)
+    arguments = ["--resume"] if cell.checkpoint else []
+    accumulation = 1
+    if "total_batch" in cfg:
+        largest = min(batch_per_gpu or cfg.train_dataloader.batch_size, cfg.total_batch)
+        _, accumulation = split_total_batch(cfg.total_batch, largest, num_processes)
+        if batch_per_gpu:
+            arguments += ["--batch-per-gpu", str(largest)]
+    elif num_processes > 1 or batch_per_gpu:
+        raise ValueError("--protocol short runs in one process, with a batch of its own")
+    return Job(
+        task=cell.task,
+        init=cell.encoder.method,
+        config=str(cell.config),
+        work_dir=cell.work_dir,
+        num_iters=cell.num_iters * accumulation,
+        arguments=arguments,
+        num_processes=num_processes,
+    )
+
+
+def commands(cell: Cell, launcher: str, partition: str) -> str:
+    """The line that trains a cell on a cluster, with the GPUs that its recipe is written for.
+
+    Args:
+        launcher: 'slurm' or 'torchrun'. partition: Of Slurm.
+    """
+    tools = shipped_folder("tools")
+    assert cell.config
+    config, work_dir = str(cell.config.resolve()), str(cell.work_dir.resolve())
+    if launcher == "slurm":
+        words = ["bash", str(tools / "slurm_train.sh"), partition, cell.work_dir.name, config]
+    else:
+        words = ["bash", str(tools / "dist_train.sh"), config]
+    words += [str(cell.gpus), "--work-dir", work_dir, "--resume"]
+    return shlex.join(words)
+
+
+def measure(cell: Cell) -> dict[str, float | None]:
+    """Run the test or the vote of a cell in a process of its own; its output goes to a log.
+
+    Returns:
+        Values in % by metric; None where the tool found no number.
+
+    Raises:
+        RuntimeError: When the process failed, with its last lines.
+    """
+    if cell.task == "knn":
+        return _vote(cell)
+    output = _run(cell, "test.py", [str(cell.config), str(cell.checkpoint)], "test.log")
+    printed = dict(_NUMBER.findall(output))
+    values = {}
+    for key, (metric, factor) in MEASURES[cell.task].items():
+        value = float(printed.get(key, "nan")) * factor
+        values[metric] = None if math.isnan(value) else round(value, 4)
+    return values
+
+
+def _vote(cell: Cell) -> dict[str, float | None]:
+    assert cell.settings
+    results = cell.work_dir / "knn.jsonl"
+    results.unlink(missing_ok=True)
+    options = dict(weights=cell.encoder.path, data=cell.data, out=results) | cell.settings
+    options["num_heads"] = cell.encoder.shape.num_heads
+    words = [w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", str(v))]
+    if cell.precision == "bfloat16":
+        words.append("--amp")
+    _run(cell, "knn.py", words, "knn.log")
+    return {row["metric"]: round(row["value"], 4) for row in read_rows(results)}
+
+
+def _run(cell: Cell, tool: str, arguments: list[str], log: str) -> str:
+    cell.work_dir.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(shipped_folder("tools") / tool), *arguments]
+    if tool == "test.py":
+        command += ["--work-dir", str(cell.work_dir / "test")]
+    file = cell.work_dir / log
+    with file.open("w") as output:
+        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ)
+    text = file.read_text(errors="replace")
+    if done.returncode:
+        tail = "\n".join(text.splitlines()[-5:])
+        raise RuntimeError(
+            f"{cell.title}: {tool} failed with exit code {done.returncode}, see {file}; it ended "
+            f"with:\n{tail or '(nothing)'}"
+        )
+    return text
+
+
+def counted(cell: Cell) -> Cell:
+    """A k-NN cell with the number of its images, which its tool has told."""
+    if cell.data_counts is not None:
+        return cell
+    row = read_rows(cell.work_dir / "knn.jsonl")[0]
+    return replace(cell, data_counts=dict(train=row["num_train"], val=row["num_val"]))
+
+
+def result_rows(cell: Cell, values: Mapping[str, float | None], seconds: float) -> list[dict]:
+    """The rows of a finished cell, see `milan_mm/results.py`."""
+    facts = dict(
+        task=cell.task,
+        method=cell.encoder.method,
+        weights=cell.encoder.path.name,
+        weights_sha256=cell.encoder.sha256,
+        config=cell.name,
+        config_hash=cell.config_hash,
+        protocol=cell.protocol,
+        protocol_hash=cell.protocol_hash,
+        total_batch=cell.total_batch,
+        precision=cell.precision,
+        seed=cell.seed,
+        packages=package_versions(),
+        data_counts=counted(cell).data_counts,
+        commit=git_commit(),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(seconds, 1),
+    )
+    return [dict(metric=metric, value=value) | facts for metric, value in values.items()]

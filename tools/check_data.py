@@ -1,0 +1,124 @@
+#!/usr/bin/env python
+"""Check a whole data set before weeks of training: counts, layout, labels, every image.
+
+Decodes all files, lists what is wrong by kind, and writes 16 labelled images for the eye. Exit code
+0: nothing is wrong; 1: the data are faulty; 2: the command is.
+
+Examples:
+  python tools/check_data.py imagenet                       # data/imagenet/{train,val}/CLASS/*
+  python tools/check_data.py coco --root DIR --workers 16
+  python tools/check_data.py ade20k --allow-subset --out sheet.png
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+ROOTS = dict(imagenet="data/imagenet", coco="data/coco", ade20k="data/ade/ADEChallengeData2016")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; nothing heavy is imported for it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=list(ROOTS), help="which data set")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="its folder (" + ", ".join(ROOTS.values()) + ")",
+    )
+    parser.add_argument(
+        "--allow-subset",
+        action="store_true",
+        help="fewer files than the published data set has are a remark, no fault",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the picture of 16 labelled images; all faults go beside it, as .txt "
+        "(work_dirs/check_data/TASK.png)",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that read files (one per core)"
+    )
+    args = parser.parse_args(argv)
+    if args.root is None:
+        args.root = Path(ROOTS[args.task])
+    if args.out is None:
+        args.out = Path("work_dirs/check_data", f"{args.task}.png")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Check and report; the exit code says what came out."""
+    args = parse_args(argv)
+    # here, so that --help answers at once
+    from milan_mm.engine.building import silence
+    from milan_mm.engine.launch import user_errors
+
+    with user_errors():
+        check_arguments(args)
+        with silence():
+            faulty, report = run(args)
+    print(report)
+    sys.exit(int(faulty))
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse what cannot be checked before anything is read."""
+    if not args.root.is_dir():
+        raise FileNotFoundError(
+            f"data folder '{args.root}' does not exist: link or unpack the data there, or pass "
+            "--root DIR"
+        )
+    if args.out.suffix.lower() != ".png":
+        raise ValueError(f"--out '{args.out}' does not end in .png: it will be a picture")
+    if args.workers is None:
+        args.workers = os.cpu_count() or 1
+    if args.workers < 0:
+        raise ValueError(f"--workers {args.workers}: give 0 or more")
+    nested = args.root / "ADEChallengeData2016"
+    if args.task == "ade20k" and nested.is_dir():
+        args.root = nested
+
+
+def run(args: argparse.Namespace) -> tuple[bool, str]:
+    """Check, then write the sheet and the list of faults.
+
+    Returns:
+        Whether the data are faulty, and the report.
+    """
+    from milan_mm.data.checks.findings import Findings
+    from milan_mm.look.contact_sheet import contact_sheet
+    from milan_mm.look.pictures import png_bytes
+
+    # one of them at a time: each imports a library
+    if args.task == "imagenet":
+        from milan_mm.data.checks.imagenet import check_imagenet as check
+    elif args.task == "coco":
+        from milan_mm.data.checks.coco import check_coco as check
+    else:
+        from milan_mm.data.checks.ade20k import check_ade20k as check
+
+    findings = Findings(args.allow_subset)
+    cells = check(args.root, findings, args.workers)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    listing = args.out.with_suffix(".txt")
+    listing.unlink(missing_ok=True)  # of an earlier check
+    if findings.faults:
+        listing.write_text(findings.listing(), encoding="utf-8")
+    if cells:
+        args.out.write_bytes(png_bytes(contact_sheet(cells)))
+        findings.notes.append(f"{len(cells)} labelled images for the eye are in {args.out}")
+    else:
+        args.out.unlink(missing_ok=True)
+        findings.notes.append("no image could be drawn")
+    return bool(findings.faults), findings.report(str(args.root), str(listing))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
