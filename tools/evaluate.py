@@ -32,7 +32,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--weights", nargs="+", required=True, metavar="FILE", help="encoders, of any system"
     )
     parser.add_argument(
-        "--method", nargs="+", metavar="NAME", help="their systems, for the table (file names)"
+        "--method",
+        nargs="+",
+        metavar="NAME",
+        help="their systems, for the table (what the files are taken for)",
     )
     parser.add_argument(
         "--tasks", type=task_names, default=list(TASKS), help=f"e.g. knn,coco ({','.join(TASKS)})"

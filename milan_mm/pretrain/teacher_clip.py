@@ -1,6 +1,7 @@
 """CLIP as a teacher: the image tower of any open_clip ViT, its features and class attention."""
 
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import open_clip
@@ -126,7 +127,7 @@ def _create_clip(model_name: str, pretrained: str, grid_size: tuple[int, int] | 
             weights_only=True,
         )
     except Exception as error:  # a wrong tag, no network, a corrupt or foreign file
-        reason = " ".join(str(error).split())[:300]
+        reason = shorten(str(error), 300, placeholder=" ...")
         raise ValueError(
             f"weights '{pretrained}' of teacher '{model_name}' could not be loaded: {reason} - "
             "give a tag of open_clip, or the path of a file that belongs to this architecture"

@@ -1,6 +1,7 @@
 """timm's ViT as a teacher: DINO and other vision-only encoders, and SLIP, whose tower it is."""
 
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import timm
@@ -133,7 +134,7 @@ class TimmTeacher(Teacher):
         try:
             visual.load_state_dict(tower)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = shorten(str(error), 300, placeholder=" ...")
             raise ValueError(f"{path} does not fit the teacher: {reason}") from None
         if projection is not None:
             self.projection.load_state_dict(dict(weight=projection.T))
@@ -166,7 +167,7 @@ def _create_tower(
     try:
         tower: Any = timm.create_model(model_name, pretrained=pretrained == "timm", num_classes=0)
     except Exception as error:  # an unknown tag, no network, a damaged download
-        reason = " ".join(str(error).split())[:300]
+        reason = shorten(str(error), 300, placeholder=" ...")
         raise ValueError(
             f"weights '{pretrained}' of teacher '{model_name}' could not be loaded: {reason} - "
             "give the path of a local file"

@@ -18,8 +18,8 @@ from mmengine.config import Config
 from milan_mm.configs import shipped_folder
 from milan_mm.engine.batch import split_total_batch
 from milan_mm.engine.data_check import check_data
+from milan_mm.engine.encoder_weights import set_encoder_weights
 from milan_mm.engine.jobs import Job
-from milan_mm.engine.launch import set_encoder_weights
 from milan_mm.engine.machine import has_fast_bfloat16
 from milan_mm.engine.schedules import is_iter_based
 from milan_mm.results import read_rows
@@ -35,6 +35,7 @@ from milan_mm.transfer.fingerprint import (
 )
 from milan_mm.transfer.recipes import MEASURES, Shape, knn_settings, recipe, set_data
 from milan_mm.transfer.short import shorten, small_imagenet
+from milan_mm.weights.recognising import read_encoder
 
 _NUMBER = re.compile(r"^(\S+): (\S+)$", re.MULTILINE)
 
@@ -121,7 +122,7 @@ def read_encoders(
     """Look at every weights file.
 
     Args:
-        methods: A name for each; None takes the names of the files.
+        methods: A name for each; None takes the systems that the files are taken for.
         num_heads: Of the attention, for encoders of no usual size.
 
     Raises:
@@ -129,14 +130,15 @@ def read_encoders(
             files that differ.
     """
     paths = [Path(path) for path in weights]
-    names = list(methods) if methods is not None else [path.stem for path in paths]
+    names = list(methods) if methods is not None else [None] * len(paths)
     if len(names) != len(paths):
         raise ValueError(f"--method names {len(names)} systems, --weights {len(paths)} files")
     encoders = []
     for name, path in zip(names, paths, strict=True):
         sha256 = file_sha256(path)
-        shape = Shape.of(load_frozen_encoder(path, num_heads))
-        encoders.append(Encoder(name, path, sha256, shape))
+        read = read_encoder(path, num_heads=num_heads)
+        shape = Shape.of(load_frozen_encoder(read))
+        encoders.append(Encoder(name or read.system, path, sha256, shape))
     if len({encoder.sha256 for encoder in encoders}) < len(encoders):
         raise ValueError("--weights holds a file twice: give each once")
     return encoders
@@ -164,6 +166,7 @@ def plan_cell(encoder: Encoder, task: str, seed: int, protocol: str, data: Path,
     if protocol == "short":
         shorten(cfg, task, out / "short")
         gpus = 1
+    protocol_id = protocol_hash(cfg)  # before the encoder brings options of its own
     set_encoder_weights(cfg, str(encoder.path))
     cfg.setdefault("randomness", {})["seed"] = seed
     own = config_hash(cfg)
@@ -181,7 +184,7 @@ def plan_cell(encoder: Encoder, task: str, seed: int, protocol: str, data: Path,
     return Cell(
         **common,
         config_hash=own,
-        protocol_hash=protocol_hash(cfg),
+        protocol_hash=protocol_id,
         name=name,
         config=config,
         work_dir=work_dir,

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from huggingface_hub import snapshot_download
@@ -55,7 +56,7 @@ def local_path(path: str | Path) -> str | Path:
     try:
         return snapshot_download(name, allow_patterns=["*config.json", *FOLDER_FILES[:1]])
     except Exception as error:  # a wrong name, no network, a full disk
-        reason = " ".join(str(error).split())[:200]
+        reason = shorten(str(error), 200, placeholder=" ...")
         raise ValueError(
             f"'{path}' could not be downloaded: {reason} - give a name of the Hugging Face hub, or "
             "the path of a local file or folder"
