@@ -114,7 +114,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.print_commands:
         print_commands(missing, args)
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the trainings would outlive it
+    # else the trainings would outlive it
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     failed = []
     try:
         for i, cell in enumerate(missing, 1):
@@ -127,6 +128,8 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted: finished cells are kept, the same command goes on", file=sys.stderr)
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if failed:
         print(f"error: {len(failed)} of {len(missing)} cells failed", file=sys.stderr)
         sys.exit(1)
