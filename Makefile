@@ -51,7 +51,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	    || $(PYTHON) -m venv --clear $(VENV)
 	@echo "1/4 torch (about 3 GB, some minutes)"
 	@$(INSTALL) setuptools wheel ninja psutil hatchling editables torch torchvision numpy
-	@echo "2/4 mmcv (compiled for this machine: 7 to 15 minutes on 2 cores, silent)"
+	@echo "2/4 mmcv (compiled for this machine: 10 to 25 minutes on 2 cores, silent)"
 	@$(INSTALL) --no-build-isolation onedl-mmcv
 	@echo "3/4 mmpretrain, mmdetection, mmsegmentation, open_clip, this package"
 	@$(INSTALL) --no-build-isolation -e '.[openmmlab,dev]'

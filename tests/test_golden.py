@@ -10,7 +10,7 @@ prints old and new losses and writes tests/golden/. Without --write it only comp
 A run is built from its recipe, with the recipe's optimizer in float32 at a tenth of its learning
 rate, and takes the real training step on fixed images. Small recipes keep their size and their
 teacher. Recipes of ViT-B and ViT-L keep their widths and lose depth: 2 blocks in encoder and
-decoder, a narrow random teacher.
+decoder, a narrow random teacher. The ablation adds pixels at that size and a teacher of timm.
 
 Masks come from torch's exponential numbers, which are others where torch has no MKL (ARM, macOS).
 """
@@ -41,6 +41,8 @@ FAMILIES = (
     "pretrain/mae_vit-mini-p8_1xb64-amp-coslr-12e_shapes",
     "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k",
     "pretrain/milan_vit-large-p16_8xb512-amp-coslr-400e_in1k",
+    "pretrain/ablation/row-5-pixel-prompting-semantic_vit-base-p16_8xb512-amp-coslr-400e_in1k",
+    "pretrain/ablation/row-9-slip-prompting-semantic_vit-base-p16_8xb512-amp-coslr-400e_in1k",
 )
 GOLDEN = Path(__file__).parent / "golden"
 NUM_STEPS = 20
@@ -88,7 +90,10 @@ def shrink_depth(config: Config, folder: Path) -> None:
     config.model.decoder.num_layers = 2
     teacher = config.model.head.get("teacher")
     if teacher:
-        teacher.update(model_name=narrow_teacher(teacher.model_name, folder), pretrained="random")
+        narrow = "vit_tiny_patch16_224"  # of timm
+        if "CLIP" in teacher.type:
+            narrow = narrow_teacher(teacher.model_name, folder)
+        teacher.update(model_name=narrow, pretrained="random")
 
 
 def fixed_images(step: int, batch_size: int, side: int) -> Tensor:

@@ -169,7 +169,8 @@ def result_rows(job: "Job", seconds: float) -> list[dict]:
         values = {"loss, first": losses[0], "loss, last": losses[-1]}
     else:
         (validation,) = (row for row in logged if "loss" not in row)
-        values = {metric: validation[key] for metric, key in METRICS[job.task].items()}
+        percent = 100 if job.task == "det" else 1  # mmdet logs shares, mmseg %
+        values = {m: percent * validation[key] for m, key in METRICS[job.task].items()}
     facts = dict(task=job.task, init=job.init, config=job.config, seconds=round(seconds, 1))
     return [facts | dict(metric=metric, value=value) for metric, value in values.items()]
 

@@ -11,7 +11,7 @@ from milan_mm.look.pictures import data_uri
 
 INITS = ("scratch", "mae", "milan")
 _TASK_TITLES = dict(
-    pretrain="Pretraining", det="Detection: Mask R-CNN", seg="Segmentation: UperNet"
+    pretrain="Pretraining", det="Detection: Mask R-CNN, %", seg="Segmentation: UperNet, %"
 )
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -73,7 +73,7 @@ def report_html(
     """Fill the page.
 
     Args:
-        rows: Result rows with `task`, `init`, `metric`, `value`, `seconds`.
+        rows: Result rows with `task`, `init`, `metric`, `value` (losses, else %), `seconds`.
         figures: In the order of the page.
         introduction: Paragraphs of plain text, separated by empty lines.
         num_parallel: How many trainings ran side by side.
@@ -95,12 +95,13 @@ def _table_rows(rows: Sequence[dict]) -> list[str]:
         lines.append(f'<tr class="task"><th colspan="{1 + len(INITS)}">{escape(title)}</th></tr>')
         for metric in dict.fromkeys(row["metric"] for row in rows if row["task"] == task):
             cells = [values.get((task, metric, init)) for init in INITS]
+            digits = 3 if task == "pretrain" else 1
             # losses of different targets cannot be ranked
             best = None if task == "pretrain" else max(v for v in cells if v is not None)
             lines.append(
                 f"<tr><td>{escape(metric)}</td>"
                 + "".join(
-                    "<td></td>" if v is None else f"<td{_class(v == best)}>{v:.3f}</td>"
+                    "<td></td>" if v is None else f"<td{_class(v == best)}>{v:.{digits}f}</td>"
                     for v in cells
                 )
                 + "</tr>"

@@ -29,13 +29,15 @@ def draw_instances(
     canvas = _zoomed(image, zoom)
     if "scores" in instances:
         instances = instances[instances.scores >= min_score]
+        instances = instances[instances.scores.argsort()]  # the surest ones on top
     if len(instances) == 0:
         return canvas.permute(1, 2, 0).numpy()
     labels = [int(label) for label in instances.labels]
     colours = [palette[label] for label in labels]
     masks = torch.as_tensor(np.asarray(instances.masks), dtype=torch.bool)
     masks = masks.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2)
-    canvas = draw_segmentation_masks(canvas, masks, alpha=MASK_ALPHA, colors=colours)
+    for mask, colour in zip(masks, colours, strict=True):  # together, overlaps would be black
+        canvas = draw_segmentation_masks(canvas, mask, alpha=MASK_ALPHA, colors=colour)
     boxes = torch.as_tensor(instances.bboxes).float() * zoom
     canvas = draw_bounding_boxes(
         canvas, boxes, labels=[classes[label] for label in labels], colors=colours

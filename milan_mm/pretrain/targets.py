@@ -136,6 +136,11 @@ class PixelTargetHead(TargetHead):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(loss_tokens, teacher, init_cfg)
+        if teacher and (layers := teacher.get("num_target_layers", 1)) != 1:
+            raise ValueError(
+                f"teacher.num_target_layers={layers} says what the target is made of, but the "
+                "target is pixels: leave it out"
+            )
         self.patch_size = patch_size
         self.norm_pix = norm_pix
         self.target_dims = 3 * patch_size**2

@@ -1,6 +1,9 @@
 """CLIP as a teacher: the image tower of any open_clip ViT, its features and class attention."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import shorten
 from typing import Any
 
@@ -8,6 +11,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from milan_mm.pretrain.teacher import ASSETS, Teacher, check_layer_counts, class_attention
@@ -15,6 +19,8 @@ from milan_mm.registry import MODELS
 from milan_mm.weights.reading import read_checkpoint
 from milan_mm.weights.torchscript import is_torchscript
 
+# What OpenAI's files hold besides weights; no other CLIP's do.
+_OPENAI_SETTINGS = {"input_resolution", "context_length", "vocab_size"}
 SHIPPED = {"shapes-clip": ASSETS / "shapes_clip.safetensors"}
 open_clip.add_model_config(ASSETS / "shapes-clip.json")
 
@@ -26,8 +32,9 @@ class CLIPTeacher(Teacher):
     Args:
         model_name: An architecture of open_clip, e.g. 'ViT-B-16-quickgelu'; `shapes-clip` is the
             tiny CLIP that this package ships.
-        pretrained: A tag of open_clip ('openai'), a local file (safetensors, or a torch file
-            without pickled code), 'shipped', or 'random' for trials of speed and plumbing.
+        pretrained: A tag of open_clip ('openai'), a local file (OpenAI's own archive, safetensors,
+            or a torch file without pickled code), 'shipped', or 'random' for trials of speed and
+            plumbing.
         input_stats: See `Teacher`.
         stats: See `Teacher`.
         grid_size: (h, w) of the student's patches. Images are resized to `grid_size` times the
@@ -119,13 +126,14 @@ def _create_clip(model_name: str, pretrained: str, grid_size: tuple[int, int] | 
     patch_size = model_config["vision_cfg"].get("patch_size")
     image_size = tuple(n * patch_size for n in grid_size) if grid_size and patch_size else None
     try:
-        return open_clip.create_model(
-            model_name,
-            pretrained=source,
-            device=torch.get_default_device(),  # open_clip's own default overrides `with device:`
-            force_image_size=image_size,
-            weights_only=True,
-        )
+        with _as_open_clip_reads_it(source) as file:
+            return open_clip.create_model(
+                model_name,
+                pretrained=file,
+                device=torch.get_default_device(),  # open_clip's default overrides `with device:`
+                force_image_size=image_size,
+                weights_only=True,
+            )
     except Exception as error:  # a wrong tag, no network, a corrupt or foreign file
         reason = shorten(str(error), 300, placeholder=" ...")
         raise ValueError(
@@ -134,20 +142,39 @@ def _create_clip(model_name: str, pretrained: str, grid_size: tuple[int, int] | 
         ) from error
 
 
+@contextmanager
+def _as_open_clip_reads_it(source: str | None) -> Iterator[str | None]:
+    """A file of OpenAI as a file of open_clip, for a moment; everything else as it is.
+
+    open_clip would execute the code of an archive, and refuses settings among the weights.
+    """
+    weights = read_checkpoint(source) if source and Path(source).is_file() else {}
+    if not _OPENAI_SETTINGS & weights.keys():
+        yield source
+        return
+    tensors = {
+        name: tensor.float().contiguous()  # OpenAI's are float16
+        for name, tensor in weights.items()
+        if name not in _OPENAI_SETTINGS and not name.endswith("attn_mask")
+    }
+    with TemporaryDirectory() as folder:
+        save_file(tensors, Path(folder, "clip.safetensors"))
+        yield str(Path(folder, "clip.safetensors"))
+
+
 def _check_activation(model_name: str, tower_is_quick: bool, pretrained: str) -> None:
     """Refuse weights in a tower with the other GELU: the features would silently differ."""
     tag_config = open_clip.get_pretrained_cfg(model_name, pretrained)
     if tag_config:
         weights_are_quick = bool(tag_config.get("quick_gelu"))
     elif Path(pretrained).is_file():
-        if is_torchscript(Path(pretrained)):
+        is_openais = bool(_OPENAI_SETTINGS & read_checkpoint(pretrained).keys())
+        if is_torchscript(Path(pretrained)) and not is_openais:
             raise ValueError(
-                f"weights '{pretrained}' of teacher '{model_name}' are a TorchScript archive, "
-                "which open_clip would have to execute: for OpenAI's CLIP give the tag 'openai'"
+                f"weights '{pretrained}' of teacher '{model_name}' are a TorchScript archive, and "
+                "not one of OpenAI's CLIP: save its state_dict() as safetensors where you trust it"
             )
-        # OpenAI's own files carry these scalars; other local files do not tell their activation
-        keys = read_checkpoint(pretrained).keys()
-        if not {"input_resolution", "context_length", "vocab_size"} & keys:
+        if not is_openais:  # other local files do not tell their activation
             return
         weights_are_quick = True
     else:

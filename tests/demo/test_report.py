@@ -14,16 +14,16 @@ def _row(task: str, init: str, metric: str, value: float) -> dict:
 ROWS = [
     _row("pretrain", "mae", "loss, last", 0.9),
     _row("pretrain", "milan", "loss, last", 0.4),
-    _row("det", "scratch", "box AP50", 0.1),
-    _row("det", "mae", "box AP50", 0.2),
-    _row("det", "milan", "box AP50", 0.3),
+    _row("det", "scratch", "box AP50", 10.0),
+    _row("det", "mae", "box AP50", 20.0),
+    _row("det", "milan", "box AP50", 30.0),
 ]
 FIGURE = Figure("Look <here>", "caption & more", np.zeros((2, 2, 3), np.uint8))
 
 
 def test_best_value_of_a_row_is_marked_and_only_that():
     page = report_html(ROWS, [], "text", num_parallel=2)
-    assert re.findall(r'class="best">([\d.]+)', page) == ["0.300"]
+    assert re.findall(r'class="best">([\d.]+)', page) == ["30.0"]
 
 
 def test_losses_of_different_targets_are_not_ranked():

@@ -30,6 +30,14 @@ def test_masks_are_tinted_in_their_class_colour():
     assert drawn[54, 54, 2] > 0 and drawn[54, 54, 0] == 0
 
 
+def test_where_masks_overlap_the_surer_one_is_on_top():
+    instances = _instances([0.9, 0.6])
+    instances.masks[1] = instances.masks[0]
+    image = np.zeros((16, 16, 3), np.uint8)
+    drawn = draw_instances(image, instances, ("a", "b"), [RED, BLUE], zoom=4)
+    assert drawn[22, 22, 0] > drawn[22, 22, 2] > 0
+
+
 def test_unlikely_detections_are_left_out():
     image = np.zeros((16, 16, 3), np.uint8)
     drawn = draw_instances(image, _instances([0.9, 0.1]), ("a", "b"), [RED, BLUE], zoom=2)

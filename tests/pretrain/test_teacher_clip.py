@@ -108,6 +108,41 @@ def test_file_in_the_layout_of_openai_in_a_gelu_tower_is_refused(tmp_path, quick
         CLIPTeacher(**teacher_settings(str(file), model_name="test-tiny"))
 
 
+class OpenAIsModule(nn.Module):
+    """Tensors under their dotted names, as in the archives of OpenAI's CLIP."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        for name, tensor in tensors.items():
+            *path, last = name.split(".")
+            owner: nn.Module = self
+            for part in path:
+                if part not in owner._modules:
+                    owner.add_module(part, nn.Module())
+                owner = owner._modules[part]
+            owner.register_buffer(last, tensor)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["archive", "state dict"])
+def test_files_of_openai_give_the_features_of_their_weights(tmp_path, quick_name, kind):
+    state, plain = saved_clip(quick_name, tmp_path)
+    scalars = dict(input_resolution=32, context_length=8, vocab_size=10)
+    content = state | {name: torch.tensor(value) for name, value in scalars.items()}
+    if kind == "archive":
+        file = tmp_path / "ViT-tiny.pt"
+        torch.jit.script(OpenAIsModule(content)).save(file)
+    else:
+        file = save_state(content, tmp_path, "openai.pth")
+    imgs = torch.randn(1, 3, 32, 32)
+    expected, _ = CLIPTeacher(**teacher_settings(plain, model_name=quick_name)).eval()(imgs)
+    features, _ = CLIPTeacher(**teacher_settings(str(file), model_name=quick_name)).eval()(imgs)
+    torch.testing.assert_close(features, expected)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -148,8 +183,8 @@ def test_weights_without_the_image_tower_are_refused(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*TorchScript:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_scripted_archive_is_refused_with_a_remedy(tmp_path):
-    file = tmp_path / "ViT-B-16.pt"
+def test_other_scripted_archives_are_refused_with_a_remedy(tmp_path):
+    file = tmp_path / "linear.pt"
     torch.jit.script(nn.Linear(2, 2)).save(file)
-    with pytest.raises(ValueError, match=r"TorchScript.*tag 'openai'"):
+    with pytest.raises(ValueError, match=r"TorchScript.*save its state_dict"):
         CLIPTeacher(**teacher_settings(str(file)))
