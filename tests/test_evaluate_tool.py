@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from timm.models.beit import Beit
 
 from milan_mm.data.shapes_files import write_shapes
 from milan_mm.results import append_rows, read_results
@@ -38,6 +39,14 @@ def folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         save_state(vit.state_dict(), tmp_path, f"{name}.pth")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def beit(folder: Path) -> str:
+    """A file of another system, whose encoder has relative positions of its own."""
+    sizes = dict(img_size=64, patch_size=16, embed_dim=24, depth=4, num_heads=3)
+    model = Beit(**sizes, init_values=0.1, use_rel_pos_bias=True, use_abs_pos_emb=False)
+    return save_state(model.state_dict(), folder, "beit.pth").name
 
 
 @pytest.fixture
@@ -95,6 +104,15 @@ def test_a_trained_task_gives_rows_once_and_is_kept(folder, evaluate, task):
 
 
 @pytest.mark.long
+def test_another_system_goes_through_detection_and_segmentation(folder, beit, evaluate):
+    done = evaluate("--weights", beit, "--tasks", "coco,ade20k")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    rows = read_results("out/results.jsonl")
+    found = [(row["method"], row["metric"]) for row in rows]
+    assert found == [("finetuned BEiT", metric) for metric in ("box AP", "mask AP", "mIoU")]
+
+
+@pytest.mark.long
 def test_a_finished_training_without_rows_is_tested_and_not_repeated(folder, evaluate):
     assert evaluate("--weights", "one.pth", "--tasks", "finetune").returncode == 0
     rows = read_results("out/results.jsonl")
@@ -105,6 +123,16 @@ def test_a_finished_training_without_rows_is_tested_and_not_repeated(folder, eva
     assert log.stat().st_mtime_ns == before
     again = read_results("out/results.jsonl")
     assert [row["value"] for row in again] == [row["value"] for row in rows]
+
+
+@pytest.mark.parametrize("task", ["coco", "ade20k", "finetune"])
+def test_options_of_the_encoder_are_no_part_of_the_protocol(folder, beit, task):
+    from milan_mm.transfer.evaluation import plan_cell, read_encoders
+
+    encoders = read_encoders(["one.pth", beit], None, 3)
+    plain, other = (plan_cell(e, task, 0, "short", Path("data"), Path("out")) for e in encoders)
+    assert other.protocol_hash == plain.protocol_hash
+    assert other.config_hash != plain.config_hash
 
 
 def test_knn_gives_a_row_for_each_encoder(folder, main):
