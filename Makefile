@@ -11,7 +11,7 @@ INSTALL := $(PIP) install -c constraints.txt
 DOCTOR := $(PY) -P milan_mm/doctor.py
 export MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo test lint format doctor clean distclean
+.PHONY: help demo test overfit lint format doctor clean distclean
 
 help:  ## print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' \
@@ -20,8 +20,11 @@ help:  ## print this list
 demo: $(VENV)/.installed  ## pretrain, transfer and write work_dirs/demo/report.html (about 20 minutes on 2 cores)
 	$(PY) tools/demo.py
 
-test: $(VENV)/.installed  ## run every test
+test: $(VENV)/.installed  ## run the tests
 	$(PY) -m pytest
+
+overfit: $(VENV)/.installed  ## learn a few images by heart in each task (about 15 minutes on 2 cores)
+	$(PY) -m pytest -m overfit
 
 lint: $(VENV)/.installed  ## ruff (rules and format) and mypy
 	$(PY) -m ruff check .

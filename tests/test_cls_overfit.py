@@ -54,6 +54,7 @@ def small_recipe(images: Path, work_dir: Path) -> Config:
 
 
 @pytest.mark.long
+@pytest.mark.overfit
 def test_64_photos_are_learnt_by_heart(repo_root: Path, tmp_path: Path):
     photos = repo_root / "data/imagenet/train"
     if not photos.is_dir():

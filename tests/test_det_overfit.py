@@ -94,6 +94,7 @@ def small_recipe(root: Path, ann_file: Path, work_dir: Path) -> Config:
 
 
 @pytest.mark.long
+@pytest.mark.overfit
 def test_eight_images_of_coco_are_learnt_by_heart(repo_root: Path, tmp_path: Path):
     root = repo_root / "data/coco"
     if not root.is_dir():

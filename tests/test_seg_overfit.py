@@ -63,6 +63,7 @@ def small_recipe(root: Path, work_dir: Path) -> Config:
 
 
 @pytest.mark.long
+@pytest.mark.overfit
 def test_eight_scenes_are_learnt_by_heart(tmp_path: Path):
     write_shapes(tmp_path / "shapes", 1, 8, 1, size=SIZE, progress=False)
     train(small_recipe(tmp_path / "shapes", tmp_path / "run"), None, [])
