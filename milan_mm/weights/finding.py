@@ -137,9 +137,9 @@ def _nearest(names: Collection[str], path: str | Path, layout: str | None) -> st
             parts += [f"holds '{hindering[0]}'"] if hindering else []
             gap = (-there, f"for layout {key} it {' and '.join(parts)}")
             gaps[key] = min(gap, gaps.get(key, gap))
-    best = sorted(gaps.values())[:2]
-    if best:
-        return f"{path} holds no complete plain-ViT encoder: {'; '.join(text for _, text in best)}"
     first = ", ".join(sorted(names)[:3]) or "none"
+    if best := [text for _, text in sorted(gaps.values())[:2]]:
+        reason = f"{'; '.join(best)}; its first names are: {first}"
+        return f"{path} holds no complete plain-ViT encoder: {reason}"
     known = f"layout {layout}" if layout else f"a layout that is known here ({', '.join(LAYOUTS)})"
     return f"{path} holds no plain-ViT encoder in {known}; its first names are: {first}"
