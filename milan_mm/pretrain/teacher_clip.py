@@ -122,11 +122,12 @@ def _create_clip(model_name: str, pretrained: str, grid_size: tuple[int, int] | 
             f"teacher '{model_name}' has no weights: set teacher.pretrained to a tag "
             f"{open_clip.list_pretrained_tags_by_model(model_name)} or to a local file"
         )
-    _check_activation(model_name, bool(model_config.get("quick_gelu")), pretrained)
+    weights = read_checkpoint(source) if source and Path(source).is_file() else {}
+    _check_activation(model_name, bool(model_config.get("quick_gelu")), pretrained, weights)
     patch_size = model_config["vision_cfg"].get("patch_size")
     image_size = tuple(n * patch_size for n in grid_size) if grid_size and patch_size else None
     try:
-        with _as_open_clip_reads_it(source) as file:
+        with _as_open_clip_reads_it(source, weights) as file:
             return open_clip.create_model(
                 model_name,
                 pretrained=file,
@@ -143,12 +144,11 @@ def _create_clip(model_name: str, pretrained: str, grid_size: tuple[int, int] | 
 
 
 @contextmanager
-def _as_open_clip_reads_it(source: str | None) -> Iterator[str | None]:
+def _as_open_clip_reads_it(source: str | None, weights: dict) -> Iterator[str | None]:
     """A file of OpenAI as a file of open_clip, for a moment; everything else as it is.
 
     open_clip would execute the code of an archive, and refuses settings among the weights.
     """
-    weights = read_checkpoint(source) if source and Path(source).is_file() else {}
     if not _OPENAI_SETTINGS & weights.keys():
         yield source
         return
@@ -162,13 +162,15 @@ def _as_open_clip_reads_it(source: str | None) -> Iterator[str | None]:
         yield str(Path(folder, "clip.safetensors"))
 
 
-def _check_activation(model_name: str, tower_is_quick: bool, pretrained: str) -> None:
+def _check_activation(
+    model_name: str, tower_is_quick: bool, pretrained: str, weights: dict
+) -> None:
     """Refuse weights in a tower with the other GELU: the features would silently differ."""
     tag_config = open_clip.get_pretrained_cfg(model_name, pretrained)
     if tag_config:
         weights_are_quick = bool(tag_config.get("quick_gelu"))
     elif Path(pretrained).is_file():
-        is_openais = bool(_OPENAI_SETTINGS & read_checkpoint(pretrained).keys())
+        is_openais = bool(_OPENAI_SETTINGS & weights.keys())
         if is_torchscript(Path(pretrained)) and not is_openais:
             raise ValueError(
                 f"weights '{pretrained}' of teacher '{model_name}' are a TorchScript archive, and "

@@ -2,6 +2,7 @@
 
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,3 +21,14 @@ def test_numbers_of_other_recipes_are_refused_with_the_remedy(
         demo["check_recipes"](results)
     error = capsys.readouterr().err
     assert "has numbers of seg/of-last-month" in error and "--fresh" in error
+
+
+def test_all_numbers_of_a_transfer_are_in_percent(repo_root: Path):
+    demo = runpy.run_path(str(repo_root / "tools/demo.py"))
+    logs = dict(
+        det=dict.fromkeys(demo["METRICS"]["det"].values(), 0.25),  # mmdet logs shares
+        seg=dict.fromkeys(demo["METRICS"]["seg"].values(), 25.0),  # mmseg logs %
+    )
+    for task, logged in logs.items():
+        job = SimpleNamespace(task=task, init="mae", config="", logged=lambda row=logged: [row])
+        assert {row["value"] for row in demo["result_rows"](job, 1.0)} == {25.0}

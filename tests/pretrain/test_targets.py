@@ -113,3 +113,8 @@ def test_importance_of_the_teacher_decides_what_is_kept(clip_head):
     _, importance = clip_head.targets(torch.randn(1, 3, 96, 96))
     ids_keep, _ = split_patches(importance, torch.zeros(1, 144), num_keep=36)
     assert importance[0, ids_keep[0]].min() >= importance[0].sort(descending=True).values[35]
+
+
+def test_pixels_refuse_a_teacher_of_several_target_layers():
+    with pytest.raises(ValueError, match=r"num_target_layers=2 .* but the target is pixels"):
+        PixelTargetHead(8, norm_pix=True, teacher=teacher_settings(num_target_layers=2))
