@@ -1,4 +1,5 @@
-# One command each; `.venv` is built on first use and kept. Needs Python 3.11 or 3.12 and a C++ compiler.
+# One command each; `.venv` is built on first use and kept. Needs Python 3.11 or 3.12 and, unless
+# PIP_FIND_LINKS names a page with a wheel of mmcv, a C++ compiler.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(shell \
@@ -49,7 +50,8 @@ distclean: clean  ## clean, and remove .venv too
 # repeated. --no-build-isolation: the OpenMMLab packages import torch in their setup.py.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found: install one, or name it: make PYTHON=/path/to/python3.11 ..."; exit 1; }
-	@command -v $${CXX:-c++} >/dev/null || { echo "No C++ compiler found, mmcv needs one: install g++ (or set CXX)"; exit 1; }
+	@test -n "$$PIP_FIND_LINKS" || command -v $${CXX:-c++} >/dev/null \
+	    || { echo "No C++ compiler found, mmcv needs one: install g++ (or set CXX)"; exit 1; }
 	@$(PY) -c 'import sys, pip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
 	    || $(PYTHON) -m venv --clear $(VENV)
 	@echo "1/4 torch (about 3 GB, some minutes)"

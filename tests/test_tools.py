@@ -162,7 +162,7 @@ def test_a_trial_ends_with_a_checkpoint_whose_encoder_can_be_exported(folder: Pa
 @pytest.mark.long
 def test_own_data_train_and_are_tested_by_one_option(folder: Path, tool: Tool):
     image_folder(folder / "fruit")
-    recipe = "cls/finetune_vit-micro-p8_1xb32-coslr-10e_shapes"
+    recipe = "cls/finetune_vit-micro-p8_1xb32-coslr-6e_shapes"
     done = tool("train.py", recipe, "--data", "fruit", "--quick")
     assert done.stdout.startswith("--data fruit: 6 images in 'fruit/train', 6 in 'fruit/val'\n")
     work_dir = Path(f"work_dirs/{Path(recipe).name}-fruit-quick")
@@ -290,7 +290,7 @@ def test_annotations_of_other_classes_are_named_and_nothing_is_written(folder: P
 def test_own_data_that_do_not_fit_are_named_before_anything_is_written(folder: Path, error_of):
     image_folder(folder / "fruit")
     (folder / "fruit/val/red").rename(folder / "fruit/val/pink")
-    recipe = "cls/finetune_vit-micro-p8_1xb32-coslr-10e_shapes"
+    recipe = "cls/finetune_vit-micro-p8_1xb32-coslr-6e_shapes"
     error = error_of(recipe, "--data", "fruit", "--quick")
     assert error.startswith("error: 1 of 3 classes in 'fruit/val' are not among the 3 in ")
     assert not (folder / "work_dirs").exists()
