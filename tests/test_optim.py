@@ -156,6 +156,7 @@ def test_layer_decay_without_a_backbone_that_tells_depths_is_refused():
 DET = "det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco"
 DET_L = "det/mask-rcnn_vit-large-p16_8xb8-amp-lsj-100e_coco"
 SEG = "seg/upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512"
+SEG_L = "seg/upernet_vit-large-p16_8xb2-amp-160k_ade20k-512x512"
 PRETRAIN = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 
 
@@ -163,7 +164,7 @@ PRETRAIN = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 def base_rules() -> dict[str, dict[str, tuple[float, bool]]]:
     """The rules of the dense recipes at full size, on models without memory."""
     found = {}
-    for name in (DET, DET_L, SEG):
+    for name in (DET, DET_L, SEG, SEG_L):
         config = Config.fromfile(find_config(name))
         model = build_without_memory(config)
         found[name] = rules(model, **config.optim_wrapper.paramwise_cfg)
@@ -196,6 +197,12 @@ def base_rules() -> dict[str, dict[str, tuple[float, bool]]]:
         (SEG, "backbone.layers.5.ffn.layers.1.weight", 0.65**7, True),
         (SEG, "backbone.layers.5.ffn.layers.1.bias", 0.65**7, False),
         (SEG, "decode_head.conv_seg.weight", 1.0, True),
+        (SEG_L, "backbone.cls_token", 0.95**25, False),
+        (SEG_L, "backbone.pos_embed", 0.95**25, False),
+        (SEG_L, "backbone.patch_embed.projection.weight", 0.95**25, True),
+        (SEG_L, "backbone.layers.11.attn.qkv.weight", 0.95**13, True),
+        (SEG_L, "backbone.layers.23.ln1.weight", 0.95, False),
+        (SEG_L, "auxiliary_head.conv_seg.bias", 1.0, False),
     ],
 )
 def test_published_rules_of_the_dense_recipes(base_rules, recipe, name, factor, decays):

@@ -162,7 +162,7 @@ def test_a_trial_ends_with_a_checkpoint_whose_encoder_can_be_exported(folder: Pa
 @pytest.mark.long
 def test_own_data_train_and_are_tested_by_one_option(folder: Path, tool: Tool):
     image_folder(folder / "fruit")
-    recipe = "cls/finetune_vit-micro-p8_1xb32-coslr-6e_shapes"
+    recipe = "cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes"
     done = tool("train.py", recipe, "--data", "fruit", "--quick")
     assert done.stdout.startswith("--data fruit: 6 images in 'fruit/train', 6 in 'fruit/val'\n")
     work_dir = Path(f"work_dirs/{Path(recipe).name}-fruit-quick")
@@ -247,6 +247,20 @@ def test_a_launcher_without_arguments_shows_its_usage(repo_root: Path, name: str
     assert f"bash tools/{name} " in done.stdout
 
 
+@pytest.mark.long
+def test_a_mistake_on_two_processes_is_told_without_a_traceback(folder: Path, repo_root: Path):
+    done = subprocess.run(
+        ["bash", str(repo_root / "tools/dist_train.sh"), "tiny.py", "2", "--weights", "gone.pth"],
+        env=os.environ | dict(PYTHON=sys.executable, OMP_NUM_THREADS="1"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert "error: " in done.stderr and "gone.pth" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_slurm_starts_one_task_per_gpu(folder: Path, repo_root: Path):
     fake = folder / "bin/srun"
     fake.parent.mkdir()
@@ -290,7 +304,7 @@ def test_annotations_of_other_classes_are_named_and_nothing_is_written(folder: P
 def test_own_data_that_do_not_fit_are_named_before_anything_is_written(folder: Path, error_of):
     image_folder(folder / "fruit")
     (folder / "fruit/val/red").rename(folder / "fruit/val/pink")
-    recipe = "cls/finetune_vit-micro-p8_1xb32-coslr-6e_shapes"
+    recipe = "cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes"
     error = error_of(recipe, "--data", "fruit", "--quick")
     assert error.startswith("error: 1 of 3 classes in 'fruit/val' are not among the 3 in ")
     assert not (folder / "work_dirs").exists()

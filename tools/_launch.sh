@@ -1,4 +1,4 @@
-# Shared by dist_train.sh and dist_test.sh: start one process per GPU with torchrun.
+# Shared by dist_train.sh and dist_test.sh: start one process per GPU by torchrun.
 
 # launch SCRIPT CONFIG GPUS [further arguments]
 launch() {
@@ -18,6 +18,8 @@ launch() {
     elif [ -n "${PORT:-}" ]; then
         where=(--master-addr 127.0.0.1 --master-port "$PORT")
     fi
-    exec "${PYTHON:-python}" -m torch.distributed.run "${where[@]}" --nproc-per-node "$gpus" \
-        "$(dirname "${BASH_SOURCE[0]}")/$script" "$config" "$@" --launcher pytorch
+    local tools
+    tools="$(dirname "${BASH_SOURCE[0]}")"
+    exec "${PYTHON:-python}" "$tools/_torchrun.py" "${where[@]}" --nproc-per-node "$gpus" \
+        "$tools/$script" "$config" "$@" --launcher pytorch
 }

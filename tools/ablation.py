@@ -29,10 +29,13 @@ if TYPE_CHECKING:
     from milan_mm.engine.jobs import Job
 
 NUM_ROWS = 9
-# The demo's 6,000 scenes, sorted by the colour of the largest object: its shape stays a matter of
+# Scenes as the demo's, sorted by the colour of the largest object: its shape stays a matter of
 # chance after minutes of training. With 2,000 for validation, one standard error is 1 %.
 SCENES = Path("work_dirs/shapes-colours")
-SCENE_OPTIONS = ["--classes", "colour", "--num-train", "1", "--num-val", "2000"]
+SCENE_OPTIONS = [
+    *("--classes", "colour"),
+    *("--num-pretrain", "5000", "--num-train", "1", "--num-val", "2000"),
+]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

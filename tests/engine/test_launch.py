@@ -52,7 +52,7 @@ def test_the_work_directory_of_own_data_carries_their_name(tmp_path: Path):
 
 
 def test_options_have_the_last_word_on_own_data(tmp_path: Path, capsys: pytest.CaptureFixture):
-    recipe = "finetune_vit-micro-p8_1xb32-coslr-6e_shapes"
+    recipe = "finetune_vit-micro-p8_1xb32-coslr-5e_shapes"
     options = ["model.head.num_classes=7", "val_dataloader.dataset.data_prefix=train"]
     cfg, found = load_config_and_data(recipe, options, str(image_folder(tmp_path)))
     assert cfg.model.head.num_classes == 7
@@ -66,13 +66,13 @@ def test_one_process_of_several_prints_what_was_found(
 ):
     monkeypatch.setenv("RANK", "1")
     _, found = load_config_and_data(
-        "finetune_vit-micro-p8_1xb32-coslr-6e_shapes", None, str(image_folder(tmp_path))
+        "finetune_vit-micro-p8_1xb32-coslr-5e_shapes", None, str(image_folder(tmp_path))
     )
     assert found and not capsys.readouterr().out
 
 
 def test_own_data_compose_with_a_trial(tmp_path: Path):
-    recipe = "finetune_vit-micro-p8_1xb32-coslr-6e_shapes"
+    recipe = "finetune_vit-micro-p8_1xb32-coslr-5e_shapes"
     cfg, _ = load_config_and_data(recipe, None, str(image_folder(tmp_path)))
     fit_run(cfg, "none", quick=True)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):

@@ -13,7 +13,7 @@ from milan_mm.engine.own_data import set_own_data
 from tests.engine.own_data.folders import COLOURS, image_folder, write_image
 from tests.test_configs import load
 
-RECIPE = "cls/finetune_vit-micro-p8_1xb32-coslr-6e_shapes"
+RECIPE = "cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes"
 
 
 def _dataset(cfg: Config, loader: str) -> CustomDataset:

@@ -2,7 +2,7 @@
 
 The ablation gives it 600 labelled scenes (`train_dataloader.dataset.ann_file`); without that, all
 scenes of the folder are used. Expect and cost: docs/results.md. Data: ../_base_/shapes_cls.py
-Run: python tools/train.py cls/finetune_vit-micro-p8_1xb32-coslr-6e_shapes --weights ENCODER
+Run: python tools/train.py cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes --weights ENCODER
 """
 
 _base_ = ["../_base_/shapes_cls.py", "../_base_/default_runtime.py"]
@@ -31,7 +31,7 @@ model = dict(
 
 gpus, batch_per_gpu, base_lr = 1, 32, 8e-3
 total_batch = gpus * batch_per_gpu
-max_epochs, warmup_iters = 6, 20
+max_epochs, warmup_iters = 5, 20
 train_dataloader = dict(batch_size=batch_per_gpu)
 auto_scale_lr = dict(base_batch_size=total_batch)
 optim_wrapper = dict(
