@@ -172,7 +172,7 @@ def result_rows(job: "Job", seconds: float) -> list[dict]:
         percent = 100 if job.task == "det" else 1  # mmdet logs shares, mmseg %
         values = {m: percent * validation[key] for m, key in METRICS[job.task].items()}
     facts = dict(task=job.task, init=job.init, config=job.config, seconds=round(seconds, 1))
-    return [facts | dict(metric=metric, value=value) for metric, value in values.items()]
+    return [facts | dict(metric=metric, value=round(value, 6)) for metric, value in values.items()]
 
 
 def write_report(
