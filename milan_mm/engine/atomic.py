@@ -1,10 +1,10 @@
 """Checkpoints that are either whole or not there."""
 
-import os
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from mmengine.fileio import LocalBackend, register_backend
+
+from milan_mm.weights.writing import replacing
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -20,31 +20,12 @@ class AtomicLocalBackend(LocalBackend):
         Raises:
             OSError: When the disk is full or not writable. Nothing is left behind.
         """
-        target = Path(filepath)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # a sibling, since a rename is atomic within one file system only
-        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            partial = Path(file.name)
-            try:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-                partial.chmod(0o666 & ~_umask())  # temporary files are private to their owner
-                os.replace(partial, target)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
+        with replacing(filepath) as partial:
+            partial.write_bytes(obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
         """Write text, as `put` writes bytes."""
         self.put(obj.encode(encoding), filepath)
-
-
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
 
 
 register_backend("atomic_local", AtomicLocalBackend, force=True)

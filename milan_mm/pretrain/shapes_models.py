@@ -1,7 +1,6 @@
 """The tiny CLIP and the tiny SLIP of the demo as models of open_clip, and their files."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from milan_mm.positions import sincos_pos_embed
 from milan_mm.pretrain.teacher import ASSETS, Teacher
 from milan_mm.pretrain.teacher_clip import CLIPTeacher
 from milan_mm.pretrain.teacher_timm import TimmTeacher
+from milan_mm.weights.writing import replacing
 
 CLIP, SLIP = "shapes-clip", "shapes-slip"
 # The paper's code feeds the teacher ImageNet-normalised images; the tiny towers learn on the same.
@@ -83,10 +83,8 @@ def save(
         "image_mean": json.dumps(MEAN),
         "image_std": json.dumps(STD),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    save_file({n: t.half().contiguous() for n, t in tensors.items()}, partial, metadata)
-    os.replace(partial, out)
+    with replacing(out) as partial:
+        save_file({n: t.half().contiguous() for n, t in tensors.items()}, partial, metadata)
 
 
 def load(name: str, path: Path) -> open_clip.CLIP:

@@ -9,6 +9,7 @@ from mmengine.fileio import get_file_backend
 from mmengine.runner.checkpoint import save_checkpoint
 
 from milan_mm.engine import atomic  # noqa: F401 (registers the backend)
+from milan_mm.weights.writing import replacing
 
 
 def test_a_write_that_fails_half_way_leaves_the_previous_file(
@@ -26,6 +27,15 @@ def test_a_write_that_fails_half_way_leaves_the_previous_file(
         save_checkpoint(dict(step=2), str(path), backend_args=backend)
     assert torch.load(path) == dict(step=1)
     assert os.listdir(tmp_path) == ["last.pth"]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path):
+    path = tmp_path / "report.json"
+    with replacing(path) as one, replacing(path) as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"  # its block ended last
+    assert os.listdir(tmp_path) == ["report.json"]
 
 
 def test_a_written_file_has_the_usual_permissions(tmp_path: Path):
