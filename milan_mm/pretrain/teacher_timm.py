@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from milan_mm.pretrain import shapes_vit as shapes_vit  # timm learns its name
 from milan_mm.pretrain.teacher import ASSETS, Teacher, check_layer_counts, class_attention
 from milan_mm.registry import MODELS
+from milan_mm.weights.finding import WRAPPERS
+from milan_mm.weights.layout import matches
+from milan_mm.weights.layouts import TIMM
 from milan_mm.weights.reading import read_checkpoint
 
 SHIPPED = {"vit_shapes_patch8_96": ASSETS / "shapes_slip.safetensors"}
-# Where files keep the tower, most telling first; the last one is a bare state dict.
-WRAPPERS = ("state_dict", "model", "teacher")
-PREFIXES = ("module.visual.", "visual.", "module.backbone.", "backbone.", "module.", "")
-# Parts of a file that a teacher has no use for.
-FOREIGN_PREFIXES = ("head.", "head_dist.", "fc_norm.", "mask_token")
+# Parts of a file that a teacher has no use for; not the distillation token, which has a position.
+FOREIGN = (*(name for name in TIMM.extras if name != "dist_token"), "fc_norm.*")
 
 
 @MODELS.register_module()
@@ -106,7 +106,7 @@ class TimmTeacher(Teacher):
             for name, tensor in state_dict.items()
             if name.startswith(prefix)
         }
-        tower = {n: t for n, t in tower.items() if not n.startswith(FOREIGN_PREFIXES)}
+        tower = {n: t for n, t in tower.items() if not any(matches(p, n) for p in FOREIGN)}
         visual = self.visual
         if "pos_embed" in tower:
             tower["pos_embed"] = resample_abs_pos_embed(
@@ -203,7 +203,7 @@ def _find_tower(path: str, checkpoint: dict) -> tuple[dict[str, Tensor], str]:
         if isinstance(checkpoint.get(wrapper), dict):
             checkpoint = checkpoint[wrapper]
             break
-    found = [prefix for prefix in PREFIXES if f"{prefix}patch_embed.proj.weight" in checkpoint]
+    found = [prefix for prefix in TIMM.prefixes if f"{prefix}patch_embed.proj.weight" in checkpoint]
     if len(found) != 1:
         names = ", ".join(map(str, list(checkpoint)[:3]))
         raise ValueError(

@@ -1,6 +1,6 @@
 """Pretraining checkpoints of MILAN and MAE between three layouts, encoder and decoder, both ways.
 
-Read the two tables first. All three layouts hold the same tensors with the same shapes, the
+Read the tables first. All three layouts hold the same tensors with the same shapes, the
 queries, keys and values stacked in the same order; only the names differ. So a conversion renames,
 and no value changes. The position tables travel like every other tensor: mmpretrain builds its own
 with rows and columns swapped, so weights are worthless with a table that was built anew.
@@ -14,47 +14,27 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from milan_mm.weights.layouts import TIMM
 from milan_mm.weights.reading import read_checkpoint
 from milan_mm.weights.writing import replacing
 
-# Name in this package -> name in the layout. A name is a tensor, or a module with weight and bias;
-# '#' is the number of a block. The decoder's attn.q and attn.kv are MILAN's, its attn.qkv is MAE's.
-MMPRETRAIN = {
-    "backbone.cls_token": "backbone.cls_token",
-    "backbone.pos_embed": "backbone.pos_embed",
-    "backbone.patch_embed.projection": "backbone.patch_embed.projection",
-    "backbone.layers.#.ln1": "backbone.layers.#.ln1",
-    "backbone.layers.#.attn.qkv": "backbone.layers.#.attn.qkv",
-    "backbone.layers.#.attn.proj": "backbone.layers.#.attn.proj",
-    "backbone.layers.#.ln2": "backbone.layers.#.ln2",
-    "backbone.layers.#.ffn.layers.0.0": "backbone.layers.#.ffn.layers.0.0",
-    "backbone.layers.#.ffn.layers.1": "backbone.layers.#.ffn.layers.1",
-    "backbone.ln1": "backbone.ln1",
-    "decoder.decoder_embed": "neck.decoder_embed",
-    "decoder.mask_token": "neck.mask_token",
-    "decoder.decoder_pos_embed": "neck.decoder_pos_embed",
-    "decoder.decoder_blocks.#.ln1": "neck.decoder_blocks.#.ln1",
-    "decoder.decoder_blocks.#.attn.q": "neck.decoder_blocks.#.attn.q",
-    "decoder.decoder_blocks.#.attn.kv": "neck.decoder_blocks.#.attn.kv",
-    "decoder.decoder_blocks.#.attn.qkv": "neck.decoder_blocks.#.attn.qkv",
-    "decoder.decoder_blocks.#.attn.proj": "neck.decoder_blocks.#.attn.proj",
-    "decoder.decoder_blocks.#.ln2": "neck.decoder_blocks.#.ln2",
-    "decoder.decoder_blocks.#.ffn.layers.0.0": "neck.decoder_blocks.#.ffn.layers.0.0",
-    "decoder.decoder_blocks.#.ffn.layers.1": "neck.decoder_blocks.#.ffn.layers.1",
-    "decoder.decoder_norm": "neck.ln1",
-    "decoder.decoder_pred": "neck.decoder_pred",
-}
-OFFICIAL = {
-    "backbone.cls_token": "cls_token",
-    "backbone.pos_embed": "pos_embed",
-    "backbone.patch_embed.projection": "patch_embed.proj",
-    "backbone.layers.#.ln1": "blocks.#.norm1",
-    "backbone.layers.#.attn.qkv": "blocks.#.attn.qkv",
-    "backbone.layers.#.attn.proj": "blocks.#.attn.proj",
-    "backbone.layers.#.ln2": "blocks.#.norm2",
-    "backbone.layers.#.ffn.layers.0.0": "blocks.#.mlp.fc1",
-    "backbone.layers.#.ffn.layers.1": "blocks.#.mlp.fc2",
-    "backbone.ln1": "norm",
+# Parts of the encoder; a name is a tensor, or a module with weight and bias, and '#' is the number
+# of a block.
+ENCODER = (
+    "cls_token",
+    "pos_embed",
+    "patch_embed.projection",
+    "layers.#.ln1",
+    "layers.#.attn.qkv",
+    "layers.#.attn.proj",
+    "layers.#.ln2",
+    "layers.#.ffn.layers.0.0",
+    "layers.#.ffn.layers.1",
+    "ln1",
+)
+# Name in this package -> name there. The decoder's attn.q and attn.kv are MILAN's, its attn.qkv is
+# MAE's.
+OFFICIAL = {f"backbone.{name}": str(TIMM.names[name]) for name in ENCODER} | {
     "decoder.decoder_embed": "decoder_embed",
     "decoder.mask_token": "mask_token",
     "decoder.decoder_pos_embed": "decoder_pos_embed",
@@ -69,6 +49,9 @@ OFFICIAL = {
     "decoder.decoder_norm": "decoder_norm",
     "decoder.decoder_pred": "decoder_pred",
 }
+# The decoder is the neck there, and the names inside of it are ours but for one.
+MMPRETRAIN = {name: re.sub(r"^decoder\.", "neck.", name) for name in OFFICIAL}
+MMPRETRAIN["decoder.decoder_norm"] = "neck.ln1"
 
 
 @dataclass(frozen=True)
