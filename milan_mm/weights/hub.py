@@ -1,6 +1,7 @@
 """Models as Hugging Face and timm store them: names on the hub, and what a `config.json` tells."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -83,15 +84,18 @@ def read_hub_facts(path: str | Path) -> HubFacts:
     """Read config.json and preprocessor_config.json in the folder of a weights file.
 
     Args:
-        path: The weights file, or its folder.
+        path: The folder, or the weights file in it. Files of other names than `FOLDER_FILES` have
+            no config: one that lies beside them is that of another model.
 
     Raises:
         ValueError: When they are no JSON, or ask for what `PlainViT` does not have.
     """
     path = Path(path)
+    if not path.is_dir() and path.name not in FOLDER_FILES:
+        return HubFacts()
     folder = path if path.is_dir() else path.parent
     config = _read_json(folder / "config.json")
-    if config.get("model_type") in HF_TYPES:
+    if str(config.get("model_type")) in HF_TYPES:
         return _hugging_face(config, _read_json(folder / "preprocessor_config.json"), folder)
     if "architecture" in config and isinstance(config.get("pretrained_cfg"), dict):
         return _timm(config)
@@ -103,13 +107,13 @@ def _read_json(file: Path) -> dict:
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of JSON or of UTF-8
         raise ValueError(f"'{file}' is damaged: {error}") from None
     return content if isinstance(content, dict) else {}
 
 
 def _hugging_face(config: dict, preprocessor: dict, folder: Path) -> HubFacts:
-    act = config.get("hidden_act", "gelu")
+    act = str(config.get("hidden_act", "gelu"))
     if act not in ACTS:
         raise ValueError(
             f"'{folder}/config.json' says hidden_act='{act}', supported are {', '.join(ACTS)}"
@@ -117,26 +121,30 @@ def _hugging_face(config: dict, preprocessor: dict, folder: Path) -> HubFacts:
     pooling = None
     if "use_mean_pooling" in config:
         pooling = "mean" if config["use_mean_pooling"] else "cls"
-    rope = config.get("rope_theta", config.get("pos_embed_rope_base"))
+    rope = "rope_theta" if "rope_theta" in config else "pos_embed_rope_base"
     return HubFacts(
         system=HF_TYPES[config["model_type"]],
         embed_dims=_number(config, "hidden_size", folder),
         num_layers=_number(config, "num_hidden_layers", folder),
         num_heads=_number(config, "num_attention_heads", folder),
-        norm_eps=_number(config, "layer_norm_eps", folder),
+        norm_eps=_number(config, "layer_norm_eps", folder, float),
         act=ACTS[act],
         num_registers=_number(config, "num_register_tokens", folder),
-        rope_base=None if rope is None else float(rope),
+        rope_base=_number(config, rope, folder, float),
         stats=stats_name(preprocessor.get("image_mean"), preprocessor.get("image_std")),
         pooling=pooling,
     )
 
 
-def _number(config: dict, name: str, folder: Path) -> Any:
+def _number(config: dict, name: str, folder: Path, kind: type = int) -> Any:
+    """A number from 0 on; one that is no integer where `kind` is float."""
     value = config.get(name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ValueError(f"'{folder}/config.json' says {name}={value!r}, which is no number")
-    return value
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | kind) or not 0 <= value < math.inf:
+        wanted = "a number" if kind is float else "a whole number"
+        raise ValueError(f"'{folder}/config.json' says {name}={value!r}, which is not {wanted}")
+    return kind(value)
 
 
 def _timm(config: dict) -> HubFacts:

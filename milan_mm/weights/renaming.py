@@ -184,9 +184,12 @@ def _take(
         ValueError: When it is no tensor of finite numbers, or does not have that form.
     """
     tensor = found.state_dict[name]
-    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.is_sparse:
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise ValueError(f"{path}: '{name}' is {kind}, the model needs floating-point numbers")
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        kind = f"{tensor.layout} on device {tensor.device}"
+        raise ValueError(f"{path}: '{name}' is {kind}, the model needs plain numbers")
     rank, function = change or (len(shape), lambda t: t)
     changed = function(tensor) if tensor.ndim == rank else tensor
     if tensor.ndim != rank or not fits(changed, shape):
@@ -196,9 +199,10 @@ def _take(
             f"{path}: '{name}' is {tuple(tensor.shape)}, the model needs ({needed}){turned}: the "
             "file is damaged or of another architecture"
         )
+    changed = changed.detach().to(torch.float32)
     if not torch.isfinite(changed).all():
         raise ValueError(f"{path}: '{name}' holds NaN or infinite values: the file is damaged")
-    return changed.detach().to(torch.float32).contiguous()
+    return changed.contiguous()
 
 
 def fits(tensor: Tensor, shape: tuple[int | None, ...]) -> bool:

@@ -28,7 +28,7 @@ def fill_settings(encoder: Encoder, found: Found, facts: HubFacts, num_heads: in
     settings["arch"] = arch = dict(embed_dims=width, num_layers=num_layers)
     heads = _num_heads(encoder, found, facts, num_heads, width, num_layers)
     if heads is not None:
-        if width % heads:
+        if heads < 1 or width % heads:
             raise ValueError(f"{path}: width {width} is not a multiple of {heads} heads")
         arch["num_heads"] = heads
     with_cls_token = "cls_token" in tensors

@@ -73,7 +73,7 @@ def test_quick_gelu_is_told(tmp_path: Path):
         (dict(hidden_act="relu"), "hidden_act='relu', supported are gelu, quick_gelu"),
         (dict(hidden_size=64), "says embed_dims=64, the tensors 48"),
         (dict(num_hidden_layers=2), "says num_layers=2, the tensors 3"),
-        (dict(num_attention_heads="four"), "num_attention_heads='four', which is no number"),
+        (dict(num_attention_heads="four"), "num_attention_heads='four', which is not a whole number"),
         (dict(num_attention_heads=7), "width 48 is not a multiple of 7 heads"),
     ],
 )
@@ -86,6 +86,26 @@ def test_registers_that_the_config_has_and_the_file_lacks_are_refused(tmp_path: 
     config = CONFIG | dict(model_type="dinov2_with_registers", num_register_tokens=3)
     with pytest.raises(ValueError, match="says num_registers=3, the tensors 2"):
         read_encoder(write(tmp_path, "hf_dinov2", config))
+
+
+def test_a_config_beside_another_file_is_that_of_another_model(tmp_path: Path):
+    folder = write(tmp_path, "hf_vit", CONFIG | dict(layer_norm_eps=1e-3), HALF)
+    (folder / "model.safetensors").rename(folder / "downloaded.safetensors")
+    encoder = read_encoder(folder / "downloaded.safetensors")
+    assert encoder.settings["norm_eps"] == 1e-12 and "num_heads" not in encoder.settings["arch"]
+    assert {"stats", "norm_eps"} <= encoder.assumed.keys()
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "num_attention_heads", "layer_norm_eps"])
+@pytest.mark.parametrize("value", [-1, [], {}, True, "12", float("inf")])
+def test_numbers_that_a_config_cannot_mean_are_refused(tmp_path: Path, name: str, value: object):
+    with pytest.raises(ValueError, match=rf"config\.json' says {name}=.*, which is not a"):
+        read_encoder(write(tmp_path, "hf_vit", CONFIG | {name: value}))
+
+
+def test_no_heads_are_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="48 is not a multiple of 0 heads"):
+        read_encoder(write(tmp_path, "hf_vit", CONFIG | dict(num_attention_heads=0)))
 
 
 def test_a_damaged_config_is_refused(tmp_path: Path):

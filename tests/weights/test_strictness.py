@@ -88,6 +88,8 @@ def test_numbers_that_are_none_are_refused_by_name(sample: Sample):
         refuse(sample, state | {name: torch.full_like(state[name], float("nan"))}, name)
         refuse(sample, state | {name: state[name].long()}, name)
         refuse(sample, state | {name: "text"}, name)
+        refuse(sample, state | {name: state[name].to_sparse()}, name)
+        refuse(sample, state | {name: state[name].to("meta")}, name)
 
 
 def test_an_unknown_tensor_is_refused_by_name(sample: Sample):
