@@ -14,6 +14,7 @@ A row of `tools/evaluate.py`, which `tools/report.py` turns into tables, has the
   precision       'bfloat16' or 'float32'
   seed            of the run
   packages        version by name
+  data            name of the data set: 'ImageNet', 'COCO', 'ADE20K' or that of a folder (--images)
   data_counts     images by split
   commit          git commit of this package with '-dirty' when files were changed, or null
   time            when the row was written, in ISO 8601
@@ -41,6 +42,7 @@ METRICS = dict(
     coco=("box AP", "mask AP"),
     ade20k=("mIoU",),
 )
+DATA = dict(knn="ImageNet", linear="ImageNet", finetune="ImageNet", coco="COCO", ade20k="ADE20K")
 # Ends a line that a killed writer left unfinished; no JSON value ends like this.
 TORN = b" <- cut off"
 STALE_SECONDS = 30.0  # an append takes milliseconds, so an older lock file is of a killed writer
@@ -60,6 +62,7 @@ _TYPES: dict[str, tuple[type, ...]] = dict(
     precision=_TEXT,
     seed=(int,),
     packages=(dict,),
+    data=_TEXT,
     data_counts=(dict,),
     commit=(str, type(None)),
     time=_TEXT,

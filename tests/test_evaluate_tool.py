@@ -8,12 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from timm.models.beit import Beit
 
 from milan_mm.data.shapes_files import write_shapes
 from milan_mm.results import append_rows, read_results
+from milan_mm.weights.reading import file_sha256
 from tests.helpers import save_state, tiny_vit
 from tests.small_data import ade20k_of, coco_of, imagenet_of
+from tests.weights.samples import write_sample
+from tests.weights.zoo import dino_full
 
 SHORT = ("--protocol", "short", "--num-heads", "3", "--out", "out")
 
@@ -129,7 +133,7 @@ def test_a_finished_training_without_rows_is_tested_and_not_repeated(folder, eva
 def test_options_of_the_encoder_are_no_part_of_the_protocol(folder, beit, task):
     from milan_mm.transfer.evaluation import plan_cell, read_encoders
 
-    encoders = read_encoders(["one.pth", beit], None, 3)
+    encoders = read_encoders(["one.pth", beit], None, num_heads=3)
     plain, other = (plan_cell(e, task, 0, "short", Path("data"), Path("out")) for e in encoders)
     assert other.protocol_hash == plain.protocol_hash
     assert other.config_hash != plain.config_hash
@@ -149,6 +153,54 @@ def test_knn_gives_a_row_for_each_encoder(folder, main):
     assert rows[0]["config"] == "knn_vit-w24d4-p16"
     assert rows[0]["data_counts"] == dict(train=24, val=3)
     assert (rows[0]["total_batch"], rows[0]["precision"]) == (None, "float32")
+
+
+def test_other_images_and_folders_of_hugging_face_are_taken(folder, main):
+    Path("own").symlink_to(folder / "data/imagenet")
+    file = write_sample("hf_dinov2", folder)
+    options = ("--weights", file, "--tasks", "knn", "--num-heads", "4")  # they override the 3
+    main(*options, "--images", "own")
+    main(*options)
+    rows = read_results("out/results.jsonl")[::2]
+    found = [(row["data"], row["method"], row["weights"]) for row in rows]
+    assert found == [("own", "DINOv2", "hf_dinov2"), ("ImageNet", "DINOv2", "hf_dinov2")]
+    assert rows[0]["weights_sha256"] == file_sha256(file)
+
+
+def test_teacher_and_student_of_a_file_are_two_cells(folder, main):
+    save_state(dino_full().content, folder, "dino.pth")
+    options = ("--weights", "dino.pth", "--tasks", "knn", "--num-heads", "4")
+    # CLIP's activation and statistics are others, iBOT's are DINO's
+    for more in ([], ["--student"], ["--system", "CLIP"], ["--system", "iBOT"]):
+        main(*options, *more)
+    rows = read_results("out/results.jsonl")[::2]
+    assert [row["method"] for row in rows] == ["DINO", "DINO", "CLIP"]
+    assert len({row["config_hash"] for row in rows}) == 3
+
+
+@pytest.mark.parametrize("task", ["coco", "finetune"])
+def test_the_student_is_another_cell_of_trained_tasks_too(folder, task):
+    from milan_mm.transfer.evaluation import plan_cell, read_encoders
+
+    vit = tiny_vit(arch=dict(embed_dims=24, num_layers=4, num_heads=3), img_size=64, patch_size=16)
+    state = vit.state_dict()
+    save_state(dict(teacher=state, student=state), folder, "both.pth")
+    encoders = [read_encoders(["both.pth"], None, **o)[0] for o in ({}, dict(student=True))]
+    one, two = (plan_cell(e, task, 0, "short", Path("data"), Path("out")) for e in encoders)
+    assert one.config_hash != two.config_hash and one.protocol_hash == two.protocol_hash
+
+
+def test_classification_on_own_images_has_their_classes(folder):
+    from milan_mm.transfer.evaluation import plan_cell, read_encoders
+
+    (encoder,) = read_encoders(["one.pth"], None, num_heads=3)
+    Path("own").symlink_to(folder / "data/imagenet")
+    places = (encoder, "finetune", 0, "short", Path("data"), Path("out"))
+    cell, usual = plan_cell(*places, Path("own")), plan_cell(*places)
+    assert (cell.data, usual.data) == ("own", "ImageNet")
+    assert Config.fromfile(cell.config).model.head.num_classes == 3
+    assert Config.fromfile(usual.config).model.head.num_classes == 1000
+    assert cell.protocol_hash != usual.protocol_hash and cell.data_counts == usual.data_counts
 
 
 def test_a_cell_that_failed_is_named_and_the_others_run(folder, main, capfd, monkeypatch):
@@ -192,7 +244,7 @@ def test_seeds_are_cells_of_their_own_and_finished_ones_are_left_out(folder, mai
     assert len(said) == 2 and "_seed1" in said[1]
     from milan_mm.transfer.evaluation import plan_cell, read_encoders, result_rows
 
-    (encoder,) = read_encoders(["one.pth"], None, 3)
+    (encoder,) = read_encoders(["one.pth"], None, num_heads=3)
     cell = plan_cell(encoder, "ade20k", 1, "short", Path("data"), Path("out"))
     append_rows("out/results.jsonl", result_rows(cell, dict(mIoU=1.0), 1.0))
     main(*arguments, "--print-commands", "torchrun")
@@ -208,6 +260,8 @@ def test_seeds_are_cells_of_their_own_and_finished_ones_are_left_out(folder, mai
         (["--weights", "one.pth", "one.pth"], "--weights holds a file twice"),
         (["--weights", "one.pth", "--method", "A", "B"], "--method names 2 systems, --weights 1"),
         (["--weights", "one.pth", "--data", "gone"], "data folder 'gone' does not exist"),
+        (["--weights", "one.pth", "--images", "gone"], "image folder 'gone' does not exist"),
+        (["--weights", "one.pth", "--layout", "vit"], "layout 'vit' is unknown"),
         (["--weights", "one.pth", "--seeds", "0"], "--seeds 0: give 1 or more"),
         (["--weights", "one.pth", "--batch-per-gpu", "0"], "--batch-per-gpu 0: give 1 or more"),
     ],

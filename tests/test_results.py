@@ -31,6 +31,7 @@ ROW = dict(
     precision="bfloat16",
     seed=0,
     packages=dict(torch="2.10.0"),
+    data="COCO",
     data_counts=dict(train=117266, val=5000),
     commit="1234567",
     time="2026-01-31T12:00:00+00:00",

@@ -14,10 +14,9 @@ import torch
 from safetensors import safe_open
 
 from milan_mm.vit import PlainViT
-from milan_mm.weights.exporting import file_sha256
 from milan_mm.weights.layouts import LAYOUTS
 from milan_mm.weights.loading import load_encoder
-from milan_mm.weights.reading import read_metadata
+from milan_mm.weights.reading import file_sha256, read_metadata
 from milan_mm.weights.recognising import read_encoder
 from tests.helpers import save_state
 from tests.weights.zoo import SYSTEMS, moco_v3

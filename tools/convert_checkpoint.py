@@ -72,20 +72,14 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.weights.converting import convert_checkpoint
     from milan_mm.weights.exporting import export_encoder
     from milan_mm.weights.inspecting import inspection
-    from milan_mm.weights.recognising import read_encoder
+    from milan_mm.weights.recognising import given_options, read_encoder
 
     with user_errors():
         if args.to:
             print(convert_checkpoint(args.src, args.dst, args.to))
         else:
-            encoder = read_encoder(
-                args.src,
-                layout=args.layout,
-                system=args.system,
-                num_heads=args.num_heads,
-                student=args.student,
-                trust_pickle=args.trust_pickle,
-            )
+            options = given_options(args)
+            encoder = read_encoder(args.src, **options, trust_pickle=args.trust_pickle)
             metadata = export_encoder(encoder, args.dst, half=args.half)
             print(inspection(encoder))
             print(f"  sha256      {metadata['sha256']} of the tensors")

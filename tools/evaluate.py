@@ -6,7 +6,8 @@ goes on where it was. tools/report.py makes the table.
 
 Examples:
   python tools/evaluate.py --weights mae.pth dino.pth --method MAE DINO --tasks knn,coco,ade20k
-  python tools/evaluate.py --weights FILE --protocol short --data DIR  # minutes on a CPU
+  python tools/evaluate.py --weights FILE --protocol short --data ROOT  # minutes on a CPU
+  python tools/evaluate.py --weights FILE --tasks knn,linear --images DIR  # on your own classes
   python tools/evaluate.py --weights FILE --print-commands slurm       # for a cluster
 """
 
@@ -54,6 +55,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="holds imagenet/, coco/ and ade/ADEChallengeData2016/ (data)",
     )
     parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="for knn, linear and finetune, instead of ROOT/imagenet: train/CLASS/*, val/CLASS/*; "
+        "tables call the data by the folder's name",
+    )
+    parser.add_argument(
         "--out", type=Path, default=Path("work_dirs/evaluate"), metavar="DIR", help="for results"
     )
     parser.add_argument(
@@ -73,7 +81,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="most images that a GPU holds at once; the rest of the total batch is accumulated",
     )
     parser.add_argument(
-        "--num-heads", type=int, metavar="N", help="attention heads, for encoders of no usual size"
+        "--layout", help="of all these files: names to expect, where a file fits several"
+    )
+    parser.add_argument(
+        "--system", help="of all these files: origin, where it is not the most probable one"
+    )
+    parser.add_argument(
+        "--num-heads", type=int, metavar="N", help="of all these files, where nothing tells them"
+    )
+    parser.add_argument(
+        "--student", action="store_true", help="of self-distillations, take the students"
     )
     parser.add_argument(
         "--print-commands",
@@ -139,6 +156,7 @@ def main(argv: list[str] | None = None) -> None:
 def plan(args: argparse.Namespace) -> list["Cell"]:
     """Every cell, checked before anything runs."""
     from milan_mm.transfer.evaluation import plan_cell, read_encoders, training_job
+    from milan_mm.weights.recognising import given_options
 
     for name in ("seeds", "gpus", "batch_per_gpu", "num_heads"):
         value = getattr(args, name)
@@ -149,9 +167,9 @@ def plan(args: argparse.Namespace) -> list["Cell"]:
             f"data folder '{args.data}' does not exist: link or unpack the data there, or pass "
             "--data ROOT"
         )
-    encoders = read_encoders(args.weights, args.method, args.num_heads)
+    encoders = read_encoders(args.weights, args.method, **given_options(args))
     cells = [
-        plan_cell(encoder, task, seed, args.protocol, args.data, args.out)
+        plan_cell(encoder, task, seed, args.protocol, args.data, args.out, args.images)
         for task in args.tasks
         for encoder in encoders
         for seed in range(1 if task == "knn" else args.seeds)

@@ -40,18 +40,11 @@ def main(argv: list[str] | None = None) -> None:
     # here, so that --help answers at once
     from milan_mm.engine.launch import user_errors
     from milan_mm.weights.inspecting import inspection
-    from milan_mm.weights.recognising import read_encoder
+    from milan_mm.weights.recognising import given_options, read_encoder
 
     with user_errors():
-        encoder = read_encoder(
-            args.file,
-            layout=args.layout,
-            system=args.system,
-            num_heads=args.num_heads,
-            student=args.student,
-            trust_pickle=args.trust_pickle,
-        )
-        print(inspection(encoder))
+        options = given_options(args)
+        print(inspection(read_encoder(args.file, **options, trust_pickle=args.trust_pickle)))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,8 @@ Examples:
 """
 
 import argparse
-import hashlib
 import sys
 import time
-from pathlib import Path
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -65,7 +63,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--num-heads",
         type=int,
         metavar="N",
-        help="attention heads, for an encoder that is no usual ViT: no tensor tells them",
+        help="attention heads, where nothing tells them",
+    )
+    parser.add_argument("--layout", help="names to expect, for files that hold several encoders")
+    parser.add_argument("--system", help="origin, where the most probable one is not the right one")
+    parser.add_argument(
+        "--student", action="store_true", help="of a self-distillation, the student"
     )
     parser.add_argument(
         "--random", action="store_true", help="also judge an untrained encoder of the same shape"
@@ -129,12 +132,13 @@ def judge(args: argparse.Namespace) -> list[dict]:
     from milan_mm.transfer.encoders import heads_of, load_frozen_encoder, random_encoder_like
     from milan_mm.transfer.features import extract_features, read_image_folder
     from milan_mm.transfer.knn import knn_predict, top_k_accuracy
-    from milan_mm.weights.recognising import read_encoder
+    from milan_mm.weights.reading import file_sha256
+    from milan_mm.weights.recognising import given_options, read_encoder
 
     started = time.monotonic()
-    encoder = read_encoder(args.weights, num_heads=args.num_heads)
+    encoder = read_encoder(args.weights, **given_options(args))
     stats = args.stats or encoder.stats
-    vit = load_frozen_encoder(encoder)
+    vit, report = load_frozen_encoder(encoder)
     encoders = dict(weights=vit)
     if args.random:
         torch.manual_seed(0)
@@ -159,7 +163,7 @@ def judge(args: argparse.Namespace) -> list[dict]:
         raise ValueError(f"--k {args.k} exceeds the {len(train)} images in {args.data}/train")
     norm = "final norm" if isinstance(vit.ln1, torch.nn.LayerNorm) else "no final norm"
     print(
-        f"{args.weights}: {vit.num_layers} blocks of width {vit.embed_dims}, "
+        f"{report}\n{args.weights}: {vit.num_layers} blocks of width {vit.embed_dims}, "
         f"{heads_of(vit)} heads, patches of {vit.patch_size} px, {norm}; taken for "
         f"{encoder.system}, image statistics '{stats}'\n"
         f"{args.data}: {len(train)} training and {len(val)} validation images of "
@@ -184,7 +188,7 @@ def judge(args: argparse.Namespace) -> list[dict]:
     # by name: val/ may have fewer classes
     ids = torch.tensor([train.CLASSES.index(name) for name in val.CLASSES])
     labels = ids[torch.as_tensor(val.get_gt_labels())]
-    sha256 = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
+    sha256 = file_sha256(encoder.source)
     rows = []
     for init, feature in features:
         predictions = knn_predict(

@@ -26,6 +26,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="pretrained encoder for model.backbone, of any system in docs/weights.md",
     )
+    parser.add_argument("--layout", help="of --weights: names to expect, where several fit")
+    parser.add_argument(
+        "--system", help="of --weights: origin, where the most probable one is not the right one"
+    )
+    parser.add_argument(
+        "--num-heads",
+        type=int,
+        metavar="N",
+        help="of --weights: attention heads, where nothing tells them",
+    )
+    parser.add_argument(
+        "--student", action="store_true", help="of --weights: of a self-distillation, the student"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="a few iterations and one validation batch, as a trial"
     )
@@ -70,12 +83,17 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.engine import launch
     from milan_mm.engine.encoder_weights import set_encoder_weights, set_load_report
     from milan_mm.engine.training import train
+    from milan_mm.weights.recognising import given_options
 
+    options = given_options(args)
     with launch.user_errors():
         cfg, found = launch.load_config_and_data(args.config, args.cfg_options, args.data)
         if args.weights:
             names = [option.partition("=")[0] for option in args.cfg_options or []]
-            found += set_encoder_weights(cfg, args.weights, fixed=names)
+            found += set_encoder_weights(cfg, args.weights, fixed=names, **options)
+        elif options:
+            given = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+            raise ValueError(f"{given} tell how to read --weights FILE, which is not given")
         if args.amp:
             launch.set_amp(cfg)
         if args.batch_per_gpu is not None:

@@ -4,13 +4,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from mmengine.config import Config
+from torch.nn.modules.utils import _pair
 
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.recognising import read_encoder
 from milan_mm.weights.systems import BYTE_STATS
 
 
-def set_encoder_weights(cfg: Config, weights: str, fixed: Iterable[str] = ()) -> list[str]:
+def set_encoder_weights(
+    cfg: Config, weights: str | Encoder, fixed: Iterable[str] = (), **options: Any
+) -> list[str]:
     """Let the backbone start from a pretrained encoder, and be the one that the file needs.
 
     Options that no recipe sets (`norm_eps`, `layer_scale`, `rel_pos_bias_grid` ...) come from the
@@ -18,8 +21,9 @@ def set_encoder_weights(cfg: Config, weights: str, fixed: Iterable[str] = ()) ->
     statistics, which its teacher shares. The file is read here to fail early.
 
     Args:
-        weights: See `read_encoder`.
+        weights: A file, see `read_encoder`, or what was read from it; tensors are not needed.
         fixed: Dotted names that the user set (`--cfg-options`), which are left alone.
+        options: Of `read_encoder`, for a file.
 
     Returns:
         Lines for the log about what was set.
@@ -29,24 +33,28 @@ def set_encoder_weights(cfg: Config, weights: str, fixed: Iterable[str] = ()) ->
     """
     if "backbone" not in cfg.model:
         raise ValueError(f"--weights: {cfg.filename} has no model.backbone to load an encoder into")
-    encoder = read_encoder(weights)
+    encoder = weights if isinstance(weights, Encoder) else read_encoder(weights, **options)
     backbone = cfg.model.backbone
-    backbone.init_cfg = dict(type="milan_mm.EncoderWeights", checkpoint=weights)
-    notes = _set_options(backbone, encoder)
+    backbone.init_cfg = dict(
+        type="milan_mm.EncoderWeights", checkpoint=encoder.source, **encoder.options
+    )
+    notes = _set_options(cfg, encoder) + _set_patches(cfg, encoder, set(fixed))
     _set_decay(cfg, backbone)
     if "head" not in cfg.model or "teacher" not in (cfg.model.head or {}):
         notes += _set_stats(cfg, encoder, set(fixed))
     return notes
 
 
-def _set_options(backbone: Any, encoder: Encoder) -> list[str]:
+def _set_options(cfg: Config, encoder: Encoder) -> list[str]:
     """Options that the file needs and the recipe leaves at the default of `PlainViT`."""
-    settings = encoder.settings
+    backbone, settings = cfg.model.backbone, encoder.settings
     needed = {n: settings[n] for n, default in DEFAULTS.items() if settings[n] != default}
     if not backbone.get("with_cls_token", True):
         needed.pop("num_registers", None)  # windows have no place for them
     if not settings["with_cls_token"]:
         needed["with_cls_token"] = False
+    if not settings["final_norm"] and "decoder" not in cfg.model:  # pretraining needs the norm
+        needed["final_norm"] = False
     changed = {name: value for name, value in needed.items() if name not in backbone}
     backbone.update(changed)
     if changed.keys() & {"rel_pos_bias_grid", "rope_base"} and backbone.get("rel_pos_grid"):
@@ -55,6 +63,36 @@ def _set_options(backbone: Any, encoder: Encoder) -> list[str]:
         return []
     options = ", ".join(f"{name}={value!r}" for name, value in changed.items())
     return [f"--weights: model.backbone takes {options} from {encoder.source}"]
+
+
+def _set_patches(cfg: Config, encoder: Encoder, fixed: set[str]) -> list[str]:
+    """Patches and positions of another size than the recipe's.
+
+    Where one vector per image is wanted, the encoder keeps its own patches. The pyramids, windows
+    and grids of dense recipes are laid out for the recipe's patches, to which those of the file are
+    resampled on loading; positions keep the grid of the file and are resized to each image, once.
+    """
+    backbone, settings = cfg.model.backbone, encoder.settings
+    own, wanted = settings["patch_size"], backbone.get("patch_size", 16)
+    pooled = backbone.get("out_type") in ("cls_token", "avg_featmap")
+    img_size = backbone.get("img_size", 224)
+    fits = all(side % own == 0 for side in _pair(img_size))
+    notes = []
+    if own != wanted and pooled and fits and "model.backbone.patch_size" not in fixed:
+        backbone.patch_size = own
+        notes.append(f"model.backbone takes patch_size={own} from {encoder.source}")
+    elif own != wanted:
+        notes.append(
+            f"the patch embedding of {encoder.source} is resampled from patches of {own} to "
+            f"{wanted} pixels, those of the recipe"
+        )
+    dense = cfg.get("default_scope") in ("mmdet", "mmseg")
+    if dense and settings["with_pos_embed"] and "model.backbone.img_size" not in fixed:
+        side = settings.get("img_size", 0) // own * wanted  # pixels; 0 for a table of no square
+        if side and _pair(img_size) != (side, side):
+            backbone.img_size = side
+            notes.append(f"positions keep the grid of {encoder.source}: img_size={side}")
+    return [f"--weights: {note}" for note in notes]
 
 
 def _set_decay(cfg: Config, backbone: Any) -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 from milan_mm.layers import EncoderLayer
 from milan_mm.vit import PlainViT
 from milan_mm.weights.encoder import DEFAULTS, Encoder
-from milan_mm.weights.loading import load_encoder, model_options
+from milan_mm.weights.loading import LoadReport, load_encoder, model_options
 from milan_mm.weights.recognising import read_encoder
 
 
-def load_frozen_encoder(source: str | Path | Encoder, num_heads: int | None = None) -> PlainViT:
+def load_frozen_encoder(
+    source: str | Path | Encoder, num_heads: int | None = None
+) -> tuple[PlainViT, LoadReport]:
     """The encoder of any weights file, frozen; it returns all tokens ('raw').
 
     Args:
@@ -21,8 +23,8 @@ def load_frozen_encoder(source: str | Path | Encoder, num_heads: int | None = No
     """
     encoder = source if isinstance(source, Encoder) else read_encoder(source, num_heads=num_heads)
     vit = PlainViT(**encoder.model_settings(), out_type="raw", frozen=True)
-    load_encoder(vit, encoder)
-    return vit.eval()
+    report = load_encoder(vit, encoder)
+    return vit.eval(), report
 
 
 def heads_of(vit: PlainViT) -> int:

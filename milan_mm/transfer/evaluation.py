@@ -21,20 +21,22 @@ from milan_mm.engine.data_check import check_data
 from milan_mm.engine.encoder_weights import set_encoder_weights
 from milan_mm.engine.jobs import Job
 from milan_mm.engine.machine import has_fast_bfloat16
+from milan_mm.engine.own_data.classification import use_image_folder
 from milan_mm.engine.schedules import is_iter_based
-from milan_mm.results import read_rows
-from milan_mm.transfer.encoders import load_frozen_encoder
+from milan_mm.results import DATA, read_rows
 from milan_mm.transfer.fingerprint import (
+    CHOICES,
     config_hash,
     data_counts,
-    file_sha256,
     git_commit,
     package_versions,
     protocol_hash,
     settings_hash,
 )
 from milan_mm.transfer.recipes import MEASURES, Shape, knn_settings, recipe, set_data
-from milan_mm.transfer.short import shorten, small_imagenet
+from milan_mm.transfer.short import shorten, small_images
+from milan_mm.weights.encoder import Encoder as ReadEncoder
+from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
 
 _NUMBER = re.compile(r"^(\S+): (\S+)$", re.MULTILINE)
@@ -45,13 +47,15 @@ class Encoder:
     """Weights to be judged.
 
     Attributes:
-        method: Name of the system in tables. path, sha256: Of the file. shape: See `Shape`.
+        method: Name of the system in tables. name, sha256: Of the file. shape: See `Shape`.
+        read: What was read from the file, without its tensors.
     """
 
     method: str
-    path: Path
+    name: str
     sha256: str
     shape: Shape
+    read: ReadEncoder
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ class Cell:
         encoder: What is judged. task: A key of `milan_mm.results.TASKS`. seed: Of the run.
         name: Of the recipe. config: Its file, None for k-NN.
         work_dir: For logs and checkpoints.
-        config_hash, protocol_hash, total_batch, precision, data_counts, protocol: As in the row.
+        config_hash, protocol_hash, total_batch, precision, data, data_counts, protocol: As in the
+            row.
         num_iters: Optimizer steps of the training. gpus: That the recipe is written for.
-        settings: Of k-NN. data: Image folder of k-NN.
+        settings: Of k-NN. images: Image folder of k-NN.
     """
 
     encoder: Encoder
@@ -78,16 +83,17 @@ class Cell:
     protocol: str
     total_batch: int | None
     precision: str
+    data: str
     data_counts: dict[str, int] | None
     num_iters: int
     gpus: int
     settings: dict[str, Any] | None = None
-    data: Path | None = None
+    images: Path | None = None
 
     @property
     def title(self) -> str:
         """What messages call it."""
-        return f"{self.task} of {self.encoder.method} ({self.encoder.path.name}), seed {self.seed}"
+        return f"{self.task} of {self.encoder.method} ({self.encoder.name}), seed {self.seed}"
 
     @property
     def is_trained(self) -> bool:
@@ -117,44 +123,68 @@ class Cell:
 
 
 def read_encoders(
-    weights: Iterable[str], methods: Iterable[str] | None, num_heads: int | None
+    weights: Iterable[str], methods: Iterable[str] | None, **options: Any
 ) -> list[Encoder]:
     """Look at every weights file.
 
     Args:
         methods: A name for each; None takes the systems that the files are taken for.
-        num_heads: Of the attention, for encoders of no usual size.
+        options: Of `read_encoder`, for all of them.
 
     Raises:
         FileNotFoundError, ValueError: For a file that cannot be used, and for numbers of names and
             files that differ.
     """
-    paths = [Path(path) for path in weights]
+    paths = list(weights)
     names = list(methods) if methods is not None else [None] * len(paths)
     if len(names) != len(paths):
         raise ValueError(f"--method names {len(names)} systems, --weights {len(paths)} files")
     encoders = []
     for name, path in zip(names, paths, strict=True):
-        sha256 = file_sha256(path)
-        read = read_encoder(path, num_heads=num_heads)
-        shape = Shape.of(load_frozen_encoder(read))
-        encoders.append(Encoder(name or read.system, path, sha256, shape))
+        read = read_encoder(path, **options)
+        sha256, shape = file_sha256(read.source), Shape.of(read)
+        read = replace(read, state_dict={})  # hundreds of MB
+        encoders.append(Encoder(name or read.system, Path(path).name, sha256, shape, read))
     if len({encoder.sha256 for encoder in encoders}) < len(encoders):
         raise ValueError("--weights holds a file twice: give each once")
     return encoders
 
 
-def plan_cell(encoder: Encoder, task: str, seed: int, protocol: str, data: Path, out: Path) -> Cell:
+def plan_cell(
+    encoder: Encoder,
+    task: str,
+    seed: int,
+    protocol: str,
+    data: Path,
+    out: Path,
+    images: Path | None = None,
+) -> Cell:
     """Prepare a cell: its recipe is written to OUT/configs, its data are looked for.
+
+    Args:
+        data: With imagenet/, coco/ and ade/.
+        images: Image folder for k-NN and classification instead of DATA/imagenet.
 
     Raises:
         FileNotFoundError, ValueError: When no recipe fits, or the data are not there.
     """
     common: dict[str, Any] = dict(encoder=encoder, task=task, seed=seed, protocol=protocol)
+    common["data"] = DATA[task]
+    if images and common["data"] == "ImageNet":
+        if not images.is_dir():
+            raise FileNotFoundError(
+                f"image folder '{images}' does not exist: give --images a folder with "
+                "train/CLASS/* and val/CLASS/*"
+            )
+        common["data"] = images.absolute().name
+        if protocol == "short":
+            images = small_images(images, out / "short")
     if task == "knn":
-        return _plan_knn(common, data / "imagenet", out)
+        return _plan_knn(common, images or data / "imagenet", out)
     name, cfg = recipe(task, encoder.shape)
     set_data(cfg, data)
+    if images and DATA[task] == "ImageNet":
+        use_image_folder(cfg, images)
     try:
         check_data(cfg, ("train_dataloader", "val_dataloader", "test_dataloader"))
     except FileNotFoundError as error:  # whose remedy is an option of other tools
@@ -167,7 +197,7 @@ def plan_cell(encoder: Encoder, task: str, seed: int, protocol: str, data: Path,
         shorten(cfg, task, out / "short")
         gpus = 1
     protocol_id = protocol_hash(cfg)  # before the encoder brings options of its own
-    set_encoder_weights(cfg, str(encoder.path))
+    set_encoder_weights(cfg, encoder.read)
     cfg.setdefault("randomness", {})["seed"] = seed
     own = config_hash(cfg)
     work_dir = _work_dir(out, common, own)
@@ -202,12 +232,15 @@ def _work_dir(out: Path, common: dict, config_hash: str) -> Path:
     return out / "_".join([*parts, f"seed{common['seed']}"])
 
 
-def _plan_knn(common: dict, data: Path, out: Path) -> Cell:
-    name, settings = knn_settings(common["encoder"].shape)
+def _plan_knn(common: dict, images: Path, out: Path) -> Cell:
+    encoder: Encoder = common["encoder"]
+    name, settings = knn_settings(encoder.shape)
     if common["protocol"] == "short":
-        data = small_imagenet(data, out / "short")
+        images = small_images(images, out / "short")
     identity = settings | dict(protocol=common["protocol"])
-    own = settings_hash(identity | dict(shape=repr(common["encoder"].shape)))
+    read = encoder.read
+    chosen = {key: read.options.get(key) for key in CHOICES}
+    own = settings_hash([identity, read.settings, read.stats, chosen])
     return Cell(
         **common,
         name=name,
@@ -221,7 +254,7 @@ def _plan_knn(common: dict, data: Path, out: Path) -> Cell:
         num_iters=0,
         gpus=1,
         settings=settings,
-        data=data,
+        images=images,
     )
 
 
@@ -305,11 +338,13 @@ def _vote(cell: Cell) -> dict[str, float | None]:
     assert cell.settings
     results = cell.work_dir / "knn.jsonl"
     results.unlink(missing_ok=True)
-    options = dict(weights=cell.encoder.path, data=cell.data, out=results) | cell.settings
-    options["num_heads"] = cell.encoder.shape.num_heads
-    words = [w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", str(v))]
-    if cell.precision == "bfloat16":
-        words.append("--amp")
+    read = cell.encoder.read
+    options = dict(weights=read.source, data=cell.images, out=results)
+    options |= cell.settings | read.options | dict(amp=cell.precision == "bfloat16")
+    words = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        words += [flag] * (value is True) if isinstance(value, bool) else [flag, str(value)]
     _run(cell, "knn.py", words, "knn.log")
     return {row["metric"]: round(row["value"], 4) for row in read_rows(results)}
 
@@ -345,7 +380,7 @@ def result_rows(cell: Cell, values: Mapping[str, float | None], seconds: float) 
     facts = dict(
         task=cell.task,
         method=cell.encoder.method,
-        weights=cell.encoder.path.name,
+        weights=cell.encoder.name,
         weights_sha256=cell.encoder.sha256,
         config=cell.name,
         config_hash=cell.config_hash,
@@ -354,6 +389,7 @@ def result_rows(cell: Cell, values: Mapping[str, float | None], seconds: float) 
         total_batch=cell.total_batch,
         precision=cell.precision,
         seed=cell.seed,
+        data=cell.data,
         packages=package_versions(),
         data_counts=counted(cell).data_counts,
         commit=git_commit(),

@@ -18,8 +18,9 @@ from mmengine.registry import DATASETS, DefaultScope
 import milan_mm
 from milan_mm.engine.data_check import datasets_of
 
+# Options of `read_encoder` that choose among the encoders of one file.
+CHOICES = ("layout", "student")
 DIGITS = 16  # of a shown hash: enough for any number of recipes
-_BLOCK = 1 << 22  # bytes read at once
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 # All that mmengine's Runner takes and that can change a number; what it logs and saves is left out.
 _SECTIONS = (
@@ -74,21 +75,6 @@ _PACKAGES = (
     *("mmpretrain", "onedl-mmpretrain", "mmdet", "onedl-mmdetection"),
     *("mmsegmentation", "onedl-mmsegmentation", "faster-coco-eval"),
 )
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's content, in 64 hexadecimal digits; the file may be larger than memory.
-
-    Raises:
-        FileNotFoundError: When there is no such file.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"weights file '{path}' does not exist")
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def settings_hash(settings: object) -> str:
@@ -193,7 +179,10 @@ def _canonical(cfg: Config) -> dict:
         recipe.get(name, {}).pop("batch_size", None)
     backbone = recipe.get("model", {}).get("backbone")
     if isinstance(backbone, dict):
-        backbone.pop("init_cfg", None)
+        init_cfg = backbone.pop("init_cfg", None) or {}
+        # which of a file's encoders: its checksum does not tell
+        chosen = {key: init_cfg[key] for key in CHOICES if init_cfg.get(key)}
+        backbone |= dict(init_cfg=chosen) if chosen else {}
     for key in ("seed", "deterministic"):
         recipe.get("randomness", {}).pop(key, None)
     recipe["custom_hooks"] = [

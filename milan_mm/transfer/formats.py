@@ -14,6 +14,7 @@ _CSV_COLUMNS = (
     "weights",
     "weights_sha256",
     "task",
+    "data",
     "metric",
     "img_size",
     "origin",
@@ -119,9 +120,8 @@ def _csv(tables: Sequence[Table]) -> str:
                     method=line.method,
                     weights=line.weights,
                     weights_sha256=line.sha256,
-                    task=column.task,
+                    **column.trial._asdict(),
                     metric=column.metric,
-                    img_size=column.img_size,
                     published=cell.published,
                 )
                 for entry in cell.entries:

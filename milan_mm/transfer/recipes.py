@@ -8,16 +8,16 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from milan_mm.configs import find_config
-from milan_mm.transfer.encoders import heads_of
-from milan_mm.vit import ARCHS, PlainViT
+from milan_mm.vit import ARCHS
+from milan_mm.weights.encoder import Encoder
 
 RECIPES = dict(
-    linear="cls/linear_vit-{arch}-p16_8xb2048-amp-coslr-100e_in1k",
-    finetune="cls/finetune_vit-{arch}-p16_8xb128-amp-coslr-100e_in1k",
-    coco="det/mask-rcnn_vit-{arch}-p16_8xb8-amp-lsj-100e_coco",
-    ade20k="seg/upernet_vit-{arch}-p16_8xb2-amp-160k_ade20k-512x512",
+    linear="cls/linear_vit-{arch}-p{patch}_8xb2048-amp-coslr-100e_in1k",
+    finetune="cls/finetune_vit-{arch}-p{patch}_8xb128-amp-coslr-100e_in1k",
+    coco="det/mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_coco",
+    ade20k="seg/upernet_vit-{arch}-p{patch}_8xb2-amp-160k_ade20k-512x512",
 )
-PATCH_SIZE = 16  # pixels, of all of them
+PATCH_SIZE = 16  # pixels, of all that are shipped
 SIZED = ("base", "large")  # architectures with recipes of their own
 KNN = dict(k=20, temperature=0.07, crop_pct=0.875)  # the published vote, see knn.py
 # What the test tool prints -> metric and the factor to %.
@@ -31,7 +31,7 @@ MEASURES = dict(
 
 @dataclass(frozen=True)
 class Shape:
-    """What a recipe must know of an encoder; sizes in pixels."""
+    """What names and sizes of a recipe follow from an encoder; sizes in pixels."""
 
     embed_dims: int
     num_layers: int
@@ -41,16 +41,15 @@ class Shape:
     with_cls_token: bool
 
     @classmethod
-    def of(cls, vit: PlainViT) -> "Shape":
-        """That of a model."""
-        return cls(
-            embed_dims=vit.embed_dims,
-            num_layers=vit.num_layers,
-            num_heads=heads_of(vit),
-            patch_size=vit.patch_size,
-            img_size=vit.grid_size[0] * vit.patch_size,
-            with_cls_token=vit.with_cls_token,
-        )
+    def of(cls, encoder: Encoder) -> "Shape":
+        """That of what was read from a file.
+
+        Raises:
+            ValueError: See `Encoder.model_settings`.
+        """
+        settings = encoder.model_settings()
+        names = ("patch_size", "img_size", "with_cls_token")
+        return cls(**settings["arch"], **{name: settings[name] for name in names})
 
     @property
     def arch(self) -> str:
@@ -73,28 +72,25 @@ def recipe(task: str, shape: Shape) -> tuple[str, Config]:
     """Name and content of the recipe of a trained task.
 
     ViT-B and ViT-L have recipes of their own; other widths and depths take that of ViT-B, with the
-    blocks that dense tasks use at the same shares of the depth.
+    blocks that dense tasks use at the same shares of the depth. Patches of other sizes are a matter
+    of `set_encoder_weights`; the name tells those of the encoder.
 
     Raises:
         ValueError: When no recipe fits the encoder.
     """
-    if shape.patch_size != PATCH_SIZE:
-        raise ValueError(
-            f"the encoder has patches of {shape.patch_size} pixels, the recipes of '{task}' are "
-            f"for {PATCH_SIZE}: evaluate it with --tasks knn"
-        )
     sized = shape.arch in SIZED
-    source = RECIPES[task].format(arch=shape.arch if sized else "base")
+    name = RECIPES[task].format(arch=shape.arch, patch=shape.patch_size)
+    source = RECIPES[task].format(arch=shape.arch if sized else "base", patch=PATCH_SIZE)
     cfg = Config.fromfile(find_config(source))
     if sized:
-        return source, cfg
+        return name, cfg
     if shape.num_layers < 4:
         raise ValueError(
             f"the encoder has {shape.num_layers} blocks, the recipes need 4: evaluate it with "
             "--tasks knn"
         )
     _resize(cfg, task, shape)
-    return RECIPES[task].format(arch=shape.arch), cfg
+    return name, cfg
 
 
 def _resize(cfg: Config, task: str, shape: Shape) -> None:

@@ -4,6 +4,7 @@ It shows that weights, recipe and data work together. Model, heads, losses and t
 augmentation stay; schedule, batch, images and data shrink.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mmengine.config import Config, ConfigDict
 
 from milan_mm.engine.quick import shrink_training
 from milan_mm.transfer.recipes import nodes
+from milan_mm.weights.writing import replacing
 
 ITERATIONS = 6
 NUM_CLASSES, TRAIN_PER_CLASS, VAL_PER_CLASS = 10, 10, 4  # of ImageNet
@@ -26,7 +28,7 @@ def shorten(cfg: Config, task: str, folder: Path) -> None:
 
     Args:
         task: 'linear', 'finetune', 'coco' or 'ade20k'.
-        folder: For the small data sets, see `small_imagenet`.
+        folder: For the small data sets, see `small_images`.
 
     Raises:
         FileNotFoundError, ValueError: When the data cannot be used.
@@ -35,7 +37,7 @@ def shorten(cfg: Config, task: str, folder: Path) -> None:
     for split in _EVALUATED:
         cfg[f"{split}_dataloader"].update(num_workers=0, persistent_workers=False)
     if task in ("linear", "finetune"):
-        root = small_imagenet(Path(_data_set(cfg, "val").data_root), folder)
+        root = small_images(Path(_data_set(cfg, "val").data_root), folder)
         for split in ("train", *_EVALUATED):
             _data_set(cfg, split).data_root = str(root)
         return
@@ -48,11 +50,12 @@ def shorten(cfg: Config, task: str, folder: Path) -> None:
     _shrink_images(cfg)
 
 
-def small_imagenet(root: Path, folder: Path) -> Path:
+def small_images(root: Path, folder: Path) -> Path:
     """Link some images of some classes: those that both splits have, evenly over the sorted names.
 
     Args:
-        root: With train/CLASS/* and val/CLASS/*. folder: Where FOLDER/imagenet is made.
+        root: With train/CLASS/* and val/CLASS/*, or a folder that was made here.
+        folder: Where a folder is made for each root.
 
     Returns:
         The folder of links.
@@ -61,6 +64,8 @@ def small_imagenet(root: Path, folder: Path) -> Path:
         FileNotFoundError: When a split is missing.
         ValueError: When the splits share no class.
     """
+    if folder in root.parents:
+        return root
     for split in ("train", "val"):
         if not (root / split).is_dir():
             raise FileNotFoundError(
@@ -74,16 +79,23 @@ def small_imagenet(root: Path, folder: Path) -> Path:
             f"'{root}' has no class in both train/ and val/: check it with tools/check_data.py "
             "imagenet"
         )
+    small = _place(folder, root)
     for split, count in (("train", TRAIN_PER_CLASS), ("val", VAL_PER_CLASS)):
         for name in classes:
-            place = folder / "imagenet" / split / name
+            place = small / split / name
             place.mkdir(parents=True, exist_ok=True)
             for image in _spread(sorted((root / split / name).iterdir()), count):
                 link = place / image.name
                 if not link.exists():
                     link.unlink(missing_ok=True)  # one that leads nowhere
                     link.symlink_to(image.resolve())
-    return folder / "imagenet"
+    return small
+
+
+def _place(folder: Path, root: Path) -> Path:
+    """A folder of its own for the small data of each root."""
+    digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()
+    return folder / f"{root.name}-{digest[:8]}"
 
 
 def _spread(items: list, count: int) -> list:
@@ -105,9 +117,10 @@ def _use_small_coco(cfg: Config, folder: Path) -> None:
     content["images"] = content["images"][:NUM_VAL]
     kept = {image["id"] for image in content["images"]}
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
-    small = (folder / f"{source.stem}-first{NUM_VAL}.json").resolve()
-    small.parent.mkdir(parents=True, exist_ok=True)
-    small.write_text(json.dumps(content))
+    small = _place(folder, Path(dataset.data_root)) / f"{source.stem}-first{NUM_VAL}.json"
+    small = small.resolve()
+    with replacing(small) as partial:
+        partial.write_text(json.dumps(content))
     for split in _EVALUATED:
         _data_set(cfg, split).ann_file = str(small)
         cfg[f"{split}_evaluator"].ann_file = str(small)

@@ -10,40 +10,46 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import NamedTuple
 
-from milan_mm.results import METRICS
+from milan_mm.results import DATA, METRICS
 from milan_mm.transfer.published import Published, plain_name, published, source
 
 # The paper's tables were made with all of the data: least training and exact validation images.
 WHOLE_DATA = dict(finetune=(1_281_167, 50_000), coco=(117_000, 5_000), ade20k=(20_210, 2_000))
-TITLES = dict(
-    knn="ImageNet k-NN",
-    linear="ImageNet linear",
-    finetune="ImageNet finetuned",
-    coco="COCO",
-    ade20k="ADE20K",
-)
+_VERBS = dict(knn="k-NN", linear="linear", finetune="finetuned", coco="", ade20k="")
+PATCH_SIZE = 16  # pixels, of the recipes for COCO and ADE20K
 _ARCHS = dict(small="S", base="B", large="L", huge="H")
 
 
-class Column(NamedTuple):
-    """One metric of one task; `img_size` in pixels tells finetuning at 224 and at 384 apart."""
+class Trial(NamedTuple):
+    """A task on a data set; `img_size` in pixels tells finetuning at 224 and at 384 apart."""
 
     task: str
-    metric: str
+    data: str
     img_size: int | None
 
     @property
     def title(self) -> str:
+        """As tables call it."""
+        pixels = f"{self.img_size} px" if self.img_size else ""
+        return " ".join(filter(None, (self.data, _VERBS[self.task], pixels)))
+
+
+class Column(NamedTuple):
+    """One metric of a trial."""
+
+    trial: Trial
+    metric: str
+
+    @property
+    def title(self) -> str:
         """As a table's head shows it."""
-        pixels = f" {self.img_size} px" if self.img_size else ""
-        return f"{TITLES[self.task]}{pixels} {self.metric}"
+        return f"{self.trial.title} {self.metric}"
 
 
 class Group(NamedTuple):
     """What numbers that may be ranked together have in common."""
 
-    task: str
-    img_size: int | None
+    trial: Trial
     protocol: str
     protocol_hash: str
     data_counts: tuple[tuple[str, int], ...]
@@ -57,7 +63,7 @@ class Entry:
         mean, low, high: In %; None where the metric was undefined.
         runs: How many.
         mark: Letter of its group where the table has several groups of the task, else ''.
-        best: Whether no other line has more, in its group.
+        best: Whether no other line has more, in its group; never in a short protocol.
         difference: To the published number, in points, where the two may be compared.
     """
 
@@ -126,7 +132,11 @@ def arch_of(config: str) -> str:
 
 def column_of(row: Mapping) -> Column:
     """Where a row belongs."""
-    return Column(row["task"], row["metric"], _img_size(row))
+    return Column(_trial(row), row["metric"])
+
+
+def _trial(row: Mapping) -> Trial:
+    return Trial(row["task"], row["data"], _img_size(row))
 
 
 def _img_size(row: Mapping) -> int | None:
@@ -138,7 +148,7 @@ def _img_size(row: Mapping) -> int | None:
 
 def _group_of(row: Mapping) -> Group:
     counts = tuple(sorted(row["data_counts"].items()))
-    return Group(row["task"], _img_size(row), row["protocol"], row["protocol_hash"], counts)
+    return Group(_trial(row), row["protocol"], row["protocol_hash"], counts)
 
 
 def _arch_order(arch: str) -> tuple[bool, str]:
@@ -153,30 +163,32 @@ def _table(arch: str, rows: list[Mapping]) -> Table:
     lines = _own_lines(rows, columns, marks, numbers)
     _mark_best(lines)
     lines += _paper_lines(lines, columns, numbers)
-    return Table(arch, columns, lines, _notes(rows, marks, bool(numbers)))
+    return Table(arch, columns, lines, _notes(arch, rows, marks, bool(numbers)))
 
 
 def _column_of_number(number: Published) -> Column:
     size = number.img_size if number.task == "finetune" else None
-    return Column(number.task, number.metric, size)
+    return Column(Trial(number.task, DATA[number.task], size), number.metric)
 
 
-def _column_order(column: Column) -> tuple[int, int, int]:
-    metrics = METRICS[column.task]
-    return list(METRICS).index(column.task), column.img_size or 0, metrics.index(column.metric)
+def _column_order(column: Column) -> tuple[int, bool, str, int, int]:
+    """Tasks as in `METRICS`, each on its usual data first."""
+    task, data, img_size = column.trial
+    place = METRICS[task].index(column.metric)
+    return list(METRICS).index(task), data != DATA[task], data, img_size or 0, place
 
 
 def _marks(rows: Iterable[Mapping]) -> dict[Group, str]:
-    """A letter for each group of a task that has several; '' for the only one."""
-    of_task: dict[tuple, list[Group]] = {}
+    """A letter for each group of a trial that has several; '' for the only one."""
+    of_trial: dict[Trial, list[Group]] = {}
     for row in rows:
         group = _group_of(row)
-        groups = of_task.setdefault((group.task, group.img_size), [])
+        groups = of_trial.setdefault(group.trial, [])
         if group not in groups:
             groups.append(group)
     return {
         group: chr(ord("a") + i) if len(groups) > 1 and i < 26 else str(i) * (len(groups) > 1)
-        for groups in of_task.values()
+        for groups in of_trial.values()
         for i, group in enumerate(groups)
     }
 
@@ -188,7 +200,9 @@ def _own_lines(
     numbers: list[Published],
 ) -> list[Line]:
     order = {plain_name(number.method): i for i, number in reversed(list(enumerate(numbers)))}
-    encoders = {(row["method"], row["weights"], row["weights_sha256"]): None for row in rows}
+    # a file may have been renamed, its checksum stays
+    names = {(row["method"], row["weights_sha256"]): row["weights"] for row in reversed(rows)}
+    encoders = [(method, weights, sha256) for (method, sha256), weights in names.items()]
     ranked = sorted(encoders, key=lambda e: (order.get(plain_name(e[0]), len(order) + 99), e))
     lines = []
     for method, weights, sha256 in ranked:
@@ -206,12 +220,16 @@ def _own_lines(
 
 
 def _entries(rows: list[Mapping], marks: dict[Group, str]) -> list[Entry]:
-    """Repeats are runs of one group and one config."""
-    repeats: dict[tuple[Group, str], list[float | None]] = {}
+    """Repeats are runs of one group and one config with several seeds; of one seed the last counts.
+
+    Two evaluations that ran at the same time may have written the same cell twice.
+    """
+    repeats: dict[tuple[Group, str], dict[int, float | None]] = {}
     for row in rows:
-        repeats.setdefault((_group_of(row), row["config_hash"]), []).append(row["value"])
+        repeats.setdefault((_group_of(row), row["config_hash"]), {})[row["seed"]] = row["value"]
     entries = []
-    for (group, _), values in repeats.items():
+    for (group, _), by_seed in repeats.items():
+        values = list(by_seed.values())
         known = [value for value in values if value is not None]
         entry = Entry(group, None, None, None, runs=len(values), mark=marks[group])
         if known:
@@ -222,10 +240,11 @@ def _entries(rows: list[Mapping], marks: dict[Group, str]) -> list[Entry]:
 
 def _is_whole(group: Group) -> bool:
     """Whether the data are those of the paper, and the recipe is of paper length."""
-    if group.protocol != "paper" or group.task not in WHOLE_DATA:
+    task, data, _ = group.trial
+    if group.protocol != "paper" or task not in WHOLE_DATA or data != DATA[task]:
         return False
     counts = dict(group.data_counts)
-    train, val = WHOLE_DATA[group.task]
+    train, val = WHOLE_DATA[task]
     return counts.get("train", 0) >= train and counts.get("val") == val
 
 
@@ -238,7 +257,7 @@ def _published_value(numbers: list[Published], method: str, column: Column) -> f
 
 
 def _mark_best(lines: list[Line]) -> None:
-    """The largest mean of each column and group, where there is something to compare."""
+    """The largest mean of each column and group; what short runs give measures nothing."""
     for cells in zip(*(line.cells for line in lines), strict=True):
         groups: dict[Group, list[Entry]] = {}
         for cell in cells:
@@ -248,7 +267,8 @@ def _mark_best(lines: list[Line]) -> None:
         for entries in groups.values():
             highest = max(entry.mean for entry in entries if entry.mean is not None)
             for entry in entries:
-                entry.best = len(entries) > 1 and entry.mean == highest
+                ranked = len(entries) > 1 and entry.group.protocol == "paper"
+                entry.best = ranked and entry.mean == highest
 
 
 def _paper_lines(own: list[Line], columns: list[Column], numbers: list[Published]) -> list[Line]:
@@ -266,16 +286,18 @@ def _paper_lines(own: list[Line], columns: list[Column], numbers: list[Published
     ]
 
 
-def _notes(rows: list[Mapping], marks: dict[Group, str], with_published: bool) -> list[str]:
+def _notes(
+    arch: str, rows: list[Mapping], marks: dict[Group, str], with_published: bool
+) -> list[str]:
     notes = []
     for group, mark in marks.items():
-        some = next(row for row in rows if _group_of(row) == group)
+        own = [row for row in rows if _group_of(row) == group]
         counts = ", ".join(f"{n:,} {split}" for split, n in group.data_counts)
-        batch = f", total batch {some['total_batch']}" if some["total_batch"] else ""
-        pixels = f" {group.img_size} px" if group.img_size else ""
+        batch = f", total batch {own[0]['total_batch']}" if own[0]["total_batch"] else ""
+        precision = " and ".join(sorted({row["precision"] for row in own}))
         notes.append(
-            f"{TITLES[group.task]}{pixels}{f' ({mark})' if mark else ''}: protocol "
-            f"{group.protocol} {group.protocol_hash}{batch}, {counts} images"
+            f"{group.trial.title}{f' ({mark})' if mark else ''}: protocol "
+            f"{group.protocol} {group.protocol_hash}{batch}, {precision}, {counts} images"
         )
     if any(marks.values()):
         notes.append(
@@ -285,7 +307,13 @@ def _notes(rows: list[Mapping], marks: dict[Group, str], with_published: bool) -
     if any(group.protocol == "short" for group in marks):
         notes.append(
             "The protocol 'short' shows that a recipe runs on these weights; its numbers are no "
-            "measure of them, and are not compared with published ones."
+            "measure of them: they are not ranked, nor compared with published ones."
+        )
+    dense = {group.trial.data for group in marks if group.trial.task in ("coco", "ade20k")}
+    if dense and (found := re.search(r"/(\d+)$", arch)) and int(found[1]) != PATCH_SIZE:
+        notes.append(
+            f"{' and '.join(sorted(dense))}: on patches of {PATCH_SIZE} pixels, to which the "
+            f"encoder's of {found[1]} were resampled."
         )
     if with_published:
         notes.append(

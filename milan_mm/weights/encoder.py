@@ -25,6 +25,7 @@ class Encoder:
         dropped: Name in the file -> why it is no part of the encoder.
         added: Name here -> what was made up, since the file has no such tensor.
         theirs: Name here -> name in the file.
+        options: Those of `READ_OPTIONS` that were given, to read the file the same way again.
     """
 
     source: str
@@ -38,6 +39,7 @@ class Encoder:
     dropped: dict[str, str] = field(default_factory=dict)
     added: dict[str, str] = field(default_factory=dict)
     theirs: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def model_settings(self) -> dict[str, Any]:
         """The settings that differ from the defaults of `PlainViT`, complete enough to build one.

@@ -1,6 +1,5 @@
 """Writing an encoder file: safetensors with the facts that its users need."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from milan_mm.weights.encoder import Encoder
-from milan_mm.weights.reading import metadata_sha256, tensors_sha256, weights_file
+from milan_mm.weights.reading import file_sha256, metadata_sha256, tensors_sha256, weights_file
 from milan_mm.weights.recognising import OWN_LAYOUT, read_encoder
 from milan_mm.weights.writing import replacing
 
@@ -68,9 +67,3 @@ def describe(encoder: Encoder) -> dict[str, str]:
         settings=json.dumps(settings),
         assumed=json.dumps(encoder.assumed),
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Checksum of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

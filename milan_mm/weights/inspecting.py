@@ -5,6 +5,7 @@ from collections import Counter
 from milan_mm.weights.encoder import DEFAULTS, Encoder, sincos_table
 from milan_mm.weights.systems import STATS
 
+RECIPE_PATCHES = 16  # pixels along the patches of the recipes for dense tasks and pretraining
 _TABLES = {
     "columns": "sine-cosine, columns (x) in the first half of the channels",
     "rows": "sine-cosine, rows (y) in the first half of the channels",
@@ -53,22 +54,23 @@ def tasks(encoder: Encoder) -> dict[str, str]:
     relative = "decomposed relative positions start at zero"
     if not settings["with_pos_embed"] or settings["rel_pos_bias_grid"]:
         relative = "no decomposed relative positions are added"
+    patches = ""
+    if settings["patch_size"] != RECIPE_PATCHES:
+        patches = f"its patch embedding resampled to {RECIPE_PATCHES} px, "
     by_grid = settings["rel_pos_bias_grid"] or settings["rope_base"]
     probe = "class token" if settings["with_cls_token"] else "mean of the patches"
     linear = f"class token after {norm}"
     if not settings["with_cls_token"]:
         linear = "not possible with the shipped recipe, which reads a class token"
-    elif not settings["final_norm"]:
-        linear = "class token; needs --cfg-options model.backbone.final_norm=False"
     return {
         "k-NN": f"{probe} after {norm}",
         "linear": linear,
         "finetuning": f"mean of the patches; {fresh}",
-        "detection": f"{dense}, {positions}; {relative}",
-        "segmentation": f"all of it, {positions}; no final norm",
+        "detection": f"{dense}, {patches}{positions}; {relative}",
+        "segmentation": f"all of it, {patches}{positions}; no final norm",
         "pretraining": "not possible: its positions need all patches of an image"
         if by_grid
-        else "the encoder goes on, the decoder starts afresh",
+        else f"the encoder goes on, {patches}the decoder starts afresh",
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
+from timm.layers import resample_patch_embed
 from torch import Tensor, nn
 
 from milan_mm.bias_table import resize_bias_table
@@ -27,6 +28,7 @@ FRESH_NAMES = ("ln2.weight", "ln2.bias")
 # Relative positions of detection start at zero: pretrained encoders have none.
 REL_POS_NAMES = (".attn.rel_pos_h", ".attn.rel_pos_w")
 BIAS_TABLE_NAME = ".attn.relative_position_bias_table"
+PATCH_NAME = "patch_embed.projection.weight"
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -36,7 +38,7 @@ class EncoderWeights:
     Args:
         checkpoint: See `read_encoder`.
         report: File for the load report, as JSON.
-        layout, system, student: See `read_encoder`.
+        layout, system, num_heads, student: See `read_encoder`.
     """
 
     def __init__(
@@ -45,11 +47,14 @@ class EncoderWeights:
         report: str | None = None,
         layout: str | None = None,
         system: str | None = None,
+        num_heads: int | None = None,
         student: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
         self.report = report
-        self.options: dict[str, Any] = dict(layout=layout, system=system, student=student)
+        self.options: dict[str, Any] = dict(
+            layout=layout, system=system, num_heads=num_heads, student=student
+        )
 
     def __call__(self, module: PlainViT) -> None:
         report = load_encoder(module, read_encoder(self.checkpoint, **self.options))
@@ -104,9 +109,9 @@ class LoadReport:
 def load_encoder(vit: PlainViT, source: str | Path | Encoder) -> LoadReport:
     """Fill a `PlainViT` from an encoder of any layout.
 
-    Only position tables may change their size. The file may hold a class token and a final
-    LayerNorm that the model does without; the model may add the LayerNorm after pooling, and
-    relative positions where the file has none at all.
+    Only position tables and square patches may change their size. The file may hold a class token
+    and a final LayerNorm that the model does without; the model may add the LayerNorm after
+    pooling, and relative positions where the file has none at all.
 
     Args:
         vit: The encoder to fill, in place; untouched when an error is raised.
@@ -201,7 +206,10 @@ def model_options(vit: PlainViT) -> dict[str, Any]:
 
 
 def _fit(name: str, tensor: Tensor, vit: PlainViT, encoder: Encoder, target: Tensor) -> Tensor:
-    """Resize a position table to the model; everything else is returned as it is."""
+    """Resize positions and patches to the model; everything else is returned as it is."""
+    if name == PATCH_NAME and tensor.shape[2:] != target.shape[2:]:
+        # arXiv 2212.08013: an image that is scaled like its patches keeps its tokens
+        return resample_patch_embed(tensor, list(target.shape[2:]))
     if name == "pos_embed":
         return _fit_pos_embed(tensor, vit, "cls_token" in encoder.state_dict)
     if name.endswith(BIAS_TABLE_NAME):

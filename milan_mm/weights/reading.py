@@ -104,6 +104,19 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise ValueError(f"weights file '{path}' {_reason(error)}") from None
 
 
+def file_sha256(path: str | Path) -> str:
+    """Checksum of a weights file's bytes, in 64 hexadecimal digits.
+
+    Args:
+        path: The file, or its folder.
+
+    Raises:
+        FileNotFoundError, ValueError: See `weights_file`.
+    """
+    with weights_file(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def tensors_sha256(tensors: dict[str, Tensor]) -> str:
     """One checksum over names, types, shapes and bytes of tensors, in the order of their names."""
     digest = hashlib.sha256()

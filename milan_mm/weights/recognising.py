@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from milan_mm.weights.encoder import DEFAULTS, Encoder
+from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.finding import Found, find_encoder
 from milan_mm.weights.hub import HubFacts, local_path, read_hub_facts
 from milan_mm.weights.position_rows import fit_positions, mask_key_bias
@@ -15,6 +15,34 @@ from milan_mm.weights.systems import POOLINGS, STATS, SYSTEMS, guess_system
 from milan_mm.weights.training_config import training_facts
 
 OWN_LAYOUT = "milan_mm encoder"
+# Settings in the metadata of an encoder file.
+_KINDS: dict[str, Any] = dict(
+    arch=dict,
+    img_size=int,
+    patch_size=int,
+    with_cls_token=bool,
+    final_norm=bool,
+    norm_eps=float,
+    act=str,
+    patch_bias=bool,
+    pre_norm=bool,
+    layer_scale=float | None,
+    with_pos_embed=bool,
+    rel_pos_bias_grid=list | None,
+    num_registers=int,
+    rope_base=float | None,
+)
+# What a user can say about a file that does not tell it; options of every tool with --weights.
+READ_OPTIONS = ("layout", "system", "num_heads", "student")
+
+
+def given_options(arguments: object) -> dict[str, Any]:
+    """Those of `READ_OPTIONS` that a command line holds, for `read_encoder`."""
+    return _given({name: getattr(arguments, name) for name in READ_OPTIONS})
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value not in (None, False)}
 
 
 def read_encoder(
@@ -80,6 +108,7 @@ def recognise(
         dropped=renamed.dropped,
         added=renamed.added,
         theirs=renamed.theirs,
+        options=_given(dict(layout=layout, system=system, num_heads=num_heads, student=student)),
     )
     fit_positions(found, renamed, path)
     mask_key_bias(found, renamed)
@@ -97,9 +126,11 @@ def _own_settings(metadata: dict[str, str], path: str | Path) -> dict[str, Any]:
     if metadata.get("layout") != OWN_LAYOUT or "settings" not in metadata:
         return {}
     settings = _read_json(metadata, "settings", path)
-    known = {"arch", "img_size", "patch_size", "with_cls_token", "final_norm", *DEFAULTS}
-    if not settings.keys() <= known:
+    if not settings.keys() <= _KINDS.keys():
         raise ValueError(f"{path}: its metadata 'settings' hold unknown options: {settings}")
+    wrong = [name for name, value in settings.items() if not isinstance(value, _KINDS[name])]
+    if wrong or not all(type(n) is int and n > 0 for n in settings.get("arch", {}).values()):
+        raise ValueError(f"{path}: its metadata 'settings' are damaged: {settings}")
     if metadata.get("system") not in SYSTEMS:
         raise ValueError(f"{path}: its metadata name an unknown system: {metadata.get('system')}")
     return {n: tuple(v) if isinstance(v, list) else v for n, v in settings.items()}

@@ -11,7 +11,7 @@ from tempfile import NamedTemporaryFile
 def replacing(path: str | Path) -> Iterator[Path]:
     """A neighbour to write to, which takes the place of `path` when the block ends well.
 
-    Several processes may replace one file: each writes to a neighbour of its own, the last one wins.
+    Several processes may replace one file: each has a neighbour of its own, and the last one wins.
 
     Args:
         path: File to replace in one step; its folder is made where it is missing.

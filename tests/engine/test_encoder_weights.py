@@ -125,6 +125,37 @@ def test_a_file_without_class_token_makes_a_model_without_one(tmp_path: Path):
     assert not vit.with_cls_token
 
 
+def test_a_probe_of_a_file_without_final_norm_does_without_it_and_says_so(tmp_path: Path):
+    cfg = load_config("cls/linear_vit-base-p16_8xb2048-amp-coslr-100e_in1k", None)
+    cfg.model.backbone.update(arch=TINY_ARCH)
+    notes = set_encoder_weights(cfg, weights("maskfeat", tmp_path))
+    assert "model.backbone takes final_norm=False from" in notes[0]
+    MODELS.build(cfg.model.backbone).init_weights()
+
+
+def test_what_the_user_said_about_the_file_holds_for_the_training_too(tmp_path: Path):
+    cfg, file = config(), weights("dino_full", tmp_path)
+    set_encoder_weights(cfg, file, student=True, num_heads=4)
+    vit = MODELS.build(cfg.model.backbone)
+    vit.init_weights()
+    student = torch.load(file, weights_only=True)["student"]
+    assert torch.equal(vit.cls_token, student["module.backbone.cls_token"])
+    with pytest.raises(ValueError, match="6 attention heads"):
+        set_encoder_weights(cfg, file, student=True, num_heads=6)
+        MODELS.build(cfg.model.backbone).init_weights()
+
+
+def test_a_file_of_two_layouts_is_decided(tmp_path: Path):
+    content = timm_vit().state_dict() | SYSTEMS["open_clip"](tmp_path).content["state_dict"]
+    file = str(save_state(content, tmp_path))
+    with pytest.raises(ValueError, match=r"more than one layout, timm .* and clip"):
+        set_encoder_weights(config(), file)
+    cfg = config()
+    set_encoder_weights(cfg, file, layout="clip", system="CLIP")
+    assert cfg.model.backbone.act == "QuickGELU"
+    MODELS.build(cfg.model.backbone).init_weights()
+
+
 def test_the_load_report_is_saved_in_the_work_directory(tmp_path: Path):
     cfg = config(final_norm=False)
     set_encoder_weights(cfg, weights("mae", tmp_path))

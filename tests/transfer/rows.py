@@ -1,5 +1,7 @@
 """Rows of a results file, as tools/evaluate.py writes them."""
 
+from milan_mm.results import DATA
+
 COCO_COUNTS = dict(train=117_266, val=5_000)
 CONFIGS = dict(
     knn="knn_vit-base-p16",
@@ -29,6 +31,7 @@ def result(method: str = "MAE", task: str = "coco", value: float | None = 50.0, 
         precision="bfloat16",
         seed=0,
         packages=dict(torch="2.10.0"),
+        data=DATA[task],
         data_counts=COCO_COUNTS,
         commit="1234567",
         time="2026-01-31T12:00:00+00:00",

@@ -22,14 +22,14 @@ from tests.helpers import save_state, tiny_vit
 )
 def test_an_encoder_of_any_size_gives_its_own_tokens(tmp_path, settings):
     source = tiny_vit(out_type="raw", **settings).eval()
-    vit = load_frozen_encoder(save_state(source.state_dict(), tmp_path), num_heads=4)
+    vit, _ = load_frozen_encoder(save_state(source.state_dict(), tmp_path), num_heads=4)
     imgs = torch.randn(2, 3, 48, 32)
     assert torch.equal(vit(imgs)[0], source(imgs)[0])
     assert vit.grid_size == source.grid_size
 
 
 def test_an_encoder_from_a_file_is_frozen(tmp_path):
-    vit = load_frozen_encoder(save_state(tiny_vit().state_dict(), tmp_path), num_heads=4)
+    vit, _ = load_frozen_encoder(save_state(tiny_vit().state_dict(), tmp_path), num_heads=4)
     vit.train()
     assert not any(module.training for module in vit.modules())
     assert not any(parameter.requires_grad for parameter in vit.parameters())

@@ -9,8 +9,11 @@ from milan_mm.transfer import evaluation
 from milan_mm.transfer.evaluation import Cell, Encoder, commands, training_job
 from milan_mm.transfer.recipes import Shape
 from milan_mm.vit import ARCHS
+from milan_mm.weights.recognising import recognise
+from tests.helpers import tiny_vit
 
 SHAPE = Shape(**ARCHS["base"], patch_size=16, img_size=224, with_cls_token=True)
+READ = recognise(tiny_vit().state_dict(), "mae.pth", num_heads=4)
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def cell(tmp_path: Path) -> Cell:
         )
     ).dump(config)
     return Cell(
-        encoder=Encoder("MAE", Path("mae.pth"), "0a" * 32, SHAPE),
+        encoder=Encoder("MAE", "mae.pth", "0a" * 32, SHAPE, READ),
         task="coco",
         seed=0,
         name="det/recipe",
@@ -36,6 +39,7 @@ def cell(tmp_path: Path) -> Cell:
         protocol="paper",
         total_batch=64,
         precision="float32",
+        data="COCO",
         data_counts=dict(train=10, val=5),
         num_iters=1000,
         gpus=8,

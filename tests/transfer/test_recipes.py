@@ -10,6 +10,7 @@ from milan_mm.engine.building import build_without_memory
 from milan_mm.results import METRICS, TASKS
 from milan_mm.transfer.recipes import MEASURES, RECIPES, Shape, knn_settings, recipe, set_data
 from milan_mm.vit import ARCHS
+from milan_mm.weights.recognising import recognise
 from tests.helpers import tiny_vit
 
 BASE = Shape(**ARCHS["base"], patch_size=16, img_size=224, with_cls_token=True)
@@ -42,10 +43,12 @@ def test_blocks_for_dense_tasks_stand_at_the_ends_of_quarters():
     assert recipe("coco", NARROW)[1].model.backbone.global_layers == (0, 1, 2, 3)
 
 
-def test_patches_that_no_recipe_is_for_are_refused():
-    fourteen = Shape(**ARCHS["base"], patch_size=14, img_size=224, with_cls_token=True)
-    with pytest.raises(ValueError, match="patches of 14 pixels, the recipes of 'coco' are for 16"):
-        recipe("coco", fourteen)
+@pytest.mark.parametrize("task", RECIPES)
+def test_patches_of_another_size_are_told_by_the_name_alone(task):
+    fourteen = Shape(**ARCHS["base"], patch_size=14, img_size=518, with_cls_token=True)
+    name, cfg = recipe(task, fourteen)
+    assert "vit-base-p14_" in name
+    assert cfg.to_dict() == recipe(task, BASE)[1].to_dict()
 
 
 def test_too_few_blocks_are_refused():
@@ -60,8 +63,11 @@ def test_every_trained_task_has_a_recipe_and_its_metrics():
         assert {metric for metric, _ in measures.values()} == set(METRICS[task])
 
 
-def test_a_shape_is_that_of_the_model():
-    assert Shape.of(tiny_vit()) == Shape(48, 3, 4, patch_size=8, img_size=32, with_cls_token=True)
+def test_a_shape_is_that_of_the_file():
+    encoder = recognise(tiny_vit().state_dict(), "a.pth", num_heads=4)
+    assert Shape.of(encoder) == Shape(48, 3, 4, patch_size=8, img_size=32, with_cls_token=True)
+    with pytest.raises(ValueError, match="pass --num-heads"):
+        Shape.of(recognise(tiny_vit().state_dict(), "a.pth"))
 
 
 def test_knn_takes_the_class_token_where_there_is_one():

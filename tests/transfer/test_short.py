@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from milan_mm.data.shapes_files import write_shapes
 from milan_mm.transfer.recipes import Shape, recipe, set_data
-from milan_mm.transfer.short import ITERATIONS, NUM_VAL, shorten, small_imagenet
+from milan_mm.transfer.short import ITERATIONS, NUM_VAL, shorten, small_images
 from milan_mm.vit import ARCHS
 from tests.engine.own_data.folders import image_folder
 from tests.small_data import coco_of
@@ -57,7 +57,7 @@ def test_detection_validates_on_the_first_images_alone(tmp_path):
 def test_classification_reads_few_images_of_few_classes(tmp_path):
     image_folder(tmp_path / "imagenet", ("a", "b"), per_class=12)
     cfg = short_recipe("finetune", tmp_path, tmp_path / "short")
-    root = tmp_path / "short/imagenet"
+    (root,) = (tmp_path / "short").iterdir()
     assert cfg.train_dataloader.dataset.dataset.data_root == str(root)
     assert cfg.test_dataloader.dataset.data_root == str(root)
     assert cfg.train_dataloader.num_batch_per_epoch == ITERATIONS
@@ -67,7 +67,7 @@ def test_classification_reads_few_images_of_few_classes(tmp_path):
 def test_classes_are_spread_over_those_of_both_splits(tmp_path):
     image_folder(tmp_path / "all", tuple(f"c{i:02}" for i in range(30)), per_class=1)
     (tmp_path / "all/val/c00").rename(tmp_path / "all/val/other")
-    root = small_imagenet(tmp_path / "all", tmp_path)
+    root = small_images(tmp_path / "all", tmp_path / "short")
     classes = [sorted(p.name for p in (root / split).iterdir()) for split in ("train", "val")]
     assert classes[0] == classes[1] and len(classes[0]) == 10
     assert classes[0][0] == "c01" and classes[0][-1] > "c25"
@@ -75,21 +75,30 @@ def test_classes_are_spread_over_those_of_both_splits(tmp_path):
 
 def test_links_lead_to_the_images_and_are_made_once(tmp_path):
     image_folder(tmp_path / "all", per_class=1)
-    first = small_imagenet(tmp_path / "all", tmp_path)
-    assert small_imagenet(tmp_path / "all", tmp_path) == first
+    first = small_images(tmp_path / "all", tmp_path / "short")
+    assert small_images(tmp_path / "all", tmp_path / "short") == first
+    assert small_images(first, tmp_path / "short") == first
     for link in first.glob("*/*/*"):
         assert link.read_bytes() == (tmp_path / "all" / link.relative_to(first)).read_bytes()
+
+
+def test_two_roots_of_one_name_are_not_mixed(tmp_path):
+    for name in ("a", "b"):
+        image_folder(tmp_path / name / "images", (f"{name}0", f"{name}1"), per_class=1)
+    small = [small_images(tmp_path / n / "images", tmp_path / "short") for n in ("a", "b")]
+    classes = [sorted(path.name for path in (root / "train").iterdir()) for root in small]
+    assert classes == [["a0", "a1"], ["b0", "b1"]]
 
 
 def test_splits_without_a_common_class_are_refused(tmp_path):
     image_folder(tmp_path / "all", ("a",))
     (tmp_path / "all/val/a").rename(tmp_path / "all/val/b")
     with pytest.raises(ValueError, match="has no class in both train/ and val/"):
-        small_imagenet(tmp_path / "all", tmp_path)
+        small_images(tmp_path / "all", tmp_path / "short")
 
 
 def test_missing_data_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"instances_val2017\.json' does not exist"):
         short_recipe("coco", tmp_path, tmp_path)
     with pytest.raises(FileNotFoundError, match="imagenet/train' does not exist"):
-        short_recipe("linear", tmp_path, tmp_path)
+        short_recipe("linear", tmp_path, tmp_path / "short")

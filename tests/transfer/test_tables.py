@@ -72,6 +72,12 @@ def test_repeats_give_mean_range_and_number_of_runs():
     assert (entry.low, entry.high, entry.runs) == (50.0, 50.6, 3)
 
 
+def test_a_cell_that_was_written_twice_is_no_repeat():
+    rows = [result("MAE", value=50.0), result("MAE", value=50.6), result("MAE", value=50.4, seed=1)]
+    (entry,) = cell(only_table(*rows), "MAE").entries
+    assert (entry.low, entry.high, entry.runs) == (50.4, 50.6, 2)
+
+
 def test_other_configs_of_one_protocol_are_no_repeats():
     rows = [result("MAE", value=50.0), result("MAE", value=52.0, config_hash="another")]
     assert [entry.runs for entry in cell(only_table(*rows), "MAE").entries] == [1, 1]
@@ -81,6 +87,46 @@ def test_other_weights_of_one_method_have_a_line_of_their_own():
     rows = [result("MAE"), result("MAE", weights="long.pth", weights_sha256="f" * 64)]
     lines = [line.weights for line in only_table(*rows).lines if line.weights]
     assert lines == ["long.pth", "mae.pth"]
+
+
+def test_a_renamed_file_stays_on_one_line():
+    table = only_table(result("MAE"), result("MAE", task="knn", weights="renamed.pth"))
+    assert [line.weights for line in table.lines if line.weights] == ["mae.pth"]
+    assert cell(table, "MAE").entries and cell(table, "MAE", "ImageNet k-NN top-1").entries
+
+
+def test_other_images_have_columns_of_their_own_and_nothing_published():
+    counts = dict(train=1_281_167, val=50_000)
+    table = only_table(
+        result("MAE", task="finetune", value=90.0, data_counts=counts, data="cifar10"),
+        result("MAE", task="finetune", value=83.0, data_counts=counts),
+    )
+    other = cell(table, "MAE", "cifar10 finetuned 224 px top-1")
+    assert other.published is None and other.entries[0].difference is None
+    usual = cell(table, "MAE", "ImageNet finetuned 224 px top-1")
+    assert usual.entries[0].mark == "" and usual.entries[0].difference is not None
+    assert any(note.startswith("cifar10 finetuned 224 px: protocol") for note in table.notes)
+
+
+def test_short_runs_are_not_ranked():
+    table = only_table(*(result(n, value=v, protocol="short") for n, v in (("A", 1.0), ("B", 2.0))))
+    assert not any(cell(table, name).entries[0].best for name in "AB")
+
+
+def test_resampled_patches_are_a_remark():
+    remarks = [
+        [note for note in only_table(result(config=config)).notes if "resampled" in note]
+        for config in (CONFIGS["coco"], CONFIGS["coco"].replace("p16", "p14"))
+    ]
+    assert remarks == [
+        [],
+        ["COCO: on patches of 16 pixels, to which the encoder's of 14 were resampled."],
+    ]
+
+
+def test_precisions_that_differ_are_told():
+    rows = [result("MAE"), result("MILAN", precision="float32")]
+    assert any("bfloat16 and float32" in note for note in only_table(*rows).notes)
 
 
 def test_a_difference_is_that_to_the_published_number_of_the_method():

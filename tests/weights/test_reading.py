@@ -1,5 +1,6 @@
 """Reading weight files: everything harmless, nothing that runs code, nothing damaged."""
 
+import hashlib
 import os
 import pickle
 from argparse import Namespace
@@ -12,7 +13,12 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from safetensors.torch import save_file
 
 from milan_mm.weights.exporting import export_encoder
-from milan_mm.weights.reading import read_checkpoint, read_metadata, tensors_sha256
+from milan_mm.weights.reading import (
+    file_sha256,
+    read_checkpoint,
+    read_metadata,
+    tensors_sha256,
+)
 from milan_mm.weights.recognising import read_encoder
 from tests.helpers import save_state, tiny_vit
 
@@ -204,6 +210,17 @@ def test_a_wrong_checksum_in_a_file_is_refused(tmp_path):
     save_file(state | dict(a=torch.tensor([1.0, 1.0001])), file, read_metadata(file))
     with pytest.raises(ValueError, match=r"a\.safetensors' is damaged: .* the sha256"):
         read_checkpoint(file)
+
+
+def test_the_checksum_of_a_file_is_that_of_its_bytes_also_by_its_folder(tmp_path):
+    content = np.random.default_rng(0).bytes(1 << 20)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    expected = hashlib.sha256(content).hexdigest()
+    assert file_sha256(tmp_path / "model.safetensors") == file_sha256(tmp_path) == expected
+    (tmp_path / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert file_sha256(tmp_path) != expected
+    with pytest.raises(FileNotFoundError, match=r"gone\.pth' does not exist"):
+        file_sha256(tmp_path / "gone.pth")
 
 
 def test_the_checksum_tells_names_shapes_and_types_apart():

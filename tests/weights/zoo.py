@@ -1,7 +1,8 @@
-"""Tiny models of every system, from implementations that know nothing of this package.
+"""Small models of every system, from implementations that know nothing of this package.
 
 Each entry is the content of a file as the system writes it, and a function that computes what the
 system computes: all tokens after the last block, and after the final norm where there is one.
+`samples.py` writes them as files, also of the usual sizes.
 """
 
 import re
@@ -23,11 +24,22 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer as TorchvisionViT
 
-from tests.helpers import TINY_ARCH, randomise
+from tests.helpers import randomise
 
-D, LAYERS, HEADS = 48, 3, 4
-SIZES = dict(img_size=32, patch_size=8, embed_dim=D, depth=LAYERS, num_heads=HEADS)
 State = dict[str, Tensor]
+D, LAYERS, HEADS = 48, 3, 4  # width, blocks, attention heads
+PATCH, SIDE = 8, 4  # pixels along a patch, patches along an image
+
+
+def set_size(embed_dims: int, num_layers: int, num_heads: int, patch: int, side: int) -> None:
+    """Make all further samples of another size; the tests take the tiny one above."""
+    global D, LAYERS, HEADS, PATCH, SIDE
+    D, LAYERS, HEADS, PATCH, SIDE = embed_dims, num_layers, num_heads, patch, side
+
+
+def sizes() -> dict[str, Any]:
+    """Arguments of timm's classes."""
+    return dict(img_size=SIDE * PATCH, patch_size=PATCH, embed_dim=D, depth=LAYERS, num_heads=HEADS)
 
 
 @dataclass
@@ -89,11 +101,11 @@ def split_qkv(state: State, pattern: str, parts: tuple[str, str, str]) -> State:
 
 
 def sincos(order: str) -> Tensor:
-    """(1, 17, 48): each half of the channels tells one coordinate, sines before cosines."""
+    """(1, 1+L, D): each half of the channels tells one coordinate, sines before cosines."""
     rows = []
     frequencies = [10000 ** -(i / (D // 4)) for i in range(D // 4)]
-    for y in range(4):
-        for x in range(4):
+    for y in range(SIDE):
+        for x in range(SIDE):
             first, second = (y, x) if order == "rows" else (x, y)
             angles = [[c * f for f in frequencies] for c in (first, second)]
             rows.append([f(a) for half in angles for f in (np.sin, np.cos) for a in half])
@@ -102,7 +114,7 @@ def sincos(order: str) -> Tensor:
 
 # ------------------------------------------------------------------------------- timm and its kin
 def timm_vit(**settings) -> VisionTransformer:
-    defaults = SIZES | dict(num_classes=0, dynamic_img_size=True)
+    defaults = sizes() | dict(num_classes=0, dynamic_img_size=True)
     return randomise(VisionTransformer(**(defaults | settings))).eval()
 
 
@@ -119,7 +131,7 @@ def decoder(attention: dict[str, int]) -> State:
     """What MAE and MILAN keep of their decoders: width 32, one block."""
     names = {f"attn.{name}": (times * 32, 32) for name, times in attention.items()}
     names |= {"attn.proj": (32, 32), "mlp.fc1": (128, 32), "mlp.fc2": (32, 128)}
-    state = {"mask_token": noise(1, 1, 32), "decoder_pos_embed": noise(1, 17, 32)}
+    state = {"mask_token": noise(1, 1, 32), "decoder_pos_embed": noise(1, 1 + SIDE**2, 32)}
     for name, shape in names.items():
         state[f"decoder_blocks.0.{name}.weight"] = noise(*shape)
         state[f"decoder_blocks.0.{name}.bias"] = noise(shape[0])
@@ -330,7 +342,7 @@ def dinov2_timm() -> Sample:
 
 # ----------------------------------------------------------------------------------- BEiT's family
 def timm_beit(**settings) -> Beit:
-    defaults = SIZES | dict(num_classes=0, init_values=0.1, use_abs_pos_emb=False)
+    defaults = sizes() | dict(num_classes=0, init_values=0.1, use_abs_pos_emb=False)
     model = randomise(Beit(**(defaults | settings)))
     if isinstance(model.norm, nn.Identity) and "fc_norm" not in settings:
         model.norm = randomise(nn.LayerNorm(D, eps=1e-6))  # pretrained: before any pooling
@@ -346,7 +358,7 @@ def beit(width_of_head: int = 20, system: str = "BEiT", stats: str = "half") -> 
     extra = {
         "mask_token": noise(1, 1, D),
         "lm_head.weight": noise(width_of_head, D),
-        "rel_pos_bias.relative_position_index": torch.zeros(17, 17, dtype=torch.long),
+        "rel_pos_bias.relative_position_index": model.rel_pos_bias.relative_position_index,
     }
     return Sample(
         dict(model=model.state_dict() | extra),
@@ -365,7 +377,7 @@ def data2vec() -> Sample:
 
 
 def beit_finetuned() -> Sample:
-    model = randomise(Beit(**SIZES, num_classes=5, init_values=0.1, use_rel_pos_bias=True)).eval()
+    model = randomise(Beit(**sizes(), num_classes=5, init_values=0.1, use_rel_pos_bias=True)).eval()
     model.pos_embed = None
     return Sample(
         dict(module=model.state_dict()),
@@ -412,8 +424,10 @@ def cae() -> Sample:
 
 
 # --------------------------------------------------------------------------------- CLIP's towers
-def clip_model(quick_gelu: bool, image_size: int | tuple[int, int] = 32) -> OpenCLIP:
-    vision = dict(image_size=image_size, layers=LAYERS, width=D, head_width=12, patch_size=8)
+def clip_model(quick_gelu: bool) -> OpenCLIP:
+    vision = dict(
+        image_size=SIDE * PATCH, layers=LAYERS, width=D, head_width=D // HEADS, patch_size=PATCH
+    )
     text = dict(context_length=7, vocab_size=9, width=16, heads=2, layers=1)
     return randomise(OpenCLIP(20, vision, text, quick_gelu=quick_gelu)).eval()
 
@@ -449,7 +463,7 @@ def open_clip() -> Sample:
 def openai_clip() -> Sample:
     """float16, as OpenAI's file; scalars that only it has."""
     model = clip_model(quick_gelu=True).half().float()
-    scalars = dict(input_resolution=32, context_length=7, vocab_size=9)
+    scalars = dict(input_resolution=SIDE * PATCH, context_length=7, vocab_size=9)
     state = {name: tensor.half() for name, tensor in model.state_dict().items()}
     state |= {name: torch.tensor(value) for name, value in scalars.items()}
     extras = (*(n for n in state if not n.startswith("visual.")), "visual.proj")
@@ -466,7 +480,8 @@ def openai_clip() -> Sample:
 
 # ------------------------------------------------------------------------ torchvision and SWAG
 def torchvision_vit() -> TorchvisionViT:
-    return randomise(TorchvisionViT(32, 8, LAYERS, HEADS, D, 4 * D, num_classes=5)).eval()
+    model = TorchvisionViT(SIDE * PATCH, PATCH, LAYERS, HEADS, D, 4 * D, num_classes=5)
+    return randomise(model).eval()
 
 
 def torchvision_tokens(model: TorchvisionViT) -> Callable[[Tensor], Tensor]:
@@ -504,9 +519,10 @@ def swag() -> Sample:
 
 
 # --------------------------------------------------------------------------------- mmpretrain
-MM_SIZES: dict[str, Any] = dict(
-    arch=TINY_ARCH | dict(feedforward_channels=4 * D), img_size=32, patch_size=8, out_type="raw"
-)
+def mm_sizes() -> dict[str, Any]:
+    """Arguments of mmpretrain's classes."""
+    arch = dict(embed_dims=D, num_layers=LAYERS, num_heads=HEADS, feedforward_channels=4 * D)
+    return dict(arch=arch, img_size=SIDE * PATCH, patch_size=PATCH, out_type="raw")
 
 
 def mm_tokens(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -516,7 +532,7 @@ def mm_tokens(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 def mmpretrain() -> Sample:
     """A MILAN run of mmpretrain keeps its teacher."""
-    model = randomise(MMViT(**MM_SIZES))
+    model = randomise(MMViT(**mm_sizes()))
     extra = {
         "neck.decoder_embed.weight": noise(32, D),
         "target_generator.tokenizer.visual.conv1.weight": noise(8, 3, 8, 8),
@@ -534,7 +550,7 @@ def mmpretrain() -> Sample:
 
 
 def mmpretrain_layer_scale() -> Sample:
-    model = randomise(MMViT(**MM_SIZES, layer_scale_init_value=0.3))
+    model = randomise(MMViT(**mm_sizes(), layer_scale_init_value=0.3))
     return Sample(
         model.state_dict(),
         mm_tokens(model),
@@ -547,7 +563,7 @@ def mmpretrain_layer_scale() -> Sample:
 
 def mmpretrain_beit() -> Sample:
     model = randomise(
-        BEiTViT(**MM_SIZES, use_abs_pos_emb=False, use_rel_pos_bias=True, final_norm=True)
+        BEiTViT(**mm_sizes(), use_abs_pos_emb=False, use_rel_pos_bias=True, final_norm=True)
     )
     state = model.state_dict()
     extras = tuple(f"backbone.{n}" for n in state if n.endswith("relative_position_index"))
@@ -571,10 +587,10 @@ def flax_arrays(big_vision: bool) -> dict[str, np.ndarray]:
         norm, attention, mlp = ("LayerNorm_2", "MultiHeadDotProductAttention_1", "MlpBlock_3")
     positions = "pos_embedding" if big_vision else "Transformer/posembed_input/pos_embedding"
     shapes: dict[str, tuple[int, ...]] = {
-        "embedding/kernel": (8, 8, 3, D),
+        "embedding/kernel": (PATCH, PATCH, 3, D),
         "embedding/bias": (D,),
         "cls": (1, 1, D),
-        positions: (1, 17, D),
+        positions: (1, 1 + SIDE**2, D),
         "Transformer/encoder_norm/scale": (D,),
         "Transformer/encoder_norm/bias": (D,),
         "head/kernel": (D, 5),
@@ -616,7 +632,7 @@ def flax(folder: Path, big_vision: bool) -> Sample:
 # ---------------------------------------------------------------------------------- DINOv3
 def timm_dinov3(qkv_bias: bool) -> Eva:
     name = "vit_small_patch16_dinov3" + ("_qkvb" if qkv_bias else "")
-    return randomise(timm.create_model(name, **SIZES, num_classes=0, global_pool="token")).eval()
+    return randomise(timm.create_model(name, **sizes(), num_classes=0, global_pool="token")).eval()
 
 
 DINOV3_SETTINGS = dict(
