@@ -14,9 +14,9 @@ from milan_mm.engine.quick import shrink_training
 from milan_mm.transfer.recipes import nodes
 from milan_mm.weights.writing import replacing
 
-ITERATIONS = 6
+ITERATIONS = 4
 NUM_CLASSES, TRAIN_PER_CLASS, VAL_PER_CLASS = 10, 10, 4  # of ImageNet
-NUM_VAL = 16  # validation images of COCO and ADE20K
+NUM_VAL = 8  # validation images of COCO and ADE20K
 SHRINK = 4  # times smaller are the images of detection and segmentation
 FEWER_REGIONS = 8  # times fewer regions does a detector look at in each of them
 _SIZES = ("scale", "crop_size", "size", "stride", "rel_pos_grid")
@@ -34,6 +34,7 @@ def shorten(cfg: Config, task: str, folder: Path) -> None:
         FileNotFoundError, ValueError: When the data cannot be used.
     """
     shrink_training(cfg, 1, ITERATIONS)
+    cfg.train_cfg.val_interval = ITERATIONS + 1  # never: the checkpoint is tested afterwards
     for split in _EVALUATED:
         cfg[f"{split}_dataloader"].update(num_workers=0, persistent_workers=False)
     if task in ("linear", "finetune"):
