@@ -185,7 +185,10 @@ def test_the_student_is_another_cell_of_trained_tasks_too(folder, task):
     vit = tiny_vit(arch=dict(embed_dims=24, num_layers=4, num_heads=3), img_size=64, patch_size=16)
     state = vit.state_dict()
     save_state(dict(teacher=state, student=state), folder, "both.pth")
-    encoders = [read_encoders(["both.pth"], None, **o)[0] for o in ({}, dict(student=True))]
+    encoders = [
+        read_encoders(["both.pth"], None, num_heads=3, student=student)[0]
+        for student in (False, True)
+    ]
     one, two = (plan_cell(e, task, 0, "short", Path("data"), Path("out")) for e in encoders)
     assert one.config_hash != two.config_hash and one.protocol_hash == two.protocol_hash
 

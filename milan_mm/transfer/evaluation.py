@@ -117,8 +117,8 @@ class Cell:
 
     def is_in(self, rows: Iterable[Mapping]) -> bool:
         """Whether a row of a results file is this cell's."""
-        own = (self.encoder.sha256, self.task, self.config_hash, self.seed)
-        keys = ("weights_sha256", "task", "config_hash", "seed")
+        own = (self.encoder.sha256, self.task, self.data, self.config_hash, self.seed)
+        keys = ("weights_sha256", "task", "data", "config_hash", "seed")
         return any(tuple(row.get(key) for key in keys) == own for row in rows)
 
 
@@ -228,7 +228,9 @@ def plan_cell(
 
 def _work_dir(out: Path, common: dict, config_hash: str) -> Path:
     """A folder of its own for each cell: a changed recipe never goes on from another's files."""
-    parts = (common["task"], common["protocol"], common["encoder"].sha256[:8], config_hash[:8])
+    parts = [common["task"], common["protocol"], common["encoder"].sha256[:8], config_hash[:8]]
+    if common["data"] != DATA[common["task"]]:
+        parts.append(common["data"])
     return out / "_".join([*parts, f"seed{common['seed']}"])
 
 

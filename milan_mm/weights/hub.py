@@ -70,6 +70,7 @@ class HubFacts:
 
     system: str | None = None
     embed_dims: int | None = None
+    patch_size: int | None = None
     num_layers: int | None = None
     num_heads: int | None = None
     norm_eps: float | None = None
@@ -125,6 +126,7 @@ def _hugging_face(config: dict, preprocessor: dict, folder: Path) -> HubFacts:
     return HubFacts(
         system=HF_TYPES[config["model_type"]],
         embed_dims=_number(config, "hidden_size", folder),
+        patch_size=_number(config, "patch_size", folder),
         num_layers=_number(config, "num_hidden_layers", folder),
         num_heads=_number(config, "num_attention_heads", folder),
         norm_eps=_number(config, "layer_norm_eps", folder, float),

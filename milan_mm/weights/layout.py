@@ -45,6 +45,7 @@ class Layout:
         may_lack: Module of `PlainViT` -> names there, one of which excuses that it is missing; an
             empty tuple excuses it always.
         heads: (name, dimension) of tensors whose shape tells the number of attention heads.
+        num_registers: That every file has whose config does not tell another number.
         norm_eps, act, layer_scale: Options of `PlainViT` that no tensor tells.
         told: Whether the layout settles `norm_eps` and `act`; otherwise they are assumed.
     """
@@ -62,6 +63,7 @@ class Layout:
     needs: tuple[str, ...] = ()
     may_lack: dict[str, tuple[str, ...]] = field(default_factory=dict)
     heads: tuple[tuple[str, int], ...] = ()
+    num_registers: int | None = None
     norm_eps: float = 1e-6
     act: str = "GELU"
     layer_scale: float = 1e-5

@@ -366,6 +366,7 @@ DINOV3 = Layout(
         "head.*": CLASSIFIER,
     },
     needs=("register_tokens",),
+    num_registers=4,
     norm_eps=1e-5,
 )
 DINOV3_TIMM = Layout(
@@ -382,6 +383,7 @@ DINOV3_TIMM = Layout(
     key_bias=False,
     may_lack_bias=True,
     extras={"head.*": CLASSIFIER},
+    num_registers=4,
     norm_eps=1e-5,
 )
 
@@ -517,6 +519,7 @@ HF_DINOV3 = Layout(
     },
     key_bias=False,
     extras={"embeddings.mask_token": MASK_TOKEN},
+    num_registers=4,
     norm_eps=1e-5,
 )
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from milan_mm.weights.finding import Found
 from milan_mm.weights.renaming import Renamed
@@ -28,10 +29,13 @@ def fit_positions(found: Found, renamed: Renamed, path: str | Path) -> None:
         if not square_side(rows) and square_side(rows - 1):
             (spelling,) = found.table.tensors()["cls_token"]
             raise ValueError(f"{path} lacks '{found.prefix}{spelling}': '{name}' has a row for it")
+        # DeiT III has no row for it; timm's models without class token normalise after pooling
+        if found.layout == "timm" and "layers.0.gamma_1" in tensors and "ln2.weight" not in tensors:
+            raise ValueError(f"{path} lacks '{found.prefix}cls_token'")
     elif not square_side(rows - 1):
         registers = tensors.get("register_tokens")
         extra = 0 if registers is None else registers.shape[1]
-        if found.layout == "timm" and square_side(rows):
+        if square_side(rows) and _gives_class_no_position(found, tensors):
             table = F.pad(table, (0, 0, 1, 0))
             renamed.added["pos_embed"] = "a zero row: the source's class token has no position"
         elif registers is not None and square_side(rows - 1 - extra):
@@ -41,7 +45,18 @@ def fit_positions(found: Found, renamed: Renamed, path: str | Path) -> None:
         elif found.layout in ("timm", "hf-vit") and not distilled and square_side(rows - 2):
             token = next(n for n in found.table.extras if "dist" in n and n.endswith("_token"))
             raise ValueError(f"{path} lacks '{found.prefix}{token}': '{name}' has a row for it")
+        elif square_side(rows):
+            raise ValueError(f"{path}: '{name}' has {rows} rows, none of them for the class token")
     tensors["pos_embed"] = table.contiguous()
+
+
+def _gives_class_no_position(found: Found, tensors: dict[str, Tensor]) -> bool:
+    """Whether it is one of timm's (DeiT III, DINOv2), which have layer scale.
+
+    DINOv2's own files, with a mask token, do have a row; elsewhere a missing row is a loss.
+    """
+    is_timms = found.layout == "timm" and "mask_token" not in found.tower
+    return is_timms and "layers.0.gamma_1" in tensors
 
 
 def square_side(num_patches: int) -> int:

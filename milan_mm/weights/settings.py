@@ -1,5 +1,6 @@
 """From tensors to the keyword arguments of `PlainViT`, with a sentence where a value is assumed."""
 
+import torch
 from torch import Tensor
 
 from milan_mm.vit import ARCHS
@@ -16,6 +17,7 @@ HEADS = {(a["embed_dims"], a["num_layers"]): a["num_heads"] for a in ARCHS.value
 }
 # MoCo v3 gives its ViT-S heads of half the usual width.
 HEADS_OF_SYSTEM = {("MoCo v3", 384, 12): 12}
+MAX_ROPE_BASE = 1e6
 
 
 def fill_settings(encoder: Encoder, found: Found, facts: HubFacts, num_heads: int | None) -> None:
@@ -60,6 +62,7 @@ def fill_settings(encoder: Encoder, found: Found, facts: HubFacts, num_heads: in
     for name, value, told in (
         ("embed_dims", width, facts.embed_dims),
         ("num_layers", num_layers, facts.num_layers),
+        ("patch_size", patch_size, facts.patch_size),
         ("num_registers", settings["num_registers"], facts.num_registers),
     ):
         if told is not None and told != value:
@@ -67,6 +70,12 @@ def fill_settings(encoder: Encoder, found: Found, facts: HubFacts, num_heads: in
                 f"{path}: config.json says {name}={told}, the tensors {value}: the two files do "
                 "not belong together"
             )
+    usual = found.table.num_registers
+    if facts.num_registers is None and usual and settings["num_registers"] != usual:
+        raise ValueError(
+            f"{path}: '{encoder.theirs['register_tokens']}' holds {settings['num_registers']} "
+            f"registers, {encoder.system} has {usual}: the file is damaged or lacks its config.json"
+        )
 
 
 def _num_heads(
@@ -163,7 +172,13 @@ def _rope_base(encoder: Encoder, found: Found, facts: HubFacts) -> float | None:
     periods = found.tower.get("rope_embed.periods")
     if isinstance(periods, Tensor) and periods.ndim == 1 and len(periods) > 1:
         # base ** (2i / (d/2)) for i < d/4: the last one tells the base
-        share = (len(periods) - 1) / len(periods)
-        return round(float(periods[-1].double()) ** (1 / share), 2)
+        shares = torch.arange(len(periods), dtype=torch.float64) / len(periods)
+        base = periods[-1].abs().double() ** (1 / shares[-1])
+        if not torch.allclose(base**shares, periods.double(), rtol=0.02) or base > MAX_ROPE_BASE:
+            raise ValueError(
+                f"{encoder.source}: '{found.prefix}rope_embed.periods' are no periods of rotary "
+                "positions: the file is damaged"
+            )
+        return round(base.item(), 2)
     encoder.assumed["rope_base"] = "base 100 of the rotary positions, that of DINOv3's releases"
     return 100.0

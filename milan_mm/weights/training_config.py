@@ -37,6 +37,7 @@ def training_facts(checkpoint: dict) -> HubFacts:
     preprocessor = model.get("data_preprocessor") or values.get("data_preprocessor")
     return HubFacts(
         num_heads=_of_type(int, arch.get("num_heads")) if isinstance(arch, dict) else None,
+        patch_size=_of_type(int, backbone.get("patch_size", 16)),
         norm_eps=_of_type(float, backbone.get("norm_eps", 1e-6)),
         act=_of_type(str, backbone.get("act", "GELU")),
         rope_base=_of_type(float, backbone.get("rope_base")),

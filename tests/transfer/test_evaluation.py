@@ -96,11 +96,12 @@ def test_what_the_test_prints_becomes_percent(cell, monkeypatch):
 
 
 def test_a_cell_is_finished_when_weights_task_config_and_seed_agree(cell):
-    row = dict(weights_sha256="0a" * 32, task="coco", config_hash="c", seed=0)
+    row = dict(weights_sha256="0a" * 32, task="coco", data="COCO", config_hash="c", seed=0)
     assert cell.is_in([row])
     for change in (
         dict(weights_sha256="0b" * 32),
         dict(task="ade20k"),
+        dict(data="cars"),
         dict(config_hash="d"),
         dict(seed=1),
     ):

@@ -72,6 +72,7 @@ def test_quick_gelu_is_told(tmp_path: Path):
     [
         (dict(hidden_act="relu"), "hidden_act='relu', supported are gelu, quick_gelu"),
         (dict(hidden_size=64), "says embed_dims=64, the tensors 48"),
+        (dict(patch_size=16), "says patch_size=16, the tensors 8"),
         (dict(num_hidden_layers=2), "says num_layers=2, the tensors 3"),
         (dict(num_attention_heads="four"), "num_attention_heads='four', which is not a"),
         (dict(num_attention_heads=7), "width 48 is not a multiple of 7 heads"),

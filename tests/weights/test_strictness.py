@@ -1,6 +1,7 @@
 """No tensor of an encoder is lost, misspelt or misshapen without an error that names it."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,37 @@ def test_numbers_that_are_none_are_refused_by_name(sample: Sample):
 
 def test_an_unknown_tensor_is_refused_by_name(sample: Sample):
     refuse(sample, state_of(sample) | {"surprise.weight": noise(2)}, "surprise.weight")
+
+
+@pytest.mark.parametrize("system", ["mae", "dino_backbone", "deit_distilled", "slip", "dinov2"])
+def test_a_row_less_in_the_position_table_is_refused(system: str):
+    sample = SYSTEMS[system](Path())
+    state = state_of(sample)
+    (name,) = (n for n in state if n.endswith("pos_embed") and "decoder" not in n)
+    refuse(sample, state | {name: state[name][:, :-1]}, "pos_embed")
+
+
+@pytest.mark.parametrize("system", ["deit_iii", "dinov2_timm"])
+def test_a_class_token_without_a_position_is_missed_too(system: str):
+    sample = SYSTEMS[system](Path())
+    refuse(sample, {n: t for n, t in state_of(sample).items() if n != "cls_token"}, "cls_token")
+
+
+@pytest.mark.parametrize("system", ["dinov3", "dinov3_timm", "hf_dinov3"])
+def test_another_number_of_registers_is_refused(system: str):
+    sample = SYSTEMS[system](Path())
+    state = state_of(sample)
+    (name,) = (n for n in state if n.endswith(("reg_token", "storage_tokens", "register_tokens")))
+    for changed in (state[name][:, :2], torch.cat([state[name]] * 2, dim=1)):
+        refuse(sample, state | {name: changed}, name)
+
+
+@pytest.mark.parametrize("change", [lambda t: t * 1.1, lambda t: t * 1e300, lambda t: -t])
+def test_periods_of_no_rotary_positions_are_refused(change: Callable):
+    sample = SYSTEMS["dinov3"](Path())
+    state = state_of(sample)
+    periods = state["rope_embed.periods"].double()
+    refuse(sample, state | {"rope_embed.periods": change(periods)}, "rope_embed.periods")
 
 
 def test_the_distillation_token_is_missed_by_name():
