@@ -53,6 +53,12 @@ def test_inspection_tells_layout_system_statistics_and_every_task(
         assert re.search(rf"^  {task} +\w", out, re.MULTILINE)
 
 
+def test_several_files_are_inspected_in_turn(tool, capsys, tmp_path: Path):
+    tool("inspect_weights", save("mae", tmp_path), save("beit", tmp_path))
+    out = capsys.readouterr().out
+    assert out.index("system      MAE") < out.index("\n\n") < out.index("system      BEiT")
+
+
 def test_inspection_of_an_encoder_without_known_heads_asks_for_them(tool, capsys, tmp_path: Path):
     tool("inspect_weights", save("mae", tmp_path))
     assert "unknown (--num-heads) heads" in capsys.readouterr().out

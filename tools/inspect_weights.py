@@ -17,7 +17,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", help="weights file of any system in docs/weights.md, or its folder")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="weights file of any system in docs/weights.md, or its folder",
+    )
     parser.add_argument("--layout", help="names to expect, for files that hold several encoders")
     parser.add_argument("--system", help="origin, where the most probable one is not the right one")
     parser.add_argument(
@@ -43,8 +48,9 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.weights.recognising import given_options, read_encoder
 
     with user_errors():
-        options = given_options(args)
-        print(inspection(read_encoder(args.file, **options, trust_pickle=args.trust_pickle)))
+        options = given_options(args) | dict(trust_pickle=args.trust_pickle)
+        for i, file in enumerate(args.files):
+            print("\n" * (i > 0) + inspection(read_encoder(file, **options)))
 
 
 if __name__ == "__main__":

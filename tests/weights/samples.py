@@ -5,7 +5,7 @@ same size. From the root of a checkout:
 
   python -m tests.weights.samples work_dirs/samples                      # one file per layout
   python -m tests.weights.samples work_dirs/samples mae beit openai_clip
-  python -m tests.weights.samples work_dirs/samples hf_dinov2 --patch 14 --side 37
+  python -m tests.weights.samples work_dirs/samples hf_dinov2 --patch 14 --side 37  # 518 px
 """
 
 import argparse
@@ -72,6 +72,8 @@ def write_sample(system: str, folder: Path) -> Path:
             hidden_size=zoo.D,
             num_hidden_layers=zoo.LAYERS,
             num_attention_heads=zoo.HEADS,
+            patch_size=zoo.PATCH,
+            image_size=zoo.SIDE * zoo.PATCH,
             hidden_act="gelu",
         )
         save_file({n: t.contiguous() for n, t in content.items()}, folder / "model.safetensors")

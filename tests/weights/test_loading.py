@@ -134,7 +134,12 @@ def test_table_that_fits_two_grids_is_refused(tmp_path):
 
 
 def test_non_square_table_of_another_size_is_refused(tmp_path):
-    refuse(tiny_vit(), tiny_vit(img_size=(24, 64)).state_dict(), tmp_path, "'pos_embed' has 25 rows, none")
+    refuse(
+        tiny_vit(),
+        tiny_vit(img_size=(24, 64)).state_dict(),
+        tmp_path,
+        "'pos_embed' has 25 rows, none",
+    )
 
 
 def test_half_precision_file_fills_a_float32_model(tmp_path):
