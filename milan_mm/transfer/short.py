@@ -34,7 +34,7 @@ def shorten(cfg: Config, task: str, folder: Path) -> None:
         FileNotFoundError, ValueError: When the data cannot be used.
     """
     shrink_training(cfg, 1, ITERATIONS)
-    cfg.train_cfg.val_interval = ITERATIONS + 1  # never: the checkpoint is tested afterwards
+    cfg.train_cfg.val_begin = ITERATIONS + 1  # never: the checkpoint is tested afterwards
     for split in _EVALUATED:
         cfg[f"{split}_dataloader"].update(num_workers=0, persistent_workers=False)
     if task in ("linear", "finetune"):

@@ -140,10 +140,10 @@ def _hugging_face(config: dict, preprocessor: dict, folder: Path) -> HubFacts:
 
 def _number(config: dict, name: str, folder: Path, kind: type = int) -> Any:
     """A number from 0 on; one that is no integer where `kind` is float."""
-    value = config.get(name)
+    value: Any = config.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | kind) or not 0 <= value < math.inf:
+    if type(value) not in (int, kind) or not 0 <= value < math.inf:
         wanted = "a number" if kind is float else "a whole number"
         raise ValueError(f"'{folder}/config.json' says {name}={value!r}, which is not {wanted}")
     return kind(value)
