@@ -59,7 +59,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "2/4 mmcv (compiled for this machine: 10 to 25 minutes on 2 cores, silent)"
 	@$(INSTALL) --no-build-isolation onedl-mmcv
 	@echo "3/4 mmpretrain, mmdetection, mmsegmentation, open_clip, this package"
-	@$(INSTALL) --no-build-isolation -e '.[openmmlab,dev]'
+	@$(INSTALL) --no-build-isolation -e '.[openmmlab,fast,dev]'
 # mmcv, mmseg and imagecorruptions ask for opencv-python, imaug and we for the headless build: both
 # write the same cv2 folder. The headless one stays, since it needs no display libraries. `pip check`
 # then reports opencv-python as missing; that is this line, and harmless. Removing one build takes the

@@ -38,7 +38,7 @@ def small_recipe(images: Path, work_dir: Path) -> Config:
         loader.dataset.update(data_root=str(images), data_prefix="")
         for transform in loader.dataset.pipeline:
             transform.update({k: SIDE for k in ("scale", "crop_size") if k in transform})
-            if transform.type == "RandomResizedCrop":
+            if transform.type == "milan_mm.LoadRandomResizedCrop":
                 transform.crop_ratio_range = (0.5, 1.0)
     cfg.val_evaluator.topk = (1,)
     cfg.optim_wrapper.type = "OptimWrapper"

@@ -92,7 +92,8 @@ def test_installed_wheel_runs_a_tool_from_an_empty_folder(installed: Path, tmp_p
 
 def test_every_import_is_declared(repo_root: Path):
     project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["openmmlab"]
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + extras["openmmlab"] + extras["fast"]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     providers = metadata.packages_distributions()
     undeclared = set()
@@ -107,7 +108,7 @@ def test_every_import_is_declared(repo_root: Path):
 def test_every_declared_version_is_pinned(repo_root: Path):
     project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = project["dependencies"] + extras["openmmlab"] + extras["dev"]
+    lines = project["dependencies"] + extras["openmmlab"] + extras["fast"] + extras["dev"]
     text = (repo_root / "constraints.txt").read_text()
     pins = [Requirement(line) for line in text.splitlines() if line and not line.startswith("#")]
     pinned = {canonicalize_name(pin.name): str(pin.specifier) for pin in pins}

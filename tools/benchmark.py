@@ -25,8 +25,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     benches = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")
     # the subcommands add themselves here
-    del benches
+    _add_data(benches)
     return parser.parse_args(argv)
+
+
+def _add_data(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = benches.add_parser("data", help="loading of images beside mmpretrain's pipeline")
+    parser.add_argument("--dir", required=True, metavar="DIR", help="folder tree of images")
+    parser.add_argument(
+        "--images", type=int, default=192, metavar="N", help="images of a round (%(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, metavar="N", help="measured rounds of each (%(default)s)"
+    )
+    parser.add_argument(
+        "--size", type=int, metavar="N", help="side of the crops in pixels (the recipes' 224)"
+    )
+    parser.add_argument(
+        "--step-rate",
+        type=float,
+        default=4000,
+        metavar="N",
+        help="images per second that a GPU trains on (%(default)s, the goal for ViT-B/16)",
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

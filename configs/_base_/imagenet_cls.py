@@ -10,9 +10,7 @@ num_classes = 1000
 
 train_pipeline = [
     dict(type="milan_mm.SeedSample"),
-    dict(type="milan_mm.LoadImage"),
-    dict(type="RandomResizedCrop", scale=img_size, backend="pillow", interpolation="bicubic"),
-    dict(type="RandomFlip", prob=0.5),
+    dict(type="milan_mm.LoadRandomResizedCrop", scale=img_size, flip_prob=0.5),
     dict(
         type="RandAugment",
         policies="timm_increasing",

@@ -8,15 +8,12 @@ img_size = 224
 
 train_pipeline = [
     dict(type="milan_mm.SeedSample"),
-    dict(type="milan_mm.LoadImage"),
     dict(
-        type="RandomResizedCrop",
+        type="milan_mm.LoadRandomResizedCrop",
         scale=img_size,
         crop_ratio_range=(0.2, 1.0),
-        backend="pillow",
-        interpolation="bicubic",
+        flip_prob=0.5,
     ),
-    dict(type="RandomFlip", prob=0.5),
     dict(type="PackInputs"),
 ]
 train_dataloader = dict(

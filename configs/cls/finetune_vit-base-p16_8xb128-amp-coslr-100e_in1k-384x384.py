@@ -16,9 +16,9 @@ img_size = 384
 model = dict(backbone=dict(img_size=img_size))
 
 train_pipeline = [
-    *_base_.train_pipeline[:2],
-    dict(type="RandomResizedCrop", scale=img_size, backend="pillow", interpolation="bicubic"),
-    *_base_.train_pipeline[3:],
+    _base_.train_pipeline[0],
+    dict(type="milan_mm.LoadRandomResizedCrop", scale=img_size, flip_prob=0.5),
+    *_base_.train_pipeline[2:],
 ]
 test_pipeline = [
     dict(type="milan_mm.LoadImage"),

@@ -52,13 +52,11 @@ class LoadImage(LoadImageFromFile):
                 validation and tests, where every image counts, at the first one.
         """
         worker = get_worker_info()
-        slot = self.counts.values[0 if worker is None else 1 + worker.id % (_SLOTS - 1)]
+        # as numpy arrays: torch's indexing takes longer than the rest of the bookkeeping
+        slot = self.counts.numpy()[0 if worker is None else 1 + worker.id % (_SLOTS - 1)]
         slot[0] += 1
         try:
-            img = decode(fileio.get(results["img_path"], self.backend_args), self.color_type)
-            img = img.astype(np.float32) if self.to_float32 else img
-            results.update(img=img, img_shape=img.shape[:2], ori_shape=img.shape[:2])
-            return results
+            return self.read(results)
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             slot[1] += 1
             reason = reason_of(error)
@@ -73,13 +71,20 @@ class LoadImage(LoadImageFromFile):
         check_failures(reads, failures, num_images)
         return None
 
+    def read(self, results: dict) -> dict:
+        """Add the pixels and their sizes; raises whatever a damaged file leads to."""
+        img = decode(fileio.get(results["img_path"], self.backend_args), self.color_type)
+        img = img.astype(np.float32) if self.to_float32 else img
+        results.update(img=img, img_shape=img.shape[:2], ori_shape=img.shape[:2])
+        return results
 
-def decode(content: bytes, color_type: str = "color") -> np.ndarray:
+
+def decode(content: bytes, color_type: str | int = "color") -> np.ndarray:
     """The pixels of an image file, completely or not at all.
 
     Args:
         content: Of the file.
-        color_type: mmcv's flag, e.g. 'color' (BGR) or 'grayscale'.
+        color_type: mmcv's flag, e.g. 'color' (BGR) or 'grayscale'; OpenCV's, for a complete JPEG.
 
     Returns:
         (H, W, 3) uint8, or (H, W) for 'grayscale'.
@@ -87,7 +92,7 @@ def decode(content: bytes, color_type: str = "color") -> np.ndarray:
     Raises:
         Exception: Of any kind, as damaged files lead decoders to; see `reason_of`.
     """
-    backend = "cv2" if _is_complete_jpeg(content) else "pillow"
+    backend = "cv2" if is_complete_jpeg(content) else "pillow"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on harmless metadata
         img = mmcv.imfrombytes(content, flag=color_type, backend=backend)
@@ -101,7 +106,7 @@ def reason_of(error: Exception) -> str:
     return " ".join(str(error).split(" <_io")[0].split())[:200] or type(error).__name__
 
 
-def _is_complete_jpeg(content: bytes) -> bool:
+def is_complete_jpeg(content: bytes) -> bool:
     """Whether a JPEG ends with its end-of-image marker; some writers pad it with zeros."""
     return content.startswith(b"\xff\xd8") and content.rstrip(b"\0").endswith(b"\xff\xd9")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 
@@ -13,6 +14,10 @@ class SharedTable:
 
     def __init__(self, *shape: int) -> None:
         self.values = torch.zeros(shape, dtype=torch.int64).share_memory_()
+
+    def numpy(self) -> np.ndarray:
+        """The same memory, for quicker access to single numbers."""
+        return self.values.numpy()
 
     def __deepcopy__(self, memo: dict) -> "SharedTable":
         return self

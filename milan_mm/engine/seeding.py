@@ -29,7 +29,7 @@ class SeedSample(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Needs `sample_idx`, which every mmengine data set provides; changes nothing."""
-        entropy = (*self.seed_and_epoch.values.tolist(), results["sample_idx"])
+        entropy = (*self.seed_and_epoch.numpy().tolist(), results["sample_idx"])
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 (the transforms draw from numpy's global state)

@@ -1,0 +1,206 @@
+"""`tools/benchmark.py data`: images per second and core, beside mmpretrain's own pipeline."""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset, default_collate
+from mmengine.hub import get_config
+from mmengine.registry import DATASETS, DefaultScope
+
+from milan_mm.benchmark.contest import Comparison, Contest, Entry, Measurements, report
+from milan_mm.benchmark.stages import STAGES, stage_seconds
+from milan_mm.configs import find_config
+
+OURS, PEER = "milan_mm", "mmpretrain"
+_OUR_RECIPE = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
+_PEER_RECIPE = "mmpretrain::milan/milan_vit-base-p16_16xb256-amp-coslr-400e_in1k.py"
+_BATCH_SIZE = 32
+_MAX_DIFFERENCE = 1.0  # of 255, mean over all pixels: decoders and resizers round differently
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check that both pipelines augment alike, then let them load the same files in turn.
+
+    Raises:
+        FileNotFoundError: When there are no images.
+        RuntimeError: When the augmentations differ.
+    """
+    recipe = Config.fromfile(find_config(_OUR_RECIPE)).train_dataloader
+    peer = get_config(_PEER_RECIPE).train_dataloader
+    pipelines = {
+        OURS: with_size(recipe.dataset.pipeline, args.size),
+        PEER: with_size(peer.dataset.pipeline, args.size),
+    }
+    files = dict(folder=args.dir, num_images=args.images)
+    print(check_agreement(pipelines[OURS], pipelines[PEER], **files))
+    entries = [
+        Entry(name, f"{__name__}:prepare", dict(pipeline=pipeline, **files))
+        for name, pipeline in pipelines.items()
+    ]
+    with Contest(entries, threads=1) as contest:
+        contest.run(args.rounds)
+    stages = {name: _measure_stages(pipeline, **files) for name, pipeline in pipelines.items()}
+    print(stage_table(stages))
+    row = throughput(contest.measured, len(open_images([], **files)), args.dir)
+    print(verdict(stages[OURS], row, args.step_rate, recipe.num_workers))
+    report([row])
+
+
+def with_size(pipeline: list[dict], size: int | None) -> list[dict]:
+    """The pipeline with crops of another side in pixels; None leaves the recipe's."""
+    return [dict(step, scale=size) if size and "scale" in step else dict(step) for step in pipeline]
+
+
+def open_images(pipeline: list[dict], folder: str, num_images: int) -> BaseDataset:
+    """Images from all over a folder tree behind a pipeline: whole batches, at most `num_images`.
+
+    Raises:
+        FileNotFoundError: When there are fewer than a batch of them.
+    """
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"image folder '{folder}' does not exist: correct --dir")
+    settings = dict(data_root=str(folder), with_label=False, pipeline=pipeline)
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        dataset = DATASETS.build(dict(type="CustomDataset", **settings))
+    count = min(num_images, len(dataset)) // _BATCH_SIZE * _BATCH_SIZE
+    if not count:
+        raise FileNotFoundError(
+            f"{min(num_images, len(dataset))} images of '{folder}' are less than the "
+            f"{_BATCH_SIZE} of a batch: give --dir a larger folder, or --images a larger number"
+        )
+    return dataset.get_subset(np.linspace(0, len(dataset) - 1, count).astype(int).tolist())
+
+
+def prepare(pipeline: list[dict], folder: str, num_images: int) -> Callable[[], None]:
+    """A contestant: one step loads all images, in batches, in one thread of this process."""
+    cv2.setNumThreads(1)
+    dataset = open_images(pipeline, folder, num_images)
+
+    def step() -> None:
+        for start in range(0, len(dataset), _BATCH_SIZE):
+            default_collate([dataset[start + i] for i in range(_BATCH_SIZE)])
+
+    return step
+
+
+def check_agreement(ours: list[dict], peer: list[dict], folder: str, num_images: int) -> str:
+    """Load every image through both pipelines with the same random numbers.
+
+    Returns:
+        A sentence with the differences of the pixels.
+
+    Raises:
+        RuntimeError: When a crop box or a flip differs, or the pixels by more than rounding.
+    """
+    recorders = [_Recorder(pipeline, folder, num_images) for pipeline in (ours, peer)]
+    count = len(recorders[0].dataset)
+    means, close = [], []
+    for i in range(count):
+        (own_pixels, *own_draws), (pixels, *draws) = (part.load(i) for part in recorders)
+        if own_draws != draws:
+            raise RuntimeError(
+                f"the augmentations differ: {OURS} drew box and flip {own_draws}, {PEER} {draws}"
+            )
+        difference = np.abs(own_pixels - pixels)
+        means.append(difference.mean())
+        close.append(np.mean(difference <= 2))
+    sentence = (
+        f"{count} images have equal crop boxes and flips; pixels differ by "
+        f"{np.mean(means):.2f} of 255 in the mean, by at most 2 in {np.mean(close):.1%} of them; "
+        f"the image that differs most by {max(means):.2f} in its mean"
+    )
+    if np.mean(means) > _MAX_DIFFERENCE:
+        raise RuntimeError(f"{sentence}; the limit of the mean is {_MAX_DIFFERENCE}")
+    return sentence
+
+
+class _Recorder:
+    """A pipeline that is seeded for every image, and tells what it drew."""
+
+    def __init__(self, pipeline: list[dict], folder: str, num_images: int) -> None:
+        seeded = [dict(type="milan_mm.SeedSample"), *pipeline]
+        self.dataset = open_images(seeded, folder, num_images)
+        self._boxes: list[tuple] = []
+        for transform in self.dataset.pipeline.transforms:
+            cropper = getattr(transform, "cropper", transform)
+            if hasattr(cropper, "rand_crop_params"):
+                cropper.rand_crop_params = self._recorded(cropper.rand_crop_params)
+
+    def load(self, index: int) -> tuple[np.ndarray, tuple, bool]:
+        """Pixels (3, H, W) int16, crop box (top, left, height, width), flipped or not."""
+        sample = self.dataset[index]
+        pixels = sample["inputs"].numpy().astype(np.int16)
+        return pixels, self._boxes.pop(), sample["data_samples"].flip
+
+    def _recorded(self, draw: Callable) -> Callable:
+        def run(image: object) -> tuple:
+            self._boxes.append(tuple(draw(image)))
+            return self._boxes[-1]
+
+        return run
+
+
+def _measure_stages(pipeline: list[dict], folder: str, num_images: int) -> dict[str, float]:
+    cv2.setNumThreads(1)
+    dataset = open_images(pipeline, folder, num_images)
+    stage_seconds(dataset, _BATCH_SIZE)  # the first pass warms up
+    return stage_seconds(dataset, _BATCH_SIZE)
+
+
+def stage_table(stages: dict[str, dict[str, float]]) -> str:
+    """Milliseconds per image, one column per contestant.
+
+    Args:
+        stages: Of each contestant, seconds per image of each stage.
+    """
+    lines = [f"{'ms per image, one core':<24}" + "".join(f"{name:>12}" for name in stages)]
+    for stage in STAGES:
+        numbers = (f"{1e3 * seconds[stage]:>12.3f}" for seconds in stages.values())
+        lines.append(f"  {stage:<22}" + "".join(numbers))
+    sums = (f"{1e3 * sum(seconds.values()):>12.3f}" for seconds in stages.values())
+    return "\n".join([*lines, f"  {'sum':<22}" + "".join(sums)])
+
+
+def throughput(measured: dict[str, Measurements], num_images: int, folder: str) -> Comparison:
+    """Images per second of both contestants, each of whose steps loaded all images once."""
+    rates = {
+        name: sorted(num_images / seconds for seconds in times.seconds)
+        for name, times in measured.items()
+    }
+    ranges = (f"{rates[name][0]:.0f} to {rates[name][-1]:.0f}" for name in (OURS, PEER))
+    return Comparison(
+        bench="data",
+        case=f"{num_images} images of {folder}",
+        metric="throughput",
+        ours=statistics.median(rates[OURS]),
+        peer=statistics.median(rates[PEER]),
+        unit="images/s per core",
+        spread=" against ".join(ranges),
+    )
+
+
+def verdict(stages: dict[str, float], row: Comparison, step_rate: float, num_workers: int) -> str:
+    """Which stage limits training, in one sentence.
+
+    Args:
+        stages: Seconds per image of each stage of ours.
+        step_rate: Images per second that a GPU trains on. num_workers: Of the recipe, per GPU.
+    """
+    slowest = max(stages, key=lambda stage: stages[stage])
+    share = stages[slowest] / sum(stages.values())
+    cores, peer_cores = (step_rate / rate for rate in (row.ours, row.peer))
+    limit = (
+        f"loading limits training, in it {slowest}"
+        if cores > num_workers
+        else f"the model limits training; of loading, {slowest}"
+    )
+    return (
+        f"A GPU that trains on {step_rate:g} images/s needs {cores:.1f} loader cores ({PEER}'s "
+        f"pipeline {peer_cores:.1f}); with the recipe's {num_workers} workers {limit} takes most, "
+        f"{share:.0%}."
+    )

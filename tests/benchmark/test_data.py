@@ -1,0 +1,157 @@
+"""`tools/benchmark.py data`: equal augmentation is checked, and every second belongs to a stage."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.hub import get_config
+from PIL import Image
+
+from milan_mm.benchmark import stages
+from milan_mm.benchmark.contest import Comparison, Measurements
+from milan_mm.benchmark.data import (
+    OURS,
+    PEER,
+    check_agreement,
+    open_images,
+    stage_table,
+    throughput,
+    verdict,
+    with_size,
+)
+from milan_mm.benchmark.stages import STAGES, Stopwatch, stage_seconds
+from milan_mm.configs import find_config
+
+OUR_RECIPE = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
+PEER_RECIPE = "mmpretrain::milan/milan_vit-base-p16_16xb256-amp-coslr-400e_in1k.py"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """32 JPEGs of stripes and waves, of two sizes."""
+    folder = tmp_path_factory.mktemp("images")
+    for i in range(32):
+        rows, columns = np.mgrid[: 120 + 40 * (i % 2), :160]
+        pixels = np.stack([rows, columns, rows * columns // (8 + i) % 200], axis=-1)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.jpg", quality=95)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ours() -> list[dict]:
+    return Config.fromfile(find_config(OUR_RECIPE)).train_dataloader.dataset.pipeline
+
+
+@pytest.fixture(scope="module")
+def peer() -> list[dict]:
+    return get_config(PEER_RECIPE).train_dataloader.dataset.pipeline
+
+
+def test_both_pipelines_draw_the_same_boxes_and_flips(folder, ours, peer):
+    sentence = check_agreement(ours, peer, str(folder), 32)
+    assert sentence.startswith("32 images have equal crop boxes and flips; pixels differ by 0.")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [("RandomResizedCrop", dict(crop_ratio_range=(0.3, 1))), ("Flip", None)]
+)
+def test_another_augmentation_is_no_fair_comparison(folder, ours, peer, name, change):
+    other = [
+        dict(step, **(change or dict(prob=0.9))) if name in step["type"] else step for step in peer
+    ]
+    with pytest.raises(RuntimeError, match="the augmentations differ: milan_mm drew box and flip"):
+        check_agreement(ours, other, str(folder), 32)
+
+
+def test_other_pixels_are_no_fair_comparison(folder, ours, peer):
+    other = [
+        dict(step, interpolation="nearest") if step["type"] == "RandomResizedCrop" else step
+        for step in peer
+    ]
+    with pytest.raises(RuntimeError, match=r"pixels differ by .* the limit of the mean is 1"):
+        check_agreement(ours, other, str(folder), 32)
+
+
+def test_both_pipelines_get_the_same_other_size(ours, peer):
+    for pipeline in (ours, peer):
+        sizes = [step["scale"] for step in with_size(pipeline, 96) if "scale" in step]
+        assert sizes == [96]
+        assert with_size(pipeline, None) == pipeline
+
+
+def test_a_folder_without_a_batch_of_images_is_refused(tmp_path: Path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.jpg")
+    with pytest.raises(FileNotFoundError, match=r"1 images of .* give --dir a larger folder"):
+        open_images([], str(tmp_path), 200)
+    with pytest.raises(FileNotFoundError, match="does not exist: correct --dir"):
+        open_images([], str(tmp_path / "none"), 200)
+
+
+def test_an_inner_function_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch):
+    clock = [0.0]
+    monkeypatch.setattr(stages, "perf_counter", lambda: clock[0])
+
+    def work(seconds: float) -> None:
+        clock[0] += seconds
+
+    watch = Stopwatch()
+    inner = watch.timed("inner", lambda: work(2))
+    outer = watch.timed("outer", lambda: (inner(), work(1), inner()))
+    outer()
+    outer()
+    assert watch.seconds == dict(inner=8, outer=2)
+
+
+@pytest.mark.parametrize("name", [OURS, PEER])
+def test_every_stage_of_both_pipelines_is_found(name, folder, ours, peer):
+    pipeline = dict(zip((OURS, PEER), (ours, peer), strict=True))[name]
+    seconds = stage_seconds(open_images(pipeline, str(folder), 32), batch_size=32)
+    assert tuple(seconds) == STAGES
+    assert all(time > 0 for time in seconds.values())
+
+
+def test_the_table_adds_up():
+    seconds = {name: dict.fromkeys(STAGES, factor) for name, factor in ((OURS, 1e-3), (PEER, 2e-3))}
+    lines = stage_table(seconds).splitlines()
+    assert lines[0].split()[-2:] == [OURS, PEER]
+    assert lines[-1].split() == ["sum", f"{len(STAGES):.3f}", f"{2 * len(STAGES):.3f}"]
+
+
+def test_throughput_is_images_per_second_and_more_is_better():
+    measured = {OURS: Measurements(seconds=[0.5, 0.25, 1]), PEER: Measurements(seconds=[1, 1, 2])}
+    row = throughput(measured, 100, "photos")
+    assert (row.ours, row.peer, row.gain) == (200, 100, 2)
+    assert row.spread == "100 to 400 against 50 to 100"
+
+
+@pytest.mark.parametrize(
+    ("step_rate", "words"),
+    [
+        (
+            4000,
+            "needs 5.0 loader cores (mmpretrain's pipeline 10.0); with the recipe's 12 ",
+        ),
+        (12000, "workers loading limits training, in it decode takes most, 80%."),
+        (400, "workers the model limits training; of loading, decode takes most, 80%."),
+    ],
+)
+def test_the_verdict_compares_loading_with_the_model(step_rate, words):
+    row = Comparison("data", "photos", "throughput", 800, 400, "images/s per core")
+    seconds = dict(read=0.1, decode=0.8, pack=0.1)
+    assert words in verdict(seconds, row, step_rate, num_workers=12)
+
+
+@pytest.mark.long
+def test_the_command_prints_stages_verdict_and_a_json_line(folder: Path, repo_root: Path):
+    command = [sys.executable, "tools/benchmark.py", "data", "--dir", str(folder), "--rounds", "2"]
+    done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    row = json.loads(lines[-1])
+    assert row.keys() == {"bench", "case", "metric", "ours", "peer", "unit", "gain"}
+    assert (row["bench"], row["metric"]) == ("data", "throughput")
+    assert any(line.startswith("A GPU that trains on 4000 images/s needs ") for line in lines)
+    assert any(line.split()[:1] == ["decode"] for line in lines)
