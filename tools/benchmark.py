@@ -11,6 +11,7 @@ Examples:
   python tools/benchmark.py data --dir data/imagenet
   python tools/benchmark.py dense                # backbones at 1024 pixels
   python tools/benchmark.py flops                # the decoder's claim, counted
+  python tools/benchmark.py scale                # batch, image, model, processes
 """
 
 import argparse
@@ -24,9 +25,42 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     benches = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")
-    # the subcommands add themselves here
-    del benches
+    _add_pretrain(benches)
+    _add_flops(benches)
+    _add_scale(benches)
     return parser.parse_args(argv)
+
+
+def _add_pretrain(benches: argparse._SubParsersAction) -> None:
+    parser = benches.add_parser("pretrain", help="our training step beside mmpretrain's MILAN")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="images (8)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="measured steps (5)")
+    parser.add_argument("--arch", choices=["base", "large"], default="base", help="encoder (base)")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=["bfloat16", "float32"],
+        default=["bfloat16", "float32"],
+        help="of both contestants; with both, ours in bfloat16 also meets theirs in float32, as "
+        "the two recipes are shipped (default: both)",
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="show where the time of our step goes instead"
+    )
+
+
+def _add_flops(benches: argparse._SubParsersAction) -> None:
+    benches.add_parser("flops", help="FLOPs of both decoders and of whole steps, counted")
+
+
+def _add_scale(benches: argparse._SubParsersAction) -> None:
+    parser = benches.add_parser(
+        "scale", help="our step against batch, image, model and number of processes"
+    )
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="measured steps (3)")
+    parser.add_argument(
+        "--precision", choices=["bfloat16", "float32"], default="bfloat16", help="(bfloat16)"
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
