@@ -84,7 +84,7 @@ def step_flops(config: Config, decoder: str) -> dict[str, tuple[int, int]]:
         1, 1 + num_keep, model.backbone.embed_dims, device="meta", requires_grad=True
     )
     with torch.no_grad():
-        teacher = count_flops(model.head.targets, imgs)
+        teacher = count_flops(model.head.teacher.module, imgs)
     return dict(
         teacher=(teacher, teacher),
         embedding=count_with_backward(model.backbone.embed, imgs),

@@ -22,6 +22,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from milan_mm.configs import find_config
+from milan_mm.engine.building import silence
 from milan_mm.registry import MODELS
 from milan_mm.weights.converting import convert_state_dict
 
@@ -54,10 +55,11 @@ def our_config(arch: dict, teacher: str, pretrained: str) -> Config:
 def write_weights(folder: Path, arch: dict, teacher: str) -> None:
     """Draw the weights that all contestants start from, and write them to `folder`."""
     torch.manual_seed(0)
-    clip = open_clip.create_model(teacher)
-    torch.save(clip.state_dict(), folder / TEACHER)
-    model = MODELS.build(our_config(arch, teacher, str(folder / TEACHER)).model)
-    torch.save(model.state_dict(), folder / STUDENT)
+    with silence():
+        clip = open_clip.create_model(teacher)
+        torch.save(clip.state_dict(), folder / TEACHER)
+        model = MODELS.build(our_config(arch, teacher, str(folder / TEACHER)).model)
+        torch.save(model.state_dict(), folder / STUDENT)
 
 
 def prepare_ours(folder: str, arch: dict, teacher: str, batch_size: int, precision: str) -> Step:
@@ -80,7 +82,7 @@ def build_ours(
 ) -> tuple[BaseModel, OptimWrapper]:
     """Model and optimizer of `prepare_ours`."""
     config = our_config(arch, teacher, f"{folder}/{TEACHER}")
-    with DefaultScope.overwrite_default_scope(config.default_scope):
+    with silence(), DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(config.model)
         model.load_state_dict(torch.load(f"{folder}/{STUDENT}"))
         return model, _build_optim_wrapper(model, config.optim_wrapper, precision)
@@ -99,7 +101,7 @@ def prepare_mmpretrain(
     config.model.neck.embed_dim = width
     config.model.neck.predict_feature_dim = open_clip.get_model_config(teacher)["embed_dim"]
     config.model.target_generator.tokenizer_path = f"{folder}/{TEACHER}"
-    with DefaultScope.overwrite_default_scope("mmpretrain"):
+    with silence(), DefaultScope.overwrite_default_scope("mmpretrain"):
         model = MODELS.build(config.model | dict(data_preprocessor=config.data_preprocessor))
         _load_student(model, torch.load(f"{folder}/{STUDENT}"))
         optim_wrapper = _build_optim_wrapper(model, config.optim_wrapper, precision)

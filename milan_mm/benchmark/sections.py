@@ -1,8 +1,8 @@
 """Where the time of a training step goes: forward and backward of each part of `MILAN.loss`.
 
 The forward pass is timed around the calls of the parts. The backward pass is timed between the
-gradients that arrive at their outputs: when the gradient of the prediction arrives, the loss is done
-with its backward pass and the decoder begins.
+gradients that arrive at their outputs: when the gradient of the prediction arrives, the loss is
+done with its backward pass and the decoder begins.
 """
 
 import time
@@ -96,7 +96,9 @@ def print_sections(rounds: int, batch_size: int, **settings: Any) -> None:
     print(f"our step, batch {batch_size}, {settings['precision']}, mean of {rounds} steps")
     print(f"{'part':<14} {'forward':>9} {'backward':>9} {'share':>6}")
     rest = total - sum(map(sum, timer.seconds.values()))
-    for part, (forward, backward) in (timer.seconds | dict(rest=[rest, 0.0])).items():
+    timer.seconds["rest"] = [rest, 0.0]
+    for part in (*PARTS, "optimizer", "rest"):
+        forward, backward = timer.seconds[part]
         share = (forward + backward) / total
         print(f"{part:<14} {_ms(forward / rounds)} {_ms(backward / rounds)} {share:>6.1%}")
     print(f"{'whole step':<14} {_ms(total / rounds)}")

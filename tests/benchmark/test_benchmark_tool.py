@@ -55,4 +55,3 @@ def test_flops_of_a_run_grow_with_batch_image_and_model():
 def test_two_processes_share_the_batch_of_one():
     tiny = scale.Run(batch_size=2, img_size=32, arch="tiny", processes=2)
     assert scale.measure(tiny, "float32", rounds=1) > 0
-

@@ -29,7 +29,7 @@ def allocate(held: int, used: int) -> Callable[[], None]:
     kept = torch.ones(held * MIB, dtype=torch.uint8)
 
     def step() -> None:
-        torch.ones(used * MIB, dtype=torch.uint8).sum()
+        torch.ones(used * MIB, dtype=torch.uint8)
         assert kept[0] == 1
 
     return step
@@ -72,7 +72,7 @@ def test_memory_is_what_preparation_and_step_allocate():
 
 def test_memory_of_one_step_is_no_part_of_a_later_contestant(tmp_path: Path):
     entries = [
-        entry("big", allocate, held=0, used=400),
+        entry("big", allocate, held=1, used=400),
         entry("small", note_turns, diary=str(tmp_path / "diary"), letter="s"),
     ]
     with Contest(entries, threads=1) as contest:
@@ -86,9 +86,9 @@ def test_a_contestant_that_cannot_prepare_is_named():
 
 
 def test_a_contestant_that_dies_is_named():
-    with Contest([entry("A", die)], threads=1) as contest:
-        with pytest.raises(RuntimeError, match="'A' died, perhaps for lack of memory"):
-            contest.run(rounds=1)
+    message = "'A' died, perhaps for lack of memory"
+    with Contest([entry("A", die)], 1) as contest, pytest.raises(RuntimeError, match=message):
+        contest.run(rounds=1)
 
 
 @pytest.mark.parametrize(
