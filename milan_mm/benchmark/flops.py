@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
             "MAE's decoder": mae["decoder"],
             "step, prompting": _sum(milan),
             "step, MAE's decoder": _sum(mae),
-            "the same, no teacher": _sum({k: v for k, v in mae.items() if k != "teacher"}),
+            "  without the teacher": _sum({k: v for k, v in mae.items() if k != "teacher"}),
         }
         for part, (forward, both) in rows.items():
             print(f"{name:<10} {part:<22} {forward / 1e9:>9.2f} {both / 1e9:>14.2f}")
@@ -73,7 +73,7 @@ def step_flops(config: Config, decoder: str) -> dict[str, tuple[int, int]]:
     config = copy.deepcopy(config)
     config.model.decoder.type = f"milan_mm.{decoder}"
     with silence():
-        model = build_without_memory(config)
+        model: Any = build_without_memory(config)
     num_patches = model.backbone.num_patches
     num_keep = model.mask_generator.num_keep(num_patches)
     imgs = torch.empty(1, 3, config.img_size, config.img_size, device="meta")

@@ -86,7 +86,7 @@ def _contest(settings: dict, precisions: Sequence[str], rounds: int, name: str) 
         trajectories = [contest.results() for _ in range(NUM_CHECKED)]
         for precision in precisions:
             losses = [[result[f"{who} {precision}"] for result in trajectories] for who in PREPARE]
-            difference = check_agreement(*losses, TOLERANCE[precision])
+            difference = check_agreement(losses[0], losses[1], TOLERANCE[precision])
             print(
                 f"{precision}: {NUM_CHECKED} losses agree, relative difference at most "
                 f"{difference:.1e}: {_listed(losses[0])}",
