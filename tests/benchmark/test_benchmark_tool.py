@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from milan_mm.benchmark import scale
 
@@ -54,4 +56,13 @@ def test_flops_of_a_run_grow_with_batch_image_and_model():
 @pytest.mark.long
 def test_two_processes_share_the_batch_of_one():
     tiny = scale.Run(batch_size=2, img_size=32, arch="tiny", processes=2)
-    assert scale.measure(tiny, "float32", rounds=1) > 0
+    seconds, kept = scale.measure(tiny, "float32", rounds=1)
+    assert seconds > 0
+    assert kept > 0
+
+
+def test_kept_memory_is_what_the_backward_pass_needs():
+    layers = nn.Sequential(nn.Linear(10, 20), nn.Sigmoid(), nn.Linear(20, 1))
+    x = torch.randn(4, 10)
+    kept = scale.kept_bytes(lambda: layers(x).sum().backward(), layers)
+    assert kept == 4 * (4 * 10 + 4 * 20)  # the input of the first layer, and that of the second
