@@ -52,7 +52,11 @@ auto_scale_lr = dict(base_batch_size=total_batch)
 optim_wrapper = dict(
     type="milan_mm.BFloat16OptimWrapper",
     optimizer=dict(
-        type="AdamW", lr=base_lr * total_batch / 256, betas=(0.9, 0.95), weight_decay=0.05
+        type="AdamW",
+        lr=base_lr * total_batch / 256,
+        betas=(0.9, 0.95),
+        weight_decay=0.05,
+        fused=True,
     ),
     constructor="milan_mm.LayerDecayOptimWrapperConstructor",
     # the authors' rule: one-dimensional tensors are exempt, class and mask token are not;

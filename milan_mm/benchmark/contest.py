@@ -75,13 +75,18 @@ class Contest:
         self._pipes: dict[str, Connection] = {}
         self._processes = []
         self.measured = {entry.name: Measurements() for entry in entries}
-        for entry in entries:
-            self._pipes[entry.name], far_end = context.Pipe()
-            process = context.Process(target=_serve, args=(far_end, entry, threads), daemon=True)
-            process.start()
-            far_end.close()  # so that the end of the process is noticed
-            self._processes.append(process)
-            self._ask(entry.name, None)  # prepared one by one, in turn too
+        try:
+            for entry in entries:
+                self._pipes[entry.name], far_end = context.Pipe()
+                settings = (far_end, entry, threads)
+                process = context.Process(target=_serve, args=settings, daemon=True)
+                process.start()
+                far_end.close()  # so that the end of the process is noticed
+                self._processes.append(process)
+                self._ask(entry.name, None)  # prepared one by one, in turn too
+        except BaseException:
+            self._stop()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -89,9 +94,7 @@ class Contest:
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self._processes:
-            process.terminate()
-            process.join()
+        self._stop()
 
     def results(self) -> dict[str, Any]:
         """What one step of each returns, for checks of agreement; the step is not measured."""
@@ -114,6 +117,11 @@ class Contest:
                 measured.memory = max(measured.memory, memory)
             if after:
                 after()
+
+    def _stop(self) -> None:
+        for process in self._processes:
+            process.terminate()
+            process.join()
 
     def _ask(self, name: str, order: str | None) -> Any:
         pipe = self._pipes[name]

@@ -152,7 +152,7 @@ class PixelTargetHead(TargetHead):
         target = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)  # (B, L, p*p*3)
         if self.norm_pix:
             target = F.layer_norm(target, target.shape[-1:], eps=1e-6)
-        return target, self.teacher(imgs)[1] if self.teacher else None
+        return target, self.teacher.importance(imgs) if self.teacher else None
 
     def token_loss(self, pred: Tensor, target: Tensor) -> Tensor:
         """Mean squared error of every patch; the class token has no pixels.

@@ -4,6 +4,7 @@ The towers themselves are in `teacher_clip.py` (open_clip) and `teacher_timm.py`
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -64,15 +65,33 @@ class Teacher(nn.Module):
             importance (B, L) float32: attention of the class token to the patches in the last
             layer, averaged over heads (arXiv 2208.06049); None of a tower without class token.
         """
-        if not self.same_stats:
-            imgs = imgs * self.scale + self.shift
-        if imgs.shape[-2:] != self.image_size:
-            imgs = F.interpolate(imgs, self.image_size, mode="bicubic", antialias=True)
-        return self.look(imgs)
+        return self.look(self._adapt(imgs))
+
+    def importance(self, imgs: Tensor) -> Tensor | None:
+        """What `forward` says of the patches, without computing features: the last block is spared.
+
+        Args:
+            imgs: See `forward`.
+
+        Returns:
+            (B, L) float32; None of a tower without class token.
+        """
+        return self.attend(self._adapt(imgs)) if self.with_cls_token else None
 
     def look(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
         """`forward`, after the images were given the statistics and the size of the tower."""
         raise TypeError("use CLIPTeacher or TimmTeacher")
+
+    def attend(self, imgs: Tensor) -> Tensor:
+        """`importance`, after the images were given the statistics and the size of the tower."""
+        raise TypeError("use CLIPTeacher or TimmTeacher")
+
+    def _adapt(self, imgs: Tensor) -> Tensor:
+        if not self.same_stats:
+            imgs = imgs * self.scale + self.shift
+        if imgs.shape[-2:] != self.image_size:
+            imgs = F.interpolate(imgs, self.image_size, mode="bicubic", antialias=True)
+        return imgs
 
 
 def class_attention(q: Tensor, k: Tensor, num_extra: int = 1) -> Tensor:
@@ -105,18 +124,32 @@ def check_layer_counts(model_name: str, num_layers: int, num_target_layers: int)
         )
 
 
+def round_matrices(module: nn.Module, dtype: torch.dtype) -> None:
+    """Change the type of what autocast rounds anyway: weights of linear layers and convolutions."""
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, nn.Conv2d, nn.MultiheadAttention)):
+            for parameter in part.parameters(recurse=False):
+                if parameter.ndim > 1:
+                    parameter.data = parameter.data.to(dtype)
+
+
 class HiddenTeacher(nn.Module):
     """Keeps a frozen module out of everything that belongs to the student.
 
     The teacher is no submodule: it has no entry in `parameters()`, so neither in the optimizer nor
     in DDP's buckets, and none in `state_dict()`, so not in checkpoints. It takes no gradient, stays
     in eval mode and runs without a graph. It still follows the student to a device.
+
+    Under autocast its matrices are rounded once and for all, as autocast would round them in every
+    step: the results are the same bit for bit, half of its memory is free, and from then on it runs
+    in that precision.
     """
 
     def __init__(self, teacher: nn.Module) -> None:
         super().__init__()
         # a tuple hides the module from nn.Module's registration
         self._teacher = (teacher.eval().requires_grad_(False),)
+        self._dtype: torch.dtype | None = None  # of its matrices, once they are rounded
 
     @classmethod
     def build(cls, settings: dict) -> "HiddenTeacher":
@@ -131,7 +164,20 @@ class HiddenTeacher(nn.Module):
     @torch.no_grad()
     def forward(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Calls the teacher without building a graph."""
-        return self.module(imgs)
+        with self._precision(imgs.device.type):
+            return self.module(imgs)
+
+    @torch.no_grad()
+    def importance(self, imgs: Tensor) -> Tensor | None:
+        """See `Teacher.importance`; builds no graph."""
+        with self._precision(imgs.device.type):
+            return self.module.importance(imgs)
+
+    def _precision(self, device: str) -> AbstractContextManager:
+        if self._dtype is None and torch.is_autocast_enabled(device):
+            self._dtype = torch.get_autocast_dtype(device)
+            round_matrices(self.module, self._dtype)
+        return torch.autocast(device, self._dtype) if self._dtype else nullcontext()
 
     def _apply(self, fn: Callable, recurse: bool = True) -> nn.Module:
         self.module._apply(fn, recurse)

@@ -1,7 +1,8 @@
 """CLIP as a teacher: the image tower of any open_clip ViT, its features and class attention."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import shorten
@@ -67,6 +68,8 @@ class CLIPTeacher(Teacher):
             target_dims=visual.output_dim,
             with_cls_token=True,
         )
+        for block in visual.transformer.resblocks:
+            block.attention = partial(_self_attention, block.attn)
         self.visual: Any = visual
         self.num_target_layers = num_target_layers
 
@@ -75,22 +78,40 @@ class CLIPTeacher(Teacher):
         visual = self.visual
         blocks = visual.transformer.resblocks
         num_maps = max(self.num_target_layers, 2)
-        out = visual.forward_intermediates(
+        tokens = self._tokens(imgs, range(len(blocks) - num_maps, len(blocks)))
+        last = [visual.ln_post(x) for x in tokens[-self.num_target_layers :]]
+        features = torch.stack(last).mean(dim=0) @ visual.proj  # (B, 1+L, C)
+        return features, _class_attention(blocks[-1], tokens[-2])
+
+    def attend(self, imgs: Tensor) -> Tensor:
+        """See `Teacher.importance`."""
+        blocks = self.visual.transformer.resblocks
+        return _class_attention(blocks[-1], self._tokens(imgs, [len(blocks) - 2])[0])
+
+    def _tokens(self, imgs: Tensor, indices: Sequence[int]) -> list[Tensor]:
+        """(B, 1+L, D) after each of these blocks, which are the last that run."""
+        out = self.visual.forward_intermediates(
             imgs,
-            indices=list(range(len(blocks) - num_maps, len(blocks))),
+            indices=list(indices),
+            stop_early=True,
             intermediates_only=True,
             output_fmt="NLC",
             output_extra_tokens=True,
         )
-        tokens = [
-            torch.cat([cls_token, patches], dim=1)  # (B, 1+L, D)
-            for cls_token, patches in zip(
-                out["image_intermediates_prefix"], out["image_intermediates"], strict=True
-            )
-        ]
-        last = [visual.ln_post(x) for x in tokens[-self.num_target_layers :]]
-        features = torch.stack(last).mean(dim=0) @ visual.proj  # (B, 1+L, C)
-        return features, _class_attention(blocks[-1], tokens[-2])
+        pairs = zip(out["image_intermediates_prefix"], out["image_intermediates"], strict=True)
+        return [torch.cat([cls_token, patches], dim=1) for cls_token, patches in pairs]
+
+
+def _self_attention(attn: Any, q_x: Tensor, **_: None) -> Tensor:
+    """What a block of open_clip does by `nn.MultiheadAttention`: (B, N, D) to (B, N, D).
+
+    That module transposes batch and tokens; on CPUs such tensors miss the fast bfloat16 kernels,
+    and the whole tower takes eleven times as long. Image towers pass no other keys and no mask.
+    """
+    qkv = F.linear(q_x, attn.in_proj_weight, attn.in_proj_bias)
+    q, k, v = qkv.unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, A, N, d)
+    x = F.scaled_dot_product_attention(q, k, v)
+    return attn.out_proj(x.transpose(1, 2).flatten(2))
 
 
 def _class_attention(block: Any, x: Tensor) -> Tensor:

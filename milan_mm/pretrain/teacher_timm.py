@@ -80,16 +80,8 @@ class TimmTeacher(Teacher):
     def look(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `Teacher.forward`."""
         visual = self.visual
-        maps = visual.forward_intermediates(
-            imgs,
-            indices=max(self.num_target_layers, 2),  # that many last ones
-            return_prefix_tokens=True,
-            output_fmt="NLC",
-            intermediates_only=True,
-        )
         num_extra = visual.num_prefix_tokens  # class token, registers
-        if num_extra:
-            maps = [torch.cat([extra, patches], dim=1) for patches, extra in maps]  # (B, N, D)
+        maps = self._maps(imgs, max(self.num_target_layers, 2))
         last = [visual.norm(x) for x in maps[-self.num_target_layers :]]
         features = self.projection(torch.stack(last).mean(dim=0))  # (B, N, C)
         patches = features[:, num_extra:]
@@ -97,6 +89,26 @@ class TimmTeacher(Teacher):
             return patches, None
         importance = _class_attention(visual.blocks[-1], maps[-2], num_extra)
         return torch.cat([features[:, :1], patches], dim=1), importance
+
+    def attend(self, imgs: Tensor) -> Tensor:
+        """See `Teacher.importance`."""
+        visual = self.visual
+        (x,) = self._maps(imgs, [len(visual.blocks) - 2])
+        return _class_attention(visual.blocks[-1], x, visual.num_prefix_tokens)
+
+    def _maps(self, imgs: Tensor, indices: int | list[int]) -> list[Tensor]:
+        """(B, N, D) after each of these blocks, or that many last ones; no later block runs."""
+        maps = self.visual.forward_intermediates(
+            imgs,
+            indices=indices,
+            return_prefix_tokens=True,
+            output_fmt="NLC",
+            stop_early=True,
+            intermediates_only=True,
+        )
+        if not self.visual.num_prefix_tokens:
+            return maps
+        return [torch.cat([extra, patches], dim=1) for patches, extra in maps]
 
     def _load(self, model_name: str, path: str) -> None:
         """Fill tower and projection from a local file, strictly; only the grid may differ."""

@@ -1,10 +1,12 @@
 """What every teacher is: frozen, hidden, shown the right statistics and the right size."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from milan_mm.pretrain.teacher import HiddenTeacher
 from milan_mm.pretrain.teacher_clip import CLIPTeacher
+from milan_mm.registry import MODELS
 from tests.helpers import STATS, saved_clip, teacher_settings
 
 CLIP_STATS = dict(
@@ -61,3 +63,49 @@ def test_other_statistics_equal_normalising_the_raw_image_with_them(tmp_path):
     torch.testing.assert_close(importance, expected_importance, rtol=1e-4, atol=1e-4)
     same_again, _ = native(normalise(STATS))
     assert (same_again - expected).abs().max() > 1e-2  # the statistics do matter
+
+
+@pytest.mark.parametrize("stats", [STATS, CLIP_STATS])
+@pytest.mark.parametrize(
+    ("kind", "model_name"), [("CLIP", "shapes-clip"), ("Timm", "vit_shapes_patch8_96")]
+)
+def test_importance_alone_is_that_of_the_whole_answer_without_the_last_block(
+    kind, model_name, stats
+):
+    settings = teacher_settings("shipped", model_name=model_name, stats=stats)
+    if kind == "Timm":
+        settings["projection_dims"] = 128
+    teacher = HiddenTeacher(MODELS.build(dict(type=f"milan_mm.{kind}Teacher", **settings)))
+    visual = teacher.module.visual
+    last = visual.blocks[-1] if kind == "Timm" else visual.transformer.resblocks[-1]
+    imgs = torch.randn(2, 3, 96, 96)
+    _, expected = teacher(imgs)
+    calls = []
+    last.register_forward_hook(lambda *args: calls.append(1))
+    assert torch.equal(teacher.importance(imgs), expected)
+    assert not calls
+    teacher(imgs)
+    assert calls
+
+
+@pytest.mark.parametrize(
+    ("kind", "model_name"), [("CLIP", "shapes-clip"), ("Timm", "vit_shapes_patch8_96")]
+)
+def test_under_autocast_matrices_are_rounded_once_and_results_stay_bit_for_bit(kind, model_name):
+    settings = teacher_settings("shipped", model_name=model_name, stats=CLIP_STATS)
+    if kind == "Timm":
+        settings["projection_dims"] = 128
+    module = MODELS.build(dict(type=f"milan_mm.{kind}Teacher", **settings)).eval()
+    imgs = torch.randn(2, 3, 96, 96)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = module(imgs)
+    before = sum(p.nbytes for p in module.parameters())
+    teacher = HiddenTeacher(module)
+    with torch.autocast("cpu", torch.bfloat16):
+        answers = [teacher(imgs), teacher(imgs)]
+    answers.append(teacher(imgs))  # it stays in that precision
+    for features, importance in answers:
+        assert torch.equal(features, expected[0])
+        assert torch.equal(importance, expected[1])
+    assert torch.equal(teacher.importance(imgs), expected[1])
+    assert sum(p.nbytes for p in module.parameters()) < 0.56 * before

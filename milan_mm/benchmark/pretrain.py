@@ -1,0 +1,114 @@
+"""`benchmark.py pretrain`: our training step beside that of mmpretrain's own MILAN."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from milan_mm.benchmark.contest import (
+    Comparison,
+    Contest,
+    Entry,
+    compare,
+    default_threads,
+    report,
+)
+from milan_mm.benchmark.pretrain_steps import write_weights
+from milan_mm.vit import ARCHS
+
+TEACHER = "ViT-B-16-quickgelu"
+NUM_CHECKED = 3  # steps whose losses must agree
+# Relative. In bfloat16 rounding decides some near-ties between patches, so that masks differ a bit.
+TOLERANCE = dict(float32=1e-4, bfloat16=1e-2)
+PREPARE = dict(
+    ours="milan_mm.benchmark.pretrain_steps:prepare_ours",
+    mmpretrain="milan_mm.benchmark.pretrain_steps:prepare_mmpretrain",
+)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compare, or show where the time of our step goes.
+
+    Args:
+        args: `batch_size`, `rounds`, `precision` (list), `arch`, `profile`; see
+            tools/benchmark.py.
+
+    Raises:
+        ValueError: For settings that no step can have.
+        RuntimeError: When the losses of the two do not agree.
+    """
+    if args.batch_size < 1 or args.rounds < 1:
+        raise ValueError(
+            f"--batch-size {args.batch_size} --rounds {args.rounds}: both must be 1 or more"
+        )
+    with TemporaryDirectory() as folder:
+        write_weights(Path(folder), ARCHS[args.arch], TEACHER)
+        settings = dict(
+            folder=folder, arch=ARCHS[args.arch], teacher=TEACHER, batch_size=args.batch_size
+        )
+        if args.profile:
+            from milan_mm.benchmark.sections import print_sections
+
+            for precision in args.precision:
+                print_sections(**settings, precision=precision, rounds=args.rounds)
+            return
+        report(_contest(settings, args.precision, args.rounds, _name(args)))
+
+
+def check_agreement(ours: Sequence[float], theirs: Sequence[float], tolerance: float) -> float:
+    """Compare two loss trajectories.
+
+    Returns:
+        The largest relative difference.
+
+    Raises:
+        RuntimeError: When it exceeds the tolerance.
+    """
+    differences = [abs(a / b - 1) for a, b in zip(ours, theirs, strict=True)]
+    difference = math.nan if math.isnan(sum(differences)) else max(differences)
+    if not difference <= tolerance:
+        raise RuntimeError(
+            f"the losses differ by {difference:.1e}, allowed are {tolerance:.0e}: ours "
+            f"{_listed(ours)}, mmpretrain's {_listed(theirs)}"
+        )
+    return difference
+
+
+def _contest(settings: dict, precisions: Sequence[str], rounds: int, name: str) -> list[Comparison]:
+    """Measure both in all precisions, in turn."""
+    entries = [
+        Entry(f"{who} {precision}", prepare, dict(settings, precision=precision))
+        for precision in precisions
+        for who, prepare in PREPARE.items()
+    ]
+    with Contest(entries, default_threads()) as contest:
+        trajectories = [contest.results() for _ in range(NUM_CHECKED)]
+        for precision in precisions:
+            losses = [[result[f"{who} {precision}"] for result in trajectories] for who in PREPARE]
+            difference = check_agreement(losses[0], losses[1], TOLERANCE[precision])
+            print(
+                f"{precision}: {NUM_CHECKED} losses agree, relative difference at most "
+                f"{difference:.1e}: {_listed(losses[0])}",
+                flush=True,
+            )
+        contest.run(rounds, warm_up=0)  # the checks have warmed up
+        measured = contest.measured
+    rows: list[Comparison] = []
+    for precision in precisions:
+        case = f"{name}, {precision}"
+        rows += compare(
+            "pretrain", case, measured[f"ours {precision}"], measured[f"mmpretrain {precision}"]
+        )
+    if {"bfloat16", "float32"} <= set(precisions):
+        case = f"{name}, as shipped (ours bfloat16, mmpretrain float32)"
+        rows += compare("pretrain", case, measured["ours bfloat16"], measured["mmpretrain float32"])
+    return rows
+
+
+def _name(args: argparse.Namespace) -> str:
+    return f"MILAN step, ViT-{args.arch[0].upper()}/16, batch {args.batch_size}"
+
+
+def _listed(losses: Sequence[float]) -> str:
+    return ", ".join(f"{loss:.5f}" for loss in losses)

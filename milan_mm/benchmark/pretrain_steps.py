@@ -1,0 +1,172 @@
+"""The two contestants of `benchmark.py pretrain`: our training step, and that of mmpretrain.
+
+Both are built from their shipped recipes and take whole steps: preprocessing, teacher, encoder,
+decoder, loss, backward, optimizer. They start from the same weights, see the same images and draw
+the same random numbers for their masks, so that their losses must agree.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import mmpretrain.models  # noqa: F401 (imported here, so that it counts as no memory of a step)
+import open_clip
+import torch
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from milan_mm.configs import find_config
+from milan_mm.engine.building import silence
+from milan_mm.registry import MODELS
+from milan_mm.weights.converting import convert_state_dict
+
+OURS = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
+MMPRETRAIN = "mmpretrain::milan/milan_vit-base-p16_16xb256-amp-coslr-400e_in1k.py"
+# The recipes warm up; at the full rate from the first step on, rounding would grow visible.
+LR = 2.4e-4
+STUDENT, TEACHER = "student.pth", "teacher.pth"  # files of `write_weights`
+
+Step = Callable[[], float]
+
+
+def our_config(arch: dict, teacher: str, pretrained: str) -> Config:
+    """Our recipe with an encoder and a CLIP of these sizes.
+
+    Args:
+        arch: `embed_dims`, `num_layers` and `num_heads` of the encoder.
+        teacher: An architecture of open_clip with 14x14 patches.
+        pretrained: See `CLIPTeacher`.
+    """
+    config = Config.fromfile(find_config(OURS))
+    config.model.backbone.arch = arch
+    config.model.decoder.embed_dims = arch["embed_dims"]
+    config.model.head.teacher.update(model_name=teacher, pretrained=pretrained)
+    target_dims = open_clip.get_model_config(teacher)["embed_dim"]
+    config.model.decoder.target_dims = target_dims
+    return config
+
+
+def write_weights(folder: Path, arch: dict, teacher: str) -> None:
+    """Draw the weights that all contestants start from, and write them to `folder`."""
+    torch.manual_seed(0)
+    with silence():
+        clip = open_clip.create_model(teacher)
+        torch.save(clip.state_dict(), folder / TEACHER)
+        model = MODELS.build(our_config(arch, teacher, str(folder / TEACHER)).model)
+        torch.save(model.state_dict(), folder / STUDENT)
+
+
+def prepare_ours(folder: str, arch: dict, teacher: str, batch_size: int, precision: str) -> Step:
+    """Our recipe.
+
+    Args:
+        folder: See `write_weights`. arch, teacher: See `our_config`.
+        batch_size: Images of a step.
+        precision: 'float32', or 'bfloat16' for autocast.
+
+    Returns:
+        A training step, which returns its loss.
+    """
+    model, optim_wrapper = build_ours(folder, arch, teacher, precision)
+    return _make_step(model, optim_wrapper, batch_size)
+
+
+def build_ours(
+    folder: str, arch: dict, teacher: str, precision: str
+) -> tuple[BaseModel, OptimWrapper]:
+    """Model and optimizer of `prepare_ours`."""
+    config = our_config(arch, teacher, f"{folder}/{TEACHER}")
+    with silence(), DefaultScope.overwrite_default_scope(config.default_scope):
+        model = MODELS.build(config.model)
+        model.load_state_dict(torch.load(f"{folder}/{STUDENT}"))
+        return model, _build_optim_wrapper(model, config.optim_wrapper, precision)
+
+
+def prepare_mmpretrain(
+    folder: str, arch: dict, teacher: str, batch_size: int, precision: str
+) -> Step:
+    """mmpretrain's recipe, with the width of its decoder's input mended; else it cannot run.
+
+    Arguments as in `prepare_ours`.
+    """
+    config = get_config(MMPRETRAIN)
+    width = arch["embed_dims"]
+    config.model.backbone.arch = arch | dict(feedforward_channels=4 * width)
+    config.model.neck.embed_dim = width
+    config.model.neck.predict_feature_dim = open_clip.get_model_config(teacher)["embed_dim"]
+    config.model.target_generator.tokenizer_path = f"{folder}/{TEACHER}"
+    with silence(), DefaultScope.overwrite_default_scope("mmpretrain"):
+        model = MODELS.build(config.model | dict(data_preprocessor=config.data_preprocessor))
+        _load_student(model, torch.load(f"{folder}/{STUDENT}"))
+        optim_wrapper = _build_optim_wrapper(model, config.optim_wrapper, precision)
+    return _make_step(model, optim_wrapper, batch_size)
+
+
+def fixed_images(batch_size: int, side: int = 224) -> Tensor:
+    """(B, 3, side, side) uint8: noise, the same in every process."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (batch_size, 3, side, side), dtype=torch.uint8, generator=generator)
+
+
+def _load_student(model: Any, state_dict: dict[str, Tensor]) -> None:
+    """Give mmpretrain's model our weights, and our epsilon: torch's stands in its blocks."""
+    renamed, _ = convert_state_dict(state_dict, "mmpretrain", "our model")
+    left = model.load_state_dict(renamed, strict=False)
+    missing = [name for name in left.missing_keys if not name.startswith("target_generator.")]
+    if missing or left.unexpected_keys:
+        raise RuntimeError(f"mmpretrain's model lacks {left.unexpected_keys}, ours {missing}")
+    for part in (model.backbone, model.neck):
+        for module in part.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = 1e-6
+
+
+def _build_optim_wrapper(model: nn.Module, settings: Any, precision: str) -> OptimWrapper:
+    kinds = dict(float32="OptimWrapper", bfloat16="milan_mm.BFloat16OptimWrapper")
+    optimizer = settings.optimizer | dict(lr=LR)
+    return build_optim_wrapper(model, settings | dict(type=kinds[precision], optimizer=optimizer))
+
+
+def _make_step(model: BaseModel, optim_wrapper: OptimWrapper, batch_size: int) -> Step:
+    model.train()
+    images = fixed_images(batch_size)
+    count = iter(range(2**31))
+
+    def step() -> float:
+        with same_masks(next(count)):
+            losses = model.train_step(dict(inputs=images, data_samples=None), optim_wrapper)
+        return losses["loss"].item()
+
+    return step
+
+
+@contextmanager
+def same_masks(step: int) -> Iterator[None]:
+    """Both implementations keep the patches of largest importance / exponential number.
+
+    That is what drawing without replacement does, in `torch.multinomial` (mmpretrain) as in our
+    sampler; here the exponential numbers depend on the step alone.
+    """
+
+    def exponential(batch_size: int, num_patches: int) -> Tensor:
+        generator = torch.Generator().manual_seed(step)
+        return torch.empty(batch_size, num_patches).exponential_(generator=generator)
+
+    def gumbel(batch_size: int, num_patches: int, device: torch.device) -> Tensor:
+        return -exponential(batch_size, num_patches).log().to(device)
+
+    def multinomial(weights: Tensor, num_samples: int, replacement: bool) -> Tensor:
+        keys = weights.float() / exponential(*weights.shape).to(weights.device)
+        return keys.argsort(dim=1, descending=True)[:, :num_samples]
+
+    with (
+        mock.patch("milan_mm.pretrain.masking.global_gumbel_noise", gumbel),
+        mock.patch("torch.multinomial", multinomial),
+    ):
+        yield
