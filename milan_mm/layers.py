@@ -117,12 +117,14 @@ class EncoderLayer(nn.Module):
             return self.attn(x, grid, rope)
         if grid is None:
             raise ValueError("window attention needs all patches of the image, not a subset")
-        windows = split_windows(x.unflatten(1, grid), size)  # (B*n, s*s, D)
+        # both linear layers see the patches only: of tokens of zeros the first makes its bias
+        qkv = self.attn.qkv(x).unflatten(1, grid)
+        windows = split_windows(qkv, size, fill=self.attn.qkv.bias)  # (B*n, s*s, 3D)
         if rope is not None:
             rope = split_windows(rope.unflatten(0, grid)[None], size)  # (n, s*s, 2D/A)
             rope = rope.repeat(len(x), 1, 1)[:, None]  # (B*n, 1, s*s, 2D/A)
-        windows = self.attn(windows, (size, size), rope)
-        return merge_windows(windows, size, grid).flatten(1, 2)
+        attended = self.attn.attend(windows, (size, size), rope)  # (B*n, s*s, D)
+        return self.attn.proj(merge_windows(attended, size, grid).flatten(1, 2))
 
 
 class SelfAttention(nn.Module):
@@ -170,8 +172,14 @@ class SelfAttention(nn.Module):
         Returns:
             (B, N, D).
         """
-        qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))  # (B, N, 3, A, D/A)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, A, N, D/A)
+        return self.proj(self.attend(self.qkv(x), grid, rope))
+
+    def attend(
+        self, qkv: Tensor, grid: tuple[int, int] | None = None, rope: Tensor | None = None
+    ) -> Tensor:
+        """What lies between the two linear layers: (B, N, 3D) to (B, N, D)."""
+        # (B, N, 3, A, D/A) to three times (B, A, N, D/A)
+        q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
         if self.bias_grid is None and not self.with_rel_pos:
@@ -184,7 +192,7 @@ class SelfAttention(nn.Module):
             table = self.relative_position_bias_table
             bias = look_up_bias(table, self.bias_grid, grid, self.with_cls_token)  # (A, N, N)
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return x.transpose(1, 2).flatten(2)
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
@@ -202,13 +210,22 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     return torch.cat([prefix, apply_rot_embed_cat(patches, rope, half=True)], dim=2)
 
 
-def split_windows(x: Tensor, window_size: int) -> Tensor:
-    """Cut (B, h, w, D) into windows (B*n, s*s, D), zero-padded at the bottom and right.
+def split_windows(x: Tensor, window_size: int, fill: Tensor | None = None) -> Tensor:
+    """Cut (B, h, w, D) into windows (B*n, s*s, D), padded at the bottom and right.
 
     The padded tokens take part in attention, as in the published plain-ViT detector.
+
+    Args:
+        fill: (D,) what every padded token is; None means zeros.
     """
     h, w = x.shape[1:3]
-    x = F.pad(x, (0, 0, 0, -w % window_size, 0, -h % window_size))
+    missing = (-h % window_size, -w % window_size)
+    if fill is None:
+        x = F.pad(x, (0, 0, 0, missing[1], 0, missing[0]))
+    elif any(missing):
+        padded = fill.to(x.dtype).repeat(len(x), h + missing[0], w + missing[1], 1)
+        padded[:, :h, :w] = x
+        x = padded
     x = x.unflatten(2, (-1, window_size)).unflatten(1, (-1, window_size))  # (B, n, s, m, s, D)
     return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
 

@@ -43,7 +43,10 @@ def test_help_of_a_tool_shows_an_example_and_imports_no_framework(name: str, tmp
     assert not imported
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["configs"], ["train", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["configs"], ["train", "--help"], ["benchmark", "dense", "--help"]],
+)
 def test_the_command_line_of_the_package_imports_no_framework(arguments: list[str], tmp_path: Path):
     code = f"import runpy; sys.argv = ['milan_mm', *{arguments!r}]\n"
     code += "runpy.run_module('milan_mm', run_name='__main__')"

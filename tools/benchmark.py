@@ -10,6 +10,7 @@ Examples:
   python tools/benchmark.py pretrain --profile   # where the time of our step goes
   python tools/benchmark.py data --dir data/imagenet
   python tools/benchmark.py dense                # backbones at 1024 pixels
+  python tools/benchmark.py dense --step det     # where the time of our Mask R-CNN step goes
   python tools/benchmark.py flops                # the decoder's claim, counted
 """
 
@@ -24,9 +25,35 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     benches = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")
-    # the subcommands add themselves here
-    del benches
+    _add_dense(benches)
     return parser.parse_args(argv)
+
+
+def _add_dense(benches: argparse._SubParsersAction) -> None:
+    parser = benches.add_parser("dense", help="backbones at 1024 pixels beside mmpretrain's")
+    cases = ["windows", "windows-rel", "global", "global-rel"]
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        choices=cases,
+        default=cases,
+        metavar="CASE",
+        help="windows: against ViTSAM; global: against VisionTransformer; -rel: ours (and ViTSAM) "
+        "with relative positions (all four)",
+    )
+    parser.add_argument(
+        "--precision", nargs="+", choices=["bfloat16", "float32"], default=["bfloat16"]
+    )
+    parser.add_argument("--img-size", type=int, default=1024, metavar="N", help="pixels (1024)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="measured steps (3)")
+    parser.add_argument("--threads", type=int, metavar="N", help="of each (all cores)")
+    parser.add_argument(
+        "--step",
+        choices=["det", "seg"],
+        help="show instead where a training step of our Mask R-CNN or UperNet recipe spends its "
+        "time",
+    )
+    parser.add_argument("--batch", type=int, metavar="N", help="images of a --step (det 1, seg 2)")
 
 
 def main(argv: list[str] | None = None) -> None:

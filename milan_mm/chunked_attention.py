@@ -1,0 +1,108 @@
+"""Attention with a decomposed bias on CPUs: exact, and never with the map of all pairs at once.
+
+torch's fused kernel for CPUs adds a given bias, but gives no gradient for it, and without that
+kernel the map of all pairs is kept for the backward pass, 0.8 GiB per block at 1024 pixels. Here
+the queries are taken in parts. The forward pass lets the fused kernel add the bias of a part; the
+backward pass computes the probabilities of a part again and forgets them.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+# Pairs of a query and a key that one core is given at once: what fits the caches of a core.
+PAIRS_PER_THREAD = 2**21
+
+Part = tuple[slice, slice, slice]
+
+
+def attend_in_chunks(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) -> Tensor:
+    """softmax(q·k / sqrt(d) + bias_h + bias_w) v.
+
+    Args:
+        q, k, v: (B, A, h*w, d) float, patches in row-major order.
+        bias_h, bias_w: (B, A, h*w, h) and (B, A, h*w, w) in the type of `q`: what a query adds to
+            the keys of every row and of every column.
+
+    Returns:
+        (B, A, h*w, d) in the type of `q`. Gradients of gradients are not supported.
+    """
+    return _ChunkedAttention.apply(q, k, v, bias_h, bias_w)
+
+
+class _ChunkedAttention(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor
+    ) -> Tensor:
+        full = _full_precision(q)
+        out = torch.empty_like(q.transpose(1, 2)).transpose(1, 2)  # heads of a token side by side
+        logsumexp = q.new_empty(q.shape[:3], dtype=full)
+        for part in _parts(q.shape):
+            bias = bias_h[part].to(full)[..., None] + bias_w[part].to(full)[..., None, :]
+            # the kernel behind F.scaled_dot_product_attention, which hides the logarithms
+            out[part], logsumexp[part] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                q[part], k[part[:2]], v[part[:2]], attn_mask=bias.flatten(-2)
+            )
+        ctx.save_for_backward(q, k, v, bias_h, bias_w, out, logsumexp)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, ...]:
+        q, k, v, bias_h, bias_w, out, logsumexp = ctx.saved_tensors
+        full, dims = _full_precision(q), q.shape[-1]
+        scale = dims**-0.5
+        height, width = bias_h.shape[-1], bias_w.shape[-1]
+        delta = (grad_out.to(full) * out.to(full)).sum(-1)
+        # Longer dot products give the logarithm of a probability, and what is subtracted from its
+        # gradient, in one rounding each: the larger a probability, the more exact it is.
+        queries = torch.cat([q * scale, bias_h, bias_w, _two_parts(-logsumexp, q)], dim=-1)
+        keys = torch.cat([k, mark_places(height, width, k), torch.ones_like(k[..., :2])], dim=-1)
+        grads = torch.cat([grad_out, _two_parts(-delta, q)], dim=-1)
+        values = torch.cat([v, torch.ones_like(v[..., :2])], dim=-1)
+        grad_queries = torch.empty_like(queries[..., :-2])
+        grad_k, grad_v = (torch.zeros(t.shape, dtype=full) for t in (k, v))
+        for part in _parts(q.shape):
+            over_keys = part[:2]
+            probs = (queries[part] @ keys[over_keys].transpose(-1, -2)).exp_()
+            grad_v[over_keys] += probs.transpose(-1, -2) @ grad_out[part]
+            grad_scores = (grads[part] @ values[over_keys].transpose(-1, -2)).mul_(probs)
+            grad_queries[part] = grad_scores @ keys[over_keys][..., :-2]
+            grad_k[over_keys] += grad_scores.transpose(-1, -2) @ queries[part][..., :dims]
+        grad_q, grad_h, grad_w = grad_queries.split([dims, height, width], dim=-1)
+        return grad_q * scale, grad_k.to(k.dtype), grad_v.to(v.dtype), grad_h, grad_w
+
+
+def _parts(shape: torch.Size) -> Iterator[Part]:
+    """Slices of batch, heads and queries: whole images if they are small, else heads, else rows."""
+    batch, heads, tokens = shape[:3]
+    limit = PAIRS_PER_THREAD * torch.get_num_threads()
+    rows = min(tokens, max(1, limit // tokens))
+    some_heads = min(heads, max(1, limit // (rows * tokens))) if rows == tokens else 1
+    images = min(batch, max(1, limit // (heads * tokens**2))) if some_heads == heads else 1
+    for i in range(0, batch, images):
+        for j in range(0, heads, some_heads):
+            for m in range(0, tokens, rows):
+                yield slice(i, i + images), slice(j, j + some_heads), slice(m, m + rows)
+
+
+def mark_places(height: int, width: int, like: Tensor) -> Tensor:
+    """(B, A, h*w, h+w): a one at the row and at the column of every patch."""
+    rows = torch.eye(height, dtype=like.dtype, device=like.device).repeat_interleave(width, dim=0)
+    columns = torch.eye(width, dtype=like.dtype, device=like.device).repeat(height, 1)
+    return torch.cat([rows, columns], dim=1).expand(*like.shape[:2], -1, -1)
+
+
+def _two_parts(x: Tensor, like: Tensor) -> Tensor:
+    """(...) to (..., 2) whose sum is `x`, with less than the rounding error of one number."""
+    head = x.to(like.dtype)
+    return torch.stack([head, (x - head).to(like.dtype)], dim=-1)
+
+
+def _full_precision(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
