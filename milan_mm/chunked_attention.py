@@ -39,14 +39,14 @@ class _ChunkedAttention(Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor
     ) -> Tensor:
-        full = _full_precision(q)
+        full, queries = _full_precision(q), q * q.shape[-1] ** -0.5
         out = torch.empty_like(q.transpose(1, 2)).transpose(1, 2)  # heads of a token side by side
         logsumexp = q.new_empty(q.shape[:3], dtype=full)
         for part in _parts(q.shape):
             bias = bias_h[part].to(full)[..., None] + bias_w[part].to(full)[..., None, :]
             # the kernel behind F.scaled_dot_product_attention, which hides the logarithms
             out[part], logsumexp[part] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                q[part], k[part[:2]], v[part[:2]], attn_mask=bias.flatten(-2)
+                queries[part], k[part[:2]], v[part[:2]], attn_mask=bias.flatten(-2), scale=1.0
             )
         ctx.save_for_backward(q, k, v, bias_h, bias_w, out, logsumexp)
         return out
