@@ -1,9 +1,9 @@
-"""Attention with a decomposed bias on CPUs: exact, and never with the map of all pairs at once.
+"""Exact attention on CPUs, with or without a decomposed bias, that keeps no map of all pairs.
 
-torch's fused kernel for CPUs adds a given bias, but gives no gradient for it, and without that
-kernel the map of all pairs is kept for the backward pass, 0.8 GiB per block at 1024 pixels. Here
-the queries are taken in parts. The forward pass lets the fused kernel add the bias of a part; the
-backward pass computes the probabilities of a part again and forgets them.
+torch's fused kernel for CPUs adds a given bias, but gives no gradient for it, and its backward pass
+does not use the matrix products in bfloat16 that the rest of torch does. Here the fused kernel
+serves the forward pass; the backward pass takes some queries at a time, computes their
+probabilities again by plain matrix products, and forgets them.
 """
 
 from collections.abc import Iterator
@@ -20,17 +20,22 @@ PAIRS_PER_THREAD = 2**21
 Part = tuple[slice, slice, slice]
 
 
-def attend_in_chunks(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) -> Tensor:
+def attend_in_chunks(
+    q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor | None = None, bias_w: Tensor | None = None
+) -> Tensor:
     """softmax(q·k / sqrt(d) + bias_h + bias_w) v.
 
     Args:
-        q, k, v: (B, A, h*w, d) float, patches in row-major order.
-        bias_h, bias_w: (B, A, h*w, h) and (B, A, h*w, w) in the type of `q`: what a query adds to
-            the keys of every row and of every column.
+        q, k, v: (B, A, N, d) float.
+        bias_h, bias_w: (B, A, N, h) and (B, A, N, w) in the type of `q`, where N = h*w patches in
+            row-major order: what a query adds to the keys of every row and of every column.
 
     Returns:
-        (B, A, h*w, d) in the type of `q`. Gradients of gradients are not supported.
+        (B, A, N, d) in the type of `q`. Gradients of gradients are not supported.
     """
+    nothing = q[..., :0]
+    bias_h = nothing if bias_h is None else bias_h
+    bias_w = nothing if bias_w is None else bias_w
     return _ChunkedAttention.apply(q, k, v, bias_h, bias_w)
 
 
@@ -42,11 +47,15 @@ class _ChunkedAttention(Function):
         full, queries = _full_precision(q), q * q.shape[-1] ** -0.5
         out = torch.empty_like(q.transpose(1, 2)).transpose(1, 2)  # heads of a token side by side
         logsumexp = q.new_empty(q.shape[:3], dtype=full)
+        with_bias = bias_h.shape[-1] > 0
         for part in _parts(q.shape):
-            bias = bias_h[part].to(full)[..., None] + bias_w[part].to(full)[..., None, :]
+            bias = None
+            if with_bias:
+                bias = bias_h[part].to(full)[..., None] + bias_w[part].to(full)[..., None, :]
+                bias = bias.flatten(-2)
             # the kernel behind F.scaled_dot_product_attention, which hides the logarithms
             out[part], logsumexp[part] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                queries[part], k[part[:2]], v[part[:2]], attn_mask=bias.flatten(-2), scale=1.0
+                queries[part], k[part[:2]], v[part[:2]], attn_mask=bias, scale=1.0
             )
         ctx.save_for_backward(q, k, v, bias_h, bias_w, out, logsumexp)
         return out
@@ -66,16 +75,17 @@ class _ChunkedAttention(Function):
         grads = torch.cat([grad_out, _two_parts(-delta, q)], dim=-1)
         values = torch.cat([v, torch.ones_like(v[..., :2])], dim=-1)
         grad_queries = torch.empty_like(queries[..., :-2])
-        grad_k, grad_v = (torch.zeros(t.shape, dtype=full) for t in (k, v))
+        # transposed, because products with a transposed map of pairs are slow in bfloat16
+        grad_k, grad_v = (torch.zeros(t.mT.shape, dtype=full, device=t.device) for t in (k, v))
         for part in _parts(q.shape):
             over_keys = part[:2]
-            probs = (queries[part] @ keys[over_keys].transpose(-1, -2)).exp_()
-            grad_v[over_keys] += probs.transpose(-1, -2) @ grad_out[part]
-            grad_scores = (grads[part] @ values[over_keys].transpose(-1, -2)).mul_(probs)
+            probs = (queries[part] @ keys[over_keys].mT).exp_()
+            grad_v[over_keys] += grads[part][..., :dims].mT @ probs
+            grad_scores = (grads[part] @ values[over_keys].mT).mul_(probs)
             grad_queries[part] = grad_scores @ keys[over_keys][..., :-2]
-            grad_k[over_keys] += grad_scores.transpose(-1, -2) @ queries[part][..., :dims]
+            grad_k[over_keys] += queries[part][..., :dims].mT @ grad_scores
         grad_q, grad_h, grad_w = grad_queries.split([dims, height, width], dim=-1)
-        return grad_q * scale, grad_k.to(k.dtype), grad_v.to(v.dtype), grad_h, grad_w
+        return grad_q * scale, grad_k.mT.to(k.dtype), grad_v.mT.to(v.dtype), grad_h, grad_w
 
 
 def _parts(shape: torch.Size) -> Iterator[Part]:
@@ -92,7 +102,12 @@ def _parts(shape: torch.Size) -> Iterator[Part]:
 
 
 def mark_places(height: int, width: int, like: Tensor) -> Tensor:
-    """(B, A, h*w, h+w): a one at the row and at the column of every patch."""
+    """(B, A, h*w, h+w): a one at the row and at the column of every patch.
+
+    Without rows and columns (0, 0) it is (B, A, N, 0).
+    """
+    if not height:
+        return like[..., :0]
     rows = torch.eye(height, dtype=like.dtype, device=like.device).repeat_interleave(width, dim=0)
     columns = torch.eye(width, dtype=like.dtype, device=like.device).repeat(height, 1)
     return torch.cat([rows, columns], dim=1).expand(*like.shape[:2], -1, -1)

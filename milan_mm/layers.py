@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from milan_mm.bias_table import bias_table_size, look_up_bias
+from milan_mm.chunked_attention import attend_in_chunks
 from milan_mm.relative import attend_with_rel_pos
 
 # Of the MLP between its two linear layers, with the name that mmcv builds it by.
@@ -183,7 +184,7 @@ class SelfAttention(nn.Module):
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
         if self.bias_grid is None and not self.with_rel_pos:
-            x = F.scaled_dot_product_attention(q, k, v)
+            x = attend(q, k, v)
         elif grid is None:
             raise ValueError("relative positions need all patches of the image, not a subset")
         elif self.bias_grid is None:
@@ -193,6 +194,13 @@ class SelfAttention(nn.Module):
             bias = look_up_bias(table, self.bias_grid, grid, self.with_cls_token)  # (A, N, N)
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
         return x.transpose(1, 2).flatten(2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q·k / sqrt(d)) v, by whatever is quickest: (B, A, N, d) each."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:
+        return attend_in_chunks(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:

@@ -160,7 +160,9 @@ def fill(model: nn.Module) -> None:
         for name, tensor in model.named_parameters():
             generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
             values = torch.randn(tensor.numel(), generator=generator)
-            values *= 0.2 if "rel_pos" in name else 0.02
+            is_matrix = tensor.ndim > 1 and name.endswith("weight")
+            # activations of about 1, and a bias that shows
+            values *= tensor[0].numel() ** -0.5 if is_matrix else 0.2
             is_norm = tensor.ndim == 1 and name.endswith("weight")
             tensor.copy_((values + is_norm).view_as(tensor))
 
