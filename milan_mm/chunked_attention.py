@@ -71,21 +71,25 @@ class _ChunkedAttention(Function):
         # Longer dot products give the logarithm of a probability, and what is subtracted from its
         # gradient, in one rounding each: the larger a probability, the more exact it is.
         queries = torch.cat([q * scale, bias_h, bias_w, _two_parts(-logsumexp, q)], dim=-1)
-        keys = torch.cat([k, mark_places(height, width, k), torch.ones_like(k[..., :2])], dim=-1)
+        ones = torch.ones_like(k[..., :2])
+        keys = torch.cat([k, mark_places(height, width, k), ones], dim=-1).mT.contiguous()
         grads = torch.cat([grad_out, _two_parts(-delta, q)], dim=-1)
-        values = torch.cat([v, torch.ones_like(v[..., :2])], dim=-1)
-        grad_queries = torch.empty_like(queries[..., :-2])
+        values = torch.cat([v, ones], dim=-1).mT.contiguous()
+        k = k.contiguous()
+        grad_q, grad_h, grad_w = map(torch.empty_like, (q, bias_h, bias_w))
         # transposed, because products with a transposed map of pairs are slow in bfloat16
         grad_k, grad_v = (torch.zeros(t.mT.shape, dtype=full, device=t.device) for t in (k, v))
         for part in _parts(q.shape):
             over_keys = part[:2]
-            probs = (queries[part] @ keys[over_keys].mT).exp_()
+            probs = (queries[part] @ keys[over_keys]).exp_()
             grad_v[over_keys] += grads[part][..., :dims].mT @ probs
-            grad_scores = (grads[part] @ values[over_keys].mT).mul_(probs)
-            grad_queries[part] = grad_scores @ keys[over_keys][..., :-2]
+            grad_scores = (grads[part] @ values[over_keys]).mul_(probs)
+            grad_q[part] = grad_scores @ k[over_keys]
             grad_k[over_keys] += queries[part][..., :dims].mT @ grad_scores
-        grad_q, grad_h, grad_w = grad_queries.split([dims, height, width], dim=-1)
-        return grad_q * scale, grad_k.mT.to(k.dtype), grad_v.mT.to(v.dtype), grad_h, grad_w
+            if height:
+                by_place = grad_scores.unflatten(-1, (height, width))
+                grad_h[part], grad_w[part] = by_place.sum(-1), by_place.sum(-2)
+        return grad_q.mul_(scale), grad_k.mT.to(k.dtype), grad_v.mT.to(v.dtype), grad_h, grad_w
 
 
 def _parts(shape: torch.Size) -> Iterator[Part]:

@@ -227,13 +227,11 @@ def split_windows(x: Tensor, window_size: int, fill: Tensor | None = None) -> Te
         fill: (D,) what every padded token is; None means zeros.
     """
     h, w = x.shape[1:3]
-    missing = (-h % window_size, -w % window_size)
-    if fill is None:
-        x = F.pad(x, (0, 0, 0, missing[1], 0, missing[0]))
-    elif any(missing):
-        padded = fill.to(x.dtype).repeat(len(x), h + missing[0], w + missing[1], 1)
-        padded[:, :h, :w] = x
-        x = padded
+    fill = x.new_zeros(x.shape[-1]) if fill is None else fill.to(x.dtype)
+    if right := -w % window_size:
+        x = torch.cat([x, fill.expand(len(x), h, right, -1)], dim=2)
+    if below := -h % window_size:
+        x = torch.cat([x, fill.expand(len(x), below, x.shape[2], -1)], dim=1)
     x = x.unflatten(2, (-1, window_size)).unflatten(1, (-1, window_size))  # (B, n, s, m, s, D)
     return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
 

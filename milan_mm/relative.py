@@ -7,6 +7,7 @@ key's row and column only, so every query has h + w values where the explicit ma
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from milan_mm.chunked_attention import attend_in_chunks, mark_places
 
@@ -25,11 +26,10 @@ def attend_with_rel_pos(
     Returns:
         (B, A, h*w, d) float.
     """
-    height, width = grid
-    by_place = q.unflatten(2, grid)  # (B, A, h, w, d)
-    bias_h = torch.einsum("bahwd,hkd->bahwk", by_place, _by_distance(rel_pos_h, height))
-    bias_w = torch.einsum("bahwd,wkd->bahwk", by_place, _by_distance(rel_pos_w, width))
-    biases = (bias.flatten(2, 3).to(q.dtype) for bias in (bias_h, bias_w))
+    # made again in the backward pass, so that no reordered copies of the queries are kept
+    biases = checkpoint(
+        _biases, q, rel_pos_h, rel_pos_w, grid, use_reentrant=False, preserve_rng_state=False
+    )
     attend = attend_in_chunks if q.device.type == "cpu" else attend_widened
     return attend(q, k, v, *biases)
 
@@ -54,6 +54,16 @@ def resize_rel_pos(table: Tensor, num_entries: int) -> Tensor:
     if len(table) == num_entries:
         return table
     return F.interpolate(table.T[None], size=num_entries, mode="linear")[0].T
+
+
+def _biases(
+    q: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor, grid: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """(B, A, h*w, h) and (B, A, h*w, w): what a query adds to the keys of each row and column."""
+    by_place = q.unflatten(2, grid)  # (B, A, h, w, d)
+    bias_h = torch.einsum("bahwd,hkd->bahwk", by_place, _by_distance(rel_pos_h, grid[0]))
+    bias_w = torch.einsum("bahwd,wkd->bahwk", by_place, _by_distance(rel_pos_w, grid[1]))
+    return bias_h.flatten(2, 3).to(q.dtype), bias_w.flatten(2, 3).to(q.dtype)
 
 
 def _by_distance(table: Tensor, size: int) -> Tensor:
