@@ -1,4 +1,4 @@
-"""What `import milan_mm` leaves behind: registries and configs that mmengine finds, once it is there.
+"""What `import milan_mm` does: let mmengine, once it is there, find our registries and configs.
 
 mmengine imports torch, which takes seconds, and `--help` needs neither. So the package announces
 itself when mmengine has been imported, by whomever, and imports nothing itself.

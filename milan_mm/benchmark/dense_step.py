@@ -1,8 +1,8 @@
-"""`dense --step`: where a whole training step of our Mask R-CNN and UperNet recipes spends its time.
+"""`dense --step`: where a training step of our Mask R-CNN or UperNet recipe spends its time.
 
-The model, its precision and its optimizer are those of the recipe; weights and images are random.
-The parts of the forward pass are timed as they are called, those of the backward pass by the moments
-at which gradients reach the outputs of neck and backbone.
+Model, precision and optimizer are the recipe's; weights and images are random. The parts of the
+forward pass are timed as they are called, those of the backward pass by the moments at which
+gradients reach the outputs of neck and backbone.
 """
 
 import time
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
@@ -105,7 +106,7 @@ def profile_step(task: str, batch: int | None, rounds: int, threads: int) -> Non
 
 
 def time_step(
-    model: nn.Module, optimizer: OptimWrapper, data: dict, losses: dict[str, str], rounds: int
+    model: BaseModel, optimizer: OptimWrapper, data: dict, losses: dict[str, str], rounds: int
 ) -> dict[str, float]:
     """Seconds of every part of a training step, the mean of `rounds` after one to warm up.
 
@@ -129,7 +130,7 @@ def time_step(
 
 
 def _step(
-    model: nn.Module,
+    model: BaseModel,
     optimizer: OptimWrapper,
     data: dict,
     watch: Stopwatch,
