@@ -6,6 +6,7 @@ serves the forward pass; the backward pass takes some queries at a time, compute
 probabilities again by plain matrix products, and forgets them.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.autograd.function import once_differentiable
 # Pairs of a query and a key that one core is given at once: what fits the caches of a core.
 PAIRS_PER_THREAD = 2**21
 
-Part = tuple[slice, slice, slice]
+Part = tuple[slice, slice]
 
 
 def attend_in_chunks(
@@ -44,20 +45,29 @@ class _ChunkedAttention(Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor
     ) -> Tensor:
-        full, queries = _full_precision(q), q * q.shape[-1] ** -0.5
-        out = torch.empty_like(q.transpose(1, 2)).transpose(1, 2)  # heads of a token side by side
-        logsumexp = q.new_empty(q.shape[:3], dtype=full)
+        full = _full_precision(q)
+        queries, keys, values, by_row, by_column = (
+            tensor.flatten(0, 1) for tensor in (q * q.shape[-1] ** -0.5, k, v, bias_h, bias_w)
+        )
+        out, logsumexp = torch.empty_like(queries), queries.new_empty(queries.shape[:2], dtype=full)
         with_bias = bias_h.shape[-1] > 0
-        for part in _parts(q.shape):
+        for maps, rows in _parts(queries.shape) if with_bias else [(slice(None), slice(None))]:
             bias = None
             if with_bias:
-                bias = bias_h[part].to(full)[..., None] + bias_w[part].to(full)[..., None, :]
-                bias = bias.flatten(-2)
+                bias = by_row[maps, rows].to(full)[..., None] + by_column[maps, rows, None].to(full)
+                bias = bias.flatten(-2)[None]
             # the kernel behind F.scaled_dot_product_attention, which hides the logarithms
-            out[part], logsumexp[part] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                queries[part], k[part[:2]], v[part[:2]], attn_mask=bias, scale=1.0
+            out[maps, rows], logsumexp[maps, rows] = (
+                torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                    queries[None, maps, rows],
+                    keys[None, maps],
+                    values[None, maps],
+                    attn_mask=bias,
+                    scale=1.0,
+                )
             )
-        ctx.save_for_backward(q, k, v, bias_h, bias_w, out, logsumexp)
+        out = out.view(q.shape)
+        ctx.save_for_backward(q, k, v, bias_h, bias_w, out, logsumexp.view(q.shape[:3]))
         return out
 
     @staticmethod
@@ -70,39 +80,48 @@ class _ChunkedAttention(Function):
         delta = (grad_out.to(full) * out.to(full)).sum(-1)
         # Longer dot products give the logarithm of a probability, and what is subtracted from its
         # gradient, in one rounding each: the larger a probability, the more exact it is.
-        queries = torch.cat([q * scale, bias_h, bias_w, _two_parts(-logsumexp, q)], dim=-1)
         ones = torch.ones_like(k[..., :2])
-        keys = torch.cat([k, mark_places(height, width, k), ones], dim=-1).mT.contiguous()
-        grads = torch.cat([grad_out, _two_parts(-delta, q)], dim=-1)
-        values = torch.cat([v, ones], dim=-1).mT.contiguous()
-        k = k.contiguous()
-        grad_q, grad_h, grad_w = map(torch.empty_like, (q, bias_h, bias_w))
+        queries = _join(q * scale, bias_h, bias_w, _two_parts(-logsumexp, q))
+        keys = _join(k, mark_places(height, width, k), ones)
+        grads, values = _join(grad_out, _two_parts(-delta, q)), _join(v, ones)
+        keys_t, values_t = keys.mT.contiguous(), values.mT.contiguous()
+        grad_q, grad_h, grad_w = (queries.new_empty(t.shape) for t in (q, bias_h, bias_w))
         # transposed, because products with a transposed map of pairs are slow in bfloat16
-        grad_k, grad_v = (torch.zeros(t.mT.shape, dtype=full, device=t.device) for t in (k, v))
-        for part in _parts(q.shape):
-            over_keys = part[:2]
-            probs = (queries[part] @ keys[over_keys]).exp_()
-            grad_v[over_keys] += grads[part][..., :dims].mT @ probs
-            grad_scores = (grads[part] @ values[over_keys]).mul_(probs)
-            grad_q[part] = grad_scores @ k[over_keys]
-            grad_k[over_keys] += queries[part][..., :dims].mT @ grad_scores
+        grad_k, grad_v = (keys_t.new_zeros(t.mT.shape, dtype=full) for t in (k, v))
+        flat_q, flat_k, flat_v, flat_h, flat_w = (
+            t.flatten(0, 1) for t in (grad_q, grad_k, grad_v, grad_h, grad_w)
+        )
+        maps, rows = next(_parts(queries.shape))  # the largest part
+        buffers = queries.new_empty(2, len(queries[maps]) * len(queries[0, rows]) * keys.shape[1])
+        for maps, rows in _parts(queries.shape):
+            part_q, part_grad = queries[maps, rows], grads[maps, rows]
+            shape = (*part_q.shape[:2], keys.shape[1])
+            probs, scores = (b[: math.prod(shape)].view(shape) for b in buffers)
+            torch.bmm(part_q, keys_t[maps], out=probs).exp_()
+            flat_v[maps] += part_grad[..., :dims].mT @ probs
+            torch.bmm(part_grad, values_t[maps], out=scores).mul_(probs)
+            flat_q[maps, rows] = scores @ keys[maps, :, :dims]
+            flat_k[maps] += part_q[..., :dims].mT @ scores
             if height:
-                by_place = grad_scores.unflatten(-1, (height, width))
-                grad_h[part], grad_w[part] = by_place.sum(-1), by_place.sum(-2)
+                by_place = scores.unflatten(-1, (height, width))
+                flat_h[maps, rows], flat_w[maps, rows] = by_place.sum(-1), by_place.sum(-2)
         return grad_q.mul_(scale), grad_k.mT.to(k.dtype), grad_v.mT.to(v.dtype), grad_h, grad_w
 
 
 def _parts(shape: torch.Size) -> Iterator[Part]:
-    """Slices of batch, heads and queries: whole images if they are small, else heads, else rows."""
-    batch, heads, tokens = shape[:3]
+    """Slices of (maps, N, ...) in maps and queries: some whole maps, or some queries of one."""
+    num_maps, tokens = shape[:2]
     limit = PAIRS_PER_THREAD * torch.get_num_threads()
     rows = min(tokens, max(1, limit // tokens))
-    some_heads = min(heads, max(1, limit // (rows * tokens))) if rows == tokens else 1
-    images = min(batch, max(1, limit // (heads * tokens**2))) if some_heads == heads else 1
-    for i in range(0, batch, images):
-        for j in range(0, heads, some_heads):
-            for m in range(0, tokens, rows):
-                yield slice(i, i + images), slice(j, j + some_heads), slice(m, m + rows)
+    maps = max(1, limit // tokens**2)
+    for i in range(0, num_maps, maps):
+        for m in range(0, tokens, rows):
+            yield slice(i, i + maps), slice(m, m + rows)
+
+
+def _join(*tensors: Tensor) -> Tensor:
+    """Side by side, with images and heads in one dimension: (B, A, N, d) to (B*A, N, sum of d)."""
+    return torch.cat(tensors, dim=-1).flatten(0, 1)
 
 
 def mark_places(height: int, width: int, like: Tensor) -> Tensor:
