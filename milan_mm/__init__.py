@@ -1,15 +1,10 @@
 """MILAN pretraining for plain ViTs, and transfer to mmdet and mmseg.
 
 Importing the package announces its registries, which import `milan_mm.register` when a config first
-names one of its classes, and lets configs inherit from installed OpenMMLab forks. Nothing else
-happens, so that the import is quick.
+names one of its classes, and lets configs inherit from installed OpenMMLab forks. Both wait for
+mmengine, and nothing else happens, so that the import is quick.
 """
 
-from contextlib import suppress
+from milan_mm.announcing import announce_with_mmengine
 
-# without mmengine the self-check (`python -m milan_mm doctor`) must still start, to say so
-with suppress(ImportError):
-    from milan_mm import registry as registry
-    from milan_mm.forks import find_fork_configs
-
-    find_fork_configs()
+announce_with_mmengine()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from milan_mm.bias_table import bias_table_size, look_up_bias
+from milan_mm.chunked_attention import attend_in_chunks
 from milan_mm.relative import attend_with_rel_pos
 
 # Of the MLP between its two linear layers, with the name that mmcv builds it by.
@@ -117,12 +118,14 @@ class EncoderLayer(nn.Module):
             return self.attn(x, grid, rope)
         if grid is None:
             raise ValueError("window attention needs all patches of the image, not a subset")
-        windows = split_windows(x.unflatten(1, grid), size)  # (B*n, s*s, D)
+        # both linear layers see the patches only: of tokens of zeros the first makes its bias
+        qkv = self.attn.qkv(x).unflatten(1, grid)
+        windows = split_windows(qkv, size, fill=self.attn.qkv.bias)  # (B*n, s*s, 3D)
         if rope is not None:
             rope = split_windows(rope.unflatten(0, grid)[None], size)  # (n, s*s, 2D/A)
             rope = rope.repeat(len(x), 1, 1)[:, None]  # (B*n, 1, s*s, 2D/A)
-        windows = self.attn(windows, (size, size), rope)
-        return merge_windows(windows, size, grid).flatten(1, 2)
+        attended = self.attn.attend(windows, (size, size), rope)  # (B*n, s*s, D)
+        return self.attn.proj(merge_windows(attended, size, grid).flatten(1, 2))
 
 
 class SelfAttention(nn.Module):
@@ -170,12 +173,18 @@ class SelfAttention(nn.Module):
         Returns:
             (B, N, D).
         """
-        qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))  # (B, N, 3, A, D/A)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, A, N, D/A)
+        return self.proj(self.attend(self.qkv(x), grid, rope))
+
+    def attend(
+        self, qkv: Tensor, grid: tuple[int, int] | None = None, rope: Tensor | None = None
+    ) -> Tensor:
+        """What lies between the two linear layers: (B, N, 3D) to (B, N, D)."""
+        # (B, N, 3, A, D/A) to three times (B, A, N, D/A)
+        q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
         if self.bias_grid is None and not self.with_rel_pos:
-            x = F.scaled_dot_product_attention(q, k, v)
+            x = attend(q, k, v)
         elif grid is None:
             raise ValueError("relative positions need all patches of the image, not a subset")
         elif self.bias_grid is None:
@@ -184,7 +193,14 @@ class SelfAttention(nn.Module):
             table = self.relative_position_bias_table
             bias = look_up_bias(table, self.bias_grid, grid, self.with_cls_token)  # (A, N, N)
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return x.transpose(1, 2).flatten(2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q·k / sqrt(d)) v, by whatever is quickest: (B, A, N, d) each."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:
+        return attend_in_chunks(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
@@ -202,13 +218,20 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     return torch.cat([prefix, apply_rot_embed_cat(patches, rope, half=True)], dim=2)
 
 
-def split_windows(x: Tensor, window_size: int) -> Tensor:
-    """Cut (B, h, w, D) into windows (B*n, s*s, D), zero-padded at the bottom and right.
+def split_windows(x: Tensor, window_size: int, fill: Tensor | None = None) -> Tensor:
+    """Cut (B, h, w, D) into windows (B*n, s*s, D), padded at the bottom and right.
 
     The padded tokens take part in attention, as in the published plain-ViT detector.
+
+    Args:
+        fill: (D,) what every padded token is; None means zeros.
     """
     h, w = x.shape[1:3]
-    x = F.pad(x, (0, 0, 0, -w % window_size, 0, -h % window_size))
+    fill = x.new_zeros(x.shape[-1]) if fill is None else fill.to(x.dtype)
+    if right := -w % window_size:
+        x = torch.cat([x, fill.expand(len(x), h, right, -1)], dim=2)
+    if below := -h % window_size:
+        x = torch.cat([x, fill.expand(len(x), below, x.shape[2], -1)], dim=1)
     x = x.unflatten(2, (-1, window_size)).unflatten(1, (-1, window_size))  # (B, n, s, m, s, D)
     return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
 

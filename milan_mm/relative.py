@@ -1,15 +1,15 @@
 """Decomposed relative positions (arXiv 2112.01526), without a map of all pairs of patches.
 
 The bias of a pair of patches is q·R_h[row distance] + q·R_w[column distance]. It depends on the
-key's row and column only, so it is written as a longer dot product: each query carries its bias
-for every row and every column behind its own channels, and each key a one at its row and its
-column. Fused attention then runs as it does without bias, and the memory grows with h + w where
-the explicit map would grow with h * w per query.
+key's row and column only, so every query has h + w values where the explicit map has h * w.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from milan_mm.chunked_attention import attend_in_chunks, mark_places
 
 
 def attend_with_rel_pos(
@@ -26,16 +26,24 @@ def attend_with_rel_pos(
     Returns:
         (B, A, h*w, d) float.
     """
-    height, width = grid
+    # made again in the backward pass, so that no reordered copies of the queries are kept
+    biases = checkpoint(
+        _biases, q, rel_pos_h, rel_pos_w, grid, use_reentrant=False, preserve_rng_state=False
+    )
+    attend = attend_in_chunks if q.device.type == "cpu" else attend_widened
+    return attend(q, k, v, *biases)
+
+
+def attend_widened(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) -> Tensor:
+    """`attend_in_chunks` for GPUs: one call of fused attention, with a longer dot product.
+
+    Each query carries its bias for every row and every column behind its own channels, and each key
+    a one at its row and its column.
+    """
     dims = q.shape[-1]
-    by_place = q.unflatten(2, grid)  # (B, A, h, w, d)
-    bias_h = torch.einsum("bahwd,hkd->bahwk", by_place, _by_distance(rel_pos_h, height))
-    bias_w = torch.einsum("bahwd,wkd->bahwk", by_place, _by_distance(rel_pos_w, width))
-    queries = torch.cat([q * dims**-0.5, bias_h.flatten(2, 3), bias_w.flatten(2, 3)], dim=-1)
-    rows = torch.eye(height, dtype=k.dtype, device=k.device).repeat_interleave(width, dim=0)
-    columns = torch.eye(width, dtype=k.dtype, device=k.device).repeat(height, 1)
-    places = torch.cat([rows, columns], dim=1).expand(*k.shape[:2], -1, -1)  # (B, A, h*w, h+w)
-    keys = torch.cat([k, places], dim=-1)
+    height, width = bias_h.shape[-1], bias_w.shape[-1]
+    queries = torch.cat([q * dims**-0.5, bias_h, bias_w], dim=-1)
+    keys = torch.cat([k, mark_places(height, width, k)], dim=-1)
     # flash attention wants one width for all three
     values = F.pad(v, (0, height + width))
     return F.scaled_dot_product_attention(queries, keys, values, scale=1.0)[..., :dims]
@@ -46,6 +54,16 @@ def resize_rel_pos(table: Tensor, num_entries: int) -> Tensor:
     if len(table) == num_entries:
         return table
     return F.interpolate(table.T[None], size=num_entries, mode="linear")[0].T
+
+
+def _biases(
+    q: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor, grid: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """(B, A, h*w, h) and (B, A, h*w, w): what a query adds to the keys of each row and column."""
+    by_place = q.unflatten(2, grid)  # (B, A, h, w, d)
+    bias_h = torch.einsum("bahwd,hkd->bahwk", by_place, _by_distance(rel_pos_h, grid[0]))
+    bias_w = torch.einsum("bahwd,wkd->bahwk", by_place, _by_distance(rel_pos_w, grid[1]))
+    return bias_h.flatten(2, 3).to(q.dtype), bias_w.flatten(2, 3).to(q.dtype)
 
 
 def _by_distance(table: Tensor, size: int) -> Tensor:

@@ -69,7 +69,9 @@ SIMCLR_WEIGHT = 1.0
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("work_dirs/shapes_clip.safetensors"))
     parser.add_argument(
         "--slip", action="store_true", help="go on from the shipped CLIP with SimCLR's loss added"

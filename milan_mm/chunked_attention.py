@@ -1,0 +1,146 @@
+"""Exact attention on CPUs, with or without a decomposed bias, that keeps no map of all pairs.
+
+torch's fused kernel for CPUs adds a given bias, but gives no gradient for it, and its backward pass
+does not use the matrix products in bfloat16 that the rest of torch does. Here the fused kernel
+serves the forward pass; the backward pass takes some queries at a time, computes their
+probabilities again by plain matrix products, and forgets them.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+# Pairs of a query and a key that one core is given at once: what fits the caches of a core.
+PAIRS_PER_THREAD = 2**21
+
+Part = tuple[slice, slice]
+
+
+def attend_in_chunks(
+    q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor | None = None, bias_w: Tensor | None = None
+) -> Tensor:
+    """softmax(q·k / sqrt(d) + bias_h + bias_w) v.
+
+    Args:
+        q, k, v: (B, A, N, d) float.
+        bias_h, bias_w: (B, A, N, h) and (B, A, N, w) in the type of `q`, where N = h*w patches in
+            row-major order: what a query adds to the keys of every row and of every column.
+
+    Returns:
+        (B, A, N, d) in the type of `q`. Gradients of gradients are not supported.
+    """
+    nothing = q[..., :0]
+    bias_h = nothing if bias_h is None else bias_h
+    bias_w = nothing if bias_w is None else bias_w
+    return _ChunkedAttention.apply(q, k, v, bias_h, bias_w)
+
+
+class _ChunkedAttention(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor
+    ) -> Tensor:
+        full = _full_precision(q)
+        queries, keys, values, by_row, by_column = (
+            tensor.flatten(0, 1) for tensor in (q * q.shape[-1] ** -0.5, k, v, bias_h, bias_w)
+        )
+        out, logsumexp = torch.empty_like(queries), queries.new_empty(queries.shape[:2], dtype=full)
+        with_bias = bias_h.shape[-1] > 0
+        for maps, rows in _parts(queries.shape) if with_bias else [(slice(None), slice(None))]:
+            bias = None
+            if with_bias:
+                bias = by_row[maps, rows].to(full)[..., None] + by_column[maps, rows, None].to(full)
+                bias = bias.flatten(-2)[None]
+            # the kernel behind F.scaled_dot_product_attention, which hides the logarithms
+            out[maps, rows], logsumexp[maps, rows] = (
+                torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                    queries[None, maps, rows],
+                    keys[None, maps],
+                    values[None, maps],
+                    attn_mask=bias,
+                    scale=1.0,
+                )
+            )
+        out = out.view(q.shape)
+        ctx.save_for_backward(q, k, v, bias_h, bias_w, out, logsumexp.view(q.shape[:3]))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, ...]:
+        q, k, v, bias_h, bias_w, out, logsumexp = ctx.saved_tensors
+        full, dims = _full_precision(q), q.shape[-1]
+        scale = dims**-0.5
+        height, width = bias_h.shape[-1], bias_w.shape[-1]
+        delta = (grad_out.to(full) * out.to(full)).sum(-1)
+        # Longer dot products give the logarithm of a probability, and what is subtracted from its
+        # gradient, in one rounding each: the larger a probability, the more exact it is.
+        ones = torch.ones_like(k[..., :2])
+        queries = _join(q * scale, bias_h, bias_w, _two_parts(-logsumexp, q))
+        keys = _join(k, mark_places(height, width, k), ones)
+        grads, values = _join(grad_out, _two_parts(-delta, q)), _join(v, ones)
+        keys_t, values_t = keys.mT.contiguous(), values.mT.contiguous()
+        grad_q, grad_h, grad_w = (queries.new_empty(t.shape) for t in (q, bias_h, bias_w))
+        # transposed, because products with a transposed map of pairs are slow in bfloat16
+        grad_k, grad_v = (keys_t.new_zeros(t.mT.shape, dtype=full) for t in (k, v))
+        flat_q, flat_k, flat_v, flat_h, flat_w = (
+            t.flatten(0, 1) for t in (grad_q, grad_k, grad_v, grad_h, grad_w)
+        )
+        maps, rows = next(_parts(queries.shape))  # the largest part
+        buffers = queries.new_empty(2, len(queries[maps]) * len(queries[0, rows]) * keys.shape[1])
+        for maps, rows in _parts(queries.shape):
+            part_q, part_grad = queries[maps, rows], grads[maps, rows]
+            shape = (*part_q.shape[:2], keys.shape[1])
+            probs, scores = (b[: math.prod(shape)].view(shape) for b in buffers)
+            torch.bmm(part_q, keys_t[maps], out=probs).exp_()
+            flat_v[maps] += part_grad[..., :dims].mT @ probs
+            torch.bmm(part_grad, values_t[maps], out=scores).mul_(probs)
+            flat_q[maps, rows] = scores @ keys[maps, :, :dims]
+            flat_k[maps] += part_q[..., :dims].mT @ scores
+            if height:
+                by_place = scores.unflatten(-1, (height, width))
+                flat_h[maps, rows], flat_w[maps, rows] = by_place.sum(-1), by_place.sum(-2)
+        return grad_q.mul_(scale), grad_k.mT.to(k.dtype), grad_v.mT.to(v.dtype), grad_h, grad_w
+
+
+def _parts(shape: torch.Size) -> Iterator[Part]:
+    """Slices of (maps, N, ...) in maps and queries: some whole maps, or some queries of one."""
+    num_maps, tokens = shape[:2]
+    limit = PAIRS_PER_THREAD * torch.get_num_threads()
+    rows = min(tokens, max(1, limit // tokens))
+    maps = max(1, limit // tokens**2)
+    for i in range(0, num_maps, maps):
+        for m in range(0, tokens, rows):
+            yield slice(i, i + maps), slice(m, m + rows)
+
+
+def _join(*tensors: Tensor) -> Tensor:
+    """Side by side, with images and heads in one dimension: (B, A, N, d) to (B*A, N, sum of d)."""
+    return torch.cat(tensors, dim=-1).flatten(0, 1)
+
+
+def mark_places(height: int, width: int, like: Tensor) -> Tensor:
+    """(B, A, h*w, h+w): a one at the row and at the column of every patch.
+
+    Without rows and columns (0, 0) it is (B, A, N, 0).
+    """
+    if not height:
+        return like[..., :0]
+    rows = torch.eye(height, dtype=like.dtype, device=like.device).repeat_interleave(width, dim=0)
+    columns = torch.eye(width, dtype=like.dtype, device=like.device).repeat(height, 1)
+    return torch.cat([rows, columns], dim=1).expand(*like.shape[:2], -1, -1)
+
+
+def _two_parts(x: Tensor, like: Tensor) -> Tensor:
+    """(...) to (..., 2) whose sum is `x`, with less than the rounding error of one number."""
+    head = x.to(like.dtype)
+    return torch.stack([head, (x - head).to(like.dtype)], dim=-1)
+
+
+def _full_precision(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
