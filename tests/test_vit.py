@@ -62,6 +62,22 @@ def test_window_attention_equals_a_loop_over_padded_windows(grid):
     torch.testing.assert_close(layer(x, grid), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("window_size", [0, 3])
+def test_training_in_bfloat16_gives_the_gradients_of_float32_up_to_rounding(window_size: int):
+    vit = tiny_vit(with_cls_token=False, window_size=window_size).train()
+    imgs = torch.randn(2, 3, 32, 32)
+    gradients = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        vit.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+            (out,) = vit(imgs)
+        out.float().square().mean().backward()
+        gradients[dtype] = {name: p.grad.clone() for name, p in vit.named_parameters()}
+    for name, exact in gradients[torch.float32].items():
+        difference = gradients[torch.bfloat16][name] - exact
+        assert difference.norm() < 0.05 * exact.norm(), name
+
+
 @pytest.mark.parametrize("grid", [(64, 64), (14, 28), (5, 17), (1, 1)])
 def test_merge_undoes_split(grid):
     x = torch.randn(2, *grid, 3)
