@@ -230,7 +230,7 @@ def _work_dir(out: Path, common: dict, config_hash: str) -> Path:
     """A folder of its own for each cell: a changed recipe never goes on from another's files."""
     parts = [common["task"], common["protocol"], common["encoder"].sha256[:8], config_hash[:8]]
     if common["data"] != DATA[common["task"]]:
-        parts.append(common["data"])
+        parts.append(re.sub(r"\W", "-", common["data"]))
     return out / "_".join([*parts, f"seed{common['seed']}"])
 
 
