@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         metrics = test(cfg, args.checkpoint, notes)
     if launch.is_main_process():
         for name, value in metrics.items():
-            print(f"{name}: {round(value, 6)}")
+            print(f"{name}: {round(float(value), 4)}")
         if not metrics:
             print("no metric: no detection is above the config's score threshold, so AP is 0")
 
