@@ -2,12 +2,13 @@
 
 from milan_mm import amp, multi_scale, optim, probe, pyramid, vit
 from milan_mm.data import crops, labels, loading
-from milan_mm.engine import losses, seeding, unreadable
+from milan_mm.engine import compiling, losses, seeding, unreadable
 from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
 from milan_mm.weights import loading as weights
 
 __all__ = [
     "amp",
+    "compiling",
     "crops",
     "decoder",
     "labels",

@@ -241,6 +241,11 @@ def report(rows: Sequence[Comparison]) -> None:
     sys.stdout.flush()
 
 
+def default_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def default_threads() -> int:
     """All cores that this process may use."""
     return len(os.sched_getaffinity(0))

@@ -21,6 +21,7 @@ from milan_mm.benchmark.contest import (
     Contest,
     Entry,
     compare,
+    default_device,
     default_threads,
     report,
 )
@@ -131,7 +132,7 @@ def prepare(
     Returns:
         The step: output, and gradients of some weights, with equal names in all models.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     backbone = _BUILDERS[model](rel_pos, img_size, arch).to(device)
     fill(backbone)
     backbone.train()

@@ -20,6 +20,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
+from milan_mm.benchmark.contest import default_device
 from milan_mm.configs import find_config
 from milan_mm.engine.building import silence
 from milan_mm.engine.machine import fit_to_machine
@@ -97,12 +98,14 @@ def profile_step(task: str, batch: int | None, rounds: int, threads: int) -> Non
         notes = fit_to_machine(cfg, "none")
         model = MODELS.build(cfg.model)
         optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     data = make_data(task, batch or BATCHES[task], cfg)
     seconds = time_step(model.to(device).train(), optimizer, data, LOSSES[task], rounds)
     print(f"{RECIPES[task]}, {batch or BATCHES[task]} image(s), {threads} threads")
     print("\n".join(notes))
     print(table(seconds))
+    if device.type == "cuda":
+        print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
 
 
 def time_step(

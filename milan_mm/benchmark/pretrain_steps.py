@@ -21,8 +21,10 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from milan_mm.benchmark.contest import default_device
 from milan_mm.configs import find_config
 from milan_mm.engine.building import silence
+from milan_mm.engine.compiling import compile_blocks
 from milan_mm.registry import MODELS
 from milan_mm.weights.converting import convert_state_dict
 
@@ -30,6 +32,11 @@ OURS = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 MMPRETRAIN = "mmpretrain::milan/milan_vit-base-p16_16xb256-amp-coslr-400e_in1k.py"
 # The recipes warm up; at the full rate from the first step on, rounding would grow visible.
 LR = 2.4e-4
+OPTIM_WRAPPERS = dict(  # by precision, the last two by autocast
+    float32="OptimWrapper",
+    bfloat16="milan_mm.BFloat16OptimWrapper",
+    float16="AmpOptimWrapper",  # for GPUs only
+)
 STUDENT, TEACHER = "student.pth", "teacher.pth"  # files of `write_weights`
 
 Step = Callable[[], float]
@@ -62,29 +69,40 @@ def write_weights(folder: Path, arch: dict, teacher: str) -> None:
         torch.save(model.state_dict(), folder / STUDENT)
 
 
-def prepare_ours(folder: str, arch: dict, teacher: str, batch_size: int, precision: str) -> Step:
+def prepare_ours(
+    folder: str,
+    arch: dict,
+    teacher: str,
+    batch_size: int,
+    precision: str,
+    compiled: bool = False,
+) -> Step:
     """Our recipe.
 
     Args:
         folder: See `write_weights`. arch, teacher: See `our_config`.
         batch_size: Images of a step.
-        precision: 'float32', or 'bfloat16' for autocast.
+        precision: A key of `OPTIM_WRAPPERS`.
+        compiled: Whether transformer blocks run compiled.
 
     Returns:
         A training step, which returns its loss.
     """
-    model, optim_wrapper = build_ours(folder, arch, teacher, precision)
+    model, optim_wrapper = build_ours(folder, arch, teacher, precision, compiled)
     return _make_step(model, optim_wrapper, batch_size)
 
 
 def build_ours(
-    folder: str, arch: dict, teacher: str, precision: str
+    folder: str, arch: dict, teacher: str, precision: str, compiled: bool = False
 ) -> tuple[BaseModel, OptimWrapper]:
     """Model and optimizer of `prepare_ours`."""
     config = our_config(arch, teacher, f"{folder}/{TEACHER}")
     with silence(), DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(config.model)
         model.load_state_dict(torch.load(f"{folder}/{STUDENT}"))
+        model.to(default_device())  # before its parameters go to the optimizer
+        if compiled:
+            compile_blocks(model)
         return model, _build_optim_wrapper(model, config.optim_wrapper, precision)
 
 
@@ -104,6 +122,7 @@ def prepare_mmpretrain(
     with silence(), DefaultScope.overwrite_default_scope("mmpretrain"):
         model = MODELS.build(config.model | dict(data_preprocessor=config.data_preprocessor))
         _load_student(model, torch.load(f"{folder}/{STUDENT}"))
+        model.to(default_device())
         optim_wrapper = _build_optim_wrapper(model, config.optim_wrapper, precision)
     return _make_step(model, optim_wrapper, batch_size)
 
@@ -128,9 +147,9 @@ def _load_student(model: Any, state_dict: dict[str, Tensor]) -> None:
 
 
 def _build_optim_wrapper(model: nn.Module, settings: Any, precision: str) -> OptimWrapper:
-    kinds = dict(float32="OptimWrapper", bfloat16="milan_mm.BFloat16OptimWrapper")
     optimizer = settings.optimizer | dict(lr=LR)
-    return build_optim_wrapper(model, settings | dict(type=kinds[precision], optimizer=optimizer))
+    kind = OPTIM_WRAPPERS[precision]
+    return build_optim_wrapper(model, settings | dict(type=kind, optimizer=optimizer))
 
 
 def _make_step(model: BaseModel, optim_wrapper: OptimWrapper, batch_size: int) -> Step:

@@ -68,15 +68,19 @@ class CLIPTeacher(Teacher):
             target_dims=visual.output_dim,
             with_cls_token=True,
         )
-        for block in visual.transformer.resblocks:
-            block.attention = partial(_self_attention, block.attn)
         self.visual: Any = visual
+        for block in self.blocks:
+            block.attention = partial(_self_attention, block.attn)
         self.num_target_layers = num_target_layers
+
+    @property
+    def blocks(self) -> Any:
+        """See `Teacher.blocks`."""
+        return self.visual.transformer.resblocks
 
     def look(self, imgs: Tensor) -> tuple[Tensor, Tensor]:
         """See `Teacher.forward`; features after `ln_post` and the projection to text space."""
-        visual = self.visual
-        blocks = visual.transformer.resblocks
+        visual, blocks = self.visual, self.blocks
         num_maps = max(self.num_target_layers, 2)
         tokens = self._tokens(imgs, range(len(blocks) - num_maps, len(blocks)))
         last = [visual.ln_post(x) for x in tokens[-self.num_target_layers :]]
@@ -85,8 +89,8 @@ class CLIPTeacher(Teacher):
 
     def attend(self, imgs: Tensor) -> Tensor:
         """See `Teacher.importance`."""
-        blocks = self.visual.transformer.resblocks
-        return _class_attention(blocks[-1], self._tokens(imgs, [len(blocks) - 2])[0])
+        (x,) = self._tokens(imgs, [len(self.blocks) - 2])
+        return _class_attention(self.blocks[-1], x)
 
     def _tokens(self, imgs: Tensor, indices: Sequence[int]) -> list[Tensor]:
         """(B, 1+L, D) after each of these blocks, which are the last that run."""

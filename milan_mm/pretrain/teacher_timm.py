@@ -77,6 +77,11 @@ class TimmTeacher(Teacher):
         if pretrained not in ("timm", "random"):
             self._load(model_name, pretrained)
 
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """See `Teacher.blocks`."""
+        return self.visual.blocks
+
     def look(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `Teacher.forward`."""
         visual = self.visual
@@ -87,14 +92,13 @@ class TimmTeacher(Teacher):
         patches = features[:, num_extra:]
         if not self.with_cls_token:
             return patches, None
-        importance = _class_attention(visual.blocks[-1], maps[-2], num_extra)
+        importance = _class_attention(self.blocks[-1], maps[-2], num_extra)
         return torch.cat([features[:, :1], patches], dim=1), importance
 
     def attend(self, imgs: Tensor) -> Tensor:
         """See `Teacher.importance`."""
-        visual = self.visual
-        (x,) = self._maps(imgs, [len(visual.blocks) - 2])
-        return _class_attention(visual.blocks[-1], x, visual.num_prefix_tokens)
+        (x,) = self._maps(imgs, [len(self.blocks) - 2])
+        return _class_attention(self.blocks[-1], x, self.visual.num_prefix_tokens)
 
     def _maps(self, imgs: Tensor, indices: int | list[int]) -> list[Tensor]:
         """(B, N, D) after each of these blocks, or that many last ones; no later block runs."""

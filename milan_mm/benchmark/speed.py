@@ -1,0 +1,153 @@
+"""`benchmark.py speed`: images per second of our step, alone and behind its data loader.
+
+What a step reaches is set beside a large matrix product in bfloat16 on the same device, the most
+that this device gives: the share is the model FLOP utilisation (MFU) against a measured peak.
+"""
+
+import argparse
+import copy
+import gc
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import RepeatDataset
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import DATASETS, DefaultScope
+from mmengine.runner import Runner
+
+from milan_mm.benchmark.contest import default_device, default_threads
+from milan_mm.benchmark.pretrain_steps import OPTIM_WRAPPERS, fixed_images
+from milan_mm.benchmark.scale import Run
+from milan_mm.engine.building import silence
+from milan_mm.engine.compiling import compile_blocks
+from milan_mm.registry import MODELS
+
+Batches = Iterator[dict]
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print a line for every encoder, batch and way of loading.
+
+    Args:
+        args: `arch` (list), `batch_size` (list), `rounds`, `compile`, `dir`, `workers`,
+            `precision`; see tools/benchmark.py.
+
+    Raises:
+        ValueError: For counts below 1.
+        FileNotFoundError: When `dir` holds no images.
+    """
+    workers = default_threads() if args.workers is None else args.workers
+    if min(args.rounds, workers, *args.batch_size) < 1:
+        raise ValueError("--rounds, --workers and --batch-size must be 1 or more")
+    if args.dir and not Path(args.dir).is_dir():
+        raise FileNotFoundError(f"image folder '{args.dir}' does not exist: correct --dir")
+    peak = matmul_rate()
+    print(f"{_device_name()}: a matrix product in bfloat16 reaches {peak / 1e12:.1f} TFLOP/s")
+    print(f"our step in {args.precision}, blocks {'compiled' if args.compile else 'as they are'}")
+    print(
+        f"{'ViT':<6} {'batch':>5} {'images from':<18} {'images/s':>9} {'s/step':>7} {'TFLOP/s':>8} "
+        f"{'MFU':>6} {'peak memory':>12}"
+    )
+    for arch in args.arch:
+        for batch_size in args.batch_size:
+            measure(Run(batch_size=batch_size, arch=arch), peak, workers, args)
+
+
+def measure(run: Run, peak: float, workers: int, args: argparse.Namespace) -> None:
+    """Print the lines of one encoder and batch."""
+    config = run.config()
+    model, optim_wrapper = _build(config, args.precision)
+    if args.compile:
+        compile_blocks(model)
+    sources: dict[str, Callable[[], Batches]] = {"memory": lambda: synthetic(run.batch_size)}
+    if args.dir:
+        sources[f"{workers} loaders"] = lambda: loaded(config, args.dir, run.batch_size, workers)
+    for name, make_batches in sources.items():
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        seconds = time_steps(model, optim_wrapper, make_batches(), args.rounds)
+        rate = run.flops() / seconds
+        memory = (
+            ""
+            if not torch.cuda.is_available()
+            else (f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+        )
+        print(
+            f"{run.arch:<6} {run.batch_size:>5} {name:<18} {run.batch_size / seconds:>9.1f} "
+            f"{seconds:>7.3f} {rate / 1e12:>8.2f} {rate / peak:>6.1%} {memory:>12}",
+            flush=True,
+        )
+    del model, optim_wrapper
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def time_steps(
+    model: BaseModel, optim_wrapper: OptimWrapper, batches: Batches, rounds: int
+) -> float:
+    """Mean seconds of a step over `rounds`, after three to warm up; waiting for images counts."""
+    for i in range(-3, rounds):
+        if i == 0:
+            start = _now()
+        losses = model.train_step(next(batches), optim_wrapper)
+        losses["loss"].item()  # a run logs every loss, and waits for it
+    return (_now() - start) / rounds
+
+
+def synthetic(batch_size: int) -> Batches:
+    """The same noise for ever, in pinned memory where a GPU copies it from."""
+    images = fixed_images(batch_size)
+    if torch.cuda.is_available():
+        images = images.pin_memory()
+    while True:
+        yield dict(inputs=images, data_samples=None)
+
+
+def loaded(config: Config, folder: str, batch_size: int, workers: int) -> Batches:
+    """Batches of the recipe's own loader, from the images of a folder tree over and over."""
+    settings = copy.deepcopy(config.train_dataloader)
+    settings.dataset.update(data_root=folder, data_prefix="")
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        dataset = DATASETS.build(settings.dataset)
+        # long enough for no pause between epochs
+        settings.dataset = RepeatDataset(dataset, times=-(-100 * batch_size // len(dataset)))
+        settings.update(batch_size=batch_size, num_workers=workers)
+        loader = Runner.build_dataloader(settings, seed=0)
+    while True:
+        yield from loader
+
+
+def matmul_rate(side: int | None = None) -> float:
+    """FLOP/s of a product of square matrices in bfloat16, the best of several."""
+    device = default_device()
+    side = side or (8192 if device.type == "cuda" else 2048)
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    seconds = []
+    for _ in range(10):
+        start = _now()
+        a @ b
+        seconds.append(_now() - start)
+    return 2 * side**3 / min(seconds)
+
+
+def _build(config: Config, precision: str) -> tuple[BaseModel, OptimWrapper]:
+    with silence(), DefaultScope.overwrite_default_scope(config.default_scope):
+        model = MODELS.build(config.model).to(default_device()).train()
+        wrapper = config.optim_wrapper | dict(type=OPTIM_WRAPPERS[precision])
+        return model, build_optim_wrapper(model, wrapper)
+
+
+def _device_name() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {default_threads()} threads"
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
