@@ -32,12 +32,13 @@ PUBLISHED = {
 }
 
 
-def check_img_size(encoder: Encoder, found: Found, facts: HubFacts, vouched: bool) -> None:
+def check_img_size(encoder: Encoder, found: Found, facts: HubFacts, guessed: bool) -> None:
     """Refuse patches and positions that do not belong together, where anything tells.
 
     Args:
         facts: Of a config.json.
-        vouched: The user named the system, so that a size which it never published is meant.
+        guessed: Neither the user nor a config named the system. A system that is told may have
+            any size; one whose published sizes contradict the file was guessed wrongly.
 
     Raises:
         ValueError: When the size differs from that in a config.json or in CLIP's own file, or is
@@ -61,7 +62,7 @@ def check_img_size(encoder: Encoder, found: Found, facts: HubFacts, vouched: boo
         )
     arch, sizes = encoder.settings["arch"], PUBLISHED.get(encoder.system)
     is_usual = (arch["embed_dims"], arch["num_layers"]) in HEADS
-    if sizes and is_usual and not vouched and implied not in sizes:
+    if sizes and is_usual and guessed and implied not in sizes:
         known = " and ".join(map(str, sizes))
         raise ValueError(
             f"{_sizes(encoder)}, but {encoder.system}, which the file is taken for, published ViTs "

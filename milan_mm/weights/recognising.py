@@ -120,7 +120,7 @@ def recognise(
     if own:
         _take_own(encoder, own, metadata or {}, path)
     else:
-        check_img_size(encoder, found, facts, vouched=system is not None)
+        check_img_size(encoder, found, facts, guessed=(system or facts.system) is None)
     return encoder
 
 

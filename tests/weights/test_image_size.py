@@ -14,7 +14,7 @@ from milan_mm.weights.recognising import read_encoder, recognise
 from milan_mm.weights.systems import SYSTEMS
 from tests.helpers import save_state
 from tests.weights import zoo
-from tests.weights.test_hub import CONFIG, write
+from tests.weights.test_hub import CONFIG, timm_folder, write
 
 TINY = dict(embed_dims=zoo.D, num_layers=zoo.LAYERS, num_heads=zoo.HEADS)
 TINY_GRID = dict(patch=zoo.PATCH, side=zoo.SIDE)
@@ -79,6 +79,13 @@ def test_a_system_that_the_user_names_may_have_any_size(tmp_path: Path):
     # said once: the file that is written from it needs no further word
     export_encoder(encoder, tmp_path / "encoder.safetensors")
     assert read_encoder(tmp_path / "encoder.safetensors").settings == encoder.settings
+
+
+@pytest.mark.usefixtures("published_size")
+def test_a_system_that_timms_config_names_may_have_any_size(tmp_path: Path):
+    zoo.set_size(**ARCHS["tiny"], patch=16, side=24)
+    encoder = timm_folder(tmp_path, architecture="vit_tiny_patch16_384.dino_finetuned")
+    assert (encoder.system, encoder.settings["img_size"]) == ("DINO", 384)
 
 
 def test_an_architecture_that_nobody_published_may_have_any_size():
