@@ -79,10 +79,12 @@ def test_a_repaired_data_set_leaves_no_list_behind(data, check):
     [
         (["coco"], "error: data folder 'data/coco' does not exist: link or unpack the data there"),
         (["imagenet", "--root", "gone"], "error: data folder 'gone' does not exist"),
+        (["coco", "--root", "file.json"], "error: data folder 'file.json' is no folder"),
         (["imagenet", "--out", "sheet.jpg"], "error: --out 'sheet.jpg' does not end in .png"),
     ],
 )
 def test_mistakes_give_2_and_one_line(data, check, capfd, arguments, message):
+    Path("file.json").touch()
     assert check(*arguments) == 2
     error = capfd.readouterr().err
     assert error.startswith(message) and error.count("\n") == 1

@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -224,6 +225,21 @@ def test_a_cell_that_failed_is_named_and_the_others_run(folder, main, capfd, mon
     assert {row["method"] for row in read_results("out/results.jsonl")} == {"DINO"}
 
 
+def test_more_images_of_a_data_set_are_another_training(folder):
+    from milan_mm.transfer.evaluation import plan_cell, read_encoders
+
+    (encoder,) = read_encoders(["one.pth"], None, num_heads=3)
+    shutil.copytree(folder / "data/ade", "more/ade")
+    for kind, ending in (("images", "jpg"), ("annotations", "png")):
+        split = Path("more/ade/ADEChallengeData2016", kind, "training")
+        shutil.copy(next(split.iterdir()), split / f"extra.{ending}")
+    few, more = (
+        plan_cell(encoder, "ade20k", 0, "short", Path(root), Path("out"))
+        for root in ("data", "more")
+    )
+    assert few.config_hash == more.config_hash and few.work_dir != more.work_dir
+
+
 @pytest.mark.parametrize(
     ("launcher", "start"),
     [("torchrun", "dist_train.sh"), ("slurm", "slurm_train.sh gpu_a ade20k_short_")],
@@ -249,6 +265,8 @@ def test_seeds_are_cells_of_their_own_and_finished_ones_are_left_out(folder, mai
 
     (encoder,) = read_encoders(["one.pth"], None, num_heads=3)
     cell = plan_cell(encoder, "ade20k", 1, "short", Path("data"), Path("out"))
+    cell.work_dir.mkdir()
+    shutil.copy(cell.config, cell.work_dir)  # as the training writes it
     append_rows("out/results.jsonl", result_rows(cell, dict(mIoU=1.0), 1.0))
     main(*arguments, "--print-commands", "torchrun")
     out = capsys.readouterr().out

@@ -62,6 +62,8 @@ def test_csv_has_a_line_for_each_number_and_each_gap(results, report, capsys):
     assert found["MAE", "coco", "mask AP"]["origin"] == "not run"
     dino = found["DINO", "coco", "box AP"]
     assert (dino["origin"], dino["mean"], dino["published"]) == ("published", "", "46.8")
+    swag = found["SWAG", "coco", "box AP"]
+    assert (swag["origin"], swag["published"]) == ("none", "")
 
 
 def test_latex_escapes_names_and_sets_the_best_bold(results, report, capsys):

@@ -232,7 +232,9 @@ def test_a_launcher_without_arguments_shows_its_usage(repo_root: Path, name: str
 
 
 @pytest.mark.long
-def test_a_mistake_on_two_processes_is_told_without_a_traceback(folder: Path, repo_root: Path):
+def test_a_mistake_on_two_processes_is_told_once_and_without_a_traceback(
+    folder: Path, repo_root: Path
+):
     done = subprocess.run(
         ["bash", str(repo_root / "tools/dist_train.sh"), "tiny.py", "2", "--weights", "gone.pth"],
         env=os.environ | dict(PYTHON=sys.executable, OMP_NUM_THREADS="1"),
@@ -241,7 +243,30 @@ def test_a_mistake_on_two_processes_is_told_without_a_traceback(folder: Path, re
         timeout=120,
     )
     assert done.returncode == 2
-    assert "error: " in done.stderr and "gone.pth" in done.stderr
+    assert done.stderr.count("error: ") == 1 and "gone.pth" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_of_the_second_process_alone_is_told(folder: Path, repo_root: Path):
+    Path("second.py").write_text(
+        "import os, time\n"
+        "from milan_mm.engine import launch\n"
+        "launch.SECONDS_FOR_THE_FIRST = 0.5\n"
+        "with launch.user_errors():\n"
+        "    if os.environ['RANK'] == '1':\n"
+        "        raise ValueError('only here')\n"
+        "    time.sleep(100)\n"
+    )
+    torchrun = [str(repo_root / "tools/_torchrun.py"), "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, "second.py"],
+        env=os.environ | dict(PYTHONPATH=str(repo_root), OMP_NUM_THREADS="1"),
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("error: only here\n") == 1
     assert "Traceback" not in done.stderr
 
 

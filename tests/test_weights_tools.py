@@ -176,7 +176,13 @@ def test_code_runs_only_where_the_file_is_trusted(tool, capsys, tmp_path: Path):
     assert (tmp_path / "marker").exists() and "system      MAE" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["inspect_weights", "convert_checkpoint"])
+def test_the_export_sends_files_of_other_systems_to_the_tool_with_options(tool, capsys):
+    with pytest.raises(SystemExit):
+        tool("export_encoder", "--help")
+    assert "tools/convert_checkpoint.py" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["inspect_weights", "convert_checkpoint", "export_encoder"])
 def test_help_answers_at_once(repo_root: Path, name: str):
     code = (
         f"import runpy, sys; sys.argv = ['{name}.py', '--help']\n"

@@ -71,9 +71,9 @@ def main(argv: list[str] | None = None) -> None:
 def check_arguments(args: argparse.Namespace) -> None:
     """Refuse what cannot be checked before anything is read."""
     if not args.root.is_dir():
+        what = "is no folder" if args.root.exists() else "does not exist"
         raise FileNotFoundError(
-            f"data folder '{args.root}' does not exist: link or unpack the data there, or pass "
-            "--root DIR"
+            f"data folder '{args.root}' {what}: link or unpack the data there, or pass --root DIR"
         )
     if args.out.suffix.lower() != ".png":
         raise ValueError(f"--out '{args.out}' does not end in .png: it will be a picture")

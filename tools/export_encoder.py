@@ -1,6 +1,9 @@
 #!/usr/bin/env python
 """Cut the encoder out of a training checkpoint, as a safetensors file that --weights takes.
 
+For checkpoints of this package, which tell all about their encoder. Files of other systems, and
+options to read them, are the matter of tools/convert_checkpoint.py.
+
 Example:
   python tools/export_encoder.py work_dirs/NAME/epoch_400.pth encoder.safetensors
 """

@@ -4,6 +4,7 @@ import argparse
 import os
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ _PATH_ERRORS = (
     IsADirectoryError,
     NotADirectoryError,
 )
+# What the first process has to say before another one repeats it; a launcher ends all by then.
+SECONDS_FOR_THE_FIRST = 10.0
 # a misspelt field of a config reaches a constructor as a TypeError
 _USER_ERRORS = (ValueError, FloatingPointError, TypeError, *_PATH_ERRORS)
 
@@ -146,6 +149,9 @@ def user_errors(cfg: Config | None = None) -> Iterator[None]:
     and remedy. A work directory that the run itself created is removed again when training had not
     started.
 
+    Of several processes the first one speaks. The others wait until the launcher, which has seen it
+    fail, ends them; one that is still there made the mistake alone, and says it.
+
     Args:
         cfg: Of the run, once its work directory is known.
     """
@@ -161,6 +167,8 @@ def user_errors(cfg: Config | None = None) -> Iterator[None]:
             raise
         if not started:
             _remove_new(cfg, existed)
+        if not _is_first_of_launcher():
+            time.sleep(SECONDS_FOR_THE_FIRST)
         print(f"error: {message}", file=sys.stderr, flush=True)
         sys.exit(2)
     finally:
@@ -171,6 +179,13 @@ def user_errors(cfg: Config | None = None) -> Iterator[None]:
 def is_main_process() -> bool:
     """Whether this process speaks for the run, known before the processes are connected."""
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+
+
+def _is_first_of_launcher() -> bool:
+    """Whether this process is the first that its launcher watches; torchrun has one per machine."""
+    if "RANK" in os.environ:
+        return int(os.environ.get("LOCAL_RANK", 0)) == 0
+    return is_main_process()
 
 
 def _is_raised_here(error: BaseException) -> bool:

@@ -20,7 +20,6 @@ from milan_mm.engine.batch import split_total_batch
 from milan_mm.engine.data_check import check_data
 from milan_mm.engine.encoder_weights import set_encoder_weights
 from milan_mm.engine.jobs import Job
-from milan_mm.engine.machine import has_fast_bfloat16
 from milan_mm.engine.own_data.classification import use_image_folder
 from milan_mm.engine.schedules import is_iter_based
 from milan_mm.results import DATA, read_rows
@@ -67,7 +66,7 @@ class Cell:
         name: Of the recipe. config: Its file, None for k-NN.
         work_dir: For logs and checkpoints.
         config_hash, protocol_hash, total_batch, precision, data, data_counts, protocol: As in the
-            row.
+            row; None for what the run will tell, see `as_run`.
         num_iters: Optimizer steps of the training. gpus: That the recipe is written for.
         settings: Of k-NN. images: Image folder of k-NN.
     """
@@ -82,7 +81,7 @@ class Cell:
     protocol_hash: str
     protocol: str
     total_batch: int | None
-    precision: str
+    precision: str | None
     data: str
     data_counts: dict[str, int] | None
     num_iters: int
@@ -116,10 +115,17 @@ class Cell:
         return Path(file.read_text().strip()) if file.is_file() else None
 
     def is_in(self, rows: Iterable[Mapping]) -> bool:
-        """Whether a row of a results file is this cell's."""
-        own = (self.encoder.sha256, self.task, self.data, self.config_hash, self.seed)
-        keys = ("weights_sha256", "task", "data", "config_hash", "seed")
-        return any(tuple(row.get(key) for key in keys) == own for row in rows)
+        """Whether a row of a results file is this cell's, made with as many images."""
+        own = dict(
+            weights_sha256=self.encoder.sha256,
+            task=self.task,
+            data=self.data,
+            config_hash=self.config_hash,
+            seed=self.seed,
+        )
+        if self.data_counts is not None:
+            own["data_counts"] = self.data_counts
+        return any(all(row.get(key) == value for key, value in own.items()) for row in rows)
 
 
 def read_encoders(
@@ -199,13 +205,13 @@ def plan_cell(
     protocol_id = protocol_hash(cfg)  # before the encoder brings options of its own
     set_encoder_weights(cfg, encoder.read)
     cfg.setdefault("randomness", {})["seed"] = seed
-    own = config_hash(cfg)
-    work_dir = _work_dir(out, common, own)
+    own, counts = config_hash(cfg), data_counts(cfg)
+    # more images are another training
+    work_dir = _work_dir(out, common, settings_hash([own, counts]))
     config = out / "configs" / f"{work_dir.name}.py"
     config.parent.mkdir(parents=True, exist_ok=True)
     cfg.dump(config)
     batch = cfg.get("total_batch") or cfg.train_dataloader.batch_size
-    counts = data_counts(cfg)
     if is_iter_based(cfg):
         num_iters = cfg.train_cfg.max_iters
     else:
@@ -219,16 +225,16 @@ def plan_cell(
         config=config,
         work_dir=work_dir,
         total_batch=batch,
-        precision=_precision(cfg),
+        precision=None,
         data_counts=counts,
         num_iters=num_iters,
         gpus=gpus,
     )
 
 
-def _work_dir(out: Path, common: dict, config_hash: str) -> Path:
+def _work_dir(out: Path, common: dict, identity: str) -> Path:
     """A folder of its own for each cell: a changed recipe never goes on from another's files."""
-    parts = [common["task"], common["protocol"], common["encoder"].sha256[:8], config_hash[:8]]
+    parts = [common["task"], common["protocol"], common["encoder"].sha256[:8], identity[:8]]
     if common["data"] != DATA[common["task"]]:
         parts.append(re.sub(r"\W", "-", common["data"]))
     return out / "_".join([*parts, f"seed{common['seed']}"])
@@ -258,13 +264,6 @@ def _plan_knn(common: dict, images: Path, out: Path) -> Cell:
         settings=settings,
         images=images,
     )
-
-
-def _precision(cfg: Config) -> str:
-    """What the run will really compute in, see `milan_mm.engine.machine`."""
-    mixed = cfg.optim_wrapper.get("type", "OptimWrapper").rpartition(".")[2] != "OptimWrapper"
-    usable = torch.cuda.is_available() or has_fast_bfloat16()
-    return "bfloat16" if mixed and usable else "float32"
 
 
 def training_job(cell: Cell, num_processes: int, batch_per_gpu: int | None = None) -> Job:
@@ -369,16 +368,19 @@ def _run(cell: Cell, tool: str, arguments: list[str], log: str) -> str:
     return text
 
 
-def counted(cell: Cell) -> Cell:
-    """A k-NN cell with the number of its images, which its tool has told."""
-    if cell.data_counts is not None:
-        return cell
-    row = read_rows(cell.work_dir / "knn.jsonl")[0]
-    return replace(cell, data_counts=dict(train=row["num_train"], val=row["num_val"]))
+def as_run(cell: Cell) -> Cell:
+    """A cell with what its run alone tells, which may have been on another machine."""
+    if cell.config is None:
+        row = read_rows(cell.work_dir / "knn.jsonl")[0]
+        return replace(cell, data_counts=dict(train=row["num_train"], val=row["num_val"]))
+    wrapper = Config.fromfile(cell.work_dir / cell.config.name).optim_wrapper
+    is_mixed = wrapper.get("type", "OptimWrapper").rpartition(".")[2] != "OptimWrapper"
+    return replace(cell, precision="bfloat16" if is_mixed else "float32")
 
 
 def result_rows(cell: Cell, values: Mapping[str, float | None], seconds: float) -> list[dict]:
     """The rows of a finished cell, see `milan_mm/results.py`."""
+    cell = as_run(cell)
     facts = dict(
         task=cell.task,
         method=cell.encoder.method,
@@ -393,7 +395,7 @@ def result_rows(cell: Cell, values: Mapping[str, float | None], seconds: float) 
         seed=cell.seed,
         data=cell.data,
         packages=package_versions(),
-        data_counts=counted(cell).data_counts,
+        data_counts=cell.data_counts,
         commit=git_commit(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 1),

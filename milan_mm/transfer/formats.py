@@ -127,9 +127,14 @@ def _csv(tables: Sequence[Table]) -> str:
                 for entry in cell.entries:
                     writer.writerow(facts | _csv_entry(entry))
                 if not cell.entries:
-                    origin = NOT_RUN if line.weights else "published"
-                    writer.writerow(facts | dict(origin=origin, runs=0))
+                    writer.writerow(facts | dict(origin=_origin_without_runs(line, cell), runs=0))
     return file.getvalue()
+
+
+def _origin_without_runs(line: Line, cell: Cell) -> str:
+    if line.weights:
+        return NOT_RUN
+    return NOT_PUBLISHED if cell.published is None else "published"
 
 
 def _csv_entry(entry: Entry) -> dict:

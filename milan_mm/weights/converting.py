@@ -14,24 +14,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from milan_mm.weights.layout import MODULES
 from milan_mm.weights.layouts import TIMM
 from milan_mm.weights.reading import read_checkpoint
 from milan_mm.weights.writing import replacing
 
-# Parts of the encoder; a name is a tensor, or a module with weight and bias, and '#' is the number
-# of a block.
-ENCODER = (
-    "cls_token",
-    "pos_embed",
-    "patch_embed.projection",
-    "layers.#.ln1",
-    "layers.#.attn.qkv",
-    "layers.#.attn.proj",
-    "layers.#.ln2",
-    "layers.#.ffn.layers.0.0",
-    "layers.#.ffn.layers.1",
-    "ln1",
-)
+# Parts of the encoder, '#' being the number of a block; pretraining has no other norms.
+ENCODER = ("cls_token", "pos_embed", *(m for m in MODULES if m not in ("pre_norm", "ln2")))
 # Name in this package -> name there. The decoder's attn.q and attn.kv are MILAN's, its attn.qkv is
 # MAE's.
 OFFICIAL = {f"backbone.{name}": str(TIMM.names[name]) for name in ENCODER} | {

@@ -70,6 +70,7 @@ class HubFacts:
 
     system: str | None = None
     embed_dims: int | None = None
+    img_size: int | None = None
     patch_size: int | None = None
     num_layers: int | None = None
     num_heads: int | None = None
@@ -123,9 +124,11 @@ def _hugging_face(config: dict, preprocessor: dict, folder: Path) -> HubFacts:
     if "use_mean_pooling" in config:
         pooling = "mean" if config["use_mean_pooling"] else "cls"
     rope = "rope_theta" if "rope_theta" in config else "pos_embed_rope_base"
+    is_pair = isinstance(config.get("image_size"), list)  # height and width tell no square grid
     return HubFacts(
         system=HF_TYPES[config["model_type"]],
         embed_dims=_number(config, "hidden_size", folder),
+        img_size=None if is_pair else _number(config, "image_size", folder),
         patch_size=_number(config, "patch_size", folder),
         num_layers=_number(config, "num_hidden_layers", folder),
         num_heads=_number(config, "num_attention_heads", folder),

@@ -7,6 +7,7 @@ from typing import Any
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.finding import Found, find_encoder
 from milan_mm.weights.hub import HubFacts, local_path, read_hub_facts
+from milan_mm.weights.image_size import check_img_size
 from milan_mm.weights.position_rows import fit_positions, mask_key_bias
 from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.renaming import rename
@@ -118,6 +119,8 @@ def recognise(
     _fill_origin(encoder, facts, told_system=system is not None)
     if own:
         _take_own(encoder, own, metadata or {}, path)
+    else:
+        check_img_size(encoder, found, facts, guessed=(system or facts.system) is None)
     return encoder
 
 

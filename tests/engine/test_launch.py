@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 
+from milan_mm.engine import launch
 from milan_mm.engine.launch import (
     fit_run,
     load_config,
@@ -155,6 +156,31 @@ def test_an_existing_work_directory_is_kept(tmp_path: Path):
     with pytest.raises(SystemExit), user_errors(Config(dict(work_dir=str(tmp_path)))):
         raise FileNotFoundError("gone")
     assert (tmp_path / "epoch_1.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "waits"),
+    [
+        ({}, False),
+        (dict(RANK="0", LOCAL_RANK="0"), False),
+        (dict(RANK="1", LOCAL_RANK="1"), True),
+        (dict(RANK="8", LOCAL_RANK="0"), False),  # the first of a second machine
+        (dict(SLURM_PROCID="8", LOCAL_RANK="0"), True),  # tools/train.py sets LOCAL_RANK
+    ],
+)
+def test_a_process_that_is_not_the_first_waits_before_it_tells_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, environment: dict, waits: bool
+):
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    waited: list[str] = []
+    monkeypatch.setattr(launch.time, "sleep", lambda _: waited.append(capsys.readouterr().err))
+    with pytest.raises(SystemExit), user_errors():
+        raise ValueError("gone")
+    assert waited == [""] * waits  # nothing was said before
+    assert capsys.readouterr().err == "error: gone\n"
 
 
 @pytest.mark.usefixtures("training")

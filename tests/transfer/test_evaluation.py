@@ -38,7 +38,7 @@ def cell(tmp_path: Path) -> Cell:
         protocol_hash="p",
         protocol="paper",
         total_batch=64,
-        precision="float32",
+        precision=None,
         data="COCO",
         data_counts=dict(train=10, val=5),
         num_iters=1000,
@@ -95,13 +95,26 @@ def test_what_the_test_prints_becomes_percent(cell, monkeypatch):
     assert evaluation.measure(cell) == {"box AP": 50.3, "mask AP": None}
 
 
-def test_a_cell_is_finished_when_weights_task_config_and_seed_agree(cell):
+@pytest.mark.parametrize(
+    ("wrapper", "precision"),
+    [("milan_mm.BFloat16OptimWrapper", "bfloat16"), ("OptimWrapper", "float32")],
+)
+def test_the_precision_is_that_of_the_training_wherever_it_was_run(cell, wrapper, precision):
+    cell.work_dir.mkdir()
+    Config(dict(optim_wrapper=dict(type=wrapper))).dump(cell.work_dir / cell.config.name)
+    (row,) = evaluation.result_rows(cell, {"box AP": 50.3}, 1.0)
+    assert row["precision"] == precision
+
+
+def test_a_cell_is_finished_when_weights_task_config_data_and_seed_agree(cell):
     row = dict(weights_sha256="0a" * 32, task="coco", data="COCO", config_hash="c", seed=0)
+    row["data_counts"] = dict(val=5, train=10)
     assert cell.is_in([row])
     for change in (
         dict(weights_sha256="0b" * 32),
         dict(task="ade20k"),
         dict(data="cars"),
+        dict(data_counts=dict(train=10, val=6)),  # a subset that has grown since
         dict(config_hash="d"),
         dict(seed=1),
     ):

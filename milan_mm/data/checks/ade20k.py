@@ -148,7 +148,7 @@ def _look_at_totals(split: str, total: np.ndarray, findings: Findings) -> None:
     """Which classes never occur, and how much has none; shifted labels show here, too."""
     if not total.sum():
         return
-    absent = [f"{split}: {CLASSES[c]} ({c + 1})" for c in range(len(CLASSES)) if not total[c + 1]]
+    absent = [f"{CLASSES[c].strip()} ({c + 1})" for c in range(len(CLASSES)) if not total[c + 1]]
     if findings.allow_subset or split == "validation":
         if absent:
             findings.notes.append(

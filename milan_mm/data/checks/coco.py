@@ -3,7 +3,9 @@
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import TypeGuard
 
 import cv2
 import numpy as np
@@ -30,6 +32,7 @@ PALETTE: list[tuple[int, int, int]] = CocoDataset.METAINFO["palette"]
 MARGIN = 2.0  # pixels that a box may reach beyond its image, by rounding
 _FIELDS = ("id", "image_id", "category_id", "bbox", "area", "segmentation")
 _MEND = "unpack annotations_trainval2017.zip again"
+_MISSING = "unpack annotations_trainval2017.zip there, or pass the folder above annotations/ as --root"
 
 
 @dataclass
@@ -73,11 +76,11 @@ def check_coco(root: Path, findings: Findings, num_workers: int) -> list[Cell]:
 def _read_split(root: Path, name: str, findings: Findings) -> Split | None:
     path = root / f"annotations/instances_{name}2017.json"
     if not path.is_file():
-        findings.add("annotation files are missing", _MEND, [str(path)])
+        findings.add("annotation files are missing", _MISSING, [str(path)])
         return None
     try:
         content = json.loads(path.read_bytes())
-        parts = [content[key] for key in ("images", "annotations", "categories")]
+        parts = [list(content[key]) for key in ("images", "annotations", "categories")]
         images = {image["id"]: image for image in parts[0]}
         counted = Counter(image["id"] for image in parts[0])
         facts = [(image["file_name"], image["height"], image["width"]) for image in parts[0]]
@@ -103,7 +106,11 @@ def _read_split(root: Path, name: str, findings: Findings) -> Split | None:
     objects: dict[int, list[dict]] = defaultdict(list)
     incomplete = []
     for i, annotation in enumerate(parts[1]):
+        if not isinstance(annotation, dict):
+            incomplete.append(f"annotation number {i} is {annotation!r}")
+            continue
         lacking = [key for key in _FIELDS if annotation.get(key) is None]
+        lacking += [key for key in _FIELDS[:3] if isinstance(annotation.get(key), list | dict)]
         if lacking:
             incomplete.append(f"annotation {annotation.get('id', f'number {i}')} has no {lacking}")
         else:
@@ -164,8 +171,12 @@ def _check_objects(split: Split, findings: Findings) -> None:
     )
 
 
+def _are_numbers(values: object) -> TypeGuard[list[float]]:
+    return isinstance(values, list) and all(isinstance(v, int | float) for v in values)
+
+
 def _is_inside(box: object, image: dict) -> bool:
-    if not isinstance(box, list) or len(box) != 4 or min(box[2:]) < 0:
+    if not _are_numbers(box) or len(box) != 4 or min(box[2:]) < 0:
         return False
     x, y, width, height = box
     return (
@@ -181,10 +192,13 @@ def _mask_problem(mask: object, image: dict) -> str:
         size = [image["height"], image["width"]]
         if list(mask.get("size", ())) != size:
             return f"has a mask of (height, width) {mask.get('size')} on an image of {size}"
-        return "" if mask.get("counts") else "has a mask without counts"
+        counts = mask.get("counts")
+        if isinstance(counts, list) and (not _are_numbers(counts) or sum(counts) != prod(size)):
+            return f"has a mask whose counts do not add up to {prod(size)} pixels"
+        return "" if counts else "has a mask without counts"
     if not isinstance(mask, list) or not mask:
         return "has no mask"
-    if any(not isinstance(p, list) or len(p) < 6 or len(p) % 2 for p in mask):
+    if any(not _are_numbers(p) or len(p) < 6 or len(p) % 2 for p in mask):
         return "has a polygon that is no list of three or more points"
     return ""
 

@@ -71,7 +71,7 @@ class Findings:
         for fault in self.faults.values():
             first, *rest = fault.remedy.splitlines()
             lines.append(f"  fault: {len(fault.names):,} {fault.kind}: {first}")
-            lines += [f"    {line}" for line in rest]
+            lines += rest  # at the margin: an indented script could not be pasted
             lines += [f"    - {name}" for name in fault.names[:SHOWN]]
             if (more := len(fault.names) - SHOWN) > 0:
                 where = f", all are in {list_file}" if list_file else ""

@@ -73,6 +73,27 @@ def test_missing_annotation_files_and_files_of_another_format_are_named(coco):
     assert name.endswith("instances_train2017.json: KeyError: 'annotations'")
 
 
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        (lambda content: content.update(annotations=None), "TypeError: 'NoneType' object"),
+        (lambda content: content.update(images=["a.jpg"]), "TypeError: string indices"),
+        (lambda content: content["categories"].append(7), "TypeError: 'int' object"),
+    ],
+)
+def test_files_whose_parts_are_no_lists_of_objects_are_named(coco, change, detail):
+    edit_coco(coco, "train", change)
+    (name,) = check(coco).faults["annotation files are not in COCO's format"].names
+    assert f"instances_train2017.json: {detail}" in name
+
+
+def test_an_annotation_that_is_no_object_is_named(coco):
+    edit_coco(coco, "train", lambda content: content["annotations"].append(7))
+    (name,) = only(check(coco), "annotations are incomplete")
+    assert name.startswith("instances_train2017.json: annotation number ")
+    assert name.endswith(" is 7")
+
+
 def test_categories_in_another_order_are_named(coco):
     edit_coco(coco, "train", lambda content: content["categories"].reverse())
     names = only(check(coco), "categories are not COCO's")
@@ -118,6 +139,21 @@ def test_an_image_of_both_splits_is_named(coco):
             "annotation 1 has [x, y, width, height] [1, 2, 3] on 64x64",
         ),
         (
+            dict(bbox=["1", "2", "3", "4"]),
+            "boxes are not inside their image",
+            "annotation 1 has [x, y, width, height] ['1', '2', '3', '4'] on 64x64",
+        ),
+        (
+            dict(segmentation=dict(size=[64, 64], counts=[5, 3])),
+            "masks do not fit their image",
+            "annotation 1 has a mask whose counts do not add up to 4096 pixels",
+        ),
+        (
+            dict(segmentation=[["1", "2", "3", "4", "5", "6"]]),
+            "masks do not fit their image",
+            "annotation 1 has a polygon that is no list of three or more points",
+        ),
+        (
             dict(segmentation=dict(size=[10, 20], counts="x")),
             "masks do not fit their image",
             "annotation 1 has a mask of (height, width) [10, 20] on an image of [64, 64]",
@@ -129,6 +165,7 @@ def test_an_image_of_both_splits_is_named(coco):
         ),
         (dict(segmentation=[]), "masks do not fit their image", "annotation 1 has no mask"),
         (dict(area=None), "annotations are incomplete", "annotation 1 has no ['area']"),
+        (dict(image_id=[1]), "annotations are incomplete", "annotation 1 has no ['image_id']"),
         (dict(id=2), "annotations share an id", "annotation 2"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 import torchvision.datasets.imagenet as tv_imagenet
 
 from milan_mm.data.checks.findings import Findings
-from milan_mm.data.checks.imagenet import SORT_VAL, check_imagenet
+from milan_mm.data.checks.imagenet import check_imagenet
 
 TENCH, GOLDFISH, SHARK = "n01440764", "n01443537", "n01484850"
 
@@ -74,11 +74,14 @@ def test_a_flat_val_is_detected_and_its_images_are_still_read(flat):
     assert "images in val: 3 of 50,000, 49,997 fewer" in findings.counts
 
 
-def test_the_fix_that_is_shown_sorts_a_flat_val(flat, tmp_path, monkeypatch):
+def test_the_fix_as_it_is_shown_sorts_a_flat_val(flat, tmp_path, monkeypatch):
     classes = [SHARK, TENCH, SHARK]
     monkeypatch.setattr(tv_imagenet, "parse_devkit_archive", lambda root: None)
     monkeypatch.setattr(tv_imagenet, "load_meta_file", lambda root: ({}, classes))
-    script = SORT_VAL.format(root=str(flat)).split("<<'END'\n")[1].removesuffix("END")
+    shown = check(flat).report("data")
+    # what a shell takes from "<<'END'" up to a line that is "END" and nothing else
+    script, end, _ = shown.split("python - <<'END'\n")[1].partition("\nEND\n")
+    assert end
     (tmp_path / "fix.py").write_text(script)
     runpy.run_path(str(tmp_path / "fix.py"))
     found = {path.name: path.parent.name for path in flat.glob("val/*/*")}
