@@ -27,12 +27,12 @@ def attend_in_chunks(
     """softmax(q·k / sqrt(d) + bias_h + bias_w) v.
 
     Args:
-        q, k, v: (B, A, N, d) float.
-        bias_h, bias_w: (B, A, N, h) and (B, A, N, w) in the type of `q`, where N = h*w patches in
+        q: (B, A, M, d) float. k, v: (B, A, N, d).
+        bias_h, bias_w: (B, A, M, h) and (B, A, M, w) in the type of `q`, where N = h*w patches in
             row-major order: what a query adds to the keys of every row and of every column.
 
     Returns:
-        (B, A, N, d) in the type of `q`. Gradients of gradients are not supported.
+        (B, A, M, d) in the type of `q`. Gradients of gradients are not supported.
     """
     nothing = q[..., :0]
     bias_h = nothing if bias_h is None else bias_h
@@ -51,7 +51,7 @@ class _ChunkedAttention(Function):
         )
         out, logsumexp = torch.empty_like(queries), queries.new_empty(queries.shape[:2], dtype=full)
         with_bias = bias_h.shape[-1] > 0
-        for maps, rows in _parts(queries.shape) if with_bias else [(slice(None), slice(None))]:
+        for maps, rows in _parts(queries, keys) if with_bias else [(slice(None), slice(None))]:
             bias = None
             if with_bias:
                 bias = by_row[maps, rows].to(full)[..., None] + by_column[maps, rows, None].to(full)
@@ -91,9 +91,9 @@ class _ChunkedAttention(Function):
         flat_q, flat_k, flat_v, flat_h, flat_w = (
             t.flatten(0, 1) for t in (grad_q, grad_k, grad_v, grad_h, grad_w)
         )
-        maps, rows = next(_parts(queries.shape))  # the largest part
+        maps, rows = next(_parts(queries, keys))  # the largest part
         buffers = queries.new_empty(2, len(queries[maps]) * len(queries[0, rows]) * keys.shape[1])
-        for maps, rows in _parts(queries.shape):
+        for maps, rows in _parts(queries, keys):
             part_q, part_grad = queries[maps, rows], grads[maps, rows]
             shape = (*part_q.shape[:2], keys.shape[1])
             probs, scores = (b[: math.prod(shape)].view(shape) for b in buffers)
@@ -108,14 +108,14 @@ class _ChunkedAttention(Function):
         return grad_q.mul_(scale), grad_k.mT.to(k.dtype), grad_v.mT.to(v.dtype), grad_h, grad_w
 
 
-def _parts(shape: torch.Size) -> Iterator[Part]:
-    """Slices of (maps, N, ...) in maps and queries: some whole maps, or some queries of one."""
-    num_maps, tokens = shape[:2]
+def _parts(queries: Tensor, keys: Tensor) -> Iterator[Part]:
+    """Slices of (maps, M, ...) in maps and queries: some whole maps, or some queries of one."""
+    (num_maps, num_queries), num_keys = queries.shape[:2], keys.shape[1]
     limit = PAIRS_PER_THREAD * torch.get_num_threads()
-    rows = min(tokens, max(1, limit // tokens))
-    maps = max(1, limit // tokens**2)
+    rows = min(num_queries, max(1, limit // num_keys))
+    maps = max(1, limit // (num_queries * num_keys))
     for i in range(0, num_maps, maps):
-        for m in range(0, tokens, rows):
+        for m in range(0, num_queries, rows):
             yield slice(i, i + maps), slice(m, m + rows)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from milan_mm import chunked_attention
@@ -52,11 +53,23 @@ def test_the_size_of_the_parts_changes_nothing(pairs: int, monkeypatch: pytest.M
         torch.testing.assert_close(ours, reference, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("pairs", [5 * TOKENS, 10**6])
+def test_queries_may_be_fewer_than_keys(pairs: int, monkeypatch: pytest.MonkeyPatch):
+    """As in the prompting decoder, where only the masked patches ask."""
+    monkeypatch.setattr(chunked_attention, "PAIRS_PER_THREAD", pairs)
+    q, k, v, *_ = random_tensors(torch.float64)
+    tensors = [q[:, :, :7].detach().requires_grad_(), k, v]
+    found = output_and_gradients(attend_in_chunks, tensors)
+    references = output_and_gradients(F.scaled_dot_product_attention, tensors)
+    for ours, reference in zip(found, references, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("pairs", [1, 5 * TOKENS, TOKENS**2, 3 * TOKENS**2, 10**6])
 def test_the_parts_cover_every_query_once(pairs: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(chunked_attention, "PAIRS_PER_THREAD", pairs)
     visits = torch.zeros(BATCH * HEADS, TOKENS)
-    for part in chunked_attention._parts(visits.shape):
+    for part in chunked_attention._parts(visits, visits):
         visits[part] += 1
         assert visits[part].numel() * TOKENS <= max(pairs * torch.get_num_threads(), TOKENS)
     assert (visits == 1).all()

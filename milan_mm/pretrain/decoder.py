@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from milan_mm.layers import EncoderLayer, feed_forward, init_transformer, layer_norm
+from milan_mm.layers import EncoderLayer, attend, feed_forward, init_transformer, layer_norm
 from milan_mm.positions import sincos_pos_embed
 from milan_mm.pretrain.masking import restore, take
 from milan_mm.registry import MODELS
@@ -141,7 +141,7 @@ class PromptingAttention(nn.Module):
         tokens = torch.cat([prompts, masked], dim=1)  # (B, 1+L, E), any order
         q = self.q(masked).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, A, M, E/A)
         k, v = self.kv(tokens).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = attend(q, k, v)
         return self.proj(x.transpose(1, 2).flatten(2))
 
 
