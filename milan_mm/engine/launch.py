@@ -101,6 +101,12 @@ def set_amp(cfg: Config) -> None:
         cfg.optim_wrapper.modules = [m for m in ("backbone", "neck") if m in cfg.model]
 
 
+def set_compile(cfg: Config) -> None:
+    """Let a hook compile the transformer blocks before training."""
+    hook = dict(type="milan_mm.CompileBlocksHook")
+    cfg.custom_hooks = [*cfg.get("custom_hooks", []), hook]
+
+
 def set_batch_per_gpu(cfg: Config, limit: int, quick: bool) -> None:
     """State how many images one process holds at once; the total batch stays what it is.
 

@@ -14,6 +14,7 @@ from milan_mm.engine.launch import (
     load_config_and_data,
     set_amp,
     set_batch_per_gpu,
+    set_compile,
     set_work_dir,
     user_errors,
 )
@@ -209,6 +210,15 @@ def test_a_checkpoint_of_another_model_is_refused(found: dict, message: str):
     wanted = {"a": torch.zeros(2), "b": torch.zeros(3)}
     with pytest.raises(ValueError, match=message):
         _check_fit("x.pth", {name: torch.zeros(shape) for name, shape in found.items()}, wanted)
+
+
+def test_compile_adds_a_hook_to_those_of_the_config():
+    cfg = Config(dict(custom_hooks=[dict(type="milan_mm.LossHook")]))
+    set_compile(cfg)
+    set_compile(plain := Config(dict()))
+    kinds = ["milan_mm.LossHook", "milan_mm.CompileBlocksHook"]
+    assert [hook.type for hook in cfg.custom_hooks] == kinds
+    assert [hook.type for hook in plain.custom_hooks] == kinds[1:]
 
 
 def test_amp_leaves_the_heads_of_a_detector_in_float32_for_nms_and_roi_align():
