@@ -215,7 +215,7 @@ def test_a_checkpoint_of_another_model_is_refused(found: dict, message: str):
 def test_compile_adds_a_hook_to_those_of_the_config():
     cfg = Config(dict(custom_hooks=[dict(type="milan_mm.LossHook")]))
     set_compile(cfg)
-    set_compile(plain := Config(dict()))
+    set_compile(plain := Config({}))
     kinds = ["milan_mm.LossHook", "milan_mm.CompileBlocksHook"]
     assert [hook.type for hook in cfg.custom_hooks] == kinds
     assert [hook.type for hook in plain.custom_hooks] == kinds[1:]
