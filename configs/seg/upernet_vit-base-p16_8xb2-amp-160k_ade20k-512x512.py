@@ -67,7 +67,7 @@ auto_scale_lr = dict(enable=False, base_batch_size=total_batch)
 optim_wrapper = dict(
     _delete_=True,
     type="milan_mm.BFloat16OptimWrapper",
-    optimizer=dict(type="AdamW", lr=lr, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=lr, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
     constructor="milan_mm.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(
         layer_decay_rate=0.65, no_decay_1d=True, no_decay_names=["pos_embed", "cls_token"]
