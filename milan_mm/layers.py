@@ -21,11 +21,7 @@ ACTIVATIONS = {"GELU": "GELU", "QuickGELU": "mmpretrain.QuickGELU"}
 
 
 class PatchEmbed(nn.Module):
-    """Linear embedding of non-overlapping square patches: (B, 3, H, W) to (B, D, h, w).
-
-    The weights are those of a convolution, as in every ViT. They are applied as a matrix: on an
-    H200 the convolutions of a pretraining step took 12 times as long as such products would.
-    """
+    """Linear embedding of non-overlapping square patches: (B, 3, H, W) to (B, D, h, w)."""
 
     def __init__(self, patch_size: int, embed_dims: int, bias: bool = True) -> None:
         super().__init__()
@@ -39,15 +35,26 @@ class PatchEmbed(nn.Module):
                 f"size {patch_size}: pad it (pad_size_divisor={patch_size} in the data "
                 "preprocessor) or resize it"
             )
-        weight, bias = self.projection.weight, self.projection.bias
-        x = F.linear(cut_patches(imgs, patch_size), weight.flatten(1), bias)  # (B, h, w, D)
-        return x.permute(0, 3, 1, 2)
+        return embed_patches(self.projection, imgs)
 
 
-def cut_patches(imgs: Tensor, patch_size: int) -> Tensor:
-    """(B, 3, H, W) to the pixels of every patch, (B, h, w, 3*p*p), colour by colour."""
+def embed_patches(conv: nn.Conv2d, imgs: Tensor) -> Tensor:
+    """What a convolution with stride equal to its kernel does, by a matrix product.
+
+    cuDNN has no quick kernel for three colours: on an H200 the two convolutions of a pretraining
+    step took ten times as long as their products would.
+
+    Args:
+        conv: Of square patches, without padding.
+        imgs: (B, 3, h*p, w*p).
+
+    Returns:
+        (B, D, h, w).
+    """
+    patch_size = conv.kernel_size[0]
     patches = imgs.unflatten(3, (-1, patch_size)).unflatten(2, (-1, patch_size))
-    return patches.permute(0, 2, 4, 1, 3, 5).flatten(3)  # from (B, 3, h, p, w, p)
+    pixels = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)  # (B, h, w, 3*p*p)
+    return F.linear(pixels, conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
 
 
 class EncoderLayer(nn.Module):

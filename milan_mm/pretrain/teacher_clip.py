@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from milan_mm.layers import embed_patches
 from milan_mm.pretrain.teacher import ASSETS, Teacher, check_layer_counts, class_attention
 from milan_mm.registry import MODELS
 from milan_mm.weights.reading import read_checkpoint
@@ -69,6 +70,7 @@ class CLIPTeacher(Teacher):
             with_cls_token=True,
         )
         self.visual: Any = visual
+        visual.conv1.forward = partial(embed_patches, visual.conv1)
         for block in self.blocks:
             block.attention = partial(_self_attention, block.attn)
         self.num_target_layers = num_target_layers
