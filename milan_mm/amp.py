@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from milan_mm.registry import OPTIM_WRAPPERS
 
+# Of mmdet's two-stage detectors: all that multiplies matrices. Matching and losses stay float32.
+DETECTOR_PARTS = ("backbone", "neck", "rpn_head", "roi_head.bbox_head", "roi_head.mask_head")
+
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
@@ -21,7 +24,7 @@ class BFloat16OptimWrapper(OptimWrapper):
 
     Args:
         modules: Submodules of the model that run in bfloat16 and hand float32 tensors on, e.g.
-            `['backbone', 'neck']` of a detector, whose NMS and RoIAlign know no bfloat16. None
+            `DETECTOR_PARTS` of a detector, between which NMS and RoIAlign know no bfloat16. None
             means the whole model.
     """
 
@@ -44,16 +47,21 @@ class BFloat16OptimWrapper(OptimWrapper):
 
 @contextmanager
 def _in_bfloat16(module: nn.Module, device: str) -> Iterator[None]:
-    """While this lasts, the module computes in bfloat16 and returns a tuple in float32."""
+    """While this lasts, the module computes in bfloat16 and returns float32."""
     forward: Callable = module.forward
 
-    def autocast_forward(*args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+    def autocast_forward(*args: Any, **kwargs: Any) -> Any:
         with torch.autocast(device, dtype=torch.bfloat16):
             outs = forward(*args, **kwargs)
-        return tuple(out.float() for out in outs)
+        return _as_float32(outs)
 
     module.forward = autocast_forward
     try:
         yield
     finally:
         del module.forward  # uncovers the method of the class
+
+
+def _as_float32(outs: Any) -> Any:
+    """A tensor, or tuples and lists of them, as modules return."""
+    return outs.float() if isinstance(outs, Tensor) else type(outs)(map(_as_float32, outs))

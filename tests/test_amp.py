@@ -51,6 +51,19 @@ def test_named_modules_run_in_bfloat16_and_hand_float32_on():
     assert (model.arrived, out.dtype) == (torch.float32, torch.float32)
 
 
+def test_heads_hand_float32_on_in_whatever_they_return():
+    class Head(nn.Module):
+        def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+            return [x @ x.T, x @ x.T], x @ x.T
+
+    model = nn.ModuleDict(dict(head=Head(), linear=nn.Linear(1, 1)))
+    with wrapper(model, modules=["head"]).optim_context(model):
+        maps, scores = model["head"](torch.rand(3, 3))
+    assert isinstance(maps, list)
+    assert [tensor.dtype for tensor in (*maps, scores)] == [torch.float32] * 3
+    assert torch.equal(scores, scores.bfloat16().float())  # computed in bfloat16
+
+
 def test_weights_and_gradients_stay_float32():
     model = TwoParts()
     optim_wrapper = wrapper(model)

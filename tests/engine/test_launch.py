@@ -221,16 +221,16 @@ def test_compile_adds_a_hook_to_those_of_the_config():
     assert [hook.type for hook in plain.custom_hooks] == kinds[1:]
 
 
-def test_amp_leaves_the_heads_of_a_detector_in_float32_for_nms_and_roi_align():
+def test_amp_names_the_parts_that_a_detector_has():
     cfg = Config(
         dict(
             default_scope="mmdet",
-            model=dict(backbone={}, neck={}, rpn_head={}),
+            model=dict(backbone={}, neck=None, roi_head=dict(bbox_head={}, mask_head=None)),
             optim_wrapper=dict(type="OptimWrapper"),
         )
     )
     set_amp(cfg)
-    assert cfg.optim_wrapper.modules == ["backbone", "neck"]
+    assert cfg.optim_wrapper.modules == ["backbone", "roi_head.bbox_head"]
 
 
 def test_an_evaluation_does_not_split_the_training_batch(monkeypatch: pytest.MonkeyPatch):
