@@ -67,6 +67,8 @@ auto_scale_lr = dict(enable=False, base_batch_size=total_batch)
 optim_wrapper = dict(
     _delete_=True,
     type="milan_mm.BFloat16OptimWrapper",
+    # full-size logits, which the losses make, stay float32: nothing copies them
+    modules=["backbone", "neck", "decode_head", "auxiliary_head"],
     optimizer=dict(type="AdamW", lr=lr, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
     constructor="milan_mm.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(
