@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-# The kernel behind F.scaled_dot_product_attention, which hides the logarithms. It is private to torch:
-# where a version has none, CPUs attend as GPUs do (`layers.attend`, `relative.attend_with_rel_pos`).
+# The kernel behind F.scaled_dot_product_attention, which hides the logarithms. It is private to
+# torch: with a version that has none, CPUs attend as GPUs do (in layers.py and relative.py).
 KERNEL = "_scaled_dot_product_flash_attention_for_cpu"
 HAS_KERNEL = hasattr(torch.ops.aten, KERNEL)
 

@@ -111,8 +111,8 @@ def set_compile(cfg: Config) -> None:
     rate = cfg.get("model", {}).get("backbone", {}).get("drop_path_rate")
     if rate:
         raise ValueError(
-            f"--compile needs blocks that are alike, but model.backbone.drop_path_rate={rate} gives "
-            "each a rate of its own: leave --compile out, or set the rate to 0"
+            f"--compile needs blocks that are alike, but model.backbone.drop_path_rate={rate} "
+            "makes each another one: leave --compile out, or set the rate to 0"
         )
     hook = dict(type="milan_mm.CompileBlocksHook")
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]

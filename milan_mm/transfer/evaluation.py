@@ -23,6 +23,7 @@ from milan_mm.engine.jobs import Job
 from milan_mm.engine.own_data.classification import use_image_folder
 from milan_mm.engine.schedules import is_iter_based
 from milan_mm.results import DATA, read_rows
+from milan_mm.transfer.features import read_image_folder
 from milan_mm.transfer.fingerprint import (
     CHOICES,
     config_hash,
@@ -32,7 +33,6 @@ from milan_mm.transfer.fingerprint import (
     protocol_hash,
     settings_hash,
 )
-from milan_mm.transfer.features import read_image_folder
 from milan_mm.transfer.recipes import MEASURES, Shape, knn_settings, recipe, set_data
 from milan_mm.transfer.short import shorten, small_images
 from milan_mm.weights.encoder import Encoder as ReadEncoder
