@@ -225,7 +225,7 @@ def test_compile_adds_a_hook_to_those_of_the_config():
 
 def test_compile_refuses_drop_path_which_makes_every_block_another_one():
     cfg = Config(dict(model=dict(backbone=dict(drop_path_rate=0.1))))
-    with pytest.raises(ValueError, match=r"--compile needs .* drop_path_rate=0\.1 makes each"):
+    with pytest.raises(ValueError, match=r"--compile needs .*drop_path_rate=0\.1 makes each"):
         set_compile(cfg)
     cfg.model.backbone.drop_path_rate = 0.0
     set_compile(cfg)
