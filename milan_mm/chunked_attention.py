@@ -15,6 +15,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+# The kernel behind F.scaled_dot_product_attention, which hides the logarithms. It is private to
+# torch: with a version that has none, CPUs attend as GPUs do (in layers.py and relative.py).
+KERNEL = "_scaled_dot_product_flash_attention_for_cpu"
+HAS_KERNEL = hasattr(torch.ops.aten, KERNEL)
+
 # Pairs of a query and a key that one core is given at once: what fits the caches of a core.
 PAIRS_PER_THREAD = 2**21
 
@@ -56,15 +61,12 @@ class _ChunkedAttention(Function):
             if with_bias:
                 bias = by_row[maps, rows].to(full)[..., None] + by_column[maps, rows, None].to(full)
                 bias = bias.flatten(-2)[None]
-            # the kernel behind F.scaled_dot_product_attention, which hides the logarithms
-            out[maps, rows], logsumexp[maps, rows] = (
-                torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                    queries[None, maps, rows],
-                    keys[None, maps],
-                    values[None, maps],
-                    attn_mask=bias,
-                    scale=1.0,
-                )
+            out[maps, rows], logsumexp[maps, rows] = getattr(torch.ops.aten, KERNEL)(
+                queries[None, maps, rows],
+                keys[None, maps],
+                values[None, maps],
+                attn_mask=bias,
+                scale=1.0,
             )
         out = out.view(q.shape)
         ctx.save_for_backward(q, k, v, bias_h, bias_w, out, logsumexp.view(q.shape[:3]))

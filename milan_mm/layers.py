@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from milan_mm.bias_table import bias_table_size, look_up_bias
-from milan_mm.chunked_attention import attend_in_chunks
+from milan_mm.chunked_attention import HAS_KERNEL, attend_in_chunks
 from milan_mm.relative import attend_with_rel_pos
 
 # Of the MLP between its two linear layers, with the name that mmcv builds it by.
@@ -224,7 +224,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         (B, A, M, d).
     """
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:
+    on_cpu = q.device.type == "cpu" and HAS_KERNEL
+    if on_cpu and q.dtype == torch.bfloat16 and q.requires_grad:
         return attend_in_chunks(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)
 

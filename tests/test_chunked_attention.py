@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from milan_mm import chunked_attention
+from milan_mm import chunked_attention, layers, relative
 from milan_mm.chunked_attention import attend_in_chunks
 from milan_mm.relative import attend_widened
 
@@ -85,6 +85,17 @@ def test_in_bfloat16_only_roundings_are_lost(attend, scale: float):
     for ours, reference in zip(found, output_and_gradients(explicit, exact), strict=True):
         assert ours.dtype == torch.bfloat16
         assert (ours - reference).norm() < 0.02 * reference.norm()
+
+
+def test_a_torch_without_the_private_kernel_attends_as_on_gpus(monkeypatch: pytest.MonkeyPatch):
+    q, k, v, *_ = random_tensors(torch.bfloat16)
+    tables = [torch.randn(2 * n - 1, DIMS).bfloat16() for n in GRID]
+    expected = [layers.attend(q, k, v), relative.attend_with_rel_pos(q, k, v, *tables, GRID)]
+    for module in (layers, relative):
+        monkeypatch.setattr(module, "HAS_KERNEL", False)
+        monkeypatch.setattr(module, "attend_in_chunks", lambda *_: pytest.fail("called"))
+    found = [layers.attend(q, k, v), relative.attend_with_rel_pos(q, k, v, *tables, GRID)]
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0])

@@ -240,6 +240,25 @@ def test_more_images_of_a_data_set_are_another_training(folder):
     assert few.config_hash == more.config_hash and few.work_dir != more.work_dir
 
 
+def test_more_images_are_another_cell_of_knn_too(folder):
+    from milan_mm.transfer.evaluation import plan_cell, read_encoders, result_rows
+
+    (encoder,) = read_encoders(["one.pth"], None, num_heads=3)
+    shutil.copytree(folder / "data/imagenet", "own")
+    places = (encoder, "knn", 0, "short", Path("data"), Path("out"), Path("own"))
+    rows = result_rows(plan_cell(*places), {"top-1": 1.0}, 1.0)
+    assert plan_cell(*places).is_in(rows)
+    (split, *_) = Path("own/val").iterdir()
+    shutil.copy(next(split.iterdir()), split / "extra.jpg")
+    assert not plan_cell(*places).is_in(rows)
+
+
+def test_data_of_knn_that_are_not_there_are_named_before_anything_runs(folder, error_of):
+    error = error_of("--weights", "one.pth", "--protocol", "paper", "--tasks", "knn", "--data", ".")
+    assert error.startswith("error: data folder 'imagenet/train' ")
+    assert error.endswith("does not exist: link or unpack the data there, or pass --data ROOT")
+
+
 @pytest.mark.parametrize(
     ("launcher", "start"),
     [("torchrun", "dist_train.sh"), ("slurm", "slurm_train.sh gpu_a ade20k_short_")],

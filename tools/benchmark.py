@@ -12,7 +12,7 @@ Examples:
   python tools/benchmark.py dense                # backbones at 1024 pixels
   python tools/benchmark.py dense --step det     # where the time of our Mask R-CNN step goes
   python tools/benchmark.py flops                # the decoder's claim, counted
-  python tools/benchmark.py scale                # batch, image, model, processes
+  python tools/benchmark.py scale                # batch, image, model, processes; on the CPU
   python tools/benchmark.py speed --compile      # images per second, on a GPU
 """
 
@@ -108,7 +108,7 @@ def _add_flops(benches: argparse._SubParsersAction) -> None:
 
 def _add_scale(benches: argparse._SubParsersAction) -> None:
     parser = benches.add_parser(
-        "scale", help="our step against batch, image, model and number of processes"
+        "scale", help="our step on the CPU, by batch, image, model and number of processes"
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="measured steps (3)")
     parser.add_argument(
@@ -120,7 +120,7 @@ def _add_speed(benches: argparse._SubParsersAction) -> None:
     parser = benches.add_parser("speed", help="images per second of our step, loading included")
     parser.add_argument("--arch", nargs="+", choices=["base", "large"], default=["base"])
     parser.add_argument(
-        "--batch-size", type=int, nargs="+", default=[512], metavar="N", help="(%(default)s)"
+        "--batch-size", type=int, nargs="+", metavar="N", help="images (512; 8 without a GPU)"
     )
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="measured steps (20)")
     parser.add_argument("--compile", action="store_true", help="compile the transformer blocks")

@@ -63,7 +63,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--compile",
         action="store_true",
         help="on GPUs, compile the transformer blocks: a third more images per second in "
-        "pretraining, see docs/performance.md",
+        "pretraining, see docs/performance.md; not with drop path",
     )
     parser.add_argument(
         "--batch-per-gpu",

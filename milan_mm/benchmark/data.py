@@ -28,8 +28,13 @@ def run(args: argparse.Namespace) -> None:
 
     Raises:
         FileNotFoundError: When there are no images.
+        ValueError: For numbers below 1.
         RuntimeError: When the augmentations differ.
     """
+    for name in ("images", "rounds", "size", "step_rate"):
+        value = getattr(args, name)
+        if value is not None and not value >= 1:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: give 1 or more")
     recipe = Config.fromfile(find_config(_OUR_RECIPE)).train_dataloader
     peer = get_config(_PEER_RECIPE).train_dataloader
     pipelines = {
@@ -56,17 +61,31 @@ def with_size(pipeline: list[dict], size: int | None) -> list[dict]:
     return [dict(step, scale=size) if size and "scale" in step else dict(step) for step in pipeline]
 
 
+def build_dataset(settings: dict) -> BaseDataset:
+    """A data set of mmpretrain, whose `data_root` is the folder of --dir.
+
+    Raises:
+        FileNotFoundError: When there is no such folder, or no image in it.
+    """
+    folder = settings["data_root"]
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"image folder '{folder}' does not exist: correct --dir")
+    try:
+        with DefaultScope.overwrite_default_scope("mmpretrain"):
+            return DATASETS.build(settings)
+    except RuntimeError as error:  # of a folder without any image; it does not say which
+        raise FileNotFoundError(f"image folder '{folder}' has no images: correct --dir") from error
+
+
 def open_images(pipeline: list[dict], folder: str, num_images: int) -> BaseDataset:
     """Images from all over a folder tree behind a pipeline: whole batches, at most `num_images`.
 
     Raises:
         FileNotFoundError: When there are fewer than a batch of them.
     """
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(f"image folder '{folder}' does not exist: correct --dir")
-    settings = dict(data_root=str(folder), with_label=False, pipeline=pipeline)
-    with DefaultScope.overwrite_default_scope("mmpretrain"):
-        dataset = DATASETS.build(dict(type="CustomDataset", **settings))
+    dataset = build_dataset(
+        dict(type="CustomDataset", data_root=folder, with_label=False, pipeline=pipeline)
+    )
     count = min(num_images, len(dataset)) // _BATCH_SIZE * _BATCH_SIZE
     if not count:
         raise FileNotFoundError(

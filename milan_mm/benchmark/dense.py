@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--rounds {args.rounds}: give 1 or more")
     if args.threads is not None and args.threads < 1:
         raise ValueError(f"--threads {args.threads}: give 1 or more")
+    if args.batch is not None and not args.step:
+        raise ValueError("--batch is the batch of a --step, which is not given")
     if args.step:
         from milan_mm.benchmark.dense_step import profile_step  # mmdet and mmseg take seconds
 

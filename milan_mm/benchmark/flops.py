@@ -19,6 +19,7 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
+from milan_mm.chunked_attention import KERNEL
 from milan_mm.configs import find_config
 from milan_mm.engine.building import build_without_memory, silence
 
@@ -125,8 +126,9 @@ def _cpu_attention_backward(
 
 # torch's counter knows the fused attention of GPUs, not that of CPUs.
 _ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_attention_backward,
+    getattr(torch.ops.aten, name): count
+    for name, count in ((KERNEL, _cpu_attention), (f"{KERNEL}_backward", _cpu_attention_backward))
+    if hasattr(torch.ops.aten, name)
 }
 
 

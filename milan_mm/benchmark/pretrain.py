@@ -36,21 +36,21 @@ def run(args: argparse.Namespace) -> None:
             tools/benchmark.py.
 
     Raises:
-        ValueError: For settings that no step can have.
+        ValueError: For settings that no step can have, before anything is built.
         RuntimeError: When the losses of the two do not agree.
     """
     if args.batch_size < 1 or args.rounds < 1:
         raise ValueError(
             f"--batch-size {args.batch_size} --rounds {args.rounds}: both must be 1 or more"
         )
+    precisions = list(dict.fromkeys(args.precision or ["bfloat16", shipped_precision()]))
+    if "float16" in precisions and default_device().type == "cpu":
+        raise ValueError("--precision float16 needs a GPU: take bfloat16 or float32")
     with TemporaryDirectory() as folder:
         write_weights(Path(folder), ARCHS[args.arch], TEACHER)
         settings = dict(
             folder=folder, arch=ARCHS[args.arch], teacher=TEACHER, batch_size=args.batch_size
         )
-        precisions = args.precision or ["bfloat16", shipped_precision()]
-        if "float16" in precisions and default_device().type == "cpu":
-            raise ValueError("--precision float16 needs a GPU: take bfloat16 or float32")
         if args.profile:
             from milan_mm.benchmark.sections import print_sections
 

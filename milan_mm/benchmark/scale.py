@@ -1,4 +1,4 @@
-"""`benchmark.py scale`: our step's time against batch, image, model and number of processes.
+"""`benchmark.py scale`: our step's time on a CPU by batch, image, model and number of processes.
 
 Beside each time stands what the FLOPs let expect: the time of the first row times the ratio of the
 FLOPs. Rows with several processes share the cores and the batch of the first row, so that the same

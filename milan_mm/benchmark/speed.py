@@ -9,19 +9,19 @@ import copy
 import gc
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dataset import RepeatDataset
+from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from milan_mm.benchmark.contest import default_device, default_threads
+from milan_mm.benchmark.data import build_dataset
 from milan_mm.benchmark.pretrain_steps import OPTIM_WRAPPERS, fixed_images
-from milan_mm.benchmark.scale import Run
+from milan_mm.benchmark.scale import FIRST, Run
 from milan_mm.engine.building import silence
 from milan_mm.engine.compiling import compile_blocks
 from milan_mm.registry import MODELS
@@ -33,18 +33,21 @@ def run(args: argparse.Namespace) -> None:
     """Print a line for every encoder, batch and way of loading.
 
     Args:
-        args: `arch` (list), `batch_size` (list), `rounds`, `compile`, `dir`, `workers`,
+        args: `arch` (list), `batch_size` (list or None), `rounds`, `compile`, `dir`, `workers`,
             `precision`; see tools/benchmark.py.
 
     Raises:
-        ValueError: For counts below 1.
+        ValueError: For counts below 1, and for `workers` without `dir`.
         FileNotFoundError: When `dir` holds no images.
     """
     workers = default_threads() if args.workers is None else args.workers
-    if min(args.rounds, workers, *args.batch_size) < 1:
+    batch_sizes = args.batch_size or [512 if torch.cuda.is_available() else 8]
+    if min(args.rounds, workers, *batch_sizes) < 1:
         raise ValueError("--rounds, --workers and --batch-size must be 1 or more")
-    if args.dir and not Path(args.dir).is_dir():
-        raise FileNotFoundError(f"image folder '{args.dir}' does not exist: correct --dir")
+    if args.workers is not None and not args.dir:
+        raise ValueError("--workers load the images of --dir, which is not given")
+    if args.dir:
+        _open_folder(FIRST.config(), args.dir)  # else the mistake would show after a measurement
     peak = matmul_rate()
     print(f"{_device_name()}: a matrix product in bfloat16 reaches {peak / 1e12:.1f} TFLOP/s")
     print(f"our step in {args.precision}, blocks {'compiled' if args.compile else 'as they are'}")
@@ -53,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         f"{'MFU':>6} {'peak memory':>12}"
     )
     for arch in args.arch:
-        for batch_size in args.batch_size:
+        for batch_size in batch_sizes:
             measure(Run(batch_size=batch_size, arch=arch), peak, workers, args)
 
 
@@ -110,15 +113,18 @@ def synthetic(batch_size: int) -> Batches:
 def loaded(config: Config, folder: str, batch_size: int, workers: int) -> Batches:
     """Batches of the recipe's own loader, from the images of a folder tree over and over."""
     settings = copy.deepcopy(config.train_dataloader)
-    settings.dataset.update(data_root=folder, data_prefix="")
+    dataset = _open_folder(config, folder)
     with DefaultScope.overwrite_default_scope(config.default_scope):
-        dataset = DATASETS.build(settings.dataset)
         # long enough for no pause between epochs
         settings.dataset = RepeatDataset(dataset, times=-(-100 * batch_size // len(dataset)))
         settings.update(batch_size=batch_size, num_workers=workers)
         loader = Runner.build_dataloader(settings, seed=0)
     while True:
         yield from loader
+
+
+def _open_folder(config: Config, folder: str) -> BaseDataset:
+    return build_dataset(config.train_dataloader.dataset | dict(data_root=folder, data_prefix=""))
 
 
 def matmul_rate(side: int | None = None) -> float:

@@ -21,6 +21,8 @@ class CompileBlocksHook(Hook):
     first iteration takes seconds longer, where mmengine's own switch (`compile=True`) compiles the
     whole step. In distributed training gradients are exchanged block by block as ever. Names of
     weights stay as they are. Compiled and plain blocks round differently.
+
+    Blocks with different drop path rates are different code, see `set_compile`.
     """
 
     def before_train(self, runner: Runner) -> None:

@@ -23,6 +23,7 @@ from milan_mm.engine.jobs import Job
 from milan_mm.engine.own_data.classification import use_image_folder
 from milan_mm.engine.schedules import is_iter_based
 from milan_mm.results import DATA, read_rows
+from milan_mm.transfer.features import read_image_folder
 from milan_mm.transfer.fingerprint import (
     CHOICES,
     config_hash,
@@ -38,6 +39,7 @@ from milan_mm.weights.encoder import Encoder as ReadEncoder
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
 
+_SPLITS = ("train", "val")
 _NUMBER = re.compile(r"^(\S+): (\S+)$", re.MULTILINE)
 
 
@@ -66,7 +68,7 @@ class Cell:
         name: Of the recipe. config: Its file, None for k-NN.
         work_dir: For logs and checkpoints.
         config_hash, protocol_hash, total_batch, precision, data, data_counts, protocol: As in the
-            row; None for what the run will tell, see `as_run`.
+            row; precision is None where the run will tell it, see `as_run`.
         num_iters: Optimizer steps of the training. gpus: That the recipe is written for.
         settings: Of k-NN. images: Image folder of k-NN.
     """
@@ -83,7 +85,7 @@ class Cell:
     total_batch: int | None
     precision: str | None
     data: str
-    data_counts: dict[str, int] | None
+    data_counts: dict[str, int]
     num_iters: int
     gpus: int
     settings: dict[str, Any] | None = None
@@ -122,9 +124,8 @@ class Cell:
             data=self.data,
             config_hash=self.config_hash,
             seed=self.seed,
+            data_counts=self.data_counts,
         )
-        if self.data_counts is not None:
-            own["data_counts"] = self.data_counts
         return any(all(row.get(key) == value for key, value in own.items()) for row in rows)
 
 
@@ -193,11 +194,8 @@ def plan_cell(
         use_image_folder(cfg, images)
     try:
         check_data(cfg, ("train_dataloader", "val_dataloader", "test_dataloader"))
-    except FileNotFoundError as error:  # whose remedy is an option of other tools
-        what = str(error).partition(": ")[0]
-        raise FileNotFoundError(
-            f"{what}: link or unpack the data there, or pass --data ROOT"
-        ) from None
+    except FileNotFoundError as error:
+        raise _data_are_missing(error) from None
     gpus = cfg.get("gpus", 8)
     if protocol == "short":
         shorten(cfg, task, out / "short")
@@ -232,6 +230,12 @@ def plan_cell(
     )
 
 
+def _data_are_missing(error: FileNotFoundError) -> FileNotFoundError:
+    """The same error, whose remedy is an option of other tools, with that of this one."""
+    what = str(error).partition(": ")[0]
+    return FileNotFoundError(f"{what}: link or unpack the data there, or pass --data ROOT")
+
+
 def _work_dir(out: Path, common: dict, identity: str) -> Path:
     """A folder of its own for each cell: a changed recipe never goes on from another's files."""
     parts = [common["task"], common["protocol"], common["encoder"].sha256[:8], identity[:8]]
@@ -245,6 +249,11 @@ def _plan_knn(common: dict, images: Path, out: Path) -> Cell:
     name, settings = knn_settings(encoder.shape)
     if common["protocol"] == "short":
         images = small_images(images, out / "short")
+    size = settings["img_size"], settings["crop_pct"]
+    try:
+        counts = {split: len(read_image_folder(images, split, *size)) for split in _SPLITS}
+    except FileNotFoundError as error:
+        raise _data_are_missing(error) from None
     identity = settings | dict(protocol=common["protocol"])
     read = encoder.read
     chosen = {key: read.options.get(key) for key in CHOICES}
@@ -258,7 +267,7 @@ def _plan_knn(common: dict, images: Path, out: Path) -> Cell:
         protocol_hash=settings_hash(identity),
         total_batch=None,
         precision="bfloat16" if torch.cuda.is_available() else "float32",
-        data_counts=None,
+        data_counts=counts,
         num_iters=0,
         gpus=1,
         settings=settings,
@@ -371,8 +380,7 @@ def _run(cell: Cell, tool: str, arguments: list[str], log: str) -> str:
 def as_run(cell: Cell) -> Cell:
     """A cell with what its run alone tells, which may have been on another machine."""
     if cell.config is None:
-        row = read_rows(cell.work_dir / "knn.jsonl")[0]
-        return replace(cell, data_counts=dict(train=row["num_train"], val=row["num_val"]))
+        return cell
     wrapper = Config.fromfile(cell.work_dir / cell.config.name).optim_wrapper
     is_mixed = wrapper.get("type", "OptimWrapper").rpartition(".")[2] != "OptimWrapper"
     return replace(cell, precision="bfloat16" if is_mixed else "float32")

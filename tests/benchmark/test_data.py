@@ -1,5 +1,6 @@
 """`tools/benchmark.py data`: equal augmentation is checked, and every second belongs to a stage."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from milan_mm.benchmark.data import (
     PEER,
     check_agreement,
     open_images,
+    run,
     stage_table,
     throughput,
     verdict,
@@ -89,6 +91,18 @@ def test_a_folder_without_a_batch_of_images_is_refused(tmp_path: Path):
         open_images([], str(tmp_path), 200)
     with pytest.raises(FileNotFoundError, match="does not exist: correct --dir"):
         open_images([], str(tmp_path / "none"), 200)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="empty' has no images: correct --dir"):
+        open_images([], str(tmp_path / "empty"), 200)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("images", -5), ("rounds", 0), ("size", 0), ("step_rate", float("nan"))]
+)
+def test_numbers_below_one_are_refused_before_anything_is_loaded(name, value):
+    numbers = dict(images=32, rounds=1, size=None, step_rate=4000) | {name: value}
+    with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} {value}: give 1 or more"):
+        run(argparse.Namespace(dir="nowhere", **numbers))
 
 
 def test_an_inner_function_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch):

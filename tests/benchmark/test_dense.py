@@ -71,6 +71,7 @@ def test_results_that_are_not_finite_are_not_compared():
     [
         (["--rounds", "0"], "--rounds 0: give 1 or more"),
         (["--img-size", "1000"], "--img-size 1000 is not a multiple of 16 pixels"),
+        (["--batch", "2"], "--batch is the batch of a --step, which is not given"),
         (["--threads", "0"], "--threads 0: give 1 or more"),
         (["--step", "det", "--batch", "0"], "--batch 0: give 1 or more images"),
     ],

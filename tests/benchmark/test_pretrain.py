@@ -1,11 +1,13 @@
 """The pretraining contest on tiny models: the two agree, disagreement is noticed, time is split."""
 
+import argparse
 import json
 
 import open_clip
 import pytest
 import torch
 
+from milan_mm.benchmark import pretrain
 from milan_mm.benchmark import pretrain_steps as steps
 from milan_mm.benchmark.pretrain import TOLERANCE, check_agreement
 from milan_mm.benchmark.sections import PARTS, print_sections
@@ -47,6 +49,29 @@ def test_another_mask_is_a_disagreement(settings, monkeypatch):
     losses = [[step() for _ in range(3)] for step in (ours, theirs)]
     with pytest.raises(RuntimeError, match=r"the losses differ by .* allowed are 1e-04: ours "):
         check_agreement(*losses, TOLERANCE["float32"])
+
+
+def test_float16_is_refused_on_a_cpu_before_anything_is_built(monkeypatch):
+    monkeypatch.setattr(pretrain, "default_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(pretrain, "write_weights", lambda *_: pytest.fail("built"))
+    with pytest.raises(ValueError, match="--precision float16 needs a GPU"):
+        pretrain.run(arguments(precision=["float16"]))
+
+
+def test_a_precision_that_is_named_twice_is_measured_once(monkeypatch):
+    measured = []
+    monkeypatch.setattr(pretrain, "write_weights", lambda *_: None)
+    monkeypatch.setattr(
+        pretrain, "_contest", lambda _, precisions, *__: measured.append(precisions)
+    )
+    monkeypatch.setattr(pretrain, "report", lambda _: None)
+    pretrain.run(arguments(precision=["float32", "float32"]))
+    assert measured == [["float32"]]
+
+
+def arguments(**changes) -> argparse.Namespace:
+    values = dict(batch_size=2, rounds=1, arch="base", compile=False, profile=False)
+    return argparse.Namespace(**(values | changes))
 
 
 def test_a_loss_that_is_no_number_is_a_disagreement():

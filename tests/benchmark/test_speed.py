@@ -5,6 +5,7 @@ import argparse
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from milan_mm.benchmark import speed
 from milan_mm.benchmark.scale import Run
@@ -12,7 +13,7 @@ from milan_mm.benchmark.scale import Run
 
 def settings(**changes) -> argparse.Namespace:
     values = dict(
-        arch=["tiny"], batch_size=[2], rounds=1, compile=False, dir=None, workers=1
+        arch=["tiny"], batch_size=[2], rounds=1, compile=False, dir=None, workers=None
     ) | dict(precision="float32")
     return argparse.Namespace(**(values | changes))
 
@@ -22,9 +23,31 @@ def test_counts_below_one_are_refused():
         speed.run(settings(batch_size=[8, 0]))
 
 
+def test_loaders_without_images_are_refused():
+    with pytest.raises(ValueError, match="--workers load the images of --dir"):
+        speed.run(settings(workers=2))
+
+
+@pytest.mark.parametrize(("with_gpu", "batch_size"), [(True, 512), (False, 8)])
+def test_a_cpu_gets_a_batch_that_it_can_hold(with_gpu, batch_size, monkeypatch):
+    runs = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: with_gpu)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(speed, "matmul_rate", lambda: 1e12)
+    monkeypatch.setattr(speed, "measure", lambda run, *_: runs.append(run.batch_size))
+    speed.run(settings(batch_size=None))
+    assert runs == [batch_size]
+
+
 def test_a_missing_folder_is_named():
     with pytest.raises(FileNotFoundError, match="'nowhere' does not exist: correct --dir"):
         speed.run(settings(dir="nowhere"))
+
+
+def test_a_folder_without_images_is_named_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "matmul_rate", lambda: pytest.fail("measured"))
+    with pytest.raises(FileNotFoundError, match="has no images: correct --dir"):
+        speed.run(settings(dir=str(tmp_path)))
 
 
 def test_few_images_fill_batch_after_batch(tmp_path):

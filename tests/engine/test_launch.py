@@ -216,9 +216,19 @@ def test_compile_adds_a_hook_to_those_of_the_config():
     cfg = Config(dict(custom_hooks=[dict(type="milan_mm.LossHook")]))
     set_compile(cfg)
     set_compile(plain := Config({}))
+    set_compile(none := Config(dict(custom_hooks=None)))
     kinds = ["milan_mm.LossHook", "milan_mm.CompileBlocksHook"]
     assert [hook.type for hook in cfg.custom_hooks] == kinds
-    assert [hook.type for hook in plain.custom_hooks] == kinds[1:]
+    for other in (plain, none):
+        assert [hook.type for hook in other.custom_hooks] == kinds[1:]
+
+
+def test_compile_refuses_drop_path_which_makes_every_block_another_one():
+    cfg = Config(dict(model=dict(backbone=dict(drop_path_rate=0.1))))
+    with pytest.raises(ValueError, match=r"--compile needs .*drop_path_rate=0\.1 makes each"):
+        set_compile(cfg)
+    cfg.model.backbone.drop_path_rate = 0.0
+    set_compile(cfg)
 
 
 def test_amp_names_the_parts_that_a_detector_has():
