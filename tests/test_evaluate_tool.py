@@ -140,6 +140,7 @@ def test_options_of_the_encoder_are_no_part_of_the_protocol(folder, beit, task):
     assert other.config_hash != plain.config_hash
 
 
+@pytest.mark.long
 def test_knn_gives_a_row_for_each_encoder(folder, main):
     main("--weights", "one.pth", "two.pth", "--method", "MAE", "DINO", "--tasks", "knn")
     rows = read_results("out/results.jsonl")
@@ -156,6 +157,7 @@ def test_knn_gives_a_row_for_each_encoder(folder, main):
     assert (rows[0]["total_batch"], rows[0]["precision"]) == (None, "float32")
 
 
+@pytest.mark.long
 def test_other_images_and_folders_of_hugging_face_are_taken(folder, main):
     Path("own").symlink_to(folder / "data/imagenet")
     file = write_sample("hf_dinov2", folder)
@@ -168,6 +170,7 @@ def test_other_images_and_folders_of_hugging_face_are_taken(folder, main):
     assert rows[0]["weights_sha256"] == file_sha256(file)
 
 
+@pytest.mark.long
 def test_teacher_and_student_of_a_file_are_two_cells(folder, main):
     save_state(dino_full().content, folder, "dino.pth")
     options = ("--weights", "dino.pth", "--tasks", "knn", "--num-heads", "4")

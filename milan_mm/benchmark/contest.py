@@ -150,11 +150,9 @@ def _serve(pipe: Connection, entry: Entry, threads: int) -> None:
                 pipe.send((step(), None))
                 continue
             _forget_peak()
-            start = time.perf_counter()
+            start = now()
             step()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds = time.perf_counter() - start
+            seconds = now() - start
             pipe.send(((seconds, (_peak_memory() - before) / 2**30), None))
     except EOFError:
         return
@@ -244,6 +242,13 @@ def report(rows: Sequence[Comparison]) -> None:
 def default_device() -> torch.device:
     """The GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def now() -> float:
+    """Seconds, after all that a GPU was asked to do."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def default_threads() -> int:

@@ -5,7 +5,6 @@ forward pass are timed as they are called, those of the backward pass by the mom
 gradients reach the outputs of neck and backbone.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from functools import wraps
@@ -20,7 +19,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
-from milan_mm.benchmark.contest import default_device
+from milan_mm.benchmark.contest import default_device, now
 from milan_mm.configs import find_config
 from milan_mm.engine.building import silence
 from milan_mm.engine.machine import fit_to_machine
@@ -221,10 +220,3 @@ def table(seconds: dict[str, float]) -> str:
     width = max(map(len, seconds))
     rows = [f"{name:<{width}}  {s:7.2f} s  {s / total:4.0%}" for name, s in seconds.items()]
     return "\n".join([*rows, f"{'whole step':<{width}}  {total:7.2f} s"])
-
-
-def now() -> float:
-    """Seconds, after all that a GPU was asked to do."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()

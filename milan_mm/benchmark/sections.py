@@ -5,7 +5,6 @@ gradients that arrive at their outputs: when the gradient of the prediction arri
 done with its backward pass and the decoder begins.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +14,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
-from milan_mm.benchmark.contest import default_threads
+from milan_mm.benchmark.contest import default_threads, now
 from milan_mm.benchmark.pretrain_steps import build_ours, fixed_images
 
 # Part: where its function hangs.
@@ -50,9 +49,9 @@ class SectionTimer:
         function: Callable = getattr(owner, name)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            start = _now()
+            start = now()
             out = function(*args, **kwargs)
-            self.seconds[part][0] += _now() - start
+            self.seconds[part][0] += now() - start
             if isinstance(out, Tensor) and out.requires_grad:
                 out.register_hook(lambda grad: self._begin(part))
             return out
@@ -63,7 +62,7 @@ class SectionTimer:
         backward = optim_wrapper.backward
 
         def timed(loss: Tensor, **kwargs: Any) -> None:
-            self._part, self._last = "loss", _now()
+            self._part, self._last = "loss", now()
             backward(loss, **kwargs)
             self._begin("embedding")
 
@@ -71,9 +70,9 @@ class SectionTimer:
 
     def _begin(self, part: str) -> None:
         """The backward pass reaches the output of `part`."""
-        now = _now()
-        self.seconds[self._part][1] += now - self._last
-        self._part, self._last = part, now
+        arrival = now()
+        self.seconds[self._part][1] += arrival - self._last
+        self._part, self._last = part, arrival
 
 
 def print_sections(rounds: int, batch_size: int, **settings: Any) -> None:
@@ -89,10 +88,10 @@ def print_sections(rounds: int, batch_size: int, **settings: Any) -> None:
     for _ in range(2):  # warm up
         model.train_step(batch, optim_wrapper)
     timer = SectionTimer(model, optim_wrapper)
-    start = _now()
+    start = now()
     for _ in range(rounds):
         model.train_step(batch, optim_wrapper)
-    total = _now() - start
+    total = now() - start
     print(f"our step, batch {batch_size}, {settings['precision']}, mean of {rounds} steps")
     print(f"{'part':<14} {'forward':>9} {'backward':>9} {'share':>6}")
     rest = total - sum(map(sum, timer.seconds.values()))
@@ -106,9 +105,3 @@ def print_sections(rounds: int, batch_size: int, **settings: Any) -> None:
 
 def _ms(seconds: float) -> str:
     return f"{1000 * seconds:>6.0f} ms"
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()

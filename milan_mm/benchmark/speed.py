@@ -7,7 +7,6 @@ that this device gives: the share is the model FLOP utilisation (MFU) against a 
 import argparse
 import copy
 import gc
-import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -18,7 +17,7 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from milan_mm.benchmark.contest import default_device, default_threads
+from milan_mm.benchmark.contest import default_device, default_threads, now
 from milan_mm.benchmark.data import build_dataset
 from milan_mm.benchmark.pretrain_steps import OPTIM_WRAPPERS, fixed_images
 from milan_mm.benchmark.scale import FIRST, Run
@@ -95,10 +94,10 @@ def time_steps(
     """Mean seconds of a step over `rounds`, after three to warm up; waiting for images counts."""
     for i in range(-3, rounds):
         if i == 0:
-            start = _now()
+            start = now()
         losses = model.train_step(next(batches), optim_wrapper)
         losses["loss"].item()  # a run logs every loss, and waits for it
-    return (_now() - start) / rounds
+    return (now() - start) / rounds
 
 
 def synthetic(batch_size: int) -> Batches:
@@ -134,9 +133,9 @@ def matmul_rate(side: int | None = None) -> float:
     a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     seconds = []
     for _ in range(10):
-        start = _now()
+        start = now()
         a @ b
-        seconds.append(_now() - start)
+        seconds.append(now() - start)
     return 2 * side**3 / min(seconds)
 
 
@@ -151,9 +150,3 @@ def _device_name() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"CPU, {default_threads()} threads"
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -328,10 +328,10 @@ def measure(cell: Cell) -> dict[str, float | None]:
     """Run the test or the vote of a cell in a process of its own; its output goes to a log.
 
     Returns:
-        Values in % by metric; None where the tool found no number.
+        Values in % by metric; None where the tool found no number (nan).
 
     Raises:
-        RuntimeError: When the process failed, with its last lines.
+        RuntimeError: When the process failed, with its last lines, or printed no such metric.
     """
     if cell.task == "knn":
         return _vote(cell)
@@ -339,7 +339,9 @@ def measure(cell: Cell) -> dict[str, float | None]:
     printed = dict(_NUMBER.findall(output))
     values = {}
     for key, (metric, factor) in MEASURES[cell.task].items():
-        value = float(printed.get(key, "nan")) * factor
+        if key not in printed:
+            raise RuntimeError(f"test.py printed no {key}, see {cell.work_dir / 'test.log'}")
+        value = float(printed[key]) * factor
         values[metric] = None if math.isnan(value) else round(value, 4)
     return values
 

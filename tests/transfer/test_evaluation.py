@@ -95,6 +95,12 @@ def test_what_the_test_prints_becomes_percent(cell, monkeypatch):
     assert evaluation.measure(cell) == {"box AP": 50.3, "mask AP": None}
 
 
+def test_a_metric_that_is_not_printed_is_a_failure_and_no_number(cell, monkeypatch):
+    monkeypatch.setattr(evaluation, "_run", lambda *_: "coco/bbox_mAP: 0.503\n")
+    with pytest.raises(RuntimeError, match=r"printed no coco/segm_mAP, see .*test\.log"):
+        evaluation.measure(cell)
+
+
 @pytest.mark.parametrize(
     ("wrapper", "precision"),
     [("milan_mm.BFloat16OptimWrapper", "bfloat16"), ("OptimWrapper", "float32")],
