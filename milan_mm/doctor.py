@@ -192,6 +192,22 @@ def check_shapes_clip() -> str:
     return f"{weights.name}, {weights.stat().st_size / 2**20:.1f} MiB, loads into open_clip"
 
 
+def check_transformers() -> str:
+    """mmpretrain imports multimodal models beside transformers; they do not know version 5."""
+    try:
+        found = metadata.version("transformers")
+    except metadata.PackageNotFoundError:
+        return "not installed, and not needed"
+    try:
+        _import("mmpretrain.models")
+    except Exception as error:
+        raise Fault(
+            f"import mmpretrain.models fails beside transformers {found}: {_one_line(error)}",
+            f"{_PIP} uninstall -y transformers",
+        ) from error
+    return f"{found}; mmpretrain imports beside it"
+
+
 def check_device() -> str:
     """What training would run on; none is needed for the demo."""
     import torch
@@ -225,6 +241,7 @@ def all_checks() -> dict[str, Callable[[], str]]:
     checks["mmcv.ops"] = functools.partial(check_mmcv_ops, "cpu")
     if _cuda_is_there():
         checks["mmcv.ops cuda"] = functools.partial(check_mmcv_ops, "cuda")
+    checks["transformers"] = check_transformers  # before what imports mmpretrain's models
     checks["milan_mm"] = check_registry
     checks["shapes CLIP"] = check_shapes_clip
     checks["device"] = check_device

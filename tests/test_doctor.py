@@ -48,6 +48,17 @@ def test_mmcv_without_compiled_ops_is_told_to_recompile(monkeypatch: pytest.Monk
     assert "--no-cache-dir 'onedl-mmcv>=" in fault.value.remedy
 
 
+def test_transformers_that_mmpretrain_cannot_import_beside_is_named(monkeypatch):
+    def import_with_new_transformers(module: str):
+        raise TypeError("NoneType takes no arguments")  # what version 5.17 led to
+
+    monkeypatch.setattr(doctor, "_import", import_with_new_transformers)
+    monkeypatch.setattr(metadata, "version", lambda name: "5.17.0")
+    with pytest.raises(Fault, match=r"beside transformers 5\.17\.0: .*NoneType") as fault:
+        doctor.check_transformers()
+    assert fault.value.remedy.endswith("uninstall -y transformers")
+
+
 def test_a_wrong_nms_is_caught(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(mmcv.ops, "nms", lambda *a, **k: (None, torch.tensor([0, 1, 2])))
     with pytest.raises(Fault, match=r"kept \[0, 1, 2\], wanted \[0, 2\]"):
