@@ -11,7 +11,7 @@ from milan_mm.engine.training import train
 RECIPE = "cls/finetune_vit-base-p16_8xb128-amp-coslr-100e_in1k"
 NUM_IMAGES, SIDE, BATCH = 64, 64, 16  # images, pixels, images
 EMBED_DIMS = 192
-NUM_EPOCHS, WARMUP_EPOCHS = 180, 10
+NUM_EPOCHS, WARMUP_EPOCHS = 300, 10
 
 
 def link_photos(source: Path, folder: Path) -> None:

@@ -51,6 +51,7 @@ def small_recipe(root: Path, work_dir: Path) -> Config:
     cfg.train_dataloader.batch_size = cfg.total_batch = 8
     cfg.auto_scale_lr.base_batch_size = 8
     cfg.optim_wrapper.type = "OptimWrapper"
+    cfg.optim_wrapper.pop("modules")
     cfg.optim_wrapper.optimizer.lr = 2e-3
     cfg.optim_wrapper.paramwise_cfg.layer_decay_rate = 1.0  # nothing is pretrained
     cfg.train_cfg.update(max_iters=NUM_ITERS, val_interval=NUM_ITERS)
