@@ -130,7 +130,7 @@ def test_erased_pixels_are_noise_of_normalised_images_as_in_timm():
 def test_mixing_ratios_and_the_choice_between_mixup_and_cutmix_are_those_of_timm():
     augment = RandomBatchAugment(load(FINETUNE.format("base")).model.train_cfg.augments)
     theirs = Mixup(0.8, 1.0, prob=1.0, switch_prob=0.5, label_smoothing=0.1, num_classes=4)
-    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 224, 224)
+    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 56, 56)
     ratios: dict[tuple[str, bool], list[float]] = {}
     for _ in range(1500):
         lam, is_cutmix = theirs._params_per_batch()
@@ -159,7 +159,7 @@ def test_mixing_ratios_and_the_choice_between_mixup_and_cutmix_are_those_of_timm
 def _timm_cutmix_lam(lam: float) -> tuple:
     from timm.data.mixup import cutmix_bbox_and_lam
 
-    return cutmix_bbox_and_lam((4, 1, 224, 224), lam, correct_lam=True)
+    return cutmix_bbox_and_lam((4, 1, 56, 56), lam, correct_lam=True)
 
 
 def test_loss_of_mixed_and_smoothed_labels_is_that_of_timm():
