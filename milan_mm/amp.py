@@ -11,9 +11,6 @@ from torch import Tensor, nn
 
 from milan_mm.registry import OPTIM_WRAPPERS
 
-# Of mmdet's two-stage detectors: all that multiplies matrices. Matching and losses stay float32.
-DETECTOR_PARTS = ("backbone", "neck", "rpn_head", "roi_head.bbox_head", "roi_head.mask_head")
-
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
@@ -24,7 +21,7 @@ class BFloat16OptimWrapper(OptimWrapper):
 
     Args:
         modules: Submodules of the model that run in bfloat16 and hand float32 tensors on, e.g.
-            `DETECTOR_PARTS` of a detector, between which NMS and RoIAlign know no bfloat16. None
+            `['backbone', 'neck']` of a detector, whose NMS and RoIAlign know no bfloat16. None
             means the whole model.
     """
 

@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed as dist
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, DictAction
 from mmengine.logging import MessageHub
 
 import milan_mm
-from milan_mm.amp import DETECTOR_PARTS
 from milan_mm.configs import find_config
 from milan_mm.engine.batch import apply_total_batch
 from milan_mm.engine.machine import fit_to_machine, world_size
@@ -99,15 +98,7 @@ def set_amp(cfg: Config) -> None:
         raise ValueError(f"--amp does not know optim_wrapper.type='{wrapper}': use 'OptimWrapper'")
     cfg.optim_wrapper.type = "milan_mm.BFloat16OptimWrapper"
     if cfg.get("default_scope") == "mmdet":  # NMS and RoIAlign know no bfloat16
-        cfg.optim_wrapper.modules = [part for part in DETECTOR_PARTS if _has(cfg.model, part)]
-
-
-def _has(model: ConfigDict, part: str) -> bool:
-    """Whether a model has a part 'a.b', and does not leave it out."""
-    node: ConfigDict | None = model
-    for name in part.split("."):
-        node = None if node is None else node.get(name)
-    return node is not None
+        cfg.optim_wrapper.modules = [m for m in ("backbone", "neck") if m in cfg.model]
 
 
 def set_compile(cfg: Config) -> None:

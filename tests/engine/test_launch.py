@@ -231,16 +231,16 @@ def test_compile_refuses_drop_path_which_makes_every_block_another_one():
     set_compile(cfg)
 
 
-def test_amp_names_the_parts_that_a_detector_has():
+def test_amp_leaves_the_heads_of_a_detector_in_float32_for_nms_and_roi_align():
     cfg = Config(
         dict(
             default_scope="mmdet",
-            model=dict(backbone={}, neck=None, roi_head=dict(bbox_head={}, mask_head=None)),
+            model=dict(backbone={}, neck={}, rpn_head={}),
             optim_wrapper=dict(type="OptimWrapper"),
         )
     )
     set_amp(cfg)
-    assert cfg.optim_wrapper.modules == ["backbone", "roi_head.bbox_head"]
+    assert cfg.optim_wrapper.modules == ["backbone", "neck"]
 
 
 def test_an_evaluation_does_not_split_the_training_batch(monkeypatch: pytest.MonkeyPatch):
