@@ -1,7 +1,7 @@
 """`benchmark.py speed`: images per second of our step, alone and behind its data loader.
 
-What a step reaches is set beside a large matrix product in bfloat16 on the same device, the most
-that this device gives: the share is the model FLOP utilisation (MFU) against a measured peak.
+What a step reaches is set beside a large matrix product in the same precision and on the same
+device, the most that this device gives: the share is the model FLOP utilisation (MFU) against a measured peak.
 """
 
 import argparse
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--workers load the images of --dir, which is not given")
     if args.dir:
         _open_folder(FIRST.config(), args.dir)  # else the mistake would show after a measurement
-    peak = matmul_rate()
-    print(f"{_device_name()}: a matrix product in bfloat16 reaches {peak / 1e12:.1f} TFLOP/s")
+    peak = matmul_rate(getattr(torch, args.precision))
+    print(f"{_device_name()}: a product in {args.precision} reaches {peak / 1e12:.1f} TFLOP/s")
     print(f"our step in {args.precision}, blocks {'compiled' if args.compile else 'as they are'}")
     print(
         f"{'ViT':<6} {'batch':>5} {'images from':<18} {'images/s':>9} {'s/step':>7} {'TFLOP/s':>8} "
@@ -73,11 +73,9 @@ def measure(run: Run, peak: float, workers: int, args: argparse.Namespace) -> No
             torch.cuda.reset_peak_memory_stats()
         seconds = time_steps(model, optim_wrapper, make_batches(), args.rounds)
         rate = run.flops() / seconds
-        memory = (
-            ""
-            if not torch.cuda.is_available()
-            else (f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
-        )
+        memory = ""
+        if torch.cuda.is_available():
+            memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
         print(
             f"{run.arch:<6} {run.batch_size:>5} {name:<18} {run.batch_size / seconds:>9.1f} "
             f"{seconds:>7.3f} {rate / 1e12:>8.2f} {rate / peak:>6.1%} {memory:>12}",
@@ -126,11 +124,11 @@ def _open_folder(config: Config, folder: str) -> BaseDataset:
     return build_dataset(config.train_dataloader.dataset | dict(data_root=folder, data_prefix=""))
 
 
-def matmul_rate(side: int | None = None) -> float:
-    """FLOP/s of a product of square matrices in bfloat16, the best of several."""
+def matmul_rate(dtype: torch.dtype, side: int | None = None) -> float:
+    """FLOP/s of a product of square matrices, the best of several."""
     device = default_device()
     side = side or (8192 if device.type == "cuda" else 2048)
-    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     seconds = []
     for _ in range(10):
         start = now()

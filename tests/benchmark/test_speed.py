@@ -61,4 +61,4 @@ def test_few_images_fill_batch_after_batch(tmp_path):
 
 
 def test_a_matrix_product_has_a_rate():
-    assert speed.matmul_rate(side=64) > 0
+    assert speed.matmul_rate(torch.float32, side=64) > 0
