@@ -1,7 +1,8 @@
 """`benchmark.py speed`: images per second of our step, alone and behind its data loader.
 
 What a step reaches is set beside a large matrix product in the same precision and on the same
-device, the most that this device gives: the share is the model FLOP utilisation (MFU) against a measured peak.
+device, the most that this device gives: the share is the model FLOP utilisation (MFU) against a
+measured peak.
 """
 
 import argparse

@@ -33,7 +33,7 @@ def test_a_cpu_gets_a_batch_that_it_can_hold(with_gpu, batch_size, monkeypatch):
     runs = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: with_gpu)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
-    monkeypatch.setattr(speed, "matmul_rate", lambda: 1e12)
+    monkeypatch.setattr(speed, "matmul_rate", lambda _: 1e12)
     monkeypatch.setattr(speed, "measure", lambda run, *_: runs.append(run.batch_size))
     speed.run(settings(batch_size=None))
     assert runs == [batch_size]
@@ -45,7 +45,7 @@ def test_a_missing_folder_is_named():
 
 
 def test_a_folder_without_images_is_named_before_anything_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "matmul_rate", lambda: pytest.fail("measured"))
+    monkeypatch.setattr(speed, "matmul_rate", lambda _: pytest.fail("measured"))
     with pytest.raises(FileNotFoundError, match="has no images: correct --dir"):
         speed.run(settings(dir=str(tmp_path)))
 
