@@ -10,6 +10,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from milan_mm.layers import EncoderLayer
+from milan_mm.pretrain.decoder import PromptingLayer
+from milan_mm.pretrain.teacher import HiddenTeacher
 from milan_mm.registry import HOOKS
 
 
@@ -48,9 +50,6 @@ def compile_blocks(model: nn.Module) -> int:
 
 
 def _blocks(model: nn.Module) -> Iterator[nn.Module]:
-    from milan_mm.pretrain.decoder import PromptingLayer
-    from milan_mm.pretrain.teacher import HiddenTeacher
-
     for module in model.modules():
         if isinstance(module, (EncoderLayer, PromptingLayer)):
             yield module
