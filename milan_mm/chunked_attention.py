@@ -50,60 +50,68 @@ class _ChunkedAttention(Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor
     ) -> Tensor:
+        kernel = getattr(torch.ops.aten, KERNEL)
+        scaled = q * q.shape[-1] ** -0.5
+        if not bias_h.shape[-1]:
+            out, logsumexp = kernel(scaled, k, v, scale=1.0)
+            ctx.save_for_backward(q, k, v, bias_h, bias_w, logsumexp)
+            return out
         full = _full_precision(q)
         queries, keys, values, by_row, by_column = (
-            tensor.flatten(0, 1) for tensor in (q * q.shape[-1] ** -0.5, k, v, bias_h, bias_w)
+            tensor.flatten(0, 1) for tensor in (scaled, k, v, bias_h, bias_w)
         )
         out, logsumexp = torch.empty_like(queries), queries.new_empty(queries.shape[:2], dtype=full)
-        with_bias = bias_h.shape[-1] > 0
-        for maps, rows in _parts(queries, keys) if with_bias else [(slice(None), slice(None))]:
-            bias = None
-            if with_bias:
-                bias = by_row[maps, rows].to(full)[..., None] + by_column[maps, rows, None].to(full)
-                bias = bias.flatten(-2)[None]
-            out[maps, rows], logsumexp[maps, rows] = getattr(torch.ops.aten, KERNEL)(
+        for maps, rows in _parts(queries, keys):
+            bias = by_row[maps, rows].to(full)[..., None] + by_column[maps, rows, None].to(full)
+            out[maps, rows], logsumexp[maps, rows] = kernel(
                 queries[None, maps, rows],
                 keys[None, maps],
                 values[None, maps],
-                attn_mask=bias,
+                attn_mask=bias.flatten(-2)[None],
                 scale=1.0,
             )
-        out = out.view(q.shape)
-        ctx.save_for_backward(q, k, v, bias_h, bias_w, out, logsumexp.view(q.shape[:3]))
-        return out
+        ctx.save_for_backward(q, k, v, bias_h, bias_w, logsumexp.view(q.shape[:3]))
+        return out.view(q.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, ...]:
-        q, k, v, bias_h, bias_w, out, logsumexp = ctx.saved_tensors
-        full, dims = _full_precision(q), q.shape[-1]
-        scale = dims**-0.5
+        q, k, v, bias_h, bias_w, logsumexp = ctx.saved_tensors
+        scale = q.shape[-1] ** -0.5
         height, width = bias_h.shape[-1], bias_w.shape[-1]
-        delta = (grad_out.to(full) * out.to(full)).sum(-1)
-        # Longer dot products give the logarithm of a probability, and what is subtracted from its
-        # gradient, in one rounding each: the larger a probability, the more exact it is.
-        ones = torch.ones_like(k[..., :2])
+        # A longer dot product gives the logarithm of a probability in one rounding: the larger a
+        # probability, the more exact it is.
         queries = _join(q * scale, bias_h, bias_w, _two_parts(-logsumexp, q))
-        keys = _join(k, mark_places(height, width, k), ones)
-        grads, values = _join(grad_out, _two_parts(-delta, q)), _join(v, ones)
-        keys_t, values_t = keys.mT.contiguous(), values.mT.contiguous()
+        keys = _join(k, mark_places(height, width, k), torch.ones_like(k[..., :2]))
+        values, grads = v.flatten(0, 1), grad_out.flatten(0, 1)
+        keys_t, values_t = keys.mT, values.mT
+        maps, rows = next(_parts(queries, keys))  # the largest part
+        in_one = len(queries[0, rows]) == q.shape[2]  # all queries of a map in one part
+        if not in_one:  # what is read several times is worth a copy in the order of reading
+            keys_t, values_t = keys_t.contiguous(), values_t.contiguous()
+        kind = q.dtype if in_one else _full_precision(q)  # sums of parts need more digits
         grad_q, grad_h, grad_w = (queries.new_empty(t.shape) for t in (q, bias_h, bias_w))
         # transposed, because products with a transposed map of pairs are slow in bfloat16
-        grad_k, grad_v = (keys_t.new_zeros(t.mT.shape, dtype=full) for t in (k, v))
+        grad_k, grad_v = (keys.new_zeros(t.mT.shape, dtype=kind) for t in (k, v))
         flat_q, flat_k, flat_v, flat_h, flat_w = (
             t.flatten(0, 1) for t in (grad_q, grad_k, grad_v, grad_h, grad_w)
         )
-        maps, rows = next(_parts(queries, keys))  # the largest part
         buffers = queries.new_empty(2, len(queries[maps]) * len(queries[0, rows]) * keys.shape[1])
         for maps, rows in _parts(queries, keys):
             part_q, part_grad = queries[maps, rows], grads[maps, rows]
             shape = (*part_q.shape[:2], keys.shape[1])
             probs, scores = (b[: math.prod(shape)].view(shape) for b in buffers)
             torch.bmm(part_q, keys_t[maps], out=probs).exp_()
-            flat_v[maps] += part_grad[..., :dims].mT @ probs
-            torch.bmm(part_grad, values_t[maps], out=scores).mul_(probs)
-            flat_q[maps, rows] = scores @ keys[maps, :, :dims]
-            flat_k[maps] += part_q[..., :dims].mT @ scores
+            torch.bmm(part_grad, values_t[maps], out=scores)  # gradients of the probabilities
+            torch._softmax_backward_data(scores, probs, -1, scores.dtype, grad_input=scores)
+            torch.bmm(scores, keys[maps, :, : q.shape[-1]], out=flat_q[maps, rows])
+            part_q = part_q[..., : q.shape[-1]]
+            if in_one:
+                torch.bmm(part_grad.mT, probs, out=flat_v[maps])
+                torch.bmm(part_q.mT, scores, out=flat_k[maps])
+            else:
+                flat_v[maps] += part_grad.mT @ probs
+                flat_k[maps] += part_q.mT @ scores
             if height:
                 by_place = scores.unflatten(-1, (height, width))
                 flat_h[maps, rows], flat_w[maps, rows] = by_place.sum(-1), by_place.sum(-2)

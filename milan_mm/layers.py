@@ -7,17 +7,14 @@ patches (class token and registers), s the side of a window.
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks.drop import DropPath
-from mmcv.cnn.bricks.transformer import FFN
 from timm.layers import apply_rot_embed_cat
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from milan_mm.bias_table import bias_table_size, look_up_bias
 from milan_mm.chunked_attention import HAS_KERNEL, attend_in_chunks
+from milan_mm.feed_forward import FeedForward
 from milan_mm.relative import attend_with_rel_pos
-
-# Of the MLP between its two linear layers, with the name that mmcv builds it by.
-ACTIVATIONS = {"GELU": "GELU", "QuickGELU": "mmpretrain.QuickGELU"}
 
 
 class PatchEmbed(nn.Module):
@@ -100,7 +97,7 @@ class EncoderLayer(nn.Module):
         )
         self.drop_path = DropPath(drop_path_rate)
         self.ln2 = layer_norm(embed_dims, norm_eps)
-        self.ffn = feed_forward(embed_dims, act)
+        self.ffn = FeedForward(embed_dims, act)
         if layer_scale is not None:
             self.gamma_1 = nn.Parameter(torch.full((embed_dims,), layer_scale))
             self.gamma_2 = nn.Parameter(torch.full((embed_dims,), layer_scale))
@@ -269,18 +266,6 @@ def merge_windows(windows: Tensor, window_size: int, grid: tuple[int, int]) -> T
     x = windows.unflatten(1, (window_size, window_size)).unflatten(0, (-1, rows, cols))
     x = x.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # (B, rows*s, cols*s, D)
     return x[:, : grid[0], : grid[1]]
-
-
-def feed_forward(embed_dims: int, act: str = "GELU") -> FFN:
-    """The block's MLP without its residual: two linear layers, four times as wide inside.
-
-    Raises:
-        ValueError: For an unknown activation.
-    """
-    if act not in ACTIVATIONS:
-        raise ValueError(f"act '{act}' is unknown: choose from {sorted(ACTIVATIONS)}")
-    act_cfg = dict(type=ACTIVATIONS[act])
-    return FFN(embed_dims, 4 * embed_dims, act_cfg=act_cfg, add_identity=False)
 
 
 def layer_norm(dims: int, eps: float = 1e-6) -> nn.LayerNorm:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from milan_mm.layers import EncoderLayer, attend, feed_forward, init_transformer, layer_norm
+from milan_mm.feed_forward import FeedForward
+from milan_mm.layers import EncoderLayer, attend, init_transformer, layer_norm
 from milan_mm.positions import sincos_pos_embed
 from milan_mm.pretrain.masking import restore, take
 from milan_mm.registry import MODELS
@@ -113,7 +114,7 @@ class PromptingLayer(nn.Module):
         self.ln1 = layer_norm(embed_dims)
         self.attn = PromptingAttention(embed_dims, num_heads)
         self.ln2 = layer_norm(embed_dims)
-        self.ffn = feed_forward(embed_dims)
+        self.ffn = FeedForward(embed_dims)
 
     def forward(self, masked: Tensor, prompts: Tensor) -> Tensor:
         """masked: (B, M, E), prompts: (B, 1+K, E). Returns: (B, M, E)."""
