@@ -2,6 +2,7 @@
 
 from itertools import zip_longest
 
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
@@ -10,6 +11,7 @@ from milan_mm.engine.data_check import check_data
 from milan_mm.engine.label_check import check_labels
 from milan_mm.engine.launch import is_main_process
 from milan_mm.engine.machine import connect_processes
+from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.weights.reading import read_checkpoint
 
 
@@ -102,6 +104,8 @@ def _merge_views(cfg: Config) -> None:
 
 def _build(cfg: Config, notes: list[str]) -> Runner:
     connect_processes(cfg)
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     runner = Runner.from_cfg(cfg)
     for note in notes:
         runner.logger.info(note)

@@ -17,6 +17,10 @@ from milan_mm.registry import MODELS
 
 ASSETS = Path(str(files("milan_mm") / "assets"))
 
+# On CPUs, where the maps of more images fall out of the caches: 32 at once took 1.30 s, in two
+# halves 1.16 s, and features were the same bit for bit (ViT-B/16, bfloat16, two threads).
+IMAGES_AT_ONCE = 16
+
 
 class Teacher(nn.Module):
     """A frozen image tower: features of all tokens, and the attention of its class token.
@@ -168,9 +172,11 @@ class HiddenTeacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Calls the teacher without building a graph."""
+        """Calls the teacher without building a graph; on CPUs with some images at a time."""
+        parts = imgs.split(IMAGES_AT_ONCE) if imgs.device.type == "cpu" else [imgs]
         with self._precision(imgs.device.type):
-            return self.module(imgs)
+            features, importance = zip(*map(self.module, parts), strict=True)
+        return torch.cat(features), None if importance[0] is None else torch.cat(importance)
 
     @torch.no_grad()
     def importance(self, imgs: Tensor) -> Tensor | None:
