@@ -12,6 +12,7 @@ import math
 import open_clip
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from milan_mm.pretrain.decoder import MAEDecoder, PromptingDecoder
@@ -375,9 +376,12 @@ def clip_names(tmp_path_factory) -> dict[str, str]:
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 @pytest.mark.parametrize(("activation", "act"), [("GELU", gelu), ("QuickGELU", quick_gelu)])
-def test_teacher_equals_the_slow_teacher(activation, act, batch_size, clip_names):
-    clip = CLIPTeacher(**teacher_settings(model_name=clip_names[activation]))
-    visual = sharpen(randomise(clip.visual))
+def test_teacher_equals_the_slow_teacher(activation, act, batch_size, clip_names, tmp_path):
+    source = open_clip.create_model(clip_names[activation])
+    visual = sharpen(randomise(source.visual))
+    file = tmp_path / "clip.safetensors"
+    save_file(source.state_dict(), file)
+    clip = CLIPTeacher(**teacher_settings(str(file), model_name=clip_names[activation]))
     imgs = torch.randn(batch_size, 3, 24, 40)
     features, importance = HiddenTeacher(clip)(imgs)
     weights = in_float64(visual)
