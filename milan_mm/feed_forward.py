@@ -37,8 +37,9 @@ class FeedForward(FFN):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D)."""
         (expand, act, _), project, _ = self.layers
-        if not isinstance(act, nn.GELU):
-            return self.layers(x)
+        replaced = not isinstance(project, nn.Linear)  # by an adapter, e.g. mmpretrain's LoRA
+        if not isinstance(act, nn.GELU) or replaced or torch.compiler.is_compiling():
+            return self.layers(x)  # a compiler chooses itself what to keep
         hidden = expand(x)  # (B, N, 4D)
         # autocast does not look into a function of one's own
         weight, bias = project.weight.to(hidden.dtype), project.bias.to(hidden.dtype)
@@ -46,7 +47,7 @@ class FeedForward(FFN):
 
 
 class _GeluLinear(Function):
-    """linear(gelu(hidden)), which keeps `hidden` only."""
+    """linear(gelu(hidden)), which keeps `hidden` alone."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -57,10 +58,13 @@ class _GeluLinear(Function):
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight = ctx.saved_tensors
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad
+        grad_hidden = grad_weight = grad_bias = None
         rows = grad_out.flatten(0, -2)  # (B*N, D)
-        grad_weight = grad_bias = None
-        if ctx.needs_input_grad[1]:
+        if wants_weight:
             grad_weight = rows.mT @ F.gelu(hidden).flatten(0, -2)
+        if wants_bias:
             grad_bias = rows.sum(0)
-        grad_hidden = torch.ops.aten.gelu_backward(grad_out @ weight, hidden)
+        if wants_hidden:
+            grad_hidden = torch.ops.aten.gelu_backward(grad_out @ weight, hidden)
         return grad_hidden, grad_weight, grad_bias

@@ -124,7 +124,7 @@ def _self_attention(attn: Any, q_x: Tensor, **_: None) -> Tensor:
 
 
 @torch.no_grad()
-def _fold_quick_gelu(mlp: nn.Sequential) -> None:
+def _fold_quick_gelu(mlp: Any) -> None:
     """x sigmoid(1.702 x) is silu(1.702 x) / 1.702; put the factors into the linear layers around.
 
     One pass over the widest map of the block instead of three, and one rounding.

@@ -88,6 +88,18 @@ def test_importance_alone_is_that_of_the_whole_answer_without_the_last_block(
     assert calls
 
 
+def test_cpus_take_some_images_at_a_time_with_the_same_answers(monkeypatch):
+    teacher = HiddenTeacher(CLIPTeacher(**teacher_settings("shipped")))
+    imgs = torch.randn(5, 3, 96, 96)
+    expected = teacher(imgs)
+    sizes = []
+    teacher.module.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    monkeypatch.setattr("milan_mm.pretrain.teacher.IMAGES_AT_ONCE", 2)
+    for ours, reference in zip(teacher(imgs), expected, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-5)
+    assert sizes == [2, 2, 1]
+
+
 @pytest.mark.parametrize(
     ("kind", "model_name"), [("CLIP", "shapes-clip"), ("Timm", "vit_shapes_patch8_96")]
 )

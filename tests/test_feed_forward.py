@@ -1,0 +1,82 @@
+"""The MLP equals the one of mmcv that it is, and keeps less for the backward pass."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from mmcv.cnn.bricks.transformer import FFN
+from mmpretrain.models.peft import LoRAModel
+from torch import Tensor
+
+from milan_mm.feed_forward import FeedForward
+
+DIMS = 16
+
+
+def output_and_gradients(forward: Callable, x: Tensor, mlp: FFN) -> list[Tensor]:
+    x = x.detach().requires_grad_()
+    out = forward(x)
+    weights = torch.linspace(-1, 1, out.numel()).view_as(out)
+    wanted = [p for p in mlp.parameters() if p.requires_grad]
+    return [out, *torch.autograd.grad((out * weights).sum(), [x, *wanted])]
+
+
+@pytest.mark.parametrize("act", ["GELU", "QuickGELU"])
+@pytest.mark.parametrize("frozen", ["none", "0.0", "1.weight", "weight", "bias"])
+def test_output_and_gradients_are_those_of_mmcv(act, frozen):
+    mlp = FeedForward(DIMS, act)
+    for name, parameter in mlp.named_parameters():
+        parameter.requires_grad_(frozen not in name)
+    x = torch.randn(2, 5, DIMS)
+    found = output_and_gradients(mlp, x, mlp)
+    for ours, reference in zip(found, output_and_gradients(mlp.layers, x, mlp), strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-6, atol=1e-6)
+
+
+def test_in_bfloat16_they_are_those_of_mmcv_too():
+    mlp = FeedForward(DIMS)
+    x = torch.randn(2, 5, DIMS)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = output_and_gradients(mlp, x, mlp)
+        expected = output_and_gradients(mlp.layers, x, mlp)
+    assert found[0].dtype == torch.bfloat16
+    for ours, reference in zip(found, expected, strict=True):
+        assert ours.dtype == reference.dtype
+        torch.testing.assert_close(ours, reference, rtol=1e-2, atol=1e-2)
+
+
+def test_one_map_of_the_inner_width_is_kept():
+    mlp = FeedForward(DIMS)
+    kept = set()
+
+    def record(tensor: Tensor) -> Tensor:
+        if tensor.shape[-1] == 4 * DIMS and tensor.shape[:-1].numel() == 35:
+            kept.add(tensor.data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
+        out = mlp(torch.randn(5, 7, DIMS))
+        assert len(kept) == 1
+        out = mlp.layers(torch.randn(5, 7, DIMS))
+    assert len(kept) == 3  # mmcv's keeps two
+    assert out.requires_grad
+
+
+def test_an_adapter_in_place_of_the_second_layer_takes_part():
+    settings = dict(type="milan_mm.PlainViT", img_size=16, patch_size=8)
+    settings["arch"] = dict(embed_dims=DIMS, num_layers=1, num_heads=2)
+    targets = [dict(type=r"layers.0.ffn.layers.1")]
+    model = LoRAModel(settings, alpha=1, rank=2, targets=targets).eval()
+    imgs = torch.randn(1, 3, 16, 16)
+    (before,) = model(imgs)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora" in name:
+                parameter.normal_()
+    (after,) = model(imgs)
+    assert (after - before).abs().max() > 1e-3
+
+
+def test_an_unknown_activation_is_refused():
+    with pytest.raises(ValueError, match="act 'ReLU' is unknown"):
+        FeedForward(DIMS, "ReLU")
