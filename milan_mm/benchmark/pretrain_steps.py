@@ -97,8 +97,7 @@ def build_ours(
     folder: str, arch: dict, teacher: str, precision: str, compiled: bool = False
 ) -> tuple[BaseModel, OptimWrapper]:
     """Model and optimizer of `prepare_ours`."""
-    if default_device().type == "cpu":
-        keep_freed_memory()  # as in tools/train.py
+    keep_freed_memory()  # as tools/train.py does
     config = our_config(arch, teacher, f"{folder}/{TEACHER}")
     with silence(), DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(config.model)

@@ -30,6 +30,7 @@ from milan_mm.benchmark.flops import resize, step_flops
 from milan_mm.benchmark.pretrain_steps import OURS, fixed_images
 from milan_mm.configs import find_config
 from milan_mm.engine.building import silence
+from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.registry import MODELS
 from milan_mm.vit import ARCHS
 
@@ -133,6 +134,7 @@ def _measure_process(rank: int, run: Run, precision: str, rounds: int, file: str
 
 def _prepare(run: Run, precision: str) -> tuple[nn.Module, Callable[[], object]]:
     """The model and a training step of one process."""
+    keep_freed_memory()  # as tools/train.py does
     config = run.config()
     if precision == "float32":
         config.optim_wrapper.type = "OptimWrapper"

@@ -2,7 +2,6 @@
 
 from itertools import zip_longest
 
-import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
@@ -104,8 +103,7 @@ def _merge_views(cfg: Config) -> None:
 
 def _build(cfg: Config, notes: list[str]) -> Runner:
     connect_processes(cfg)
-    if not torch.cuda.is_available():
-        keep_freed_memory()
+    keep_freed_memory()
     runner = Runner.from_cfg(cfg)
     for note in notes:
         runner.logger.info(note)
