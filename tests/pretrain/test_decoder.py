@@ -4,7 +4,13 @@ import pytest
 import torch
 from mmpretrain.models.necks import MAEPretrainDecoder, MILANPretrainDecoder
 
-from milan_mm.pretrain.decoder import MAEDecoder, PretrainDecoder, PromptingDecoder
+from milan_mm.layers import attend
+from milan_mm.pretrain.decoder import (
+    MAEDecoder,
+    PretrainDecoder,
+    PromptingAttention,
+    PromptingDecoder,
+)
 from tests.helpers import random_split, tiny_decoder
 
 
@@ -101,3 +107,16 @@ def test_position_table_is_fixed():
 def test_width_that_the_heads_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="decoder_embed_dims 32 is not a multiple of 5 heads"):
         tiny_decoder(PromptingDecoder, (2, 2), num_heads=5)
+
+
+def test_rounding_once_is_rounding_for_each_linear_layer():
+    attn = PromptingAttention(16, num_heads=2)
+    masked, prompts = torch.randn(2, 5, 16), torch.randn(2, 3, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attn(masked, prompts)
+        q = attn.q(masked).unflatten(2, (2, -1)).transpose(1, 2)
+        kv = attn.kv(torch.cat([prompts, masked], dim=1)).unflatten(2, (2, 2, -1))
+        k, v = kv.permute(2, 0, 3, 1, 4)
+        expected = attn.proj(attend(q, k, v).transpose(1, 2).flatten(2))
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, expected)
