@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-# The kernel behind F.scaled_dot_product_attention, which hides the logarithms. It is private to
-# torch: with a version that has none, CPUs attend as GPUs do (in layers.py and relative.py).
+# The kernel behind F.scaled_dot_product_attention, which hides the logarithms. Like the backward
+# pass of softmax it is private to torch: with a version that lacks one of them, CPUs attend as GPUs
+# do (in layers.py and relative.py).
 KERNEL = "_scaled_dot_product_flash_attention_for_cpu"
-HAS_KERNEL = hasattr(torch.ops.aten, KERNEL)
+HAS_KERNEL = hasattr(torch.ops.aten, KERNEL) and hasattr(torch, "_softmax_backward_data")
 
 # Pairs of a query and a key that one core is given at once: what fits the caches of a core.
 PAIRS_PER_THREAD = 2**21
@@ -86,10 +87,10 @@ class _ChunkedAttention(Function):
         values, grads = v.flatten(0, 1), grad_out.flatten(0, 1)
         keys_t, values_t = keys.mT, values.mT
         maps, rows = next(_parts(queries, keys))  # the largest part
-        in_one = len(queries[0, rows]) == q.shape[2]  # all queries of a map in one part
-        if not in_one:  # what is read several times is worth a copy in the order of reading
+        maps_are_whole = len(queries[0, rows]) == q.shape[2]  # all queries of a map in one part
+        if not maps_are_whole:  # every part reads all keys: quicker from rows without gaps
             keys_t, values_t = keys_t.contiguous(), values_t.contiguous()
-        kind = q.dtype if in_one else _full_precision(q)  # sums of parts need more digits
+        kind = q.dtype if maps_are_whole else _full_precision(q)  # sums of parts need more digits
         grad_q, grad_h, grad_w = (queries.new_empty(t.shape) for t in (q, bias_h, bias_w))
         # transposed, because products with a transposed map of pairs are slow in bfloat16
         grad_k, grad_v = (keys.new_zeros(t.mT.shape, dtype=kind) for t in (k, v))
@@ -103,10 +104,11 @@ class _ChunkedAttention(Function):
             probs, scores = (b[: math.prod(shape)].view(shape) for b in buffers)
             torch.bmm(part_q, keys_t[maps], out=probs).exp_()
             torch.bmm(part_grad, values_t[maps], out=scores)  # gradients of the probabilities
+            # row by row, so that it may write over its input
             torch._softmax_backward_data(scores, probs, -1, scores.dtype, grad_input=scores)
             torch.bmm(scores, keys[maps, :, : q.shape[-1]], out=flat_q[maps, rows])
             part_q = part_q[..., : q.shape[-1]]
-            if in_one:
+            if maps_are_whole:
                 torch.bmm(part_grad.mT, probs, out=flat_v[maps])
                 torch.bmm(part_q.mT, scores, out=flat_k[maps])
             else:

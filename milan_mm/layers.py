@@ -66,7 +66,7 @@ class EncoderLayer(nn.Module):
         bias_grid: (h, w) of a table of relative position biases.
         num_prefix_tokens: P, for the bias table.
         layer_scale: Initial factor on both branches (arXiv 2103.17239); None leaves it out.
-        act: A key of `ACTIVATIONS`.
+        act: Of the MLP, a key of `feed_forward.ACTIVATIONS`.
         norm_eps: Of both LayerNorms.
         with_cp: Recompute the activations in the backward pass to save memory.
     """

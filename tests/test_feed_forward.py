@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from mmcv.cnn.bricks.transformer import FFN
 from mmpretrain.models.peft import LoRAModel
 from torch import Tensor
@@ -75,6 +76,64 @@ def test_an_adapter_in_place_of_the_second_layer_takes_part():
                 parameter.normal_()
     (after,) = model(imgs)
     assert (after - before).abs().max() > 1e-3
+
+
+class Doubled(torch.nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def double(mlp: FeedForward) -> None:
+    mlp.layers[1].register_forward_hook(lambda module, args, out: 2 * out)
+
+
+def prune(mlp: FeedForward) -> None:
+    torch.nn.utils.prune.l1_unstructured(mlp.layers[1], "weight", amount=0.5)
+
+
+def replace(mlp: FeedForward) -> None:
+    mlp.layers[1] = Doubled(4 * DIMS, DIMS)
+
+
+def approximate(mlp: FeedForward) -> None:
+    mlp.layers[0][1] = torch.nn.GELU("tanh")
+
+
+@pytest.mark.parametrize("change", [double, prune, replace, approximate])
+def test_what_is_changed_from_outside_takes_part(change):
+    mlp = FeedForward(DIMS)
+    change(mlp)
+    x = torch.randn(2, 5, DIMS)
+    for _ in range(2):  # pruning makes its weight anew in every forward pass
+        found = output_and_gradients(mlp, x, mlp)
+        for ours, reference in zip(found, output_and_gradients(mlp.layers, x, mlp), strict=True):
+            assert torch.equal(ours, reference)
+
+
+def test_gradients_of_gradients_are_those_of_mmcv():
+    mlp = FeedForward(DIMS).double()
+    x = torch.randn(2, 3, DIMS, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(mlp, x)
+
+
+def test_torch_func_differentiates_it_for_every_sample():
+    mlp = FeedForward(DIMS)
+    x = torch.randn(4, 5, DIMS)
+
+    def loss(sample: Tensor) -> Tensor:
+        return mlp(sample).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss))(x)
+    x.requires_grad_()
+    (expected,) = torch.autograd.grad(mlp.layers(x).square().sum(), x)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_traced_one_can_be_saved(tmp_path):
+    mlp = FeedForward(DIMS).eval()
+    x = torch.randn(2, 5, DIMS)
+    torch.jit.trace(mlp, x).save(tmp_path / "mlp.pt")
+    assert torch.equal(torch.jit.load(tmp_path / "mlp.pt")(x), mlp(x))
 
 
 def test_an_unknown_activation_is_refused():

@@ -21,6 +21,8 @@ from typing import Any, Self
 
 import torch
 
+from milan_mm.engine.memory import keep_freed_memory
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -32,11 +34,13 @@ class Entry:
             contestant's process. Returns a callable without arguments: one step of the work.
             What a step returns is only looked at by `Contest.results`.
         settings: Arguments of `prepare`, picklable.
+        keep_memory: Whether its process keeps what it frees, see `keep_freed_memory`.
     """
 
     name: str
     prepare: str
     settings: dict = field(default_factory=dict)
+    keep_memory: bool = False
 
 
 @dataclass
@@ -140,6 +144,8 @@ def _serve(pipe: Connection, entry: Entry, threads: int) -> None:
     """A contestant's process: prepare, then do what the contest asks for."""
     try:
         torch.set_num_threads(threads)
+        if entry.keep_memory:
+            keep_freed_memory()
         module, _, function = entry.prepare.partition(":")
         prepare = getattr(importlib.import_module(module), function)
         before = _memory_in_use()

@@ -23,7 +23,6 @@ from milan_mm.benchmark.contest import default_device, now
 from milan_mm.configs import find_config
 from milan_mm.engine.building import silence
 from milan_mm.engine.machine import fit_to_machine
-from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.registry import MODELS
 
 RECIPES = {
@@ -92,7 +91,6 @@ def profile_step(task: str, batch: int | None, rounds: int, threads: int) -> Non
         raise ValueError(f"--batch {batch}: give 1 or more images")
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    keep_freed_memory()  # as tools/train.py does
     cfg = Config.fromfile(find_config(RECIPES[task]))
     init_default_scope(cfg.default_scope)
     with silence():

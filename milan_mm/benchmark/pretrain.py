@@ -16,6 +16,7 @@ from milan_mm.benchmark.contest import (
     report,
 )
 from milan_mm.benchmark.pretrain_steps import write_weights
+from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.vit import ARCHS
 
 TEACHER = "ViT-B-16-quickgelu"
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> None:
         if args.profile:
             from milan_mm.benchmark.sections import print_sections
 
+            keep_freed_memory()  # as in tools/train.py
             for precision in precisions:
                 print_sections(
                     **settings, precision=precision, compiled=args.compile, rounds=args.rounds
@@ -93,7 +95,10 @@ def _contest(
     own_settings = dict(ours=dict(compiled=compiled), mmpretrain={})
     entries = [
         Entry(
-            f"{who} {precision}", prepare, settings | own_settings[who] | {"precision": precision}
+            f"{who} {precision}",
+            prepare,
+            settings | own_settings[who] | {"precision": precision},
+            keep_memory=who == "ours",  # as in tools/train.py
         )
         for precision in precisions
         for who, prepare in PREPARE.items()

@@ -25,7 +25,6 @@ from milan_mm.benchmark.contest import default_device
 from milan_mm.configs import find_config
 from milan_mm.engine.building import silence
 from milan_mm.engine.compiling import compile_blocks
-from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.registry import MODELS
 from milan_mm.weights.converting import convert_state_dict
 
@@ -97,7 +96,6 @@ def build_ours(
     folder: str, arch: dict, teacher: str, precision: str, compiled: bool = False
 ) -> tuple[BaseModel, OptimWrapper]:
     """Model and optimizer of `prepare_ours`."""
-    keep_freed_memory()  # as tools/train.py does
     config = our_config(arch, teacher, f"{folder}/{TEACHER}")
     with silence(), DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(config.model)

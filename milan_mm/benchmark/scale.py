@@ -89,6 +89,7 @@ def run(args: argparse.Namespace) -> None:
         f"{'batch':>5} {'pixels':>6} {'ViT':<6} {'processes':>9} {'GFLOP':>7} {'time':>8} "
         f"{'expected':>9} {'ratio':>6} {'GFLOP/s':>8} {'kept':>9}"
     )
+    keep_freed_memory()  # as in tools/train.py
     first = 0.0
     for r in RUNS:
         (seconds, kept), flops = measure(r, args.precision, args.rounds), r.flops()
@@ -119,6 +120,7 @@ def measure(run: Run, precision: str, rounds: int) -> tuple[float, int]:
 def _measure_process(rank: int, run: Run, precision: str, rounds: int, file: str) -> None:
     """One of several processes, which share the cores and the batch."""
     torch.set_num_threads(max(1, default_threads() // run.processes))
+    keep_freed_memory()
     dist.init_process_group(
         "gloo",
         init_method=f"file://{file}.rendezvous",
@@ -134,7 +136,6 @@ def _measure_process(rank: int, run: Run, precision: str, rounds: int, file: str
 
 def _prepare(run: Run, precision: str) -> tuple[nn.Module, Callable[[], object]]:
     """The model and a training step of one process."""
-    keep_freed_memory()  # as tools/train.py does
     config = run.config()
     if precision == "float32":
         config.optim_wrapper.type = "OptimWrapper"

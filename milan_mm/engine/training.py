@@ -32,6 +32,8 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
         if resume != "auto":
             read_checkpoint(resume)  # a wrong file is noticed before anything is built
             cfg.load_from = resume
+    if not cfg.get("val_dataloader"):
+        keep_freed_memory()  # in pretraining all steps have one size, and images no other
     runner = _build(cfg, notes)
     num_batches = len(runner.train_loop.dataloader)
     if num_batches == 0:
@@ -103,7 +105,6 @@ def _merge_views(cfg: Config) -> None:
 
 def _build(cfg: Config, notes: list[str]) -> Runner:
     connect_processes(cfg)
-    keep_freed_memory()
     runner = Runner.from_cfg(cfg)
     for note in notes:
         runner.logger.info(note)

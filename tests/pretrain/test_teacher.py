@@ -94,8 +94,10 @@ def test_cpus_take_some_images_at_a_time_with_the_same_answers(monkeypatch):
     expected = teacher(imgs)
     sizes = []
     teacher.module.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-    monkeypatch.setattr("milan_mm.pretrain.teacher.IMAGES_AT_ONCE", 2)
-    for ours, reference in zip(teacher(imgs), expected, strict=True):
+    monkeypatch.setattr("milan_mm.pretrain.teacher.IMAGES_PER_THREAD", 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    answers = [*teacher(imgs), teacher.importance(imgs)]
+    for ours, reference in zip(answers, [*expected, expected[1]], strict=True):
         torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-5)
     assert sizes == [2, 2, 1]
 
