@@ -139,9 +139,10 @@ class PromptingAttention(nn.Module):
 
     def forward(self, masked: Tensor, prompts: Tensor) -> Tensor:
         """masked: (B, M, E), prompts: (B, 1+K, E). Returns: (B, M, E)."""
-        if torch.is_autocast_enabled(masked.device.type):
+        device = masked.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             # once, where autocast would round the mask tokens for each of the two linear layers
-            dtype = torch.get_autocast_dtype(masked.device.type)
+            dtype = torch.get_autocast_dtype(device)
             masked, prompts = masked.to(dtype), prompts.to(dtype)
         tokens = torch.cat([prompts, masked], dim=1)  # (B, 1+L, E), any order
         q = self.q(masked).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, A, M, E/A)
