@@ -82,15 +82,13 @@ def _add_dense(benches: argparse._SubParsersAction) -> None:
         "--cases",
         nargs="+",
         choices=cases,
-        default=cases,
         metavar="CASE",
         help="windows: against ViTSAM; global: against VisionTransformer; -rel: ours (and ViTSAM) "
         "with relative positions (all four)",
     )
-    parser.add_argument(
-        "--precision", nargs="+", choices=["bfloat16", "float32"], default=["bfloat16"]
-    )
-    parser.add_argument("--img-size", type=int, default=1024, metavar="N", help="pixels (1024)")
+    precisions = ["bfloat16", "float32"]
+    parser.add_argument("--precision", nargs="+", choices=precisions, help="(bfloat16)")
+    parser.add_argument("--img-size", type=int, metavar="N", help="pixels (1024)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="measured steps (3)")
     parser.add_argument("--threads", type=int, metavar="N", help="of each (all cores)")
     parser.add_argument(

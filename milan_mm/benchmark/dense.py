@@ -52,6 +52,7 @@ CASES = {
     "global": Case("vit", False, "without relative positions, against VisionTransformer"),
     "global-rel": Case("vit", True, "with relative positions, against VisionTransformer"),
 }
+_OF_CASES = ("cases", "precision", "img_size")  # options that a --step has no use for
 
 
 def run(args: argparse.Namespace) -> None:
@@ -62,29 +63,34 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--threads {args.threads}: give 1 or more")
     if args.batch is not None and not args.step:
         raise ValueError("--batch is the batch of a --step, which is not given")
+    if args.step and (given := [name for name in _OF_CASES if getattr(args, name) is not None]):
+        raise ValueError(f"--{given[0].replace('_', '-')} is for backbones, not for a --step")
     if args.step:
         from milan_mm.benchmark.dense_step import profile_step  # mmdet and mmseg take seconds
 
         profile_step(args.step, args.batch, args.rounds, args.threads or default_threads())
         return
-    if args.img_size % PATCH_SIZE or args.img_size < PATCH_SIZE:
-        raise ValueError(f"--img-size {args.img_size} is not a multiple of {PATCH_SIZE} pixels")
+    img_size = 1024 if args.img_size is None else args.img_size
+    if img_size % PATCH_SIZE or img_size < PATCH_SIZE:
+        raise ValueError(f"--img-size {img_size} is not a multiple of {PATCH_SIZE} pixels")
+    threads = args.threads or default_threads()
     rows: list[Comparison] = []
-    for precision in args.precision:
-        for name in args.cases:
-            rows += _compare(CASES[name], precision, args)
+    for precision in args.precision or ["bfloat16"]:
+        for name in args.cases or CASES:
+            rows += _compare(CASES[name], precision, img_size, args.rounds, threads)
     report(rows)
 
 
-def _compare(case: Case, precision: str, args: argparse.Namespace) -> Sequence[Comparison]:
-    common = dict(precision=precision, img_size=args.img_size, arch=BASE)
-    threads = args.threads or default_threads()
+def _compare(
+    case: Case, precision: str, img_size: int, rounds: int, threads: int
+) -> Sequence[Comparison]:
+    common = dict(precision=precision, img_size=img_size, arch=BASE)
     peer_rel_pos = case.rel_pos and case.peer == "vit_sam"
     place = f"{__name__}:prepare"
     ours = Entry("ours", place, dict(common, model="ours", rel_pos=case.rel_pos))
     peer = Entry("peer", place, dict(common, model=case.peer, rel_pos=peer_rel_pos))
-    text = f"ViT-B/16 at {args.img_size} px, {precision}, {case.text}"
-    print(f"{text}: {args.rounds} rounds on {threads} threads", file=sys.stderr, flush=True)
+    text = f"ViT-B/16 at {img_size} px, {precision}, {case.text}"
+    print(f"{text}: {rounds} rounds on {threads} threads", file=sys.stderr, flush=True)
     if case.peer == "vit":  # ours has windows: compared without them, timed with them
         same = Entry("ours", place, dict(common, model="ours_global", rel_pos=False))
         with Contest([same, peer], threads) as contest:
@@ -93,7 +99,7 @@ def _compare(case: Case, precision: str, args: argparse.Namespace) -> Sequence[C
         results = contest.results()  # the warm-up, too
         if case.peer != "vit":
             print(check_agreement(results, precision), file=sys.stderr, flush=True)
-        contest.run(args.rounds, warm_up=0)
+        contest.run(rounds, warm_up=0)
     return compare("dense", text, contest.measured["ours"], contest.measured["peer"])
 
 

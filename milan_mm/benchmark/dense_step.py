@@ -5,9 +5,6 @@ forward pass are timed as they are called, those of the backward pass by the mom
 gradients reach the outputs of neck and backbone.
 """
 
-from collections import defaultdict
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -20,6 +17,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 from milan_mm.benchmark.contest import default_device, now
+from milan_mm.benchmark.stopwatch import Stopwatch
 from milan_mm.configs import find_config
 from milan_mm.engine.building import silence
 from milan_mm.engine.machine import fit_to_machine
@@ -41,38 +39,6 @@ LOSSES = {
 }
 OBJECTS = 20  # per image of the detector, as in a crowded image of COCO
 BATCHES = {"det": 1, "seg": 2}
-
-
-class Stopwatch:
-    """Seconds by name; what runs within another watched call counts for the inner one only."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._inner = [0.0]  # seconds of watched calls within each open call
-
-    def start(self) -> float:
-        """Open a call; returns its start."""
-        self._inner.append(0.0)
-        return now()
-
-    def stop(self, name: str, start: float) -> None:
-        """Close the call that was opened last."""
-        elapsed = now() - start
-        self.seconds[name] += elapsed - self._inner.pop()
-        self._inner[-1] += elapsed
-
-    def watch(self, function: Callable, name: str) -> Callable:
-        """The same function, timed."""
-
-        @wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = self.start()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.stop(name, start)
-
-        return timed
 
 
 def profile_step(task: str, batch: int | None, rounds: int, threads: int) -> None:
@@ -116,11 +82,11 @@ def time_step(
         model: Of mmdet or mmseg, with `backbone` and `neck`.
         losses: Name to 'part.method' of the model, as in `LOSSES`.
     """
-    watch = Stopwatch()
+    watch = Stopwatch(now)
     for name, place in losses.items():
         part, method = place.split(".")
         owner = model.get_submodule(part)
-        setattr(owner, method, watch.watch(getattr(owner, method), name))
+        setattr(owner, method, watch.timed(name, getattr(owner, method)))
     arrivals: dict[str, float] = {}
     for name in ("backbone", "neck"):
         _watch_module(model.get_submodule(name), name, watch, arrivals)
@@ -139,8 +105,8 @@ def _step(
     arrivals: dict[str, float],
 ) -> None:
     with optimizer.optim_context(model):
-        batch = watch.watch(model.data_preprocessor, "preprocessing")(data, True)
-        parts = watch.watch(model, "other parts of the forward pass")(**batch, mode="loss")
+        batch = watch.timed("preprocessing", model.data_preprocessor)(data, True)
+        parts = watch.timed("other parts of the forward pass", model)(**batch, mode="loss")
         loss, _ = model.parse_losses(parts)
     start = now()
     optimizer.backward(loss)
@@ -149,7 +115,7 @@ def _step(
     watch.seconds["heads, backward"] += heads - start
     watch.seconds["neck, backward"] += neck - heads
     watch.seconds["backbone, backward"] += end - neck
-    watch.watch(optimizer.step, "optimizer")()
+    watch.timed("optimizer", optimizer.step)()
     optimizer.zero_grad()
 
 

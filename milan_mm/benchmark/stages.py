@@ -1,16 +1,15 @@
 """Where the time of a data pipeline goes: read, decode, crop, flip, pack, collate."""
 
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from time import perf_counter
-from typing import Any
 from unittest.mock import patch
 
 import mmcv
 from mmengine import fileio
 from mmengine.dataset import BaseDataset, default_collate
 
+from milan_mm.benchmark.stopwatch import Stopwatch
 from milan_mm.data import crops
 
 STAGES = ("read", "decode", "crop, resize, flip", "pack", "collate", "the rest")
@@ -29,35 +28,12 @@ _INNER = (
 )
 
 
-class Stopwatch:
-    """Time of nested functions; what an inner one takes is not counted for the outer one."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._inner = 0.0
-
-    def timed(self, stage: str, function: Callable) -> Callable:
-        """The function, its time added to a stage at each call."""
-
-        def run(*args: Any, **kwargs: Any) -> Any:
-            before, self._inner = self._inner, 0.0
-            start = perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                seconds = perf_counter() - start
-                self.seconds[stage] += seconds - self._inner
-                self._inner = before + seconds
-
-        return run
-
-
 def stage_seconds(dataset: BaseDataset, batch_size: int) -> dict[str, float]:
     """Seconds per image of each of `STAGES`, over one pass through a data set.
 
     A last incomplete batch is left out.
     """
-    watch = Stopwatch()
+    watch = Stopwatch(perf_counter)
     transforms = [
         watch.timed(_STAGE_OF.get(type(transform).__name__, "the rest"), transform)
         for transform in dataset.pipeline.transforms

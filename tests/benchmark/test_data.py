@@ -12,7 +12,6 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from PIL import Image
 
-from milan_mm.benchmark import stages
 from milan_mm.benchmark.contest import Comparison, Measurements
 from milan_mm.benchmark.data import (
     OURS,
@@ -25,7 +24,7 @@ from milan_mm.benchmark.data import (
     verdict,
     with_size,
 )
-from milan_mm.benchmark.stages import STAGES, Stopwatch, stage_seconds
+from milan_mm.benchmark.stages import STAGES, stage_seconds
 from milan_mm.configs import find_config
 
 OUR_RECIPE = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
@@ -103,21 +102,6 @@ def test_numbers_below_one_are_refused_before_anything_is_loaded(name, value):
     numbers = dict(images=32, rounds=1, size=None, step_rate=4000) | {name: value}
     with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} {value}: give 1 or more"):
         run(argparse.Namespace(dir="nowhere", **numbers))
-
-
-def test_an_inner_function_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch):
-    clock = [0.0]
-    monkeypatch.setattr(stages, "perf_counter", lambda: clock[0])
-
-    def work(seconds: float) -> None:
-        clock[0] += seconds
-
-    watch = Stopwatch()
-    inner = watch.timed("inner", lambda: work(2))
-    outer = watch.timed("outer", lambda: (inner(), work(1), inner()))
-    outer()
-    outer()
-    assert watch.seconds == dict(inner=8, outer=2)
 
 
 @pytest.mark.parametrize("name", [OURS, PEER])

@@ -73,6 +73,7 @@ def test_results_that_are_not_finite_are_not_compared():
         (["--img-size", "1000"], "--img-size 1000 is not a multiple of 16 pixels"),
         (["--batch", "2"], "--batch is the batch of a --step, which is not given"),
         (["--threads", "0"], "--threads 0: give 1 or more"),
+        (["--step", "det", "--img-size", "512"], "--img-size is for backbones, not for a --step"),
         (["--step", "det", "--batch", "0"], "--batch 0: give 1 or more images"),
     ],
 )
@@ -101,15 +102,6 @@ def test_a_comparison_ends_with_one_json_line_for_time_and_one_for_memory(
 
 
 # Whole steps
-
-
-def test_a_watched_call_within_another_counts_for_the_inner_one(monkeypatch: pytest.MonkeyPatch):
-    moments = iter([0.0, 1.0, 4.0, 10.0])
-    monkeypatch.setattr(dense_step, "now", lambda: next(moments))
-    watch = dense_step.Stopwatch()
-    inner = watch.watch(lambda: None, "inner")
-    watch.watch(inner, "outer")()
-    assert watch.seconds == dict(inner=3.0, outer=7.0)
 
 
 def small_step(task: str) -> tuple[Config, nn.Module]:
