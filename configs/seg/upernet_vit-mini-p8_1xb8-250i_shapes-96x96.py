@@ -80,6 +80,7 @@ optim_wrapper = dict(
     type="OptimWrapper",  # float32: most CPUs are slower in bfloat16
     optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
     constructor="milan_mm.LayerDecayOptimWrapperConstructor",
+    # as in the demo's detector, which needs the layer decay
     paramwise_cfg=dict(
         layer_decay_rate=0.8, no_decay_1d=True, no_decay_names=["pos_embed", "cls_token"]
     ),

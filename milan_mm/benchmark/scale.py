@@ -24,6 +24,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from milan_mm.benchmark.contest import default_threads
 from milan_mm.benchmark.flops import resize, step_flops
@@ -104,15 +105,22 @@ def run(args: argparse.Namespace) -> None:
 
 
 def measure(run: Run, precision: str, rounds: int) -> tuple[float, int]:
-    """Median seconds of a step after one to warm up, and the bytes kept for the backward pass."""
+    """Median seconds of a step after one to warm up, and the bytes kept for the backward pass.
+
+    Raises:
+        RuntimeError: When one of several processes fails; its traceback is in the message.
+    """
     if run.processes == 1:
         torch.set_num_threads(default_threads())
         return _time(*_prepare(run, precision), rounds)
     with TemporaryDirectory() as folder:
         file = Path(folder, "measured")
-        torch.multiprocessing.spawn(
-            _measure_process, (run, precision, rounds, str(file)), nprocs=run.processes
-        )
+        try:
+            torch.multiprocessing.spawn(
+                _measure_process, (run, precision, rounds, str(file)), nprocs=run.processes
+            )
+        except (ProcessRaisedException, ProcessExitedException) as error:
+            raise RuntimeError(f"the step on {run.processes} processes failed: {error}") from error
         seconds, kept = json.loads(file.read_text())
         return seconds, kept
 

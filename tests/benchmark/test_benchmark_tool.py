@@ -1,6 +1,7 @@
 """`tools/benchmark.py` as a user meets it."""
 
 import argparse
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,9 @@ def test_kept_memory_is_what_the_backward_pass_needs():
     x = torch.randn(4, 10)
     kept = scale.kept_bytes(lambda: layers(x).sum().backward(), layers)
     assert kept == 4 * (4 * 10 + 4 * 20)  # the input of the first layer, and that of the second
+
+
+def test_a_process_that_fails_is_reported_with_its_reason():
+    run = dataclasses.replace(scale.FIRST, arch="unknown", processes=2)
+    with pytest.raises(RuntimeError, match=r"on 2 processes failed: (.|\n)*'unknown'"):
+        scale.measure(run, "float32", rounds=1)
