@@ -18,7 +18,7 @@ help:  ## print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' \
 	    | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
-demo: $(VENV)/.installed  ## pretrain, transfer and write work_dirs/demo/report.html (about 20 minutes on 2 cores)
+demo: $(VENV)/.installed  ## pretrain, transfer and write work_dirs/demo/report.html (10 to 20 minutes on 2 cores)
 	$(PY) tools/demo.py
 
 test: $(VENV)/.installed  ## run the tests
