@@ -54,6 +54,8 @@ def shorten(cfg: Config, task: str, folder: Path) -> None:
 def small_images(root: Path, folder: Path) -> Path:
     """Link some images of some classes: those that both splits have, evenly over the sorted names.
 
+    Links of an earlier call stay where the choice is the same and go where it is not.
+
     Args:
         root: With train/CLASS/* and val/CLASS/*, or a folder that was made here.
         folder: Where a folder is made for each root.
@@ -81,15 +83,22 @@ def small_images(root: Path, folder: Path) -> Path:
             "imagenet"
         )
     small = _place(folder, root)
-    for split, count in (("train", TRAIN_PER_CLASS), ("val", VAL_PER_CLASS)):
-        for name in classes:
-            place = small / split / name
-            place.mkdir(parents=True, exist_ok=True)
-            for image in _spread(sorted((root / split / name).iterdir()), count):
-                link = place / image.name
-                if not link.exists():
-                    link.unlink(missing_ok=True)  # one that leads nowhere
-                    link.symlink_to(image.resolve())
+    links = {
+        small / image.relative_to(root): image.resolve()
+        for split, count in (("train", TRAIN_PER_CLASS), ("val", VAL_PER_CLASS))
+        for name in classes
+        for image in _spread(sorted((root / split / name).iterdir()), count)
+    }
+    for link in small.glob("*/*/*"):  # of an earlier call
+        if link not in links or not link.exists():
+            link.unlink(missing_ok=True)
+    for place in small.glob("*/*"):
+        if not any(place.iterdir()):
+            place.rmdir()
+    for link, image in links.items():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.symlink_to(image)
     return small
 
 

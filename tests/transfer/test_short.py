@@ -82,6 +82,22 @@ def test_links_lead_to_the_images_and_are_made_once(tmp_path):
         assert link.read_bytes() == (tmp_path / "all" / link.relative_to(first)).read_bytes()
 
 
+def test_links_follow_a_folder_that_changed(tmp_path):
+    folder, short = tmp_path / "all", tmp_path / "short"
+    image_folder(folder, tuple(f"c{i:02}" for i in range(12)), per_class=1)
+    small_images(folder, short)
+    for split in ("train", "val"):
+        (folder / split / "c00").rename(tmp_path / f"gone {split}")
+    image_folder(folder, ("new0", "new1"), per_class=1)
+    fresh = small_images(folder, tmp_path / "made anew")
+    found = small_images(folder, short)
+
+    def listed(root):
+        return sorted(str(path.relative_to(root)) for path in root.glob("*/**/*"))
+
+    assert listed(found) == listed(fresh)
+
+
 def test_two_roots_of_one_name_are_not_mixed(tmp_path):
     for name in ("a", "b"):
         image_folder(tmp_path / name / "images", (f"{name}0", f"{name}1"), per_class=1)
