@@ -86,8 +86,9 @@ class _ChunkedAttention(Function):
         keys = _join(k, mark_places(height, width, k), torch.ones_like(k[..., :2]))
         values, grads = v.flatten(0, 1), grad_out.flatten(0, 1)
         keys_t, values_t = keys.mT, values.mT
-        maps, rows = next(_parts(queries, keys))  # the largest part
-        maps_are_whole = len(queries[0, rows]) == q.shape[2]  # all queries of a map in one part
+        parts = list(_parts(queries, keys))  # none for an empty batch
+        largest = queries[parts[0]].shape[:2] if parts else (0, q.shape[2])
+        maps_are_whole = largest[1] == q.shape[2]  # all queries of a map in one part
         if not maps_are_whole:  # every part reads all keys: quicker from rows without gaps
             keys_t, values_t = keys_t.contiguous(), values_t.contiguous()
         kind = q.dtype if maps_are_whole else _full_precision(q)  # sums of parts need more digits
@@ -97,8 +98,8 @@ class _ChunkedAttention(Function):
         flat_q, flat_k, flat_v, flat_h, flat_w = (
             t.flatten(0, 1) for t in (grad_q, grad_k, grad_v, grad_h, grad_w)
         )
-        buffers = queries.new_empty(2, len(queries[maps]) * len(queries[0, rows]) * keys.shape[1])
-        for maps, rows in _parts(queries, keys):
+        buffers = queries.new_empty(2, math.prod(largest) * keys.shape[1])
+        for maps, rows in parts:
             part_q, part_grad = queries[maps, rows], grads[maps, rows]
             shape = (*part_q.shape[:2], keys.shape[1])
             probs, scores = (b[: math.prod(shape)].view(shape) for b in buffers)

@@ -75,6 +75,14 @@ def test_the_parts_cover_every_query_once(pairs: int, monkeypatch: pytest.Monkey
     assert (visits == 1).all()
 
 
+@pytest.mark.parametrize("biased", [False, True])
+def test_an_empty_batch_has_empty_gradients(biased: bool):
+    shapes = [(0, 2, 6, 8)] * 3 + ([(0, 2, 6, 2), (0, 2, 6, 3)] if biased else [])
+    inputs = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    attend_in_chunks(*inputs).sum().backward()
+    assert [tensor.grad.shape for tensor in inputs] == shapes
+
+
 @both
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_in_bfloat16_only_roundings_are_lost(attend, scale: float):
