@@ -18,13 +18,22 @@ from milan_mm.relative import attend_with_rel_pos
 
 
 class PatchEmbed(nn.Module):
-    """Linear embedding of non-overlapping square patches: (B, 3, H, W) to (B, D, h, w)."""
+    """Linear embedding of non-overlapping square patches, of all or of some."""
 
     def __init__(self, patch_size: int, embed_dims: int, bias: bool = True) -> None:
         super().__init__()
         self.projection = nn.Conv2d(3, embed_dims, patch_size, stride=patch_size, bias=bias)
 
-    def forward(self, imgs: Tensor) -> Tensor:
+    def forward(self, imgs: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+        """Embed.
+
+        Args:
+            imgs: (B, 3, H, W) float.
+            ids_keep: (B, K) int64, the patches to embed; None means all L in row-major order.
+
+        Returns:
+            (B, K, D) or (B, L, D) float.
+        """
         patch_size = self.projection.kernel_size[0]
         if imgs.shape[-2] % patch_size or imgs.shape[-1] % patch_size:
             raise ValueError(
@@ -32,10 +41,19 @@ class PatchEmbed(nn.Module):
                 f"size {patch_size}: pad it (pad_size_divisor={patch_size} in the data "
                 "preprocessor) or resize it"
             )
-        return embed_patches(self.projection, imgs)
+        patches = patchify(imgs, patch_size).flatten(1, 2)  # (B, L, 3*p*p)
+        if ids_keep is not None:
+            patches = take(patches, ids_keep)
+        return embed_patches(self.projection, patches)
 
 
-def embed_patches(conv: nn.Conv2d, imgs: Tensor) -> Tensor:
+def patchify(imgs: Tensor, patch_size: int) -> Tensor:
+    """Cut into square patches: (B, 3, h*p, w*p) to (B, h, w, 3*p*p)."""
+    patches = imgs.unflatten(3, (-1, patch_size)).unflatten(2, (-1, patch_size))
+    return patches.permute(0, 2, 4, 1, 3, 5).flatten(3)
+
+
+def embed_patches(conv: nn.Conv2d, patches: Tensor) -> Tensor:
     """What a convolution with stride equal to its kernel does, by a matrix product.
 
     cuDNN has no quick kernel for three colours: on an H200 the two convolutions of a pretraining
@@ -43,15 +61,17 @@ def embed_patches(conv: nn.Conv2d, imgs: Tensor) -> Tensor:
 
     Args:
         conv: Of square patches, without padding.
-        imgs: (B, 3, h*p, w*p).
+        patches: (..., 3*p*p) from `patchify`.
 
     Returns:
-        (B, D, h, w).
+        (..., D).
     """
-    patch_size = conv.kernel_size[0]
-    patches = imgs.unflatten(3, (-1, patch_size)).unflatten(2, (-1, patch_size))
-    pixels = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)  # (B, h, w, 3*p*p)
-    return F.linear(pixels, conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+    return F.linear(patches, conv.weight.flatten(1), conv.bias)
+
+
+def take(tokens: Tensor, ids: Tensor) -> Tensor:
+    """Pick tokens by patch number: (B, L, D) and (B, K) int64 to (B, K, D)."""
+    return tokens.gather(1, ids.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
 class EncoderLayer(nn.Module):

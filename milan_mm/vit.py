@@ -21,7 +21,7 @@ from timm.layers import RotaryEmbeddingDinoV3
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from milan_mm.layers import EncoderLayer, PatchEmbed, init_transformer, layer_norm
+from milan_mm.layers import EncoderLayer, PatchEmbed, init_transformer, layer_norm, take
 from milan_mm.positions import resize_pos_embed, sincos_pos_embed
 from milan_mm.registry import MODELS
 
@@ -200,20 +200,26 @@ class PlainViT(BaseModule):
         """Switch to training, or stay in eval mode when frozen."""
         return super().train(mode and not self.frozen)
 
-    def embed(self, imgs: Tensor) -> Tensor:
+    def embed(self, imgs: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Cut images into patches and embed them with their positions.
 
         Args:
             imgs: (B, 3, H, W) float, normalised. H and W must be multiples of the patch size.
+            ids_keep: (B, K) int64, the patches to embed; None means all.
 
         Returns:
-            (B, L, D) float: all patches in row-major order, without the class token.
+            (B, K, D) float in the order of `ids_keep`, or (B, L, D) in row-major order; without
+            the class token.
         """
-        x = self.patch_embed(imgs)  # (B, D, h, w)
+        x = self.patch_embed(imgs, ids_keep)
         if not self.with_pos_embed:
-            return x.flatten(2).transpose(1, 2)
-        pos_embed = resize_pos_embed(self.pos_embed, self.grid_size, x.shape[-2:])
-        return x.flatten(2).transpose(1, 2) + pos_embed[:, -x.shape[-2] * x.shape[-1] :]
+            return x
+        grid = self._grid(imgs)
+        pos_embed = resize_pos_embed(self.pos_embed, self.grid_size, grid)
+        pos_embed = pos_embed[:, -grid[0] * grid[1] :]  # (1, L, D)
+        if ids_keep is not None:
+            pos_embed = take(pos_embed.expand(len(x), -1, -1), ids_keep)
+        return x + pos_embed
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Encode any subset of embedded patches together with the class token.
@@ -247,7 +253,7 @@ class PlainViT(BaseModule):
             One tensor per entry of `out_indices`, shaped as `out_type` says. The last block's
             output is normalised when `final_norm` is set, earlier ones never are.
         """
-        grid = (imgs.shape[-2] // self.patch_size, imgs.shape[-1] // self.patch_size)
+        grid = self._grid(imgs)
         x = self._prepend_tokens(self.embed(imgs))
         rope = self.rope.get_embed(list(grid)) if self.rope_base else None  # (h*w, 2D/A)
         outs = []
@@ -273,6 +279,9 @@ class PlainViT(BaseModule):
         if name.startswith("layers."):
             return int(name.split(".")[1]) + 1, num_depths
         return num_depths - 1, num_depths
+
+    def _grid(self, imgs: Tensor) -> tuple[int, int]:
+        return imgs.shape[-2] // self.patch_size, imgs.shape[-1] // self.patch_size
 
     def _prepend_tokens(self, tokens: Tensor) -> Tensor:
         """(B, K, D) to (B, [1+][R+]K, D), through `pre_norm`."""

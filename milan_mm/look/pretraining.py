@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from milan_mm.look.pictures import enlarge, grid, heat
-from milan_mm.pretrain.masking import take
 from milan_mm.pretrain.milan import MILAN
 
 HIDDEN = 128  # grey of masked patches
@@ -25,10 +24,10 @@ def pretraining_sheet(model: MILAN, images: np.ndarray, zoom: int = 2) -> np.nda
     """
     inputs = normalise(model, images)
     target, importance = model.head.targets(inputs)
-    tokens = model.backbone.embed(inputs)
-    ids_keep, ids_mask = model.mask_generator(tokens, importance)
-    pred = model.decoder(model.backbone.encode(take(tokens, ids_keep)), ids_keep, ids_mask)
     num_patches = model.backbone.num_patches
+    ids_keep, ids_mask = model.mask_generator(inputs, num_patches, importance)
+    latent = model.backbone.encode(model.backbone.embed(inputs, ids_keep))
+    pred = model.decoder(latent, ids_keep, ids_mask)
     loss = _as_grids(model, model.head.token_loss(pred, target)[:, -num_patches:])
     is_kept = torch.zeros(len(images), num_patches).scatter_(1, ids_keep.cpu(), 1.0)
     kept = _as_grids(model, is_kept)

@@ -10,9 +10,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from milan_mm.feed_forward import FeedForward
-from milan_mm.layers import EncoderLayer, attend, init_transformer, layer_norm
+from milan_mm.layers import EncoderLayer, attend, init_transformer, layer_norm, take
 from milan_mm.positions import sincos_pos_embed
-from milan_mm.pretrain.masking import restore, take
+from milan_mm.pretrain.masking import restore
 from milan_mm.registry import MODELS
 
 

@@ -1,4 +1,4 @@
-"""Which patches the encoder sees. The only place of the package that indexes tokens."""
+"""Which patches the encoder sees."""
 
 import numpy as np
 import torch
@@ -39,18 +39,20 @@ class MaskGenerator(nn.Module):
             )
         return num_keep
 
-    def forward(self, tokens: Tensor, importance: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, imgs: Tensor, num_patches: int, importance: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Split the patches of each image.
 
         Args:
-            tokens: (B, L, D) embedded patches; only the shape and device are used.
+            imgs: (B, ...); only their number and device are used.
+            num_patches: L of each image.
             importance: (B, L) float >= 0, any scale; None where the sibling needs none.
 
         Returns:
             ids_keep (B, K) and ids_mask (B, M), int64 in [0, L), disjoint, together complete.
         """
-        batch_size, num_patches = tokens.shape[:2]
-        noise = global_gumbel_noise(batch_size, num_patches, tokens.device)
+        noise = global_gumbel_noise(len(imgs), num_patches, imgs.device)
         return split_patches(self._weights(noise, importance), noise, self.num_keep(num_patches))
 
     def _weights(self, noise: Tensor, importance: Tensor | None) -> Tensor:
@@ -118,12 +120,7 @@ def split_patches(importance: Tensor, noise: Tensor, num_keep: int) -> tuple[Ten
     return ids[:, :num_keep], ids[:, num_keep:]
 
 
-def take(tokens: Tensor, ids: Tensor) -> Tensor:
-    """Pick tokens by patch number: (B, L, D) and (B, K) int64 to (B, K, D)."""
-    return tokens.gather(1, ids.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
-
-
 def restore(kept: Tensor, masked: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
     """Undo the split: (B, K, D) and (B, M, D) to (B, L, D) in image order."""
-    ids_restore = torch.cat([ids_keep, ids_mask], dim=1).argsort(dim=1)
-    return take(torch.cat([kept, masked], dim=1), ids_restore)
+    tokens, ids = torch.cat([kept, masked], dim=1), torch.cat([ids_keep, ids_mask], dim=1)
+    return torch.empty_like(tokens).scatter(1, ids.unsqueeze(-1).expand_as(tokens), tokens)

@@ -4,7 +4,7 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor
 
 from milan_mm.pretrain.decoder import PretrainDecoder
-from milan_mm.pretrain.masking import MaskGenerator, take
+from milan_mm.pretrain.masking import MaskGenerator
 from milan_mm.registry import MODELS
 
 
@@ -48,9 +48,10 @@ class MILAN(BaseSelfSupervisor):
         """
         self._check_input(inputs)
         target, importance = self.head.targets(inputs)  # (B, 1+L, C), (B, L)
-        tokens = self.backbone.embed(inputs)  # (B, L, D)
-        ids_keep, ids_mask = self.mask_generator(tokens, importance)  # (B, K), (B, M)
-        latent = self.backbone.encode(take(tokens, ids_keep))  # (B, 1+K, D)
+        num_patches = self.backbone.num_patches
+        ids_keep, ids_mask = self.mask_generator(inputs, num_patches, importance)  # (B, K), (B, M)
+        tokens = self.backbone.embed(inputs, ids_keep)  # (B, K, D)
+        latent = self.backbone.encode(tokens)  # (B, 1+K, D)
         pred = self.decoder(latent, ids_keep, ids_mask)  # (B, 1+L, C)
         return dict(loss=self.head.loss(pred, target, ids_mask))
 

@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from milan_mm.layers import embed_patches
+from milan_mm.layers import embed_patches, patchify
 from milan_mm.pretrain.teacher import ASSETS, Teacher, check_layer_counts, class_attention
 from milan_mm.registry import MODELS
 from milan_mm.weights.reading import read_checkpoint
@@ -71,7 +71,7 @@ class CLIPTeacher(Teacher):
             with_cls_token=True,
         )
         self.visual: Any = visual
-        visual.conv1.forward = partial(embed_patches, visual.conv1)
+        visual.conv1.forward = partial(_embed, visual.conv1)
         for block in self.blocks:
             block.attention = partial(_self_attention, block.attn)
             if isinstance(block.mlp.gelu, open_clip.transformer.QuickGELU):
@@ -109,6 +109,11 @@ class CLIPTeacher(Teacher):
         )
         pairs = zip(out["image_intermediates_prefix"], out["image_intermediates"], strict=True)
         return [torch.cat([cls_token, patches], dim=1) for cls_token, patches in pairs]
+
+
+def _embed(conv: nn.Conv2d, imgs: Tensor) -> Tensor:
+    """The convolution by a matrix product: (B, 3, H, W) to (B, D, h, w)."""
+    return embed_patches(conv, patchify(imgs, conv.kernel_size[0])).permute(0, 3, 1, 2)
 
 
 def _self_attention(attn: Any, q_x: Tensor, **_: None) -> Tensor:

@@ -20,8 +20,8 @@ class KeepEveryFourth(nn.Module):
 
     needs_importance = True
 
-    def forward(self, tokens: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
-        ids = torch.arange(tokens.shape[1]).expand(len(tokens), -1)
+    def forward(self, imgs: Tensor, num_patches: int, importance: Tensor) -> tuple[Tensor, Tensor]:
+        ids = torch.arange(num_patches).expand(len(imgs), -1)
         return ids[:, ::4], ids[:, ids[0] % 4 > 0]
 
 

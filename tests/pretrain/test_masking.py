@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 
+from milan_mm.layers import take
 from milan_mm.pretrain import masking
 from milan_mm.pretrain.masking import (
     SemanticMaskGenerator,
@@ -13,7 +14,6 @@ from milan_mm.pretrain.masking import (
     global_gumbel_noise,
     restore,
     split_patches,
-    take,
 )
 
 CPU = torch.device("cpu")
@@ -75,7 +75,7 @@ def test_scale_of_the_importance_does_not_matter():
 
 def test_semantic_generator_prefers_important_patches():
     importance = torch.tensor([10.0] * 4 + [1.0] * 12).expand(2000, -1)
-    ids_keep, _ = SemanticMaskGenerator(mask_ratio=0.75)(torch.empty(2000, 16, 1), importance)
+    ids_keep, _ = SemanticMaskGenerator(mask_ratio=0.75)(torch.empty(2000), 16, importance)
     frequency = torch.bincount(ids_keep.flatten(), minlength=16) / 2000
     assert frequency[:4].min() > 2 * frequency[4:].max()
 
@@ -87,7 +87,7 @@ def test_semantic_generator_prefers_important_patches():
 def test_number_of_kept_patches_is_rounded_not_cut(num_patches, mask_ratio, num_keep):
     generator = UniformMaskGenerator(mask_ratio)
     assert generator.num_keep(num_patches) == num_keep
-    ids_keep, ids_mask = generator(torch.empty(2, num_patches, 1), None)
+    ids_keep, ids_mask = generator(torch.empty(2), num_patches, None)
     assert (ids_keep.shape[1], ids_mask.shape[1]) == (num_keep, num_patches - num_keep)
 
 

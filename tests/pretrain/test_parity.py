@@ -20,7 +20,6 @@ from milan_mm.pretrain.masking import (
     SemanticMaskGenerator,
     UniformMaskGenerator,
     global_gumbel_noise,
-    take,
 )
 from milan_mm.pretrain.targets import CLIPTargetHead
 from milan_mm.pretrain.teacher import HiddenTeacher
@@ -297,7 +296,7 @@ def test_every_set_is_kept_as_often_as_successive_draws_keep_it(kind):
     weights = [0.40, 0.25, 0.15, 0.10, 0.07, 0.03]
     draws = 40_000
     importance = torch.tensor(weights).expand(draws, -1)
-    ids_keep, _ = kind(mask_ratio=0.5)(torch.empty(draws, 6, 1), importance)
+    ids_keep, _ = kind(mask_ratio=0.5)(torch.empty(draws), 6, importance)
     exact = probability_of_sets(weights if kind is SemanticMaskGenerator else [1.0] * 6, 3)
     assert len(exact) == 20
     assert sum(exact.values()) == pytest.approx(1)
@@ -317,7 +316,7 @@ def test_encoder_equals_the_slow_encoder(batch_size, grid, num_keep):
     vit = sharpen(tiny_vit(img_size=(8 * grid[0], 8 * grid[1])))
     ids_keep, _ = random_split(batch_size, grid[0] * grid[1], num_keep)
     imgs = torch.randn(batch_size, 3, 8 * grid[0], 8 * grid[1], requires_grad=True)
-    out = vit.encode(take(vit.embed(imgs), ids_keep))
+    out = vit.encode(vit.embed(imgs, ids_keep))
     weights, slow_imgs = in_float64(vit), imgs.detach().double().requires_grad_()
     slow = [
         slow_encoder(slow_imgs[b], ids_keep[b].tolist(), weights, vit) for b in range(batch_size)

@@ -13,7 +13,6 @@ from mmpretrain.models import MAE, MILAN
 from torch import Tensor, nn
 
 from milan_mm.pretrain.decoder import MAEDecoder, PromptingDecoder
-from milan_mm.pretrain.masking import take
 from milan_mm.registry import MODELS
 from milan_mm.vit import PlainViT
 from milan_mm.weights import converting
@@ -55,7 +54,7 @@ class Ours(nn.Module):
 
     def forward(self, imgs: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W), (B, K), (B, M) to latent (B, 1+K, D) and prediction (B, 1+L, C)."""
-        latent = self.backbone.encode(take(self.backbone.embed(imgs), ids_keep))
+        latent = self.backbone.encode(self.backbone.embed(imgs, ids_keep))
         return latent, self.decoder(latent, ids_keep, ids_mask)
 
 

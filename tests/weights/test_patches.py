@@ -59,7 +59,7 @@ def test_a_scaled_patch_keeps_its_token():
     patch = torch.randn(5, 3, 8, 8)
     scaled = F.interpolate(patch, (14, 14), mode="bicubic", antialias=True)
     with torch.no_grad():
-        expected = source.patch_embed.proj(patch)
+        expected = source.patch_embed.proj(patch).flatten(1)[:, None]  # (5, 1, D)
         torch.testing.assert_close(ours.patch_embed(scaled), expected, rtol=1e-4, atol=1e-4)
 
 
