@@ -4,6 +4,8 @@ Shape letters as in `milan_mm/vit.py`; N tokens that attend to each other, P of 
 patches (class token and registers), s the side of a window.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks.drop import DropPath
@@ -14,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from milan_mm.bias_table import bias_table_size, look_up_bias
 from milan_mm.chunked_attention import HAS_KERNEL, attend_in_chunks
 from milan_mm.feed_forward import FeedForward
+from milan_mm.recompute import recompute_input
 from milan_mm.relative import attend_with_rel_pos
 
 
@@ -141,12 +144,12 @@ class EncoderLayer(nn.Module):
         return self._forward(x, grid, rope)
 
     def _forward(self, x: Tensor, grid: tuple[int, int] | None, rope: Tensor | None) -> Tensor:
-        attended = self._attend(self.ln1(x), grid, rope)
+        attended = recompute_input(self.ln1, partial(self._attend, grid=grid, rope=rope), x)
         if self.with_layer_scale:
             x = x + self.drop_path(self.gamma_1 * attended)
-            return x + self.drop_path(self.gamma_2 * self.ffn(self.ln2(x)))
+            return x + self.drop_path(self.gamma_2 * recompute_input(self.ln2, self.ffn, x))
         x = x + self.drop_path(attended)
-        return x + self.drop_path(self.ffn(self.ln2(x)))
+        return x + self.drop_path(recompute_input(self.ln2, self.ffn, x))
 
     def _attend(self, x: Tensor, grid: tuple[int, int] | None, rope: Tensor | None) -> Tensor:
         size = self.window_size

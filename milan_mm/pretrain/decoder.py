@@ -4,6 +4,8 @@ Both take the latent of the kept patches and return (B, 1+L, C) in image order, 
 Parameter names follow mmpretrain's pretraining decoders, which call `decoder_norm` `ln1`.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -13,6 +15,7 @@ from milan_mm.feed_forward import FeedForward
 from milan_mm.layers import EncoderLayer, attend, init_transformer, layer_norm, take
 from milan_mm.positions import sincos_pos_embed
 from milan_mm.pretrain.masking import restore
+from milan_mm.recompute import recompute_input
 from milan_mm.registry import MODELS
 
 
@@ -70,7 +73,8 @@ class PretrainDecoder(BaseModule):
     def _predict(self, known: Tensor, masked: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
         """(B, 1+K, E) and (B, M, E) to the prediction (B, 1+L, C) in image order."""
         patches = restore(known[:, 1:], masked, ids_keep, ids_mask)
-        return self.decoder_pred(self.decoder_norm(torch.cat([known[:, :1], patches], dim=1)))
+        tokens = torch.cat([known[:, :1], patches], dim=1)  # (B, 1+L, E)
+        return recompute_input(self.decoder_norm, self.decoder_pred, tokens)
 
     @staticmethod
     def _build_block(embed_dims: int, num_heads: int) -> nn.Module:
@@ -118,8 +122,8 @@ class PromptingLayer(nn.Module):
 
     def forward(self, masked: Tensor, prompts: Tensor) -> Tensor:
         """masked: (B, M, E), prompts: (B, 1+K, E). Returns: (B, M, E)."""
-        masked = masked + self.attn(self.ln1(masked), prompts)
-        return masked + self.ffn(self.ln2(masked))
+        masked = masked + recompute_input(self.ln1, partial(self.attn, prompts=prompts), masked)
+        return masked + recompute_input(self.ln2, self.ffn, masked)
 
 
 class PromptingAttention(nn.Module):
@@ -139,14 +143,11 @@ class PromptingAttention(nn.Module):
 
     def forward(self, masked: Tensor, prompts: Tensor) -> Tensor:
         """masked: (B, M, E), prompts: (B, 1+K, E). Returns: (B, M, E)."""
-        device = masked.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            # once, where autocast would round the mask tokens for each of the two linear layers
-            dtype = torch.get_autocast_dtype(device)
-            masked, prompts = masked.to(dtype), prompts.to(dtype)
-        tokens = torch.cat([prompts, masked], dim=1)  # (B, 1+L, E), any order
         q = self.q(masked).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, A, M, E/A)
-        k, v = self.kv(tokens).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        # no change but under autocast, where every block would keep its own rounded prompts
+        known = recompute_input(nn.Identity(), self.kv, prompts)
+        kv = torch.cat([known, self.kv(masked)], dim=1)  # (B, 1+L, 2E), any order
+        k, v = kv.unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         x = attend(q, k, v)
         return self.proj(x.transpose(1, 2).flatten(2))
 
