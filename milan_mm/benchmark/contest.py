@@ -12,7 +12,8 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,13 +35,14 @@ class Entry:
             contestant's process. Returns a callable without arguments: one step of the work.
             What a step returns is only looked at by `Contest.results`.
         settings: Arguments of `prepare`, picklable.
-        keep_memory: Whether its process keeps what it frees, see `keep_freed_memory`.
+        trains_like_us: Whether its process treats memory as tools/train.py does, see
+            `keep_freed_memory`.
     """
 
     name: str
     prepare: str
     settings: dict = field(default_factory=dict)
-    keep_memory: bool = False
+    trains_like_us: bool = False
 
 
 @dataclass
@@ -84,7 +86,8 @@ class Contest:
                 self._pipes[entry.name], far_end = context.Pipe()
                 settings = (far_end, entry, threads)
                 process = context.Process(target=_serve, args=settings, daemon=True)
-                process.start()
+                with _environment(entry):
+                    process.start()
                 far_end.close()  # so that the end of the process is noticed
                 self._processes.append(process)
                 self._ask(entry.name, None)  # prepared one by one, in turn too
@@ -140,11 +143,25 @@ class Contest:
         return answer
 
 
+@contextmanager
+def _environment(entry: Entry) -> Iterator[None]:
+    """While this lasts, new processes get the variable that torch looks at when it is imported."""
+    name = "THP_MEM_ALLOC_ENABLE"
+    before = os.environ.get(name)
+    os.environ[name] = "1" if entry.trains_like_us else "0"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
 def _serve(pipe: Connection, entry: Entry, threads: int) -> None:
     """A contestant's process: prepare, then do what the contest asks for."""
     try:
         torch.set_num_threads(threads)
-        if entry.keep_memory:
+        if entry.trains_like_us:
             keep_freed_memory()
         module, _, function = entry.prepare.partition(":")
         prepare = getattr(importlib.import_module(module), function)

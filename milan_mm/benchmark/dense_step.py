@@ -21,6 +21,7 @@ from milan_mm.benchmark.stopwatch import Stopwatch
 from milan_mm.configs import find_config
 from milan_mm.engine.building import silence
 from milan_mm.engine.machine import fit_to_machine
+from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.registry import MODELS
 
 RECIPES = {
@@ -55,6 +56,7 @@ def profile_step(task: str, batch: int | None, rounds: int, threads: int) -> Non
     """
     if batch is not None and batch < 1:
         raise ValueError(f"--batch {batch}: give 1 or more images")
+    keep_freed_memory()  # as in tools/train.py
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     cfg = Config.fromfile(find_config(RECIPES[task]))

@@ -98,7 +98,7 @@ def _contest(
             f"{who} {precision}",
             prepare,
             settings | own_settings[who] | {"precision": precision},
-            keep_memory=who == "ours",  # as in tools/train.py
+            trains_like_us=who == "ours",
         )
         for precision in precisions
         for who, prepare in PREPARE.items()

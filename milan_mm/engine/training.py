@@ -32,8 +32,7 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
         if resume != "auto":
             read_checkpoint(resume)  # a wrong file is noticed before anything is built
             cfg.load_from = resume
-    if not cfg.get("val_dataloader"):
-        keep_freed_memory()  # pretraining: all steps are of one size
+    keep_freed_memory()
     runner = _build(cfg, notes)
     num_batches = len(runner.train_loop.dataloader)
     if num_batches == 0:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,11 @@ def allocate(held: int, used: int) -> Callable[[], None]:
 
 def fail_at_once() -> Callable[[], None]:
     raise ValueError("no such thing")
+
+
+def look_at_pages() -> Callable[[], bool]:
+    """A contestant that tells whether all of its large tensors begin at a page."""
+    return lambda: all(torch.empty(n).data_ptr() % 4096 == 0 for n in range(2**19, 2**19 + 20))
 
 
 def die() -> Callable[[], None]:
@@ -115,3 +121,13 @@ def test_report_is_a_sentence_and_a_line_for_scripts(capsys):
         gain=2.0,
     )
     assert json.loads(memory_json)["gain"] == 2.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch aligns to pages on Linux alone")
+def test_only_who_trains_like_us_gets_the_memory_of_our_trainings(monkeypatch):
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "kept")
+    prepare = f"{__name__}:{look_at_pages.__name__}"
+    entries = [Entry("ours", prepare, trains_like_us=True), Entry("peer", prepare)]
+    with Contest(entries, threads=1) as contest:
+        assert contest.results() == dict(ours=True, peer=False)
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "kept"
