@@ -31,10 +31,15 @@ def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
         ValueError: When processes and GPUs do not fit together.
     """
     cfg.launcher = launcher
+    notes = _leave_modules(cfg)
     if torch.cuda.is_available():
         _check_gpus(launcher)
-        return []
-    notes = []
+        if _wants_bfloat16(cfg) and not torch.cuda.is_bf16_supported(including_emulation=False):
+            notes.append(
+                f"{torch.cuda.get_device_name()} has no units for bfloat16 and will be slow: try "
+                "float16 by --cfg-options optim_wrapper.type=AmpOptimWrapper"
+            )
+        return notes
     if replaced := _replace_sync_bn(cfg.model):
         notes.append(f"no GPU: {replaced} SyncBN setting(s) replaced by BN")
     if not has_fast_bfloat16() and _leave_bfloat16(cfg):
@@ -84,14 +89,27 @@ def has_fast_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def _wants_bfloat16(cfg: Config) -> bool:
+    wrapper = cfg.get("optim_wrapper") or {}
+    return wrapper.get("type", "").rpartition(".")[2] == "BFloat16OptimWrapper"
+
+
 def _leave_bfloat16(cfg: Config) -> bool:
     """Train in float32; says whether the config wanted bfloat16."""
-    wrapper = cfg.get("optim_wrapper") or {}
-    if wrapper.get("type", "").rpartition(".")[2] != "BFloat16OptimWrapper":
+    if not _wants_bfloat16(cfg):
         return False
-    wrapper["type"] = "OptimWrapper"
-    wrapper.pop("modules", None)
+    cfg.optim_wrapper.type = "OptimWrapper"
+    cfg.optim_wrapper.pop("modules", None)
     return True
+
+
+def _leave_modules(cfg: Config) -> list[str]:
+    """Take the recipe's `modules` from a wrapper, chosen instead, that knows no such thing."""
+    wrapper = cfg.get("optim_wrapper") or {}
+    kind = wrapper.get("type", "OptimWrapper")
+    if kind not in ("OptimWrapper", "AmpOptimWrapper") or wrapper.pop("modules", None) is None:
+        return []
+    return [f"optim_wrapper.modules is for bfloat16 only: {kind} takes the whole model"]
 
 
 def _replace_sync_bn(node: object) -> int:

@@ -52,6 +52,30 @@ def test_bfloat16_is_left_to_cpus_that_multiply_in_it(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("kind", ["OptimWrapper", "AmpOptimWrapper"])
+def test_another_precision_may_be_chosen_for_a_recipe_of_bfloat16(kind: str):
+    cfg = Config(dict(model={}, optim_wrapper=dict(type=kind, modules=["backbone"])))
+    (note,) = fit_to_machine(cfg, "none")
+    assert cfg.optim_wrapper == dict(type=kind)
+    assert f"{kind} takes the whole model" in note
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_gpu_without_bfloat16_is_told_of_float16(
+    monkeypatch: pytest.MonkeyPatch, supported: bool
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "V100")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    cfg = Config(dict(model={}, optim_wrapper=dict(type="milan_mm.BFloat16OptimWrapper")))
+    notes = fit_to_machine(cfg, "none")
+    assert [note.startswith("V100 has no units for bfloat16") for note in notes] == (
+        [] if supported else [True]
+    )
+
+
+@pytest.mark.usefixtures("no_gpu")
 def test_cpu_processes_use_gloo_and_keep_the_ddp_setting():
     cfg = _config()
     fit_to_machine(cfg, "pytorch")
