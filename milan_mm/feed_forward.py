@@ -1,4 +1,4 @@
-"""The MLP of a transformer block: the output of its activation is not kept."""
+"""The MLP of a transformer block: the output of GELU is not kept for the backward pass."""
 
 from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
+from milan_mm.feed_forward import FeedForward
 from milan_mm.layers import EncoderLayer
 from milan_mm.pretrain.decoder import PromptingLayer
 from milan_mm.recompute import recompute_input
@@ -90,18 +91,44 @@ class Watched(nn.Module):
         return sum(ref() is not None for ref in self.outputs)
 
 
+def kept_by(run: Callable[[], Tensor]) -> list[Tensor]:
+    """What autograd keeps of a forward pass, as hooks around it see it."""
+    kept = []
+
+    def record(tensor: Tensor) -> Tensor:
+        kept.append(tensor.detach())
+        return tensor
+
+    with saved_tensors_hooks(record, lambda tensor: tensor):
+        run()
+    return kept
+
+
+def holds(kept: list[Tensor], wanted: Tensor) -> bool:
+    flat = wanted.flatten()
+    return any(t.dtype == flat.dtype and torch.equal(t.flatten(), flat) for t in kept)
+
+
+def outputs_of(modules: list[nn.Module], run: Callable[[], Tensor]) -> list[Tensor]:
+    """Of these modules while this runs; hooks, under which all is kept, tell them."""
+    found: list[Tensor] = []
+    hooks = [m.register_forward_hook(lambda _, __, out: found.append(out)) for m in modules]
+    kept = kept_by(run)
+    for hook in hooks:
+        hook.remove()
+    assert all(holds(kept, out) for out in found)
+    return found
+
+
 @pytest.mark.parametrize("mixed", [False, True])
-def test_the_input_of_the_layer_is_not_kept(mixed):
-    first, layer = Watched(nn.LayerNorm(DIMS)), nn.Linear(DIMS, DIMS)
-    x = torch.randn(3, 5, DIMS, requires_grad=True)
+def test_the_input_of_the_layer_is_not_kept_but_its_source(mixed):
+    first, layer = nn.LayerNorm(DIMS), nn.Linear(DIMS, DIMS)
+    x = torch.randn(3, 5, DIMS)
     with torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext():
-        out = recompute_input(first, layer, x)
-    node = out.grad_fn
-    while "saved_mat1" not in "".join(dir(node)):
-        node = node.next_functions[0][0]
-    shape, (kept, _) = node._raw_saved_mat1.data
-    assert shape == (15, DIMS) and kept.data_ptr() == x.data_ptr()
-    assert first.num_alive() == 0
+        kept = kept_by(lambda: recompute_input(first, layer, x))
+    made = first(x)
+    assert holds(kept, x)
+    assert not holds(kept, made) and not holds(kept, made.bfloat16())
 
 
 def test_hooks_of_the_first_run_once():
@@ -123,16 +150,12 @@ def block_of_kind(kind: str) -> EncoderLayer:
 each_kind = pytest.mark.parametrize("kind", ["plain", "table", "scaled", "checkpointed"])
 
 
-@each_kind
-def test_blocks_keep_no_output_of_norms_and_activation(kind):
-    block = block_of_kind(kind)
-    block.ln1, block.ln2 = Watched(block.ln1), Watched(block.ln2)
-    block.ffn.layers[0][1] = Watched(block.ffn.layers[0][1])
-    out = block(torch.randn(2, 5, DIMS, requires_grad=True), grid=(2, 2))
-    watched = [block.ln1, block.ln2, block.ffn.layers[0][1]]
-    assert [part.num_alive() for part in watched] == [0, 0, 0]
-    out.sum().backward()
-    assert all(len(part.outputs) > 1 for part in watched)
+def test_blocks_keep_no_output_of_norms_and_activation():
+    block, x = block_of_kind("plain"), torch.randn(2, 5, DIMS, requires_grad=True)
+    outputs = outputs_of([block.ln1, block.ln2, block.ffn.layers[0][1]], lambda: block(x))
+    kept = kept_by(lambda: block(x))
+    assert len(outputs) == 3
+    assert not any(holds(kept, out) for out in outputs)
 
 
 @each_kind
@@ -184,6 +207,43 @@ def test_a_compiled_block_may_be_checkpointed():
     torch.testing.assert_close(compiled(x), block(x))
 
 
+def test_parameters_of_the_moment_are_those_of_the_backward_pass():
+    """As `torch.func.functional_call` lends them to a module."""
+    block, x = EncoderLayer(DIMS, 2), torch.randn(2, 5, DIMS)
+    lent = {name: torch.randn_like(p, requires_grad=True) for name, p in block.named_parameters()}
+    out = torch.func.functional_call(block, lent, (x,))
+    found = torch.autograd.grad(out.sin().sum(), list(lent.values()))
+    block.load_state_dict(lent)
+    expected = torch.autograd.grad(block(x).sin().sum(), list(block.parameters()))
+    for ours, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, reference)
+
+
+def test_a_norm_that_changed_before_the_backward_pass_is_an_error():
+    first, layer = nn.LayerNorm(DIMS).requires_grad_(False), nn.Linear(DIMS, DIMS)
+    out = recompute_input(first, layer, torch.randn(3, DIMS))
+    first.weight.mul_(2)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        out.sum().backward()
+
+
+def draw(act: nn.Module) -> nn.Module:
+    return nn.Sequential(act, nn.Dropout(0.5))
+
+
+@pytest.mark.parametrize("act", [draw(nn.GELU()), nn.SiLU(inplace=True), nn.ReLU(inplace=True)])
+def test_activations_that_cannot_run_again_run_once(act):
+    mlp = FeedForward(DIMS)
+    mlp.layers[0][1] = act
+    parts = (list(mlp.parameters()), torch.randn(4, DIMS))
+    grads = []
+    for forward in (mlp, mlp.layers):
+        torch.manual_seed(0)
+        grads.append(torch.autograd.grad(forward(parts[1]).sin().sum(), parts[0]))
+    for ours, reference in zip(*grads, strict=True):
+        assert torch.equal(ours, reference)
+
+
 @pytest.mark.parametrize("name", ["weight", "input"])
 def test_a_change_in_place_before_the_backward_pass_is_an_error(name):
     layer, x = nn.Linear(DIMS, DIMS), torch.randn(3, DIMS, requires_grad=True)
@@ -196,28 +256,20 @@ def test_a_change_in_place_before_the_backward_pass_is_an_error(name):
 
 def test_the_prompting_block_keeps_no_output_of_norms_and_activation():
     block = PromptingLayer(DIMS, 2)
-    block.ln1, block.ln2 = Watched(block.ln1), Watched(block.ln2)
-    block.ffn.layers[0][1] = Watched(block.ffn.layers[0][1])
-    out = block(torch.randn(2, 5, DIMS, requires_grad=True), torch.randn(2, 3, DIMS))
-    watched = [block.ln1, block.ln2, block.ffn.layers[0][1]]
-    assert [part.num_alive() for part in watched] == [0, 0, 0]
-    assert out.requires_grad
+    masked, prompts = (torch.randn(2, n, DIMS, requires_grad=True) for n in (5, 3))
+    parts = [block.ln1, block.ln2, block.ffn.layers[0][1]]
+    outputs = outputs_of(parts, lambda: block(masked, prompts))
+    kept = kept_by(lambda: block(masked, prompts))
+    assert len(outputs) == 3
+    assert not any(holds(kept, out) for out in outputs)
 
 
 def test_the_prompting_block_keeps_no_rounded_prompts():
-    block, prompts = PromptingLayer(DIMS, 2), torch.randn(2, 3, DIMS, requires_grad=True)
-    kept = []
-
-    def record(tensor: Tensor) -> Tensor:
-        kept.append(tensor)
-        return tensor
-
-    mixed = torch.autocast("cpu", torch.bfloat16)
-    with mixed, saved_tensors_hooks(record, lambda tensor: tensor):
-        block(torch.randn(2, 5, DIMS, requires_grad=True), prompts)
-    assert any(tensor is prompts for tensor in kept)
-    rounded = prompts.detach().bfloat16().flatten()
-    assert not any(torch.equal(t.flatten(), rounded) for t in kept if t.dtype == torch.bfloat16)
+    block = PromptingLayer(DIMS, 2)
+    masked, prompts = (torch.randn(2, n, DIMS, requires_grad=True) for n in (5, 3))
+    with torch.autocast("cpu", torch.bfloat16):
+        kept = kept_by(lambda: block(masked, prompts))
+    assert holds(kept, prompts) and not holds(kept, prompts.bfloat16())
 
 
 def test_doubles_are_not_rounded_under_autocast():

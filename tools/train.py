@@ -85,7 +85,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Train; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # see milan_mm/engine/memory.py
+    if not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd"))):  # no GPU
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # see milan_mm/engine/memory.py
     # here, so that --help answers at once
     from milan_mm.engine import launch
     from milan_mm.engine.encoder_weights import set_encoder_weights, set_load_report

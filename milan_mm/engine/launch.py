@@ -17,7 +17,7 @@ from mmengine.logging import MessageHub
 import milan_mm
 from milan_mm.configs import find_config
 from milan_mm.engine.batch import apply_total_batch
-from milan_mm.engine.machine import fit_to_machine, world_size
+from milan_mm.engine.machine import check_precision, fit_to_machine, world_size
 from milan_mm.engine.own_data import set_own_data
 from milan_mm.engine.quick import make_quick
 
@@ -149,8 +149,10 @@ def fit_run(cfg: Config, launcher: str, quick: bool, training: bool = True) -> l
     """
     processes = world_size(launcher)
     notes = make_quick(cfg, processes) if quick else []
-    if training and (note := apply_total_batch(cfg, processes)):
-        notes.append(note)
+    if training:
+        check_precision(cfg)
+        if note := apply_total_batch(cfg, processes):
+            notes.append(note)
     checkpoint = (cfg.get("default_hooks") or {}).get("checkpoint")
     if checkpoint:
         checkpoint.setdefault("backend_args", dict(backend="atomic_local"))

@@ -32,9 +32,10 @@ def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
     """
     cfg.launcher = launcher
     notes = _leave_modules(cfg)
+    wants_bfloat16 = _precision(cfg) == "BFloat16OptimWrapper"
     if torch.cuda.is_available():
         _check_gpus(launcher)
-        if _wants_bfloat16(cfg) and not torch.cuda.is_bf16_supported(including_emulation=False):
+        if wants_bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
             notes.append(
                 f"{torch.cuda.get_device_name()} has no units for bfloat16 and will be slow: try "
                 "float16 by --cfg-options optim_wrapper.type=AmpOptimWrapper"
@@ -64,6 +65,19 @@ def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
     return [*notes, "no GPU: processes communicate by gloo"]
 
 
+def check_precision(cfg: Config) -> None:
+    """Look whether this machine can train in the precision of the config.
+
+    Raises:
+        ValueError: For float16 without a GPU.
+    """
+    if _precision(cfg) == "AmpOptimWrapper" and not torch.cuda.is_available():
+        raise ValueError(
+            "optim_wrapper.type=AmpOptimWrapper trains in float16, which needs a GPU: leave it "
+            "out, or take OptimWrapper for float32"
+        )
+
+
 def connect_processes(cfg: Config) -> None:
     """Connect CPU processes; with GPUs this is left to mmengine, which needs a device for it."""
     if cfg.launcher == "pytorch" and not torch.cuda.is_available():
@@ -89,14 +103,14 @@ def has_fast_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _wants_bfloat16(cfg: Config) -> bool:
-    wrapper = cfg.get("optim_wrapper") or {}
-    return wrapper.get("type", "").rpartition(".")[2] == "BFloat16OptimWrapper"
+def _precision(cfg: Config) -> str:
+    """Kind of the optimizer wrapper, without its scope."""
+    return (cfg.get("optim_wrapper") or {}).get("type", "OptimWrapper").rpartition(".")[2]
 
 
 def _leave_bfloat16(cfg: Config) -> bool:
     """Train in float32; says whether the config wanted bfloat16."""
-    if not _wants_bfloat16(cfg):
+    if _precision(cfg) != "BFloat16OptimWrapper":
         return False
     cfg.optim_wrapper.type = "OptimWrapper"
     cfg.optim_wrapper.pop("modules", None)
@@ -105,10 +119,10 @@ def _leave_bfloat16(cfg: Config) -> bool:
 
 def _leave_modules(cfg: Config) -> list[str]:
     """Take the recipe's `modules` from a wrapper, chosen instead, that knows no such thing."""
-    wrapper = cfg.get("optim_wrapper") or {}
-    kind = wrapper.get("type", "OptimWrapper")
-    if kind not in ("OptimWrapper", "AmpOptimWrapper") or wrapper.pop("modules", None) is None:
+    kind = _precision(cfg)
+    if kind == "BFloat16OptimWrapper" or "modules" not in (cfg.get("optim_wrapper") or {}):
         return []
+    del cfg.optim_wrapper["modules"]
     return [f"optim_wrapper.modules is for bfloat16 only: {kind} takes the whole model"]
 
 

@@ -54,7 +54,7 @@ def shorten(cfg: Config, task: str, folder: Path) -> None:
 def small_images(root: Path, folder: Path) -> Path:
     """Link some images of some classes: those that both splits have, evenly over the sorted names.
 
-    Links of an earlier call stay where the choice is the same and go where it is not.
+    A folder that grew since an earlier call gets new links, in another place.
 
     Args:
         root: With train/CLASS/* and val/CLASS/*, or a folder that was made here.
@@ -82,29 +82,25 @@ def small_images(root: Path, folder: Path) -> Path:
             f"'{root}' has no class in both train/ and val/: check it with tools/check_data.py "
             "imagenet"
         )
-    small = _place(folder, root)
-    links = {
-        small / image.relative_to(root): image.resolve()
+    images = {
+        image.relative_to(root): image.resolve()
         for split, count in (("train", TRAIN_PER_CLASS), ("val", VAL_PER_CLASS))
         for name in classes
         for image in _spread(sorted((root / split / name).iterdir()), count)
     }
-    for link in small.glob("*/*/*"):  # of an earlier call
-        if link not in links or not link.exists():
-            link.unlink(missing_ok=True)
-    for place in small.glob("*/*"):
-        if not any(place.iterdir()):
-            place.rmdir()
-    for link, image in links.items():
+    small = _place(folder, root, images)
+    for name, image in images.items():
+        link = small / name
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.exists():
+            link.unlink(missing_ok=True)  # one that leads nowhere
             link.symlink_to(image)
     return small
 
 
-def _place(folder: Path, root: Path) -> Path:
-    """A folder of its own for the small data of each root."""
-    digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()
+def _place(folder: Path, root: Path, images: object = None) -> Path:
+    """A folder of its own for the small data of each root, and of each choice of its images."""
+    digest = hashlib.sha256(f"{root.resolve()} {images}".encode()).hexdigest()
     return folder / f"{root.name}-{digest[:8]}"
 
 

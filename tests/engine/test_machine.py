@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 
 from milan_mm.engine import machine
-from milan_mm.engine.machine import fit_to_machine, world_size
+from milan_mm.engine.machine import check_precision, fit_to_machine, world_size
 
 
 def _config() -> Config:
@@ -52,12 +52,18 @@ def test_bfloat16_is_left_to_cpus_that_multiply_in_it(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("no_gpu")
-@pytest.mark.parametrize("kind", ["OptimWrapper", "AmpOptimWrapper"])
-def test_another_precision_may_be_chosen_for_a_recipe_of_bfloat16(kind: str):
+@pytest.mark.parametrize("kind", ["OptimWrapper", "mmengine.OptimWrapper"])
+def test_a_recipe_of_bfloat16_may_be_trained_in_float32(kind: str):
     cfg = Config(dict(model={}, optim_wrapper=dict(type=kind, modules=["backbone"])))
     (note,) = fit_to_machine(cfg, "none")
     assert cfg.optim_wrapper == dict(type=kind)
-    assert f"{kind} takes the whole model" in note
+    assert "OptimWrapper takes the whole model" in note
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_float16_without_a_gpu_is_refused():
+    with pytest.raises(ValueError, match="float16, which needs a GPU"):
+        check_precision(Config(dict(optim_wrapper=dict(type="mmengine.AmpOptimWrapper"))))
 
 
 @pytest.mark.parametrize("supported", [True, False])
