@@ -46,11 +46,10 @@ def recompute_input(first: nn.Module, layer: Callable, x: Tensor) -> Tensor:
             return made if made.dtype == torch.float64 else made.to(dtype)
 
     made = make(first, x)
-    parameters = list(first.parameters())
-    function = _function(first)
-    if not torch.is_grad_enabled() or function is None or _outer_hooks is None:
+    function = _function(first) if torch.is_grad_enabled() and _outer_hooks else None
+    if function is None:
         return layer(made)
-    source = [x]
+    source, parameters = [x], list(first.parameters())
     with ExitStack() as stack:
         with suppress(RuntimeError):  # torch.func has no such hooks, and no addresses
             hooks = _hooks(made, partial(make, function), source, parameters)

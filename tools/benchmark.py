@@ -137,7 +137,7 @@ def _add_speed(benches: argparse._SubParsersAction) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run one benchmark; exits with code 2 after a mistake of the user, 1 after a failed run."""
     args = parse_args(argv)
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as in tools/train.py
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as tools/train.py does without a GPU
     # here, so that --help answers at once
     from milan_mm.engine.launch import user_errors
 

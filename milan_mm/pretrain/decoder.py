@@ -18,6 +18,8 @@ from milan_mm.pretrain.masking import restore
 from milan_mm.recompute import recompute_input
 from milan_mm.registry import MODELS
 
+_IDENTITY = nn.Identity()
+
 
 class PretrainDecoder(BaseModule):
     """What the decoders share: embedding, positions, mask token and prediction.
@@ -145,7 +147,7 @@ class PromptingAttention(nn.Module):
         """masked: (B, M, E), prompts: (B, 1+K, E). Returns: (B, M, E)."""
         q = self.q(masked).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, A, M, E/A)
         # no change but under autocast, where every block would keep its own rounded prompts
-        known = recompute_input(nn.Identity(), self.kv, prompts)
+        known = recompute_input(_IDENTITY, self.kv, prompts)
         kv = torch.cat([known, self.kv(masked)], dim=1)  # (B, 1+L, 2E), any order
         k, v = kv.unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         x = attend(q, k, v)

@@ -6,6 +6,7 @@ augmentation stay; schedule, batch, images and data shrink.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -98,9 +99,9 @@ def small_images(root: Path, folder: Path) -> Path:
     return small
 
 
-def _place(folder: Path, root: Path, images: object = None) -> Path:
+def _place(folder: Path, root: Path, images: Iterable[Path] = ()) -> Path:
     """A folder of its own for the small data of each root, and of each choice of its images."""
-    digest = hashlib.sha256(f"{root.resolve()} {images}".encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(map(str, [root.resolve(), *images])).encode()).hexdigest()
     return folder / f"{root.name}-{digest[:8]}"
 
 
