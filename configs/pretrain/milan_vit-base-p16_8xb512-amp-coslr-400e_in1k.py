@@ -23,7 +23,7 @@ teacher = dict(
 
 model = dict(
     type="milan_mm.MILAN",
-    data_preprocessor=dict(type="SelfSupDataPreprocessor", to_rgb=True, **stats),
+    data_preprocessor=dict(type="SelfSupDataPreprocessor", to_rgb=True, non_blocking=True, **stats),
     backbone=dict(
         type="milan_mm.PlainViT",
         arch="base",

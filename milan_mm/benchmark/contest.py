@@ -90,7 +90,8 @@ class Contest:
                     process.start()
                 far_end.close()  # so that the end of the process is noticed
                 self._processes.append(process)
-                self._ask(entry.name, None)  # prepared one by one, in turn too
+            for entry in entries:
+                self._ask(entry.name, None)  # until it is prepared
         except BaseException:
             self._stop()
             raise

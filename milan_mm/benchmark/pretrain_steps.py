@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from milan_mm.benchmark.contest import default_device
 from milan_mm.configs import find_config
 from milan_mm.engine.building import silence
-from milan_mm.engine.compiling import compile_blocks
+from milan_mm.engine.compiling import compile_parts
 from milan_mm.registry import MODELS
 from milan_mm.weights.converting import convert_state_dict
 
@@ -83,7 +83,7 @@ def prepare_ours(
         folder: See `write_weights`. arch, teacher: See `our_config`.
         batch_size: Images of a step.
         precision: A key of `OPTIM_WRAPPERS`.
-        compiled: Whether transformer blocks run compiled.
+        compiled: Whether the parts of the step run compiled, see `compile_parts`.
 
     Returns:
         A training step, which returns its loss.
@@ -102,7 +102,7 @@ def build_ours(
         model.load_state_dict(torch.load(f"{folder}/{STUDENT}"))
         model.to(default_device())  # before its parameters go to the optimizer
         if compiled:
-            compile_blocks(model)
+            compile_parts(model)
         return model, _build_optim_wrapper(model, config.optim_wrapper, precision)
 
 
@@ -128,9 +128,11 @@ def prepare_mmpretrain(
 
 
 def fixed_images(batch_size: int, side: int = 224) -> Tensor:
-    """(B, 3, side, side) uint8: noise, the same in every process."""
+    """(B, 3, side, side) uint8: noise, the same in every process; pinned where a GPU copies it."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(256, (batch_size, 3, side, side), dtype=torch.uint8, generator=generator)
+    shape = (batch_size, 3, side, side)
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+    return images.pin_memory() if torch.cuda.is_available() else images
 
 
 def _load_student(model: Any, state_dict: dict[str, Tensor]) -> None:

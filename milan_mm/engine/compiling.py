@@ -1,4 +1,4 @@
-"""`torch.compile` for transformer blocks: one compilation for all blocks of a kind."""
+"""`torch.compile` for the parts of a step: one compilation for all blocks of a kind."""
 
 from collections.abc import Iterator
 
@@ -10,19 +10,32 @@ from mmengine.runner import Runner
 from torch import nn
 
 from milan_mm.layers import EncoderLayer
-from milan_mm.pretrain.decoder import PromptingLayer
-from milan_mm.pretrain.teacher import HiddenTeacher
+from milan_mm.pretrain.decoder import PretrainDecoder, PromptingLayer
+from milan_mm.pretrain.targets import TargetHead
+from milan_mm.pretrain.teacher import HiddenTeacher, Teacher
 from milan_mm.registry import HOOKS
+from milan_mm.vit import PlainViT
+
+# The methods in which a step spends its time. The teacher is one piece, since it has no gradients;
+# those of a whole encoder would arrive at once, and leave DDP nothing to overlap.
+METHODS = {
+    Teacher: ("look", "attend"),
+    PlainViT: ("embed",),
+    EncoderLayer: ("forward",),
+    PretrainDecoder: ("_embed", "_predict"),
+    PromptingLayer: ("forward",),
+    TargetHead: ("loss",),
+}
 
 
 @HOOKS.register_module()
-class CompileBlocksHook(Hook):
-    """Compiles the blocks of encoder, decoder and teacher before training, where there is a GPU.
+class CompileHook(Hook):
+    """Compiles the parts of a step before training, where there is a GPU.
 
     All blocks of a kind are one piece of code, so that compiling it once serves all of them: the
     first iteration takes seconds longer, where mmengine's own switch (`compile=True`) compiles the
     whole step. In distributed training gradients are exchanged block by block as ever. Names of
-    weights stay as they are. Compiled and plain blocks round differently.
+    weights stay as they are. Compiled and plain parts round differently.
 
     Blocks with different drop path rates are different code, see `set_compile`.
     """
@@ -30,28 +43,28 @@ class CompileBlocksHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Compile, unless there is no GPU: on CPUs compiled blocks were slower than plain ones."""
         if not torch.cuda.is_available():
-            print_log("no GPU: blocks are not compiled, which would not be faster", "current")
+            print_log("no GPU: nothing is compiled, which would not be faster", "current")
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        count = compile_blocks(model)
-        print_log(f"{count} blocks are compiled, in the first iteration", "current")
+        count = compile_parts(model)
+        print_log(f"{count} parts of the step are compiled, in the first iteration", "current")
 
 
-def compile_blocks(model: nn.Module) -> int:
-    """Let the transformer blocks of a model run compiled from their next call on, in place.
+def compile_parts(model: nn.Module) -> int:
+    """Let the `METHODS` of a model run compiled from their next call on, in place.
 
     Returns:
-        The number of blocks.
+        The number of methods of all its modules.
     """
-    blocks = list(_blocks(model))
-    for block in blocks:
-        block.compile(dynamic=False)
-    return len(blocks)
+    parts = list(_parts(model))
+    for module, method in parts:
+        setattr(module, method, torch.compile(getattr(module, method), dynamic=False))
+    return len(parts)
 
 
-def _blocks(model: nn.Module) -> Iterator[nn.Module]:
+def _parts(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
     for module in model.modules():
-        if isinstance(module, (EncoderLayer, PromptingLayer)):
-            yield module
-        elif isinstance(module, HiddenTeacher):
-            yield from module.module.blocks
+        part = module.module if isinstance(module, HiddenTeacher) else module
+        for kind, methods in METHODS.items():
+            if isinstance(part, kind):
+                yield from ((part, method) for method in methods)

@@ -114,7 +114,7 @@ def set_compile(cfg: Config) -> None:
             f"--compile needs blocks that are alike, but model.backbone.drop_path_rate={rate} "
             "makes each another one: leave --compile out, or set the rate to 0"
         )
-    hook = dict(type="milan_mm.CompileBlocksHook")
+    hook = dict(type="milan_mm.CompileHook")
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
 
 

@@ -1,4 +1,4 @@
-"""Compiled blocks are the same blocks."""
+"""A compiled step is the same step."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from milan_mm.engine.compiling import CompileBlocksHook, compile_blocks
+from milan_mm.engine.compiling import CompileHook, compile_parts
 from milan_mm.registry import MODELS
 from tests.helpers import milan_config
 
@@ -24,29 +24,36 @@ def loss_and_gradient(model: nn.Module, imgs: torch.Tensor) -> tuple[torch.Tenso
     return loss.detach(), model.backbone.layers[0].attn.qkv.weight.grad.clone()
 
 
-def test_blocks_of_encoder_decoder_and_teacher_are_compiled(model, monkeypatch):
+def test_blocks_teacher_and_the_ends_of_the_step_are_compiled(model, monkeypatch):
     compiled = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: compiled.append(self))
-    assert compile_blocks(model) == len(compiled)
-    parts = (model.backbone.layers, model.decoder.decoder_blocks, model.head.teacher.module.blocks)
-    assert set(compiled) == {block for part in parts for block in part}
+    monkeypatch.setattr(torch, "compile", lambda method, **_: compiled.append(method) or method)
+    assert compile_parts(model) == len(compiled)
+    parts = {(method.__self__, method.__name__) for method in compiled}
+    blocks = [*model.backbone.layers, *model.decoder.decoder_blocks]
+    assert parts == {
+        *((block, "forward") for block in blocks),
+        *((model.head.teacher.module, method) for method in ("look", "attend")),
+        *((model.decoder, method) for method in ("_embed", "_predict")),
+        (model.backbone, "embed"),
+        (model.head, "loss"),
+    }
 
 
 def test_names_of_weights_stay(model):
     names = list(model.state_dict())
-    compile_blocks(model)
+    compile_parts(model)
     assert list(model.state_dict()) == names
 
 
 def test_the_hook_leaves_cpus_alone(model, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: pytest.fail("compiled"))
-    CompileBlocksHook().before_train(SimpleNamespace(model=model))
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
+    CompileHook().before_train(SimpleNamespace(model=model))
 
 
 @pytest.mark.long
-def test_loss_and_gradients_are_those_of_plain_blocks(model):
+def test_loss_and_gradients_are_those_of_the_plain_step(model):
     imgs = torch.randn(2, 3, 96, 96)
     expected = loss_and_gradient(model, imgs)
-    compile_blocks(model)
+    compile_parts(model)
     torch.testing.assert_close(loss_and_gradient(model, imgs), expected, rtol=1e-4, atol=1e-6)

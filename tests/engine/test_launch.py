@@ -217,7 +217,7 @@ def test_compile_adds_a_hook_to_those_of_the_config():
     set_compile(cfg)
     set_compile(plain := Config({}))
     set_compile(none := Config(dict(custom_hooks=None)))
-    kinds = ["milan_mm.LossHook", "milan_mm.CompileBlocksHook"]
+    kinds = ["milan_mm.LossHook", "milan_mm.CompileHook"]
     assert [hook.type for hook in cfg.custom_hooks] == kinds
     for other in (plain, none):
         assert [hook.type for hook in other.custom_hooks] == kinds[1:]
