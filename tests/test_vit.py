@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from mmcv.cnn.bricks.drop import DropPath as MMCVDropPath
 from mmpretrain.models import VisionTransformer
 
-from milan_mm.layers import EncoderLayer, merge_windows, split_windows
+from milan_mm.layers import DropPath, EncoderLayer, merge_windows, split_windows
 from milan_mm.vit import PlainViT
 from tests.helpers import TINY_ARCH, randomise, tiny_vit
 
@@ -137,6 +138,17 @@ def test_drop_path_acts_in_training_only():
     imgs = torch.randn(4, 3, 32, 32)
     assert torch.equal(vit.eval()(imgs)[0], vit(imgs)[0])
     assert not torch.equal(vit.train()(imgs)[0], vit(imgs)[0])
+
+
+@pytest.mark.parametrize("drop_prob", [0.0, 0.1, 0.7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_drop_path_drops_what_that_of_mmcv_does(drop_prob: float, dtype: torch.dtype):
+    x = torch.randn(64, 5, 7).to(dtype)
+    outs = []
+    for module in (DropPath(drop_prob), MMCVDropPath(drop_prob)):
+        torch.manual_seed(0)
+        outs.append(module.train()(x))
+    assert torch.equal(*outs)
 
 
 def test_drop_path_grows_linearly_over_the_blocks():

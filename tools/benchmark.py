@@ -49,7 +49,7 @@ def _add_pretrain(benches: argparse._SubParsersAction) -> None:
         help="of both contestants (bfloat16, and what mmpretrain's recipe trains in: float16 on "
         "GPUs, float32 on CPUs; with both, ours in bfloat16 also meets theirs as shipped)",
     )
-    parser.add_argument("--compile", action="store_true", help="ours with compiled blocks")
+    parser.add_argument("--compile", action="store_true", help="ours compiled")
     parser.add_argument(
         "--profile", action="store_true", help="show where the time of our step goes instead"
     )
@@ -122,7 +122,7 @@ def _add_speed(benches: argparse._SubParsersAction) -> None:
         "--batch-size", type=int, nargs="+", metavar="N", help="images (512; 8 without a GPU)"
     )
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="measured steps (20)")
-    parser.add_argument("--compile", action="store_true", help="compile the transformer blocks")
+    parser.add_argument("--compile", action="store_true", help="compile the parts of the step")
     parser.add_argument(
         "--dir",
         metavar="DIR",

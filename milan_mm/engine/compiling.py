@@ -18,7 +18,7 @@ from milan_mm.vit import PlainViT
 
 # The methods in which a step spends its time. The teacher is one piece, since it has no gradients;
 # those of a whole encoder would arrive at once, and leave DDP nothing to overlap.
-METHODS = {
+METHODS: dict[type[nn.Module], tuple[str, ...]] = {
     Teacher: ("look", "attend"),
     PlainViT: ("embed",),
     EncoderLayer: ("forward",),
@@ -37,7 +37,7 @@ class CompileHook(Hook):
     whole step. In distributed training gradients are exchanged block by block as ever. Names of
     weights stay as they are. Compiled and plain parts round differently.
 
-    Blocks with different drop path rates are different code, see `set_compile`.
+    Validation runs plain, since its batches and images have many sizes.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -48,6 +48,14 @@ class CompileHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         count = compile_parts(model)
         print_log(f"{count} parts of the step are compiled, in the first iteration", "current")
+
+    def before_val(self, runner: Runner) -> None:
+        """Compile nothing for sizes of images that come once."""
+        torch.compiler.set_stance("force_eager")
+
+    def after_val(self, runner: Runner) -> None:
+        """Go on with what is compiled."""
+        torch.compiler.set_stance("default")
 
 
 def compile_parts(model: nn.Module) -> int:

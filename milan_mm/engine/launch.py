@@ -102,18 +102,7 @@ def set_amp(cfg: Config) -> None:
 
 
 def set_compile(cfg: Config) -> None:
-    """Let a hook compile the transformer blocks before training.
-
-    Raises:
-        ValueError: When blocks drop paths at different rates: the compiler takes a rate for a part
-            of the code, makes every block anew and after eight leaves the others as they are.
-    """
-    rate = cfg.get("model", {}).get("backbone", {}).get("drop_path_rate")
-    if rate:
-        raise ValueError(
-            f"--compile needs blocks that are alike, but model.backbone.drop_path_rate={rate} "
-            "makes each another one: leave --compile out, or set the rate to 0"
-        )
+    """Let a hook compile the parts of a step before training."""
     hook = dict(type="milan_mm.CompileHook")
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
 

@@ -1,5 +1,6 @@
 """A compiled step is the same step."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 
 from milan_mm.engine.compiling import CompileHook, compile_parts
 from milan_mm.registry import MODELS
-from tests.helpers import milan_config
+from tests.helpers import TINY_ARCH, milan_config, tiny_vit
 
 
 @pytest.fixture
@@ -49,6 +50,33 @@ def test_the_hook_leaves_cpus_alone(model, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
     CompileHook().before_train(SimpleNamespace(model=model))
+
+
+def test_one_compilation_serves_blocks_of_all_drop_path_rates(monkeypatch):
+    graphs = []
+
+    def note_graph(graph: torch.fx.GraphModule, _: list) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    compiler = partial(torch.compile, backend=note_graph)
+    monkeypatch.setattr(torch, "compile", compiler)
+    model = tiny_vit(arch=TINY_ARCH | dict(num_layers=12), drop_path_rate=0.2).train()
+    compile_parts(model)
+    model(torch.randn(2, 3, 32, 32))
+    assert len(graphs) == 3  # embed, the first block, whose rate is 0, and all others
+
+
+def test_validation_runs_plain():
+    graphs = []
+    layer = torch.compile(nn.Linear(2, 2), backend=lambda graph, _: graphs.append(graph) or graph)
+    hook, x = CompileHook(), torch.randn(1, 2)
+    hook.before_val(None)
+    layer(x)
+    assert not graphs
+    hook.after_val(None)
+    layer(x)
+    assert graphs
 
 
 @pytest.mark.long

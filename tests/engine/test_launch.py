@@ -223,14 +223,6 @@ def test_compile_adds_a_hook_to_those_of_the_config():
         assert [hook.type for hook in other.custom_hooks] == kinds[1:]
 
 
-def test_compile_refuses_drop_path_which_makes_every_block_another_one():
-    cfg = Config(dict(model=dict(backbone=dict(drop_path_rate=0.1))))
-    with pytest.raises(ValueError, match=r"--compile needs .*drop_path_rate=0\.1 makes each"):
-        set_compile(cfg)
-    cfg.model.backbone.drop_path_rate = 0.0
-    set_compile(cfg)
-
-
 def test_amp_leaves_the_heads_of_a_detector_in_float32_for_nms_and_roi_align():
     cfg = Config(
         dict(
