@@ -59,6 +59,20 @@ def our_config(arch: dict, teacher: str, pretrained: str) -> Config:
     return config
 
 
+def build_step(
+    config: Config, precision: str, device: torch.device
+) -> tuple[BaseModel, OptimWrapper]:
+    """Model and optimizer of a recipe, ready to train.
+
+    Args:
+        config: A pretraining recipe. precision: A key of `OPTIM_WRAPPERS`. device: Of the model.
+    """
+    with silence(), DefaultScope.overwrite_default_scope(config.default_scope):
+        model = MODELS.build(config.model).to(device).train()
+        wrapper = config.optim_wrapper | dict(type=OPTIM_WRAPPERS[precision])
+        return model, build_optim_wrapper(model, wrapper)
+
+
 def write_weights(folder: Path, arch: dict, teacher: str) -> None:
     """Draw the weights that all contestants start from, and write them to `folder`."""
     torch.manual_seed(0)

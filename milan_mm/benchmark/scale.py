@@ -15,24 +15,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from milan_mm.benchmark.contest import default_threads
 from milan_mm.benchmark.flops import resize, step_flops
-from milan_mm.benchmark.pretrain_steps import OURS, fixed_images
+from milan_mm.benchmark.pretrain_steps import OURS, build_step, fixed_images
 from milan_mm.configs import find_config
-from milan_mm.engine.building import silence
 from milan_mm.engine.memory import keep_freed_memory
-from milan_mm.registry import MODELS
 from milan_mm.vit import ARCHS
 
 
@@ -144,13 +141,8 @@ def _measure_process(rank: int, run: Run, precision: str, rounds: int, file: str
 
 def _prepare(run: Run, precision: str) -> tuple[nn.Module, Callable[[], object]]:
     """The model and a training step of one process."""
-    config = run.config()
-    if precision == "float32":
-        config.optim_wrapper.type = "OptimWrapper"
-    with silence(), DefaultScope.overwrite_default_scope(config.default_scope):
-        model = MODELS.build(config.model)
-        optim_wrapper = build_optim_wrapper(model, config.optim_wrapper)
-    model.train()
+    model: Any
+    model, optim_wrapper = build_step(run.config(), precision, torch.device("cpu"))
     if run.processes > 1:
         model = MMDistributedDataParallel(model, broadcast_buffers=False)
     images = fixed_images(run.batch_size // run.processes, run.img_size)

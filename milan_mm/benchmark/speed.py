@@ -14,17 +14,15 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.model import BaseModel
-from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from milan_mm.benchmark.contest import default_device, default_threads, now
 from milan_mm.benchmark.data import build_dataset
-from milan_mm.benchmark.pretrain_steps import OPTIM_WRAPPERS, fixed_images
+from milan_mm.benchmark.pretrain_steps import build_step, fixed_images
 from milan_mm.benchmark.scale import FIRST, Run
-from milan_mm.engine.building import silence
 from milan_mm.engine.compiling import compile_parts
-from milan_mm.registry import MODELS
 
 Batches = Iterator[dict]
 
@@ -63,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
 def measure(run: Run, peak: float, workers: int, args: argparse.Namespace) -> None:
     """Print the lines of one encoder and batch."""
     config = run.config()
-    model, optim_wrapper = _build(config, args.precision)
+    model, optim_wrapper = build_step(config, args.precision, default_device())
     if args.compile:
         compile_parts(model)
     sources: dict[str, Callable[[], Batches]] = {"memory": lambda: synthetic(run.batch_size)}
@@ -134,13 +132,6 @@ def matmul_rate(dtype: torch.dtype, side: int | None = None) -> float:
         a @ b
         seconds.append(now() - start)
     return 2 * side**3 / min(seconds)
-
-
-def _build(config: Config, precision: str) -> tuple[BaseModel, OptimWrapper]:
-    with silence(), DefaultScope.overwrite_default_scope(config.default_scope):
-        model = MODELS.build(config.model).to(default_device()).train()
-        wrapper = config.optim_wrapper | dict(type=OPTIM_WRAPPERS[precision])
-        return model, build_optim_wrapper(model, wrapper)
 
 
 def _device_name() -> str:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from milan_mm.layers import patchify
 from milan_mm.pretrain.teacher import HiddenTeacher
 from milan_mm.registry import MODELS
 
@@ -147,9 +148,8 @@ class PixelTargetHead(TargetHead):
 
     def targets(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `TargetHead.targets`: the pixels (B, L, p*p*3) of each patch."""
-        p = self.patch_size
-        patches = imgs.unflatten(3, (-1, p)).unflatten(2, (-1, p))  # (B, 3, h, p, w, p)
-        target = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)  # (B, L, p*p*3)
+        patches = patchify(imgs, self.patch_size).flatten(1, 2)  # (B, L, 3*p*p)
+        target = patches.unflatten(2, (3, -1)).mT.flatten(2)  # (B, L, p*p*3)
         if self.norm_pix:
             target = F.layer_norm(target, target.shape[-1:], eps=1e-6)
         return target, self.teacher.importance(imgs) if self.teacher else None
