@@ -19,9 +19,10 @@ from milan_mm.feed_forward import FeedForward
 from milan_mm.recompute import recompute_input
 from milan_mm.relative import attend_with_rel_pos
 
-# On GPUs, up to this many keys, the kernel of the smallest tiles comes first: for 50 keys it took
-# 0.42 ms on an H200, forward and backward, where cuDNN's took 0.58 and FlashAttention's 0.90.
-SHORT = 64
+# On GPUs, the order of torch's attention kernels for few keys. The others pad them to larger tiles:
+# with the 50 of the encoder cuDNN's took 0.58 ms on an H200, forward and backward,
+# FlashAttention's 0.90 and this first one 0.42.
+SHORT_KEYS = 64
 _SHORT_ORDER = [
     SDPBackend.EFFICIENT_ATTENTION,
     SDPBackend.CUDNN_ATTENTION,
@@ -279,7 +280,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     on_cpu = q.device.type == "cpu" and HAS_KERNEL
     if on_cpu and q.dtype == torch.bfloat16 and q.requires_grad:
         return attend_in_chunks(q, k, v)
-    if q.device.type == "cuda" and k.shape[2] <= SHORT:
+    if q.device.type == "cuda" and k.shape[2] <= SHORT_KEYS:
+        # the list without its keyword, which torch 2.7 cannot compile
         with sdpa_kernel(_SHORT_ORDER, set_priority=True):
             return F.scaled_dot_product_attention(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)

@@ -1,11 +1,15 @@
 """PlainViT: against mmpretrain's VisionTransformer, its windows, sizes and options."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+import torch.nn.functional as F
 from mmcv.cnn.bricks.drop import DropPath as MMCVDropPath
 from mmpretrain.models import VisionTransformer
+from torch.nn.attention import SDPBackend
 
-from milan_mm.layers import DropPath, EncoderLayer, merge_windows, split_windows
+from milan_mm.layers import DropPath, EncoderLayer, attend, merge_windows, split_windows
 from milan_mm.vit import PlainViT
 from tests.helpers import TINY_ARCH, randomise, tiny_vit
 
@@ -154,6 +158,25 @@ def test_drop_path_drops_what_that_of_mmcv_does(drop_prob: float, dtype: torch.d
 def test_drop_path_grows_linearly_over_the_blocks():
     rates = [layer.drop_path.drop_prob for layer in tiny_vit(drop_path_rate=0.2).layers]
     assert rates == pytest.approx([0.0, 0.1, 0.2])
+
+
+@pytest.mark.parametrize(("num_keys", "comes_first"), [(64, True), (65, False)])
+def test_on_gpus_the_kernel_of_the_smallest_tiles_serves_few_keys(
+    monkeypatch, num_keys, comes_first
+):
+    orders = []
+
+    def note_order(*_: object) -> None:
+        orders.append(torch.nn.attention._cur_sdpa_kernel_backends(with_priority=True))
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", note_order)
+    q, k = (  # all that is looked at of a tensor of a GPU
+        SimpleNamespace(device=torch.device("cuda"), shape=(2, 3, n, 8)) for n in (7, num_keys)
+    )
+    before = torch.nn.attention._cur_sdpa_kernel_backends(with_priority=True)
+    attend(q, k, k)
+    assert (orders[0][0] == SDPBackend.EFFICIENT_ATTENTION) == comes_first
+    assert torch.nn.attention._cur_sdpa_kernel_backends(with_priority=True) == before
 
 
 @pytest.mark.parametrize("layer_scale", [None, 1.0])

@@ -1,7 +1,8 @@
 """Two ways to do the same work, run in turn: times, peak memory and their ratios.
 
-Every contestant lives in a process of its own, so that its memory is its own, and waits while the
-other works (A B A B ...), so that noise of the machine meets both alike.
+Every contestant lives in a process of its own, so that its memory is its own. They prepare at the
+same time; then each waits while another works (A B A B ...), so that noise of the machine meets all
+alike.
 """
 
 import importlib

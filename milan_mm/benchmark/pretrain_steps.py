@@ -142,10 +142,14 @@ def prepare_mmpretrain(
 
 
 def fixed_images(batch_size: int, side: int = 224) -> Tensor:
-    """(B, 3, side, side) uint8: noise, the same in every process; pinned where a GPU copies it."""
+    """(B, 3, side, side) uint8: noise, the same in every process."""
     generator = torch.Generator().manual_seed(0)
-    shape = (batch_size, 3, side, side)
-    images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+    return torch.randint(256, (batch_size, 3, side, side), dtype=torch.uint8, generator=generator)
+
+
+def pinned_images(batch_size: int) -> Tensor:
+    """`fixed_images` as a loader hands them on: in pinned memory where there is a GPU."""
+    images = fixed_images(batch_size)
     return images.pin_memory() if torch.cuda.is_available() else images
 
 
@@ -170,7 +174,7 @@ def _build_optim_wrapper(model: nn.Module, settings: Any, precision: str) -> Opt
 
 def _make_step(model: BaseModel, optim_wrapper: OptimWrapper, batch_size: int) -> Step:
     model.train()
-    images = fixed_images(batch_size)
+    images = pinned_images(batch_size)
     count = iter(range(2**31))
 
     def step() -> float:

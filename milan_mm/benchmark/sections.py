@@ -15,7 +15,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor
 
 from milan_mm.benchmark.contest import default_threads, now
-from milan_mm.benchmark.pretrain_steps import build_ours, fixed_images
+from milan_mm.benchmark.pretrain_steps import build_ours, pinned_images
 
 # Part: where its function hangs.
 PARTS = {
@@ -84,7 +84,7 @@ def print_sections(rounds: int, batch_size: int, **settings: Any) -> None:
     torch.set_num_threads(default_threads())
     model, optim_wrapper = build_ours(**settings)
     model.train()
-    batch = dict(inputs=fixed_images(batch_size), data_samples=None)
+    batch = dict(inputs=pinned_images(batch_size), data_samples=None)
     for _ in range(2):  # warm up
         model.train_step(batch, optim_wrapper)
     timer = SectionTimer(model, optim_wrapper)

@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 
 from milan_mm.benchmark.contest import default_device, default_threads, now
 from milan_mm.benchmark.data import build_dataset
-from milan_mm.benchmark.pretrain_steps import build_step, fixed_images
+from milan_mm.benchmark.pretrain_steps import build_step, pinned_images
 from milan_mm.benchmark.scale import FIRST, Run
 from milan_mm.engine.compiling import compile_parts
 
@@ -99,7 +99,7 @@ def time_steps(
 
 def synthetic(batch_size: int) -> Batches:
     """The same noise for ever."""
-    images = fixed_images(batch_size)
+    images = pinned_images(batch_size)
     while True:
         yield dict(inputs=images, data_samples=None)
 

@@ -1,6 +1,7 @@
 """`torch.compile` for the parts of a step: one compilation for all blocks of a kind."""
 
 from collections.abc import Iterator
+from types import MethodType
 
 import torch
 from mmengine.hooks import Hook
@@ -33,12 +34,17 @@ class CompileHook(Hook):
     """Compiles the parts of a step before training, where there is a GPU.
 
     All blocks of a kind are one piece of code, so that compiling it once serves all of them: the
-    first iteration takes seconds longer, where mmengine's own switch (`compile=True`) compiles the
-    whole step. In distributed training gradients are exchanged block by block as ever. Names of
-    weights stay as they are. Compiled and plain parts round differently.
+    first iterations take some seconds longer, where mmengine's own switch (`compile=True`) compiles
+    the whole step. In distributed training the gradients of a block are exchanged as soon as they
+    are there. Names of weights stay as they are. Compiled parts round differently, and draw other
+    random numbers for drop path.
 
+    Training images should have one size: each is compiled anew, and from the ninth on run plain.
     Validation runs plain, since its batches and images have many sizes.
     """
+
+    def __init__(self) -> None:
+        self._compiled = False
 
     def before_train(self, runner: Runner) -> None:
         """Compile, unless there is no GPU: on CPUs compiled blocks were slower than plain ones."""
@@ -47,15 +53,18 @@ class CompileHook(Hook):
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         count = compile_parts(model)
+        self._compiled = True
         print_log(f"{count} parts of the step are compiled, in the first iteration", "current")
 
     def before_val(self, runner: Runner) -> None:
         """Compile nothing for sizes of images that come once."""
-        torch.compiler.set_stance("force_eager")
+        if self._compiled:
+            torch.compiler.set_stance("force_eager")
 
     def after_val(self, runner: Runner) -> None:
         """Go on with what is compiled."""
-        torch.compiler.set_stance("default")
+        if self._compiled:
+            torch.compiler.set_stance("default")
 
 
 def compile_parts(model: nn.Module) -> int:
@@ -66,7 +75,11 @@ def compile_parts(model: nn.Module) -> int:
     """
     parts = list(_parts(model))
     for module, method in parts:
-        setattr(module, method, torch.compile(getattr(module, method), dynamic=False))
+        if method == "forward":
+            module.compile(dynamic=False)
+        else:  # bound, so that a copy of the model calls it with the copy's weights
+            compiled = torch.compile(getattr(type(module), method), dynamic=False)
+            setattr(module, method, MethodType(compiled, module))
     return len(parts)
 
 

@@ -83,11 +83,6 @@ class Teacher(nn.Module):
         """
         return self.attend(self._adapt(imgs)) if self.with_cls_token else None
 
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """The transformer blocks, first to last."""
-        raise TypeError("use CLIPTeacher or TimmTeacher")
-
     def look(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
         """`forward`, after the images were given the statistics and the size of the tower."""
         raise TypeError("use CLIPTeacher or TimmTeacher")

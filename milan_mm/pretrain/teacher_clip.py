@@ -80,7 +80,7 @@ class CLIPTeacher(Teacher):
 
     @property
     def blocks(self) -> Any:
-        """See `Teacher.blocks`."""
+        """The transformer blocks, first to last."""
         return self.visual.transformer.resblocks
 
     def look(self, imgs: Tensor) -> tuple[Tensor, Tensor]:

@@ -79,7 +79,7 @@ class TimmTeacher(Teacher):
 
     @property
     def blocks(self) -> nn.ModuleList:
-        """See `Teacher.blocks`."""
+        """The transformer blocks, first to last."""
         return self.visual.blocks
 
     def look(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -45,13 +45,14 @@ _MACHINE = (
     "num_workers",
     "persistent_workers",
     "pin_memory",
+    "non_blocking",
     "prefetch_factor",
     "timeout",
     "accumulative_counts",
     "with_cp",
 )
-# Hooks that watch a run and leave it as it is.
-_WATCHING = ("LossHook", "UnreadableImagesHook")
+# Hooks that watch a run, or change its rounding alone.
+_HARMLESS_HOOKS = ("LossHook", "UnreadableImagesHook", "CompileHook")
 # Settings of the encoder that a task chooses; all others come with the weights.
 _BACKBONE_OF_TASK = (
     "drop_path_rate",
@@ -188,7 +189,7 @@ def _canonical(cfg: Config) -> dict:
     recipe["custom_hooks"] = [
         hook
         for hook in recipe.get("custom_hooks") or []
-        if str(hook.get("type")).rpartition(".")[2] not in _WATCHING
+        if str(hook.get("type")).rpartition(".")[2] not in _HARMLESS_HOOKS
     ]
     return recipe
 

@@ -1,5 +1,7 @@
 """A compiled step is the same step."""
 
+import copy
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 
@@ -25,18 +27,44 @@ def loss_and_gradient(model: nn.Module, imgs: torch.Tensor) -> tuple[torch.Tenso
     return loss.detach(), model.backbone.layers[0].attn.qkv.weight.grad.clone()
 
 
-def test_blocks_teacher_and_the_ends_of_the_step_are_compiled(model, monkeypatch):
-    compiled = []
-    monkeypatch.setattr(torch, "compile", lambda method, **_: compiled.append(method) or method)
+@pytest.fixture
+def compiled(monkeypatch) -> list[tuple[object, str]]:
+    """What is compiled in this test, as (type or module, name of its method); it runs plain."""
+    parts = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: parts.append((self, "forward")))
+
+    def compile_function(function: Callable, **_: object) -> Callable:
+        parts.append((function.__qualname__.partition(".")[0], function.__name__))
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_function)
+    return parts
+
+
+@pytest.fixture
+def graphs(monkeypatch) -> list[torch.fx.GraphModule]:
+    """The graphs that are compiled in this test; they run as they are."""
+    graphs = []
+
+    def note_graph(graph: torch.fx.GraphModule, _: list) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=note_graph))
+    yield graphs
+    torch.compiler.set_stance("default")
+    torch.compiler.reset()
+
+
+def test_blocks_teacher_and_the_ends_of_the_step_are_compiled(model, compiled):
     assert compile_parts(model) == len(compiled)
-    parts = {(method.__self__, method.__name__) for method in compiled}
     blocks = [*model.backbone.layers, *model.decoder.decoder_blocks]
-    assert parts == {
+    assert set(compiled) == {
         *((block, "forward") for block in blocks),
-        *((model.head.teacher.module, method) for method in ("look", "attend")),
-        *((model.decoder, method) for method in ("_embed", "_predict")),
-        (model.backbone, "embed"),
-        (model.head, "loss"),
+        *(("CLIPTeacher", method) for method in ("look", "attend")),
+        *(("PretrainDecoder", method) for method in ("_embed", "_predict")),
+        ("PlainViT", "embed"),
+        ("TargetHead", "loss"),
     }
 
 
@@ -46,31 +74,63 @@ def test_names_of_weights_stay(model):
     assert list(model.state_dict()) == names
 
 
-def test_the_hook_leaves_cpus_alone(model, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
-    CompileHook().before_train(SimpleNamespace(model=model))
+@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel])
+def test_the_hook_compiles_where_there_is_a_gpu_and_leaves_cpus_alone(
+    model, compiled, monkeypatch, wrap
+):
+    runner = SimpleNamespace(model=wrap(model))
+    CompileHook().before_train(runner)
+    assert not compiled
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    CompileHook().before_train(runner)
+    assert ("PlainViT", "embed") in compiled
 
 
-def test_one_compilation_serves_blocks_of_all_drop_path_rates(monkeypatch):
-    graphs = []
+def test_a_copy_of_a_compiled_model_has_weights_of_its_own(graphs):
+    vit = tiny_vit().eval()
+    imgs = torch.randn(1, 3, 32, 32)
+    compile_parts(vit)
+    expected = vit(imgs)[0]
+    changed = copy.deepcopy(vit)
+    for parameter in changed.parameters():
+        nn.init.zeros_(parameter)
+    assert not changed(imgs)[0].any()
+    assert torch.equal(vit(imgs)[0], expected)
 
-    def note_graph(graph: torch.fx.GraphModule, _: list) -> torch.fx.GraphModule:
-        graphs.append(graph)
-        return graph
 
-    compiler = partial(torch.compile, backend=note_graph)
-    monkeypatch.setattr(torch, "compile", compiler)
-    model = tiny_vit(arch=TINY_ARCH | dict(num_layers=12), drop_path_rate=0.2).train()
+@pytest.mark.parametrize(
+    ("options", "kinds_of_blocks"),
+    [
+        ({}, 2),  # the first one, whose rate is 0, and all others
+        (dict(with_cp=True), 2),
+        (  # ... and the global ones
+            dict(
+                with_cls_token=False,
+                window_size=2,
+                rel_pos_grid=4,
+                global_layers=(5, 11),
+            ),
+            3,
+        ),
+    ],
+)
+def test_one_compilation_serves_blocks_of_all_drop_path_rates(
+    graphs, monkeypatch, options, kinds_of_blocks
+):
+    monkeypatch.setattr("milan_mm.relative.HAS_KERNEL", False)  # as on GPUs
+    arch = TINY_ARCH | dict(num_layers=12)
+    model = tiny_vit(arch=arch, drop_path_rate=0.2, **options).train()
     compile_parts(model)
     model(torch.randn(2, 3, 32, 32))
-    assert len(graphs) == 3  # embed, the first block, whose rate is 0, and all others
+    assert len(graphs) == 1 + kinds_of_blocks  # the embedding
 
 
-def test_validation_runs_plain():
-    graphs = []
-    layer = torch.compile(nn.Linear(2, 2), backend=lambda graph, _: graphs.append(graph) or graph)
-    hook, x = CompileHook(), torch.randn(1, 2)
+def test_validation_runs_plain(graphs, model, monkeypatch):
+    hook, runner = CompileHook(), SimpleNamespace(model=model)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        hook.before_train(runner)
+    layer, x = torch.compile(nn.Linear(2, 2)), torch.randn(1, 2)
     hook.before_val(None)
     layer(x)
     assert not graphs

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from milan_mm.configs import find_config
+from milan_mm.engine.launch import set_compile
 from milan_mm.transfer.fingerprint import (
     config_hash,
     data_counts,
@@ -61,6 +62,8 @@ OF_THE_MACHINE = dict(
     accumulation=options(optim_wrapper__accumulative_counts=4),
     validation_batch=options(val_dataloader__batch_size=7, test_dataloader__batch_size=7),
     memory=options(model__backbone__with_cp=True),
+    compilation=set_compile,
+    copies=options(model__data_preprocessor__non_blocking=True),
     logs=options(
         default_hooks__logger__interval=1, log_processor__window_size=1, log_level="DEBUG"
     ),
