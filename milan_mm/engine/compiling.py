@@ -39,7 +39,8 @@ class CompileHook(Hook):
     are there. Names of weights stay as they are. Compiled parts round differently, and draw other
     random numbers for drop path.
 
-    Training images should have one size: each is compiled anew, and from the ninth on run plain.
+    Training images should have one size: every other is compiled anew, from the ninth on it runs
+    plain.
     Validation runs plain, since its batches and images have many sizes.
     """
 
