@@ -111,13 +111,12 @@ def build_ours(
 ) -> tuple[BaseModel, OptimWrapper]:
     """Model and optimizer of `prepare_ours`."""
     config = our_config(arch, teacher, f"{folder}/{TEACHER}")
-    with silence(), DefaultScope.overwrite_default_scope(config.default_scope):
-        model = MODELS.build(config.model)
-        model.load_state_dict(torch.load(f"{folder}/{STUDENT}"))
-        model.to(default_device())  # before its parameters go to the optimizer
-        if compiled:
-            compile_parts(model)
-        return model, _build_optim_wrapper(model, config.optim_wrapper, precision)
+    config.optim_wrapper.optimizer.lr = LR
+    model, optim_wrapper = build_step(config, precision, default_device())
+    model.load_state_dict(torch.load(f"{folder}/{STUDENT}"))
+    if compiled:
+        compile_parts(model)
+    return model, optim_wrapper
 
 
 def prepare_mmpretrain(
@@ -133,11 +132,10 @@ def prepare_mmpretrain(
     config.model.neck.embed_dim = width
     config.model.neck.predict_feature_dim = open_clip.get_model_config(teacher)["embed_dim"]
     config.model.target_generator.tokenizer_path = f"{folder}/{TEACHER}"
-    with silence(), DefaultScope.overwrite_default_scope("mmpretrain"):
-        model = MODELS.build(config.model | dict(data_preprocessor=config.data_preprocessor))
-        _load_student(model, torch.load(f"{folder}/{STUDENT}"))
-        model.to(default_device())
-        optim_wrapper = _build_optim_wrapper(model, config.optim_wrapper, precision)
+    config.model.data_preprocessor = config.data_preprocessor
+    config.optim_wrapper.optimizer.lr = LR
+    model, optim_wrapper = build_step(config, precision, default_device())
+    _load_student(model, torch.load(f"{folder}/{STUDENT}"))
     return _make_step(model, optim_wrapper, batch_size)
 
 
@@ -166,14 +164,7 @@ def _load_student(model: Any, state_dict: dict[str, Tensor]) -> None:
                 module.eps = 1e-6
 
 
-def _build_optim_wrapper(model: nn.Module, settings: Any, precision: str) -> OptimWrapper:
-    optimizer = settings.optimizer | dict(lr=LR)
-    kind = OPTIM_WRAPPERS[precision]
-    return build_optim_wrapper(model, settings | dict(type=kind, optimizer=optimizer))
-
-
 def _make_step(model: BaseModel, optim_wrapper: OptimWrapper, batch_size: int) -> Step:
-    model.train()
     images = pinned_images(batch_size)
     count = iter(range(2**31))
 

@@ -83,7 +83,6 @@ def print_sections(rounds: int, batch_size: int, **settings: Any) -> None:
     """
     torch.set_num_threads(default_threads())
     model, optim_wrapper = build_ours(**settings)
-    model.train()
     batch = dict(inputs=pinned_images(batch_size), data_samples=None)
     for _ in range(2):  # warm up
         model.train_step(batch, optim_wrapper)

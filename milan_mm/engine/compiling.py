@@ -23,7 +23,7 @@ METHODS: dict[type[nn.Module], tuple[str, ...]] = {
     Teacher: ("look", "attend"),
     PlainViT: ("embed",),
     EncoderLayer: ("forward",),
-    PretrainDecoder: ("_embed", "_predict"),
+    PretrainDecoder: ("embed", "predict"),
     PromptingLayer: ("forward",),
     TargetHead: ("loss",),
 }
@@ -40,8 +40,7 @@ class CompileHook(Hook):
     random numbers for drop path.
 
     Training images should have one size: every other is compiled anew, from the ninth on it runs
-    plain.
-    Validation runs plain, since its batches and images have many sizes.
+    plain. Validation runs plain, since its batches and images have many sizes.
     """
 
     def __init__(self) -> None:

@@ -65,14 +65,14 @@ class PretrainDecoder(BaseModule):
         self.apply(init_transformer)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def _embed(self, latent: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def embed(self, latent: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Known tokens (B, 1+K, E) and mask tokens (B, M, E), each with its position added."""
         pos_embed = self.decoder_pos_embed.expand(len(latent), -1, -1)  # (B, 1+L, E)
         ids_known = F.pad(ids_keep + 1, (1, 0))  # the class token is number 0
         known = self.decoder_embed(latent) + take(pos_embed, ids_known)
         return known, self.mask_token + take(pos_embed, ids_mask + 1)
 
-    def _predict(self, known: Tensor, masked: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
+    def predict(self, known: Tensor, masked: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
         """(B, 1+K, E) and (B, M, E) to the prediction (B, 1+L, C) in image order."""
         patches = restore(known[:, 1:], masked, ids_keep, ids_mask)
         tokens = torch.cat([known[:, :1], patches], dim=1)  # (B, 1+L, E)
@@ -102,10 +102,10 @@ class PromptingDecoder(PretrainDecoder):
         Returns:
             (B, 1+L, C) float in image order.
         """
-        prompts, masked = self._embed(latent, ids_keep, ids_mask)
+        prompts, masked = self.embed(latent, ids_keep, ids_mask)
         for block in self.decoder_blocks:
             masked = block(masked, prompts)
-        return self._predict(prompts, masked, ids_keep, ids_mask)
+        return self.predict(prompts, masked, ids_keep, ids_mask)
 
     @staticmethod
     def _build_block(embed_dims: int, num_heads: int) -> nn.Module:
@@ -160,11 +160,11 @@ class MAEDecoder(PretrainDecoder):
 
     def forward(self, latent: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
         """See `PromptingDecoder.forward`."""
-        known, masked = self._embed(latent, ids_keep, ids_mask)
+        known, masked = self.embed(latent, ids_keep, ids_mask)
         x = torch.cat([known, masked], dim=1)
         for block in self.decoder_blocks:
             x = block(x)
-        return self._predict(x[:, : known.shape[1]], x[:, known.shape[1] :], ids_keep, ids_mask)
+        return self.predict(x[:, : known.shape[1]], x[:, known.shape[1] :], ids_keep, ids_mask)
 
     @staticmethod
     def _build_block(embed_dims: int, num_heads: int) -> nn.Module:

@@ -1,7 +1,7 @@
 """A compiled step is the same step."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
 
@@ -29,7 +29,7 @@ def loss_and_gradient(model: nn.Module, imgs: torch.Tensor) -> tuple[torch.Tenso
 
 @pytest.fixture
 def compiled(monkeypatch) -> list[tuple[object, str]]:
-    """What is compiled in this test, as (type or module, name of its method); it runs plain."""
+    """What is compiled in this test: (module, 'forward') or names of (class, method)."""
     parts = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, **_: parts.append((self, "forward")))
 
@@ -42,7 +42,7 @@ def compiled(monkeypatch) -> list[tuple[object, str]]:
 
 
 @pytest.fixture
-def graphs(monkeypatch) -> list[torch.fx.GraphModule]:
+def graphs(monkeypatch) -> Iterator[list[torch.fx.GraphModule]]:
     """The graphs that are compiled in this test; they run as they are."""
     graphs = []
 
@@ -62,7 +62,7 @@ def test_blocks_teacher_and_the_ends_of_the_step_are_compiled(model, compiled):
     assert set(compiled) == {
         *((block, "forward") for block in blocks),
         *(("CLIPTeacher", method) for method in ("look", "attend")),
-        *(("PretrainDecoder", method) for method in ("_embed", "_predict")),
+        *(("PretrainDecoder", method) for method in ("embed", "predict")),
         ("PlainViT", "embed"),
         ("TargetHead", "loss"),
     }
@@ -79,6 +79,7 @@ def test_the_hook_compiles_where_there_is_a_gpu_and_leaves_cpus_alone(
     model, compiled, monkeypatch, wrap
 ):
     runner = SimpleNamespace(model=wrap(model))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     CompileHook().before_train(runner)
     assert not compiled
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
