@@ -16,13 +16,13 @@ from pycocotools import mask as coco_mask
 
 from milan_mm.data.checks.findings import Findings
 from milan_mm.data.checks.reading import (
-    each,
     is_image,
     list_files,
     read_image,
     rgb_pixels,
     spread,
 )
+from milan_mm.data.parallel import each
 from milan_mm.look.contact_sheet import NUM_CELLS, Cell, fit_scale
 from milan_mm.look.dense import draw_instances
 

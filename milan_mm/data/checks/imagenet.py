@@ -9,13 +9,13 @@ from timm.data import ImageNetInfo
 from milan_mm.data.checks.findings import Findings
 from milan_mm.data.checks.reading import (
     Reading,
-    each,
     is_image,
     list_files,
     read_image,
     rgb_pixels,
     spread,
 )
+from milan_mm.data.parallel import each
 from milan_mm.look.contact_sheet import NUM_CELLS, Cell
 
 NUM_IMAGES = dict(train=1_281_167, val=50_000)

@@ -1,23 +1,17 @@
-"""Listing and decoding every file of a data set, in several processes."""
+"""Listing and decoding the files of a data set."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import cv2
 import numpy as np
-from tqdm import tqdm
 
 from milan_mm.data.loading import decode, reason_of
 
 # those that mmpretrain's data sets read
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-CHUNK = 32  # files that a process takes at a time
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Reading(NamedTuple):
@@ -41,36 +35,6 @@ def rgb_pixels(path: str | Path) -> np.ndarray:
     return decode(Path(path).read_bytes())[..., ::-1]
 
 
-def each(
-    function: Callable[[Item], Result], items: Sequence[Item], num_workers: int, title: str
-) -> Iterator[Result]:
-    """Apply a function to all items, with a progress bar; results come in the order of the items.
-
-    Args:
-        function: Of a module's top level, so that processes can find it.
-        num_workers: Processes; 0 works in this one.
-
-    Raises:
-        ValueError: When a process was ended from outside.
-    """
-    with tqdm(total=len(items), desc=title, unit=" files", smoothing=0.05) as progress:
-        if not num_workers:
-            for item in items:
-                yield function(item)
-                progress.update()
-            return
-        with ProcessPoolExecutor(num_workers, initializer=_use_one_thread) as pool:
-            try:
-                for result in pool.map(function, items, chunksize=CHUNK):
-                    yield result
-                    progress.update()
-            except BrokenProcessPool:
-                raise ValueError(
-                    f"one of {num_workers} processes that read files was ended, maybe for lack of "
-                    "memory: pass fewer --workers"
-                ) from None
-
-
 def list_files(folder: Path) -> list[str]:
     """Names right inside a folder that are no folders, sorted; hidden ones are left out."""
     with os.scandir(folder) as entries:
@@ -90,8 +54,3 @@ def spread(train: Sequence[Item], val: Sequence[Item], count: int) -> list[Item]
         positions = np.linspace(0, len(items) - 1, number).round().astype(int)
         chosen += [items[i] for i in positions]
     return chosen
-
-
-def _use_one_thread() -> None:
-    """One process per core is enough, and OpenCV's threads do not survive a fork."""
-    cv2.setNumThreads(0)
