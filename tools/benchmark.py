@@ -68,6 +68,15 @@ def _add_data(benches: argparse._SubParsersAction) -> None:
         "--size", type=int, metavar="N", help="side of the crops in pixels (the recipes' 224)"
     )
     parser.add_argument(
+        "--short-side",
+        type=int,
+        metavar="N",
+        help="also load copies that tools/shrink_images.py would make, with this shorter side",
+    )
+    parser.add_argument(
+        "--quality", type=int, default=90, metavar="N", help="of these copies (%(default)s)"
+    )
+    parser.add_argument(
         "--step-rate",
         type=float,
         default=4000,

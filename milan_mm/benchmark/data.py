@@ -4,6 +4,7 @@ import argparse
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -13,10 +14,13 @@ from mmengine.hub import get_config
 from mmengine.registry import DATASETS, DefaultScope
 
 from milan_mm.benchmark.contest import Comparison, Contest, Entry, Measurements, report
+from milan_mm.benchmark.copies import difference, make_copies
 from milan_mm.benchmark.stages import STAGES, stage_seconds
 from milan_mm.configs import find_config
+from milan_mm.data.shrinking import Settings
 
 OURS, PEER = "milan_mm", "mmpretrain"
+COPIES = " from smaller copies"  # behind the name of a contestant
 _OUR_RECIPE = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 _PEER_RECIPE = "mmpretrain::milan/milan_vit-base-p16_16xb256-amp-coslr-400e_in1k.py"
 _BATCH_SIZE = 32
@@ -35,6 +39,9 @@ def run(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not value >= 1:
             raise ValueError(f"--{name.replace('_', '-')} {value}: give 1 or more")
+    settings = None
+    if args.short_side is not None:
+        settings = Settings(args.dir, args.short_side, args.quality)
     recipe = Config.fromfile(find_config(_OUR_RECIPE)).train_dataloader
     peer = get_config(_PEER_RECIPE).train_dataloader
     pipelines = {
@@ -43,17 +50,46 @@ def run(args: argparse.Namespace) -> None:
     }
     files = dict(folder=args.dir, num_images=args.images)
     print(check_agreement(pipelines[OURS], pipelines[PEER], **files))
-    entries = [
-        Entry(name, f"{__name__}:prepare", dict(pipeline=pipeline, **files))
-        for name, pipeline in pipelines.items()
-    ]
-    with Contest(entries, threads=1) as contest:
-        contest.run(args.rounds)
+    with TemporaryDirectory() as copies:
+        folders = {"": args.dir}
+        if settings:
+            print(_prepare_copies(pipelines[OURS], copies, settings, args.images))
+            folders[COPIES] = copies
+        entries = [
+            Entry(name + what, f"{__name__}:prepare", dict(files, pipeline=pipeline, folder=folder))
+            for what, folder in folders.items()
+            for name, pipeline in pipelines.items()
+        ]
+        with Contest(entries, threads=1) as contest:
+            contest.run(args.rounds)
     stages = {name: _measure_stages(pipeline, **files) for name, pipeline in pipelines.items()}
     print(stage_table(stages))
-    row = throughput(contest.measured, len(open_images([], **files)), args.dir)
-    print(verdict(stages[OURS], row, args.step_rate, recipe.num_workers))
-    report([row])
+    num_images = len(open_images([], **files))
+    case = f"{num_images} images of {args.dir}"
+    cases = {case: (OURS, PEER)}
+    if settings:
+        small = f"copies of {settings.short_side} pixels"
+        cases[f"{case}, ours from {small}"] = (OURS + COPIES, PEER)
+        cases[f"{case}, both from {small}"] = (OURS + COPIES, PEER + COPIES)
+    rows = [
+        throughput(case, contest.measured[ours], contest.measured[peer], num_images)
+        for case, (ours, peer) in cases.items()
+    ]
+    print(verdict(stages[OURS], rows[0], args.step_rate, recipe.num_workers))
+    if settings:
+        print(f"From the copies it needs {args.step_rate / rows[1].ours:.1f}.")
+    report(rows)
+
+
+def _prepare_copies(pipeline: list[dict], target: str, settings: Settings, num_images: int) -> str:
+    """Copy the images of the contest; returns two sentences about the copies."""
+    source = Path(settings.source)
+    dataset = open_images([], settings.source, num_images)
+    paths = [Path(dataset.get_data_info(i)["img_path"]) for i in range(len(dataset))]
+    crop = next(step for step in pipeline if "crop_ratio_range" in step)
+    size = make_copies(paths, source, Path(target), settings)
+    pixels = difference(paths, source, Path(target), crop["scale"], crop["crop_ratio_range"])
+    return f"{size}; {pixels}"
 
 
 def with_size(pipeline: list[dict], size: int | None) -> list[dict]:
@@ -185,21 +221,17 @@ def stage_table(stages: dict[str, dict[str, float]]) -> str:
     return "\n".join([*lines, f"  {'sum':<22}" + "".join(sums)])
 
 
-def throughput(measured: dict[str, Measurements], num_images: int, folder: str) -> Comparison:
-    """Images per second of both contestants, each of whose steps loaded all images once."""
-    rates = {
-        name: sorted(num_images / seconds for seconds in times.seconds)
-        for name, times in measured.items()
-    }
-    ranges = (f"{rates[name][0]:.0f} to {rates[name][-1]:.0f}" for name in (OURS, PEER))
+def throughput(case: str, ours: Measurements, peer: Measurements, num_images: int) -> Comparison:
+    """Images per second of two contestants, each of whose steps loaded all images once."""
+    rates = [sorted(num_images / seconds for seconds in m.seconds) for m in (ours, peer)]
     return Comparison(
         bench="data",
-        case=f"{num_images} images of {folder}",
+        case=case,
         metric="throughput",
-        ours=statistics.median(rates[OURS]),
-        peer=statistics.median(rates[PEER]),
+        ours=statistics.median(rates[0]),
+        peer=statistics.median(rates[1]),
         unit="images/s per core",
-        spread=" against ".join(ranges),
+        spread=" against ".join(f"{rate[0]:.0f} to {rate[-1]:.0f}" for rate in rates),
     )
 
 

@@ -100,6 +100,7 @@ def test_a_folder_without_a_batch_of_images_is_refused(tmp_path: Path):
 )
 def test_numbers_below_one_are_refused_before_anything_is_loaded(name, value):
     numbers = dict(images=32, rounds=1, size=None, step_rate=4000) | {name: value}
+    numbers |= dict(short_side=None, quality=90)
     with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} {value}: give 1 or more"):
         run(argparse.Namespace(dir="nowhere", **numbers))
 
@@ -120,8 +121,8 @@ def test_the_table_adds_up():
 
 
 def test_throughput_is_images_per_second_and_more_is_better():
-    measured = {OURS: Measurements(seconds=[0.5, 0.25, 1]), PEER: Measurements(seconds=[1, 1, 2])}
-    row = throughput(measured, 100, "photos")
+    ours, peer = Measurements(seconds=[0.5, 0.25, 1]), Measurements(seconds=[1, 1, 2])
+    row = throughput("photos", ours, peer, 100)
     assert (row.ours, row.peer, row.gain) == (200, 100, 2)
     assert row.spread == "100 to 400 against 50 to 100"
 
@@ -144,12 +145,23 @@ def test_the_verdict_compares_loading_with_the_model(step_rate, words):
 
 
 @pytest.mark.long
-def test_the_command_prints_stages_verdict_and_a_json_line(folder: Path, repo_root: Path):
+def test_the_command_prints_stages_verdict_and_json_lines(folder: Path, repo_root: Path):
     command = [sys.executable, "tools/benchmark.py", "data", "--dir", str(folder), "--rounds", "2"]
+    command += ["--short-side", "60"]
     done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
-    row = json.loads(lines[-1])
-    assert row.keys() == {"bench", "case", "metric", "ours", "peer", "unit", "gain"}
-    assert (row["bench"], row["metric"]) == ("data", "throughput")
+    rows = [json.loads(line) for line in lines[-3:]]
+    for row in rows:
+        assert row.keys() == {"bench", "case", "metric", "ours", "peer", "unit", "gain"}
+        assert (row["bench"], row["metric"]) == ("data", "throughput")
+    assert [row["case"].partition(", ")[2] for row in rows] == [
+        "",
+        "ours from copies of 60 pixels",
+        "both from copies of 60 pixels",
+    ]
+    assert rows[0]["peer"] == rows[1]["peer"] and rows[1]["ours"] == rows[2]["ours"]
     assert any(line.startswith("A GPU that trains on 4000 images/s needs ") for line in lines)
     assert any(line.split()[:1] == ["decode"] for line in lines)
+    assert any(
+        line.startswith("copies with a shorter side of 60 and quality 90 ") for line in lines
+    )
