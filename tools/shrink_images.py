@@ -7,8 +7,8 @@ names; where that gains nothing, and for other files, the copy is the original. 
 an interruption: it goes on.
 
 Examples:
-  python tools/shrink_images.py data/imagenet/train data/imagenet-320/train
-  python tools/shrink_images.py SOURCE TARGET --short-side 384 --quality 95 --workers 32
+  python tools/shrink_images.py data/imagenet/train data/imagenet-384/train
+  python tools/shrink_images.py SOURCE TARGET --short-side 320 --quality 85 --workers 32
 """
 
 import argparse
@@ -26,7 +26,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--short-side",
         type=int,
-        default=320,
+        default=384,
         metavar="N",
         help="pixels of the shorter side; smaller images keep their size (%(default)s)",
     )
