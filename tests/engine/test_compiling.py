@@ -27,6 +27,11 @@ def loss_and_gradient(model: nn.Module, imgs: torch.Tensor) -> tuple[torch.Tenso
     return loss.detach(), model.backbone.layers[0].attn.qkv.weight.grad.clone()
 
 
+def features(vit: nn.Module, imgs: torch.Tensor) -> torch.Tensor:
+    torch.manual_seed(0)  # of the paths that are dropped
+    return vit(imgs)[0].detach()
+
+
 @pytest.fixture
 def compiled(monkeypatch) -> list[tuple[object, str]]:
     """What is compiled in this test: (module, 'forward') or names of (class, method)."""
@@ -124,6 +129,17 @@ def test_one_compilation_serves_blocks_of_all_drop_path_rates(
     compile_parts(model)
     model(torch.randn(2, 3, 32, 32))
     assert len(graphs) == 1 + kinds_of_blocks  # the embedding
+
+
+def test_the_same_samples_drop_paths_in_a_compiled_step(graphs):
+    imgs = torch.randn(4, 3, 32, 32)
+    model = tiny_vit(arch=TINY_ARCH | dict(num_layers=4), drop_path_rate=0.5).train()
+    expected, without = features(model, imgs), features(model.eval(), imgs)
+    compile_parts(model.train())
+    found = features(model, imgs)
+    assert graphs
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(expected, without)
 
 
 def test_validation_runs_plain(graphs, model, monkeypatch):
