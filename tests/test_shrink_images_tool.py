@@ -20,17 +20,31 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def shrink(repo_root: Path) -> Callable[..., None]:
-    """Calls the tool."""
+def shrink(repo_root: Path) -> Callable[..., int]:
+    """Calls the tool and returns its exit code."""
     main = runpy.run_path(str(repo_root / "tools/shrink_images.py"))["main"]
-    return lambda *arguments: main([*arguments, "--workers", "0"])
+
+    def run(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as stop:
+            main(list(arguments))
+        return stop.value.code
+
+    return run
 
 
 def test_the_report_tells_how_many_bytes_are_left(images, shrink, capsys):
-    shrink("images", "small")
+    assert shrink("images", "small") == 0
     assert Image.open("small/0.jpg").size == (461, 384)
     out = capsys.readouterr().out
     assert out.startswith("small: 1 files are smaller, 0 unchanged, 0 were there before; ")
+
+
+def test_unreadable_images_give_1(images, shrink, capsys):
+    (images / "1.jpg").write_bytes(b"no image")
+    assert shrink("images", "small", "--workers", "0") == 1
+    out = capsys.readouterr().out
+    assert "since they cannot be read: 1\n  1.jpg: " in out
+    assert out.endswith("repair or remove these, then run it again: it goes on\n")
 
 
 @pytest.mark.parametrize(
@@ -43,12 +57,9 @@ def test_the_report_tells_how_many_bytes_are_left(images, shrink, capsys):
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    images, repo_root, capsys, arguments: tuple[str, ...], message: str
+    images, shrink, capsys, arguments: tuple[str, ...], message: str
 ):
-    main = runpy.run_path(str(repo_root / "tools/shrink_images.py"))["main"]
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    assert stop.value.code == 2
+    assert shrink(*arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith(message) and error.count("\n") == 1
     assert not Path("small").exists()

@@ -73,9 +73,8 @@ def _add_data(benches: argparse._SubParsersAction) -> None:
         metavar="N",
         help="also load copies that tools/shrink_images.py would make, with this shorter side",
     )
-    parser.add_argument(
-        "--quality", type=int, default=90, metavar="N", help="of these copies (%(default)s)"
-    )
+    parser.add_argument("--quality", type=int, metavar="N", help="of these copies (90)")
+    parser.add_argument("--subsampling", choices=["420", "444"], help="of these copies (420)")
     parser.add_argument(
         "--step-rate",
         type=float,

@@ -43,7 +43,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "(work_dirs/check_data/TASK.png)",
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes that read files (one per core)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that read files (one per core that this one may use)",
     )
     args = parser.parse_args(argv)
     if args.root is None:
@@ -78,7 +81,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.out.suffix.lower() != ".png":
         raise ValueError(f"--out '{args.out}' does not end in .png: it will be a picture")
     if args.workers is None:
-        args.workers = os.cpu_count() or 1
+        args.workers = len(os.sched_getaffinity(0))
     if args.workers < 0:
         raise ValueError(f"--workers {args.workers}: give 0 or more")
     nested = args.root / "ADEChallengeData2016"

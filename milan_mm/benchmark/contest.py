@@ -255,8 +255,9 @@ def report(rows: Sequence[Comparison]) -> None:
     """Print a sentence and a JSON line of every comparison."""
     for row in rows:
         spread = f" ({row.spread})" if row.spread else ""
+        ours, peer = (f"{n:,.0f}" if n >= 100 else f"{n:.3g}" for n in (row.ours, row.peer))
         print(
-            f"{row.case}: {row.metric} {row.ours:.3g} {row.unit} against {row.peer:.3g}{spread}, "
+            f"{row.case}: {row.metric} {ours} {row.unit} against {peer}{spread}, "
             f"gain {row.gain:.2f}"
         )
     for row in rows:

@@ -7,70 +7,60 @@ import numpy as np
 from PIL import Image
 
 from milan_mm.data.loading import decode
-from milan_mm.data.shrinking import Settings, copy_file
+from milan_mm.data.shrinking import ShrinkSettings, copy_file
 
 _BICUBIC, _BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
 
 
-def make_copies(paths: Sequence[Path], source: Path, target: Path, settings: Settings) -> str:
+def make_copies(names: Sequence[str], target: Path, settings: ShrinkSettings) -> float:
     """Copy some files of a folder as tools/shrink_images.py copies all.
 
-    Args:
-        paths: Inside `source`.
-
     Returns:
-        A sentence with their bytes.
+        The bytes of the copies as a share of those of the originals.
     """
-    copies = [copy_file(str(p.relative_to(source)), source, target, settings) for p in paths]
-    before, after = (sum(getattr(c, name) for c in copies) for name in ("before", "after"))
-    return (
-        f"copies with a shorter side of {settings.short_side} and quality {settings.quality} have "
-        f"{after / before:.0%} of the bytes"
-    )
+    copies = [copy_file(name, target, settings) for name in names]
+    return sum(copy.after for copy in copies) / sum(copy.before for copy in copies)
 
 
-def difference(
-    paths: Sequence[Path], source: Path, target: Path, scale: int, area: tuple[float, float]
-) -> str:
-    """Crops of the copies beside equal crops of the originals.
+def crop_differences(
+    names: Sequence[str], source: Path, target: Path, scale: int, area: tuple[float, float]
+) -> tuple[float, float]:
+    """Crops of the copies beside equal crops of the originals, which have the image's proportions.
 
     Both are resized by Pillow, so that nothing but the copies makes a difference.
 
     Args:
-        paths: Inside `source`, with copies of the same names in `target`.
+        names: Inside both folders.
         scale: Side of the resized crops in pixels.
         area: Share of the image that a crop has, smallest and largest.
 
     Returns:
-        A sentence with the mean over all pixels, beside that of another filter as a yardstick.
+        Mean absolute differences of the pixels, of 255: copies from originals, and as a yardstick
+        originals resized by a bilinear filter from a bicubic one.
     """
     rng = np.random.default_rng(0)
-    copied, filtered = [], []
-    for path in paths:
+    differences = []
+    for name in names:
         box = _draw(rng, area)
-        original = _pixels(path, box, scale)
-        copied.append(_mean(original, _pixels(target / path.relative_to(source), box, scale)))
-        filtered.append(_mean(original, _pixels(path, box, scale, _BILINEAR)))
-    return (
-        f"crops of the copies differ from crops of the originals by {np.mean(copied):.2f} of 255 "
-        f"in the mean (bilinear from bicubic resizing by {np.mean(filtered):.2f})"
-    )
+        original, copy = (
+            Image.fromarray(decode((folder / name).read_bytes())) for folder in (source, target)
+        )
+        wanted = _pixels(original, box, scale, _BICUBIC)
+        others = _pixels(copy, box, scale, _BICUBIC), _pixels(original, box, scale, _BILINEAR)
+        differences.append([np.abs(wanted - other).mean() for other in others])
+    from_copies, from_filter = np.mean(differences, axis=0)
+    return float(from_copies), float(from_filter)
 
 
 def _draw(rng: np.random.Generator, area: tuple[float, float]) -> np.ndarray:
-    """Left, top, right and bottom of a square part, as shares of width and height."""
+    """Left, top, right and bottom of a part, as shares of width and height."""
     side = np.sqrt(rng.uniform(*area))
     corner = rng.uniform(0, 1 - side, 2)
     return np.concatenate([corner, corner + side])
 
 
 def _pixels(
-    path: Path, box: np.ndarray, scale: int, filter: Image.Resampling = _BICUBIC
+    image: Image.Image, box: np.ndarray, scale: int, resample: Image.Resampling
 ) -> np.ndarray:
-    image = Image.fromarray(decode(path.read_bytes()))
     edges = box * (*image.size, *image.size)
-    return np.array(image.resize((scale, scale), filter, tuple(edges)), np.int16)
-
-
-def _mean(first: np.ndarray, second: np.ndarray) -> float:
-    return float(np.abs(first - second).mean())
+    return np.array(image.resize((scale, scale), resample, tuple(edges)), np.int16)

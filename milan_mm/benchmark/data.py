@@ -8,22 +8,24 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, default_collate
 from mmengine.hub import get_config
 from mmengine.registry import DATASETS, DefaultScope
 
 from milan_mm.benchmark.contest import Comparison, Contest, Entry, Measurements, report
-from milan_mm.benchmark.copies import difference, make_copies
+from milan_mm.benchmark.copies import crop_differences, make_copies
 from milan_mm.benchmark.stages import STAGES, stage_seconds
 from milan_mm.configs import find_config
-from milan_mm.data.shrinking import Settings
+from milan_mm.data.shrinking import ShrinkSettings
 
 OURS, PEER = "milan_mm", "mmpretrain"
 COPIES = " from smaller copies"  # behind the name of a contestant
 _OUR_RECIPE = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 _PEER_RECIPE = "mmpretrain::milan/milan_vit-base-p16_16xb256-amp-coslr-400e_in1k.py"
 _BATCH_SIZE = 32
+_WARM_UP, _PASSES = 1, 3  # over the images, for the table of stages
 _MAX_DIFFERENCE = 1.0  # of 255, mean over all pixels: decoders and resizers round differently
 
 
@@ -39,9 +41,7 @@ def run(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not value >= 1:
             raise ValueError(f"--{name.replace('_', '-')} {value}: give 1 or more")
-    settings = None
-    if args.short_side is not None:
-        settings = Settings(args.dir, args.short_side, args.quality)
+    settings = _copy_settings(args)
     recipe = Config.fromfile(find_config(_OUR_RECIPE)).train_dataloader
     peer = get_config(_PEER_RECIPE).train_dataloader
     pipelines = {
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     with TemporaryDirectory() as copies:
         folders = {"": args.dir}
         if settings:
-            print(_prepare_copies(pipelines[OURS], copies, settings, args.images))
+            print(_prepare_copies(pipelines[OURS], Path(copies), settings, args.images))
             folders[COPIES] = copies
         entries = [
             Entry(name + what, f"{__name__}:prepare", dict(files, pipeline=pipeline, folder=folder))
@@ -62,34 +62,48 @@ def run(args: argparse.Namespace) -> None:
         ]
         with Contest(entries, threads=1) as contest:
             contest.run(args.rounds)
-    stages = {name: _measure_stages(pipeline, **files) for name, pipeline in pipelines.items()}
+    stages = _measure_stages(pipelines, **files)
     print(stage_table(stages))
-    num_images = len(open_images([], **files))
-    case = f"{num_images} images of {args.dir}"
-    cases = {case: (OURS, PEER)}
-    if settings:
-        small = f"copies of {settings.short_side} pixels"
-        cases[f"{case}, ours from {small}"] = (OURS + COPIES, PEER)
-        cases[f"{case}, both from {small}"] = (OURS + COPIES, PEER + COPIES)
-    rows = [
-        throughput(case, contest.measured[ours], contest.measured[peer], num_images)
-        for case, (ours, peer) in cases.items()
-    ]
+    rows = compare_rates(contest.measured, len(open_images([], **files)), args.dir, settings)
     print(verdict(stages[OURS], rows[0], args.step_rate, recipe.num_workers))
     if settings:
-        print(f"From the copies it needs {args.step_rate / rows[1].ours:.1f}.")
+        cores = args.step_rate / rows[1].ours
+        print(f"With images from the copies such a GPU needs {cores:.1f} loader cores.")
     report(rows)
 
 
-def _prepare_copies(pipeline: list[dict], target: str, settings: Settings, num_images: int) -> str:
-    """Copy the images of the contest; returns two sentences about the copies."""
-    source = Path(settings.source)
-    dataset = open_images([], settings.source, num_images)
-    paths = [Path(dataset.get_data_info(i)["img_path"]) for i in range(len(dataset))]
+def _copy_settings(args: argparse.Namespace) -> ShrinkSettings | None:
+    """How to make the copies that were asked for.
+
+    Raises:
+        ValueError: For settings of copies when none are made.
+    """
+    if args.short_side is not None:
+        quality = 90 if args.quality is None else args.quality
+        return ShrinkSettings(Path(args.dir), args.short_side, quality, args.subsampling or "420")
+    if args.quality is not None or args.subsampling is not None:
+        raise ValueError("--quality and --subsampling belong to copies: add --short-side N")
+    return None
+
+
+def _prepare_copies(
+    pipeline: list[dict], target: Path, settings: ShrinkSettings, num_images: int
+) -> str:
+    """Copy the images of the contest, and tell how the copies differ."""
+    source = settings.source
+    dataset = open_images([], str(source), num_images)
+    paths = (Path(dataset.get_data_info(i)["img_path"]) for i in range(len(dataset)))
+    names = [str(path.relative_to(source)) for path in paths]
+    share = make_copies(names, target, settings)
     crop = next(step for step in pipeline if "crop_ratio_range" in step)
-    size = make_copies(paths, source, Path(target), settings)
-    pixels = difference(paths, source, Path(target), crop["scale"], crop["crop_ratio_range"])
-    return f"{size}; {pixels}"
+    area = crop["crop_ratio_range"]
+    from_copies, from_filter = crop_differences(names, source, target, crop["scale"], area)
+    return (
+        f"copies (shorter side {settings.short_side}, quality {settings.quality}, "
+        f"{settings.subsampling}) have {share:.0%} of the bytes; crops of them differ by "
+        f"{from_copies:.2f} of 255 in the mean from crops of the originals, bilinear from bicubic "
+        f"resizing by {from_filter:.2f}"
+    )
 
 
 def with_size(pipeline: list[dict], size: int | None) -> list[dict]:
@@ -200,11 +214,23 @@ class _Recorder:
         return run
 
 
-def _measure_stages(pipeline: list[dict], folder: str, num_images: int) -> dict[str, float]:
+def _measure_stages(
+    pipelines: dict[str, list[dict]], folder: str, num_images: int
+) -> dict[str, dict[str, float]]:
+    """Seconds per image of each stage of each pipeline: the median pass of some, in turn."""
     cv2.setNumThreads(1)
-    dataset = open_images(pipeline, folder, num_images)
-    stage_seconds(dataset, _BATCH_SIZE)  # the first pass warms up
-    return stage_seconds(dataset, _BATCH_SIZE)
+    torch.set_num_threads(1)
+    datasets = {
+        name: open_images(pipeline, folder, num_images) for name, pipeline in pipelines.items()
+    }
+    passes: dict[str, list[dict[str, float]]] = {name: [] for name in datasets}
+    for _ in range(_WARM_UP + _PASSES):
+        for name, dataset in datasets.items():
+            passes[name].append(stage_seconds(dataset, _BATCH_SIZE))
+    return {
+        name: {stage: statistics.median(p[stage] for p in rows[_WARM_UP:]) for stage in STAGES}
+        for name, rows in passes.items()
+    }
 
 
 def stage_table(stages: dict[str, dict[str, float]]) -> str:
@@ -221,8 +247,31 @@ def stage_table(stages: dict[str, dict[str, float]]) -> str:
     return "\n".join([*lines, f"  {'sum':<22}" + "".join(sums)])
 
 
-def throughput(case: str, ours: Measurements, peer: Measurements, num_images: int) -> Comparison:
-    """Images per second of two contestants, each of whose steps loaded all images once."""
+def compare_rates(
+    measured: dict[str, Measurements],
+    num_images: int,
+    folder: str,
+    settings: ShrinkSettings | None,
+) -> list[Comparison]:
+    """Ours beside the peer; with copies also ours from them, and both from them.
+
+    Args:
+        measured: Of the contestants, whose steps loaded all images once.
+        settings: Of the copies.
+    """
+    case = f"{num_images} images of {folder}"
+    pairs = {case: (OURS, PEER)}
+    if settings:
+        small = f"copies of {settings.short_side} pixels"
+        pairs[f"{case}, ours from {small}"] = (OURS + COPIES, PEER)
+        pairs[f"{case}, both from {small}"] = (OURS + COPIES, PEER + COPIES)
+    return [
+        _throughput(case, measured[ours], measured[peer], num_images)
+        for case, (ours, peer) in pairs.items()
+    ]
+
+
+def _throughput(case: str, ours: Measurements, peer: Measurements, num_images: int) -> Comparison:
     rates = [sorted(num_images / seconds for seconds in m.seconds) for m in (ours, peer)]
     return Comparison(
         bench="data",

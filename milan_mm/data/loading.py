@@ -64,7 +64,7 @@ class LoadImage(LoadImageFromFile):
         if not num_images:
             raise ValueError(
                 f"image '{results['img_path']}' cannot be read: {reason}; repair or remove it "
-                "(training skips such images, an evaluation needs all of them)"
+                "(only training skips such images)"
             )
         print_log(f"skipped unreadable image {results['img_path']}: {reason}", "current", 30)
         reads, failures = self.counts.values.sum(dim=0).tolist()

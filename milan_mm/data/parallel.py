@@ -1,5 +1,8 @@
 """The same work on many files, in several processes."""
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -32,19 +35,27 @@ def each(
                 yield function(item)
                 progress.update()
             return
-        with ProcessPoolExecutor(num_workers, initializer=_use_one_thread) as pool:
+        with ProcessPoolExecutor(num_workers, initializer=_begin) as pool:
             try:
                 for result in pool.map(function, items, chunksize=CHUNK):
                     yield result
                     progress.update()
             except BrokenProcessPool:
                 raise ValueError(
-                    f"one of {num_workers} processes that read files was ended, maybe for lack of "
-                    "memory: pass fewer --workers"
+                    f"one of {num_workers} processes was ended, maybe for lack of memory: pass "
+                    "fewer --workers"
                 ) from None
 
 
-def _use_one_thread() -> None:
+def _begin() -> None:
     """One process per core is enough, and threads do not survive a fork."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its processes, which would wait for work for ever."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)

@@ -1,142 +1,186 @@
 """Smaller copies of an image folder, which load faster than what they were made from.
 
-Most of the time of loading is the undoing of a JPEG's entropy coding, and grows with the file. The
+Most of the time of loading is the decoding of a JPEG's entropy code, which grows with the file. The
 copies are JPEG files under the same names, so that every reader of the folder reads them too.
 """
 
-import errno
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
+import numpy as np
 from mmengine import fileio
 
 from milan_mm.data.crops import resize
 from milan_mm.data.loading import decode, reason_of
 from milan_mm.data.parallel import each
-from milan_mm.weights.writing import replacing
+from milan_mm.writing import replacing
 
 _JPEG = (".jpg", ".jpeg")
-_RECORD = "shrunk.json"
+_RECORD = ".shrink_images.json"  # hidden, so that no reader takes it for a sample
+_SUBSAMPLING = {
+    "420": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    "444": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+}
+_MAX_LISTED = 5
 
 
 @dataclass(frozen=True)
-class Settings:
+class ShrinkSettings:
     """What decides the content of the copies.
 
     Attributes:
         source: The folder that is copied.
         short_side: Pixels of the shorter side; smaller images keep their size.
         quality: JPEG's, 1 to 100.
+        subsampling: Of the colours: '420' keeps half their rows and columns, '444' all.
     """
 
-    source: str
+    source: Path
     short_side: int
     quality: int
+    subsampling: str = "420"
 
     def __post_init__(self) -> None:
         if self.short_side < 1:
             raise ValueError(f"--short-side {self.short_side}: give 1 pixel or more")
         if not 1 <= self.quality <= 100:
             raise ValueError(f"--quality {self.quality} is outside 1..100: choose one inside")
+        if self.subsampling not in _SUBSAMPLING:
+            names = ", ".join(_SUBSAMPLING)
+            raise ValueError(f"--subsampling {self.subsampling}: choose from {names}")
 
 
-class Copy(NamedTuple):
-    """Of one file: its bytes before and after, what was done, and why it could not be read."""
+class Copied(NamedTuple):
+    """What became of a file.
 
+    Attributes:
+        outcome: The copy is smaller, unchanged, or was there before; or there is none.
+        before, after: Bytes of the original and of the copy.
+        error: Why there is no copy.
+    """
+
+    outcome: Literal["smaller", "unchanged", "there", "failed"]
     before: int
     after: int
-    done: str  # 'shrunk', 'unchanged' or 'there'
     error: str = ""
 
 
-def shrink_folder(target: str | Path, settings: Settings, num_workers: int) -> str:
-    """Copy a folder tree, its JPEG files smaller, all other files as they are.
+class Report(NamedTuple):
+    """What became of a folder: a few lines, and whether every file has a copy."""
 
-    What an interrupted call has copied is not copied again.
+    text: str
+    complete: bool
+
+
+def shrink_folder(target: Path, settings: ShrinkSettings, num_workers: int) -> Report:
+    """Copy a folder tree, its JPEG files smaller, others as they are, hidden ones not at all.
+
+    What an earlier call copied is only copied again when the original is newer. Images that cannot
+    be read get no copy, and are tried again next time.
 
     Args:
         target: A new folder, or one that an earlier call with the same settings began.
         num_workers: Processes; 0 works in this one.
 
-    Returns:
-        A report in a few lines.
-
     Raises:
+        OSError: When a folder cannot be read or written, or the disk is full.
         FileNotFoundError: When there is no such folder, or no JPEG file in it.
         FileExistsError: When the target holds something else.
-        ValueError: When one folder is inside the other, or the target was begun with other settings.
+        ValueError: When one folder is inside the other, the target was begun with other settings,
+            or the folder holds annotations that would not fit the copies.
     """
-    source, target = Path(settings.source), Path(target)
-    if not source.is_dir():
-        raise FileNotFoundError(f"image folder '{source}' does not exist: correct SOURCE")
-    places = source.resolve(), target.resolve()
-    if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
-        raise ValueError(f"'{target}' and '{source}' overlap: name a folder elsewhere")
-    names = sorted(fileio.list_dir_or_file(source, list_dir=False, recursive=True))
-    if not any(map(is_jpeg, names)):
-        raise FileNotFoundError(
-            f"'{source}' has no file that ends in {' or '.join(_JPEG)}: only these are shrunk"
-        )
+    names = _list_files(settings.source)
+    _check_overlap(settings.source, target, names)
     _begin(target, settings)
-    copy = partial(copy_file, source=source, target=target, settings=settings)
-    return _report(names, each(copy, names, num_workers, "shrinking"), target)
+    copy = partial(copy_file, target=target, settings=settings)
+    outcomes: Counter[str] = Counter()
+    before = after = 0
+    failed = []
+    for name, copied in zip(names, each(copy, names, num_workers, "shrinking"), strict=True):
+        outcomes[copied.outcome] += 1
+        before, after = before + copied.before, after + copied.after
+        if copied.error:
+            failed.append(f"{name}: {copied.error}")
+    text = (
+        f"{target}: {outcomes['smaller']:,} files are smaller, {outcomes['unchanged']:,} unchanged, "
+        f"{outcomes['there']:,} were there before; {before / 1e6:,.1f} MB became "
+        f"{after / 1e6:,.1f} ({after / max(before, 1):.0%})"
+    )
+    return Report("\n".join([text, *_list_failed(failed)]), not failed)
 
 
-def copy_file(name: str, source: Path, target: Path, settings: Settings) -> Copy:
-    """Copy a file of a folder, smaller where that can be; an unreadable image stays as it is.
-
-    Raises:
-        ValueError: When the disk is full.
-    """
-    original, copy = source / name, target / name
-    if copy.exists():
-        return Copy(original.stat().st_size, copy.stat().st_size, "there")
-    content = result = original.read_bytes()
-    error = ""
-    if is_jpeg(name):
-        try:
-            result = shrink(content, settings.short_side, settings.quality)
-        except Exception as reason:  # decoders raise whatever a damaged file leads them to
-            error = reason_of(reason)
-    try:
-        with replacing(copy) as partial_copy:
-            partial_copy.write_bytes(result)
-    except OSError as reason:
-        if reason.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise ValueError(
-            f"no space left for '{copy}': make room and run it again, it goes on"
-        ) from reason
-    return Copy(len(content), len(result), "unchanged" if result is content else "shrunk", error)
-
-
-def shrink(content: bytes, short_side: int, quality: int) -> bytes:
-    """An image file as a smaller JPEG file: upright, in colour, without metadata.
+def copy_file(name: str, target: Path, settings: ShrinkSettings) -> Copied:
+    """Copy a file of the source, smaller where that is possible.
 
     Args:
-        content: Of the file.
-        short_side: Pixels of the result's shorter side; a smaller image keeps its size.
-        quality: JPEG's, 1 to 100.
-
-    Returns:
-        The given content itself where the new one would be no smaller.
+        name: Inside source and target.
 
     Raises:
-        Exception: Of any kind, as damaged files lead decoders to; see `reason_of`.
+        OSError: When the target cannot be written.
     """
-    img = decode(content)
+    original, copy = settings.source / name, target / name
+    try:
+        if _is_there(copy, original):
+            return Copied("there", original.stat().st_size, copy.stat().st_size)
+        content = original.read_bytes()
+    except OSError as error:
+        return Copied("failed", 0, 0, error.strerror or str(error))
+    result = content
+    if is_jpeg(name):
+        try:
+            img = decode(content)
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise whatever a damaged file leads them to
+            return Copied("failed", 0, 0, reason_of(error))
+        result = min(content, encode(resize_short_side(img, settings.short_side), settings), key=len)
+    try:
+        with replacing(copy, durable=False) as new:
+            new.write_bytes(result)
+    except OSError as error:
+        if error.filename is None:  # e.g. a full disk
+            raise OSError(error.errno, error.strerror, str(copy)) from error
+        raise
+    return Copied("unchanged" if result is content else "smaller", len(content), len(result))
+
+
+def resize_short_side(img: np.ndarray, short_side: int) -> np.ndarray:
+    """Make an image smaller, bicubic with antialiasing; a small one stays what it is.
+
+    Args:
+        img: (H, W, 3) uint8.
+        short_side: Pixels of the result's shorter side.
+    """
     height, width = img.shape[:2]
     scale = short_side / min(height, width)
-    if scale < 1:
-        size = (max(short_side, round(side * scale)) for side in (height, width))
-        img = resize(img, (0, 0, height, width), tuple(size))
-    new = cv2.imencode(".jpg", img, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
-    return min(content, new, key=len)
+    if scale >= 1:
+        return img
+    size = (round(height * scale), round(width * scale))
+    return resize(img, (0, 0, height, width), size)
+
+
+def encode(img: np.ndarray, settings: ShrinkSettings) -> bytes:
+    """A JPEG file.
+
+    Args:
+        img: (H, W, 3) uint8 BGR, at most 65,500 pixels wide and high.
+
+    Raises:
+        ValueError: When it is larger.
+    """
+    parameters = {
+        cv2.IMWRITE_JPEG_QUALITY: settings.quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR: _SUBSAMPLING[settings.subsampling],
+    }
+    done, content = cv2.imencode(".jpg", img, [n for pair in parameters.items() for n in pair])
+    if not done:
+        raise ValueError(f"no JPEG file can hold {img.shape[1]} x {img.shape[0]} pixels")
+    return content.tobytes()
 
 
 def is_jpeg(name: str) -> bool:
@@ -144,17 +188,49 @@ def is_jpeg(name: str) -> bool:
     return name.lower().endswith(_JPEG)
 
 
-def _begin(target: Path, settings: Settings) -> None:
+def _list_files(source: Path) -> list[str]:
+    """Names below the source, sorted; hidden ones are left out."""
+    if not source.is_dir():
+        what = "is no folder" if source.exists() else "does not exist"
+        raise FileNotFoundError(f"image folder '{source}' {what}: correct SOURCE")
+    names = sorted(fileio.list_dir_or_file(source, list_dir=False, recursive=True))
+    if not any(map(is_jpeg, names)):
+        raise FileNotFoundError(
+            f"'{source}' has no file that ends in {' or '.join(_JPEG)}: only these are shrunk"
+        )
+    annotations = next((name for name in names if "annotations" in Path(name).parts), None)
+    if annotations:
+        raise ValueError(
+            f"'{source}' holds '{annotations}': boxes and label maps do not fit smaller images; "
+            "name a folder of images alone"
+        )
+    return names
+
+
+def _check_overlap(source: Path, target: Path, names: list[str]) -> None:
+    """Refuse copies of copies; folders may be links to others."""
+    place = target.resolve()
+    folders = {source.resolve(), *(f.resolve() for f in {(source / n).parent for n in names})}
+    if source.resolve().is_relative_to(place) or any(map(place.is_relative_to, folders)):
+        raise ValueError(f"'{target}' and '{source}' overlap: name a folder elsewhere")
+
+
+def _begin(target: Path, settings: ShrinkSettings) -> None:
     """Note the settings in a new folder, or find the same in one that was begun."""
     record = target / _RECORD
-    wanted = asdict(settings) | dict(source=str(Path(settings.source).resolve()))
+    wanted = asdict(settings) | dict(source=str(settings.source.resolve()))
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"'{target}' is no folder: name a new one")
     if not record.exists():
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        if target.exists() and any(target.iterdir()):
             raise FileExistsError(f"'{target}' is not empty: name a new folder")
-        with replacing(record) as partial_record:
-            partial_record.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+        with replacing(record) as new:
+            new.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
         return
-    found = json.loads(record.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        found = "something else"
     if found != wanted:
         raise ValueError(
             f"'{target}' was begun with {found}, not with {wanted}: name a new folder, or ask for "
@@ -162,27 +238,18 @@ def _begin(target: Path, settings: Settings) -> None:
         )
 
 
-def _report(names: Sequence[str], copies: Iterable[Copy], target: Path) -> str:
-    """Count what was done, in a few lines; runs the work, since the copies come one by one."""
-    counts = dict.fromkeys(("shrunk", "unchanged", "there"), 0)
-    before = after = 0
-    unreadable = []
-    for name, copy in zip(names, copies, strict=True):
-        counts[copy.done] += 1
-        before, after = before + copy.before, after + copy.after
-        if copy.error:
-            unreadable.append(f"{name}: {copy.error}")
-    lines = [
-        f"{target}: {counts['shrunk']:,} files are smaller, {counts['unchanged']:,} unchanged, "
-        f"{counts['there']:,} were there before; {before / 1e6:,.1f} MB became {after / 1e6:,.1f} "
-        f"({after / max(before, 1):.0%})"
-    ]
-    if unreadable:
-        lines.append(
-            f"{len(unreadable):,} images cannot be read and were copied as they are (training "
-            "skips such images):"
-        )
-        lines += [f"  {line}" for line in unreadable[:5]]
-        if len(unreadable) > 5:
-            lines.append(f"  and {len(unreadable) - 5:,} more")
-    return "\n".join(lines)
+def _is_there(copy: Path, original: Path) -> bool:
+    """Whether a copy was made, and of this content; a power failure may have left it empty."""
+    if not copy.exists():
+        return False
+    stat = copy.stat()
+    return stat.st_size > 0 and stat.st_mtime >= original.stat().st_mtime
+
+
+def _list_failed(failed: list[str]) -> list[str]:
+    if not failed:
+        return []
+    lines = [f"without a copy, since they cannot be read: {len(failed):,}", *failed[:_MAX_LISTED]]
+    if len(failed) > _MAX_LISTED:
+        lines.append(f"and {len(failed) - _MAX_LISTED:,} more")
+    return ["\n  ".join(lines), "repair or remove these, then run it again: it goes on"]

@@ -32,7 +32,7 @@ _PATH_ERRORS = (
 # What the first process has to say before another one repeats it; a launcher ends all by then.
 SECONDS_FOR_THE_FIRST = 10.0
 # a misspelt field of a config reaches a constructor as a TypeError
-_USER_ERRORS = (ValueError, FloatingPointError, TypeError, *_PATH_ERRORS)
+_USER_ERRORS = (ValueError, FloatingPointError, TypeError, OSError)
 
 
 def load_config(name: str, cfg_options: list[str] | None) -> Config:
@@ -152,10 +152,10 @@ def fit_run(cfg: Config, launcher: str, quick: bool, training: bool = True) -> l
 def user_errors(cfg: Config | None = None) -> Iterator[None]:
     """Turn mistakes of the user into one line and exit code 2; defects keep their traceback.
 
-    A mistake is a ValueError, a wrong path or a setting that a class does not know, that comes up
-    before training starts, or later from a `raise` in this package, whose errors name value, limit
-    and remedy. A work directory that the run itself created is removed again when training had not
-    started.
+    A mistake is a ValueError, a path with which the system finds fault, or a setting that a class
+    does not know, that comes up before training starts, or later from a `raise` in this package,
+    whose errors name value, limit and remedy. A work directory that the run itself created is
+    removed again when training had not started.
 
     Of several processes the first one speaks. The others wait until the launcher, which has seen it
     fail, ends them; one that is still there made the mistake alone, and says it.
@@ -170,6 +170,11 @@ def user_errors(cfg: Config | None = None) -> Iterator[None]:
         message = _from_worker(error) or " ".join(str(error).split())
         if isinstance(error, TypeError) and "unexpected keyword argument" not in message:
             raise
+        if isinstance(error, OSError):
+            of_system = error.errno is not None and error.filename is not None
+            if not of_system and not isinstance(error, _PATH_ERRORS):  # of a network, a socket, ...
+                raise
+            message = f"'{error.filename}': {error.strerror}" if of_system else message
         started = MessageHub.get_current_instance().get_info("loop_stage") is not None
         if started and not _from_worker(error) and not _is_raised_here(error):
             raise

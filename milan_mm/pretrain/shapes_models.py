@@ -16,7 +16,7 @@ from milan_mm.positions import sincos_pos_embed
 from milan_mm.pretrain.teacher import ASSETS, Teacher
 from milan_mm.pretrain.teacher_clip import CLIPTeacher
 from milan_mm.pretrain.teacher_timm import TimmTeacher
-from milan_mm.weights.writing import replacing
+from milan_mm.writing import replacing
 
 CLIP, SLIP = "shapes-clip", "shapes-slip"
 # The paper's code feeds the teacher ImageNet-normalised images; the tiny towers learn on the same.

@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 
 from milan_mm.engine.quick import shrink_training
 from milan_mm.transfer.recipes import nodes
-from milan_mm.weights.writing import replacing
+from milan_mm.writing import replacing
 
 ITERATIONS = 4
 NUM_CLASSES, TRAIN_PER_CLASS, VAL_PER_CLASS = 10, 10, 4  # of ImageNet

@@ -17,7 +17,7 @@ from milan_mm.relative import resize_rel_pos
 from milan_mm.vit import PlainViT
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.recognising import read_encoder
-from milan_mm.weights.writing import replacing
+from milan_mm.writing import replacing
 
 # A task may do without these tensors of the file ...
 SPARE_NAMES = ("ln1.weight", "ln1.bias", "ln2.weight", "ln2.bias", "cls_token")

@@ -1,45 +1,48 @@
 """Copies for `tools/benchmark.py data --short-side`: their bytes, and what crops of them lose."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from milan_mm.benchmark.copies import difference, make_copies
-from milan_mm.data.shrinking import Settings
+from milan_mm.benchmark.copies import crop_differences, make_copies
+from milan_mm.data.shrinking import ShrinkSettings
 
-CROPS = dict(scale=32, area=(0.2, 1.0))
+NAMES = ["a/0.jpg", "b/1.jpg"]
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> list[Path]:
+def source(tmp_path: Path) -> Path:
     """Two JPEGs of noise, 80 x 120 pixels, in a folder tree."""
     rng = np.random.default_rng(0)
-    paths = [tmp_path / "source" / name for name in ("a/0.jpg", "b/1.jpg")]
-    for path in paths:
+    for name in NAMES:
+        path = tmp_path / "source" / name
         path.parent.mkdir(parents=True)
         Image.fromarray(rng.integers(0, 256, (80, 120, 3), np.uint8)).save(path, quality=50)
-    return paths
+    return tmp_path / "source"
 
 
-def lost(paths: list[Path], tmp_path: Path, short_side: int) -> float:
-    """The mean difference that the sentence states."""
-    source, target = tmp_path / "source", tmp_path / f"copies-{short_side}"
-    make_copies(paths, source, target, Settings(str(source), short_side, quality=95))
-    sentence = difference(paths, source, target, **CROPS)
-    return float(re.search(r"originals by ([\d.]+) of 255", sentence)[1])
+def differences(source: Path, short_side: int) -> tuple[float, float]:
+    target = source.with_name(f"copies-{short_side}")
+    make_copies(NAMES, target, ShrinkSettings(source, short_side, quality=95))
+    return crop_differences(NAMES, source, target, scale=32, area=(0.2, 1.0))
 
 
-def test_copies_of_the_same_size_lose_nothing_and_small_ones_much(paths, tmp_path):
-    assert lost(paths, tmp_path, short_side=80) == 0  # a better quality only grows: kept as it is
-    assert lost(paths, tmp_path, short_side=20) > 10  # noise does not survive
+def test_copies_of_the_same_size_lose_nothing_and_small_ones_much(source):
+    assert differences(source, 80)[0] == 0  # a better quality only grows: kept as it is
+    assert differences(source, 20)[0] > 10  # noise does not survive
 
 
-def test_the_sentence_tells_the_bytes_that_the_files_have(paths, tmp_path):
-    source, target = tmp_path / "source", tmp_path / "copies"
-    sentence = make_copies(paths, source, target, Settings(str(source), 40, 90))
-    before = sum(path.stat().st_size for path in paths)
-    after = sum((target / path.relative_to(source)).stat().st_size for path in paths)
-    assert f"have {after / before:.0%} of the bytes" in sentence
+def test_the_yardstick_is_another_filter_on_the_same_crops(source):
+    first, second = differences(source, 80)[1], differences(source, 20)[1]
+    assert first == second > 1
+
+
+def test_the_share_of_bytes_is_that_of_the_files(source, tmp_path):
+    share = make_copies(NAMES, tmp_path / "copies", ShrinkSettings(source, 40, 90))
+    before, after = (
+        sum((folder / name).stat().st_size for name in NAMES)
+        for folder in (source, tmp_path / "copies")
+    )
+    assert share == after / before

@@ -14,18 +14,20 @@ from PIL import Image
 
 from milan_mm.benchmark.contest import Comparison, Measurements
 from milan_mm.benchmark.data import (
+    COPIES,
     OURS,
     PEER,
     check_agreement,
+    compare_rates,
     open_images,
     run,
     stage_table,
-    throughput,
     verdict,
     with_size,
 )
 from milan_mm.benchmark.stages import STAGES, stage_seconds
 from milan_mm.configs import find_config
+from milan_mm.data.shrinking import ShrinkSettings
 
 OUR_RECIPE = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 PEER_RECIPE = "mmpretrain::milan/milan_vit-base-p16_16xb256-amp-coslr-400e_in1k.py"
@@ -100,7 +102,7 @@ def test_a_folder_without_a_batch_of_images_is_refused(tmp_path: Path):
 )
 def test_numbers_below_one_are_refused_before_anything_is_loaded(name, value):
     numbers = dict(images=32, rounds=1, size=None, step_rate=4000) | {name: value}
-    numbers |= dict(short_side=None, quality=90)
+    numbers |= dict(short_side=None, quality=None, subsampling=None)
     with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} {value}: give 1 or more"):
         run(argparse.Namespace(dir="nowhere", **numbers))
 
@@ -121,10 +123,30 @@ def test_the_table_adds_up():
 
 
 def test_throughput_is_images_per_second_and_more_is_better():
-    ours, peer = Measurements(seconds=[0.5, 0.25, 1]), Measurements(seconds=[1, 1, 2])
-    row = throughput("photos", ours, peer, 100)
+    measured = {OURS: Measurements(seconds=[0.5, 0.25, 1]), PEER: Measurements(seconds=[1, 1, 2])}
+    (row,) = compare_rates(measured, 100, "photos", None)
+    assert row.case == "100 images of photos"
     assert (row.ours, row.peer, row.gain) == (200, 100, 2)
     assert row.spread == "100 to 400 against 50 to 100"
+
+
+def test_with_copies_ours_meets_the_peer_twice_more():
+    seconds = {OURS: 0.5, PEER: 1, OURS + COPIES: 0.25, PEER + COPIES: 0.8}
+    measured = {name: Measurements(seconds=[time]) for name, time in seconds.items()}
+    rows = compare_rates(measured, 100, "photos", ShrinkSettings(Path("photos"), 60, 90))
+    assert [(row.ours, row.peer) for row in rows] == [(200, 100), (400, 100), (400, 125)]
+    assert [row.case.partition(", ")[2] for row in rows] == [
+        "",
+        "ours from copies of 60 pixels",
+        "both from copies of 60 pixels",
+    ]
+
+
+def test_settings_of_copies_need_copies():
+    numbers = dict(images=32, rounds=1, size=None, step_rate=4000, short_side=None)
+    for option in (dict(quality=80, subsampling=None), dict(quality=None, subsampling="444")):
+        with pytest.raises(ValueError, match="belong to copies: add --short-side N"):
+            run(argparse.Namespace(dir="nowhere", **numbers, **option))
 
 
 @pytest.mark.parametrize(
@@ -154,14 +176,6 @@ def test_the_command_prints_stages_verdict_and_json_lines(folder: Path, repo_roo
     for row in rows:
         assert row.keys() == {"bench", "case", "metric", "ours", "peer", "unit", "gain"}
         assert (row["bench"], row["metric"]) == ("data", "throughput")
-    assert [row["case"].partition(", ")[2] for row in rows] == [
-        "",
-        "ours from copies of 60 pixels",
-        "both from copies of 60 pixels",
-    ]
-    assert rows[0]["peer"] == rows[1]["peer"] and rows[1]["ours"] == rows[2]["ours"]
     assert any(line.startswith("A GPU that trains on 4000 images/s needs ") for line in lines)
     assert any(line.split()[:1] == ["decode"] for line in lines)
-    assert any(
-        line.startswith("copies with a shorter side of 60 and quality 90 ") for line in lines
-    )
+    assert any(line.startswith("copies (shorter side 60, quality 90, 420) have ") for line in lines)

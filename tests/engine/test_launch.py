@@ -159,6 +159,19 @@ def test_an_existing_work_directory_is_kept(tmp_path: Path):
     assert (tmp_path / "epoch_1.pth").exists()
 
 
+def test_what_the_system_says_of_a_path_is_one_line(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as stop, user_errors():
+        raise OSError(30, "Read-only file system", "/mnt/out")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: '/mnt/out': Read-only file system\n"
+
+
+@pytest.mark.parametrize("error", [OSError(104, "Connection reset by peer"), OSError("no network")])
+def test_other_errors_of_the_system_keep_their_traceback(error: OSError):
+    with pytest.raises(OSError, match=str(error.args[-1])), user_errors():
+        raise error
+
+
 @pytest.mark.parametrize(
     ("environment", "waits"),
     [

@@ -8,13 +8,15 @@ from tempfile import NamedTemporaryFile
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """A neighbour to write to, which takes the place of `path` when the block ends well.
 
     Several processes may replace one file: each has a neighbour of its own, and the last one wins.
 
     Args:
         path: File to replace in one step; its folder is made where it is missing.
+        durable: Whether it must also outlast a power failure right after; without, it is there
+            sooner, and a failure may leave it empty.
 
     Yields:
         The neighbour, since a rename is atomic within one file system only. It is removed when the
@@ -29,8 +31,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         partial = Path(empty.name)
     try:
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
         partial.chmod(0o666 & ~_umask())  # temporary files are private to their owner
         os.replace(partial, path)
     finally:
