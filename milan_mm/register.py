@@ -2,7 +2,7 @@
 
 from milan_mm import amp, multi_scale, optim, probe, pyramid, vit
 from milan_mm.data import crops, labels, loading
-from milan_mm.engine import compiling, losses, seeding, unreadable
+from milan_mm.engine import compiling, loading_time, losses, seeding, unreadable
 from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
 from milan_mm.weights import loading as weights
 
@@ -13,6 +13,7 @@ __all__ = [
     "decoder",
     "labels",
     "loading",
+    "loading_time",
     "losses",
     "masking",
     "milan",

@@ -19,6 +19,7 @@ custom_hooks = [
     dict(type="milan_mm.LossHook"),
     dict(type="milan_mm.SampleSeedHook"),
     dict(type="milan_mm.UnreadableImagesHook"),
+    dict(type="milan_mm.LoadingTimeHook"),
 ]
 
 env_cfg = dict(

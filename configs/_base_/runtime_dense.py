@@ -1,5 +1,9 @@
 """What detection and segmentation runs add to mmdet's and mmseg's own runtime."""
 
 custom_imports = dict(imports=["milan_mm.register"])
-custom_hooks = [dict(type="milan_mm.LossHook"), dict(type="milan_mm.UnreadableImagesHook")]
+custom_hooks = [
+    dict(type="milan_mm.LossHook"),
+    dict(type="milan_mm.UnreadableImagesHook"),
+    dict(type="milan_mm.LoadingTimeHook"),
+]
 randomness = dict(seed=0)

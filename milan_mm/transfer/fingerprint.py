@@ -52,7 +52,7 @@ _MACHINE = (
     "with_cp",
 )
 # Hooks that watch a run, or change its rounding alone.
-_HARMLESS_HOOKS = ("LossHook", "UnreadableImagesHook", "CompileHook")
+_HARMLESS_HOOKS = ("LossHook", "UnreadableImagesHook", "LoadingTimeHook", "CompileHook")
 # Settings of the encoder that a task chooses; all others come with the weights.
 _BACKBONE_OF_TASK = (
     "drop_path_rate",
