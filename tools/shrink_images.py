@@ -45,8 +45,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--subsampling",
         choices=["420", "444"],
         default="420",
-        help="of the colours: 420 keeps half their rows and columns, as most cameras do; 444 keeps "
-        "all of them, in larger files (%(default)s)",
+        help="of the colours: 420 keeps half their rows and columns, 444 all of them, in larger "
+        "files (%(default)s)",
     )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes (one per core that this one may use)"

@@ -138,7 +138,8 @@ def copy_file(name: str, target: Path, settings: ShrinkSettings) -> Copied:
             raise
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             return Copied("failed", 0, 0, reason_of(error))
-        result = min(content, encode(resize_short_side(img, settings.short_side), settings), key=len)
+        new_content = encode(resize_short_side(img, settings.short_side), settings)
+        result = min(content, new_content or content, key=len)
     try:
         with replacing(copy, durable=False) as new:
             new.write_bytes(result)
@@ -164,23 +165,18 @@ def resize_short_side(img: np.ndarray, short_side: int) -> np.ndarray:
     return resize(img, (0, 0, height, width), size)
 
 
-def encode(img: np.ndarray, settings: ShrinkSettings) -> bytes:
-    """A JPEG file.
+def encode(img: np.ndarray, settings: ShrinkSettings) -> bytes | None:
+    """A JPEG file, or None when the image has more than the 65,500 rows or columns of one.
 
     Args:
-        img: (H, W, 3) uint8 BGR, at most 65,500 pixels wide and high.
-
-    Raises:
-        ValueError: When it is larger.
+        img: (H, W, 3) uint8 BGR.
     """
     parameters = {
         cv2.IMWRITE_JPEG_QUALITY: settings.quality,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR: _SUBSAMPLING[settings.subsampling],
     }
     done, content = cv2.imencode(".jpg", img, [n for pair in parameters.items() for n in pair])
-    if not done:
-        raise ValueError(f"no JPEG file can hold {img.shape[1]} x {img.shape[0]} pixels")
-    return content.tobytes()
+    return content.tobytes() if done else None
 
 
 def is_jpeg(name: str) -> bool:

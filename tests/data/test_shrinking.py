@@ -270,9 +270,10 @@ def test_a_file_that_would_grow_is_kept(source, target):
     assert (target / "coarse.jpg").read_bytes() == (source / "coarse.jpg").read_bytes()
 
 
-def test_an_image_that_no_jpeg_can_hold_is_an_error():
-    with pytest.raises(ValueError, match="no JPEG file can hold 70000 x 1 pixels"):
-        encode(np.zeros((1, 70_000, 3), np.uint8), settings(Path("source")))
+def test_an_image_that_no_jpeg_can_hold_is_kept(source, target):
+    Image.new("RGB", (70_000, 1)).save(source / "wide.jpg", "PNG")
+    assert copy_file("wide.jpg", target, settings(source)).outcome == "unchanged"
+    assert (target / "wide.jpg").read_bytes() == (source / "wide.jpg").read_bytes()
 
 
 def test_mmpretrain_finds_the_same_images_and_classes_in_the_copies(source, target):
