@@ -1,8 +1,9 @@
 """Imports every module that registers a class; the registries import this one on first look-up."""
 
-from milan_mm import amp, multi_scale, optim, probe, pyramid, vit
-from milan_mm.data import crops, labels, loading
-from milan_mm.engine import compiling, loading_time, losses, seeding, unreadable
+from milan_mm.datasets import crops, labels, loading
+from milan_mm.engine import amp, optim
+from milan_mm.engine.hooks import compiling, loading_time, losses, seeding, unreadable
+from milan_mm.models import multi_scale, plain_vit, probe, pyramid
 from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
 from milan_mm.weights import loading as weights
 
@@ -19,6 +20,7 @@ __all__ = [
     "milan",
     "multi_scale",
     "optim",
+    "plain_vit",
     "probe",
     "pyramid",
     "seeding",
@@ -26,6 +28,5 @@ __all__ = [
     "teacher_clip",
     "teacher_timm",
     "unreadable",
-    "vit",
     "weights",
 ]

@@ -17,7 +17,7 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 
 MODELS = _child("model", root.MODELS)
 # the data sets of mmseg take seconds to import: in the run that needs them
-DATASETS = _child("dataset", root.DATASETS, "milan_mm.data.label_pairs")
+DATASETS = _child("dataset", root.DATASETS, "milan_mm.datasets.label_pairs")
 TRANSFORMS = _child("transform", root.TRANSFORMS)
 HOOKS = _child("hook", root.HOOKS)
 OPTIMIZERS = _child("optimizer", root.OPTIMIZERS)

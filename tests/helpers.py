@@ -10,9 +10,9 @@ from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
+from milan_mm.models.plain_vit import PlainViT
 from milan_mm.pretrain.decoder import MAEDecoder, PromptingDecoder
 from milan_mm.pretrain.masking import split_patches
-from milan_mm.vit import PlainViT
 
 STATS = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])  # RGB, 0-255
 TINY_ARCH = dict(embed_dims=48, num_layers=3, num_heads=4)

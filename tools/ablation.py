@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-    from milan_mm.engine.jobs import Job
+    from milan_mm.run.jobs import Job
 
 NUM_ROWS = 9
 # Scenes as the demo's, sorted by the colour of the largest object: its shape stays a matter of
@@ -106,10 +106,10 @@ def main(argv: list[str] | None = None) -> None:
     """Run what is missing; exits with code 2 after a mistake of the user, 1 after a failed run."""
     args = parse_args(argv)
     # here, so that --help answers at once
-    from milan_mm.ablation import write_table
-    from milan_mm.engine.jobs import run_jobs
-    from milan_mm.engine.launch import user_errors
-    from milan_mm.results import append_rows, read_rows
+    from milan_mm.evaluation.ablation import write_table
+    from milan_mm.evaluation.results import append_rows, read_rows
+    from milan_mm.run.jobs import run_jobs
+    from milan_mm.run.launch import user_errors
 
     results = args.out / "results.jsonl"
     with user_errors():
@@ -159,7 +159,7 @@ class Plan:
 
     def job(self, row: int, seed: int) -> "Job":
         """Pretraining, followed by finetuning."""
-        from milan_mm.engine.jobs import Job
+        from milan_mm.run.jobs import Job
 
         folder = self.out / f"row-{row}_seed-{seed}"
         arguments = ["--cfg-options", f"randomness.seed={seed}"]
@@ -188,8 +188,8 @@ def prepare(args: argparse.Namespace) -> Plan:
     """
     from mmengine.config import Config
 
-    from milan_mm import ablation
     from milan_mm.configs import find_config
+    from milan_mm.evaluation import ablation
     from milan_mm.registry import MODELS
 
     root = args.data or generated_scenes()

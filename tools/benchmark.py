@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as tools/train.py does without a GPU
     # here, so that --help answers at once
-    from milan_mm.engine.launch import user_errors
+    from milan_mm.run.launch import user_errors
 
     with user_errors():
         bench = importlib.import_module(f"milan_mm.benchmark.{args.bench}")

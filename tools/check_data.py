@@ -60,8 +60,8 @@ def main(argv: list[str] | None = None) -> None:
     """Check and report; the exit code says what came out."""
     args = parse_args(argv)
     # here, so that --help answers at once
-    from milan_mm.engine.building import silence
-    from milan_mm.engine.launch import user_errors
+    from milan_mm.run.building import silence
+    from milan_mm.run.launch import user_errors
 
     with user_errors():
         check_arguments(args)
@@ -95,17 +95,17 @@ def run(args: argparse.Namespace) -> tuple[bool, str]:
     Returns:
         Whether the data are faulty, and the report.
     """
-    from milan_mm.data.checks.findings import Findings
-    from milan_mm.look.contact_sheet import contact_sheet
-    from milan_mm.look.pictures import png_bytes
+    from milan_mm.upkeep.findings import Findings
+    from milan_mm.visualization.contact_sheet import contact_sheet
+    from milan_mm.visualization.pictures import png_bytes
 
     # one of them at a time: each imports a library
     if args.task == "imagenet":
-        from milan_mm.data.checks.imagenet import check_imagenet as check
+        from milan_mm.upkeep.check_imagenet import check_imagenet as check
     elif args.task == "coco":
-        from milan_mm.data.checks.coco import check_coco as check
+        from milan_mm.upkeep.check_coco import check_coco as check
     else:
-        from milan_mm.data.checks.ade20k import check_ade20k as check
+        from milan_mm.upkeep.check_ade20k import check_ade20k as check
 
     findings = Findings(args.allow_subset)
     cells = check(args.root, findings, args.workers)

@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     """Convert and print a report; exits with code 2 and one line after a mistake."""
     args = parse_args(argv)
     # here, so that --help answers at once
-    from milan_mm.engine.launch import user_errors
+    from milan_mm.run.launch import user_errors
     from milan_mm.weights.converting import convert_checkpoint
     from milan_mm.weights.exporting import export_encoder
     from milan_mm.weights.inspecting import inspection

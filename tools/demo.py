@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from milan_mm.engine.jobs import Job
+    from milan_mm.run.jobs import Job
 
 SCENES = Path("work_dirs/shapes")
 PRETRAIN_BATCH, PRETRAIN_EPOCHS, TRANSFER_ITERS = 64, 1, 250
@@ -52,7 +52,7 @@ numbers below come from {num_val} unseen scenes."""
 def main() -> None:
     args = parse_args()
     from milan_mm.configs import shipped_folder
-    from milan_mm.results import read_rows
+    from milan_mm.evaluation.results import read_rows
 
     started = time.monotonic()
     out: Path = args.out
@@ -97,7 +97,7 @@ def parse_args() -> argparse.Namespace:
 
 def check_recipes(results: Path) -> None:
     """Refuse results of other recipes, which an update of the package can leave behind."""
-    from milan_mm.results import read_rows
+    from milan_mm.evaluation.results import read_rows
 
     known = {recipe.format(init=init) for recipe in CONFIGS.values() for init in ("milan", "mae")}
     found = {row.get("config", "an older demo") for row in read_rows(results)} - known
@@ -111,8 +111,8 @@ def check_recipes(results: Path) -> None:
 
 
 def pretrain_jobs(out: Path, num_images: int) -> list["Job"]:
-    from milan_mm.engine.jobs import Job
     from milan_mm.pretrain.teacher import ASSETS
+    from milan_mm.run.jobs import Job
 
     num_iters = PRETRAIN_EPOCHS * (num_images // PRETRAIN_BATCH)
     return [
@@ -129,7 +129,7 @@ def pretrain_jobs(out: Path, num_images: int) -> list["Job"]:
 
 
 def transfer_jobs(out: Path, pretrain: list["Job"]) -> list["Job"]:
-    from milan_mm.engine.jobs import Job
+    from milan_mm.run.jobs import Job
 
     weights = {job.init: ["--weights", str(job.checkpoint)] for job in pretrain}
     return [
@@ -148,8 +148,8 @@ def transfer_jobs(out: Path, pretrain: list["Job"]) -> list["Job"]:
 
 def run_missing(jobs: list["Job"], results: Path, num_parallel: int) -> None:
     """Run the jobs that have no rows yet, and append their rows."""
-    from milan_mm.engine.jobs import run_jobs
-    from milan_mm.results import append_rows, read_rows
+    from milan_mm.evaluation.results import append_rows, read_rows
+    from milan_mm.run.jobs import run_jobs
 
     finished = {(row["task"], row["init"]) for row in read_rows(results)}
     missing = [job for job in jobs if (job.task, job.init) not in finished]
@@ -185,8 +185,8 @@ def write_report(
 ) -> Path:
     from PIL import Image
 
-    from milan_mm.demo.pictures import LEGENDS, pretraining_picture, transfer_picture
-    from milan_mm.demo.report import Figure, report_html
+    from milan_mm.shapes.pictures import LEGENDS, pretraining_picture, transfer_picture
+    from milan_mm.shapes.report import Figure, report_html
 
     by_task = {task: [j for j in transfer if j.task == task] for task in ("det", "seg")}
     figures = [

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from milan_mm.transfer.evaluation import Cell
+    from milan_mm.evaluation.cells import Cell
 
 TASKS = ("knn", "linear", "finetune", "coco", "ade20k")
 
@@ -116,9 +116,9 @@ def main(argv: list[str] | None = None) -> None:
     """Run what is missing; exits with code 2 after a mistake of the user, 1 after a failed run."""
     args = parse_args(argv)
     # here, so that --help answers at once
-    from milan_mm.engine.building import silence
-    from milan_mm.engine.launch import user_errors
-    from milan_mm.results import read_rows
+    from milan_mm.evaluation.results import read_rows
+    from milan_mm.run.building import silence
+    from milan_mm.run.launch import user_errors
 
     results = args.out / "results.jsonl"
     with user_errors():
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def plan(args: argparse.Namespace) -> list["Cell"]:
     """Every cell, checked before anything runs."""
-    from milan_mm.transfer.evaluation import plan_cell, read_encoders, training_job
+    from milan_mm.evaluation.cells import plan_cell, read_encoders, training_job
     from milan_mm.weights.recognising import given_options
 
     for name in ("seeds", "gpus", "batch_per_gpu", "num_heads"):
@@ -182,9 +182,9 @@ def plan(args: argparse.Namespace) -> list["Cell"]:
 
 def run(cell: "Cell", args: argparse.Namespace, results: Path) -> None:
     """Train where that is not done yet, test, and append the rows."""
-    from milan_mm.engine.jobs import run_jobs
-    from milan_mm.results import append_rows
-    from milan_mm.transfer.evaluation import measure, result_rows, training_job
+    from milan_mm.evaluation.cells import measure, result_rows, training_job
+    from milan_mm.evaluation.results import append_rows
+    from milan_mm.run.jobs import run_jobs
 
     started = time.monotonic()
     if cell.config and not cell.is_trained:
@@ -202,7 +202,7 @@ def number(value: float | None) -> str:
 
 def print_commands(missing: list["Cell"], args: argparse.Namespace) -> None:
     """A line for each training that is missing, and what comes then."""
-    from milan_mm.transfer.evaluation import commands
+    from milan_mm.evaluation.cells import commands
 
     for cell in missing:
         if cell.config is None:

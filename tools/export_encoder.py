@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     """Export and print what the file holds; exits with code 2 and one line after a mistake."""
     args = parse_args(argv)
     # here, so that --help answers at once
-    from milan_mm.engine.launch import user_errors
+    from milan_mm.run.launch import user_errors
     from milan_mm.weights.exporting import export_encoder
 
     with user_errors():

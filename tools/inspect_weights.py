@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print what the file is; exits with code 2 and one line after a mistake."""
     args = parse_args(argv)
     # here, so that --help answers at once
-    from milan_mm.engine.launch import user_errors
+    from milan_mm.run.launch import user_errors
     from milan_mm.weights.inspecting import inspection
     from milan_mm.weights.recognising import given_options, read_encoder
 

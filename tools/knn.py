@@ -89,9 +89,9 @@ def main(argv: list[str] | None = None) -> None:
     """Print the accuracies; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
     # here, so that --help answers at once
-    from milan_mm.engine.building import silence
-    from milan_mm.engine.launch import user_errors
-    from milan_mm.results import append_rows
+    from milan_mm.evaluation.results import append_rows
+    from milan_mm.run.building import silence
+    from milan_mm.run.launch import user_errors
 
     with user_errors(), silence():
         check_arguments(args)
@@ -129,9 +129,9 @@ def judge(args: argparse.Namespace) -> list[dict]:
     """
     import torch
 
-    from milan_mm.transfer.encoders import heads_of, load_frozen_encoder, random_encoder_like
-    from milan_mm.transfer.features import extract_features, read_image_folder
-    from milan_mm.transfer.knn import knn_predict, top_k_accuracy
+    from milan_mm.evaluation.encoders import heads_of, load_frozen_encoder, random_encoder_like
+    from milan_mm.evaluation.features import extract_features, read_image_folder
+    from milan_mm.evaluation.knn import knn_predict, top_k_accuracy
     from milan_mm.weights.reading import file_sha256
     from milan_mm.weights.recognising import given_options, read_encoder
 

@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    from milan_mm.data.shapes_files import write_shapes
+    from milan_mm.shapes.files import write_shapes
 
     try:
         written = write_shapes(

@@ -33,9 +33,9 @@ def main(argv: list[str] | None = None) -> None:
     """Print the table and a summary; exits with code 2 and one line after a mistake."""
     args = parse_args(argv)
     # here, so that --help answers at once
-    from milan_mm.engine.building import build_optimizer, build_without_memory, silence
-    from milan_mm.engine.launch import load_config, user_errors
-    from milan_mm.optim import group_summary, parameter_table
+    from milan_mm.engine.optim import group_summary, parameter_table
+    from milan_mm.run.building import build_optimizer, build_without_memory, silence
+    from milan_mm.run.launch import load_config, user_errors
 
     with user_errors(), silence():
         cfg = load_config(args.config, args.cfg_options)

@@ -31,10 +31,10 @@ def main(argv: list[str] | None = None) -> None:
     """Print or write the table; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
     # here, so that --help answers at once
-    from milan_mm.engine.launch import user_errors
-    from milan_mm.results import read_results
-    from milan_mm.transfer.formats import render
-    from milan_mm.transfer.tables import make_tables
+    from milan_mm.evaluation.formats import render
+    from milan_mm.evaluation.results import read_results
+    from milan_mm.evaluation.tables import make_tables
+    from milan_mm.run.launch import user_errors
 
     with user_errors():
         text = render(make_tables(read_results(args.results)), args.format)

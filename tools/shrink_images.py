@@ -58,8 +58,8 @@ def main(argv: list[str] | None = None) -> None:
     """Copy and report."""
     args = parse_args(argv)
     # here, so that --help answers at once
-    from milan_mm.data.shrinking import ShrinkSettings, shrink_folder
-    from milan_mm.engine.launch import user_errors
+    from milan_mm.run.launch import user_errors
+    from milan_mm.upkeep.shrink import ShrinkSettings, shrink_folder
 
     with user_errors():
         workers = len(os.sched_getaffinity(0)) if args.workers is None else args.workers

@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> None:
     """Evaluate and print; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
     # here, so that --help answers at once
-    from milan_mm.engine import launch
-    from milan_mm.engine.training import test
+    from milan_mm.run import launch
+    from milan_mm.run.training import test
 
     with launch.user_errors():
         cfg, found = launch.load_config_and_data(args.config, args.cfg_options, args.data)

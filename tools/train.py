@@ -88,9 +88,9 @@ def main(argv: list[str] | None = None) -> None:
     if not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd"))):  # no GPU
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # see milan_mm/engine/memory.py
     # here, so that --help answers at once
-    from milan_mm.engine import launch
-    from milan_mm.engine.encoder_weights import set_encoder_weights, set_load_report
-    from milan_mm.engine.training import train
+    from milan_mm.run import launch
+    from milan_mm.run.encoder_weights import set_encoder_weights, set_load_report
+    from milan_mm.run.training import train
     from milan_mm.weights.recognising import given_options
 
     options = given_options(args)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import open_clip
     from torch import nn
 
-    from milan_mm.data.shapes import Scene, SceneObject
+    from milan_mm.shapes.scenes import Scene, SceneObject
 
 # Scene seeds far above those of `tools/make_shapes.py`, so that no demo image was seen in training.
 # The SLIP starts at the higher one: its CLIP knows the other scenes.
@@ -89,7 +89,7 @@ def crop(
     scene: Scene, anchor: SceneObject, side: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, str]:
     """Cut a window centred near one object; the caption names what is mostly inside."""
-    from milan_mm.data.shapes_captions import describe
+    from milan_mm.shapes.captions import describe
 
     x, y, width, height = anchor.bbox
     limit = len(scene.image) - side
@@ -104,7 +104,7 @@ def draw(
     scenes: list[Scene], stage: Stage, rng: np.random.Generator
 ) -> list[tuple[np.ndarray, str]]:
     """Draw the images and freshly worded captions of one batch."""
-    from milan_mm.data.shapes_captions import describe
+    from milan_mm.shapes.captions import describe
 
     chosen = [scenes[i] for i in rng.choice(len(scenes), stage.batch_size, replace=False)]
     if stage.view == "whole":
@@ -145,9 +145,9 @@ def train_stage(
     import torch
     from tqdm import tqdm
 
-    from milan_mm.data.shapes_views import simclr_loss, view_pairs
-    from milan_mm.pretrain.shapes_measures import normalise
-    from milan_mm.pretrain.shapes_models import encode_texts
+    from milan_mm.shapes.measures import normalise
+    from milan_mm.shapes.models import encode_texts
+    from milan_mm.shapes.views import simclr_loss, view_pairs
 
     model.train()
     trained = [p for part in (model, projector) if part for p in part.parameters()]
@@ -191,7 +191,7 @@ def render(stages: tuple[Stage, ...], seed: int, count: int) -> dict[str, list[S
     """Render the scenes of every view that the stages use."""
     from tqdm import tqdm
 
-    from milan_mm.data.shapes import render_scene
+    from milan_mm.shapes.scenes import render_scene
 
     views = {stage.view for stage in stages}
     pools: dict[str, list[Scene]] = {}
@@ -215,9 +215,9 @@ def main() -> None:
     import numpy as np
     import torch
 
-    from milan_mm.data.shapes_views import make_projector
-    from milan_mm.pretrain import shapes_models
-    from milan_mm.pretrain.shapes_measures import evaluate
+    from milan_mm.shapes import models as shapes_models
+    from milan_mm.shapes.measures import evaluate
+    from milan_mm.shapes.views import make_projector
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from milan_mm.data.loading import decode
-from milan_mm.data.shrinking import ShrinkSettings, copy_file
+from milan_mm.datasets.loading import decode
+from milan_mm.upkeep.shrink import ShrinkSettings, copy_file
 
 _BICUBIC, _BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
 

@@ -18,7 +18,7 @@ from milan_mm.benchmark.contest import Comparison, Contest, Entry, Measurements,
 from milan_mm.benchmark.copies import crop_differences, make_copies
 from milan_mm.benchmark.stages import STAGES, stage_seconds
 from milan_mm.configs import find_config
-from milan_mm.data.shrinking import ShrinkSettings
+from milan_mm.upkeep.shrink import ShrinkSettings
 
 OURS, PEER = "milan_mm", "mmpretrain"
 COPIES = " from smaller copies"  # behind the name of a contestant

@@ -177,7 +177,7 @@ def fill(model: nn.Module) -> None:
 
 
 def _ours(rel_pos: bool, img_size: int, arch: dict, window_size: int = WINDOW_SIZE) -> nn.Module:
-    from milan_mm.vit import PlainViT
+    from milan_mm.models.plain_vit import PlainViT
 
     plain_arch = {key: arch[key] for key in ("embed_dims", "num_layers", "num_heads")}
     return PlainViT(

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from milan_mm.benchmark.contest import default_device, now
 from milan_mm.benchmark.stopwatch import Stopwatch
 from milan_mm.configs import find_config
-from milan_mm.engine.building import silence
-from milan_mm.engine.machine import fit_to_machine
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.registry import MODELS
+from milan_mm.run.building import silence
+from milan_mm.run.machine import fit_to_machine
 
 RECIPES = {
     "det": "det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco",

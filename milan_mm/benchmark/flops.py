@@ -19,9 +19,9 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from milan_mm.chunked_attention import KERNEL
 from milan_mm.configs import find_config
-from milan_mm.engine.building import build_without_memory, silence
+from milan_mm.models.cpu_attention import KERNEL
+from milan_mm.run.building import build_without_memory, silence
 
 RECIPES = {
     "ViT-B/16": "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k",

@@ -30,7 +30,7 @@ from milan_mm.benchmark.flops import resize, step_flops
 from milan_mm.benchmark.pretrain_steps import OURS, build_step, fixed_images
 from milan_mm.configs import find_config
 from milan_mm.engine.memory import keep_freed_memory
-from milan_mm.vit import ARCHS
+from milan_mm.models.plain_vit import ARCHS
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from milan_mm.benchmark.contest import default_device, default_threads, now
 from milan_mm.benchmark.data import build_dataset
 from milan_mm.benchmark.pretrain_steps import build_step, pinned_images
 from milan_mm.benchmark.scale import FIRST, Run
-from milan_mm.engine.compiling import compile_parts
+from milan_mm.engine.hooks.compiling import compile_parts
 
 Batches = Iterator[dict]
 

@@ -10,7 +10,7 @@ from mmengine import fileio
 from mmengine.dataset import BaseDataset, default_collate
 
 from milan_mm.benchmark.stopwatch import Stopwatch
-from milan_mm.data import crops
+from milan_mm.datasets import crops
 
 STAGES = ("read", "decode", "crop, resize, flip", "pack", "collate", "the rest")
 _STAGE_OF = dict(

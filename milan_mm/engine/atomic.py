@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from milan_mm.writing import replacing
+from milan_mm.files import replacing
 
 
 class AtomicLocalBackend(LocalBackend):

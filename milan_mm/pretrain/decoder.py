@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from milan_mm.feed_forward import FeedForward
-from milan_mm.layers import EncoderLayer, attend, init_transformer, layer_norm, take
-from milan_mm.positions import sincos_pos_embed
+from milan_mm.models.feed_forward import FeedForward
+from milan_mm.models.layers import EncoderLayer, attend, init_transformer, layer_norm, take
+from milan_mm.models.positions import sincos_pos_embed
+from milan_mm.models.recompute import recompute_input
 from milan_mm.pretrain.masking import restore
-from milan_mm.recompute import recompute_input
 from milan_mm.registry import MODELS
 
 _IDENTITY = nn.Identity()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from milan_mm.layers import patchify
+from milan_mm.models.layers import patchify
 from milan_mm.pretrain.teacher import HiddenTeacher
 from milan_mm.registry import MODELS
 

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from milan_mm.files import replacing
 from milan_mm.weights.layout import MODULES
 from milan_mm.weights.layouts import TIMM
 from milan_mm.weights.reading import read_checkpoint
-from milan_mm.writing import replacing
 
 # Parts of the encoder, '#' being the number of a block; pretraining has no other norms.
 ENCODER = ("cls_token", "pos_embed", *(m for m in MODULES if m not in ("pre_norm", "ln2")))

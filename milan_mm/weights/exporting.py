@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from milan_mm.files import replacing
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.reading import file_sha256, metadata_sha256, tensors_sha256, weights_file
 from milan_mm.weights.recognising import OWN_LAYOUT, read_encoder
-from milan_mm.writing import replacing
 
 
 def export_encoder(

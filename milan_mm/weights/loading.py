@@ -10,14 +10,14 @@ from mmengine.logging import print_log
 from timm.layers import resample_patch_embed
 from torch import Tensor, nn
 
-from milan_mm.bias_table import resize_bias_table
-from milan_mm.positions import resize_pos_embed
+from milan_mm.files import replacing
+from milan_mm.models.plain_vit import PlainViT
+from milan_mm.models.positions import resize_pos_embed
+from milan_mm.models.relative_bias import resize_bias_table
+from milan_mm.models.relative_positions import resize_rel_pos
 from milan_mm.registry import WEIGHT_INITIALIZERS
-from milan_mm.relative import resize_rel_pos
-from milan_mm.vit import PlainViT
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.recognising import read_encoder
-from milan_mm.writing import replacing
 
 # A task may do without these tensors of the file ...
 SPARE_NAMES = ("ln1.weight", "ln1.bias", "ln2.weight", "ln2.bias", "cls_token")

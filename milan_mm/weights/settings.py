@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from milan_mm.vit import ARCHS
+from milan_mm.models.plain_vit import ARCHS
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.finding import Found
 from milan_mm.weights.hub import HubFacts

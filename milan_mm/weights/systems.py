@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from milan_mm.positions import sincos_pos_embed
+from milan_mm.models.positions import sincos_pos_embed
 
 # Mean and standard deviation of R, G, B in 0-1.
 STATS = {

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from milan_mm.benchmark.copies import crop_differences, make_copies
-from milan_mm.data.shrinking import ShrinkSettings
+from milan_mm.upkeep.shrink import ShrinkSettings
 
 NAMES = ["a/0.jpg", "b/1.jpg"]
 

@@ -27,7 +27,7 @@ from milan_mm.benchmark.data import (
 )
 from milan_mm.benchmark.stages import STAGES, stage_seconds
 from milan_mm.configs import find_config
-from milan_mm.data.shrinking import ShrinkSettings
+from milan_mm.upkeep.shrink import ShrinkSettings
 
 OUR_RECIPE = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 PEER_RECIPE = "mmpretrain::milan/milan_vit-base-p16_16xb256-amp-coslr-400e_in1k.py"

@@ -9,7 +9,7 @@ from mmengine.fileio import get_file_backend
 from mmengine.runner.checkpoint import save_checkpoint
 
 from milan_mm.engine import atomic  # noqa: F401 (registers the backend)
-from milan_mm.writing import replacing
+from milan_mm.files import replacing
 
 
 def test_a_write_that_fails_half_way_leaves_the_previous_file(

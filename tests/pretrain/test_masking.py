@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 
-from milan_mm.layers import take
+from milan_mm.models.layers import take
 from milan_mm.pretrain import masking
 from milan_mm.pretrain.masking import (
     SemanticMaskGenerator,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 
-from milan_mm.optim import LayerDecayOptimWrapperConstructor
+from milan_mm.engine.optim import LayerDecayOptimWrapperConstructor
 from milan_mm.pretrain.milan import MILAN
 from milan_mm.registry import MODELS
 from tests.helpers import milan_config, teacher_settings

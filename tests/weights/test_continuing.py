@@ -6,9 +6,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from milan_mm.engine.encoder_weights import set_encoder_weights
 from milan_mm.pretrain.milan import MILAN
 from milan_mm.registry import MODELS
+from milan_mm.run.encoder_weights import set_encoder_weights
 from tests.helpers import milan_config, randomise, save_state
 
 

@@ -12,9 +12,9 @@ from mmengine.runner import load_checkpoint
 from mmpretrain.models import MAE, MILAN
 from torch import Tensor, nn
 
+from milan_mm.models.plain_vit import PlainViT
 from milan_mm.pretrain.decoder import MAEDecoder, PromptingDecoder
 from milan_mm.registry import MODELS
-from milan_mm.vit import PlainViT
 from milan_mm.weights import converting
 from milan_mm.weights.converting import LAYOUTS, convert_checkpoint, convert_state_dict
 from milan_mm.weights.reading import read_checkpoint

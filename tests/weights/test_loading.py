@@ -6,9 +6,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from milan_mm.positions import resize_pos_embed
+from milan_mm.models.plain_vit import PlainViT
+from milan_mm.models.positions import resize_pos_embed
 from milan_mm.registry import MODELS
-from milan_mm.vit import PlainViT
 from milan_mm.weights.loading import load_encoder
 from milan_mm.weights.reading import read_checkpoint
 from tests.helpers import milan_config, randomise, save_state, tiny_vit

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from milan_mm.vit import PlainViT
+from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.loading import load_encoder
 from milan_mm.weights.recognising import recognise

@@ -1,1 +1,0 @@
-"""Data of the demo and data loading helpers; import the modules by name."""

@@ -1,0 +1,1 @@
+"""What training reads: images, labels, random crops."""

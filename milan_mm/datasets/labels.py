@@ -1,0 +1,157 @@
+"""Reading segmentation labels so that a wrong file is named before a loss or a metric sees it."""
+
+from io import BytesIO
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine import fileio
+from PIL import Image
+
+from milan_mm.datasets.loading import reason_of
+from milan_mm.registry import TRANSFORMS
+
+IGNORED = 255  # the label that no loss and no metric counts
+
+
+@TRANSFORMS.register_module()
+class LoadLabels(BaseTransform):
+    """Reads a label map, and refuses one that does not fit the classes or the image.
+
+    Takes the place of mmseg's `LoadAnnotations`, with the same result keys. That one cuts every
+    value to 8 bits and hands on whatever it finds: a value without a class ends a training on a GPU
+    without a file name, and an evaluation leaves such pixels out silently. Whether zero is
+    a label of its own is stated once, by the data set (`reduce_zero_label`).
+
+    Args:
+        num_classes: Of the head.
+        backend_args: Of mmengine's file backend; None reads local files.
+    """
+
+    def __init__(self, num_classes: int, backend_args: dict | None = None) -> None:
+        if not 1 <= num_classes <= IGNORED:
+            raise ValueError(
+                f"num_classes {num_classes} is outside 1..{IGNORED}: labels are 8 bits"
+            )
+        self.num_classes = num_classes
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        """Needs `seg_map_path`, `reduce_zero_label`, `label_map`; compares with `ori_shape`.
+
+        Adds `gt_seg_map` (H, W) uint8: 0 to num_classes-1, or 255 where no label counts.
+
+        Raises:
+            FileNotFoundError: When there is no such file.
+            ValueError: When it is no single-channel image, of another size than its image, or has
+                values that no class has. Both name the file.
+        """
+        path = results["seg_map_path"]
+        labels = read_labels(path, results.get("img_path"), self.backend_args)
+        shape = tuple(results.get("ori_shape", labels.shape))
+        if labels.shape != shape:
+            raise ValueError(
+                f"label '{path}' has {_size(labels.shape)} pixels, its image "
+                f"'{results.get('img_path')}' has {_size(shape)}: give both one size"
+            )
+        reduces = bool(results["reduce_zero_label"])
+        table = label_table(reduces, results.get("label_map"))
+        self._check_values(path, labels, table, reduces)
+        results["gt_seg_map"] = table[labels]
+        results["seg_fields"].append("gt_seg_map")
+        return results
+
+    def _check_values(
+        self, path: str, labels: np.ndarray, table: np.ndarray, reduces: bool
+    ) -> None:
+        wrong = values_without_class(np.bincount(labels.ravel()), table, self.num_classes)
+        if not wrong:
+            return
+        values = ", ".join(str(value) for value in wrong[:5]) + (", ..." if wrong[5:] else "")
+        first = int(reduces)
+        allowed = f"{first}..{first + self.num_classes - 1} for the {self.num_classes} classes"
+        remedy = "correct the file or the number of classes"
+        if reduces:
+            allowed += f", 0 and {IGNORED} for pixels without label (reduce_zero_label=True)"
+        else:
+            allowed += f", {IGNORED} for pixels without label"
+            if wrong == [self.num_classes]:
+                remedy += (
+                    "; if 0 stands for pixels without label, set reduce_zero_label=True in the "
+                    "data set"
+                )
+        raise ValueError(f"label '{path}' holds {values}; allowed are {allowed}: {remedy}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_classes={self.num_classes})"
+
+
+def values_without_class(counts: np.ndarray, table: np.ndarray, num_classes: int) -> list[int]:
+    """Values of a label file that are neither a class nor "no label".
+
+    Args:
+        counts: Pixels by stored value, as `np.bincount` gives them. table: See `label_table`.
+    """
+    found = np.flatnonzero(counts)
+    inside = found[found < len(table)]
+    classless = (table[inside] >= num_classes) & (table[inside] != IGNORED)
+    return [*inside[classless].tolist(), *found[found >= len(table)].tolist()]  # of 16-bit files
+
+
+def label_table(reduce_zero_label: bool, label_map: dict[int, int] | None) -> np.ndarray:
+    """What becomes of each value of a label file.
+
+    Args:
+        reduce_zero_label: 0 means no label, and class c is stored as c+1.
+        label_map: mmseg's choice of classes, from old to new; None keeps them all.
+
+    Returns:
+        (256,) uint8 by stored value; 255 where no label counts.
+    """
+    values: np.ndarray = np.arange(256)
+    if reduce_zero_label:
+        values = np.where((values == 0) | (values == IGNORED), IGNORED, values - 1)
+    chosen = values.copy()
+    for old, new in (label_map or {}).items():
+        chosen[values == old] = new
+    return chosen.astype(np.uint8)
+
+
+def read_labels(
+    path: str, img_path: str | None = None, backend_args: dict | None = None
+) -> np.ndarray:
+    """The values of a label file: (H, W), an integer type.
+
+    Args:
+        img_path: Of its image, for messages.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When it cannot be read, or is no single-channel image.
+    """
+    try:
+        labels = np.asarray(Image.open(BytesIO(fileio.get(path, backend_args))))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"image '{img_path}' has no label file '{path}': add it, or remove the image"
+        ) from None
+    except Exception as error:  # decoders raise whatever a damaged file leads them to
+        raise ValueError(
+            f"label '{path}' cannot be read: {reason_of(error)}; repair it, or remove it and its "
+            "image"
+        ) from None
+    if labels.ndim != 2:
+        raise ValueError(
+            f"label '{path}' has {labels.shape[2]} channels: labels are single-channel images "
+            "whose values are class numbers, so turn colours into numbers first"
+        )
+    if labels.dtype == bool:
+        return labels.astype(np.uint8)
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
+        raise ValueError(
+            f"label '{path}' has values of type {labels.dtype}: save it with 8 bits per pixel"
+        )
+    return labels
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"

@@ -1,1 +1,0 @@
-"""The parts of `tools/demo.py`: the jobs it runs and the report it writes."""

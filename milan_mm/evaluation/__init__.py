@@ -1,0 +1,1 @@
+"""Weights x tasks to rows, and rows to tables."""

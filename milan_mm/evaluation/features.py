@@ -1,0 +1,138 @@
+"""One feature vector per image of an image folder, from one or several frozen encoders."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmpretrain.datasets import CustomDataset
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from milan_mm.models.plain_vit import PlainViT
+from milan_mm.weights.systems import BYTE_STATS
+
+FEATURES = ("cls_token", "avg")
+# Of the images an encoder was pretrained on: mean and standard deviation, RGB, 0-255.
+STATS = BYTE_STATS
+
+
+def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: float) -> CustomDataset:
+    """The labelled images in ROOT/PART/CLASS/*, prepared as in tests on ImageNet.
+
+    Args:
+        img_size: Side of the images in pixels.
+        crop_pct: Share of the short side that the centre crop keeps; ImageNet's 224 of 256 pixels
+            are 0.875.
+
+    Raises:
+        FileNotFoundError: When there is no such folder.
+        ValueError: When a class has no images.
+    """
+    folder = Path(root, part)
+    if not folder.is_dir() or not any(path.is_dir() for path in folder.iterdir()):
+        raise FileNotFoundError(
+            f"data folder '{folder}' with one folder per class does not exist: give --data a "
+            "folder with train/CLASS/* and val/CLASS/*"
+        )
+    short_side = round(img_size / crop_pct)
+    pipeline = [
+        dict(type="milan_mm.LoadImage"),
+        dict(
+            type="ResizeEdge",
+            scale=short_side,
+            edge="short",
+            backend="pillow",
+            interpolation="bicubic",
+        ),
+        dict(type="CenterCrop", crop_size=img_size),
+        dict(type="PackInputs"),
+    ]
+    try:
+        dataset = CustomDataset(
+            data_root=str(root), data_prefix=part, pipeline=pipeline, test_mode=True
+        )
+    except RuntimeError as error:  # of a folder without any image
+        raise ValueError(f"data folder '{folder}': {error}") from None
+    images = np.bincount(dataset.get_gt_labels(), minlength=len(dataset.CLASSES))
+    if empty := [name for name, count in zip(dataset.CLASSES, images, strict=True) if not count]:
+        raise ValueError(
+            f"class '{empty[0]}' has no images in {folder} ({len(empty)} of {len(images)} classes "
+            f"have none; read are {', '.join(sorted(dataset.extensions))}): remove the folder"
+        )
+    return dataset
+
+
+@torch.inference_mode()
+def extract_features(
+    encoders: Mapping[str, PlainViT],
+    dataset: CustomDataset,
+    features: Sequence[str] = ("cls_token",),
+    stats: str = "imagenet",
+    batch_size: int = 64,
+    num_workers: int | None = None,
+    amp: bool = False,
+    title: str = "",
+) -> dict[tuple[str, str], Tensor]:
+    """Run every encoder over all images; each image is read once.
+
+    Args:
+        encoders: By name; frozen, with out_type='raw'. They are moved to the GPU if there is one.
+        features: Of 'cls_token' and 'avg', the mean of the patch tokens; both after the final norm
+            where the encoder has one.
+        stats: A key of `STATS`.
+        num_workers: Processes that read images; None takes one per core, at most 8.
+        amp: Compute in bfloat16.
+        title: Of the progress bar.
+
+    Returns:
+        (N, D) float32 of length 1 on the CPU for each encoder and feature, in the order of the
+        data set.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in STATS[stats])
+    if num_workers is None:
+        num_workers = min(8, os.cpu_count() or 1)
+    loader = DataLoader(
+        dataset,
+        batch_size,
+        num_workers=num_workers,
+        collate_fn=_stack,
+        pin_memory=device.type == "cuda",
+    )
+    found = {
+        (name, feature): torch.empty(len(dataset), vit.to(device).embed_dims)
+        for name, vit in encoders.items()
+        for feature in features
+    }
+    start = 0
+    with tqdm(total=len(dataset), desc=title, unit=" images", smoothing=0.05) as progress:
+        for batch in loader:
+            imgs = (batch.to(device).flip(1).float() - mean) / std  # BGR to RGB
+            stop = start + len(imgs)
+            for name, vit in encoders.items():
+                with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+                    (tokens,) = vit(imgs)  # (B, P+L, D)
+                for feature in features:
+                    pooled = pool(tokens.float(), feature, vit.num_prefix_tokens)
+                    found[name, feature][start:stop] = F.normalize(pooled, dim=1).cpu()
+            progress.update(len(imgs))
+            start = stop
+    return found
+
+
+def pool(tokens: Tensor, feature: str, num_prefix_tokens: int) -> Tensor:
+    """(B, P+L, D) tokens to (B, D): the class token, or the mean of the patches.
+
+    The P tokens before the patches are the class token and registers.
+    """
+    if feature == "cls_token":
+        return tokens[:, 0]
+    return tokens[:, num_prefix_tokens:].mean(dim=1)
+
+
+def _stack(samples: list[dict]) -> Tensor:
+    return torch.stack([sample["inputs"] for sample in samples])  # (B, 3, H, W) uint8

@@ -1,0 +1,231 @@
+"""The results file: one JSON object per line, appended whole.
+
+A row of `tools/evaluate.py`, which `tools/report.py` turns into tables, has these keys:
+
+  task            'knn', 'linear', 'finetune', 'coco' or 'ade20k'
+  metric          what was measured, one of `METRICS[task]`
+  value           the number in %, or null where the metric is undefined
+  method          the system that made the encoder, e.g. 'MAE'
+  weights         name of the weights file; weights_sha256: of its content, 64 hexadecimal digits
+  config          name of the recipe; config_hash: of its content
+  protocol        'paper' or 'short'
+  protocol_hash   equal for runs that may be compared, see `milan_mm/evaluation/fingerprint.py`
+  total_batch     images per optimizer step, or null where nothing was trained
+  precision       'bfloat16' or 'float32'
+  seed            of the run
+  packages        version by name
+  data            name of the data set: 'ImageNet', 'COCO', 'ADE20K' or that of a folder (--images)
+  data_counts     images by split
+  commit          git commit of this package with '-dirty' when files were changed, or null
+  time            when the row was written, in ISO 8601
+  seconds         that the run took
+
+The demo, the ablation and k-NN write rows of their own, for their own tables.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+TASKS = ("knn", "linear", "finetune", "coco", "ade20k")
+PROTOCOLS = ("paper", "short")
+METRICS = dict(
+    knn=("top-1", "top-5"),
+    linear=("top-1", "top-5"),
+    finetune=("top-1", "top-5"),
+    coco=("box AP", "mask AP"),
+    ade20k=("mIoU",),
+)
+DATA = dict(knn="ImageNet", linear="ImageNet", finetune="ImageNet", coco="COCO", ade20k="ADE20K")
+# Ends a line that a killed writer left unfinished; no JSON value ends like this.
+TORN = b" <- cut off"
+STALE_SECONDS = 30.0  # an append takes milliseconds, so an older lock file is of a killed writer
+_NUMBER, _TEXT = (int, float), (str,)
+_TYPES: dict[str, tuple[type, ...]] = dict(
+    task=_TEXT,
+    metric=_TEXT,
+    value=(*_NUMBER, type(None)),
+    method=_TEXT,
+    weights=_TEXT,
+    weights_sha256=_TEXT,
+    config=_TEXT,
+    config_hash=_TEXT,
+    protocol=_TEXT,
+    protocol_hash=_TEXT,
+    total_batch=(int, type(None)),
+    precision=_TEXT,
+    seed=(int,),
+    packages=(dict,),
+    data=_TEXT,
+    data_counts=(dict,),
+    commit=(str, type(None)),
+    time=_TEXT,
+    seconds=_NUMBER,
+)
+_OTHER_TABLES = dict(
+    pretrain="tools/demo.py",
+    det="tools/demo.py",
+    seg="tools/demo.py",
+    ablation="tools/ablation.py",
+)
+
+
+def append_rows(path: str | Path, rows: Iterable[dict]) -> None:
+    """Append rows to a JSON-lines file in one write, whole or not at all.
+
+    Safe with many writers, on one machine and on network file systems. A line that a killed writer
+    left unfinished is marked, so that `read_rows` can leave it out, and costs no other row.
+
+    Raises:
+        OSError: When the disk is full; the file is then as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        with _locked(file, path):
+            size = os.fstat(file).st_size
+            if size and os.pread(file, 1, size - 1) != b"\n":
+                text = _ending(os.pread(file, size, 0)) + text
+            written = os.write(file, text)
+            if written < len(text):
+                os.ftruncate(file, size)
+                raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes could be written")
+            os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _ending(content: bytes) -> bytes:
+    """What ends the last line of a file: an editor may have left out just the line end."""
+    try:
+        json.loads(content.rpartition(b"\n")[2])
+    except ValueError:
+        return TORN + b"\n"
+    return b"\n"
+
+
+def read_rows(path: str | Path) -> list[dict]:
+    """All rows of a results file; an absent file has none.
+
+    Raises:
+        ValueError: Naming the line that is no JSON object.
+    """
+    return [row for _, row in _numbered_rows(path)]
+
+
+def read_results(path: str | Path) -> list[dict]:
+    """All rows of a file that `tools/evaluate.py` wrote.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: Naming the file, the line and the key that does not fit the schema above.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"results file '{path}' does not exist: tools/evaluate.py writes it"
+        )
+    rows = _numbered_rows(path)
+    for number, row in rows:
+        if problem := row_problem(row):
+            raise ValueError(f"{path}:{number} {problem}")
+    return [row for _, row in rows]
+
+
+def row_problem(row: Mapping) -> str:
+    """What keeps a row from being a result of `tools/evaluate.py`; '' if nothing does."""
+    task = row.get("task")
+    if task in _OTHER_TABLES:
+        return (
+            f"has task '{task}', a row of {_OTHER_TABLES[task]}, which makes its own table: give "
+            "the results.jsonl of tools/evaluate.py"
+        )
+    if task == "knn" and "init" in row:
+        return (
+            "is a row of tools/knn.py --out, which says nothing of method and protocol: run "
+            "tools/evaluate.py --tasks knn"
+        )
+    for key, types in _TYPES.items():
+        if key not in row:
+            return f"has no key '{key}', which every result needs"
+        value = row[key]
+        if not isinstance(value, types) or isinstance(value, bool):
+            wanted = " or ".join("null" if t is type(None) else t.__name__ for t in types)
+            return f"has {key} {value!r}, wanted is {wanted}"
+    for key, allowed in (("task", TASKS), ("protocol", PROTOCOLS)):
+        if row[key] not in allowed:
+            return f"has {key} '{row[key]}', known are {', '.join(allowed)}"
+    if row["metric"] not in METRICS[row["task"]]:
+        return f"has metric '{row['metric']}', {task} has {', '.join(METRICS[row['task']])}"
+    if row["value"] is not None and not 0 <= row["value"] <= 100:
+        return f"has value {row['value']}, which is outside 0..100 %"
+    digits = set(row["weights_sha256"])
+    if len(row["weights_sha256"]) != 64 or not digits <= set("0123456789abcdef"):
+        return f"has weights_sha256 '{row['weights_sha256']}', wanted are 64 hexadecimal digits"
+    try:
+        datetime.fromisoformat(row["time"])
+    except ValueError:
+        return f"has time '{row['time']}', wanted is ISO 8601, like 2026-01-31T12:00:00"
+    return ""
+
+
+def _numbered_rows(path: str | Path) -> list[tuple[int, dict]]:
+    """Rows with the numbers of their lines."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    rows = []
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if line.endswith(TORN) or not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:  # of JSON or of UTF-8
+            if number == len(lines):
+                continue  # no line end: a killed writer's, or one that is being written
+            raise ValueError(f"{path}:{number} is not a JSON object ({error}): remove it") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}:{number} is not a JSON object ({line[:40]!r}): remove it")
+        rows.append((number, row))
+    return rows
+
+
+@contextmanager
+def _locked(file: int, path: Path) -> Iterator[None]:
+    """Let one writer at a time append.
+
+    On network file systems O_APPEND alone does not keep two machines from writing to one place, and
+    `flock` may be missing; creating a file exclusively works on all of them.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+    except OSError:
+        with _lock_file(path.with_name(f".{path.name}.lock")):
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def _lock_file(path: Path) -> Iterator[None]:
+    while True:
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+            break
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
+            time.sleep(0.005)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,158 @@
+"""The protocol 'short': a recipe cut down until a CPU finishes it in minutes.
+
+It shows that weights, recipe and data work together. Model, heads, losses and the kinds of
+augmentation stay; schedule, batch, images and data shrink.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from milan_mm.evaluation.recipes import nodes
+from milan_mm.files import replacing
+from milan_mm.run.quick import shrink_training
+
+ITERATIONS = 4
+NUM_CLASSES, TRAIN_PER_CLASS, VAL_PER_CLASS = 10, 10, 4  # of ImageNet
+NUM_VAL = 8  # validation images of COCO and ADE20K
+SHRINK = 4  # times smaller are the images of detection and segmentation
+FEWER_REGIONS = 8  # times fewer regions does a detector look at in each of them
+_SIZES = ("scale", "crop_size", "size", "stride", "rel_pos_grid")
+_EVALUATED = ("val", "test")
+
+
+def shorten(cfg: Config, task: str, folder: Path) -> None:
+    """Cut a recipe down, in place; its data must be there.
+
+    Args:
+        task: 'linear', 'finetune', 'coco' or 'ade20k'.
+        folder: For the small data sets, see `small_images`.
+
+    Raises:
+        FileNotFoundError, ValueError: When the data cannot be used.
+    """
+    shrink_training(cfg, 1, ITERATIONS)
+    cfg.train_cfg.val_begin = ITERATIONS + 1  # never: the checkpoint is tested afterwards
+    for split in _EVALUATED:
+        cfg[f"{split}_dataloader"].update(num_workers=0, persistent_workers=False)
+    if task in ("linear", "finetune"):
+        root = small_images(Path(_data_set(cfg, "val").data_root), folder)
+        for split in ("train", *_EVALUATED):
+            _data_set(cfg, split).data_root = str(root)
+        return
+    if task == "coco":
+        _use_small_coco(cfg, folder)
+        _take_fewer_regions(cfg.model)
+    else:
+        for split in _EVALUATED:
+            _data_set(cfg, split).indices = NUM_VAL
+    _shrink_images(cfg)
+
+
+def small_images(root: Path, folder: Path) -> Path:
+    """Link some images of some classes: those that both splits have, evenly over the sorted names.
+
+    A folder that grew since an earlier call gets new links, in another place.
+
+    Args:
+        root: With train/CLASS/* and val/CLASS/*, or a folder that was made here.
+        folder: Where a folder is made for each root.
+
+    Returns:
+        The folder of links.
+
+    Raises:
+        FileNotFoundError: When a split is missing.
+        ValueError: When the splits share no class.
+    """
+    if folder in root.parents:
+        return root
+    for split in ("train", "val"):
+        if not (root / split).is_dir():
+            raise FileNotFoundError(
+                f"data folder '{root / split}' does not exist: link or unpack the data there, or "
+                "pass --data ROOT"
+            )
+    names = [{p.name for p in (root / split).iterdir() if p.is_dir()} for split in ("train", "val")]
+    classes = _spread(sorted(names[0] & names[1]), NUM_CLASSES)
+    if not classes:
+        raise ValueError(
+            f"'{root}' has no class in both train/ and val/: check it with tools/check_data.py "
+            "imagenet"
+        )
+    images = {
+        image.relative_to(root): image.resolve()
+        for split, count in (("train", TRAIN_PER_CLASS), ("val", VAL_PER_CLASS))
+        for name in classes
+        for image in _spread(sorted((root / split / name).iterdir()), count)
+    }
+    small = _place(folder, root, images)
+    for name, image in images.items():
+        link = small / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.unlink(missing_ok=True)  # one that leads nowhere
+            link.symlink_to(image)
+    return small
+
+
+def _place(folder: Path, root: Path, images: Iterable[Path] = ()) -> Path:
+    """A folder of its own for the small data of each root, and of each choice of its images."""
+    digest = hashlib.sha256("\n".join(map(str, [root.resolve(), *images])).encode()).hexdigest()
+    return folder / f"{root.name}-{digest[:8]}"
+
+
+def _spread(items: list, count: int) -> list:
+    """At most `count` items, evenly over all."""
+    taken = min(count, len(items))
+    return [items[i * len(items) // taken] for i in range(taken)]
+
+
+def _use_small_coco(cfg: Config, folder: Path) -> None:
+    """Validate on the first images alone: AP counts all that the annotation file lists."""
+    dataset = _data_set(cfg, "val")
+    source = Path(dataset.data_root, dataset.ann_file)
+    if not source.is_file():
+        raise FileNotFoundError(
+            f"annotation file '{source}' does not exist: link or unpack the data there, or pass "
+            "--data ROOT"
+        )
+    content = json.loads(source.read_bytes())
+    content["images"] = content["images"][:NUM_VAL]
+    kept = {image["id"] for image in content["images"]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
+    small = _place(folder, Path(dataset.data_root)) / f"{source.stem}-first{NUM_VAL}.json"
+    small = small.resolve()
+    with replacing(small) as partial:
+        partial.write_text(json.dumps(content))
+    for split in _EVALUATED:
+        _data_set(cfg, split).ann_file = str(small)
+        cfg[f"{split}_evaluator"].ann_file = str(small)
+
+
+def _take_fewer_regions(model: ConfigDict) -> None:
+    """The heads see each region alone, so that their number decides the time."""
+    model.train_cfg.rcnn.sampler.num //= FEWER_REGIONS
+    for settings in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
+        settings.max_per_img //= FEWER_REGIONS
+
+
+def _data_set(cfg: Config, split: str) -> ConfigDict:
+    dataset = cfg[f"{split}_dataloader"].dataset
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    return dataset
+
+
+def _shrink_images(cfg: Config) -> None:
+    """Divide the sizes of images, crops and windows, all in pixels or patches."""
+    for node in nodes(cfg._cfg_dict):
+        for key in _SIZES:
+            value = node.get(key)
+            if isinstance(value, (list, tuple)) and all(isinstance(v, int) for v in value):
+                node[key] = tuple(v // SHRINK for v in value)
+        if node.get("pad_size_divisor", 1) > 1:
+            node["pad_size_divisor"] //= SHRINK

@@ -1,1 +1,0 @@
-"""Pictures: what pretraining sees, what detectors and segmentors find, and the HTML report."""

@@ -1,0 +1,87 @@
+"""From the recipe's total batch to what one process does at a time."""
+
+from mmengine.config import Config
+
+from milan_mm.run.schedules import stretch_iterations
+
+
+def split_total_batch(total: int, largest: int, world_size: int) -> tuple[int, int]:
+    """Divide a total batch among processes, with as little accumulation as possible.
+
+    Args:
+        total: Images per optimizer step.
+        largest: Most images that fit into one process at once.
+        world_size: Number of processes.
+
+    Returns:
+        (batch per process, accumulation), whose product with `world_size` is `total`.
+
+    Raises:
+        ValueError: When `total` is not a multiple of `world_size`, or a size is not positive.
+    """
+    if total < 1 or largest < 1:
+        raise ValueError(
+            f"total_batch {total} in parts of at most {largest} images: both must be 1 or more"
+        )
+    if total % world_size:
+        fitting = [n for n in range(1, total + 1) if total % n == 0]
+        fewer = max(n for n in fitting if n < world_size)
+        more = min((n for n in fitting if n > world_size), default=None)
+        raise ValueError(
+            f"total_batch {total} cannot be split evenly over {world_size} processes: use {fewer}"
+            + (f" or {more}" if more else "")
+        )
+    share = total // world_size
+    accumulation = next(a for a in range(1, share + 1) if not share % a and share // a <= largest)
+    return share // accumulation, accumulation
+
+
+def apply_total_batch(cfg: Config, world_size: int) -> str | None:
+    """Set batch size and accumulation so that `cfg.total_batch` holds; learning rates stay.
+
+    A config without `total_batch` is left as it is.
+
+    Returns:
+        A line for the log.
+
+    Raises:
+        ValueError: When the learning rate belongs to another total batch, or the config chooses an
+            accumulation itself, as one does that an earlier run has written.
+    """
+    if "total_batch" not in cfg:
+        return None
+    _check_learning_rate(cfg)
+    if (chosen := cfg.optim_wrapper.get("accumulative_counts", 1)) != 1:
+        raise ValueError(
+            f"optim_wrapper.accumulative_counts={chosen} is not for a config to choose beside "
+            f"total_batch {cfg.total_batch}: start from the recipe and pass --batch-per-gpu N"
+        )
+    loader = cfg.train_dataloader
+    loader.batch_size, accumulation = split_total_batch(
+        cfg.total_batch, loader.batch_size, world_size
+    )
+    cfg.optim_wrapper.accumulative_counts = accumulation
+    stretch_iterations(cfg, accumulation)
+    return (
+        f"total batch {cfg.total_batch} = {loader.batch_size} per process x {world_size} "
+        f"process(es) x {accumulation} accumulation step(s)"
+    )
+
+
+def _check_learning_rate(cfg: Config) -> None:
+    """`auto_scale_lr.base_batch_size` says for which total batch the learning rate was chosen."""
+    scaling = cfg.get("auto_scale_lr") or {}
+    base = scaling.get("base_batch_size", cfg.total_batch)
+    if scaling.get("enable"):
+        raise ValueError(
+            "auto_scale_lr.enable would scale the learning rate by one process's batch, without "
+            f"accumulation: leave it off, total_batch {cfg.total_batch} holds on any machine"
+        )
+    if base != cfg.total_batch:
+        lr = cfg.optim_wrapper.optimizer.lr
+        raise ValueError(
+            f"total_batch {cfg.total_batch} differs from {base}, for which lr {lr:g} was chosen: "
+            f"pass --cfg-options total_batch={cfg.total_batch} "
+            f"auto_scale_lr.base_batch_size={cfg.total_batch} optim_wrapper.optimizer.lr=LR, where "
+            f"the linear rule would give LR={lr * cfg.total_batch / base:g}"
+        )

@@ -1,0 +1,1 @@
+"""Data checks before a run starts: files, labels, COCO annotations."""

@@ -1,0 +1,98 @@
+"""Do the segmentation labels fit images and classes? A sample is looked at before the start."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS, DefaultScope
+from PIL import Image, ImageOps
+
+from milan_mm.datasets.labels import LoadLabels
+from milan_mm.run.checks.files import datasets_of
+
+SAMPLE = 16  # label files read per data set; `LoadLabels` looks at every one when its turn comes
+
+
+def check_labels(cfg: Config, loaders: tuple[str, ...]) -> None:
+    """Look for a label beside each image, and into some of them; other tasks have no labels.
+
+    Args:
+        loaders: Names of data loaders, e.g. ('train_dataloader', 'val_dataloader').
+
+    Raises:
+        FileNotFoundError: When an image has no label file.
+        ValueError: When heads, data and `LoadLabels` disagree on the number of classes, there are
+            no images, or a label of the sample is refused by `LoadLabels`.
+    """
+    model = cfg.get("model") or {}
+    heads = [model.get(name) or {} for name in ("decode_head", "auxiliary_head")]
+    counts = {f"model head {h['type']}": h["num_classes"] for h in heads if "num_classes" in h}
+    if cfg.get("default_scope") != "mmseg" or not counts:
+        return
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        for name in loaders:
+            for field, dataset in datasets_of(cfg, name):
+                # mmengine cannot serialise a list of no images
+                unserialised = dict(dataset, serialize_data=False)
+                _check_dataset(field, DATASETS.build(unserialised), counts)
+
+
+def _check_dataset(field: str, dataset: BaseDataset, heads: dict[str, int]) -> None:
+    counts = dict(heads)
+    if classes := dataset.metainfo.get("classes"):
+        counts[f"{field}.metainfo.classes"] = len(classes)
+    readers = list(_readers(dataset.pipeline))
+    if readers:
+        counts[f"{field}.pipeline LoadLabels"] = readers[0].num_classes
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{where} {count}" for where, count in counts.items())
+        raise ValueError(f"the numbers of classes differ: {found}; give all of them one number")
+    if not len(dataset):
+        raise ValueError(
+            f"{field} has no images '*{dataset.img_suffix}' in "
+            f"'{dataset.data_prefix.get('img_path')}': correct the folder or {field}.img_suffix"
+        )
+    if not readers or dataset.backend_args:
+        return
+    samples = [dataset.get_data_info(i) for i in range(len(dataset))]
+    _check_existence(samples)
+    for i in np.unique(np.linspace(0, len(samples) - 1, SAMPLE).round().astype(int)):
+        readers[0].transform(samples[i] | _size_of(samples[i]["img_path"]))
+
+
+def _readers(transform: object) -> Iterator[LoadLabels]:
+    """Every `LoadLabels` of a pipeline, also inside `TestTimeAug`."""
+    if isinstance(transform, LoadLabels):
+        yield transform
+    for part in (*getattr(transform, "transforms", ()), *getattr(transform, "subroutines", ())):
+        yield from _readers(part)
+
+
+def _check_existence(samples: list[dict]) -> None:
+    files: dict[str, set[str]] = {}
+    lonely = []
+    for sample in samples:
+        folder, name = os.path.split(sample["seg_map_path"])
+        if folder not in files:
+            files[folder] = set(os.listdir(folder)) if Path(folder).is_dir() else set()
+        if name not in files[folder]:
+            lonely.append(sample)
+    if lonely:
+        raise FileNotFoundError(
+            f"{len(lonely)} of {len(samples)} images have no label: image "
+            f"'{lonely[0]['img_path']}' has no label file '{lonely[0]['seg_map_path']}'; add the "
+            "labels, or remove the images"
+        )
+
+
+def _size_of(path: str) -> dict:
+    """Height and width of an image as the loader will give them, from the file's header."""
+    try:
+        image = Image.open(path)
+        ImageOps.exif_transpose(image, in_place=True)
+    except (OSError, SyntaxError, ValueError):  # for `LoadImage` to report or to skip
+        return {}
+    return dict(ori_shape=(image.height, image.width))

@@ -1,0 +1,48 @@
+"""`--data DIR`: any recipe, on images of one's own.
+
+What is in the folder decides: the classes, and with them the heads, the evaluators and the colours.
+Models, augmentation, schedule, learning rate and total batch stay those of the recipe.
+"""
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from milan_mm.run.own_data.classification import use_image_folder
+from milan_mm.run.own_data.detection import use_coco_folder
+from milan_mm.run.own_data.pretraining import use_images
+from milan_mm.run.own_data.segmentation import use_label_pairs
+
+_TASKS = dict(pretrain=use_images, cls=use_image_folder, det=use_coco_folder, seg=use_label_pairs)
+
+
+def set_own_data(cfg: Config, folder: str) -> list[str]:
+    """Let a config train and evaluate on the images of `folder`, in place.
+
+    To be called before options of the command line are applied, so that these have the last word,
+    and before `--quick` shortens the data sets.
+
+    Returns:
+        Lines about what was found, for the user to compare with what was meant.
+
+    Raises:
+        FileNotFoundError: When the folder, a split or a partner of an image is missing.
+        ValueError: When what is there does not fit together, or the config is of an unknown task.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        problem = "is a file" if root.exists() else "does not exist"
+        raise FileNotFoundError(f"--data '{folder}' {problem}: give the folder of your images")
+    return [f"--data {folder}: {line}" for line in _TASKS[_task(cfg)](cfg, root)]
+
+
+def _task(cfg: Config) -> str:
+    scope = cfg.get("default_scope")
+    if scope in ("mmdet", "mmseg"):
+        return scope[2:]
+    if scope != "mmpretrain" or "model" not in cfg:
+        raise ValueError(
+            f"--data: {cfg.filename} has default_scope '{scope}': only training configs of "
+            "mmpretrain, mmdet and mmseg are known"
+        )
+    return "cls" if "num_classes" in (cfg.model.get("head") or {}) else "pretrain"

@@ -1,0 +1,108 @@
+"""Classification on any ImageFolder: DIR/{train,val}/CLASS/*."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from milan_mm.run.own_data.folders import EXTENSIONS, find_split, list_images, some, subfolders
+from milan_mm.run.own_data.settings import (
+    evaluators,
+    metainfo,
+    set_dataset,
+    set_num_classes,
+)
+
+_REMEDY = "sort your images into DIR/train/CLASS/ and DIR/val/CLASS/"
+
+
+def use_image_folder(cfg: Config, root: Path) -> list[str]:
+    """Take the folders of the training split as classes, in alphabetical order.
+
+    Raises:
+        FileNotFoundError: When a split is missing.
+        ValueError: When the splits have different classes, or a class has no training images.
+    """
+    train, val = (find_split(root, split, _REMEDY) for split in ("train", "val"))
+    classes = _classes(train)
+    counts = {folder: _count(folder) for folder in (train, val)}
+    empty = [name for name in classes if not counts[train].get(name)]
+    if empty:
+        raise ValueError(
+            f"{len(empty)} of {len(classes)} classes in '{train}' have no image, first "
+            f"'{empty[0]}': add images ({' '.join(EXTENSIONS)}), or remove it from both splits"
+        )
+    _compare(train, classes, val, _classes(val))
+    if not any(counts[val].values()):
+        raise ValueError(f"'{val}' holds no image: move some of each class there from '{train}'")
+    for loader, folder in (
+        ("train_dataloader", train),
+        ("val_dataloader", val),
+        ("test_dataloader", val),
+    ):
+        set_dataset(
+            cfg,
+            loader,
+            type="CustomDataset",
+            data_root=str(root),
+            data_prefix=folder.name,
+            metainfo=metainfo(classes),
+            extensions=EXTENSIONS,
+        )
+    for part in (cfg.model, cfg.get("data_preprocessor")):
+        set_num_classes(part, len(classes))
+    for name in ("val_evaluator", "test_evaluator"):
+        for evaluator in evaluators(cfg, name):
+            _limit_topk(evaluator, len(classes))
+    sizes = sorted(counts[train].values())
+    return [
+        f"{sum(sizes)} images in '{train}', {sum(counts[val].values())} in '{val}'",
+        f"{len(classes)} classes of {sizes[0]} to {sizes[-1]} training images: {some(classes)}",
+    ]
+
+
+def _classes(split: Path) -> list[str]:
+    names = subfolders(split)
+    hidden = [name for name in names if name.startswith(".")]
+    if hidden:
+        raise ValueError(
+            f"'{split / hidden[0]}' is hidden, and would count as a class: remove it from '{split}'"
+        )
+    loose = [path.name for path in split.iterdir() if path.suffix.lower() in EXTENSIONS]
+    if len(names) < 2 or loose:
+        raise ValueError(
+            f"'{split}' has {len(names)} class folder(s) and {len(loose)} images beside them, "
+            f"wanted are 2 or more and 0: {_REMEDY}"
+        )
+    return names
+
+
+def _count(split: Path) -> dict[str, int]:
+    """Images by class."""
+    counts: dict[str, int] = {}
+    for name in list_images(split):
+        label = Path(name).parts[0]
+        counts[label] = counts.get(label, 0) + 1
+    return counts
+
+
+def _compare(train: Path, classes: list[str], val: Path, other: list[str]) -> None:
+    unknown = [name for name in other if name not in set(classes)]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of {len(other)} classes in '{val}' are not among the {len(classes)} "
+            f"in '{train}', first '{unknown[0]}': both splits need the same class folders"
+        )
+    missing = [name for name in classes if name not in set(other)]
+    if missing:
+        raise ValueError(
+            f"'{val}' lacks {len(missing)} of the {len(classes)} classes of '{train}', first "
+            f"'{missing[0]}': add images there, or an empty folder for a class without any"
+        )
+
+
+def _limit_topk(evaluator: dict, num_classes: int) -> None:
+    """The k best of fewer than k classes do not exist."""
+    if "topk" in evaluator:
+        topk = evaluator["topk"]
+        topk = (topk,) if isinstance(topk, int) else topk
+        evaluator["topk"] = tuple(k for k in topk if k <= num_classes) or (1,)

@@ -1,0 +1,191 @@
+"""Segmentation on any folder of images, label maps and a classes.txt."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from PIL import Image
+
+from milan_mm.datasets.labels import IGNORED
+from milan_mm.run.own_data.folders import EXTENSIONS, SPLITS, list_images, some, twice
+from milan_mm.run.own_data.settings import metainfo, pipelines, set_dataset, set_num_classes
+
+SAMPLE = 32  # label maps that are looked into, per split
+# Labels without a class are the pixels that nobody labelled, and these have one value, rarely two;
+# many such values, or most of the pixels, mean that the names or the files are others.
+MAX_VOID_VALUES = 2
+MAX_VOID_SHARE = 0.5
+_IMAGES = ("images", "img_dir", "image")
+_LABELS = ("annotations", "ann_dir", "labels", "masks", "label", "mask")
+
+
+def use_label_pairs(cfg: Config, root: Path) -> list[str]:
+    """Take classes from classes.txt: line 1 names label 0, line 2 label 1, and so on.
+
+    Raises:
+        FileNotFoundError: When classes.txt, a split, or the partner of a file is missing.
+        ValueError: When the names are no list of classes, or the labels do not fit them.
+    """
+    classes = _read_classes(root / "classes.txt")
+    lines = [f"{len(classes)} classes in classes.txt: {some(classes)}"]
+    found = {}
+    for split in ("train", "val"):
+        images, labels = _find_split(root, split)
+        names, img_suffix, label_suffix = _pair(images, labels)
+        files = [labels / (name + label_suffix) for name in names]
+        lines.append(
+            f"{len(names)} pairs of '{images}' and '{labels}'; {_look_into(files, classes)}"
+        )
+        found[split] = dict(
+            data_prefix=dict(
+                img_path=str(images.relative_to(root)), seg_map_path=str(labels.relative_to(root))
+            ),
+            img_suffix=img_suffix,
+            seg_map_suffix=label_suffix,
+        )
+    for loader, split in (
+        ("train_dataloader", "train"),
+        ("val_dataloader", "val"),
+        ("test_dataloader", "val"),
+    ):
+        set_dataset(
+            cfg,
+            loader,
+            type="milan_mm.LabelPairs",
+            data_root=str(root),
+            metainfo=metainfo(classes),
+            reduce_zero_label=False,
+            **found[split],
+        )
+        for transform in pipelines(cfg, loader):
+            transform.pop("reduce_zero_label", None)  # the data set says it, once
+            set_num_classes(transform, len(classes))
+    set_num_classes(cfg.model, len(classes))
+    return lines
+
+
+def _read_classes(path: Path) -> list[str]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"'{path}' does not exist: write the names of the classes into it, one per line, that "
+            "of label 0 first"
+        )
+    try:
+        names = [name.strip() for name in path.read_text("utf-8-sig").rstrip().splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is no text in UTF-8: {error}") from None
+    if "" in names:
+        raise ValueError(
+            f"line {names.index('') + 1} of '{path}' is blank: each line names a class; give "
+            "a label without meaning a name too, or remove the line"
+        )
+    if doubled := twice(names):
+        raise ValueError(f"'{path}' names {some(doubled)} more than once: give each a name")
+    if not 2 <= len(names) < IGNORED:
+        raise ValueError(
+            f"'{path}' names {len(names)} class(es), the limits are 2 and {IGNORED - 1}: the "
+            "background is a class as well"
+        )
+    return names
+
+
+def _find_split(root: Path, split: str) -> tuple[Path, Path]:
+    """The folders of images and of labels: images/train or train/images, and alike."""
+    looked_for = []
+    pairs = []
+    for name in SPLITS[split]:
+        for kinds in (_IMAGES, _LABELS):
+            pairs.append([p for k in kinds for p in (root / k / name, root / name / k)])
+    for images, labels in zip(pairs[::2], pairs[1::2], strict=True):
+        present = [[path for path in places if path.is_dir()] for places in (images, labels)]
+        if all(present):
+            return present[0][0], present[1][0]
+        looked_for += [images[0], labels[0]]
+    raise FileNotFoundError(
+        f"'{root}' has no {split} split of images and labels: looked for "
+        f"{some(looked_for, len(looked_for))} and other usual names; put the files there"
+    )
+
+
+def _pair(images: Path, labels: Path) -> tuple[list[str], str, str]:
+    """Common names, without suffix, and the suffixes of images and labels."""
+    names, suffixes = [], []
+    for folder in (images, labels):
+        files = list_images(folder)
+        counts = Counter(Path(name).suffix for name in files)
+        if len(counts) != 1:
+            kinds = some([f"{count} {suffix}" for suffix, count in counts.items()])
+            raise ValueError(
+                f"'{folder}' holds {kinds}: wanted are files of one type, one of "
+                + " ".join(EXTENSIONS)
+            )
+        suffixes.append(next(iter(counts)))
+        names.append({name.removesuffix(suffixes[-1]) for name in files})
+    for i, (folder, other) in enumerate(((images, labels), (labels, images))):
+        lonely = sorted(names[i] - names[1 - i])
+        if lonely:
+            raise FileNotFoundError(
+                f"{len(lonely)} of {len(names[i])} files in '{folder}' have no partner, first "
+                f"'{lonely[0]}{suffixes[i]}': add '{other / lonely[0]}{suffixes[1 - i]}', or "
+                "remove what has none"
+            )
+    return sorted(names[0]), suffixes[0], suffixes[1]
+
+
+def _look_into(files: list[Path], classes: list[str]) -> str:
+    """Check a sample of label maps, spread over all; says how many pixels each kind has.
+
+    Raises:
+        ValueError: When a file is no label map, or holds too much that has no class.
+    """
+    chosen = np.unique(np.linspace(0, len(files) - 1, SAMPLE).round().astype(int))
+    total = np.zeros(IGNORED + 1, dtype=np.int64)
+    worst, most = files[0], -1.0
+    for path in (files[i] for i in chosen):
+        counts = _count_labels(path)
+        strange = np.flatnonzero(counts[len(classes) : IGNORED]) + len(classes)
+        if len(strange) > MAX_VOID_VALUES:
+            raise ValueError(
+                f"label '{path}' holds {len(strange)} values without a class, first "
+                f"{some(strange)}; classes.txt names 0 to {len(classes) - 1}, and up to "
+                f"{MAX_VOID_VALUES} more may mean 'not labelled': correct one of the two"
+            )
+        share = counts[len(classes) : IGNORED].sum() / counts.sum()
+        if share > most:
+            worst, most = path, share
+        total += counts
+    void = total[len(classes) :]
+    if void[:-1].sum() > MAX_VOID_SHARE * total.sum():
+        raise ValueError(
+            f"{void[:-1].sum() / total.sum():.0%} of the labelled pixels have no class, most in "
+            f"'{worst}'; the limit is {MAX_VOID_SHARE:.0%}: does classes.txt name all labels?"
+        )
+    if not total[: len(classes)].sum():
+        raise ValueError(f"no pixel of '{files[0].parent}' has a class, e.g. in '{files[0]}'")
+    values = [f"{v + len(classes)}" for v in np.flatnonzero(void)]
+    absent = [classes[i] for i in np.flatnonzero(total[: len(classes)] == 0)]
+    line = f"{void.sum() / total.sum():.1%} of the pixels of {len(chosen)} label maps are not "
+    line += f"labelled (values {', '.join(values)})" if values else "labelled"
+    return line + (f"; no pixel of {some(absent)}" if absent else "")
+
+
+def _count_labels(path: Path) -> np.ndarray:
+    """Pixels by value: (256,)."""
+    try:
+        with Image.open(path) as image:
+            mode, labels = image.mode, np.asarray(image)
+    except Exception as error:  # decoders raise whatever a damaged file leads them to
+        reason = " ".join(str(error).split(" <_io")[0].split())[:200] or type(error).__name__
+        raise ValueError(f"label '{path}' cannot be read: {reason}; repair or remove it") from None
+    if labels.ndim != 2:
+        raise ValueError(
+            f"label '{path}' has {labels.shape[2]} channels (mode {mode}): labels are "
+            "single-channel images whose values are class numbers, so turn colours into numbers"
+        )
+    if labels.dtype.kind not in "bui" or labels.min() < 0 or labels.max() > IGNORED:
+        raise ValueError(
+            f"label '{path}' has values from {labels.min()} to {labels.max()}, the limits are 0 "
+            f"and {IGNORED}: save it with 8 bits per pixel"
+        )
+    return np.bincount(labels.ravel().astype(np.int64), minlength=IGNORED + 1)

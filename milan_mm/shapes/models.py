@@ -1,0 +1,121 @@
+"""The tiny CLIP and the tiny SLIP of the demo as models of open_clip, and their files."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors.torch import load_file, save_file
+from timm.models.vision_transformer import checkpoint_filter_fn
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from milan_mm.files import replacing
+from milan_mm.models.positions import sincos_pos_embed
+from milan_mm.pretrain.teacher import ASSETS, Teacher
+from milan_mm.pretrain.teacher_clip import CLIPTeacher
+from milan_mm.pretrain.teacher_timm import TimmTeacher
+from milan_mm.shapes.captions import encode_caption
+
+CLIP, SLIP = "shapes-clip", "shapes-slip"
+# The paper's code feeds the teacher ImageNet-normalised images; the tiny towers learn on the same.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+STATS = dict(mean=[255 * value for value in MEAN], std=[255 * value for value in STD])
+# Fixed sine-cosines, which belong to the image size and not to what was learnt.
+POSITIONS = ("visual.positional_embedding", "visual.trunk.pos_embed")
+open_clip.add_model_config(ASSETS / f"{CLIP}.json")
+open_clip.add_model_config(ASSETS / f"{SLIP}.json")
+
+
+def create(name: str, image_size: int = 96, patch_dropout: float = 0.0) -> open_clip.CLIP:
+    """A model with random weights and fixed sine-cosine positions; image_size in pixels."""
+    model = open_clip.create_model(
+        name, force_image_size=image_size, force_patch_dropout=patch_dropout
+    )
+    if name == SLIP:
+        trunk = model.visual.trunk
+        table = sincos_pos_embed(trunk.embed_dim, trunk.patch_embed.grid_size, with_cls_token=True)
+        trunk.pos_embed = nn.Parameter(table, requires_grad=False)
+    return model
+
+
+def fill(model: open_clip.CLIP, weights: Mapping[str, Tensor]) -> open_clip.CLIP:
+    """Load weights of any image size in place; the model keeps its positions."""
+    positions = {n: t for n, t in model.state_dict().items() if n in POSITIONS}
+    model.load_state_dict({n: t for n, t in weights.items() if n not in POSITIONS} | positions)
+    return model
+
+
+def shipped_clip_in_timm() -> dict[str, Tensor]:
+    """The shipped CLIP under the names of a model whose image tower is timm's."""
+    clip = load_file(ASSETS / "shapes_clip.safetensors")
+    tower = checkpoint_filter_fn(clip, create(SLIP).visual.trunk)
+    projection = tower.pop("head.weight")
+    tower.pop("head.bias")  # of timm's making, zero
+    weights = {name: tensor for name, tensor in clip.items() if not name.startswith("visual.")}
+    weights |= {f"visual.trunk.{name}": tensor for name, tensor in tower.items()}
+    return weights | {"visual.head.proj.weight": projection}
+
+
+def save(
+    model: open_clip.CLIP,
+    name: str,
+    out: Path,
+    command: str,
+    numbers: Mapping[str, float] | None = None,
+) -> None:
+    """Write fp16 weights, how they came about, and the evaluation.
+
+    An interrupted save leaves the old file whole.
+
+    The SLIP has the names of its authors' files, so that `TimmTeacher` reads it like theirs.
+    """
+    tensors = model.state_dict()
+    if name == SLIP:
+        projection = tensors.pop("visual.head.proj.weight")
+        tensors = {n.replace("visual.trunk.", "visual."): t for n, t in tensors.items()}
+        tensors["image_projection"] = projection.T
+    metadata = {
+        "model": name,
+        "command": command,
+        "evaluation": json.dumps({key: round(value, 4) for key, value in (numbers or {}).items()}),
+        "image_mean": json.dumps(MEAN),
+        "image_std": json.dumps(STD),
+    }
+    with replacing(out) as partial:
+        save_file({n: t.half().contiguous() for n, t in tensors.items()}, partial, metadata)
+
+
+def load(name: str, path: Path) -> open_clip.CLIP:
+    """The whole model, for images of 96 pixels, from a file that `save` wrote."""
+    tensors = load_file(path)
+    if name == SLIP:
+        projection = tensors.pop("image_projection")
+        tensors = {n.replace("visual.", "visual.trunk."): t for n, t in tensors.items()}
+        tensors["visual.head.proj.weight"] = projection.T
+    model = create(name)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def load_teacher(name: str, path: Path) -> Teacher:
+    """The image tower alone, as MILAN sees it."""
+    if name == CLIP:
+        return CLIPTeacher(CLIP, str(path), STATS, STATS).eval()
+    return TimmTeacher("vit_shapes_patch8_96", str(path), STATS, STATS, projection_dims=128).eval()
+
+
+def encode_texts(model: open_clip.CLIP, captions: list[str]) -> Tensor:
+    """Normalised text features, (B, C) float32.
+
+    open_clip's `encode_text` without its padding: causal attention makes the result the same, and
+    most captions fill a third of the context.
+    """
+    tokens = torch.stack([torch.from_numpy(encode_caption(text)) for text in captions])
+    ends = tokens.argmax(1)
+    length = int(ends.max()) + 1
+    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+    x = model.ln_final(x)[torch.arange(len(x)), ends]
+    return F.normalize(x @ model.text_projection, dim=-1)

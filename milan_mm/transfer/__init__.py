@@ -1,1 +1,0 @@
-"""Judging an encoder without training it: `encoders.py`, `features.py`, `knn.py`."""

@@ -1,0 +1,1 @@
+"""Whole data sets, every file of them: checks and smaller copies."""

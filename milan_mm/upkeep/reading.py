@@ -1,0 +1,56 @@
+"""Listing and decoding the files of a data set."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from milan_mm.datasets.loading import decode, reason_of
+
+# those that mmpretrain's data sets read
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+Item = TypeVar("Item")
+
+
+class Reading(NamedTuple):
+    """What decoding an image gave: its height and width in pixels, or the reason why not."""
+
+    size: tuple[int, int] | None
+    error: str = ""
+
+
+def read_image(path: str | Path) -> Reading:
+    """Decode an image completely, by the reader that training uses."""
+    try:
+        height, width = decode(Path(path).read_bytes()).shape[:2]
+    except Exception as error:  # decoders raise whatever a damaged file leads them to
+        return Reading(None, reason_of(error))
+    return Reading((height, width))
+
+
+def rgb_pixels(path: str | Path) -> np.ndarray:
+    """An image that `read_image` has found readable: (H, W, 3) uint8, RGB."""
+    return decode(Path(path).read_bytes())[..., ::-1]
+
+
+def list_files(folder: Path) -> list[str]:
+    """Names right inside a folder that are no folders, sorted; hidden ones are left out."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if not e.name.startswith(".") and not e.is_dir())
+
+
+def is_image(name: str) -> bool:
+    """Whether a name has the ending of an image."""
+    return name.lower().endswith(EXTENSIONS)
+
+
+def spread(train: Sequence[Item], val: Sequence[Item], count: int) -> list[Item]:
+    """Choose samples for the eye, half from each split where they last, evenly over each."""
+    num_val = min(len(val), max(count // 2, count - len(train)))
+    chosen: list[Item] = []
+    for items, number in ((train, min(len(train), count - num_val)), (val, num_val)):
+        positions = np.linspace(0, len(items) - 1, number).round().astype(int)
+        chosen += [items[i] for i in positions]
+    return chosen

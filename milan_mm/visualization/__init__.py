@@ -1,0 +1,1 @@
+"""Pictures: what pretraining sees, what detectors and segmentors find."""

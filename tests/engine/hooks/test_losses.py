@@ -1,0 +1,35 @@
+"""The logged loss is finite, and that of the whole batch."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from milan_mm.engine.hooks import losses
+from milan_mm.engine.hooks.losses import LossHook
+
+RUNNER = SimpleNamespace(iter=41)
+
+
+@pytest.mark.parametrize("value", [float("nan"), torch.tensor(float("inf"))])
+def test_a_loss_that_is_no_number_stops_the_run_and_is_named(value: float | torch.Tensor):
+    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) at iteration 42"):
+        LossHook().after_train_iter(RUNNER, 0, outputs=dict(loss=value))
+
+
+def test_a_single_process_logs_what_the_model_returned():
+    outputs = dict(loss=torch.tensor(1.5, requires_grad=True), acc=0.5)
+    LossHook().after_train_iter(RUNNER, 0, outputs=outputs)
+    assert outputs["loss"].item() == 1.5 and outputs["acc"] == 0.5
+
+
+def test_several_processes_log_the_mean_over_all(monkeypatch: pytest.MonkeyPatch):
+    def all_reduce(means: torch.Tensor, op: str) -> None:  # the other process holds zeros
+        assert op == "mean"
+        means /= 2
+
+    monkeypatch.setattr(losses, "get_world_size", lambda: 2)
+    monkeypatch.setattr(losses, "all_reduce", all_reduce)
+    outputs = dict(loss=torch.tensor(3.0), acc=1.0)
+    LossHook().after_train_iter(RUNNER, 0, outputs=outputs)
+    assert outputs == dict(loss=1.5, acc=0.5)

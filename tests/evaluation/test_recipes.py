@@ -1,0 +1,87 @@
+"""The recipe of a task fits the encoder, and reads its data where they are."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from milan_mm.configs import find_config
+from milan_mm.evaluation.recipes import MEASURES, RECIPES, Shape, knn_settings, recipe, set_data
+from milan_mm.evaluation.results import METRICS, TASKS
+from milan_mm.models.plain_vit import ARCHS
+from milan_mm.run.building import build_without_memory
+from milan_mm.weights.recognising import recognise
+from tests.helpers import tiny_vit
+
+BASE = Shape(**ARCHS["base"], patch_size=16, img_size=224, with_cls_token=True)
+LARGE = Shape(**ARCHS["large"], patch_size=16, img_size=224, with_cls_token=True)
+NARROW = Shape(48, 4, 3, patch_size=16, img_size=64, with_cls_token=True)
+
+
+@pytest.mark.parametrize("task", RECIPES)
+@pytest.mark.parametrize("shape", [BASE, LARGE], ids=["base", "large"])
+def test_usual_sizes_get_the_recipes_as_they_are_shipped(task, shape):
+    name, cfg = recipe(task, shape)
+    assert f"vit-{shape.arch}-p16" in name
+    assert cfg.to_dict() == Config.fromfile(find_config(name)).to_dict()
+
+
+@pytest.mark.parametrize("task", RECIPES)
+def test_another_size_gets_that_of_vit_b_with_its_own_widths(task):
+    name, cfg = recipe(task, NARROW)
+    assert "vit-w48d4-p16" in name
+    cfg.model.backbone.img_size = 64
+    model = build_without_memory(cfg)
+    assert (model.backbone.embed_dims, model.backbone.num_layers) == (48, 4)
+    base = recipe(task, BASE)[1]
+    assert cfg.optim_wrapper == base.optim_wrapper and cfg.train_cfg == base.train_cfg
+
+
+def test_blocks_for_dense_tasks_stand_at_the_ends_of_quarters():
+    deep = Shape(48, 24, 3, patch_size=16, img_size=64, with_cls_token=True)
+    assert recipe("ade20k", deep)[1].model.backbone.out_indices == (5, 11, 17, 23)
+    assert recipe("coco", NARROW)[1].model.backbone.global_layers == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("task", RECIPES)
+def test_patches_of_another_size_are_told_by_the_name_alone(task):
+    fourteen = Shape(**ARCHS["base"], patch_size=14, img_size=518, with_cls_token=True)
+    name, cfg = recipe(task, fourteen)
+    assert "vit-base-p14_" in name
+    assert cfg.to_dict() == recipe(task, BASE)[1].to_dict()
+
+
+def test_too_few_blocks_are_refused():
+    shallow = Shape(48, 3, 3, patch_size=16, img_size=64, with_cls_token=True)
+    with pytest.raises(ValueError, match="3 blocks, the recipes need 4"):
+        recipe("ade20k", shallow)
+
+
+def test_every_trained_task_has_a_recipe_and_its_metrics():
+    assert {"knn", *RECIPES} == set(TASKS)
+    for task, measures in MEASURES.items():
+        assert {metric for metric, _ in measures.values()} == set(METRICS[task])
+
+
+def test_a_shape_is_that_of_the_file():
+    encoder = recognise(tiny_vit().state_dict(), "a.pth", num_heads=4)
+    assert Shape.of(encoder) == Shape(48, 3, 4, patch_size=8, img_size=32, with_cls_token=True)
+    with pytest.raises(ValueError, match="pass --num-heads"):
+        Shape.of(recognise(tiny_vit().state_dict(), "a.pth"))
+
+
+def test_knn_takes_the_class_token_where_there_is_one():
+    without = Shape(**ARCHS["base"], patch_size=16, img_size=384, with_cls_token=False)
+    assert knn_settings(BASE)[0] == "knn_vit-base-p16"
+    assert knn_settings(BASE)[1]["feature"] == "cls_token"
+    assert knn_settings(without)[1] == knn_settings(BASE)[1] | dict(feature="avg", img_size=384)
+
+
+@pytest.mark.parametrize("task", RECIPES)
+def test_all_data_are_read_below_the_root(task):
+    cfg = recipe(task, BASE)[1]
+    set_data(cfg, Path("/scratch/sets"))
+    assert "'data/" not in cfg.pretty_text
+    roots = {cfg[f"{split}_dataloader"].dataset.data_root for split in ("train", "val", "test")}
+    (root,) = roots
+    assert root.startswith("/scratch/sets/")

@@ -1,0 +1,289 @@
+"""PlainViT: against mmpretrain's VisionTransformer, its windows, sizes and options."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks.drop import DropPath as MMCVDropPath
+from mmpretrain.models import VisionTransformer
+from torch.nn.attention import SDPBackend
+
+from milan_mm.models.layers import DropPath, EncoderLayer, attend, merge_windows, split_windows
+from milan_mm.models.plain_vit import PlainViT
+from tests.helpers import TINY_ARCH, randomise, tiny_vit
+
+
+@pytest.mark.parametrize("out_type", ["raw", "cls_token", "avg_featmap", "featmap"])
+def test_mmpretrain_weights_load_as_they_are_and_give_equal_outputs(out_type):
+    theirs = VisionTransformer(
+        arch=TINY_ARCH | dict(feedforward_channels=4 * 48),
+        img_size=32,
+        patch_size=8,
+        out_type=out_type,
+        out_indices=(1, 2),
+        norm_cfg=dict(type="LN", eps=1e-6),
+    )
+    randomise(theirs).eval()
+    ours = PlainViT(
+        TINY_ARCH, img_size=32, patch_size=8, out_type=out_type, out_indices=(1, 2)
+    ).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    imgs = torch.randn(2, 3, 32, 32)
+    for out, expected in zip(ours(imgs), theirs(imgs), strict=True):
+        torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_encoding_all_patches_equals_the_forward_pass():
+    vit = tiny_vit(out_type="raw")
+    imgs = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(vit.encode(vit.embed(imgs)), vit(imgs)[0])
+
+
+def test_order_of_the_kept_patches_does_not_matter():
+    vit = tiny_vit()
+    tokens = vit.embed(torch.randn(1, 3, 32, 32))
+    order = torch.randperm(16)
+    out, shuffled = vit.encode(tokens), vit.encode(tokens[:, order])
+    torch.testing.assert_close(shuffled[:, 1:], out[:, 1:][:, order], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("grid", [(6, 6), (7, 5), (8, 10), (2, 3)])
+def test_window_attention_equals_a_loop_over_padded_windows(grid):
+    layer = randomise(EncoderLayer(48, 4, window_size=3)).eval()
+    x = torch.randn(2, grid[0] * grid[1], 48)
+    normed = layer.ln1(x).unflatten(1, grid)
+    rows, cols = -(-grid[0] // 3), -(-grid[1] // 3)
+    padded = torch.zeros(2, 3 * rows, 3 * cols, 48)
+    padded[:, : grid[0], : grid[1]] = normed
+    for row in range(rows):
+        for col in range(cols):
+            window = padded[:, 3 * row : 3 * row + 3, 3 * col : 3 * col + 3].clone()
+            padded[:, 3 * row : 3 * row + 3, 3 * col : 3 * col + 3] = layer.attn(
+                window.flatten(1, 2)
+            ).unflatten(1, (3, 3))
+    attended = x + padded[:, : grid[0], : grid[1]].flatten(1, 2)
+    expected = attended + layer.ffn.layers(layer.ln2(attended))
+    torch.testing.assert_close(layer(x, grid), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("window_size", [0, 3])
+def test_training_in_bfloat16_gives_the_gradients_of_float32_up_to_rounding(window_size: int):
+    vit = tiny_vit(with_cls_token=False, window_size=window_size).train()
+    imgs = torch.randn(2, 3, 32, 32)
+    gradients = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        vit.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+            (out,) = vit(imgs)
+        out.float().square().mean().backward()
+        gradients[dtype] = {name: p.grad.clone() for name, p in vit.named_parameters()}
+    for name, exact in gradients[torch.float32].items():
+        difference = gradients[torch.bfloat16][name] - exact
+        assert difference.norm() < 0.05 * exact.norm(), name
+
+
+@pytest.mark.parametrize("grid", [(64, 64), (14, 28), (5, 17), (1, 1)])
+def test_merge_undoes_split(grid):
+    x = torch.randn(2, *grid, 3)
+    assert torch.equal(merge_windows(split_windows(x, 14), 14, grid), x)
+
+
+def test_grid_of_64_is_padded_to_70_for_windows_of_14():
+    windows = split_windows(torch.ones(1, 64, 64, 2), 14)
+    assert windows.shape == (25, 196, 2)
+    assert windows.sum() == 64 * 64 * 2  # the padding is zero
+
+
+def test_a_window_sees_nothing_of_other_windows():
+    vit = tiny_vit(with_cls_token=False, window_size=2)
+    imgs = torch.randn(1, 3, 32, 32)
+    changed = imgs.clone()
+    changed[..., 16:, 16:] += 1  # the last of 2x2 windows of 2x2 patches
+    same = vit(imgs)[0] == vit(changed)[0]
+    assert same[..., :2, :].all()
+    assert same[..., :2].all()
+    assert not same[..., 2:, 2:].any()
+
+
+def test_global_layers_attend_across_windows():
+    vit = tiny_vit(with_cls_token=False, window_size=2, global_layers=(1,))
+    assert [layer.window_size for layer in vit.layers] == [2, 0, 2]
+    imgs = torch.randn(1, 3, 32, 32)
+    changed = imgs.clone()
+    changed[..., 16:, 16:] += 1
+    assert not (vit(imgs)[0] == vit(changed)[0])[..., :2, :2].any()
+
+
+def test_negative_global_layers_count_from_the_end():
+    vit = tiny_vit(with_cls_token=False, window_size=2, global_layers=(-1,))
+    assert [layer.window_size for layer in vit.layers] == [2, 2, 0]
+
+
+def test_windows_of_a_subset_are_refused():
+    vit = tiny_vit(with_cls_token=False, window_size=2)
+    with pytest.raises(ValueError, match="subset of patches"):
+        vit.encode(torch.randn(1, 5, 48))
+
+
+def test_checkpointing_gives_equal_gradients():
+    plain = tiny_vit().train()
+    frugal = tiny_vit(with_cp=True).train()
+    frugal.load_state_dict(plain.state_dict())
+    imgs = torch.randn(2, 3, 32, 32)
+    for vit in (plain, frugal):
+        vit(imgs)[0].square().mean().backward()
+    for (name, a), b in zip(plain.named_parameters(), frugal.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, msg=name)
+
+
+def test_drop_path_acts_in_training_only():
+    vit = tiny_vit(drop_path_rate=0.9)
+    imgs = torch.randn(4, 3, 32, 32)
+    assert torch.equal(vit.eval()(imgs)[0], vit(imgs)[0])
+    assert not torch.equal(vit.train()(imgs)[0], vit(imgs)[0])
+
+
+@pytest.mark.parametrize("drop_prob", [0.0, 0.1, 0.7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_drop_path_drops_what_that_of_mmcv_does(drop_prob: float, dtype: torch.dtype):
+    x = torch.randn(64, 5, 7).to(dtype)
+    outs = []
+    for module in (DropPath(drop_prob), MMCVDropPath(drop_prob)):
+        torch.manual_seed(0)
+        outs.append(module.train()(x))
+    assert torch.equal(*outs)
+
+
+def test_drop_path_grows_linearly_over_the_blocks():
+    rates = [layer.drop_path.drop_prob for layer in tiny_vit(drop_path_rate=0.2).layers]
+    assert rates == pytest.approx([0.0, 0.1, 0.2])
+
+
+@pytest.mark.parametrize(("num_keys", "comes_first"), [(64, True), (65, False)])
+def test_on_gpus_the_kernel_of_the_smallest_tiles_serves_few_keys(
+    monkeypatch, num_keys, comes_first
+):
+    orders = []
+
+    def note_order(*_: object) -> None:
+        orders.append(torch.nn.attention._cur_sdpa_kernel_backends(with_priority=True))
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", note_order)
+    q, k = (  # all that is looked at of a tensor of a GPU
+        SimpleNamespace(device=torch.device("cuda"), shape=(2, 3, n, 8)) for n in (7, num_keys)
+    )
+    before = torch.nn.attention._cur_sdpa_kernel_backends(with_priority=True)
+    attend(q, k, k)
+    assert (orders[0][0] == SDPBackend.EFFICIENT_ATTENTION) == comes_first
+    assert torch.nn.attention._cur_sdpa_kernel_backends(with_priority=True) == before
+
+
+@pytest.mark.parametrize("layer_scale", [None, 1.0])
+def test_drop_path_drops_both_branches(layer_scale):
+    layer = EncoderLayer(48, 4, drop_path_rate=1 - 1e-6, layer_scale=layer_scale).train()
+    x = torch.randn(2, 5, 48)
+    assert torch.equal(layer(x), x)
+
+
+def test_non_square_images_give_non_square_maps():
+    assert tiny_vit()(torch.randn(2, 3, 24, 56))[0].shape == (2, 48, 3, 7)
+
+
+def test_other_image_size_uses_the_resized_position_table():
+    vit = tiny_vit(out_type="raw")
+    imgs = torch.randn(1, 3, 48, 24)
+    tokens = vit.embed(imgs) - vit.patch_embed(imgs)
+    table = vit.pos_embed[:, 1:].unflatten(1, (4, 4)).permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(table, (6, 3), mode="bicubic", antialias=True)
+    torch.testing.assert_close(tokens, resized.flatten(2).transpose(1, 2), rtol=1e-4, atol=1e-5)
+
+
+def test_without_class_token_the_map_holds_all_patches():
+    vit = tiny_vit(with_cls_token=False, out_type="raw")
+    assert "cls_token" not in vit.state_dict()
+    assert vit(torch.randn(2, 3, 32, 32))[0].shape == (2, 16, 48)
+
+
+def test_earlier_blocks_leave_without_the_final_norm():
+    vit = tiny_vit(out_indices=(0, 1, 2), out_type="raw")
+    plain = tiny_vit(out_indices=(0, 1, 2), out_type="raw", final_norm=False)
+    plain.load_state_dict(vit.state_dict(), strict=False)
+    imgs = torch.randn(1, 3, 32, 32)
+    first, second, last = vit(imgs)
+    expected = plain(imgs)
+    assert torch.equal(first, expected[0])
+    assert torch.equal(second, expected[1])
+    torch.testing.assert_close(last, vit.ln1(expected[2]))
+
+
+def test_fixed_positions_take_no_gradient():
+    assert not tiny_vit(fixed_pos_embed=True).pos_embed.requires_grad
+    assert tiny_vit().pos_embed.requires_grad
+
+
+def test_fresh_linear_layers_are_xavier_uniform_with_zero_bias():
+    vit = PlainViT(dict(embed_dims=192, num_layers=1, num_heads=3), img_size=32, patch_size=8)
+    for weight in (vit.layers[0].attn.qkv.weight, vit.patch_embed.projection.weight.flatten(1)):
+        bound = (6 / sum(weight.shape)) ** 0.5
+        assert weight.abs().max() <= bound
+        assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
+    assert not any(p.any() for n, p in vit.named_parameters() if n.endswith("bias"))
+
+
+@pytest.mark.parametrize(
+    ("name", "depth"),
+    [
+        ("cls_token", 0),
+        ("pos_embed", 0),
+        ("patch_embed.projection.weight", 0),
+        ("layers.0.ln1.weight", 1),
+        ("layers.2.ffn.layers.1.bias", 3),
+        ("ln1.weight", 4),
+    ],
+)
+def test_layer_depth_counts_from_the_embedding(name, depth):
+    assert tiny_vit().get_layer_depth(f"backbone.{name}", "backbone.") == (depth, 5)
+    assert tiny_vit().get_layer_depth(name) == (depth, 5)
+
+
+def test_layer_depth_outside_the_backbone_is_the_last():
+    vit = tiny_vit()
+    assert vit.get_layer_depth("decode_head.layers.0.weight", "backbone.") == (4, 5)
+    assert vit.get_layer_depth("neck.cls_token", "backbone.") == (4, 5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(arch="huge"), "arch 'huge' is unknown: choose from .*'base'"),
+        (dict(img_size=100), r"img_size \(100, 100\) is not a multiple of patch_size 8: use \(96,"),
+        (dict(arch=TINY_ARCH | dict(num_heads=5)), "embed_dims 48 is not a multiple of 5 heads"),
+        (dict(out_type="pooled"), "out_type 'pooled' is unknown"),
+        (dict(out_type="cls_token", with_cls_token=False), "needs with_cls_token=True"),
+        (dict(window_size=2), "with_cls_token=False"),
+        (dict(out_indices=(3,)), r"block index 3 is outside -3..2"),
+        (dict(global_layers=(-4,)), r"block index -4 is outside -3..2"),
+    ],
+)
+def test_contradictory_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_vit(**settings)
+
+
+def test_image_that_the_patch_does_not_divide_is_refused_with_the_numbers():
+    with pytest.raises(ValueError, match="30x32 pixels is not a multiple of the patch size 8: pad"):
+        tiny_vit()(torch.randn(1, 3, 30, 32))
+
+
+def test_a_frozen_encoder_takes_no_gradient_and_stays_in_eval_mode():
+    vit = tiny_vit(frozen=True, drop_path_rate=0.9).train()
+    imgs = torch.randn(4, 3, 32, 32)
+    assert not any(module.training for module in vit.modules())
+    assert not vit(imgs)[0].requires_grad
+    assert torch.equal(vit(imgs)[0], vit(imgs)[0])
+
+
+def test_a_frozen_encoder_stays_in_eval_mode_inside_a_model_that_trains():
+    model = torch.nn.Sequential(tiny_vit(frozen=True), torch.nn.BatchNorm2d(48)).train()
+    assert not model[0].training and model[1].training

@@ -1,0 +1,225 @@
+"""`--data` of a detection recipe: any folder in the COCO format."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mmdet.datasets import CocoDataset
+from mmengine.config import Config
+
+from milan_mm.run.own_data import set_own_data
+from tests.recipes.test_configs import load
+from tests.run.own_data.folders import coco_folder, write_coco
+
+RECIPE = "det/mask-rcnn_vit-mini-p8_1xb8-250i_shapes"
+
+
+def _dataset(cfg: Config, loader: str) -> CocoDataset:
+    settings = dict(cfg[loader].dataset, pipeline=[])
+    assert settings.pop("type") == "CocoDataset"
+    return CocoDataset(**settings)
+
+
+def _val_json(root: Path) -> Path:
+    return root / "annotations/instances_val2017.json"
+
+
+def _edit(path: Path, change: Callable[[dict], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader", "test_dataloader"])
+def test_every_split_has_the_classes_of_the_json_in_its_order(tmp_path: Path, loader: str):
+    categories = ("zebra", "ant", "gnu")
+    cfg = load(RECIPE)
+    set_own_data(cfg, str(coco_folder(tmp_path, categories=categories)))
+    dataset = _dataset(cfg, loader)
+    assert dataset.metainfo["classes"] == categories
+    assert len(dataset) == 2
+    for i in range(2):
+        info = dataset.get_data_info(i)
+        split = "train2017" if loader == "train_dataloader" else "val2017"
+        assert Path(info["img_path"]).is_file() and split in info["img_path"]
+        assert [instance["bbox_label"] for instance in info["instances"]] == [0, 1, 2]
+
+
+def test_heads_palette_and_evaluators_follow(tmp_path: Path):
+    cfg = load(RECIPE)
+    cfg.model.rpn_head.num_classes = 1
+    set_own_data(cfg, str(coco_folder(tmp_path)))
+    assert cfg.model.roi_head.bbox_head.num_classes == 3
+    assert cfg.model.roi_head.mask_head.num_classes == 3
+    assert cfg.model.rpn_head.num_classes == 1  # object or not
+    for name in ("val_evaluator", "test_evaluator"):
+        assert Path(cfg[name].ann_file) == _val_json(tmp_path)
+    assert len(set(cfg.val_dataloader.dataset.metainfo.palette)) == 3
+
+
+def test_the_heads_of_a_cascade_follow(tmp_path: Path):
+    cfg = load(RECIPE)
+    cfg.model.roi_head.bbox_head = [dict(num_classes=2), dict(num_classes=2)]
+    set_own_data(cfg, str(coco_folder(tmp_path)))
+    assert [head.num_classes for head in cfg.model.roi_head.bbox_head] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "images"),
+    [
+        ("annotations/instances_{}2017.json", "{}2017"),
+        ("annotations/instances_{}.json", "images/{}"),
+        ("annotations/instances_{}.json", "images"),
+        ("annotations/{}.json", "images/{}"),
+        ("annotations/{}.json", "{}"),
+        ("{}/_annotations.coco.json", "{}"),
+        ("{}/labels.json", "{}/images"),
+        ("{}.json", "{}"),
+    ],
+)
+def test_usual_layouts_are_found(tmp_path: Path, annotations: str, images: str):
+    for split, num_images in (("train", 3), ("val", 2)):
+        write_coco(
+            tmp_path / annotations.format(split), tmp_path / images.format(split), num_images
+        )
+    cfg = load(RECIPE)
+    set_own_data(cfg, str(tmp_path))
+    for loader, num_images in (("train_dataloader", 3), ("val_dataloader", 2)):
+        dataset = _dataset(cfg, loader)
+        assert len(dataset) == num_images
+        assert all(Path(dataset.get_data_info(i)["img_path"]).is_file() for i in range(num_images))
+
+
+def test_the_folder_with_the_images_of_the_json_is_taken(tmp_path: Path):
+    coco_folder(tmp_path)
+    (tmp_path / "train2017").rename(tmp_path / "images")
+    (tmp_path / "train2017").mkdir()
+    cfg = load(RECIPE)
+    set_own_data(cfg, str(tmp_path))
+    assert cfg.train_dataloader.dataset.data_prefix.img == "images"
+
+
+def test_file_names_with_folders_are_understood(tmp_path: Path):
+    coco_folder(tmp_path)
+
+    def add_folder(content: dict) -> None:
+        for image in content["images"]:
+            image["file_name"] = "train2017/" + image["file_name"]
+
+    _edit(tmp_path / "annotations/instances_train2017.json", add_folder)
+    cfg = load(RECIPE)
+    set_own_data(cfg, str(tmp_path))
+    assert Path(_dataset(cfg, "train_dataloader").get_data_info(0)["img_path"]).is_file()
+
+
+def test_the_summary_counts_images_objects_and_classes_without_objects(tmp_path: Path):
+    coco_folder(tmp_path)
+    for split in ("train", "val"):
+        _edit(
+            tmp_path / f"annotations/instances_{split}2017.json",
+            lambda content: content["categories"].append(dict(id=99, name="unicorn")),
+        )
+    notes = " ".join(set_own_data(load(RECIPE), str(tmp_path)))
+    assert f"2 images in '{tmp_path / 'train2017'}', 6 objects in" in notes
+    assert "4 classes: 'blue', 'green', 'red', 'unicorn'; without any object" in notes
+    assert notes.endswith("to learn from: 'unicorn'")
+
+
+def test_without_masks_a_detector_of_boxes_is_trained(tmp_path: Path):
+    cfg = load("det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco")
+    notes = set_own_data(cfg, str(coco_folder(tmp_path, masks=False)))
+    assert "the mask head is left out, AP is of boxes" in notes[-1]
+    assert cfg.model.roi_head.mask_head is cfg.model.roi_head.mask_roi_extractor is None
+    assert cfg.val_evaluator.metric == cfg.test_evaluator.metric == "bbox"
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert not any(transform.get("with_mask") for transform in loader.dataset.pipeline)
+        assert not any(transform.get("recompute_bbox") for transform in loader.dataset.pipeline)
+
+
+def _without_one_mask(root: Path) -> None:
+    path = root / "annotations/instances_train2017.json"
+    _edit(path, lambda content: content["annotations"][0].pop("segmentation"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (
+            lambda root: _val_json(root).unlink(),
+            FileNotFoundError,
+            r"no COCO annotations of a val split: looked for annotations/instances_val\*\.json.*"
+            r"valid/_annotations\.coco\.json.*put the file",
+        ),
+        (
+            lambda root: _val_json(root).write_text("{"),
+            ValueError,
+            r"instances_val2017\.json' is no JSON file",
+        ),
+        (
+            lambda root: _val_json(root).write_text("[1]"),
+            ValueError,
+            r"instances_val2017\.json' has no list 'images': the COCO format needs",
+        ),
+        (
+            lambda root: _edit(_val_json(root), lambda c: c["images"][0].pop("file_name")),
+            ValueError,
+            r"is not in the COCO format: an entry has no 'file_name'",
+        ),
+        (
+            lambda root: _edit(_val_json(root), lambda c: c["images"].clear()),
+            ValueError,
+            r"lists 0 images and 3 categories",
+        ),
+        (
+            lambda root: _edit(_val_json(root), lambda c: c["annotations"].clear()),
+            ValueError,
+            r"has no object on its 2 images: annotate some",
+        ),
+        (
+            lambda root: (root / "val2017/1.png").unlink(),
+            FileNotFoundError,
+            r"1 of the 2 images of '.*' are not in '.*val2017', first '1\.png': add them",
+        ),
+        (
+            lambda root: (root / "val2017").rename(root / "elsewhere"),
+            FileNotFoundError,
+            r"none of the 2 images of '.*' is there, e\.g\. '0\.png': looked in '",
+        ),
+        (
+            lambda root: _edit(_val_json(root), lambda c: c["categories"].pop(0)),
+            ValueError,
+            r"annotation 1 of '.*' has category_id 10, which is none of the categories '20', '30'",
+        ),
+        (
+            lambda root: _edit(_val_json(root), lambda c: c["categories"].reverse()),
+            ValueError,
+            r"has 3 categories and '.*' 3, which differ from number 0 on, 'blue' "
+            r"against 'red'",
+        ),
+        (
+            lambda root: _edit(_val_json(root), lambda c: c["categories"][0].update(name="red")),
+            ValueError,
+            r"several categories named 'red': make them one",
+        ),
+        (
+            lambda root: _edit(_val_json(root), lambda c: c["categories"][0].update(name=7)),
+            ValueError,
+            r"has categories whose name is no text",
+        ),
+        (
+            _without_one_mask,
+            ValueError,
+            r"1 of 6 objects in '.*' have no segmentation: annotate all",
+        ),
+        (
+            lambda root: write_coco(root / "annotations/instances_val.json", root / "val"),
+            ValueError,
+            r"instances_val\.json' and '.*instances_val2017\.json' both fit the val split",
+        ),
+    ],
+)
+def test_a_folder_that_does_not_fit_is_refused(tmp_path: Path, spoil, error, message: str):
+    spoil(coco_folder(tmp_path))
+    with pytest.raises(error, match=message):
+        set_own_data(load(RECIPE), str(tmp_path))

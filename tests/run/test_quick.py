@@ -1,0 +1,47 @@
+"""`--quick` makes a short run of every recipe."""
+
+import pytest
+from mmengine.config import Config
+
+from milan_mm.configs import find_config, list_configs
+from milan_mm.run.quick import ITERATIONS, make_quick
+
+
+def _sizes(node: object) -> list:
+    """Every size of an image or model in a config, in order."""
+    if isinstance(node, dict):
+        keys = ("scale", "crop_size", "size", "img_size", "embed_dims", "num_layers")
+        own = [node[key] for key in keys if key in node]
+        return own + [size for value in node.values() for size in _sizes(value)]
+    return [s for v in node for s in _sizes(v)] if isinstance(node, (list, tuple)) else []
+
+
+@pytest.mark.parametrize("name", list_configs())
+def test_every_recipe_shrinks_to_a_few_iterations_and_keeps_its_sizes(name: str):
+    recipe, cfg = Config.fromfile(find_config(name)), Config.fromfile(find_config(name))
+    notes = make_quick(cfg, world_size=2)
+    assert "4 iterations" in notes[0]
+    iterations = cfg.train_cfg.get("max_iters") or cfg.train_dataloader.num_batch_per_epoch
+    assert iterations == ITERATIONS
+    assert cfg.train_dataloader.batch_size in (1, 2)
+    assert cfg.train_dataloader.num_workers == 0
+    assert cfg.optim_wrapper.optimizer == recipe.optim_wrapper.optimizer
+    assert _sizes(cfg.model) == _sizes(recipe.model)
+    assert _sizes(cfg.train_dataloader) == _sizes(recipe.train_dataloader)
+    assert all(s.end <= ITERATIONS and not s.by_epoch for s in cfg.param_scheduler)
+    assert max(s.end for s in cfg.param_scheduler) == ITERATIONS
+    if cfg.get("val_dataloader"):
+        assert cfg.val_dataloader.num_batch_per_epoch == 1
+        # enough for two processes, even when the data set is a single image
+        assert cfg.val_dataloader.dataset.times == 2
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "in_trial"), [("openai", "random"), ("shipped", "shipped"), (__file__, __file__)]
+)
+def test_only_weights_that_need_a_download_become_random(pretrained: str, in_trial: str):
+    cfg = Config.fromfile(find_config("milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"))
+    cfg.model.head.teacher.pretrained = pretrained
+    notes = make_quick(cfg, world_size=1)
+    assert cfg.model.head.teacher.pretrained == in_trial
+    assert len(notes) == 1 + (pretrained != in_trial)

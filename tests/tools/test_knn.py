@@ -1,0 +1,144 @@
+"""tools/knn.py as a user meets it: numbers beside a random encoder, and one-line errors."""
+
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from milan_mm.evaluation.results import read_rows
+from tests.helpers import save_state, tiny_vit
+
+COLOURS = dict(blue=(40, 60, 220), green=(30, 180, 60), red=(220, 40, 50))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a tiny encoder, and noisy images of three colours."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 6), ("val", 3)):
+        for name, colour in COLOURS.items():
+            (tmp_path / "images" / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = np.clip(rng.normal(colour, 40, (40, 50, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "images" / part / name / f"{i}.png")
+    save_state(tiny_vit().state_dict(), tmp_path, "encoder.pth")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def knn(repo_root: Path) -> Callable[..., None]:
+    """The tool, on the encoder and the images of `folder`, without worker processes."""
+    main = runpy.run_path(str(repo_root / "tools/knn.py"))["main"]
+
+    def run(**options: object) -> None:
+        options = dict(weights="encoder.pth", data="images", num_heads=4, k=3, workers=0) | options
+        arguments = []
+        for name, value in options.items():
+            if value is not False and value is not None:
+                arguments.append(f"--{name.replace('_', '-')}")
+                arguments += [] if value is True else str(value).split()
+        main(arguments)
+
+    return run
+
+
+@pytest.fixture
+def error_of(knn, capfd: pytest.CaptureFixture) -> Callable[..., str]:
+    """Calls the tool, expects exit code 2, and returns what it says on stderr last."""
+
+    def run(**options: object) -> str:
+        with pytest.raises(SystemExit) as stop:
+            knn(**options)
+        assert stop.value.code == 2
+        return capfd.readouterr().err.splitlines()[-1]
+
+    return run
+
+
+def test_accuracies_are_printed_beside_a_random_encoder_and_appended(folder, knn, capsys):
+    knn(random=True, out="results.jsonl")
+    knn(feature="cls_token avg", img_size=64, crop_pct=1.0, stats="half", out="results.jsonl")
+    rows = read_rows("results.jsonl")
+    assert [(row["init"], row["metric"], row["feature"]) for row in rows] == [
+        ("weights", "top-1", "cls_token"),
+        ("weights", "top-5", "cls_token"),
+        ("random", "top-1", "cls_token"),
+        ("random", "top-5", "cls_token"),
+        ("weights", "top-1", "cls_token"),
+        ("weights", "top-5", "cls_token"),
+        ("weights", "top-1", "avg"),
+        ("weights", "top-5", "avg"),
+    ]
+    assert rows[0]["value"] == 100.0  # three colours are told apart even by random projections
+    assert {row["value"] for row in rows if row["metric"] == "top-5"} == {100.0}
+    assert (rows[0]["num_train"], rows[0]["num_val"], rows[0]["k"]) == (18, 9, 3)
+    assert len(rows[0]["sha256"]) == 64 and rows[2]["sha256"] is None
+    assert (rows[0]["img_size"], rows[4]["img_size"]) == (32, 64)
+    assert "weights   cls_token    100.00   100.00" in capsys.readouterr().out
+
+
+def test_wrong_labels_give_a_low_accuracy(folder, knn):
+    images = folder / "images/val"
+    (images / "red").rename(images / "swap")
+    (images / "blue").rename(images / "red")
+    (images / "swap").rename(images / "blue")
+    knn(out="results.jsonl")
+    assert read_rows("results.jsonl")[0]["value"] == pytest.approx(100 / 3)
+
+
+def test_validation_may_lack_a_class(folder, knn):
+    for file in (folder / "images/val/blue").iterdir():
+        file.unlink()
+    (folder / "images/val/blue").rmdir()
+    knn(out="results.jsonl")
+    assert read_rows("results.jsonl")[0]["value"] == 100.0
+
+
+def test_a_class_without_training_images_is_named(folder, error_of):
+    (folder / "images/val/red").rename(folder / "images/val/yellow")
+    assert "1 classes of images/val are not in train/, e.g. 'yellow'" in error_of()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(weights="gone.pth"), "weights file 'gone.pth' does not exist"),
+        (dict(data="gone"), "data folder 'gone/train' with one folder per class does not exist"),
+        (dict(num_heads=None), "3 blocks of width 48, and no tensor tells"),
+        (dict(k=19), "--k 19 exceeds the 18 images in images/train"),
+        (dict(k=0), "--k 0: give 1 or more"),
+        (dict(temperature=0), "--temperature 0.0: give a number above 0"),
+        (dict(img_size=30), "--img-size 30 is not a multiple of the patch size 8: use 32"),
+        (dict(crop_pct=1.5), "--crop-pct 1.5 is outside (0, 1]"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(folder, error_of, options, message):
+    assert message in error_of(**options, out="results.jsonl")
+    assert not Path("results.jsonl").exists()
+
+
+def test_an_encoder_without_class_token_needs_the_mean(folder, error_of, knn):
+    save_state(tiny_vit(with_cls_token=False).state_dict(), folder, "dense.pth")
+    assert "dense.pth has no class token: pass --feature avg" in error_of(weights="dense.pth")
+    knn(weights="dense.pth", feature="avg")
+
+
+def test_an_unreadable_image_ends_the_tool_with_its_name(folder, error_of):
+    (folder / "images/val/red/0.png").write_bytes(b"no image")
+    assert "images/val/red/0.png' cannot be read" in error_of()
+
+
+def test_help_answers_with_an_example_and_without_heavy_imports(repo_root: Path):
+    code = (
+        "import runpy, sys; sys.argv = ['x', '--help']; sys.modules['torch'] = None; "
+        f"runpy.run_path({str(repo_root / 'tools/knn.py')!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "python tools/knn.py " in done.stdout

@@ -1,0 +1,114 @@
+"""tools/report.py as a user meets it: three formats, and one-line errors."""
+
+import csv
+import io
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from milan_mm.evaluation.results import append_rows
+from tests.evaluation.rows import result
+
+ROWS = [
+    result("MAE", value=50.0, seed=0),
+    result("MAE", value=50.4, seed=1),
+    result("My_ViT", value=51.0),
+    result("My_ViT", task="ade20k", value=None, protocol="short", protocol_hash="quick"),
+]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    append_rows(tmp_path / "results.jsonl", ROWS)
+    return tmp_path / "results.jsonl"
+
+
+@pytest.fixture
+def report(repo_root: Path) -> Callable[..., None]:
+    main = runpy.run_path(str(repo_root / "tools/report.py"))["main"]
+    return lambda *arguments: main([str(argument) for argument in arguments])
+
+
+def test_markdown_has_a_line_for_each_encoder_and_each_published_method(results, report, capsys):
+    report(results)
+    lines = capsys.readouterr().out.splitlines()
+    head = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    rows = {}
+    for line in lines[4:]:
+        if line.startswith("|"):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            rows[cells[0]] = dict(zip(head, cells, strict=True))
+    assert rows["MAE"]["COCO box AP"] == "50.2 (50.0 to 50.4, 2 runs) [published 50.3, -0.1]"
+    assert rows["MAE"]["COCO mask AP"] == "not run [published 44.9]"
+    assert rows["My_ViT"]["COCO box AP"] == "**51.0**"
+    assert rows["My_ViT"]["ADE20K mIoU"] == "undefined"
+    assert rows["My_ViT"]["COCO mask AP"] == "not run"
+    assert rows["DINO"]["weights"] == "(published)" and rows["DINO"]["COCO box AP"] == "46.8"
+    assert rows["SWAG"]["COCO box AP"] == "none"
+
+
+def test_csv_has_a_line_for_each_number_and_each_gap(results, report, capsys):
+    report(results, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    found = {(row["method"], row["task"], row["metric"]): row for row in rows}
+    mae = found["MAE", "coco", "box AP"]
+    assert (mae["origin"], mae["mean"], mae["runs"]) == ("measured", "50.2", "2")
+    assert (mae["published"], mae["difference"], mae["best"]) == ("50.3", "-0.1", "0")
+    assert mae["data_counts"] == "train=117266 val=5000"
+    assert found["MAE", "coco", "mask AP"]["origin"] == "not run"
+    dino = found["DINO", "coco", "box AP"]
+    assert (dino["origin"], dino["mean"], dino["published"]) == ("published", "", "46.8")
+    swag = found["SWAG", "coco", "box AP"]
+    assert (swag["origin"], swag["published"]) == ("none", "")
+
+
+def test_latex_escapes_names_and_sets_the_best_bold(results, report, capsys):
+    report(results, "--format", "latex")
+    text = capsys.readouterr().out
+    assert r"My\_ViT & myvit.pth & not run" in text and r"\textbf{51.0}" in text
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len({line.count(" & ") for line in rows}) == 1
+
+
+def test_the_table_goes_to_a_file(results, report, capsys, tmp_path):
+    report(results, "--out", tmp_path / "new/table.md")
+    assert (tmp_path / "new/table.md").read_text().startswith("## ViT-B/16\n")
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (dict(task="seg", init="milan", metric="mIoU", value=0.7, seconds=9.0), "tools/demo.py"),
+        ({k: v for k, v in ROWS[0].items() if k != "protocol_hash"}, "no key 'protocol_hash'"),
+    ],
+)
+def test_rows_of_other_tools_and_incomplete_ones_are_one_line(results, report, capfd, row, message):
+    append_rows(results, [row])
+    with pytest.raises(SystemExit) as stop:
+        report(results)
+    assert stop.value.code == 2
+    error = capfd.readouterr().err
+    assert error.startswith(f"error: {results}:5 ") and message in error
+    assert error.count("\n") == 1
+
+
+def test_a_missing_file_is_one_line(tmp_path, report, capfd):
+    with pytest.raises(SystemExit) as stop:
+        report(tmp_path / "gone.jsonl")
+    assert stop.value.code == 2
+    assert "gone.jsonl' does not exist" in capfd.readouterr().err
+
+
+def test_help_answers_without_heavy_imports(repo_root: Path):
+    code = (
+        "import runpy, sys; sys.argv = ['x', '--help']; sys.modules['torch'] = None; "
+        f"runpy.run_path({str(repo_root / 'tools/report.py')!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "python tools/report.py" in done.stdout

@@ -1,0 +1,41 @@
+"""Picture tools: every pixel lands where it belongs."""
+
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from milan_mm.visualization.pictures import CAPTION_HEIGHT, GAP, enlarge, grid, heat, png_bytes
+
+
+def test_enlarge_repeats_every_pixel():
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    large = enlarge(picture, 3)
+    assert large.shape == (6, 6, 3)
+    assert (large[3:, :3] == picture[1, 0]).all()
+
+
+def test_heat_is_brighter_where_the_value_is_higher():
+    picture = np.zeros((8, 8, 3), np.uint8)
+    coloured = heat(np.array([[0.0, 0.2], [0.5, 1.0]]), picture).astype(int).sum(axis=-1)
+    cells = [coloured[:4, :4], coloured[:4, 4:], coloured[4:, :4], coloured[4:, 4:]]
+    brightness = [cell.mean() for cell in cells]
+    assert brightness == sorted(brightness) and brightness[0] < brightness[-1]
+
+
+def test_heat_of_all_zeros_is_finite():
+    assert heat(np.zeros((2, 2)), np.full((4, 4, 3), 100, np.uint8)).max() <= 255
+
+
+def test_grid_puts_each_picture_into_its_cell():
+    rows = [[np.full((10, 20, 3), 10 * r + c, np.uint8) for c in range(3)] for r in range(2)]
+    sheet = grid(rows, ["a", "b", "c"])
+    for r in range(2):
+        for c in range(3):
+            top, left = CAPTION_HEIGHT + r * (10 + GAP), c * (20 + GAP)
+            assert (sheet[top : top + 10, left : left + 20] == 10 * r + c).all()
+
+
+def test_png_bytes_decode_to_the_same_picture():
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    assert (np.asarray(Image.open(BytesIO(png_bytes(picture)))) == picture).all()
