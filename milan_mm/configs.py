@@ -3,6 +3,8 @@
 import difflib
 from pathlib import Path
 
+from milan_mm.errors import MissingFileError, UserError
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -12,13 +14,13 @@ def shipped_folder(name: str) -> Path:
     A wheel holds it at `milan_mm/.mim/<name>` (OpenMMLab's convention), a checkout at its top.
 
     Raises:
-        FileNotFoundError: neither place has it.
+        MissingFileError: neither place has it.
     """
     places = [_PACKAGE / ".mim" / name, _PACKAGE.parent / name]
     for place in places:
         if place.is_dir():
             return place
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{name}/ is missing beside {_PACKAGE}: install milan_mm again from a checkout or a wheel"
     )
 
@@ -38,8 +40,8 @@ def find_config(name: str | Path) -> Path:
             leading `configs/`), or the bare stem of a recipe.
 
     Raises:
-        FileNotFoundError: nothing fits; the message has the closest names.
-        ValueError: a bare stem fits several recipes; the message names them.
+        MissingFileError: nothing fits; the message has the closest names.
+        UserError: a bare stem fits several recipes; the message names them.
     """
     given = Path(name)
     if given.is_file():
@@ -51,10 +53,10 @@ def find_config(name: str | Path) -> Path:
         return folder / f"{wanted}.py"
     same_stem = [config for config in known if config.rsplit("/", 1)[-1] == wanted]
     if len(same_stem) > 1:
-        raise ValueError(f"config '{name}' is ambiguous: say which of {', '.join(same_stem)}")
+        raise UserError(f"config '{name}' is ambiguous: say which of {', '.join(same_stem)}")
     if same_stem:
         return folder / f"{same_stem[0]}.py"
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"config '{name}' is neither a file nor a recipe; closest: "
         f"{', '.join(_closest(wanted, known))}; `python -m milan_mm configs` lists all"
     )

@@ -27,4 +27,6 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
 )
 WEIGHT_INITIALIZERS = _child("weight initializer", root.WEIGHT_INITIALIZERS)
 # with a location of its own: classification needs no mmdet, which the COCO metric does
-METRICS = Registry("metric", parent=root.METRICS, scope=SCOPE, locations=[f"{SCOPE}.coco_metric"])
+METRICS = Registry(
+    "metric", parent=root.METRICS, scope=SCOPE, locations=[f"{SCOPE}.evaluation.coco_metric"]
+)

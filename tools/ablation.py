@@ -23,6 +23,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from milan_mm.errors import UserError
+
 if TYPE_CHECKING:
     from mmengine.config import Config
 
@@ -184,7 +186,7 @@ def prepare(args: argparse.Namespace) -> Plan:
     """Check data, teachers and the results folder, then write the recipes into it.
 
     Raises:
-        FileNotFoundError, ValueError: For what cannot be run; the folder is then as it was.
+        MissingFileError, UserError: For what cannot be run; the folder is then as it was.
     """
     from mmengine.config import Config
 
@@ -261,7 +263,7 @@ def generated_scenes() -> Path:
 def check_count(count: int, cfg: "Config", what: str, remedy: str) -> None:
     """Refuse fewer images than a batch."""
     if count < cfg.total_batch:
-        raise ValueError(f"{count} {what}, a batch has {cfg.total_batch}: {remedy}")
+        raise UserError(f"{count} {what}, a batch has {cfg.total_batch}: {remedy}")
 
 
 def iterations(cfg: "Config", num_images: int) -> int:
@@ -281,17 +283,17 @@ def enter_folder(out: Path, settings: dict, fresh: bool) -> None:
     Runs without row 9 have no `slip_teacher`; the row may be added later.
 
     Raises:
-        ValueError: When its runs had other settings, or when it holds something else.
+        UserError: When its runs had other settings, or when it holds something else.
     """
     file = out / "settings.json"
     if out.exists() and not file.is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"'{out}' holds something else than an ablation: choose another --out")
+        raise UserError(f"'{out}' holds something else than an ablation: choose another --out")
     if fresh:
         shutil.rmtree(out, ignore_errors=True)
     found = json.loads(file.read_text()) if file.is_file() else {}
     for name, value in settings.items():
         if found.get(name, value) != value:
-            raise ValueError(
+            raise UserError(
                 f"{name} is {value}, the runs in '{out}' had {found[name]}: choose another "
                 "--out, or start over with --fresh"
             )

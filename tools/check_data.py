@@ -15,6 +15,8 @@ import os
 import sys
 from pathlib import Path
 
+from milan_mm.errors import MissingFileError, UserError
+
 ROOTS = dict(imagenet="data/imagenet", coco="data/coco", ade20k="data/ade/ADEChallengeData2016")
 
 
@@ -75,15 +77,15 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Refuse what cannot be checked before anything is read."""
     if not args.root.is_dir():
         what = "is no folder" if args.root.exists() else "does not exist"
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"data folder '{args.root}' {what}: link or unpack the data there, or pass --root DIR"
         )
     if args.out.suffix.lower() != ".png":
-        raise ValueError(f"--out '{args.out}' does not end in .png: it will be a picture")
+        raise UserError(f"--out '{args.out}' does not end in .png: it will be a picture")
     if args.workers is None:
         args.workers = len(os.sched_getaffinity(0))
     if args.workers < 0:
-        raise ValueError(f"--workers {args.workers}: give 0 or more")
+        raise UserError(f"--workers {args.workers}: give 0 or more")
     nested = args.root / "ADEChallengeData2016"
     if args.task == "ade20k" and nested.is_dir():
         args.root = nested

@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from milan_mm.errors import MissingFileError, UserError
+
 if TYPE_CHECKING:
     from milan_mm.evaluation.cells import Cell
 
@@ -161,9 +163,9 @@ def plan(args: argparse.Namespace) -> list["Cell"]:
     for name in ("seeds", "gpus", "batch_per_gpu", "num_heads"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {value}: give 1 or more")
+            raise UserError(f"--{name.replace('_', '-')} {value}: give 1 or more")
     if not args.data.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"data folder '{args.data}' does not exist: link or unpack the data there, or pass "
             "--data ROOT"
         )

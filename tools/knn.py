@@ -14,6 +14,8 @@ import argparse
 import sys
 import time
 
+from milan_mm.errors import UserError
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
@@ -109,13 +111,13 @@ def check_arguments(args: argparse.Namespace) -> None:
     for name in ("k", "img_size", "num_heads", "batch_size"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {value}: give 1 or more")
+            raise UserError(f"--{name.replace('_', '-')} {value}: give 1 or more")
     if args.temperature <= 0:
-        raise ValueError(f"--temperature {args.temperature}: give a number above 0")
+        raise UserError(f"--temperature {args.temperature}: give a number above 0")
     if not 0 < args.crop_pct <= 1:
-        raise ValueError(f"--crop-pct {args.crop_pct} is outside (0, 1]: the default is 0.875")
+        raise UserError(f"--crop-pct {args.crop_pct} is outside (0, 1]: the default is 0.875")
     if args.workers is not None and args.workers < 0:
-        raise ValueError(f"--workers {args.workers}: give 0 or more")
+        raise UserError(f"--workers {args.workers}: give 0 or more")
 
 
 def judge(args: argparse.Namespace) -> list[dict]:
@@ -125,7 +127,7 @@ def judge(args: argparse.Namespace) -> list[dict]:
         Rows for the results file, top-1 and top-5 for each encoder and feature.
 
     Raises:
-        FileNotFoundError, ValueError: For weights or images that cannot be used.
+        MissingFileError, UserError: For weights or images that cannot be used.
     """
     import torch
 
@@ -144,10 +146,10 @@ def judge(args: argparse.Namespace) -> list[dict]:
         torch.manual_seed(0)
         encoders["random"] = random_encoder_like(vit)
     if "cls_token" in args.feature and not vit.with_cls_token:
-        raise ValueError(f"{args.weights} has no class token: pass --feature avg")
+        raise UserError(f"{args.weights} has no class token: pass --feature avg")
     img_size = args.img_size or vit.grid_size[0] * vit.patch_size
     if img_size % vit.patch_size:
-        raise ValueError(
+        raise UserError(
             f"--img-size {img_size} is not a multiple of the patch size {vit.patch_size}: use "
             f"{max(1, round(img_size / vit.patch_size)) * vit.patch_size}"
         )
@@ -155,12 +157,12 @@ def judge(args: argparse.Namespace) -> list[dict]:
         read_image_folder(args.data, part, img_size, args.crop_pct) for part in ("train", "val")
     )
     if unknown := [name for name in val.CLASSES if name not in train.CLASSES]:
-        raise ValueError(
+        raise UserError(
             f"{len(unknown)} classes of {args.data}/val are not in train/, e.g. '{unknown[0]}': no "
             "neighbour could vote for them"
         )
     if args.k > len(train):
-        raise ValueError(f"--k {args.k} exceeds the {len(train)} images in {args.data}/train")
+        raise UserError(f"--k {args.k} exceeds the {len(train)} images in {args.data}/train")
     norm = "final norm" if isinstance(vit.ln1, torch.nn.LayerNorm) else "no final norm"
     print(
         f"{report}\n{args.weights}: {vit.num_layers} blocks of width {vit.embed_dims}, "

@@ -19,6 +19,8 @@ import os
 import sys
 from pathlib import Path
 
+from milan_mm.errors import UserError
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
@@ -64,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     with user_errors():
         workers = len(os.sched_getaffinity(0)) if args.workers is None else args.workers
         if workers < 0:
-            raise ValueError(f"--workers {workers}: give 0 or more")
+            raise UserError(f"--workers {workers}: give 0 or more")
         settings = ShrinkSettings(args.source, args.short_side, args.quality, args.subsampling)
         try:
             report = shrink_folder(args.target, settings, workers)

@@ -14,6 +14,8 @@ import argparse
 import os
 import sys
 
+from milan_mm.errors import UserError
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
@@ -101,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
             found += set_encoder_weights(cfg, args.weights, fixed=names, **options)
         elif options:
             given = ", ".join(f"--{name.replace('_', '-')}" for name in options)
-            raise ValueError(f"{given} tell how to read --weights FILE, which is not given")
+            raise UserError(f"{given} tell how to read --weights FILE, which is not given")
         if args.amp:
             launch.set_amp(cfg)
         if args.compile:

@@ -18,6 +18,7 @@ from milan_mm.benchmark.contest import Comparison, Contest, Entry, Measurements,
 from milan_mm.benchmark.copies import crop_differences, make_copies
 from milan_mm.benchmark.stages import STAGES, stage_seconds
 from milan_mm.configs import find_config
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.upkeep.shrink import ShrinkSettings
 
 OURS, PEER = "milan_mm", "mmpretrain"
@@ -33,14 +34,14 @@ def run(args: argparse.Namespace) -> None:
     """Check that both pipelines augment alike, then let them load the same files in turn.
 
     Raises:
-        FileNotFoundError: When there are no images.
-        ValueError: For numbers below 1.
+        MissingFileError: When there are no images.
+        UserError: For numbers below 1.
         RuntimeError: When the augmentations differ.
     """
     for name in ("images", "rounds", "size", "step_rate"):
         value = getattr(args, name)
         if value is not None and not value >= 1:
-            raise ValueError(f"--{name.replace('_', '-')} {value}: give 1 or more")
+            raise UserError(f"--{name.replace('_', '-')} {value}: give 1 or more")
     settings = _copy_settings(args)
     recipe = Config.fromfile(find_config(_OUR_RECIPE)).train_dataloader
     peer = get_config(_PEER_RECIPE).train_dataloader
@@ -76,13 +77,13 @@ def _copy_settings(args: argparse.Namespace) -> ShrinkSettings | None:
     """How to make the copies that were asked for.
 
     Raises:
-        ValueError: For settings of copies when none are made.
+        UserError: For settings of copies when none are made.
     """
     if args.short_side is not None:
         quality = 90 if args.quality is None else args.quality
         return ShrinkSettings(Path(args.dir), args.short_side, quality, args.subsampling or "420")
     if args.quality is not None or args.subsampling is not None:
-        raise ValueError("--quality and --subsampling belong to copies: add --short-side N")
+        raise UserError("--quality and --subsampling belong to copies: add --short-side N")
     return None
 
 
@@ -115,30 +116,30 @@ def build_dataset(settings: dict) -> BaseDataset:
     """A data set of mmpretrain, whose `data_root` is the folder of --dir.
 
     Raises:
-        FileNotFoundError: When there is no such folder, or no image in it.
+        MissingFileError: When there is no such folder, or no image in it.
     """
     folder = settings["data_root"]
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f"image folder '{folder}' does not exist: correct --dir")
+        raise MissingFileError(f"image folder '{folder}' does not exist: correct --dir")
     try:
         with DefaultScope.overwrite_default_scope("mmpretrain"):
             return DATASETS.build(settings)
     except RuntimeError as error:  # of a folder without any image; it does not say which
-        raise FileNotFoundError(f"image folder '{folder}' has no images: correct --dir") from error
+        raise MissingFileError(f"image folder '{folder}' has no images: correct --dir") from error
 
 
 def open_images(pipeline: list[dict], folder: str, num_images: int) -> BaseDataset:
     """Images from all over a folder tree behind a pipeline: whole batches, at most `num_images`.
 
     Raises:
-        FileNotFoundError: When there are fewer than a batch of them.
+        MissingFileError: When there are fewer than a batch of them.
     """
     dataset = build_dataset(
         dict(type="CustomDataset", data_root=folder, with_label=False, pipeline=pipeline)
     )
     count = min(num_images, len(dataset)) // _BATCH_SIZE * _BATCH_SIZE
     if not count:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{min(num_images, len(dataset))} images of '{folder}' are less than the "
             f"{_BATCH_SIZE} of a batch: give --dir a larger folder, or --images a larger number"
         )

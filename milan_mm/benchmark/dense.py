@@ -25,6 +25,7 @@ from milan_mm.benchmark.contest import (
     default_threads,
     report,
 )
+from milan_mm.errors import UserError
 
 PATCH_SIZE, WINDOW_SIZE = 16, 14
 BASE = dict(embed_dims=768, num_layers=12, num_heads=12, global_layers=(2, 5, 8, 11))
@@ -58,13 +59,13 @@ _OF_CASES = ("cases", "precision", "img_size")  # options that a --step has no u
 def run(args: argparse.Namespace) -> None:
     """Compare in all cases and precisions asked for, or profile a whole training step."""
     if args.rounds < 1:
-        raise ValueError(f"--rounds {args.rounds}: give 1 or more")
+        raise UserError(f"--rounds {args.rounds}: give 1 or more")
     if args.threads is not None and args.threads < 1:
-        raise ValueError(f"--threads {args.threads}: give 1 or more")
+        raise UserError(f"--threads {args.threads}: give 1 or more")
     if args.batch is not None and not args.step:
-        raise ValueError("--batch is the batch of a --step, which is not given")
+        raise UserError("--batch is the batch of a --step, which is not given")
     if args.step and (given := [name for name in _OF_CASES if getattr(args, name) is not None]):
-        raise ValueError(f"--{given[0].replace('_', '-')} is for backbones, not for a --step")
+        raise UserError(f"--{given[0].replace('_', '-')} is for backbones, not for a --step")
     if args.step:
         from milan_mm.benchmark.dense_step import profile_step  # mmdet and mmseg take seconds
 
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
         return
     img_size = 1024 if args.img_size is None else args.img_size
     if img_size % PATCH_SIZE or img_size < PATCH_SIZE:
-        raise ValueError(f"--img-size {img_size} is not a multiple of {PATCH_SIZE} pixels")
+        raise UserError(f"--img-size {img_size} is not a multiple of {PATCH_SIZE} pixels")
     threads = args.threads or default_threads()
     rows: list[Comparison] = []
     for precision in args.precision or ["bfloat16"]:
@@ -214,7 +215,7 @@ def _vit(rel_pos: bool, img_size: int, arch: dict) -> nn.Module:
     from mmpretrain.models import VisionTransformer
 
     if rel_pos:
-        raise ValueError("mmpretrain's VisionTransformer has no relative positions")
+        raise UserError("mmpretrain's VisionTransformer has no relative positions")
     return VisionTransformer(
         _mmpretrain_arch(arch),
         img_size=img_size,

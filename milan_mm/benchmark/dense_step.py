@@ -20,6 +20,7 @@ from milan_mm.benchmark.contest import default_device, now
 from milan_mm.benchmark.stopwatch import Stopwatch
 from milan_mm.configs import find_config
 from milan_mm.engine.memory import keep_freed_memory
+from milan_mm.errors import UserError
 from milan_mm.registry import MODELS
 from milan_mm.run.building import silence
 from milan_mm.run.machine import fit_to_machine
@@ -52,10 +53,10 @@ def profile_step(task: str, batch: int | None, rounds: int, threads: int) -> Non
         threads: CPU threads.
 
     Raises:
-        ValueError: For a batch without images.
+        UserError: For a batch without images.
     """
     if batch is not None and batch < 1:
-        raise ValueError(f"--batch {batch}: give 1 or more images")
+        raise UserError(f"--batch {batch}: give 1 or more images")
     keep_freed_memory()  # as in tools/train.py
     torch.set_num_threads(threads)
     torch.manual_seed(0)

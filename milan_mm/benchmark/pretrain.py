@@ -17,6 +17,7 @@ from milan_mm.benchmark.contest import (
 )
 from milan_mm.benchmark.pretrain_steps import write_weights
 from milan_mm.engine.memory import keep_freed_memory
+from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import ARCHS
 
 TEACHER = "ViT-B-16-quickgelu"
@@ -37,16 +38,16 @@ def run(args: argparse.Namespace) -> None:
             tools/benchmark.py.
 
     Raises:
-        ValueError: For settings that no step can have, before anything is built.
+        UserError: For settings that no step can have, before anything is built.
         RuntimeError: When the losses of the two do not agree.
     """
     if args.batch_size < 1 or args.rounds < 1:
-        raise ValueError(
+        raise UserError(
             f"--batch-size {args.batch_size} --rounds {args.rounds}: both must be 1 or more"
         )
     precisions = list(dict.fromkeys(args.precision or ["bfloat16", shipped_precision()]))
     if "float16" in precisions and default_device().type == "cpu":
-        raise ValueError("--precision float16 needs a GPU: take bfloat16 or float32")
+        raise UserError("--precision float16 needs a GPU: take bfloat16 or float32")
     with TemporaryDirectory() as folder:
         write_weights(Path(folder), ARCHS[args.arch], TEACHER)
         settings = dict(

@@ -30,6 +30,7 @@ from milan_mm.benchmark.flops import resize, step_flops
 from milan_mm.benchmark.pretrain_steps import OURS, build_step, fixed_images
 from milan_mm.configs import find_config
 from milan_mm.engine.memory import keep_freed_memory
+from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import ARCHS
 
 
@@ -78,10 +79,10 @@ def run(args: argparse.Namespace) -> None:
         args: `rounds` and `precision`; see tools/benchmark.py.
 
     Raises:
-        ValueError: When `rounds` is below 1.
+        UserError: When `rounds` is below 1.
     """
     if args.rounds < 1:
-        raise ValueError(f"--rounds {args.rounds}: must be 1 or more")
+        raise UserError(f"--rounds {args.rounds}: must be 1 or more")
     print(f"our step in {args.precision} on {default_threads()} threads, median of {args.rounds}")
     print(
         f"{'batch':>5} {'pixels':>6} {'ViT':<6} {'processes':>9} {'GFLOP':>7} {'time':>8} "

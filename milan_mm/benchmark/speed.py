@@ -23,6 +23,7 @@ from milan_mm.benchmark.data import build_dataset
 from milan_mm.benchmark.pretrain_steps import build_step, pinned_images
 from milan_mm.benchmark.scale import FIRST, Run
 from milan_mm.engine.hooks.compiling import compile_parts
+from milan_mm.errors import UserError
 
 Batches = Iterator[dict]
 
@@ -35,15 +36,15 @@ def run(args: argparse.Namespace) -> None:
             `precision`; see tools/benchmark.py.
 
     Raises:
-        ValueError: For counts below 1, and for `workers` without `dir`.
-        FileNotFoundError: When `dir` holds no images.
+        UserError: For counts below 1, and for `workers` without `dir`.
+        MissingFileError: When `dir` holds no images.
     """
     workers = default_threads() if args.workers is None else args.workers
     batch_sizes = args.batch_size or [512 if torch.cuda.is_available() else 8]
     if min(args.rounds, workers, *batch_sizes) < 1:
-        raise ValueError("--rounds, --workers and --batch-size must be 1 or more")
+        raise UserError("--rounds, --workers and --batch-size must be 1 or more")
     if args.workers is not None and not args.dir:
-        raise ValueError("--workers load the images of --dir, which is not given")
+        raise UserError("--workers load the images of --dir, which is not given")
     if args.dir:
         _open_folder(FIRST.config(), args.dir)  # else the mistake would show after a measurement
     peak = matmul_rate(getattr(torch, args.precision))

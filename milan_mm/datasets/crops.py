@@ -13,6 +13,7 @@ from PIL import Image
 
 from milan_mm.datasets.jpeg import JpegHeader, cut_rows, read_header
 from milan_mm.datasets.loading import LoadImage, decode, is_complete_jpeg
+from milan_mm.errors import UserError
 from milan_mm.registry import TRANSFORMS
 
 try:
@@ -79,7 +80,7 @@ class LoadRandomResizedCrop(LoadImage):
             reduction = largest_reduction(box[2:], self.cropper.scale)
             img = decode_part(content, header, box[0] + box[2], reduction)
             if img.shape[1] != math.ceil(size[1] / reduction):
-                raise ValueError(f"its header says {size}, its pixels {img.shape[:2]}")
+                raise UserError(f"its header says {size}, its pixels {img.shape[:2]}")
         img = resize(img, [edge / reduction for edge in box], self.cropper.scale)
         # the number that mmcv's transform draws, without its many steps in Python
         flip = self.flip_prob > 0 and np.random.random() < self.flip_prob  # noqa: NPY002

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from mmseg.datasets import BaseSegDataset
 
 from milan_mm.datasets.labels import IGNORED
+from milan_mm.errors import UserError
 from milan_mm.registry import DATASETS
 
 
@@ -22,8 +23,8 @@ class LabelPairs(BaseSegDataset):
         """Which labels of the files become which: all from the number of classes on, 255.
 
         Raises:
-            ValueError: When the classes are not given.
+            UserError: When the classes are not given.
         """
         if not new_classes:
-            raise ValueError("LabelPairs needs the names of the classes: set metainfo.classes")
+            raise UserError("LabelPairs needs the names of the classes: set metainfo.classes")
         return dict.fromkeys(range(len(new_classes), IGNORED), IGNORED)

@@ -8,6 +8,7 @@ from mmengine import fileio
 from PIL import Image
 
 from milan_mm.datasets.loading import reason_of
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.registry import TRANSFORMS
 
 IGNORED = 255  # the label that no loss and no metric counts
@@ -29,9 +30,7 @@ class LoadLabels(BaseTransform):
 
     def __init__(self, num_classes: int, backend_args: dict | None = None) -> None:
         if not 1 <= num_classes <= IGNORED:
-            raise ValueError(
-                f"num_classes {num_classes} is outside 1..{IGNORED}: labels are 8 bits"
-            )
+            raise UserError(f"num_classes {num_classes} is outside 1..{IGNORED}: labels are 8 bits")
         self.num_classes = num_classes
         self.backend_args = backend_args
 
@@ -41,15 +40,15 @@ class LoadLabels(BaseTransform):
         Adds `gt_seg_map` (H, W) uint8: 0 to num_classes-1, or 255 where no label counts.
 
         Raises:
-            FileNotFoundError: When there is no such file.
-            ValueError: When it is no single-channel image, of another size than its image, or has
+            MissingFileError: When there is no such file.
+            UserError: When it is no single-channel image, of another size than its image, or has
                 values that no class has. Both name the file.
         """
         path = results["seg_map_path"]
         labels = read_labels(path, results.get("img_path"), self.backend_args)
         shape = tuple(results.get("ori_shape", labels.shape))
         if labels.shape != shape:
-            raise ValueError(
+            raise UserError(
                 f"label '{path}' has {_size(labels.shape)} pixels, its image "
                 f"'{results.get('img_path')}' has {_size(shape)}: give both one size"
             )
@@ -79,7 +78,7 @@ class LoadLabels(BaseTransform):
                     "; if 0 stands for pixels without label, set reduce_zero_label=True in the "
                     "data set"
                 )
-        raise ValueError(f"label '{path}' holds {values}; allowed are {allowed}: {remedy}")
+        raise UserError(f"label '{path}' holds {values}; allowed are {allowed}: {remedy}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_classes={self.num_classes})"
@@ -125,29 +124,29 @@ def read_labels(
         img_path: Of its image, for messages.
 
     Raises:
-        FileNotFoundError: When there is no such file.
-        ValueError: When it cannot be read, or is no single-channel image.
+        MissingFileError: When there is no such file.
+        UserError: When it cannot be read, or is no single-channel image.
     """
     try:
         labels = np.asarray(Image.open(BytesIO(fileio.get(path, backend_args))))
-    except FileNotFoundError:
-        raise FileNotFoundError(
+    except MissingFileError:
+        raise MissingFileError(
             f"image '{img_path}' has no label file '{path}': add it, or remove the image"
         ) from None
     except Exception as error:  # decoders raise whatever a damaged file leads them to
-        raise ValueError(
+        raise UserError(
             f"label '{path}' cannot be read: {reason_of(error)}; repair it, or remove it and its "
             "image"
         ) from None
     if labels.ndim != 2:
-        raise ValueError(
+        raise UserError(
             f"label '{path}' has {labels.shape[2]} channels: labels are single-channel images "
             "whose values are class numbers, so turn colours into numbers first"
         )
     if labels.dtype == bool:
         return labels.astype(np.uint8)
     if not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
-        raise ValueError(
+        raise UserError(
             f"label '{path}' has values of type {labels.dtype}: save it with 8 bits per pixel"
         )
     return labels

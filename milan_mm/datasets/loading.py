@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
 from milan_mm.datasets.shared import SharedTable
+from milan_mm.errors import UserError
 from milan_mm.registry import TRANSFORMS
 
 MAX_FAILED_SHARE = 0.01
@@ -48,7 +49,7 @@ class LoadImage(LoadImageFromFile):
             None when the file is missing or damaged: the data set then draws another sample.
 
         Raises:
-            ValueError: When too many images of a training run failed, see `check_failures`; in
+            UserError: When too many images of a training run failed, see `check_failures`; in
                 validation and tests, where every image counts, at the first one.
         """
         worker = get_worker_info()
@@ -62,7 +63,7 @@ class LoadImage(LoadImageFromFile):
             reason = reason_of(error)
         num_images = int(self.num_images.values)
         if not num_images:
-            raise ValueError(
+            raise UserError(
                 f"image '{results['img_path']}' cannot be read: {reason}; repair or remove it "
                 "(only training skips such images)"
             )
@@ -97,7 +98,7 @@ def decode(content: bytes, color_type: str | int = "color") -> np.ndarray:
         warnings.simplefilter("ignore")  # Pillow's remarks on harmless metadata
         img = mmcv.imfrombytes(content, flag=color_type, backend=backend)
     if img is None:
-        raise ValueError("OpenCV cannot decode it")
+        raise UserError("OpenCV cannot decode it")
     return img
 
 
@@ -118,10 +119,10 @@ def check_failures(reads: int, failures: int, num_images: int) -> None:
     single bad file at the start does not stop a run.
 
     Raises:
-        ValueError: With the numbers.
+        UserError: With the numbers.
     """
     if failures > MAX_FAILED_SHARE * max(reads, num_images):
-        raise ValueError(
+        raise UserError(
             f"{failures} of {reads} images could not be read, the limit is "
             f"{MAX_FAILED_SHARE:.0%}: the log names them; repair or remove them and resume"
         )

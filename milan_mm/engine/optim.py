@@ -10,6 +10,7 @@ from timm.optim import Lars
 from torch import nn
 from torch.optim import Optimizer
 
+from milan_mm.errors import UserError
 from milan_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 
 # For linear probes. mmpretrain's LARS multiplies the learning rate into the momentum, so that a
@@ -48,7 +49,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def _validate_cfg(self) -> None:
         unknown = set(self.paramwise_cfg) - self.KEYS
         if unknown:
-            raise ValueError(
+            raise UserError(
                 f"paramwise_cfg has unknown keys {sorted(unknown)}: known are {sorted(self.KEYS)}"
             )
         # mmengine passes by `add_params` when there is no rule at all
@@ -83,12 +84,12 @@ def parameter_rules(
         (name, factor on the learning rate, whether weight decay applies) in the model's order.
 
     Raises:
-        ValueError: When `layer_decay_rate` is asked of a model whose backbone tells no depths, or
+        UserError: When `layer_decay_rate` is asked of a model whose backbone tells no depths, or
             a listed class or name is not in the model.
     """
     backbones = [(n, m) for n, m in model.named_modules() if _tells_depth(m)]
     if layer_decay_rate != 1.0 and not backbones:
-        raise ValueError(
+        raise UserError(
             f"layer_decay_rate={layer_decay_rate} needs a backbone with get_layer_depth, e.g. "
             f"PlainViT; {type(model).__name__} has none"
         )
@@ -171,7 +172,7 @@ def _tells_depth(module: nn.Module) -> bool:
 def _listed(key: str, values: Sequence[str] | str, existing: set[str]) -> set[str]:
     listed = {values} if isinstance(values, str) else set(values)
     if listed - existing:
-        raise ValueError(
+        raise UserError(
             f"paramwise_cfg.{key} lists {sorted(listed - existing)}, which no parameter of the "
             f"model has: choose from {sorted(existing)}"
         )

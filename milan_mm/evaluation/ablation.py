@@ -16,6 +16,7 @@ from mmengine.config import Config, ConfigDict
 from mmpretrain.datasets import CustomDataset
 
 from milan_mm.configs import list_configs
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.weights.reading import read_checkpoint
 
 PRETRAIN = "pretrain/milan_vit-micro-p8_1xb32-coslr-2e_shapes"
@@ -49,7 +50,7 @@ def miniature(row: Config, mini: Config, second_teacher: dict | None = None) -> 
             `projection_dims` is the width of its features.
 
     Raises:
-        ValueError: When the row needs a second teacher and there is none.
+        UserError: When the row needs a second teacher and there is none.
     """
     cfg = copy.deepcopy(mini)
     model, first = cfg.model, mini.model.head.teacher
@@ -61,7 +62,7 @@ def miniature(row: Config, mini: Config, second_teacher: dict | None = None) -> 
         model.head.teacher = first
     elif teacher:
         if second_teacher is None:
-            raise ValueError(f"{row.filename} wants a {teacher.type}: {NO_SLIP}")
+            raise UserError(f"{row.filename} wants a {teacher.type}: {NO_SLIP}")
         model.head.teacher = ConfigDict(second_teacher)
         model.decoder.target_dims = second_teacher["projection_dims"]
     if "patch_size" in model.head:  # the target is pixels
@@ -79,7 +80,7 @@ def slip_settings(row: Config, mini: Config, path: str, model_name: str | None) 
         model_name: Architecture of a file in timm's naming; None takes that of the row.
 
     Raises:
-        FileNotFoundError, ValueError: When there is no file, or no projection to text space in it.
+        MissingFileError, UserError: When there is no file, or no projection to text space in it.
     """
     theirs, first = row.model.head.teacher, mini.model.head.teacher
     settings = dict(
@@ -94,7 +95,7 @@ def slip_settings(row: Config, mini: Config, path: str, model_name: str | None) 
     tensors = tensors.get("state_dict", tensors)
     projections = [t for n, t in tensors.items() if str(n).endswith("image_projection")]
     if len(projections) != 1:
-        raise ValueError(
+        raise UserError(
             f"{path} holds {len(projections)} tensors 'image_projection', a SLIP tower has 1: give "
             "--slip-teacher a file of SLIP (arXiv 2112.12750)"
         )
@@ -120,14 +121,14 @@ def read_image_folder(root: Path) -> tuple[dict[str, list[str]], int]:
         images.
 
     Raises:
-        FileNotFoundError: When `root`, train/ or val/ is missing.
-        ValueError: When a class has no images in one of the two.
+        MissingFileError: When `root`, train/ or val/ is missing.
+        UserError: When a class has no images in one of the two.
     """
     images: dict[str, dict[str, list[str]]] = {}
     for part in ("train", "val"):
         folder = root / part
         if not folder.is_dir() or not any(p.is_dir() for p in folder.iterdir()):
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"data folder '{folder}' with one folder per class does not exist: give --data a "
                 "folder with train/CLASS/* and val/CLASS/*"
             )
@@ -138,7 +139,7 @@ def read_image_folder(root: Path) -> tuple[dict[str, list[str]], int]:
             images[part][name.parts[0]].append(name.as_posix())
     for part, other in (("train", "val"), ("val", "train")):
         if lacking := sorted(set(images[part]) - set(images[other])):
-            raise ValueError(
+            raise UserError(
                 f"class '{lacking[0]}' has {len(images[part][lacking[0]])} images in {root / part} "
                 f"and 0 in {root / other}, at least 1 is needed: add some, or remove the class"
             )

@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 
 from milan_mm.configs import shipped_folder
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.evaluation.features import read_image_folder
 from milan_mm.evaluation.fingerprint import (
     CHOICES,
@@ -141,13 +142,13 @@ def read_encoders(
         options: Of `read_encoder`, for all of them.
 
     Raises:
-        FileNotFoundError, ValueError: For a file that cannot be used, and for numbers of names and
+        MissingFileError, UserError: For a file that cannot be used, and for numbers of names and
             files that differ.
     """
     paths = list(weights)
     names = list(methods) if methods is not None else [None] * len(paths)
     if len(names) != len(paths):
-        raise ValueError(f"--method names {len(names)} systems, --weights {len(paths)} files")
+        raise UserError(f"--method names {len(names)} systems, --weights {len(paths)} files")
     encoders = []
     for name, path in zip(names, paths, strict=True):
         read = read_encoder(path, **options)
@@ -155,7 +156,7 @@ def read_encoders(
         read = replace(read, state_dict={})  # hundreds of MB
         encoders.append(Encoder(name or read.system, Path(path).name, sha256, shape, read))
     if len({encoder.sha256 for encoder in encoders}) < len(encoders):
-        raise ValueError("--weights holds a file twice: give each once")
+        raise UserError("--weights holds a file twice: give each once")
     return encoders
 
 
@@ -175,13 +176,13 @@ def plan_cell(
         images: Image folder for k-NN and classification instead of DATA/imagenet.
 
     Raises:
-        FileNotFoundError, ValueError: When no recipe fits, or the data are not there.
+        MissingFileError, UserError: When no recipe fits, or the data are not there.
     """
     common: dict[str, Any] = dict(encoder=encoder, task=task, seed=seed, protocol=protocol)
     common["data"] = DATA[task]
     if images and common["data"] == "ImageNet":
         if not images.is_dir():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"image folder '{images}' does not exist: give --images a folder with "
                 "train/CLASS/* and val/CLASS/*"
             )
@@ -196,7 +197,7 @@ def plan_cell(
         use_image_folder(cfg, images)
     try:
         check_data(cfg, ("train_dataloader", "val_dataloader", "test_dataloader"))
-    except FileNotFoundError as error:
+    except MissingFileError as error:
         raise _data_are_missing(error) from None
     gpus = cfg.get("gpus", 8)
     if protocol == "short":
@@ -285,7 +286,7 @@ def training_job(cell: Cell, num_processes: int, batch_per_gpu: int | None = Non
         batch_per_gpu: Most images that a GPU holds at once; None takes the recipe's number.
 
     Raises:
-        ValueError: When the recipe cannot be split among these processes.
+        UserError: When the recipe cannot be split among these processes.
     """
     assert cell.config
     cfg = Config.fromfile(cell.config)
@@ -297,7 +298,7 @@ def training_job(cell: Cell, num_processes: int, batch_per_gpu: int | None = Non
         if batch_per_gpu:
             arguments += ["--batch-per-gpu", str(largest)]
     elif num_processes > 1 or batch_per_gpu:
-        raise ValueError("--protocol short runs in one process, with a batch of its own")
+        raise UserError("--protocol short runs in one process, with a batch of its own")
     return Job(
         task=cell.task,
         init=cell.encoder.method,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.systems import BYTE_STATS
 
@@ -29,12 +30,12 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
             are 0.875.
 
     Raises:
-        FileNotFoundError: When there is no such folder.
-        ValueError: When a class has no images.
+        MissingFileError: When there is no such folder.
+        UserError: When a class has no images.
     """
     folder = Path(root, part)
     if not folder.is_dir() or not any(path.is_dir() for path in folder.iterdir()):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"data folder '{folder}' with one folder per class does not exist: give --data a "
             "folder with train/CLASS/* and val/CLASS/*"
         )
@@ -56,10 +57,10 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
             data_root=str(root), data_prefix=part, pipeline=pipeline, test_mode=True
         )
     except RuntimeError as error:  # of a folder without any image
-        raise ValueError(f"data folder '{folder}': {error}") from None
+        raise UserError(f"data folder '{folder}': {error}") from None
     images = np.bincount(dataset.get_gt_labels(), minlength=len(dataset.CLASSES))
     if empty := [name for name, count in zip(dataset.CLASSES, images, strict=True) if not count]:
-        raise ValueError(
+        raise UserError(
             f"class '{empty[0]}' has no images in {folder} ({len(empty)} of {len(images)} classes "
             f"have none; read are {', '.join(sorted(dataset.extensions))}): remove the folder"
         )

@@ -7,6 +7,8 @@ similarity, k = 20, weight exp(similarity / 0.07).
 import torch
 from torch import Tensor
 
+from milan_mm.errors import UserError
+
 TOP = 5
 
 
@@ -37,10 +39,10 @@ def knn_predict(
         (N, min(5, num_classes)) int64: classes by falling vote.
 
     Raises:
-        ValueError: When k is outside 1..T.
+        UserError: When k is outside 1..T.
     """
     if not 1 <= k <= len(train_features):
-        raise ValueError(
+        raise UserError(
             f"k {k} is outside 1..{len(train_features)}, the number of training images: pass --k"
         )
     return torch.cat(

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from milan_mm.configs import find_config
+from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import ARCHS
 from milan_mm.weights.encoder import Encoder
 
@@ -45,7 +46,7 @@ class Shape:
         """That of what was read from a file.
 
         Raises:
-            ValueError: See `Encoder.model_settings`.
+            UserError: See `Encoder.model_settings`.
         """
         settings = encoder.model_settings()
         names = ("patch_size", "img_size", "with_cls_token")
@@ -76,7 +77,7 @@ def recipe(task: str, shape: Shape) -> tuple[str, Config]:
     of `set_encoder_weights`; the name tells those of the encoder.
 
     Raises:
-        ValueError: When no recipe fits the encoder.
+        UserError: When no recipe fits the encoder.
     """
     sized = shape.arch in SIZED
     name = RECIPES[task].format(arch=shape.arch, patch=shape.patch_size)
@@ -85,7 +86,7 @@ def recipe(task: str, shape: Shape) -> tuple[str, Config]:
     if sized:
         return name, cfg
     if shape.num_layers < 4:
-        raise ValueError(
+        raise UserError(
             f"the encoder has {shape.num_layers} blocks, the recipes need 4: evaluate it with "
             "--tasks knn"
         )

@@ -33,6 +33,8 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from milan_mm.errors import MissingFileError, UserError
+
 TASKS = ("knn", "linear", "finetune", "coco", "ade20k")
 PROTOCOLS = ("paper", "short")
 METRICS = dict(
@@ -116,7 +118,7 @@ def read_rows(path: str | Path) -> list[dict]:
     """All rows of a results file; an absent file has none.
 
     Raises:
-        ValueError: Naming the line that is no JSON object.
+        UserError: Naming the line that is no JSON object.
     """
     return [row for _, row in _numbered_rows(path)]
 
@@ -125,17 +127,15 @@ def read_results(path: str | Path) -> list[dict]:
     """All rows of a file that `tools/evaluate.py` wrote.
 
     Raises:
-        FileNotFoundError: When there is no such file.
-        ValueError: Naming the file, the line and the key that does not fit the schema above.
+        MissingFileError: When there is no such file.
+        UserError: Naming the file, the line and the key that does not fit the schema above.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"results file '{path}' does not exist: tools/evaluate.py writes it"
-        )
+        raise MissingFileError(f"results file '{path}' does not exist: tools/evaluate.py writes it")
     rows = _numbered_rows(path)
     for number, row in rows:
         if problem := row_problem(row):
-            raise ValueError(f"{path}:{number} {problem}")
+            raise UserError(f"{path}:{number} {problem}")
     return [row for _, row in rows]
 
 
@@ -191,9 +191,9 @@ def _numbered_rows(path: str | Path) -> list[tuple[int, dict]]:
         except ValueError as error:  # of JSON or of UTF-8
             if number == len(lines):
                 continue  # no line end: a killed writer's, or one that is being written
-            raise ValueError(f"{path}:{number} is not a JSON object ({error}): remove it") from None
+            raise UserError(f"{path}:{number} is not a JSON object ({error}): remove it") from None
         if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number} is not a JSON object ({line[:40]!r}): remove it")
+            raise UserError(f"{path}:{number} is not a JSON object ({line[:40]!r}): remove it")
         rows.append((number, row))
     return rows
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.evaluation.recipes import nodes
 from milan_mm.files import replacing
 from milan_mm.run.quick import shrink_training
@@ -32,7 +33,7 @@ def shorten(cfg: Config, task: str, folder: Path) -> None:
         folder: For the small data sets, see `small_images`.
 
     Raises:
-        FileNotFoundError, ValueError: When the data cannot be used.
+        MissingFileError, UserError: When the data cannot be used.
     """
     shrink_training(cfg, 1, ITERATIONS)
     cfg.train_cfg.val_begin = ITERATIONS + 1  # never: the checkpoint is tested afterwards
@@ -65,21 +66,21 @@ def small_images(root: Path, folder: Path) -> Path:
         The folder of links.
 
     Raises:
-        FileNotFoundError: When a split is missing.
-        ValueError: When the splits share no class.
+        MissingFileError: When a split is missing.
+        UserError: When the splits share no class.
     """
     if folder in root.parents:
         return root
     for split in ("train", "val"):
         if not (root / split).is_dir():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"data folder '{root / split}' does not exist: link or unpack the data there, or "
                 "pass --data ROOT"
             )
     names = [{p.name for p in (root / split).iterdir() if p.is_dir()} for split in ("train", "val")]
     classes = _spread(sorted(names[0] & names[1]), NUM_CLASSES)
     if not classes:
-        raise ValueError(
+        raise UserError(
             f"'{root}' has no class in both train/ and val/: check it with tools/check_data.py "
             "imagenet"
         )
@@ -116,7 +117,7 @@ def _use_small_coco(cfg: Config, folder: Path) -> None:
     dataset = _data_set(cfg, "val")
     source = Path(dataset.data_root, dataset.ann_file)
     if not source.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"annotation file '{source}' does not exist: link or unpack the data there, or pass "
             "--data ROOT"
         )

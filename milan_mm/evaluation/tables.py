@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import NamedTuple
 
+from milan_mm.errors import UserError
 from milan_mm.evaluation.published import Published, plain_name, published, source
 from milan_mm.evaluation.results import DATA, METRICS
 
@@ -116,10 +117,10 @@ def make_tables(rows: Sequence[Mapping]) -> list[Table]:
         rows: Of `read_results`.
 
     Raises:
-        ValueError: When there are no rows.
+        UserError: When there are no rows.
     """
     if not rows:
-        raise ValueError("the results file has no rows: run tools/evaluate.py first")
+        raise UserError("the results file has no rows: run tools/evaluate.py first")
     archs = sorted({arch_of(row["config"]) for row in rows}, key=_arch_order)
     return [_table(arch, [row for row in rows if arch_of(row["config"]) == arch]) for arch in archs]
 

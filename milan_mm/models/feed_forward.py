@@ -3,6 +3,7 @@
 from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor
 
+from milan_mm.errors import UserError
 from milan_mm.models.recompute import has_hooks, recompute_input
 
 # Of the MLP between its two linear layers, with the name that mmcv builds it by.
@@ -17,12 +18,12 @@ class FeedForward(FFN):
         act: A key of `ACTIVATIONS`.
 
     Raises:
-        ValueError: For an unknown activation.
+        UserError: For an unknown activation.
     """
 
     def __init__(self, embed_dims: int, act: str = "GELU") -> None:
         if act not in ACTIVATIONS:
-            raise ValueError(f"act '{act}' is unknown: choose from {sorted(ACTIVATIONS)}")
+            raise UserError(f"act '{act}' is unknown: choose from {sorted(ACTIVATIONS)}")
         act_cfg = dict(type=ACTIVATIONS[act])
         super().__init__(embed_dims, 4 * embed_dims, act_cfg=act_cfg, add_identity=False)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
+from milan_mm.errors import UserError
 from milan_mm.models.cpu_attention import HAS_KERNEL, attend_in_chunks
 from milan_mm.models.feed_forward import FeedForward
 from milan_mm.models.recompute import recompute_input
@@ -50,7 +51,7 @@ class PatchEmbed(nn.Module):
         """
         patch_size = self.projection.kernel_size[0]
         if imgs.shape[-2] % patch_size or imgs.shape[-1] % patch_size:
-            raise ValueError(
+            raise UserError(
                 f"image of {imgs.shape[-2]}x{imgs.shape[-1]} pixels is not a multiple of the patch "
                 f"size {patch_size}: pad it (pad_size_divisor={patch_size} in the data "
                 "preprocessor) or resize it"
@@ -189,7 +190,7 @@ class EncoderLayer(nn.Module):
         if not size:
             return self.attn(x, grid, rope)
         if grid is None:
-            raise ValueError("window attention needs all patches of the image, not a subset")
+            raise UserError("window attention needs all patches of the image, not a subset")
         # both linear layers see the patches only: of tokens of zeros the first makes its bias
         qkv = self.attn.qkv(x).unflatten(1, grid)
         windows = split_windows(qkv, size, fill=self.attn.qkv.bias)  # (B*n, s*s, 3D)
@@ -258,7 +259,7 @@ class SelfAttention(nn.Module):
         if self.bias_grid is None and not self.with_rel_pos:
             x = attend(q, k, v)
         elif grid is None:
-            raise ValueError("relative positions need all patches of the image, not a subset")
+            raise UserError("relative positions need all patches of the image, not a subset")
         elif self.bias_grid is None:
             x = attend_with_rel_pos(q, k, v, self.rel_pos_h, self.rel_pos_w, grid)
         else:

@@ -21,6 +21,7 @@ from timm.layers import RotaryEmbeddingDinoV3
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from milan_mm.errors import UserError
 from milan_mm.models.layers import EncoderLayer, PatchEmbed, init_transformer, layer_norm, take
 from milan_mm.models.positions import resize_pos_embed, sincos_pos_embed
 from milan_mm.registry import MODELS
@@ -71,7 +72,7 @@ class PlainViT(BaseModule):
             strictly; None initialises from scratch.
 
     Raises:
-        ValueError: For sizes or options that contradict each other.
+        UserError: For sizes or options that contradict each other.
     """
 
     OUT_TYPES = ("featmap", "cls_token", "avg_featmap", "raw")
@@ -105,9 +106,7 @@ class PlainViT(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if isinstance(arch, str) and arch not in ARCHS:
-            raise ValueError(
-                f"arch '{arch}' is unknown: choose from {sorted(ARCHS)} or give a dict"
-            )
+            raise UserError(f"arch '{arch}' is unknown: choose from {sorted(ARCHS)} or give a dict")
         settings = ARCHS[arch] if isinstance(arch, str) else arch
         self.embed_dims: int = settings["embed_dims"]
         self.num_layers: int = settings["num_layers"]
@@ -115,33 +114,33 @@ class PlainViT(BaseModule):
         height, width = _pair(img_size)
         if height % patch_size or width % patch_size:
             nearest = tuple(round(side / patch_size) * patch_size for side in (height, width))
-            raise ValueError(
+            raise UserError(
                 f"img_size {(height, width)} is not a multiple of patch_size {patch_size}: "
                 f"use {nearest}"
             )
         if self.embed_dims % num_heads:
-            raise ValueError(f"embed_dims {self.embed_dims} is not a multiple of {num_heads} heads")
+            raise UserError(f"embed_dims {self.embed_dims} is not a multiple of {num_heads} heads")
         if out_type not in self.OUT_TYPES:
-            raise ValueError(f"out_type '{out_type}' is unknown: choose from {self.OUT_TYPES}")
+            raise UserError(f"out_type '{out_type}' is unknown: choose from {self.OUT_TYPES}")
         if out_type == "cls_token" and not with_cls_token:
-            raise ValueError("out_type 'cls_token' needs with_cls_token=True")
+            raise UserError("out_type 'cls_token' needs with_cls_token=True")
         self.num_prefix_tokens = int(with_cls_token) + num_registers
         if window_size and self.num_prefix_tokens:
-            raise ValueError(
+            raise UserError(
                 "window attention has no place for a class token or registers: "
                 "with_cls_token=False, num_registers=0"
             )
         if rel_pos_grid and self.num_prefix_tokens:
-            raise ValueError(
+            raise UserError(
                 "relative positions have no place for a class token or registers: "
                 "with_cls_token=False, num_registers=0"
             )
         if rel_pos_bias_grid and num_registers:
-            raise ValueError("a table of relative position biases has no entries for registers")
+            raise UserError("a table of relative position biases has no entries for registers")
         kinds: dict[str, object] = dict(rel_pos_grid=rel_pos_grid)
         kinds |= dict(rel_pos_bias_grid=rel_pos_bias_grid, rope_base=rope_base)
         if len(given := [name for name, value in kinds.items() if value]) > 1:
-            raise ValueError(f"{' and '.join(given)} exclude each other: keep one of them")
+            raise UserError(f"{' and '.join(given)} exclude each other: keep one of them")
         self.patch_size = patch_size
         self.grid_size = (height // patch_size, width // patch_size)  # (h, w)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
@@ -231,10 +230,10 @@ class PlainViT(BaseModule):
             (B, 1+K, D) float, class token first, then registers.
 
         Raises:
-            ValueError: When the encoder has windows or relative positions, which need all patches.
+            UserError: When the encoder has windows or relative positions, which need all patches.
         """
         if self.needs_grid:
-            raise ValueError(
+            raise UserError(
                 "encode() takes any subset of patches; windows and relative or rotary positions "
                 "need all of the image: call the encoder itself"
             )
@@ -308,5 +307,5 @@ class PlainViT(BaseModule):
 def _resolve_indices(indices: Sequence[int], num_layers: int) -> tuple[int, ...]:
     for i in indices:
         if not -num_layers <= i < num_layers:
-            raise ValueError(f"block index {i} is outside {-num_layers}..{num_layers - 1}")
+            raise UserError(f"block index {i} is outside {-num_layers}..{num_layers - 1}")
     return tuple(i % num_layers for i in indices)

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
+from milan_mm.errors import UserError
+
 
 def sincos_pos_embed(embed_dims: int, grid: tuple[int, int], with_cls_token: bool) -> Tensor:
     """Fixed sine-cosine table; the column (x) fills the first half of the channels.
@@ -24,7 +26,7 @@ def sincos_pos_embed(embed_dims: int, grid: tuple[int, int], with_cls_token: boo
     Source: the table of MAE (arXiv 2111.06377) and MILAN's official weights.
     """
     if embed_dims % 4:
-        raise ValueError(f"embed_dims {embed_dims} is not a multiple of 4")
+        raise UserError(f"embed_dims {embed_dims} is not a multiple of 4")
     num_frequencies = embed_dims // 4
     frequencies = 10000 ** -(torch.arange(num_frequencies, dtype=torch.float64) / num_frequencies)
     y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")

@@ -5,6 +5,7 @@ from mmengine.model import BaseModule
 from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
+from milan_mm.errors import UserError
 from milan_mm.registry import MODELS
 
 
@@ -65,7 +66,7 @@ def _resize(channels: int, factor: float) -> tuple[nn.Module, int]:
         return nn.Identity(), channels
     if factor == 0.5:
         return nn.MaxPool2d(kernel_size=2, stride=2), channels
-    raise ValueError(f"scale factor {factor} is not one of 4, 2, 1, 0.5")
+    raise UserError(f"scale factor {factor} is not one of 4, 2, 1, 0.5")
 
 
 def _upsample(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from milan_mm.errors import UserError
 from milan_mm.models.feed_forward import FeedForward
 from milan_mm.models.layers import EncoderLayer, attend, init_transformer, layer_norm, take
 from milan_mm.models.positions import sincos_pos_embed
@@ -45,7 +46,7 @@ class PretrainDecoder(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if decoder_embed_dims % num_heads:
-            raise ValueError(
+            raise UserError(
                 f"decoder_embed_dims {decoder_embed_dims} is not a multiple of {num_heads} heads"
             )
         self.embed_dims = embed_dims

@@ -6,6 +6,7 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
+from milan_mm.errors import UserError
 from milan_mm.registry import MODELS
 
 
@@ -26,14 +27,14 @@ class MaskGenerator(nn.Module):
     def __init__(self, mask_ratio: float) -> None:
         super().__init__()
         if not 0 < mask_ratio < 1:
-            raise ValueError(f"mask_ratio {mask_ratio} is outside (0, 1): the paper uses 0.75")
+            raise UserError(f"mask_ratio {mask_ratio} is outside (0, 1): the paper uses 0.75")
         self.mask_ratio = mask_ratio
 
     def num_keep(self, num_patches: int) -> int:
         """Number of kept patches; at least one patch is kept and one is masked."""
         num_keep = round(num_patches * (1 - self.mask_ratio))
         if not 0 < num_keep < num_patches:
-            raise ValueError(
+            raise UserError(
                 f"mask_ratio {self.mask_ratio} of {num_patches} patches keeps {num_keep}: "
                 f"choose it so that 1 to {num_patches - 1} patches are kept"
             )

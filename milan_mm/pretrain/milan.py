@@ -3,6 +3,7 @@
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor
 
+from milan_mm.errors import UserError
 from milan_mm.pretrain.decoder import PretrainDecoder
 from milan_mm.pretrain.masking import MaskGenerator
 from milan_mm.registry import MODELS
@@ -20,7 +21,7 @@ class MILAN(BaseSelfSupervisor):
         data_preprocessor: mmpretrain's `SelfSupDataPreprocessor` with the student's statistics.
 
     Raises:
-        ValueError: When the four parts disagree on the patch grid or on a width.
+        UserError: When the four parts disagree on the patch grid or on a width.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class MILAN(BaseSelfSupervisor):
     def _check_input(self, inputs: Tensor) -> None:
         height, width = (n * self.backbone.patch_size for n in self.backbone.grid_size)
         if inputs.shape[-2:] != (height, width):
-            raise ValueError(
+            raise UserError(
                 f"images of {inputs.shape[-2]}x{inputs.shape[-1]} pixels arrive, but "
                 f"backbone.img_size is {height}x{width}: change one of the two (the crop of the "
                 "data pipeline, or backbone.img_size with decoder.grid_size)"
@@ -68,36 +69,36 @@ class MILAN(BaseSelfSupervisor):
         backbone, decoder, head = self.backbone, self.decoder, self.head
         self.mask_generator.num_keep(backbone.num_patches)
         if not backbone.with_cls_token:
-            raise ValueError("pretraining needs backbone.with_cls_token=True")
+            raise UserError("pretraining needs backbone.with_cls_token=True")
         if decoder.embed_dims != backbone.embed_dims:
-            raise ValueError(
+            raise UserError(
                 f"decoder.embed_dims is {decoder.embed_dims}, the backbone's width is "
                 f"{backbone.embed_dims}: set decoder.embed_dims={backbone.embed_dims}"
             )
         if decoder.grid_size != backbone.grid_size:
-            raise ValueError(
+            raise UserError(
                 f"decoder.grid_size is {decoder.grid_size}, the backbone's grid is "
                 f"{backbone.grid_size}: set decoder.grid_size={backbone.grid_size}"
             )
         if head.grid_size not in (None, backbone.grid_size):
-            raise ValueError(
+            raise UserError(
                 f"the teacher's patch grid is {head.grid_size}, the backbone's is "
                 f"{backbone.grid_size}: set head.teacher.grid_size={backbone.grid_size}, and the "
                 "teacher looks at images resized to that grid"
             )
         if getattr(head, "patch_size", backbone.patch_size) != backbone.patch_size:
-            raise ValueError(
+            raise UserError(
                 f"head.patch_size is {head.patch_size}, the backbone's is {backbone.patch_size}: "
                 f"set head.patch_size={backbone.patch_size}"
             )
         if decoder.target_dims != head.target_dims:
-            raise ValueError(
+            raise UserError(
                 f"decoder.target_dims is {decoder.target_dims}, the head's target is "
                 f"{head.target_dims} wide: set decoder.target_dims={head.target_dims}"
             )
         if self.mask_generator.needs_importance and not head.gives_importance:
             lack = "its teacher has no class token" if head.teacher else "it has no teacher"
-            raise ValueError(
+            raise UserError(
                 f"{type(self.mask_generator).__name__} needs the importance of patches, which "
                 f"{type(head).__name__} does not give because {lack}: set head.teacher to a ViT "
                 "with a class token, or use UniformMaskGenerator"

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from milan_mm.errors import UserError
 from milan_mm.models.layers import patchify
 from milan_mm.pretrain.teacher import HiddenTeacher
 from milan_mm.registry import MODELS
@@ -30,7 +31,7 @@ class TargetHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if loss_tokens not in self.LOSS_TOKENS:
-            raise ValueError(
+            raise UserError(
                 f"loss_tokens '{loss_tokens}' is unknown: choose from {self.LOSS_TOKENS}"
             )
         self.loss_tokens = loss_tokens
@@ -138,7 +139,7 @@ class PixelTargetHead(TargetHead):
     ) -> None:
         super().__init__(loss_tokens, teacher, init_cfg)
         if teacher and (layers := teacher.get("num_target_layers", 1)) != 1:
-            raise ValueError(
+            raise UserError(
                 f"teacher.num_target_layers={layers} says what the target is made of, but the "
                 "target is pixels: leave it out"
             )

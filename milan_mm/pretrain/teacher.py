@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from milan_mm.errors import UserError
 from milan_mm.registry import MODELS
 
 ASSETS = Path(str(files("milan_mm") / "assets"))
@@ -118,12 +119,12 @@ def check_layer_counts(model_name: str, num_layers: int, num_target_layers: int)
     """Refuse towers that are too shallow, and targets from more layers than there are.
 
     Raises:
-        ValueError: Naming the counts.
+        UserError: Naming the counts.
     """
     if num_layers < 2:
-        raise ValueError(f"teacher '{model_name}' has {num_layers} block, at least 2 are needed")
+        raise UserError(f"teacher '{model_name}' has {num_layers} block, at least 2 are needed")
     if not 0 < num_target_layers <= num_layers:
-        raise ValueError(
+        raise UserError(
             f"teacher.num_target_layers is {num_target_layers}, '{model_name}' has {num_layers} "
             f"blocks: choose 1 (the last, as published) to {num_layers}"
         )

@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from milan_mm.errors import UserError
 from milan_mm.models.layers import embed_patches, patchify
 from milan_mm.pretrain.teacher import ASSETS, Teacher, check_layer_counts, class_attention
 from milan_mm.registry import MODELS
@@ -47,7 +48,7 @@ class CLIPTeacher(Teacher):
             1, the last layer alone, is the published method.
 
     Raises:
-        ValueError: When weights are missing or do not belong to the architecture.
+        UserError: When weights are missing or do not belong to the architecture.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ def _class_attention(block: Any, x: Tensor) -> Tensor:
 def _create_clip(model_name: str, pretrained: str, grid_size: tuple[int, int] | None) -> nn.Module:
     model_config = open_clip.get_model_config(model_name)
     if model_config is None:
-        raise ValueError(
+        raise UserError(
             f"teacher '{model_name}' is no architecture of open_clip: `python -c 'import "
             "open_clip; print(open_clip.list_models())'` lists them"
         )
@@ -165,7 +166,7 @@ def _create_clip(model_name: str, pretrained: str, grid_size: tuple[int, int] | 
         print_log(f"teacher {model_name} has RANDOM weights: good for trials only", "current", 30)
         source = None
     elif not pretrained:
-        raise ValueError(
+        raise UserError(
             f"teacher '{model_name}' has no weights: set teacher.pretrained to a tag "
             f"{open_clip.list_pretrained_tags_by_model(model_name)} or to a local file"
         )
@@ -184,7 +185,7 @@ def _create_clip(model_name: str, pretrained: str, grid_size: tuple[int, int] | 
             )
     except Exception as error:  # a wrong tag, no network, a corrupt or foreign file
         reason = shorten(str(error), 300, placeholder=" ...")
-        raise ValueError(
+        raise UserError(
             f"weights '{pretrained}' of teacher '{model_name}' could not be loaded: {reason} - "
             "give a tag of open_clip, or the path of a file that belongs to this architecture"
         ) from error
@@ -219,7 +220,7 @@ def _check_activation(
     elif Path(pretrained).is_file():
         is_openais = bool(_OPENAI_SETTINGS & weights.keys())
         if is_torchscript(Path(pretrained)) and not is_openais:
-            raise ValueError(
+            raise UserError(
                 f"weights '{pretrained}' of teacher '{model_name}' are a TorchScript archive, and "
                 "not one of OpenAI's CLIP: save its state_dict() as safetensors where you trust it"
             )
@@ -230,7 +231,7 @@ def _check_activation(
         return
     if weights_are_quick != tower_is_quick:
         name = model_name.removesuffix("-quickgelu") + ("-quickgelu" if weights_are_quick else "")
-        raise ValueError(
+        raise UserError(
             f"weights '{pretrained}' were trained with {'Quick' if weights_are_quick else ''}GELU, "
             f"the tower '{model_name}' has {'Quick' if tower_is_quick else ''}GELU: use '{name}'"
         )
@@ -241,7 +242,7 @@ def _check_tower(model_name: str, visual: Any) -> None:
     plain = blocks and hasattr(visual, "class_embedding") and visual.attn_pool is None
     by_class_token = plain and visual.pool_type == "tok" and not visual.final_ln_after_pool
     if not by_class_token or not isinstance(blocks[-1].attn, nn.MultiheadAttention):
-        raise ValueError(
+        raise UserError(
             f"teacher '{model_name}' has no plain ViT as image tower that is pooled by its class "
             "token, whose attention could be read: use a ViT of open_clip, e.g. "
             "'ViT-B-16-quickgelu'"

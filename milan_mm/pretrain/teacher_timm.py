@@ -12,6 +12,7 @@ from timm.layers import Attention, resample_abs_pos_embed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from milan_mm.errors import UserError
 from milan_mm.pretrain.teacher import ASSETS, Teacher, check_layer_counts, class_attention
 from milan_mm.registry import MODELS
 from milan_mm.weights.finding import WRAPPERS
@@ -43,7 +44,7 @@ class TimmTeacher(Teacher):
             None for towers that project to nothing.
 
     Raises:
-        ValueError: When weights are missing or do not belong to the architecture.
+        UserError: When weights are missing or do not belong to the architecture.
     """
 
     def __init__(
@@ -132,17 +133,17 @@ class TimmTeacher(Teacher):
         projection = state_dict.get(prefix.removesuffix("visual.") + "image_projection")
         own = getattr(self.projection, "weight", None)
         if projection is None and own is not None:
-            raise ValueError(
+            raise UserError(
                 f"{path} holds no 'image_projection': it is no SLIP file, remove "
                 f"teacher.projection_dims={len(own)}"
             )
         if projection is not None and len(projection) != visual.embed_dim:
-            raise ValueError(
+            raise UserError(
                 f"{path} projects from width {len(projection)}, teacher '{model_name}' is "
                 f"{visual.embed_dim} wide: set teacher.model_name to the file's architecture"
             )
         if projection is not None and (own is None or own.shape != projection.T.shape):
-            raise ValueError(
+            raise UserError(
                 f"{path} projects {projection.shape[0]} to {projection.shape[1]}: set "
                 f"teacher.projection_dims={projection.shape[1]}"
             )
@@ -150,7 +151,7 @@ class TimmTeacher(Teacher):
             visual.load_state_dict(tower)
         except RuntimeError as error:
             reason = shorten(str(error), 300, placeholder=" ...")
-            raise ValueError(f"{path} does not fit the teacher: {reason}") from None
+            raise UserError(f"{path} does not fit the teacher: {reason}") from None
         if projection is not None:
             self.projection.load_state_dict(dict(weight=projection.T))
 
@@ -171,11 +172,11 @@ def _create_tower(
 ) -> VisionTransformer:
     if not timm.is_model(model_name):
         close = timm.list_models(f"*{model_name.split('.')[0]}*")[:3] or ["vit_base_patch16_224"]
-        raise ValueError(f"teacher '{model_name}' is no architecture of timm: try {close}")
+        raise UserError(f"teacher '{model_name}' is no architecture of timm: try {close}")
     if pretrained == "random":
         print_log(f"teacher {model_name} has RANDOM weights: good for trials only", "current", 30)
     elif pretrained != "timm" and not Path(pretrained or "").is_file():
-        raise ValueError(
+        raise UserError(
             f"weights '{pretrained}' of teacher '{model_name}' are no file: set teacher.pretrained "
             "to a local file, or to 'timm' for the weights that timm publishes"
         )
@@ -183,7 +184,7 @@ def _create_tower(
         tower: Any = timm.create_model(model_name, pretrained=pretrained == "timm", num_classes=0)
     except Exception as error:  # an unknown tag, no network, a damaged download
         reason = shorten(str(error), 300, placeholder=" ...")
-        raise ValueError(
+        raise UserError(
             f"weights '{pretrained}' of teacher '{model_name}' could not be loaded: {reason} - "
             "give the path of a local file"
         ) from error
@@ -197,12 +198,12 @@ def _create_tower(
 def _check_tower(model_name: str, tower: Any) -> None:
     plain = isinstance(tower, VisionTransformer) and isinstance(tower.blocks[-1], Block)
     if not plain or not isinstance(tower.blocks[-1].attn, Attention):
-        raise ValueError(
+        raise UserError(
             f"teacher '{model_name}' is no plain ViT whose class attention could be read: use a "
             "VisionTransformer of timm, e.g. 'vit_base_patch16_224.dino'"
         )
     if isinstance(tower.norm, nn.Identity):
-        raise ValueError(
+        raise UserError(
             f"teacher '{model_name}' normalises after average pooling, so its tokens have no norm "
             "of their own: use a tower that is pooled by its class token"
         )
@@ -212,7 +213,7 @@ def _find_tower(path: str, checkpoint: dict) -> tuple[dict[str, Tensor], str]:
     """The state dict that holds a tower in timm's naming, and the prefix of its names.
 
     Raises:
-        ValueError: When there is none, or more than one.
+        UserError: When there is none, or more than one.
     """
     for wrapper in WRAPPERS:
         if isinstance(checkpoint.get(wrapper), dict):
@@ -221,7 +222,7 @@ def _find_tower(path: str, checkpoint: dict) -> tuple[dict[str, Tensor], str]:
     found = [prefix for prefix in TIMM.prefixes if f"{prefix}patch_embed.proj.weight" in checkpoint]
     if len(found) != 1:
         names = ", ".join(map(str, list(checkpoint)[:3]))
-        raise ValueError(
+        raise UserError(
             f"{path} holds {len(found)} image towers in timm's naming ('patch_embed.proj.weight'), "
             f"exactly one is needed; its first names are: {names}"
         )

@@ -2,6 +2,7 @@
 
 from mmengine.config import Config
 
+from milan_mm.errors import UserError
 from milan_mm.run.schedules import stretch_iterations
 
 
@@ -17,17 +18,17 @@ def split_total_batch(total: int, largest: int, world_size: int) -> tuple[int, i
         (batch per process, accumulation), whose product with `world_size` is `total`.
 
     Raises:
-        ValueError: When `total` is not a multiple of `world_size`, or a size is not positive.
+        UserError: When `total` is not a multiple of `world_size`, or a size is not positive.
     """
     if total < 1 or largest < 1:
-        raise ValueError(
+        raise UserError(
             f"total_batch {total} in parts of at most {largest} images: both must be 1 or more"
         )
     if total % world_size:
         fitting = [n for n in range(1, total + 1) if total % n == 0]
         fewer = max(n for n in fitting if n < world_size)
         more = min((n for n in fitting if n > world_size), default=None)
-        raise ValueError(
+        raise UserError(
             f"total_batch {total} cannot be split evenly over {world_size} processes: use {fewer}"
             + (f" or {more}" if more else "")
         )
@@ -45,14 +46,14 @@ def apply_total_batch(cfg: Config, world_size: int) -> str | None:
         A line for the log.
 
     Raises:
-        ValueError: When the learning rate belongs to another total batch, or the config chooses an
+        UserError: When the learning rate belongs to another total batch, or the config chooses an
             accumulation itself, as one does that an earlier run has written.
     """
     if "total_batch" not in cfg:
         return None
     _check_learning_rate(cfg)
     if (chosen := cfg.optim_wrapper.get("accumulative_counts", 1)) != 1:
-        raise ValueError(
+        raise UserError(
             f"optim_wrapper.accumulative_counts={chosen} is not for a config to choose beside "
             f"total_batch {cfg.total_batch}: start from the recipe and pass --batch-per-gpu N"
         )
@@ -73,13 +74,13 @@ def _check_learning_rate(cfg: Config) -> None:
     scaling = cfg.get("auto_scale_lr") or {}
     base = scaling.get("base_batch_size", cfg.total_batch)
     if scaling.get("enable"):
-        raise ValueError(
+        raise UserError(
             "auto_scale_lr.enable would scale the learning rate by one process's batch, without "
             f"accumulation: leave it off, total_batch {cfg.total_batch} holds on any machine"
         )
     if base != cfg.total_batch:
         lr = cfg.optim_wrapper.optimizer.lr
-        raise ValueError(
+        raise UserError(
             f"total_batch {cfg.total_batch} differs from {base}, for which lr {lr:g} was chosen: "
             f"pass --cfg-options total_batch={cfg.total_batch} "
             f"auto_scale_lr.base_batch_size={cfg.total_batch} optim_wrapper.optimizer.lr=LR, where "

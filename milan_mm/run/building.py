@@ -13,6 +13,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from torch.optim import Optimizer
 
+from milan_mm.errors import UserError
 from milan_mm.registry import MODELS
 
 
@@ -23,10 +24,10 @@ def build_without_memory(cfg: Config) -> nn.Module:
     meta device, is built on the CPU instead.
 
     Raises:
-        ValueError: When the config has no model, or its parts contradict each other.
+        UserError: When the config has no model, or its parts contradict each other.
     """
     if "model" not in cfg:
-        raise ValueError(f"{cfg.filename} has no model: it is no training config")
+        raise UserError(f"{cfg.filename} has no model: it is no training config")
     model = copy.deepcopy(cfg.model)
     for teacher in teachers(model):
         teacher.pretrained = "random"
@@ -42,10 +43,10 @@ def build_optimizer(cfg: Config, model: nn.Module) -> Optimizer:
     """The optimizer that training would build for `model`, by the same constructor.
 
     Raises:
-        ValueError: When the config has no optimizer, or its rules do not fit the model.
+        UserError: When the config has no optimizer, or its rules do not fit the model.
     """
     if "optimizer" not in cfg.get("optim_wrapper", {}):
-        raise ValueError(f"{cfg.filename} has no optim_wrapper.optimizer: it is no training config")
+        raise UserError(f"{cfg.filename} has no optim_wrapper.optimizer: it is no training config")
     # precision and accumulation change no group, and mmengine's AMP wrapper wants a GPU
     kept = ("optimizer", "constructor", "paramwise_cfg")
     wrapper = {key: value for key, value in cfg.optim_wrapper.items() if key in kept}

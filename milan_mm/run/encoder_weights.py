@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.config import Config
 from torch.nn.modules.utils import _pair
 
+from milan_mm.errors import UserError
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.recognising import read_encoder
 from milan_mm.weights.systems import BYTE_STATS
@@ -29,10 +30,10 @@ def set_encoder_weights(
         Lines for the log about what was set.
 
     Raises:
-        FileNotFoundError, ValueError: When there is no file, no encoder in it, or no backbone.
+        MissingFileError, UserError: When there is no file, no encoder in it, or no backbone.
     """
     if "backbone" not in cfg.model:
-        raise ValueError(f"--weights: {cfg.filename} has no model.backbone to load an encoder into")
+        raise UserError(f"--weights: {cfg.filename} has no model.backbone to load an encoder into")
     encoder = weights if isinstance(weights, Encoder) else read_encoder(weights, **options)
     backbone = cfg.model.backbone
     backbone.init_cfg = dict(

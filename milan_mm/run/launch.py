@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +13,13 @@ import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.logging import MessageHub
 
-import milan_mm
 from milan_mm.configs import find_config
+from milan_mm.errors import UserError
 from milan_mm.run.batch import apply_total_batch
 from milan_mm.run.machine import check_precision, fit_to_machine, world_size
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.quick import make_quick
 
-_PACKAGE = Path(milan_mm.__file__).parent
 _PATH_ERRORS = (
     FileNotFoundError,
     FileExistsError,
@@ -39,8 +37,8 @@ def load_config(name: str, cfg_options: list[str] | None) -> Config:
     """Read a config by file or recipe name, and apply `key=value` options to it.
 
     Raises:
-        FileNotFoundError: When there is no such config.
-        ValueError: When an option is not of the form key=value.
+        MissingFileError: When there is no such config.
+        UserError: When an option is not of the form key=value.
     """
     return load_config_and_data(name, cfg_options, None)[0]
 
@@ -57,13 +55,13 @@ def load_config_and_data(
         a user sees of a run.
 
     Raises:
-        FileNotFoundError: When there is no such config, or the folder lacks something.
-        ValueError: When an option is not of the form key=value, or the folder does not fit.
+        MissingFileError: When there is no such config, or the folder lacks something.
+        UserError: When an option is not of the form key=value, or the folder does not fit.
     """
     cfg = Config.fromfile(find_config(name))
     for option in cfg_options or []:
         if "=" not in option:
-            raise ValueError(f"--cfg-options '{option}' is not of the form key=value")
+            raise UserError(f"--cfg-options '{option}' is not of the form key=value")
     found = set_own_data(cfg, data) if data is not None else []
     if found and is_main_process():
         print("\n".join(found), flush=True)
@@ -89,13 +87,13 @@ def set_amp(cfg: Config) -> None:
     """Train in bfloat16 autocast, unless the config chose a mixed precision already.
 
     Raises:
-        ValueError: When the config has an optimizer wrapper of its own kind.
+        UserError: When the config has an optimizer wrapper of its own kind.
     """
     wrapper = cfg.optim_wrapper.get("type", "OptimWrapper")
     if "Amp" in wrapper or "BFloat16" in wrapper:
         return
     if wrapper != "OptimWrapper":
-        raise ValueError(f"--amp does not know optim_wrapper.type='{wrapper}': use 'OptimWrapper'")
+        raise UserError(f"--amp does not know optim_wrapper.type='{wrapper}': use 'OptimWrapper'")
     cfg.optim_wrapper.type = "milan_mm.BFloat16OptimWrapper"
     if cfg.get("default_scope") == "mmdet":  # NMS and RoIAlign know no bfloat16
         cfg.optim_wrapper.modules = [m for m in ("backbone", "neck") if m in cfg.model]
@@ -111,16 +109,14 @@ def set_batch_per_gpu(cfg: Config, limit: int, quick: bool) -> None:
     """State how many images one process holds at once; the total batch stays what it is.
 
     Raises:
-        ValueError: When the config has no total batch, or the run takes no notice of it.
+        UserError: When the config has no total batch, or the run takes no notice of it.
     """
     if limit < 1:
-        raise ValueError(f"--batch-per-gpu {limit}: give 1 or more images")
+        raise UserError(f"--batch-per-gpu {limit}: give 1 or more images")
     if quick:
-        raise ValueError(
-            "--batch-per-gpu and --quick exclude each other: a trial has its own batch"
-        )
+        raise UserError("--batch-per-gpu and --quick exclude each other: a trial has its own batch")
     if "total_batch" not in cfg:
-        raise ValueError(
+        raise UserError(
             f"--batch-per-gpu: {cfg.filename} states no total_batch for its learning rate: set "
             "total_batch to gpus * batch of the original recipe"
         )
@@ -152,10 +148,10 @@ def fit_run(cfg: Config, launcher: str, quick: bool, training: bool = True) -> l
 def user_errors(cfg: Config | None = None) -> Iterator[None]:
     """Turn mistakes of the user into one line and exit code 2; defects keep their traceback.
 
-    A mistake is a ValueError, a path with which the system finds fault, or a setting that a class
-    does not know, that comes up before training starts, or later from a `raise` in this package,
-    whose errors name value, limit and remedy. A work directory that the run itself created is
-    removed again when training had not started.
+    A mistake is a `UserError`, which this package raises with value, limit and remedy. Before
+    training starts it is also any other ValueError, a path with which the system finds fault, and
+    a setting that a class does not know. A work directory that the run itself created is removed
+    again when training had not started.
 
     Of several processes the first one speaks. The others wait until the launcher, which has seen it
     fail, ends them; one that is still there made the mistake alone, and says it.
@@ -167,7 +163,7 @@ def user_errors(cfg: Config | None = None) -> Iterator[None]:
     try:
         yield
     except _USER_ERRORS as error:
-        message = _from_worker(error) or " ".join(str(error).split())
+        message = _message(error)
         if isinstance(error, TypeError) and "unexpected keyword argument" not in message:
             raise
         if isinstance(error, OSError):
@@ -176,7 +172,7 @@ def user_errors(cfg: Config | None = None) -> Iterator[None]:
                 raise
             message = f"'{error.filename}': {error.strerror}" if of_system else message
         started = MessageHub.get_current_instance().get_info("loop_stage") is not None
-        if started and not _from_worker(error) and not _is_raised_here(error):
+        if started and not isinstance(error, UserError):
             raise
         if not started:
             _remove_new(cfg, existed)
@@ -201,26 +197,15 @@ def _is_first_of_launcher() -> bool:
     return is_main_process()
 
 
-def _is_raised_here(error: BaseException) -> bool:
-    """Whether the error comes from a `raise` statement of this package, not from below it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return (
-        bool(frames)
-        and _PACKAGE in Path(frames[-1].filename).parents
-        and (frames[-1].line or "").startswith("raise ")
-    )
+def _message(error: BaseException) -> str:
+    """The error on one line; of one that a data-loading worker met, the last of its traceback.
 
-
-def _from_worker(error: BaseException) -> str | None:
-    """The message of an error of this package in a data-loading worker, else None.
-
-    torch hands such an error on with the worker's traceback as its text.
+    torch hands such an error on as one of the same class, with the traceback for its text.
     """
-    lines = str(error).rstrip().splitlines()
-    places = [line for line in lines if line.startswith('  File "')]
-    if "DataLoader worker" in str(error) and places and str(_PACKAGE) in places[-1]:
-        return lines[-1].partition(": ")[2]
-    return None
+    text = str(error).rstrip()
+    if isinstance(error, UserError) and "DataLoader worker" in text:
+        text = text.splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
 
 
 def _work_dir_parents(cfg: Config | None) -> list[Path]:

@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
 
+from milan_mm.errors import UserError
+
 
 def world_size(launcher: str) -> int:
     """Number of processes of the run, known from the launcher before they are connected."""
@@ -14,7 +16,7 @@ def world_size(launcher: str) -> int:
     if launcher == "none":
         return 1
     if variable[launcher] not in os.environ:
-        raise ValueError(
+        raise UserError(
             f"--launcher {launcher} but {variable[launcher]} is not set: start the run with "
             "tools/dist_train.sh or tools/slurm_train.sh"
         )
@@ -28,7 +30,7 @@ def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
         Lines for the log about what differs from the config.
 
     Raises:
-        ValueError: When processes and GPUs do not fit together.
+        UserError: When processes and GPUs do not fit together.
     """
     cfg.launcher = launcher
     notes = _leave_modules(cfg)
@@ -48,7 +50,7 @@ def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
     if launcher == "none":
         return notes
     if launcher != "pytorch":
-        raise ValueError(f"--launcher {launcher} needs GPUs: without them use tools/dist_train.sh")
+        raise UserError(f"--launcher {launcher} needs GPUs: without them use tools/dist_train.sh")
     cfg.setdefault("env_cfg", ConfigDict())
     timeout = cfg.env_cfg.get("dist_cfg", {}).get("timeout", 1800)
     cfg.env_cfg.dist_cfg = ConfigDict(backend="gloo", timeout=timeout)
@@ -69,10 +71,10 @@ def check_precision(cfg: Config) -> None:
     """Look whether this machine can train in the precision of the config.
 
     Raises:
-        ValueError: For float16 without a GPU.
+        UserError: For float16 without a GPU.
     """
     if _precision(cfg) == "AmpOptimWrapper" and not torch.cuda.is_available():
-        raise ValueError(
+        raise UserError(
             "optim_wrapper.type=AmpOptimWrapper trains in float16, which needs a GPU: leave it "
             "out, or take OptimWrapper for float32"
         )
@@ -88,7 +90,7 @@ def connect_processes(cfg: Config) -> None:
 def _check_gpus(launcher: str) -> None:
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if launcher == "pytorch" else 1
     if local_size > torch.cuda.device_count():
-        raise ValueError(
+        raise UserError(
             f"{local_size} processes on a machine with {torch.cuda.device_count()} GPU(s): start "
             "at most one per GPU"
         )

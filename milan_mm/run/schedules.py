@@ -2,6 +2,8 @@
 
 from mmengine.config import ConfigDict
 
+from milan_mm.errors import UserError
+
 _LENGTHS = ("begin", "end", "T_max", "milestones", "step_size", "total_steps", "periods")
 # Their decay per step cannot be expressed by other lengths.
 _PER_STEP = ("ExponentialLR", "ExponentialMomentum")
@@ -13,7 +15,7 @@ def stretch_iterations(cfg: ConfigDict, factor: int) -> None:
     Gradient accumulation makes an iteration `factor` times smaller; epochs stay epochs.
 
     Raises:
-        ValueError: When a scheduler decays by a fixed factor per iteration.
+        UserError: When a scheduler decays by a fixed factor per iteration.
     """
     if factor == 1:
         return
@@ -78,7 +80,7 @@ def _scale(scheduler: ConfigDict, factor: float) -> None:
 
 def _refuse_per_step(scheduler: ConfigDict) -> None:
     if scheduler.type.rsplit(".", 1)[-1] in _PER_STEP:
-        raise ValueError(
+        raise UserError(
             f"{scheduler.type} with by_epoch=False cannot be stretched for gradient accumulation: "
             "use more processes, a larger train_dataloader.batch_size, or by_epoch=True"
         )

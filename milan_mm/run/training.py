@@ -6,6 +6,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from milan_mm.engine.memory import keep_freed_memory
+from milan_mm.errors import UserError
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.labels import check_labels
@@ -23,7 +24,7 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
         notes: Lines for the log.
 
     Raises:
-        FileNotFoundError, ValueError: For missing data or weights and contradictory settings,
+        MissingFileError, UserError: For missing data or weights and contradictory settings,
             before training starts.
     """
     notes = notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
@@ -37,7 +38,7 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
     num_batches = len(runner.train_loop.dataloader)
     if num_batches == 0:
         loader = runner.train_loop.dataloader
-        raise ValueError(
+        raise UserError(
             f"{len(loader.dataset)} training images make no full batch of {loader.batch_size} per "
             "process: pass --cfg-options total_batch=N train_dataloader.batch_size=N with a "
             "smaller N (the next error tells the learning rate), or try --quick"
@@ -55,11 +56,11 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
         The metrics of the evaluator; none from mmdet's own `CocoMetric` if nothing was detected.
 
     Raises:
-        FileNotFoundError, ValueError: For missing data, and for a checkpoint of another model or of
+        MissingFileError, UserError: For missing data, and for a checkpoint of another model or of
             other classes.
     """
     if not cfg.get("test_evaluator"):
-        raise ValueError(
+        raise UserError(
             f"{cfg.filename} has no test_evaluator: pretraining is judged by a transfer, see "
             "tools/train.py --weights"
         )
@@ -95,7 +96,7 @@ def _merge_views(cfg: Config) -> None:
     if not any(transform.type == "TestTimeAug" for transform in dataset.get("pipeline", ())):
         return
     if not cfg.get("tta_model"):
-        raise ValueError(
+        raise UserError(
             f"{cfg.filename} tests with TestTimeAug and has no tta_model to merge the predictions: "
             "set it to dict(type='milan_mm.MultiScaleSegmentor') for a segmentor"
         )
@@ -121,7 +122,7 @@ def _check_fit(path: str, found: dict, wanted: dict) -> None:
         ("has other shapes of", other_shape),
     ):
         if names:
-            raise ValueError(
+            raise UserError(
                 f"{path} {verb} {len(names)} of the model's {len(wanted)} tensors, first "
                 f"'{names[0]}': it belongs to another config"
             )
@@ -134,7 +135,7 @@ def _check_classes(path: str, meta: dict, tested: dict) -> None:
     if trained and wanted and trained != wanted:
         pairs = enumerate(zip_longest(trained, wanted))
         first, (before, now) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
-        raise ValueError(
+        raise UserError(
             f"{path} was trained on {len(trained)} classes and the test data have {len(wanted)}, "
             f"which differ from number {first} on, '{before}' against '{now}': test on the data of "
             "the training (--data DIR)"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from milan_mm.errors import UserError
+
 if TYPE_CHECKING:
     from milan_mm.shapes.scenes import SceneObject
 
@@ -54,11 +56,11 @@ def encode_caption(caption: str) -> np.ndarray:
     words = caption.lower().split()
     unknown = [word for word in words if word not in _TOKEN]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"caption word {unknown[0]!r} is not in the vocabulary of the shapes scenes"
         )
     if len(words) > CONTEXT_LENGTH - 2:
-        raise ValueError(
+        raise UserError(
             f"caption has {len(words)} words, at most {CONTEXT_LENGTH - 2} fit; shorten"
         )
     tokens = np.zeros(CONTEXT_LENGTH, np.int64)

@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from milan_mm.errors import ExistingFileError, UserError
 from milan_mm.shapes.captions import SIZES
 from milan_mm.shapes.scenes import DENSE_CLASSES, Scene, dense_labels, render_scene
 
@@ -41,11 +42,11 @@ class ShapesParameters:
         for name in ("num_pretrain", "num_train", "num_val"):
             count = getattr(self, name)
             if not 1 <= count <= _SPLIT_STRIDE:
-                raise ValueError(f"{name} {count} is outside 1..{_SPLIT_STRIDE}; choose one inside")
+                raise UserError(f"{name} {count} is outside 1..{_SPLIT_STRIDE}; choose one inside")
         if self.classes not in CLASSES:
-            raise ValueError(f"classes '{self.classes}' is unknown: choose from {CLASSES}")
+            raise UserError(f"classes '{self.classes}' is unknown: choose from {CLASSES}")
         if not 0 <= self.seed < 2**16:
-            raise ValueError(f"seed {self.seed} is outside 0..{2**16 - 1}; choose one inside")
+            raise UserError(f"seed {self.seed} is outside 0..{2**16 - 1}; choose one inside")
 
     def stored(self) -> dict[str, Any]:
         """The content of meta.json; older data sets, which all have shape classes, say nothing."""
@@ -71,8 +72,8 @@ def write_shapes(
 
     Returns: True if the files were written, False if the folder was reused.
     Raises:
-        ValueError: a count or the seed is out of range, or `classes` is unknown.
-        FileExistsError: `root` exists and is not such a data set, or has other parameters.
+        UserError: a count or the seed is out of range, or `classes` is unknown.
+        ExistingFileError: `root` exists and is not such a data set, or has other parameters.
     """
     root = Path(root)
     parameters = ShapesParameters(num_pretrain, num_train, num_val, size, seed, classes=classes)
@@ -156,11 +157,11 @@ def _check_reusable(root: Path, parameters: ShapesParameters) -> None:
     try:
         found = json.loads((root / "meta.json").read_text())
     except (OSError, ValueError):
-        raise FileExistsError(
+        raise ExistingFileError(
             f"{root} exists and is not a shapes data set; choose another folder or remove it"
         ) from None
     if found != parameters.stored():
-        raise FileExistsError(
+        raise ExistingFileError(
             f"{root} was made with {found}, wanted {parameters.stored()}; remove it to make it anew"
         )
 

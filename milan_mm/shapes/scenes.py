@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from milan_mm.errors import UserError
 from milan_mm.shapes.captions import COLOURS, SHAPES, SIZES, STUFF, TEXTURES, describe
 
 # Semantic labels as in ADE20K: 0 is "other" (the clutter), then the classes from 1.
@@ -89,15 +90,15 @@ def render_scene(seed: int, size: int = 96, num_objects: tuple[int, int] = (2, 5
         num_objects: smallest and largest number of objects, both included.
 
     Raises:
-        ValueError: size below 48 pixels, or num_objects outside 1..8 or empty.
+        UserError: size below 48 pixels, or num_objects outside 1..8 or empty.
     """
     if size < 48:
-        raise ValueError(
+        raise UserError(
             f"scene size {size} px is below 48 px; objects would vanish, use 48 or more"
         )
     low, high = num_objects
     if not 1 <= low <= high <= 8:
-        raise ValueError(f"num_objects {num_objects} is not inside 1..8; use for example (2, 5)")
+        raise UserError(f"num_objects {num_objects} is not inside 1..8; use for example (2, 5)")
     rng = np.random.default_rng(seed)
     scale = size / 96
     stuff = STUFF[rng.integers(len(STUFF))]

@@ -12,6 +12,8 @@ import cv2
 import torch
 from tqdm import tqdm
 
+from milan_mm.errors import UserError
+
 CHUNK = 32  # files that a process takes at a time
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,7 +29,7 @@ def each(
         num_workers: Processes; 0 works in this one.
 
     Raises:
-        ValueError: When a process was ended from outside.
+        UserError: When a process was ended from outside.
     """
     with tqdm(total=len(items), desc=title, unit=" files", smoothing=0.05) as progress:
         if not num_workers:
@@ -41,7 +43,7 @@ def each(
                     yield result
                     progress.update()
             except BrokenProcessPool:
-                raise ValueError(
+                raise UserError(
                     f"one of {num_workers} processes was ended, maybe for lack of memory: pass "
                     "fewer --workers"
                 ) from None

@@ -17,6 +17,7 @@ from mmengine import fileio
 
 from milan_mm.datasets.crops import resize
 from milan_mm.datasets.loading import decode, reason_of
+from milan_mm.errors import ExistingFileError, MissingFileError, UserError
 from milan_mm.files import replacing
 from milan_mm.upkeep.parallel import each
 
@@ -47,12 +48,12 @@ class ShrinkSettings:
 
     def __post_init__(self) -> None:
         if self.short_side < 1:
-            raise ValueError(f"--short-side {self.short_side}: give 1 pixel or more")
+            raise UserError(f"--short-side {self.short_side}: give 1 pixel or more")
         if not 1 <= self.quality <= 100:
-            raise ValueError(f"--quality {self.quality} is outside 1..100: choose one inside")
+            raise UserError(f"--quality {self.quality} is outside 1..100: choose one inside")
         if self.subsampling not in _SUBSAMPLING:
             names = ", ".join(_SUBSAMPLING)
-            raise ValueError(f"--subsampling {self.subsampling}: choose from {names}")
+            raise UserError(f"--subsampling {self.subsampling}: choose from {names}")
 
 
 class Copied(NamedTuple):
@@ -89,9 +90,9 @@ def shrink_folder(target: Path, settings: ShrinkSettings, num_workers: int) -> R
 
     Raises:
         OSError: When a folder cannot be read or written, or the disk is full.
-        FileNotFoundError: When there is no such folder, or no JPEG file in it.
-        FileExistsError: When the target holds something else.
-        ValueError: When one folder is inside the other, the target was begun with other settings,
+        MissingFileError: When there is no such folder, or no JPEG file in it.
+        ExistingFileError: When the target holds something else.
+        UserError: When one folder is inside the other, the target was begun with other settings,
             or the folder holds annotations that would not fit the copies.
     """
     names = _list_files(settings.source)
@@ -188,15 +189,15 @@ def _list_files(source: Path) -> list[str]:
     """Names below the source, sorted; hidden ones are left out."""
     if not source.is_dir():
         what = "is no folder" if source.exists() else "does not exist"
-        raise FileNotFoundError(f"image folder '{source}' {what}: correct SOURCE")
+        raise MissingFileError(f"image folder '{source}' {what}: correct SOURCE")
     names = sorted(fileio.list_dir_or_file(source, list_dir=False, recursive=True))
     if not any(map(is_jpeg, names)):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"'{source}' has no file that ends in {' or '.join(_JPEG)}: only these are shrunk"
         )
     annotations = next((name for name in names if "annotations" in Path(name).parts), None)
     if annotations:
-        raise ValueError(
+        raise UserError(
             f"'{source}' holds '{annotations}': boxes and label maps do not fit smaller images; "
             "name a folder of images alone"
         )
@@ -208,7 +209,7 @@ def _check_overlap(source: Path, target: Path, names: list[str]) -> None:
     place = target.resolve()
     folders = {source.resolve(), *(f.resolve() for f in {(source / n).parent for n in names})}
     if source.resolve().is_relative_to(place) or any(map(place.is_relative_to, folders)):
-        raise ValueError(f"'{target}' and '{source}' overlap: name a folder elsewhere")
+        raise UserError(f"'{target}' and '{source}' overlap: name a folder elsewhere")
 
 
 def _begin(target: Path, settings: ShrinkSettings) -> None:
@@ -216,10 +217,10 @@ def _begin(target: Path, settings: ShrinkSettings) -> None:
     record = target / _RECORD
     wanted = asdict(settings) | dict(source=str(settings.source.resolve()))
     if target.exists() and not target.is_dir():
-        raise FileExistsError(f"'{target}' is no folder: name a new one")
+        raise ExistingFileError(f"'{target}' is no folder: name a new one")
     if not record.exists():
         if target.exists() and any(target.iterdir()):
-            raise FileExistsError(f"'{target}' is not empty: name a new folder")
+            raise ExistingFileError(f"'{target}' is not empty: name a new folder")
         with replacing(record) as new:
             new.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
         return
@@ -228,7 +229,7 @@ def _begin(target: Path, settings: ShrinkSettings) -> None:
     except ValueError:
         found = "something else"
     if found != wanted:
-        raise ValueError(
+        raise UserError(
             f"'{target}' was begun with {found}, not with {wanted}: name a new folder, or ask for "
             "the same"
         )

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from milan_mm.errors import UserError
 from milan_mm.files import replacing
 from milan_mm.weights.layout import MODULES
 from milan_mm.weights.layouts import TIMM
@@ -143,14 +144,14 @@ def convert_checkpoint(source: str | Path, out: str | Path, to: str) -> Conversi
         to: A key of `LAYOUTS`.
 
     Raises:
-        FileNotFoundError, ValueError: When the source is no complete checkpoint in a known layout,
+        MissingFileError, UserError: When the source is no complete checkpoint in a known layout,
             or `out` cannot be written to. Nothing is written then.
     """
     source, out = Path(source), Path(out)
     if out.suffix not in SUFFIXES:
-        raise ValueError(f"output '{out}' must end in one of {', '.join(SUFFIXES)}")
+        raise UserError(f"output '{out}' must end in one of {', '.join(SUFFIXES)}")
     if source.resolve() == out.resolve():
-        raise ValueError(f"output '{out}' is the source itself: give another name")
+        raise UserError(f"output '{out}' is the source itself: give another name")
     checkpoint = read_checkpoint(source)
     state_dict, left_behind = _unwrap(checkpoint, source)
     converted, report = convert_state_dict(state_dict, to, source)
@@ -175,11 +176,11 @@ def convert_state_dict(
         source: Its name, for errors and the report.
 
     Raises:
-        ValueError: When no layout or more than one fits, and when a tensor is missing, unknown or
+        UserError: When no layout or more than one fits, and when a tensor is missing, unknown or
             of a shape that contradicts the others.
     """
     if to not in LAYOUTS:
-        raise ValueError(f"layout '{to}' is unknown: choose from {', '.join(LAYOUTS)}")
+        raise UserError(f"layout '{to}' is unknown: choose from {', '.join(LAYOUTS)}")
     found = detect_layout(state_dict, source)
     layout = LAYOUTS[found]
     dropped = [name for name in state_dict if name.startswith(layout.spare)]
@@ -191,7 +192,7 @@ def convert_state_dict(
     _refuse(source, found, "holds unknown", [name for name in kept if name not in names])
     for name, ours in names.items():
         if _shape(kept[name]) != shapes[ours]:
-            raise ValueError(
+            raise UserError(
                 f"{source}: '{name}' is {_shape(kept[name])}, the other tensors ask for "
                 f"{shapes[ours]}: the file is damaged or of another architecture"
             )
@@ -207,7 +208,7 @@ def detect_layout(state_dict: dict, source: str | Path) -> str:
     """The key of `LAYOUTS` whose names a checkpoint has, told by whole names.
 
     Raises:
-        ValueError: When no layout fits, or more than one does.
+        UserError: When no layout fits, or more than one does.
     """
     markers = {key: [layout.name(m) for m in _MARKERS] for key, layout in LAYOUTS.items()}
     found = [key for key, names in markers.items() if all(name in state_dict for name in names)]
@@ -215,18 +216,18 @@ def detect_layout(state_dict: dict, source: str | Path) -> str:
         return found[0]
     if found:
         parts = " and ".join(f"{key} ('{markers[key][1]}')" for key in found)
-        raise ValueError(f"{source} fits more than one layout, {parts}: keep one of the decoders")
+        raise UserError(f"{source} fits more than one layout, {parts}: keep one of the decoders")
     half = [names for names in markers.values() if any(name in state_dict for name in names)]
     halves = sorted({name for names in half for name in names})
     if halves:
         have = ", ".join(f"'{name}'" for name in halves if name in state_dict)
         lack = " or ".join(f"'{name}'" for name in halves if name not in state_dict)
-        raise ValueError(
+        raise UserError(
             f"{source} holds {have}, but not {lack}: only complete pretraining checkpoints, with "
             "encoder and decoder, are converted"
         )
     first = ", ".join(str(name) for name in list(state_dict)[:3])
-    raise ValueError(
+    raise UserError(
         f"{source} holds no pretraining checkpoint of {', '.join(LAYOUTS)}; its first names are: "
         f"{first}"
     )
@@ -275,12 +276,12 @@ def _unwrap(checkpoint: dict, source: Path) -> tuple[dict[str, Tensor], list[str
     """The tensors of a checkpoint by name, and the names of its other entries."""
     wrappers = sorted({layout.wrapper for layout in LAYOUTS.values()} & checkpoint.keys())
     if len(wrappers) > 1:
-        raise ValueError(f"{source} holds weights under {' and '.join(wrappers)}: keep one of them")
+        raise UserError(f"{source} holds weights under {' and '.join(wrappers)}: keep one of them")
     if not wrappers:
         return checkpoint, []
     state_dict = checkpoint[wrappers[0]]
     if not isinstance(state_dict, dict):
-        raise ValueError(f"{source}: '{wrappers[0]}' is a {type(state_dict).__name__}, not a dict")
+        raise UserError(f"{source}: '{wrappers[0]}' is a {type(state_dict).__name__}, not a dict")
     return state_dict, [str(name) for name in checkpoint if name != wrappers[0]]
 
 
@@ -290,10 +291,10 @@ def _measure(state_dict: dict[str, Tensor], layout: Layout, source: str | Path) 
     def shape(ours: str, num_dims: int) -> tuple[int, ...]:
         name = layout.name(ours)
         if name not in state_dict:
-            raise ValueError(f"{source} lacks '{name}': the checkpoint is not complete")
+            raise UserError(f"{source} lacks '{name}': the checkpoint is not complete")
         found = _shape(state_dict[name])
         if len(found) != num_dims:
-            raise ValueError(f"{source}: '{name}' is {found}, it needs {num_dims} dimensions")
+            raise UserError(f"{source}: '{name}' is {found}, it needs {num_dims} dimensions")
         return found
 
     def count(block: str) -> int:
@@ -301,9 +302,7 @@ def _measure(state_dict: dict[str, Tensor], layout: Layout, source: str | Path) 
         rests = [name.removeprefix(prefix) for name in state_dict if name.startswith(prefix)]
         numbers = {number for rest in rests if (number := rest.partition(".")[0]).isdecimal()}
         if not numbers:
-            raise ValueError(
-                f"{source} holds no blocks '{prefix}*': the checkpoint is not complete"
-            )
+            raise UserError(f"{source} holds no blocks '{prefix}*': the checkpoint is not complete")
         return len(numbers)
 
     def has_attention(kind: str) -> bool:
@@ -315,7 +314,7 @@ def _measure(state_dict: dict[str, Tensor], layout: Layout, source: str | Path) 
     target_dims, width = shape("decoder.decoder_pred.weight", 2)
     decoder_layers = count("decoder.decoder_blocks")
     if has_attention("q") and has_attention("qkv"):
-        raise ValueError(f"{source} mixes blocks of MILAN's and of MAE's decoder")
+        raise UserError(f"{source} mixes blocks of MILAN's and of MAE's decoder")
     return Sizes(
         embed_dims=dims,
         num_layers=count("backbone.layers"),
@@ -336,4 +335,4 @@ def _shape(value: object) -> tuple[int, ...]:
 def _refuse(source: str | Path, layout: str, verb: str, names: list[str]) -> None:
     if names:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise ValueError(f"{source} {verb} {len(names)} tensor(s) of layout {layout}: {shown}")
+        raise UserError(f"{source} {verb} {len(names)} tensor(s) of layout {layout}: {shown}")

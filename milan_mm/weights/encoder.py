@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from milan_mm.errors import UserError
 from milan_mm.weights.systems import sincos_order
 
 
@@ -45,11 +46,11 @@ class Encoder:
         """The settings that differ from the defaults of `PlainViT`, complete enough to build one.
 
         Raises:
-            ValueError: When the heads or the grid of the position table are unknown.
+            UserError: When the heads or the grid of the position table are unknown.
         """
         arch = self.settings["arch"]
         if "num_heads" not in arch:
-            raise ValueError(
+            raise UserError(
                 f"{self.source} has {arch['num_layers']} blocks of width {arch['embed_dims']}, and "
                 "no tensor tells the number of attention heads: pass --num-heads, that of the "
                 "pretraining"
@@ -57,7 +58,7 @@ class Encoder:
         if "img_size" not in self.settings:
             table = self.state_dict["pos_embed"]
             num_patches = table.shape[1] - int("cls_token" in self.state_dict)
-            raise ValueError(
+            raise UserError(
                 f"{self.source} has positions for {num_patches} patches, which is no square grid: "
                 "such encoders are not supported here"
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from milan_mm.errors import UserError
 from milan_mm.files import replacing
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.reading import file_sha256, metadata_sha256, tensors_sha256, weights_file
@@ -29,11 +30,11 @@ def export_encoder(
     """
     out = Path(out)
     if out.suffix != ".safetensors":
-        raise ValueError(f"output '{out}' must end in .safetensors")
+        raise UserError(f"output '{out}' must end in .safetensors")
     encoder = source if isinstance(source, Encoder) else read_encoder(source)
     file = weights_file(encoder.source)
     if file.resolve() == out.resolve():
-        raise ValueError(f"output '{out}' is the source itself: give another name")
+        raise UserError(f"output '{out}' is the source itself: give another name")
     dtype = torch.float16 if half else torch.float32
     tensors = {n: t.to(dtype).contiguous() for n, t in encoder.state_dict.items()}
     metadata = describe(encoder) | dict(source_sha256=file_sha256(file))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from milan_mm.errors import UserError
 from milan_mm.weights.layout import Layout, matches
 from milan_mm.weights.layouts import LAYOUTS
 
@@ -59,10 +60,10 @@ def find_encoder(
         student: Of a self-distillation (DINO, iBOT), take the student instead of the teacher.
 
     Raises:
-        ValueError: When no layout fits, or more than one does.
+        UserError: When no layout fits, or more than one does.
     """
     if layout is not None and layout not in LAYOUTS:
-        raise ValueError(f"layout '{layout}' is unknown: choose from {', '.join(LAYOUTS)}")
+        raise UserError(f"layout '{layout}' is unknown: choose from {', '.join(LAYOUTS)}")
     state_dict, wrapper, left_behind = _unwrap(checkpoint, path, student)
     names = set(state_dict)
     candidates = [
@@ -75,9 +76,9 @@ def find_encoder(
     if len(wanted) > 1:
         listed = " and ".join(f"{key} ('{prefix}*')" for key, prefix in wanted)
         remedy = "keep one of them" if layout else "choose one (--layout)"
-        raise ValueError(f"{path} fits more than one layout, {listed}: {remedy}")
+        raise UserError(f"{path} fits more than one layout, {listed}: {remedy}")
     if not wanted:
-        raise ValueError(_nearest(names, path, layout))
+        raise UserError(_nearest(names, path, layout))
     key, prefix = wanted[0]
     others = [pair for pair in candidates if pair != wanted[0]]
     return Found(key, prefix, wrapper, state_dict, left_behind, others)
@@ -103,7 +104,7 @@ def _unwrap(
             left_behind = [str(name) for name in checkpoint if name != wrapper]
             return {str(n): t for n, t in inner.items()}, wrapper, left_behind
     if student:
-        raise ValueError(f"{path} holds no entry '{STUDENT}': leave out the choice of the student")
+        raise UserError(f"{path} holds no entry '{STUDENT}': leave out the choice of the student")
     return {str(n): t for n, t in checkpoint.items()}, "", []
 
 

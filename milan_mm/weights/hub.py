@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
+from milan_mm.errors import UserError
 from milan_mm.weights.reading import FOLDER_FILES
 from milan_mm.weights.systems import SYSTEMS, stats_name
 
@@ -48,7 +49,7 @@ def local_path(path: str | Path) -> str | Path:
             'timm:vit_base_patch16_224.dino'. Downloaded once, without any code.
 
     Raises:
-        ValueError: When there is no such model, or no network.
+        UserError: When there is no such model, or no network.
     """
     prefix = next((p for p in HUB_PREFIXES if str(path).startswith(p)), None)
     if prefix is None:
@@ -58,7 +59,7 @@ def local_path(path: str | Path) -> str | Path:
         return snapshot_download(name, allow_patterns=["*config.json", *FOLDER_FILES[:1]])
     except Exception as error:  # a wrong name, no network, a full disk
         reason = shorten(str(error), 200, placeholder=" ...")
-        raise ValueError(
+        raise UserError(
             f"'{path}' could not be downloaded: {reason} - give a name of the Hugging Face hub, or "
             "the path of a local file or folder"
         ) from None
@@ -90,7 +91,7 @@ def read_hub_facts(path: str | Path) -> HubFacts:
             no config: one that lies beside them is that of another model.
 
     Raises:
-        ValueError: When they are no JSON, or ask for what `PlainViT` does not have.
+        UserError: When they are no JSON, or ask for what `PlainViT` does not have.
     """
     path = Path(path)
     if not path.is_dir() and path.name not in FOLDER_FILES:
@@ -110,14 +111,14 @@ def _read_json(file: Path) -> dict:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # of JSON or of UTF-8
-        raise ValueError(f"'{file}' is damaged: {error}") from None
+        raise UserError(f"'{file}' is damaged: {error}") from None
     return content if isinstance(content, dict) else {}
 
 
 def _hugging_face(config: dict, preprocessor: dict, folder: Path) -> HubFacts:
     act = str(config.get("hidden_act", "gelu"))
     if act not in ACTS:
-        raise ValueError(
+        raise UserError(
             f"'{folder}/config.json' says hidden_act='{act}', supported are {', '.join(ACTS)}"
         )
     pooling = None
@@ -148,7 +149,7 @@ def _number(config: dict, name: str, folder: Path, kind: type = int) -> Any:
         return None
     if type(value) not in (int, kind) or not 0 <= value < math.inf:
         wanted = "a number" if kind is float else "a whole number"
-        raise ValueError(f"'{folder}/config.json' says {name}={value!r}, which is not {wanted}")
+        raise UserError(f"'{folder}/config.json' says {name}={value!r}, which is not {wanted}")
     return kind(value)
 
 

@@ -7,6 +7,7 @@ together they tell something: patch times grid is the side of the images that we
 import torch
 from torch import Tensor
 
+from milan_mm.errors import UserError
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.finding import Found
 from milan_mm.weights.hub import HubFacts
@@ -41,7 +42,7 @@ def check_img_size(encoder: Encoder, found: Found, facts: HubFacts, guessed: boo
             any size; one whose published sizes contradict the file was guessed wrongly.
 
     Raises:
-        ValueError: When the size differs from that in a config.json or in CLIP's own file, or is
+        UserError: When the size differs from that in a config.json or in CLIP's own file, or is
             none of the published ones of the system that the file is taken for.
     """
     implied = encoder.settings.get("img_size")
@@ -50,21 +51,21 @@ def check_img_size(encoder: Encoder, found: Found, facts: HubFacts, guessed: boo
     patch = encoder.settings["patch_size"]
     if facts.img_size is not None:  # the config tells the patch as well; images may be a bit larger
         if facts.img_size // patch * patch != implied:
-            raise ValueError(
+            raise UserError(
                 f"{_sizes(encoder)}, but config.json says image_size={facts.img_size}: the two "
                 "files do not belong together"
             )
         return
     resolution = _resolution(found)
     if resolution is not None and resolution != implied:
-        raise ValueError(
+        raise UserError(
             f"{_sizes(encoder)}, but 'input_resolution' is {resolution}: the file is damaged"
         )
     arch, sizes = encoder.settings["arch"], PUBLISHED.get(encoder.system)
     is_usual = (arch["embed_dims"], arch["num_layers"]) in HEADS
     if sizes and is_usual and guessed and implied not in sizes:
         known = " and ".join(map(str, sizes))
-        raise ValueError(
+        raise UserError(
             f"{_sizes(encoder)}, but {encoder.system}, which the file is taken for, published ViTs "
             f"for {known} pixels only: the file is damaged or of another system; if it was trained "
             f"so, say where it is from, e.g. --system '{encoder.system}'"

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from timm.layers import resample_patch_embed
 from torch import Tensor, nn
 
+from milan_mm.errors import UserError
 from milan_mm.files import replacing
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.models.positions import resize_pos_embed
@@ -118,7 +119,7 @@ def load_encoder(vit: PlainViT, source: str | Path | Encoder) -> LoadReport:
         source: A file, see `read_encoder`, or what was read from it.
 
     Raises:
-        FileNotFoundError, ValueError: When a tensor is missing, unknown or of another shape, and
+        MissingFileError, UserError: When a tensor is missing, unknown or of another shape, and
             when the model lacks an option that the file needs.
     """
     encoder = source if isinstance(source, Encoder) else read_encoder(source)
@@ -143,7 +144,7 @@ def load_encoder(vit: PlainViT, source: str | Path | Encoder) -> LoadReport:
         if fitted.shape != tensor.shape:
             report.resized.append(f"{name} {tuple(tensor.shape)} to {tuple(fitted.shape)}")
         if fitted.shape != target[name].shape:
-            raise ValueError(
+            raise UserError(
                 f"{path}: '{name}' is {tuple(tensor.shape)}, the model needs "
                 f"{tuple(target[name].shape)}: the file belongs to another architecture"
             )
@@ -159,7 +160,7 @@ def check_options(encoder: Encoder, vit: PlainViT) -> None:
     What the file does not tell (`encoder.assumed`) may be set to anything.
 
     Raises:
-        ValueError: Naming the options to set.
+        UserError: Naming the options to set.
     """
     has, needs = model_options(vit), encoder.settings
     wrong = []
@@ -175,14 +176,14 @@ def check_options(encoder: Encoder, vit: PlainViT) -> None:
     if wrong:
         settings = ", ".join(f"{name}={needs[name]!r}" for name in wrong)
         present = ", ".join(f"{name}={has[name]!r}" for name in wrong)
-        raise ValueError(
+        raise UserError(
             f"{encoder.source} needs a model.backbone with {settings}; this one has {present}"
         )
     heads = needs["arch"].get("num_heads")
     layer: Any = vit.layers[0]
     model_heads = layer.attn.num_heads
     if heads not in (None, model_heads) and "num_heads" not in encoder.assumed:
-        raise ValueError(
+        raise UserError(
             f"{encoder.source} has {heads} attention heads, this model.backbone {model_heads}: set "
             "model.backbone.arch"
         )
@@ -240,7 +241,7 @@ def _fit_pos_embed(table: Tensor, vit: PlainViT, has_cls_token: bool) -> Tensor:
     num_rows = table.shape[1] - int(has_cls_token and vit.with_cls_token)
     side = round(num_rows**0.5)
     if num_rows == vit.num_patches and (side, side) != vit.grid_size and side**2 == num_rows:
-        raise ValueError(
+        raise UserError(
             f"pos_embed has {num_rows} rows, a grid of {side}x{side} or of "
             f"{vit.grid_size[0]}x{vit.grid_size[1]}: give the model the img_size of the pretraining"
         )
@@ -252,4 +253,4 @@ def _fit_pos_embed(table: Tensor, vit: PlainViT, has_cls_token: bool) -> Tensor:
 def _refuse(path: str | Path, verb: str, names: list[str]) -> None:
     if names:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise ValueError(f"{path} {verb} {len(names)} tensor(s) of the encoder: {shown}")
+        raise UserError(f"{path} {verb} {len(names)} tensor(s) of the encoder: {shown}")

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from milan_mm.errors import UserError
 from milan_mm.weights.finding import Found
 from milan_mm.weights.renaming import Renamed
 
@@ -14,7 +15,7 @@ def fit_positions(found: Found, renamed: Renamed, path: str | Path) -> None:
     """Bring the rows of a position table to [1+]L: class token first, nothing else.
 
     Raises:
-        ValueError: When the rows cannot be understood.
+        UserError: When the rows cannot be understood.
     """
     tensors = renamed.tensors
     if "pos_embed" not in tensors:
@@ -28,10 +29,10 @@ def fit_positions(found: Found, renamed: Renamed, path: str | Path) -> None:
     if "cls_token" not in tensors:
         if not square_side(rows) and square_side(rows - 1):
             (spelling,) = found.table.tensors()["cls_token"]
-            raise ValueError(f"{path} lacks '{found.prefix}{spelling}': '{name}' has a row for it")
+            raise UserError(f"{path} lacks '{found.prefix}{spelling}': '{name}' has a row for it")
         # DeiT III has no row for it; timm's models without class token normalise after pooling
         if found.layout == "timm" and "layers.0.gamma_1" in tensors and "ln2.weight" not in tensors:
-            raise ValueError(f"{path} lacks '{found.prefix}cls_token'")
+            raise UserError(f"{path} lacks '{found.prefix}cls_token'")
     elif not square_side(rows - 1):
         registers = tensors.get("register_tokens")
         extra = 0 if registers is None else registers.shape[1]
@@ -44,9 +45,9 @@ def fit_positions(found: Found, renamed: Renamed, path: str | Path) -> None:
             renamed.dropped[f"{name}[:, 1:{1 + extra}]"] = "added to the register tokens"
         elif found.layout in ("timm", "hf-vit") and not distilled and square_side(rows - 2):
             token = next(n for n in found.table.extras if "dist" in n and n.endswith("_token"))
-            raise ValueError(f"{path} lacks '{found.prefix}{token}': '{name}' has a row for it")
+            raise UserError(f"{path} lacks '{found.prefix}{token}': '{name}' has a row for it")
         elif square_side(rows):
-            raise ValueError(f"{path}: '{name}' has {rows} rows, none of them for the class token")
+            raise UserError(f"{path}: '{name}' has {rows} rows, none of them for the class token")
     tensors["pos_embed"] = table.contiguous()
 
 

@@ -16,6 +16,7 @@ from numpy._core import multiarray
 from safetensors import safe_open
 from torch import Tensor
 
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.weights.torchscript import is_torchscript, read_torchscript
 
 # Of a folder, the first of these that is there.
@@ -40,8 +41,8 @@ def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
         The file's top-level dict: tensors by name, or e.g. `state_dict`, `meta`, `optimizer`.
 
     Raises:
-        FileNotFoundError: When there is no such file.
-        ValueError: When the file is damaged, holds no dict, or would have to run code to be read.
+        MissingFileError: When there is no such file.
+        UserError: When the file is damaged, holds no dict, or would have to run code to be read.
     """
     path = weights_file(path)
     try:
@@ -52,14 +53,14 @@ def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
         else:
             checkpoint, metadata = _read_torch(path, trust_pickle), {}
     except Exception as error:  # a damaged file can lead the decoders to any kind of error
-        raise ValueError(f"weights file '{path}' {_reason(error)}") from None
+        raise UserError(f"weights file '{path}' {_reason(error)}") from None
     if not isinstance(checkpoint, dict):
-        raise ValueError(f"weights file '{path}' holds a {type(checkpoint).__name__}, not a dict")
+        raise UserError(f"weights file '{path}' holds a {type(checkpoint).__name__}, not a dict")
     if "sha256" in metadata and metadata["sha256"] != tensors_sha256(checkpoint):
-        raise ValueError(_altered(path, "tensors"))
+        raise UserError(_altered(path, "tensors"))
     expected = metadata_sha256(metadata)
     if metadata.get("metadata_sha256", expected) != expected:
-        raise ValueError(_altered(path, "metadata"))
+        raise UserError(_altered(path, "metadata"))
     return checkpoint
 
 
@@ -67,8 +68,8 @@ def weights_file(path: str | Path) -> Path:
     """The weights file itself, also where its folder is given.
 
     Raises:
-        FileNotFoundError: When there is none.
-        ValueError: When a folder holds the weights in several parts.
+        MissingFileError: When there is none.
+        UserError: When a folder holds the weights in several parts.
     """
     path = Path(path)
     if path.is_dir():
@@ -76,15 +77,15 @@ def weights_file(path: str | Path) -> Path:
             if (path / name).is_file():
                 return path / name
         if index := sorted(path.glob("*.index.json")):
-            raise ValueError(
+            raise UserError(
                 f"folder '{path}' holds its weights in parts ('{index[0].name}'): save them as one "
                 "model.safetensors"
             )
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"folder '{path}' holds no weights file: looked for {', '.join(FOLDER_FILES)}"
         )
     if not path.is_file():
-        raise FileNotFoundError(f"weights file '{path}' does not exist")
+        raise MissingFileError(f"weights file '{path}' does not exist")
     return path
 
 
@@ -92,7 +93,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     """What is written beside the tensors of a safetensors file; nothing for other files.
 
     Raises:
-        FileNotFoundError, ValueError: See `read_checkpoint`.
+        MissingFileError, UserError: See `read_checkpoint`.
     """
     path = weights_file(path)
     if path.suffix != ".safetensors":
@@ -101,7 +102,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except Exception as error:
-        raise ValueError(f"weights file '{path}' {_reason(error)}") from None
+        raise UserError(f"weights file '{path}' {_reason(error)}") from None
 
 
 def file_sha256(path: str | Path) -> str:
@@ -111,7 +112,7 @@ def file_sha256(path: str | Path) -> str:
         path: The file, or its folder.
 
     Raises:
-        FileNotFoundError, ValueError: See `weights_file`.
+        MissingFileError, UserError: See `weights_file`.
     """
     with weights_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from milan_mm.errors import UserError
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.finding import Found, find_encoder
 from milan_mm.weights.hub import HubFacts, local_path, read_hub_facts
@@ -66,7 +67,7 @@ def read_encoder(
         trust_pickle: See `read_checkpoint`.
 
     Raises:
-        FileNotFoundError, ValueError: When the file holds no complete encoder in one layout.
+        MissingFileError, UserError: When the file holds no complete encoder in one layout.
     """
     path = local_path(path)
     checkpoint = read_checkpoint(path, trust_pickle=trust_pickle)
@@ -91,7 +92,7 @@ def recognise(
         facts: What a config.json beside the file tells; else a training's own config is asked.
     """
     if system is not None and system not in SYSTEMS:
-        raise ValueError(f"system '{system}' is unknown: choose from {', '.join(SYSTEMS)}")
+        raise UserError(f"system '{system}' is unknown: choose from {', '.join(SYSTEMS)}")
     found = find_encoder(checkpoint, path, layout, student)
     own = _own_settings(metadata or {}, path)
     renamed = rename(found, path, rotary=own.get("rope_base") is not None)
@@ -130,12 +131,12 @@ def _own_settings(metadata: dict[str, str], path: str | Path) -> dict[str, Any]:
         return {}
     settings = _read_json(metadata, "settings", path)
     if not settings.keys() <= _KINDS.keys():
-        raise ValueError(f"{path}: its metadata 'settings' hold unknown options: {settings}")
+        raise UserError(f"{path}: its metadata 'settings' hold unknown options: {settings}")
     wrong = [name for name, value in settings.items() if not isinstance(value, _KINDS[name])]
     if wrong or not all(type(n) is int and n > 0 for n in settings.get("arch", {}).values()):
-        raise ValueError(f"{path}: its metadata 'settings' are damaged: {settings}")
+        raise UserError(f"{path}: its metadata 'settings' are damaged: {settings}")
     if metadata.get("system") not in SYSTEMS:
-        raise ValueError(f"{path}: its metadata name an unknown system: {metadata.get('system')}")
+        raise UserError(f"{path}: its metadata name an unknown system: {metadata.get('system')}")
     return {n: tuple(v) if isinstance(v, list) else v for n, v in settings.items()}
 
 
@@ -143,9 +144,9 @@ def _read_json(metadata: dict[str, str], name: str, path: str | Path) -> dict[st
     try:
         content = json.loads(metadata.get(name, "{}"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: its metadata '{name}' are damaged: {error}") from None
+        raise UserError(f"{path}: its metadata '{name}' are damaged: {error}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: its metadata '{name}' are damaged: {content}")
+        raise UserError(f"{path}: its metadata '{name}' are damaged: {content}")
     return content
 
 
@@ -157,16 +158,16 @@ def _take_own(
         derived = encoder.settings.get(name)
         told = name not in encoder.assumed and name not in ("layer_scale", "img_size", "arch")
         if told and name in encoder.settings and derived != value:
-            raise ValueError(
+            raise UserError(
                 f"{path}: its metadata say {name}={value}, its tensors {derived}: it is damaged"
             )
     arch, stated = encoder.settings["arch"], own.get("arch", {})
     if any(arch.get(n, v) != v for n, v in stated.items() if n not in encoder.assumed):
-        raise ValueError(f"{path}: its metadata say arch={stated}, else it is {arch}")
+        raise UserError(f"{path}: its metadata say arch={stated}, else it is {arch}")
     encoder.settings |= own | dict(arch=arch | stated)
     for name, known in (("stats", STATS), ("pooling", POOLINGS)):
         if metadata.get(name) not in known:
-            raise ValueError(f"{path}: its metadata '{name}' are '{metadata.get(name)}': damaged")
+            raise UserError(f"{path}: its metadata '{name}' are '{metadata.get(name)}': damaged")
         setattr(encoder, name, metadata[name])
     encoder.assumed = _read_json(metadata, "assumed", path)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from milan_mm.errors import UserError
 from milan_mm.weights.finding import Found, belongs
 from milan_mm.weights.layout import BIAS_TABLE, Change, Layout, matches
 
@@ -64,7 +65,7 @@ def rename(found: Found, path: str | Path, rotary: bool = False) -> Renamed:
         rotary: It is known to have rotary positions, which leave no trace in a file.
 
     Raises:
-        ValueError: When a tensor is missing, unknown, of a wrong shape, or no numbers; it is named.
+        UserError: When a tensor is missing, unknown, of a wrong shape, or no numbers; it is named.
     """
     table, tower = found.table, found.tower
     _refuse_unsupported(tower, path)
@@ -77,7 +78,7 @@ def rename(found: Found, path: str | Path, rotary: bool = False) -> Renamed:
             names = [_their_name(found, name, number) for name in spellings]
             there = [name for name in dict.fromkeys(names) if name in found.state_dict]
             if len(there) > 1:
-                raise ValueError(f"{path} holds both {' and '.join(there)}: keep one of them")
+                raise UserError(f"{path} holds both {' and '.join(there)}: keep one of them")
             if not there:
                 missing[ours] = " or ".join(dict.fromkeys(names))
                 continue
@@ -145,9 +146,9 @@ def _count_blocks(found: Found, path: str | Path) -> int:
         if name.startswith(start) and sep and number.isdecimal():
             numbers.add(int(number))
     if not numbers:
-        raise ValueError(f"{path} holds no blocks '{found.prefix}{start}*'")
+        raise UserError(f"{path} holds no blocks '{found.prefix}{start}*'")
     if max(numbers) >= MAX_BLOCKS:
-        raise ValueError(f"{path} numbers a block {max(numbers)}: more than {MAX_BLOCKS} blocks")
+        raise UserError(f"{path} numbers a block {max(numbers)}: more than {MAX_BLOCKS} blocks")
     return max(numbers) + 1
 
 
@@ -160,7 +161,7 @@ def _measure(found: Found, path: str | Path) -> tuple[int, int]:
         spelling = found.table.tensors()[stem][0]
         name = _their_name(found, spelling, 0 if "#" in stem else None)
         if name not in found.state_dict:
-            raise ValueError(f"{path} lacks '{name}'")
+            raise UserError(f"{path} lacks '{name}'")
         patch = stem == stems[0]
         shape = (None, 3, None, None) if patch else (None,)
         tensor = _take(found, name, found.table.changes.get(stem), shape, path)
@@ -168,7 +169,7 @@ def _measure(found: Found, path: str | Path) -> tuple[int, int]:
         if patch:
             patch_size = tensor.shape[3]
             if tensor.shape[2] != patch_size or not patch_size:
-                raise ValueError(
+                raise UserError(
                     f"{path}: '{name}' is {tuple(found.state_dict[name].shape)}, the model needs "
                     "square patches: the file is damaged or of another architecture"
                 )
@@ -181,27 +182,27 @@ def _take(
     """A tensor of the file, in float32 and the form here.
 
     Raises:
-        ValueError: When it is no tensor of finite numbers, or does not have that form.
+        UserError: When it is no tensor of finite numbers, or does not have that form.
     """
     tensor = found.state_dict[name]
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-        raise ValueError(f"{path}: '{name}' is {kind}, the model needs floating-point numbers")
+        raise UserError(f"{path}: '{name}' is {kind}, the model needs floating-point numbers")
     if tensor.layout != torch.strided or tensor.device.type != "cpu":
         kind = f"{tensor.layout} on device {tensor.device}"
-        raise ValueError(f"{path}: '{name}' is {kind}, the model needs plain numbers")
+        raise UserError(f"{path}: '{name}' is {kind}, the model needs plain numbers")
     rank, function = change or (len(shape), lambda t: t)
     changed = function(tensor) if tensor.ndim == rank else tensor
     if tensor.ndim != rank or not fits(changed, shape):
         needed = ", ".join("any" if size is None else str(size) for size in shape)
         turned = " once turned into its form here" if change else ""
-        raise ValueError(
+        raise UserError(
             f"{path}: '{name}' is {tuple(tensor.shape)}, the model needs ({needed}){turned}: the "
             "file is damaged or of another architecture"
         )
     changed = changed.detach().to(torch.float32)
     if not torch.isfinite(changed).all():
-        raise ValueError(f"{path}: '{name}' holds NaN or infinite values: the file is damaged")
+        raise UserError(f"{path}: '{name}' holds NaN or infinite values: the file is damaged")
     return changed.contiguous()
 
 
@@ -219,7 +220,7 @@ def _fuse(found: Found, stem: str, names: list[str], width: int, path: str | Pat
     if len(lacking) == 3:
         return None
     if lacking and (lacking != [names[1]] or not is_bias or found.table.key_bias):
-        raise ValueError(f"{path} lacks {len(lacking)} tensor(s): {', '.join(lacking)}")
+        raise UserError(f"{path} lacks {len(lacking)} tensor(s): {', '.join(lacking)}")
     shape = (width,) if is_bias else (width, width)
     change = found.table.changes.get(stem)
     parts = [
@@ -239,7 +240,7 @@ def _share_table(
     own = [n for n in renamed.tensors if n.endswith("relative_position_bias_table")]
     if own:
         theirs = renamed.theirs[own[0]]
-        raise ValueError(f"{path} holds both {name} and {theirs}: keep one of them")
+        raise UserError(f"{path} holds both {name} and {theirs}: keep one of them")
     table = _take(found, name, None, (None, None), path)
     for ours, _ in _expand(BIAS_TABLE, renamed.num_layers):
         renamed.tensors[ours] = table.clone()
@@ -259,7 +260,7 @@ def _settle_missing(
     """Refuse what is missing, except what the layout's table excuses.
 
     Raises:
-        ValueError: Naming the missing tensors as the file would spell them.
+        UserError: Naming the missing tensors as the file would spell them.
     """
     table, have = found.table, renamed.tensors
     excused = set()
@@ -285,14 +286,14 @@ def _settle_missing(
     if lacking:
         shown = ", ".join(lacking[:5])
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
-        raise ValueError(f"{path} lacks {len(lacking)} tensor(s) of the encoder: {shown}{more}")
+        raise UserError(f"{path} lacks {len(lacking)} tensor(s) of the encoder: {shown}{more}")
     # registers without a table are those of DINOv3, whose positions are rotary
     rotary = rotary or (found.layout == "mmpretrain" and "register_tokens" in have)
     tables = {"pos_embed", BIAS_TABLE.replace("#", "0")}
     places = [] if rotary or tables & have.keys() else _position_names(found, table)
     if places:
         rotary_hint = " (DINOv3 has 'reg_token' instead)" if found.layout == "beit" else ""
-        raise ValueError(f"{path} lacks any positions: {' or '.join(places)}{rotary_hint}")
+        raise UserError(f"{path} lacks any positions: {' or '.join(places)}{rotary_hint}")
 
 
 def _position_names(found: Found, table: Layout) -> list[str]:
@@ -305,7 +306,7 @@ def _account_for(found: Found, used: set[str], path: str | Path) -> dict[str, st
     """Reasons for everything that is no part of the encoder.
 
     Raises:
-        ValueError: Naming what has no reason.
+        UserError: Naming what has no reason.
     """
     table = found.table
     dropped = dict.fromkeys(found.left_behind, "entry of the training, not of the model")
@@ -328,7 +329,7 @@ def _account_for(found: Found, used: set[str], path: str | Path) -> dict[str, st
     if unknown:
         shown = ", ".join(unknown[:5])
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise ValueError(f"{path} holds unknown {len(unknown)} tensor(s): {shown}{more}")
+        raise UserError(f"{path} holds unknown {len(unknown)} tensor(s): {shown}{more}")
     return dropped
 
 
@@ -336,7 +337,7 @@ def _refuse_unsupported(tower: dict[str, Any], path: str | Path) -> None:
     for name in tower:
         for pattern, design in UNSUPPORTED.items():
             if matches(pattern, str(name)):
-                raise ValueError(
+                raise UserError(
                     f"{path} holds '{name}': {design}, which the plain ViT here does not have; "
                     "take a ViT of this system with the standard MLP and attention, e.g. its ViT-B"
                 )

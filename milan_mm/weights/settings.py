@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import ARCHS
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.finding import Found
@@ -31,7 +32,7 @@ def fill_settings(encoder: Encoder, found: Found, facts: HubFacts, num_heads: in
     heads = _num_heads(encoder, found, facts, num_heads, width, num_layers)
     if heads is not None:
         if heads < 1 or width % heads:
-            raise ValueError(f"{path}: width {width} is not a multiple of {heads} heads")
+            raise UserError(f"{path}: width {width} is not a multiple of {heads} heads")
         arch["num_heads"] = heads
     with_cls_token = "cls_token" in tensors
     side = 0
@@ -66,13 +67,13 @@ def fill_settings(encoder: Encoder, found: Found, facts: HubFacts, num_heads: in
         ("num_registers", settings["num_registers"], facts.num_registers),
     ):
         if told is not None and told != value:
-            raise ValueError(
+            raise UserError(
                 f"{path}: config.json says {name}={told}, the tensors {value}: the two files do "
                 "not belong together"
             )
     usual = found.table.num_registers
     if facts.num_registers is None and usual and settings["num_registers"] != usual:
-        raise ValueError(
+        raise UserError(
             f"{path}: '{encoder.theirs['register_tokens']}' holds {settings['num_registers']} "
             f"registers, {encoder.system} has {usual}: the file is damaged or lacks its config.json"
         )
@@ -89,7 +90,7 @@ def _num_heads(
     """Heads as the file tells them, else as given, else as usual for the architecture.
 
     Raises:
-        ValueError: When the file contradicts itself or what is given.
+        UserError: When the file contradicts itself or what is given.
     """
     told: dict[int, str] = {} if facts.num_heads is None else {facts.num_heads: "config.json"}
     for spelling, dim in found.table.heads:
@@ -104,7 +105,7 @@ def _num_heads(
         told.setdefault(given, "--num-heads")
     if len(told) > 1:
         parts = " and ".join(f"{source} tells {number}" for number, source in told.items())
-        raise ValueError(f"{encoder.source}: {parts} attention heads")
+        raise UserError(f"{encoder.source}: {parts} attention heads")
     if told:
         return next(iter(told))
     usual = HEADS_OF_SYSTEM.get((encoder.system, width, num_layers), HEADS.get((width, num_layers)))
@@ -120,7 +121,7 @@ def _bias_grid(encoder: Encoder, with_cls_token: bool) -> tuple[int, int] | None
     """(h, w) in patches of the relative position bias, if there is any.
 
     Raises:
-        ValueError: When the tables differ in size or are of no square grid.
+        UserError: When the tables differ in size or are of no square grid.
     """
     names = [n for n in encoder.state_dict if n.endswith(".relative_position_bias_table")]
     if not names:
@@ -130,7 +131,7 @@ def _bias_grid(encoder: Encoder, with_cls_token: bool) -> tuple[int, int] | None
         table = encoder.state_dict[name]
         side = square_side(table.shape[0] - 3 * int(with_cls_token))
         if side % 2 == 0 or table.shape != first.shape:
-            raise ValueError(
+            raise UserError(
                 f"{encoder.source}: '{encoder.theirs[name]}' is {tuple(table.shape)}, the model "
                 f"needs (2n-1)^2{' + 3' if with_cls_token else ''} rows for a grid of n x n "
                 "patches: the file is damaged or of another architecture"
@@ -175,7 +176,7 @@ def _rope_base(encoder: Encoder, found: Found, facts: HubFacts) -> float | None:
         shares = torch.arange(len(periods), dtype=torch.float64) / len(periods)
         base = periods[-1].abs().double() ** (1 / shares[-1])
         if not torch.allclose(base**shares, periods.double(), rtol=0.02) or base > MAX_ROPE_BASE:
-            raise ValueError(
+            raise UserError(
                 f"{encoder.source}: '{found.prefix}rope_embed.periods' are no periods of rotary "
                 "positions: the file is damaged"
             )

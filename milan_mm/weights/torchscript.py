@@ -15,6 +15,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from milan_mm.errors import UserError
+
 DTYPES = {
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,
@@ -44,7 +46,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
 
     Raises:
         UnpicklingError: When the description holds anything but modules, containers and tensors.
-        zipfile.BadZipFile, KeyError, ValueError: When the archive is damaged.
+        zipfile.BadZipFile, KeyError, UserError: When the archive is damaged.
     """
     with zipfile.ZipFile(path) as archive:
         (description,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
@@ -129,7 +131,7 @@ def _restore_type_tag(value: Any, tag: object) -> Any:
 def _collect(value: Any, prefix: str, tensors: dict[str, Tensor], depth: int) -> None:
     """Walk the module tree; a name is the path of attributes."""
     if depth > _MAX_DEPTH:
-        raise ValueError("its modules are nested too deeply")
+        raise UserError("its modules are nested too deeply")
     if not isinstance(value, _Holder):
         return
     for name, attribute in value.attributes.items():

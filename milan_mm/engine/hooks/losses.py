@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from milan_mm.errors import NonFiniteLossError
 from milan_mm.registry import HOOKS
 
 
@@ -31,14 +32,14 @@ class LossHook(Hook):
             outputs: Scalars by name: tensors or numbers, the same names on every process.
 
         Raises:
-            FloatingPointError: When the loss is not finite.
+            NonFiniteLossError: When the loss is not finite.
         """
         if not outputs:
             return
         if get_world_size() > 1:
             outputs.update(_average(outputs))
         if "loss" in outputs and not math.isfinite(loss := _number(outputs["loss"])):
-            raise FloatingPointError(
+            raise NonFiniteLossError(
                 f"the loss is {loss} at iteration {runner.iter + 1}: resume from the last "
                 "checkpoint with a lower learning rate, or with gradient clipping "
                 "(--cfg-options optim_wrapper.clip_grad.max_norm=1.0)"

@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from milan_mm.datasets.shared import SharedTable, iter_transforms
+from milan_mm.errors import UserError
 from milan_mm.registry import HOOKS, TRANSFORMS
 
 
@@ -44,7 +45,7 @@ class SampleSeedHook(Hook):
         """Refuse a loop without epochs, where each pass would repeat the same augmentation."""
         loop = type(runner.train_loop).__name__
         if self._transforms(runner) and loop != "EpochBasedTrainLoop":
-            raise ValueError(
+            raise UserError(
                 f"milan_mm.SeedSample needs epochs, the loop is {loop}: use "
                 "train_cfg.type='EpochBasedTrainLoop' or remove the transform"
             )

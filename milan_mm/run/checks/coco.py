@@ -14,6 +14,7 @@ from mmengine.fileio import list_from_file
 from PIL import Image
 
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
+from milan_mm.errors import UserError
 from milan_mm.run.checks.files import datasets_of, evaluators_of, is_local
 
 _NUM_OPENED = 20  # images whose size is compared with the file's; opening 100,000 takes minutes
@@ -30,7 +31,7 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
         Lines for the log about what will be left out.
 
     Raises:
-        ValueError: Names the file, what is wrong with it, and the remedy.
+        UserError: Names the file, what is wrong with it, and the remedy.
     """
     notes = []
     for loader in loaders:
@@ -69,19 +70,19 @@ def _read(path: Path, lists: Sequence[str]) -> dict:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:  # of JSON or of UTF-8
-        raise ValueError(f"annotation file '{path}' is no JSON file: {error}") from None
+        raise UserError(f"annotation file '{path}' is no JSON file: {error}") from None
     missing = [
         name
         for name in lists
         if not isinstance(content, dict) or not isinstance(content.get(name), list)
     ]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"annotation file '{path}' has no list '{missing[0]}': detection needs COCO's format "
             "with images, annotations and categories"
         )
     if not content["images"]:
-        raise ValueError(f"annotation file '{path}' lists no images: give a file that does")
+        raise UserError(f"annotation file '{path}' lists no images: give a file that does")
     return content
 
 
@@ -107,18 +108,18 @@ def _check_classes(path: Path, field: str, categories: list[dict], classes: list
     )
     missing = [name for name in classes if name not in named]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"annotation file '{path}' lacks {len(missing)} of the config's {len(classes)} "
             f"classes, first '{missing[0]}'; its categories are {_some(named)}: {remedy}"
         )
     if len(found) > len(classes):
         twice = next(name for name in found if found.count(name) > 1)
-        raise ValueError(
+        raise UserError(
             f"annotation file '{path}' has several categories named '{twice}': make them one"
         )
     if found != classes:
         first = next(i for i, name in enumerate(classes) if name != found[i])
-        raise ValueError(
+        raise UserError(
             f"annotation file '{path}' lists the categories in another order than the config, "
             f"whose class {first} is '{classes[first]}', not '{found[first]}': {remedy}"
         )
@@ -131,7 +132,7 @@ def _check_classes(path: Path, field: str, categories: list[dict], classes: list
 def _check_heads(cfg: Config, field: str, classes: list[str]) -> None:
     for name, num_classes in _heads(cfg.model, "model"):
         if num_classes != len(classes):
-            raise ValueError(
+            raise UserError(
                 f"{name}.num_classes={num_classes}, but {field} has {len(classes)} classes: pass "
                 f"--cfg-options {name}.num_classes={len(classes)}"
             )
@@ -154,10 +155,10 @@ def _check_images(path: Path, folder: Path, images: list[dict], limit: float) ->
     for image in images:
         lacking = [key for key in ("id", "file_name", "height", "width") if key not in image]
         if lacking:
-            raise ValueError(f"annotation file '{path}' has an image without '{lacking[0]}'")
+            raise UserError(f"annotation file '{path}' has an image without '{lacking[0]}'")
     missing = list(_missing(folder, [image["file_name"] for image in images]))
     if len(missing) > limit * len(images):
-        raise ValueError(
+        raise UserError(
             f"{len(missing)} of the {len(images)} images of '{path}' are not in '{folder}', first "
             f"'{missing[0]}': give the folder that belongs to the file (data_prefix.img)"
         )
@@ -169,7 +170,7 @@ def _check_images(path: Path, folder: Path, images: list[dict], limit: float) ->
         except OSError:
             continue  # missing or damaged: skipped and counted when it is its turn
         if sorted(size) != sorted(stated):  # a camera's rotation swaps the sides
-            raise ValueError(
+            raise UserError(
                 f"'{folder / image['file_name']}' has {size[0]}x{size[1]} pixels, but '{path}' "
                 f"says {stated[0]}x{stated[1]}: take the images that were annotated"
             )
@@ -195,22 +196,20 @@ def _check_annotations(path: Path, content: dict, classes: list[str], with_masks
     for i, annotation in enumerate(annotations):
         lacking = [key for key in _FIELDS if annotation.get(key) is None]
         if lacking:
-            raise ValueError(f"annotation {i} of '{path}' has no '{lacking[0]}': export it anew")
+            raise UserError(f"annotation {i} of '{path}' has no '{lacking[0]}': export it anew")
         if annotation["category_id"] not in known or annotation["image_id"] not in sizes:
             continue
         box = annotation["bbox"]
         if len(box) != 4:
-            raise ValueError(
-                f"annotation {i} of '{path}' has bbox {box}, not [x, y, width, height]"
-            )
+            raise UserError(f"annotation {i} of '{path}' has bbox {box}, not [x, y, width, height]")
         if with_masks:
             _check_mask(path, i, annotation.get("segmentation"), sizes[annotation["image_id"]])
         is_object = not annotation.get("iscrowd") and min(box[2:]) >= 1 and annotation["area"] > 0
         num_objects += is_object
     if len({annotation["id"] for annotation in annotations}) < len(annotations):
-        raise ValueError(f"annotation file '{path}' has annotations with equal ids: number them")
+        raise UserError(f"annotation file '{path}' has annotations with equal ids: number them")
     if not num_objects:
-        raise ValueError(
+        raise UserError(
             f"annotation file '{path}' has no object on its {len(sizes)} images, out of "
             f"{len(annotations)} annotations: there is nothing to learn, and AP is undefined"
         )
@@ -218,12 +217,12 @@ def _check_annotations(path: Path, content: dict, classes: list[str], with_masks
 
 def _check_mask(path: Path, i: int, mask: list | dict | None, size: list[int]) -> None:
     if not mask:
-        raise ValueError(
+        raise UserError(
             f"annotation {i} of '{path}' has no segmentation, and the detector learns masks: "
             "annotate them, or take a detector without a mask head"
         )
     if isinstance(mask, dict) and list(mask.get("size", ())) != size:
-        raise ValueError(
+        raise UserError(
             f"annotation {i} of '{path}' has a mask of (height, width) {mask.get('size')} on an "
             f"image of {size}: they must be equal"
         )
@@ -235,7 +234,7 @@ def _check_evaluated(path: Path, content: dict, other: Path, classes: list[str])
     ids = {image["id"] for image in wanted["images"]}
     strange = [image["file_name"] for image in content["images"] if image["id"] not in ids]
     if strange:
-        raise ValueError(
+        raise UserError(
             f"the evaluator's '{other}' does not know {len(strange)} images of '{path}', first "
             f"'{strange[0]}': give both the same file"
         )
@@ -244,7 +243,7 @@ def _check_evaluated(path: Path, content: dict, other: Path, classes: list[str])
         for part in (content, wanted)
     ]
     if numbers[0] != numbers[1]:
-        raise ValueError(
+        raise UserError(
             f"the evaluator's '{other}' has other categories than '{path}': give both the same file"
         )
 

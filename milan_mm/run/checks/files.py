@@ -5,6 +5,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from milan_mm.errors import MissingFileError
+
 
 def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
     """Look for every folder and annotation file of the given data loaders and their evaluators.
@@ -13,7 +15,7 @@ def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
         loaders: Names of data loaders, e.g. ('train_dataloader', 'val_dataloader').
 
     Raises:
-        FileNotFoundError: Names what is missing, the config field, and the remedy.
+        MissingFileError: Names what is missing, the config field, and the remedy.
     """
     for loader in loaders:
         for field, dataset in datasets_of(cfg, loader):
@@ -55,7 +57,7 @@ def _check_dataset(field: str, dataset: dict) -> None:
         return
     root = dataset.get("data_root") or ""
     if root and not Path(root).is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"data folder '{root}' ({field}.data_root) does not exist: link or unpack the data "
             f"there, or pass --cfg-options {field}.data_root=DIR"
         )
@@ -66,7 +68,7 @@ def _check_dataset(field: str, dataset: dict) -> None:
         folder = Path(root, prefix)
         if not folder.is_dir():
             name = f"{field}.data_prefix" + (f".{key}" if key else "")
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"data folder '{folder}' ({name}) does not exist: link or unpack the data there, "
                 f"or pass --cfg-options {name}=DIR (relative to {field}.data_root)"
             )
@@ -77,7 +79,7 @@ def _check_dataset(field: str, dataset: dict) -> None:
 
 def _check_file(field: str, path: str | None) -> None:
     if path and "://" not in path and not Path(path).is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"annotation file '{path}' ({field}) does not exist: link or unpack the data there, "
             f"or pass --cfg-options {field}=FILE"
         )

@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image, ImageOps
 
 from milan_mm.datasets.labels import LoadLabels
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.checks.files import datasets_of
 
 SAMPLE = 16  # label files read per data set; `LoadLabels` looks at every one when its turn comes
@@ -23,8 +24,8 @@ def check_labels(cfg: Config, loaders: tuple[str, ...]) -> None:
         loaders: Names of data loaders, e.g. ('train_dataloader', 'val_dataloader').
 
     Raises:
-        FileNotFoundError: When an image has no label file.
-        ValueError: When heads, data and `LoadLabels` disagree on the number of classes, there are
+        MissingFileError: When an image has no label file.
+        UserError: When heads, data and `LoadLabels` disagree on the number of classes, there are
             no images, or a label of the sample is refused by `LoadLabels`.
     """
     model = cfg.get("model") or {}
@@ -49,9 +50,9 @@ def _check_dataset(field: str, dataset: BaseDataset, heads: dict[str, int]) -> N
         counts[f"{field}.pipeline LoadLabels"] = readers[0].num_classes
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{where} {count}" for where, count in counts.items())
-        raise ValueError(f"the numbers of classes differ: {found}; give all of them one number")
+        raise UserError(f"the numbers of classes differ: {found}; give all of them one number")
     if not len(dataset):
-        raise ValueError(
+        raise UserError(
             f"{field} has no images '*{dataset.img_suffix}' in "
             f"'{dataset.data_prefix.get('img_path')}': correct the folder or {field}.img_suffix"
         )
@@ -81,7 +82,7 @@ def _check_existence(samples: list[dict]) -> None:
         if name not in files[folder]:
             lonely.append(sample)
     if lonely:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{len(lonely)} of {len(samples)} images have no label: image "
             f"'{lonely[0]['img_path']}' has no label file '{lonely[0]['seg_map_path']}'; add the "
             "labels, or remove the images"

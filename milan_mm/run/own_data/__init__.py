@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.own_data.classification import use_image_folder
 from milan_mm.run.own_data.detection import use_coco_folder
 from milan_mm.run.own_data.pretraining import use_images
@@ -26,13 +27,13 @@ def set_own_data(cfg: Config, folder: str) -> list[str]:
         Lines about what was found, for the user to compare with what was meant.
 
     Raises:
-        FileNotFoundError: When the folder, a split or a partner of an image is missing.
-        ValueError: When what is there does not fit together, or the config is of an unknown task.
+        MissingFileError: When the folder, a split or a partner of an image is missing.
+        UserError: When what is there does not fit together, or the config is of an unknown task.
     """
     root = Path(folder)
     if not root.is_dir():
         problem = "is a file" if root.exists() else "does not exist"
-        raise FileNotFoundError(f"--data '{folder}' {problem}: give the folder of your images")
+        raise MissingFileError(f"--data '{folder}' {problem}: give the folder of your images")
     return [f"--data {folder}: {line}" for line in _TASKS[_task(cfg)](cfg, root)]
 
 
@@ -41,7 +42,7 @@ def _task(cfg: Config) -> str:
     if scope in ("mmdet", "mmseg"):
         return scope[2:]
     if scope != "mmpretrain" or "model" not in cfg:
-        raise ValueError(
+        raise UserError(
             f"--data: {cfg.filename} has default_scope '{scope}': only training configs of "
             "mmpretrain, mmdet and mmseg are known"
         )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from milan_mm.errors import UserError
 from milan_mm.run.own_data.folders import EXTENSIONS, find_split, list_images, some, subfolders
 from milan_mm.run.own_data.settings import (
     evaluators,
@@ -19,21 +20,21 @@ def use_image_folder(cfg: Config, root: Path) -> list[str]:
     """Take the folders of the training split as classes, in alphabetical order.
 
     Raises:
-        FileNotFoundError: When a split is missing.
-        ValueError: When the splits have different classes, or a class has no training images.
+        MissingFileError: When a split is missing.
+        UserError: When the splits have different classes, or a class has no training images.
     """
     train, val = (find_split(root, split, _REMEDY) for split in ("train", "val"))
     classes = _classes(train)
     counts = {folder: _count(folder) for folder in (train, val)}
     empty = [name for name in classes if not counts[train].get(name)]
     if empty:
-        raise ValueError(
+        raise UserError(
             f"{len(empty)} of {len(classes)} classes in '{train}' have no image, first "
             f"'{empty[0]}': add images ({' '.join(EXTENSIONS)}), or remove it from both splits"
         )
     _compare(train, classes, val, _classes(val))
     if not any(counts[val].values()):
-        raise ValueError(f"'{val}' holds no image: move some of each class there from '{train}'")
+        raise UserError(f"'{val}' holds no image: move some of each class there from '{train}'")
     for loader, folder in (
         ("train_dataloader", train),
         ("val_dataloader", val),
@@ -64,12 +65,12 @@ def _classes(split: Path) -> list[str]:
     names = subfolders(split)
     hidden = [name for name in names if name.startswith(".")]
     if hidden:
-        raise ValueError(
+        raise UserError(
             f"'{split / hidden[0]}' is hidden, and would count as a class: remove it from '{split}'"
         )
     loose = [path.name for path in split.iterdir() if path.suffix.lower() in EXTENSIONS]
     if len(names) < 2 or loose:
-        raise ValueError(
+        raise UserError(
             f"'{split}' has {len(names)} class folder(s) and {len(loose)} images beside them, "
             f"wanted are 2 or more and 0: {_REMEDY}"
         )
@@ -88,13 +89,13 @@ def _count(split: Path) -> dict[str, int]:
 def _compare(train: Path, classes: list[str], val: Path, other: list[str]) -> None:
     unknown = [name for name in other if name not in set(classes)]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"{len(unknown)} of {len(other)} classes in '{val}' are not among the {len(classes)} "
             f"in '{train}', first '{unknown[0]}': both splits need the same class folders"
         )
     missing = [name for name in classes if name not in set(other)]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"'{val}' lacks {len(missing)} of the {len(classes)} classes of '{train}', first "
             f"'{missing[0]}': add images there, or an empty folder for a class without any"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.own_data.folders import SPLITS, some, twice
 from milan_mm.run.own_data.settings import (
     evaluators,
@@ -45,20 +46,20 @@ def use_coco_folder(cfg: Config, root: Path) -> list[str]:
     """Take classes from the annotation files; without masks, leave the mask head out.
 
     Raises:
-        FileNotFoundError: When a split has no annotation file, or none whose images are there.
-        ValueError: When the files are not in the COCO format, or disagree on the classes.
+        MissingFileError: When a split has no annotation file, or none whose images are there.
+        UserError: When the files are not in the COCO format, or disagree on the classes.
     """
     train, val = _find(root, "train"), _find(root, "val")
     _compare(train, val)
     num_objects = sum(train.objects.values())
     for split in (train, val):
         if not sum(split.objects.values()):
-            raise ValueError(
+            raise UserError(
                 f"annotation file '{split.path}' has no object on its {len(split.names)} images: "
                 "annotate some"
             )
     if 0 < train.num_masks < num_objects:
-        raise ValueError(
+        raise UserError(
             f"{num_objects - train.num_masks} of {num_objects} objects in '{train.path}' have no "
             "segmentation: annotate all masks, or remove all of them for a detector of boxes"
         )
@@ -108,7 +109,7 @@ def _find(root: Path, split: str) -> _Split:
             except (ValueError, FileNotFoundError) as error:
                 rejected.append(error)
         if len(found) > 1:
-            raise ValueError(
+            raise UserError(
                 f"'{found[0].path}' and '{found[1].path}' both fit the {split} split: keep one of "
                 "them in the folder"
             )
@@ -116,7 +117,7 @@ def _find(root: Path, split: str) -> _Split:
             return found[0]
     if rejected:
         raise rejected[0]
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"'{root}' has no COCO annotations of a {split} split: looked for {', '.join(patterns)}; "
         "put the file at one of these places"
     )
@@ -126,11 +127,11 @@ def _read(root: Path, path: Path, split: str) -> _Split:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:  # of JSON or of UTF-8
-        raise ValueError(f"annotation file '{path}' is no JSON file: {error}") from None
+        raise UserError(f"annotation file '{path}' is no JSON file: {error}") from None
     content = content if isinstance(content, dict) else {}
     lacking = [name for name in _LISTS if not isinstance(content.get(name), list)]
     if lacking:
-        raise ValueError(
+        raise UserError(
             f"annotation file '{path}' has no list '{lacking[0]}': the COCO format needs "
             f"{', '.join(_LISTS)}"
         )
@@ -140,20 +141,20 @@ def _read(root: Path, path: Path, split: str) -> _Split:
         reason = f"an entry has no {error}"
     except (TypeError, AttributeError) as error:
         reason = str(error)
-    raise ValueError(f"annotation file '{path}' is not in the COCO format: {reason}")
+    raise UserError(f"annotation file '{path}' is not in the COCO format: {reason}")
 
 
 def _parse(root: Path, path: Path, split: str, content: dict) -> _Split:
     categories = {category["id"]: category["name"] for category in content["categories"]}
     classes = list(categories.values())
     if not all(isinstance(name, str) for name in classes):
-        raise ValueError(f"annotation file '{path}' has categories whose name is no text")
+        raise UserError(f"annotation file '{path}' has categories whose name is no text")
     if doubled := twice(classes):
-        raise ValueError(
+        raise UserError(
             f"annotation file '{path}' has several categories named {some(doubled)}: make them one"
         )
     if not classes or not content["images"]:
-        raise ValueError(
+        raise UserError(
             f"annotation file '{path}' lists {len(content['images'])} images and {len(classes)} "
             "categories: at least one of each is needed"
         )
@@ -162,7 +163,7 @@ def _parse(root: Path, path: Path, split: str, content: dict) -> _Split:
     num_masks = 0
     for annotation in content["annotations"]:
         if annotation["category_id"] not in categories:
-            raise ValueError(
+            raise UserError(
                 f"annotation {annotation['id']} of '{path}' has category_id "
                 f"{annotation['category_id']}, which is none of the categories "
                 f"{some(categories)}: add the category or remove the annotation"
@@ -185,12 +186,12 @@ def _image_folder(root: Path, path: Path, split: str, names: list[str]) -> str:
     best = max(found, key=lambda place: sum(found[place]))
     missing = [name for name in names if not (root / best / name).is_file()]
     if len(missing) == len(names):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"none of the {len(names)} images of '{path}' is there, e.g. '{names[0]}': looked in "
             + ", ".join(f"'{root / place}'" for place in found)
         )
     if len(missing) > (MAX_FAILED_SHARE if split == "train" else 0) * len(names):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{len(missing)} of the {len(names)} images of '{path}' are not in '{root / best}', "
             f"first '{missing[0]}': add them, or remove them from the file"
         )
@@ -203,7 +204,7 @@ def _compare(train: _Split, val: _Split) -> None:
         return
     pairs = enumerate(zip_longest(train.classes, val.classes))
     first, (in_train, in_val) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
-    raise ValueError(
+    raise UserError(
         f"'{train.path}' has {len(train.classes)} categories and '{val.path}' "
         f"{len(val.classes)}, which differ from number {first} on, '{in_train}' against "
         f"'{in_val}': give both files the same list"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from mmengine.fileio import list_dir_or_file
 
+from milan_mm.errors import MissingFileError
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 SPLITS = dict(train=("train", "training"), val=("val", "valid", "validation"))
 
@@ -32,12 +34,12 @@ def find_split(root: Path, split: str, remedy: str) -> Path:
         remedy: What the user can do when it is missing.
 
     Raises:
-        FileNotFoundError: Names what was looked for and what is there.
+        MissingFileError: Names what was looked for and what is there.
     """
     for name in SPLITS[split]:
         if (root / name).is_dir():
             return root / name
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"'{root}' has no folder {' or '.join(SPLITS[split])}, only {some(subfolders(root))}: "
         f"{remedy}"
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from milan_mm.errors import UserError
 from milan_mm.run.own_data.folders import EXTENSIONS, list_images, some, subfolders
 from milan_mm.run.own_data.settings import set_dataset
 
@@ -24,13 +25,13 @@ def use_images(cfg: Config, root: Path) -> list[str]:
     """Take all images of a folder tree, or those of its training split when it has one.
 
     Raises:
-        ValueError: When there are none.
+        UserError: When there are none.
     """
     prefixes = [prefix for prefix in _TRAINING if (root / prefix).is_dir()]
     found = ((prefix, list_images(root / prefix)) for prefix in [*prefixes, ""])
     prefix, images = next(((p, names) for p, names in found if names), ("", []))
     if not images:
-        raise ValueError(
+        raise UserError(
             f"--data '{root}' holds no image at any depth: give a folder with files of the types "
             + " ".join(EXTENSIONS)
         )

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from milan_mm.datasets.labels import IGNORED
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.own_data.folders import EXTENSIONS, SPLITS, list_images, some, twice
 from milan_mm.run.own_data.settings import metainfo, pipelines, set_dataset, set_num_classes
 
@@ -24,8 +25,8 @@ def use_label_pairs(cfg: Config, root: Path) -> list[str]:
     """Take classes from classes.txt: line 1 names label 0, line 2 label 1, and so on.
 
     Raises:
-        FileNotFoundError: When classes.txt, a split, or the partner of a file is missing.
-        ValueError: When the names are no list of classes, or the labels do not fit them.
+        MissingFileError: When classes.txt, a split, or the partner of a file is missing.
+        UserError: When the names are no list of classes, or the labels do not fit them.
     """
     classes = _read_classes(root / "classes.txt")
     lines = [f"{len(classes)} classes in classes.txt: {some(classes)}"]
@@ -67,23 +68,23 @@ def use_label_pairs(cfg: Config, root: Path) -> list[str]:
 
 def _read_classes(path: Path) -> list[str]:
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"'{path}' does not exist: write the names of the classes into it, one per line, that "
             "of label 0 first"
         )
     try:
         names = [name.strip() for name in path.read_text("utf-8-sig").rstrip().splitlines()]
     except UnicodeDecodeError as error:
-        raise ValueError(f"'{path}' is no text in UTF-8: {error}") from None
+        raise UserError(f"'{path}' is no text in UTF-8: {error}") from None
     if "" in names:
-        raise ValueError(
+        raise UserError(
             f"line {names.index('') + 1} of '{path}' is blank: each line names a class; give "
             "a label without meaning a name too, or remove the line"
         )
     if doubled := twice(names):
-        raise ValueError(f"'{path}' names {some(doubled)} more than once: give each a name")
+        raise UserError(f"'{path}' names {some(doubled)} more than once: give each a name")
     if not 2 <= len(names) < IGNORED:
-        raise ValueError(
+        raise UserError(
             f"'{path}' names {len(names)} class(es), the limits are 2 and {IGNORED - 1}: the "
             "background is a class as well"
         )
@@ -102,7 +103,7 @@ def _find_split(root: Path, split: str) -> tuple[Path, Path]:
         if all(present):
             return present[0][0], present[1][0]
         looked_for += [images[0], labels[0]]
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"'{root}' has no {split} split of images and labels: looked for "
         f"{some(looked_for, len(looked_for))} and other usual names; put the files there"
     )
@@ -116,7 +117,7 @@ def _pair(images: Path, labels: Path) -> tuple[list[str], str, str]:
         counts = Counter(Path(name).suffix for name in files)
         if len(counts) != 1:
             kinds = some([f"{count} {suffix}" for suffix, count in counts.items()])
-            raise ValueError(
+            raise UserError(
                 f"'{folder}' holds {kinds}: wanted are files of one type, one of "
                 + " ".join(EXTENSIONS)
             )
@@ -125,7 +126,7 @@ def _pair(images: Path, labels: Path) -> tuple[list[str], str, str]:
     for i, (folder, other) in enumerate(((images, labels), (labels, images))):
         lonely = sorted(names[i] - names[1 - i])
         if lonely:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{len(lonely)} of {len(names[i])} files in '{folder}' have no partner, first "
                 f"'{lonely[0]}{suffixes[i]}': add '{other / lonely[0]}{suffixes[1 - i]}', or "
                 "remove what has none"
@@ -137,7 +138,7 @@ def _look_into(files: list[Path], classes: list[str]) -> str:
     """Check a sample of label maps, spread over all; says how many pixels each kind has.
 
     Raises:
-        ValueError: When a file is no label map, or holds too much that has no class.
+        UserError: When a file is no label map, or holds too much that has no class.
     """
     chosen = np.unique(np.linspace(0, len(files) - 1, SAMPLE).round().astype(int))
     total = np.zeros(IGNORED + 1, dtype=np.int64)
@@ -146,7 +147,7 @@ def _look_into(files: list[Path], classes: list[str]) -> str:
         counts = _count_labels(path)
         strange = np.flatnonzero(counts[len(classes) : IGNORED]) + len(classes)
         if len(strange) > MAX_VOID_VALUES:
-            raise ValueError(
+            raise UserError(
                 f"label '{path}' holds {len(strange)} values without a class, first "
                 f"{some(strange)}; classes.txt names 0 to {len(classes) - 1}, and up to "
                 f"{MAX_VOID_VALUES} more may mean 'not labelled': correct one of the two"
@@ -157,12 +158,12 @@ def _look_into(files: list[Path], classes: list[str]) -> str:
         total += counts
     void = total[len(classes) :]
     if void[:-1].sum() > MAX_VOID_SHARE * total.sum():
-        raise ValueError(
+        raise UserError(
             f"{void[:-1].sum() / total.sum():.0%} of the labelled pixels have no class, most in "
             f"'{worst}'; the limit is {MAX_VOID_SHARE:.0%}: does classes.txt name all labels?"
         )
     if not total[: len(classes)].sum():
-        raise ValueError(f"no pixel of '{files[0].parent}' has a class, e.g. in '{files[0]}'")
+        raise UserError(f"no pixel of '{files[0].parent}' has a class, e.g. in '{files[0]}'")
     values = [f"{v + len(classes)}" for v in np.flatnonzero(void)]
     absent = [classes[i] for i in np.flatnonzero(total[: len(classes)] == 0)]
     line = f"{void.sum() / total.sum():.1%} of the pixels of {len(chosen)} label maps are not "
@@ -177,14 +178,14 @@ def _count_labels(path: Path) -> np.ndarray:
             mode, labels = image.mode, np.asarray(image)
     except Exception as error:  # decoders raise whatever a damaged file leads them to
         reason = " ".join(str(error).split(" <_io")[0].split())[:200] or type(error).__name__
-        raise ValueError(f"label '{path}' cannot be read: {reason}; repair or remove it") from None
+        raise UserError(f"label '{path}' cannot be read: {reason}; repair or remove it") from None
     if labels.ndim != 2:
-        raise ValueError(
+        raise UserError(
             f"label '{path}' has {labels.shape[2]} channels (mode {mode}): labels are "
             "single-channel images whose values are class numbers, so turn colours into numbers"
         )
     if labels.dtype.kind not in "bui" or labels.min() < 0 or labels.max() > IGNORED:
-        raise ValueError(
+        raise UserError(
             f"label '{path}' has values from {labels.min()} to {labels.max()}, the limits are 0 "
             f"and {IGNORED}: save it with 8 bits per pixel"
         )

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from mmengine.config import Config, ConfigDict
 
+from milan_mm.errors import UserError
+
 _KEPT = ("pipeline", "test_mode", "filter_cfg")  # of a recipe's data set: they name no files
 _CLASS_AGNOSTIC = ("backbone", "teacher", "rpn_head")
 _GOLDEN_RATIO = 0.618034
@@ -14,14 +16,14 @@ def set_dataset(cfg: Config, loader: str, **settings: object) -> None:
     """Put another data set into a data loader, inside any wrappers; pipeline and filters stay.
 
     Raises:
-        ValueError: When the recipe mixes several data sets.
+        UserError: When the recipe mixes several data sets.
     """
     parent = cfg[loader]
     while isinstance(parent.dataset.get("dataset"), dict):
         parent = parent.dataset
     before = parent.dataset
     if "datasets" in before:
-        raise ValueError(
+        raise UserError(
             f"--data: {loader} of {cfg.filename} mixes {len(before.datasets)} data sets: take a "
             "recipe with one"
         )
