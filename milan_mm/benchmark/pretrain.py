@@ -18,7 +18,7 @@ from milan_mm.benchmark.contest import (
 from milan_mm.benchmark.pretrain_steps import write_weights
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
-from milan_mm.models.plain_vit import ARCHS
+from milan_mm.models.vit_options import ARCHS
 
 TEACHER = "ViT-B-16-quickgelu"
 NUM_CHECKED = 3  # steps whose losses must agree

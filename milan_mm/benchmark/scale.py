@@ -31,7 +31,7 @@ from milan_mm.benchmark.pretrain_steps import OURS, build_step, fixed_images
 from milan_mm.configs import find_config
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
-from milan_mm.models.plain_vit import ARCHS
+from milan_mm.models.vit_options import ARCHS
 
 
 @dataclass(frozen=True)

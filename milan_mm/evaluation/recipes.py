@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 
 from milan_mm.configs import find_config
 from milan_mm.errors import UserError
-from milan_mm.models.plain_vit import ARCHS
+from milan_mm.models.vit_options import ARCHS
 from milan_mm.weights.encoder import Encoder
 
 RECIPES = dict(

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from milan_mm.errors import UserError
+from milan_mm.models.vit_options import WEIGHT_OPTIONS, ViTOptions
 from milan_mm.weights.systems import sincos_order
 
 
@@ -66,17 +67,7 @@ class Encoder:
 
 
 # Of `PlainViT`: what a setting is where nobody sets it.
-DEFAULTS: dict[str, Any] = dict(
-    norm_eps=1e-6,
-    act="GELU",
-    patch_bias=True,
-    pre_norm=False,
-    layer_scale=None,
-    with_pos_embed=True,
-    rel_pos_bias_grid=None,
-    num_registers=0,
-    rope_base=None,
-)
+DEFAULTS: dict[str, Any] = {name: getattr(ViTOptions, name) for name in WEIGHT_OPTIONS}
 
 
 def sincos_table(encoder: Encoder) -> str | None:

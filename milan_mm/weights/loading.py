@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from timm.layers import resample_patch_embed
-from torch import Tensor, nn
+from torch import Tensor
 
 from milan_mm.errors import UserError
 from milan_mm.files import replacing
@@ -190,20 +190,8 @@ def check_options(encoder: Encoder, vit: PlainViT) -> None:
 
 
 def model_options(vit: PlainViT) -> dict[str, Any]:
-    """The options in `DEFAULTS` as a model has them; layer scale counts as present with 1.0."""
-    layer: Any = vit.layers[0]
-    act = type(layer.ffn.layers[0][1]).__name__
-    return dict(
-        norm_eps=layer.ln1.eps,
-        act=act,
-        patch_bias=vit.patch_embed.projection.bias is not None,
-        pre_norm=isinstance(getattr(vit, "pre_norm", None), nn.LayerNorm),
-        layer_scale=1.0 if hasattr(layer, "gamma_1") else None,
-        with_pos_embed=hasattr(vit, "pos_embed"),
-        rel_pos_bias_grid=getattr(layer.attn, "bias_grid", None),
-        num_registers=getattr(vit, "num_registers", 0),
-        rope_base=getattr(vit, "rope_base", None),
-    )
+    """The options in `DEFAULTS` as a model has them."""
+    return {name: getattr(vit.options, name) for name in DEFAULTS}
 
 
 def _fit(name: str, tensor: Tensor, vit: PlainViT, encoder: Encoder, target: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from milan_mm.errors import UserError
-from milan_mm.models.plain_vit import ARCHS
+from milan_mm.models.vit_options import ARCHS
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.finding import Found
 from milan_mm.weights.hub import HubFacts

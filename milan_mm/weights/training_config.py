@@ -7,7 +7,7 @@ literals and `dict(...)` are understood.
 import ast
 from typing import Any
 
-from milan_mm.models.plain_vit import ARCHS
+from milan_mm.models.vit_options import ARCHS
 from milan_mm.weights.hub import HubFacts
 from milan_mm.weights.systems import stats_name
 

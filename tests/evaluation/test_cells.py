@@ -8,7 +8,7 @@ from mmengine.config import Config
 from milan_mm.evaluation import cells as evaluation
 from milan_mm.evaluation.cells import Cell, Encoder, commands, training_job
 from milan_mm.evaluation.recipes import Shape
-from milan_mm.models.plain_vit import ARCHS
+from milan_mm.models.vit_options import ARCHS
 from milan_mm.weights.recognising import recognise
 from tests.helpers import tiny_vit
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from milan_mm.evaluation.encoders import load_frozen_encoder, random_encoder_like
-from milan_mm.models.plain_vit import ARCHS, PlainViT
+from milan_mm.models.plain_vit import PlainViT
+from milan_mm.models.vit_options import ARCHS
 from milan_mm.weights.recognising import recognise
 from milan_mm.weights.settings import HEADS
 from tests.helpers import save_state, tiny_vit

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from milan_mm.configs import find_config
 from milan_mm.evaluation.recipes import MEASURES, RECIPES, Shape, knn_settings, recipe, set_data
 from milan_mm.evaluation.results import METRICS, TASKS
-from milan_mm.models.plain_vit import ARCHS
+from milan_mm.models.vit_options import ARCHS
 from milan_mm.run.building import build_without_memory
 from milan_mm.weights.recognising import recognise
 from tests.helpers import tiny_vit

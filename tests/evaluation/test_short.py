@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from milan_mm.evaluation.recipes import Shape, recipe, set_data
 from milan_mm.evaluation.short import ITERATIONS, NUM_VAL, shorten, small_images
-from milan_mm.models.plain_vit import ARCHS
+from milan_mm.models.vit_options import ARCHS
 from milan_mm.shapes.files import write_shapes
 from tests.run.own_data.folders import image_folder
 from tests.small_data import coco_of

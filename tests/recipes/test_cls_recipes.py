@@ -26,7 +26,7 @@ from torchvision.transforms import v2
 
 from milan_mm.configs import find_config, list_configs
 from milan_mm.engine.optim import parameter_rules
-from milan_mm.models.plain_vit import ARCHS
+from milan_mm.models.vit_options import ARCHS
 from milan_mm.registry import MODELS
 from milan_mm.run.building import build_optimizer, build_without_memory
 

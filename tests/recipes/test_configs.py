@@ -28,7 +28,7 @@ from mmseg.datasets import ADE20KDataset
 from torch import Tensor, nn
 
 from milan_mm.configs import find_config, list_configs
-from milan_mm.models.plain_vit import ARCHS
+from milan_mm.models.vit_options import ARCHS
 from milan_mm.registry import MODELS
 from milan_mm.run.building import build_without_memory
 from milan_mm.run.machine import fit_to_machine

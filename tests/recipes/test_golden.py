@@ -31,7 +31,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from milan_mm.configs import find_config
-from milan_mm.models.plain_vit import ARCHS
+from milan_mm.models.vit_options import ARCHS
 from milan_mm.registry import MODELS
 from tests.helpers import narrow_teacher
 

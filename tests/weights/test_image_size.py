@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from milan_mm.models.plain_vit import ARCHS
+from milan_mm.models.vit_options import ARCHS
 from milan_mm.weights.exporting import export_encoder
 from milan_mm.weights.image_size import PUBLISHED
 from milan_mm.weights.recognising import read_encoder, recognise

@@ -1,0 +1,183 @@
+"""The options of `PlainViT`, written once: names, defaults, meaning, and what excludes what."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from milan_mm.errors import UserError
+
+ARCHS = {
+    "tiny": dict(embed_dims=192, num_layers=12, num_heads=3),
+    "small": dict(embed_dims=384, num_layers=12, num_heads=6),
+    "base": dict(embed_dims=768, num_layers=12, num_heads=12),
+    "large": dict(embed_dims=1024, num_layers=24, num_heads=16),
+}
+OUT_TYPES = ("featmap", "cls_token", "avg_featmap", "raw")
+# Pretrained weights need these as they were in their pretraining; the defaults are MILAN's.
+WEIGHT_OPTIONS = (
+    "norm_eps",
+    "act",
+    "patch_bias",
+    "pre_norm",
+    "layer_scale",
+    "with_pos_embed",
+    "rel_pos_bias_grid",
+    "num_registers",
+    "rope_base",
+)
+
+
+@dataclass(frozen=True)
+class ViTOptions:
+    """What a `PlainViT` is built from, and what it keeps as `vit.options`.
+
+    Attributes:
+        arch: A key of `ARCHS`, or a dict with `embed_dims`, `num_layers`, `num_heads`.
+        img_size: Height and width, in pixels, of the position table (the pretraining crop). Other
+            input sizes are served by resizing the table bicubically.
+        patch_size: Side of a square patch in pixels.
+        with_cls_token: Prepend the class token. Window attention needs False.
+        final_norm: Apply the last LayerNorm (`ln1`) after the last block.
+        fixed_pos_embed: Keep the sine-cosine table frozen, as in pretraining.
+        out_indices: Blocks whose output `forward` returns; negative counts from the end.
+        out_type: 'featmap' (B, D, h, w), 'cls_token' (B, D), 'avg_featmap' (B, D), the mean of the
+            patches followed by a LayerNorm (`ln2`) of its own, or 'raw' (B, 1+L, D).
+        window_size: Side of an attention window in patches; 0 means global attention everywhere.
+        global_layers: Blocks that attend globally although `window_size` is set.
+        rel_pos_grid: (h, w) in patches of the images to train on gives every block decomposed
+            relative positions, zero at first: 2n-1 entries along a side of n patches, of the
+            window or, in global blocks, of this grid. Other grids are served by resizing the
+            tables. None: no relative positions.
+        drop_path_rate: Stochastic depth of the last block; earlier blocks grow linearly from 0.
+        with_cp: Recompute block activations in the backward pass to save memory.
+        frozen: Take no gradient and stay in eval mode, for probes of frozen features.
+        norm_eps: Epsilon of every LayerNorm.
+        act: Activation of the MLPs, 'GELU' or 'QuickGELU' (OpenAI's CLIP).
+        patch_bias: Whether the patch embedding has a bias; CLIP's has none.
+        pre_norm: LayerNorm of all tokens before the first block (CLIP).
+        layer_scale: Initial factor on both branches of every block; None leaves it out.
+        with_pos_embed: Whether there is a table of absolute positions; BEiT and DINOv3 have none.
+        rel_pos_bias_grid: (h, w) of the pretraining gives every block BEiT's table of relative
+            position biases; other grids are served by resizing it.
+        num_registers: Number R of tokens between class token and patches (arXiv 2309.16588).
+        rope_base: Base of DINOv3's rotary positions, 100 in its weights; None leaves them out.
+
+    Raises:
+        UserError: For sizes or options that contradict each other.
+    """
+
+    arch: str | dict
+    img_size: int | tuple[int, int] = 224
+    patch_size: int = 16
+    with_cls_token: bool = True
+    final_norm: bool = True
+    fixed_pos_embed: bool = False
+    out_indices: Sequence[int] = (-1,)
+    out_type: str = "featmap"
+    window_size: int = 0
+    global_layers: Sequence[int] = ()
+    rel_pos_grid: int | tuple[int, int] | None = None
+    drop_path_rate: float = 0.0
+    with_cp: bool = False
+    frozen: bool = False
+    norm_eps: float = 1e-6
+    act: str = "GELU"
+    patch_bias: bool = True
+    pre_norm: bool = False
+    layer_scale: float | None = None
+    with_pos_embed: bool = True
+    rel_pos_bias_grid: int | tuple[int, int] | None = None
+    num_registers: int = 0
+    rope_base: float | None = None
+
+    def __post_init__(self) -> None:
+        self._check_sizes()
+        self._check_output()
+        self._check_positions()
+
+    @property
+    def embed_dims(self) -> int:
+        """Width D."""
+        return self._sizes["embed_dims"]
+
+    @property
+    def num_layers(self) -> int:
+        """Number of blocks."""
+        return self._sizes["num_layers"]
+
+    @property
+    def num_heads(self) -> int:
+        """Attention heads A."""
+        return self._sizes["num_heads"]
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """(h, w) of the position table."""
+        height, width = pair(self.img_size)
+        return height // self.patch_size, width // self.patch_size
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens before the patches: 1 for the class token, and R registers."""
+        return int(self.with_cls_token) + self.num_registers
+
+    @property
+    def needs_grid(self) -> bool:
+        """Whether attention has to know the place of every patch."""
+        return bool(
+            self.window_size or self.rel_pos_grid or self.rel_pos_bias_grid or self.rope_base
+        )
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return ARCHS[self.arch] if isinstance(self.arch, str) else self.arch
+
+    def _check_sizes(self) -> None:
+        if isinstance(self.arch, str) and self.arch not in ARCHS:
+            raise UserError(
+                f"arch '{self.arch}' is unknown: choose from {sorted(ARCHS)} or give a dict"
+            )
+        size = pair(self.img_size)
+        if any(side % self.patch_size for side in size):
+            nearest = tuple(round(side / self.patch_size) * self.patch_size for side in size)
+            raise UserError(
+                f"img_size {size} is not a multiple of patch_size {self.patch_size}: use {nearest}"
+            )
+        if self.embed_dims % self.num_heads:
+            raise UserError(
+                f"embed_dims {self.embed_dims} is not a multiple of {self.num_heads} heads"
+            )
+
+    def _check_output(self) -> None:
+        if self.out_type not in OUT_TYPES:
+            raise UserError(f"out_type '{self.out_type}' is unknown: choose from {OUT_TYPES}")
+        if self.out_type == "cls_token" and not self.with_cls_token:
+            raise UserError("out_type 'cls_token' needs with_cls_token=True")
+        for i in (*self.out_indices, *self.global_layers):
+            if not -self.num_layers <= i < self.num_layers:
+                raise UserError(
+                    f"block index {i} is outside {-self.num_layers}..{self.num_layers - 1}"
+                )
+
+    def _check_positions(self) -> None:
+        for name, value in (
+            ("window attention has", self.window_size),
+            ("relative positions have", self.rel_pos_grid),
+        ):
+            if value and self.num_prefix_tokens:
+                raise UserError(
+                    f"{name} no place for a class token or registers: "
+                    "with_cls_token=False, num_registers=0"
+                )
+        if self.rel_pos_bias_grid and self.num_registers:
+            raise UserError("a table of relative position biases has no entries for registers")
+        kinds = ("rel_pos_grid", "rel_pos_bias_grid", "rope_base")
+        if len(given := [name for name in kinds if getattr(self, name)]) > 1:
+            raise UserError(f"{' and '.join(given)} exclude each other: keep one of them")
+
+
+def pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width), of which a single number gives both."""
+    if isinstance(size, Sequence):
+        height, width = size
+        return height, width
+    return size, size
