@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from milan_mm.errors import UserError
-from milan_mm.models.cpu_attention import HAS_KERNEL, attend_in_chunks
+from milan_mm.models.cpu_attention import attend_in_chunks
 from milan_mm.models.relative_bias import bias_table_size, look_up_bias
 from milan_mm.models.relative_positions import attend_with_rel_pos
+from milan_mm.torch_private import has_cpu_attention
 
 # Up to this number of keys, GPUs use the kernel with the smallest tiles: the others pad the keys.
 SHORT_KEYS = 64
@@ -104,8 +105,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         (B, A, M, d).
     """
-    on_cpu = q.device.type == "cpu" and HAS_KERNEL
-    if on_cpu and q.dtype == torch.bfloat16 and q.requires_grad:
+    trains_on_cpu = q.device.type == "cpu" and q.requires_grad
+    if trains_on_cpu and q.dtype == torch.bfloat16 and has_cpu_attention():
         return attend_in_chunks(q, k, v)
     if q.device.type == "cuda" and k.shape[2] <= SHORT_KEYS:
         # without its keyword: torch 2.7 cannot compile `sdpa_kernel(backends=...)`
