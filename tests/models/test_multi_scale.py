@@ -1,6 +1,8 @@
 """The multi-scale test is the published protocol, and its merged result an explicit loop's."""
 
 import weakref
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -29,10 +31,15 @@ SHORT_SIDES = (512, 512, 512, 640, 768, 896)  # 512 times 0.5 to 1.75, lifted to
 CROP, STRIDE = 64, 42
 
 
+@cache
+def _config(recipe: str) -> Config:
+    return Config.fromfile(find_config(recipe))
+
+
+@cache
 def _pipeline(recipe: str, divisor: int = 1) -> Compose:
     """The test pipeline of a recipe, perhaps with all sizes divided by a number."""
-    config = Config.fromfile(find_config(recipe))
-    pipeline = config.test_dataloader.dataset.pipeline
+    pipeline = deepcopy(_config(recipe).test_dataloader.dataset.pipeline)
     for transform in pipeline[1].transforms[0]:
         transform.scale //= divisor
     with DefaultScope.overwrite_default_scope("mmseg"):
@@ -183,15 +190,12 @@ def test_scores_of_a_view_are_freed_before_the_next_one():
 
 @pytest.mark.parametrize("recipe", MULTI_SCALE)
 def test_training_with_a_multi_scale_recipe_is_that_of_the_single_scale_one(recipe: str):
-    single, multi = (
-        Config.fromfile(find_config(name)).to_dict()
-        for name in (recipe.removesuffix("-ms"), recipe)
-    )
+    single, multi = (_config(name).to_dict() for name in (recipe.removesuffix("-ms"), recipe))
     changed = {key for key in multi if multi[key] != single.get(key)}
     assert changed == {"test_dataloader", "tta_model", "multi_scale_pipeline"}
     assert single.keys() <= multi.keys()
 
 
 def test_both_sizes_are_tested_by_one_pipeline():
-    base, large = (Config.fromfile(find_config(name)).test_dataloader for name in MULTI_SCALE)
+    base, large = (_config(name).test_dataloader for name in MULTI_SCALE)
     assert base.to_dict() == large.to_dict()
