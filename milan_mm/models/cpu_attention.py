@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 # The kernel behind F.scaled_dot_product_attention, which hides the logarithms. Like the backward
 # pass of softmax it is private to torch: with a version that lacks one of them, CPUs attend as GPUs
-# do (in layers.py and relative.py).
+# do (in attention.py and relative_positions.py).
 KERNEL = "_scaled_dot_product_flash_attention_for_cpu"
 HAS_KERNEL = hasattr(torch.ops.aten, KERNEL) and hasattr(torch, "_softmax_backward_data")
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from milan_mm.benchmark import flops
 from milan_mm.configs import load
-from milan_mm.models.layers import EncoderLayer
+from milan_mm.models.block import EncoderLayer
 
 
 def test_linear_layer_is_counted_as_by_hand():

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from milan_mm.models import attention as layers
 from milan_mm.models import cpu_attention as chunked_attention
-from milan_mm.models import layers
 from milan_mm.models import relative_positions as relative
 from milan_mm.models.cpu_attention import attend_in_chunks
 from milan_mm.models.relative_positions import attend_widened

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmpretrain.models import ViTSAM
 from torch import Tensor
 
-from milan_mm.models.layers import EncoderLayer
+from milan_mm.models.block import EncoderLayer
 from milan_mm.models.relative_positions import attend_with_rel_pos, resize_rel_pos
 from tests.helpers import randomise, tiny_vit
 
@@ -89,7 +89,7 @@ def test_windows_of_14_equal_explicit_windows_with_explicit_bias(grid):
             out = _explicit_by_index(q, k, v, attn.rel_pos_h, attn.rel_pos_w)
             attended[place] = attn.proj(out.transpose(1, 2).flatten(2)).unflatten(1, (14, 14))
     hidden = x + attended[:, : grid[0], : grid[1]].flatten(1, 2)
-    expected = hidden + layer.ffn.layers(layer.ln2(hidden))
+    expected = hidden + layer.ffn(layer.ln2(hidden))
     torch.testing.assert_close(layer(x, grid), expected, rtol=0, atol=1e-5)
 
 
