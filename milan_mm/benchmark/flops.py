@@ -19,7 +19,7 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.run.building import build_without_memory, silence
 from milan_mm.torch_private import CPU_ATTENTION
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{'':<10} {'':<22} {'forward':>9} {'with backward':>14}")
     ratios = {}
     for name, recipe in RECIPES.items():
-        config = Config.fromfile(find_config(recipe))
+        config = load(recipe)
         counts = {kind: step_flops(config, kind) for kind in ("PromptingDecoder", "MAEDecoder")}
         milan, mae = counts.values()
         rows = {

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.models.plain_vit import PlainViT
-from milan_mm.weights.systems import BYTE_STATS
+from milan_mm.weights.statistics import BYTE_STATS
 
 FEATURES = ("cls_token", "avg")
 # Of the images an encoder was pretrained on: mean and standard deviation, RGB, 0-255.

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.errors import UserError
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.weights.encoder import Encoder
@@ -82,7 +82,7 @@ def recipe(task: str, shape: Shape) -> tuple[str, Config]:
     sized = shape.arch in SIZED
     name = RECIPES[task].format(arch=shape.arch, patch=shape.patch_size)
     source = RECIPES[task].format(arch=shape.arch if sized else "base", patch=PATCH_SIZE)
-    cfg = Config.fromfile(find_config(source))
+    cfg = load(source)
     if sized:
         return name, cfg
     if shape.num_layers < 4:

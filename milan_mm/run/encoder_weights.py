@@ -9,7 +9,7 @@ from milan_mm.errors import UserError
 from milan_mm.models.vit_options import pair
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.recognising import read_encoder
-from milan_mm.weights.systems import BYTE_STATS
+from milan_mm.weights.statistics import BYTE_STATS
 
 
 def set_encoder_weights(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from milan_mm.errors import UserError
 from milan_mm.models.vit_options import WEIGHT_OPTIONS, ViTOptions
-from milan_mm.weights.systems import sincos_order
+from milan_mm.weights.position_rows import sincos_order
 
 
 @dataclass

@@ -11,32 +11,10 @@ from huggingface_hub import snapshot_download
 
 from milan_mm.errors import UserError
 from milan_mm.weights.reading import FOLDER_FILES
-from milan_mm.weights.systems import SYSTEMS, stats_name
+from milan_mm.weights.statistics import stats_name
+from milan_mm.weights.systems import HF_TYPES, timm_system
 
-HF_TYPES = {
-    "vit": None,
-    "vit_mae": "MAE",
-    "deit": "DeiT",
-    "beit": None,
-    "data2vec-vision": "data2vec",
-    "dinov2": "DINOv2",
-    "dinov2_with_registers": "DINOv2",
-    "dinov3_vit": "DINOv3",
-}
 ACTS = {"gelu": "GELU", "quick_gelu": "QuickGELU"}
-# Parts of timm's names, most telling first.
-TIMM_NAMES = {
-    "dinov3": "DINOv3",
-    "dinov2": "DINOv2",
-    "dino": "DINO",
-    "deit3": "DeiT III",
-    "deit": "DeiT",
-    "augreg": "AugReg",
-    "mae": "MAE",
-    "beit": "BEiT",
-}
-
-
 # What a name on the Hugging Face hub starts with here -> its owner there.
 HUB_PREFIXES = {"hf:": "", "timm:": "timm/"}
 
@@ -156,11 +134,9 @@ def _number(config: dict, name: str, folder: Path, kind: type = int) -> Any:
 def _timm(config: dict) -> HubFacts:
     pretrained = config["pretrained_cfg"]
     name = f"{config['architecture']}.{pretrained.get('tag', '')}"
-    system = next((system for part, system in TIMM_NAMES.items() if part in name), None)
     pooling = {"token": "cls", "avg": "mean"}.get(str(config.get("global_pool")))
-    assert system is None or system in SYSTEMS
     return HubFacts(
-        system=system,
+        system=timm_system(name),
         act="QuickGELU" if "quickgelu" in name else None,
         stats=stats_name(pretrained.get("mean"), pretrained.get("std")),
         pooling=pooling,

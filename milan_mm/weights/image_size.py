@@ -12,25 +12,7 @@ from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.finding import Found
 from milan_mm.weights.hub import HubFacts
 from milan_mm.weights.settings import HEADS
-
-# Sides, in pixels, of the images that the published plain ViTs of a system were trained on. Systems
-# that are absent published many sizes, or share their names with files of anybody.
-PUBLISHED = {
-    "MILAN": (224,),
-    "MAE": (224,),
-    "MAE or MILAN": (224,),
-    "MoCo v3": (224,),
-    "DINO": (224,),
-    "iBOT": (224,),
-    "MaskFeat": (224,),
-    "SLIP": (224,),
-    "BEiT": (224,),
-    "SimMIM": (224,),
-    "data2vec": (224,),
-    "CAE": (224,),
-    "DeiT": (224, 384),
-    "DeiT III": (224, 384),
-}
+from milan_mm.weights.systems import SYSTEMS
 
 
 def check_img_size(encoder: Encoder, found: Found, facts: HubFacts, guessed: bool) -> None:
@@ -61,7 +43,7 @@ def check_img_size(encoder: Encoder, found: Found, facts: HubFacts, guessed: boo
         raise UserError(
             f"{_sizes(encoder)}, but 'input_resolution' is {resolution}: the file is damaged"
         )
-    arch, sizes = encoder.settings["arch"], PUBLISHED.get(encoder.system)
+    arch, sizes = encoder.settings["arch"], SYSTEMS[encoder.system].sizes
     is_usual = (arch["embed_dims"], arch["num_layers"]) in HEADS
     if sizes and is_usual and guessed and implied not in sizes:
         known = " and ".join(map(str, sizes))

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from milan_mm.weights.encoder import DEFAULTS, Encoder, sincos_table
-from milan_mm.weights.systems import STATS
+from milan_mm.weights.statistics import STATS
 
 RECIPE_PATCHES = 16  # pixels along the patches of the recipes for dense tasks and pretraining
 _TABLES = {

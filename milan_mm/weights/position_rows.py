@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from milan_mm.errors import UserError
+from milan_mm.models.positions import sincos_pos_embed
 from milan_mm.weights.finding import Found
 from milan_mm.weights.renaming import Renamed
 
@@ -58,6 +59,28 @@ def _gives_class_no_position(found: Found, tensors: dict[str, Tensor]) -> bool:
     """
     is_timms = found.layout == "timm" and "mask_token" not in found.tower
     return is_timms and "layers.0.gamma_1" in tensors
+
+
+def sincos_order(pos_embed: Tensor) -> str | None:
+    """What the first half of a sine-cosine table tells: 'columns' (MAE, MILAN) or 'rows' (MoCo v3).
+
+    Args:
+        pos_embed: (1, 1+L, D) float, class token first.
+
+    Returns:
+        None for any other table, e.g. a learned one.
+    """
+    if pos_embed.ndim != 3 or pos_embed.shape[2] % 4:
+        return None
+    side = round(max(pos_embed.shape[1] - 1, 0) ** 0.5)
+    if side**2 != pos_embed.shape[1] - 1 or not side:
+        return None
+    dims = pos_embed.shape[2]
+    table = sincos_pos_embed(dims, (side, side), with_cls_token=True)
+    for order, expected in (("columns", table), ("rows", table.roll(dims // 2, dims=2))):
+        if torch.allclose(pos_embed.float(), expected, atol=2e-3):
+            return order
+    return None
 
 
 def square_side(num_patches: int) -> int:

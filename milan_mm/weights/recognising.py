@@ -6,14 +6,15 @@ from typing import Any
 
 from milan_mm.errors import UserError
 from milan_mm.weights.encoder import Encoder
-from milan_mm.weights.finding import Found, find_encoder
+from milan_mm.weights.finding import find_encoder
 from milan_mm.weights.hub import HubFacts, local_path, read_hub_facts
 from milan_mm.weights.image_size import check_img_size
 from milan_mm.weights.position_rows import fit_positions, mask_key_bias
 from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.renaming import rename
 from milan_mm.weights.settings import fill_settings
-from milan_mm.weights.systems import POOLINGS, STATS, SYSTEMS, guess_system
+from milan_mm.weights.statistics import STATS
+from milan_mm.weights.systems import POOLINGS, SYSTEMS, guess_system
 from milan_mm.weights.training_config import training_facts
 
 OWN_LAYOUT = "milan_mm encoder"
@@ -104,7 +105,7 @@ def recognise(
         layout=found.layout,
         state_dict=renamed.tensors,
         settings={},
-        system=system or facts.system or _system(found),
+        system=system or facts.system or guess_system(found),
         stats="",
         pooling="",
         dropped=renamed.dropped,
@@ -170,11 +171,6 @@ def _take_own(
             raise UserError(f"{path}: its metadata '{name}' are '{metadata.get(name)}': damaged")
         setattr(encoder, name, metadata[name])
     encoder.assumed = _read_json(metadata, "assumed", path)
-
-
-def _system(found: Found) -> str:
-    outside = {n for n in found.state_dict if not n.startswith(found.prefix)}
-    return guess_system(found.layout, found.prefix, found.wrapper, found.tower, outside)
 
 
 def _fill_origin(encoder: Encoder, facts: HubFacts, told_system: bool) -> None:

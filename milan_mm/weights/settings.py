@@ -10,14 +10,13 @@ from milan_mm.weights.finding import Found
 from milan_mm.weights.hub import HubFacts
 from milan_mm.weights.layout import Layout
 from milan_mm.weights.position_rows import square_side
+from milan_mm.weights.systems import SYSTEMS
 
 # Heads by (width, blocks). No tensor tells them, except where a layout's table says so.
 HEADS = {(a["embed_dims"], a["num_layers"]): a["num_heads"] for a in ARCHS.values()} | {
     (1280, 32): 16,  # ViT-H
     (1408, 40): 16,  # ViT-g
 }
-# MoCo v3 gives its ViT-S heads of half the usual width.
-HEADS_OF_SYSTEM = {("MoCo v3", 384, 12): 12}
 MAX_ROPE_BASE = 1e6
 
 
@@ -108,7 +107,8 @@ def _num_heads(
         raise UserError(f"{encoder.source}: {parts} attention heads")
     if told:
         return next(iter(told))
-    usual = HEADS_OF_SYSTEM.get((encoder.system, width, num_layers), HEADS.get((width, num_layers)))
+    size = (width, num_layers)
+    usual = SYSTEMS[encoder.system].heads.get(size, HEADS.get(size))
     if usual is not None:
         encoder.assumed["num_heads"] = (
             f"{usual} heads are usual for {num_layers} blocks of width {width} of "
@@ -151,14 +151,12 @@ def _norm_eps(encoder: Encoder, table: Layout) -> float:
 
 
 def _act(encoder: Encoder, found: Found) -> str:
-    if encoder.system == "CLIP":
-        return "QuickGELU"
-    if encoder.system == "open_clip":
-        encoder.assumed["act"] = (
-            "GELU, as open_clip's LAION and DataComp weights have; its OpenAI, MetaCLIP and DFN "
-            "weights need QuickGELU, and no tensor tells it: give --system CLIP for those"
-        )
-    elif not found.table.told:
+    system = SYSTEMS[encoder.system]
+    if system.act_note:
+        encoder.assumed["act"] = system.act_note
+    if system.act:
+        return system.act
+    if not found.table.told:
         encoder.assumed["act"] = f"{found.table.act} is usual for this layout; no tensor tells it"
     return found.table.act
 

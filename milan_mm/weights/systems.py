@@ -1,201 +1,422 @@
-"""Which pretraining system a file is from, and what that system's own recipes do with it.
+"""The pretraining systems, one row each: how a file of theirs is recognised, and what they do.
 
-Layouts are told by names; systems often share one. So the name found here is the most probable
-one, and what depends on it (input statistics, pooling, activation) says so.
+To add a system, add a row, and a layout (`layouts/`) if its tensors have names of their own.
+Several systems write the same names, so the row that is found is the most probable one, and
+whatever depends on it alone is reported as assumed.
+
+`python -m milan_mm.weights.systems` prints the table of docs/weights.md.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
+from milan_mm.weights.finding import Found
+from milan_mm.weights.position_rows import sincos_order, square_side
 
-from milan_mm.models.positions import sincos_pos_embed
-
-# Mean and standard deviation of R, G, B in 0-1.
-STATS = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-}
-# The same in 0-255, as data preprocessors take them.
-BYTE_STATS = {
-    name: tuple([round(255 * value, 3) for value in values] for values in pair)
-    for name, pair in STATS.items()
-}
 POOLINGS = ("cls", "mean")
+Test = Callable[[Found], bool]
 
 
 @dataclass(frozen=True)
 class System:
-    """What a pretraining system's own recipes do.
+    """A pretraining system.
 
     Attributes:
-        stats: Key of `STATS` that the images are normalised by.
+        name: As users write it after `--system`.
+        layouts: Keys of `LAYOUTS` that its files come in.
+        stats: Key of `STATS`: what it normalises images by.
         pooling: 'cls', or 'mean' over the patches followed by a norm, in its own classification.
-        note: What is not settled about these two, or about the name; '' where all is.
+        wrote: Whether a file in one of these layouts is probably its own; None for systems whose
+            files cannot be told from another's and that only the user can name.
+        sizes: Sides, in pixels, of the images that its published plain ViTs were trained on; empty
+            where there are many, or where anybody's files are taken for this system.
+        heads: (width, blocks) -> attention heads, where they are not the usual ones.
+        act: Activation of the MLPs, where the layout does not settle it.
+        act_note: Why `act` is uncertain; '' where it is not.
+        aligns_corners: It resizes position tables with the centres of the outer pixels aligned,
+            `PlainViT` never does.
+        hf_types: `model_type` in a config.json of Hugging Face.
+        timm_name: Part of timm's names for its models.
+        note: What is uncertain about name, statistics or pooling; '' where nothing is.
+        stored: For the table in the docs: where the tensors are in a file.
+        differs: For the table in the docs: what an encoder of MAE does not have.
     """
 
+    name: str
+    layouts: tuple[str, ...]
     stats: str
     pooling: str
+    wrote: Test | None = lambda found: True
+    sizes: tuple[int, ...] = ()
+    heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    act: str | None = None
+    act_note: str = ""
+    aligns_corners: bool = False
+    hf_types: tuple[str, ...] = ()
+    timm_name: str | None = None
     note: str = ""
+    stored: str = ""
+    differs: str = ""
 
 
-_TWINS = "BEiT, mc-BEiT and PeCo write the same names"
-SYSTEMS = {
-    "MILAN": System("imagenet", "mean"),
-    "MAE": System("imagenet", "mean"),
-    "MAE or MILAN": System("imagenet", "mean"),
-    "MoCo v3": System("imagenet", "cls"),
-    "DINO": System("imagenet", "cls", "DINO names no pooling of its own"),
-    "iBOT": System("imagenet", "cls"),
-    "DeiT": System("imagenet", "cls"),
-    "DeiT III": System("imagenet", "cls"),
-    "AugReg": System("half", "cls"),
-    "timm classifier": System(
-        "half", "cls", "AugReg's and timm's own ViTs take 'half', DeiT's take 'imagenet'"
+def _has(*names: str) -> Test:
+    """Any of these tensors."""
+    return lambda found: any(name in found.tower for name in names)
+
+
+def _has_order(found: Found, order: str) -> bool:
+    """A sine-cosine table in this order."""
+    return sincos_order(found.tower["pos_embed"]) == order
+
+
+def _wrote_dinov2(found: Found) -> bool:
+    """DeiT III has layer scale too, but neither registers nor a position for its class token."""
+    if found.layout == "hf-dinov2":
+        return True
+    tower = found.tower
+    rows = tower["pos_embed"].shape[1] if tower["pos_embed"].ndim == 3 else 0
+    deit_iii = "reg_token" not in tower and square_side(rows)
+    return "blocks.0.ls1.gamma" in tower and not deit_iii
+
+
+def _wrote_data2vec(found: Found) -> bool:
+    """Its head predicts features of its own width; those of the others choose among tokens."""
+    head = found.tower.get("lm_head.weight")
+    squared = head is not None and head.shape[0] == head.shape[-1]
+    return found.prefix == "data2vec_vision." or (found.layout == "beit" and squared)
+
+
+_BEIT_LAYOUTS = ("beit", "mmpretrain-beit", "hf-beit")
+_AS_BEIT = "relative position bias instead of a table, layer scale, no key bias"
+_UNPUBLISHED = "published no weights: its statistics are unknown"
+
+# The first row that has the layout of a file and whose `wrote` holds is taken; of timm's names the
+# first row whose `timm_name` is part of it.
+_ROWS = (
+    System(
+        "MILAN",
+        ("timm",),
+        "imagenet",
+        "mean",
+        wrote=_has("decoder_blocks.0.attn.kv.weight"),
+        sizes=(224,),
+        stored="`model`; the decoder is dropped",
     ),
-    "timm": System("imagenet", "cls", "many systems write these names"),
-    "finetuned ViT": System("imagenet", "mean", "many systems write these names"),
-    "MaskFeat": System("imagenet", "mean"),
-    "SLIP": System("imagenet", "cls"),
-    "BEiT": System("half", "mean", f"{_TWINS}; mc-BEiT takes 'imagenet'"),
-    "finetuned BEiT": System("half", "mean", "the statistics are those of BEiT's own weights"),
-    "mc-BEiT": System("imagenet", "mean"),
-    "PeCo": System("imagenet", "mean", "PeCo published no weights: its statistics are unknown"),
-    "MVP": System("imagenet", "mean", "MVP published no weights: its statistics are unknown"),
-    "SplitMask": System(
-        "imagenet", "mean", "SplitMask published no weights: its statistics are unknown"
+    System(
+        "MAE",
+        ("timm",),
+        "imagenet",
+        "mean",
+        wrote=_has("decoder_blocks.0.attn.qkv.weight"),
+        sizes=(224,),
+        hf_types=("vit_mae",),
+        timm_name="mae",
+        stored="`model`; the decoder is dropped",
     ),
-    "SimMIM": System("imagenet", "mean"),
-    "data2vec": System("imagenet", "mean", "data2vec finetunes with 'half'"),
-    "CAE": System("imagenet", "mean"),
-    "CLIP": System("clip", "cls"),
-    "open_clip": System("clip", "cls"),
-    "SWAG": System("imagenet", "cls"),
-    "torchvision": System("imagenet", "cls"),
-    "DINOv2": System("imagenet", "cls"),
-    "DINOv3": System("imagenet", "cls"),
-    "Hugging Face ViT": System("half", "cls", "Google's ViTs take 'half', others 'imagenet'"),
-    "mmpretrain or milan_mm": System("imagenet", "mean", "many systems write these names"),
+    System(
+        "MaskFeat",
+        ("timm",),
+        "imagenet",
+        "mean",
+        wrote=_has("pred_head.transforms.0.0.weight", "pred_head.projections.0.weight"),
+        sizes=(224,),
+        stored="`model_state`",
+        differs="no final norm",
+    ),
+    System(
+        "SLIP",
+        ("timm",),
+        "imagenet",
+        "cls",
+        wrote=lambda found: found.prefix.endswith("visual."),
+        sizes=(224,),
+        stored="`state_dict`, `module.visual.`",
+    ),
+    System(
+        "iBOT",
+        ("timm",),
+        "imagenet",
+        "cls",
+        wrote=_has("masked_embed"),
+        sizes=(224,),
+        stored="`state_dict`, or `teacher`",
+    ),
+    System(
+        "CLIP",
+        ("clip",),
+        "clip",
+        "cls",
+        wrote=lambda found: "input_resolution" in found.state_dict,
+        act="QuickGELU",
+        stored="TorchScript, `visual.`",
+        differs="norm before the first block, no patch bias, QuickGELU, epsilon 1e-5",
+    ),
+    System(
+        "open_clip",
+        ("clip", "timm"),
+        "clip",
+        "cls",
+        wrote=lambda found: (
+            found.layout == "clip"
+            or found.prefix.endswith("visual.trunk.")
+            or "norm_pre.weight" in found.tower
+        ),
+        act="GELU",
+        act_note=(
+            "GELU, as open_clip's LAION and DataComp weights have; its OpenAI, MetaCLIP and DFN "
+            "weights need QuickGELU, and no tensor tells it: give --system CLIP for those"
+        ),
+        stored="flat or `state_dict`, `[module.]visual.`",
+        differs="as CLIP, with GELU",
+    ),
+    System(
+        "DINOv3",
+        ("dinov3", "dinov3-timm", "hf-dinov3"),
+        "imagenet",
+        "cls",
+        hf_types=("dinov3_vit",),
+        timm_name="dinov3",
+        stored="flat, or a folder",
+        differs="rotary positions, registers, layer scale, epsilon 1e-5",
+    ),
+    System(
+        "DINOv2",
+        ("timm", "hf-dinov2"),
+        "imagenet",
+        "cls",
+        wrote=_wrote_dinov2,
+        hf_types=("dinov2", "dinov2_with_registers"),
+        timm_name="dinov2",
+        stored="flat, or a folder",
+        differs="layer scale, registers, patches of 14 px",
+    ),
+    System(
+        "DeiT III",
+        ("timm",),
+        "imagenet",
+        "cls",
+        wrote=_has("blocks.0.ls1.gamma", "blocks.0.gamma_1"),
+        sizes=(224, 384),
+        timm_name="deit3",
+        stored="`model`",
+        differs="layer scale; no position for the class token",
+    ),
+    System(
+        "finetuned ViT",
+        ("timm",),
+        "imagenet",
+        "mean",
+        wrote=_has("fc_norm.weight"),
+        note="many systems write these names",
+        stored="`model`",
+        differs="no final norm",
+    ),
+    System(
+        "DINO",
+        ("timm",),
+        "imagenet",
+        "cls",
+        wrote=lambda found: (
+            found.wrapper in ("teacher", "student") or found.prefix.endswith("backbone.")
+        ),
+        sizes=(224,),
+        timm_name="dino",
+        note="DINO names no pooling of its own",
+        stored="`teacher`, `backbone.`; `--student`: `student`, `module.backbone.`",
+    ),
+    System(
+        "MoCo v3",
+        ("timm",),
+        "imagenet",
+        "cls",
+        wrote=lambda found: found.prefix.endswith("base_encoder.") or _has_order(found, "rows"),
+        sizes=(224,),
+        heads={(384, 12): 12},
+        stored="`state_dict`, `module.base_encoder.`",
+        differs="ViT-S has 12 heads",
+    ),
+    System(
+        "MAE or MILAN",
+        ("timm",),
+        "imagenet",
+        "mean",
+        wrote=lambda found: _has_order(found, "columns"),
+        sizes=(224,),
+        stored="`model`, without a decoder",
+    ),
+    System(
+        "DeiT",
+        ("timm",),
+        "imagenet",
+        "cls",
+        wrote=lambda found: (
+            "dist_token" in found.tower
+            or ("head.weight" in found.tower and found.wrapper == "model")
+        ),
+        sizes=(224, 384),
+        hf_types=("deit",),
+        timm_name="deit",
+        stored="`model`; a distillation token and its position are dropped",
+    ),
+    System(
+        "timm classifier",
+        ("timm",),
+        "half",
+        "cls",
+        wrote=_has("head.weight"),
+        note="AugReg's and timm's own ViTs take 'half', DeiT's take 'imagenet'",
+        stored="flat",
+    ),
+    System(
+        "timm",
+        ("timm",),
+        "imagenet",
+        "cls",
+        note="many systems write these names",
+        stored="flat, as the backbone files of DINO",
+    ),
+    System(
+        "AugReg",
+        ("augreg-npz", "big-vision-npz"),
+        "half",
+        "cls",
+        timm_name="augreg",
+        stored="Flax arrays (`.npz`), or a folder of timm",
+    ),
+    System(
+        "SimMIM",
+        ("beit",),
+        "imagenet",
+        "mean",
+        wrote=lambda found: found.prefix == "encoder." and "pos_embed" not in found.tower,
+        sizes=(224,),
+        stored="`model`, `encoder.`",
+        differs=_AS_BEIT,
+    ),
+    System(
+        "data2vec",
+        ("beit", "hf-beit"),
+        "imagenet",
+        "mean",
+        wrote=_wrote_data2vec,
+        sizes=(224,),
+        hf_types=("data2vec-vision",),
+        note="data2vec finetunes with 'half'",
+        stored="`model`, or a folder",
+        differs=_AS_BEIT,
+    ),
+    System(
+        "finetuned BEiT",
+        _BEIT_LAYOUTS,
+        "half",
+        "mean",
+        wrote=_has("fc_norm.weight", "pooler.layernorm.weight", "ln2.weight"),
+        note="the statistics are those of BEiT's own weights",
+        stored="`model` or `module`",
+        differs=f"{_AS_BEIT}, no final norm",
+    ),
+    System(
+        "CAE",
+        ("beit", "mmpretrain-beit"),
+        "imagenet",
+        "mean",
+        wrote=_has("pos_embed"),
+        sizes=(224,),
+        stored="`model`, `encoder.`",
+        differs="layer scale, no key bias",
+    ),
+    System(
+        "BEiT",
+        _BEIT_LAYOUTS,
+        "half",
+        "mean",
+        sizes=(224,),
+        timm_name="beit",
+        note="BEiT, mc-BEiT and PeCo write the same names; mc-BEiT takes 'imagenet'",
+        stored="`model` or `module`, or a folder",
+        differs=_AS_BEIT,
+    ),
+    System("mc-BEiT", ("beit",), "imagenet", "mean", None, stored="`model`", differs=_AS_BEIT),
+    System("PeCo", ("beit",), "imagenet", "mean", None, note=f"PeCo {_UNPUBLISHED}"),
+    System("MVP", ("timm", "beit"), "imagenet", "mean", None, note=f"MVP {_UNPUBLISHED}"),
+    System(
+        "SplitMask", ("timm", "beit"), "imagenet", "mean", None, note=f"SplitMask {_UNPUBLISHED}"
+    ),
+    System("SWAG", ("swag",), "imagenet", "cls", aligns_corners=True, stored="flat"),
+    System("torchvision", ("torchvision",), "imagenet", "cls", aligns_corners=True, stored="flat"),
+    System(
+        "Hugging Face ViT",
+        ("hf-vit",),
+        "half",
+        "cls",
+        note="Google's ViTs take 'half', others 'imagenet'",
+        stored="a folder",
+        differs="epsilon 1e-12",
+    ),
+    System(
+        "mmpretrain or milan_mm",
+        ("mmpretrain",),
+        "imagenet",
+        "mean",
+        note="many systems write these names",
+        stored="`state_dict`, `backbone.`",
+    ),
+)
+SYSTEMS = {row.name: row for row in _ROWS}
+# Of Hugging Face: model -> system; None where the tensors have to tell it.
+HF_TYPES = {
+    "vit": None,
+    "beit": None,
+    **{hf_type: row.name for row in _ROWS for hf_type in row.hf_types},
 }
 
 
-def guess_system(
-    layout: str, prefix: str, wrapper: str, tower: Mapping[str, Tensor], outside: Collection[str]
-) -> str:
-    """The most probable key of `SYSTEMS`.
-
-    Args:
-        layout: Key of `LAYOUTS`.
-        prefix: That stood before the names, e.g. 'module.base_encoder.'.
-        wrapper: Entry of the file that held the tensors, e.g. 'teacher'; '' for a flat file.
-        tower: The file's tensors under their own names, without the prefix.
-        outside: Names of the file that have not the prefix.
-    """
-    if layout == "timm":
-        return _guess_timm(prefix, wrapper, tower)
-    if layout in ("beit", "mmpretrain-beit", "hf-beit"):
-        return _guess_beit(layout, prefix, tower)
-    if layout == "clip":
-        return "CLIP" if "input_resolution" in outside else "open_clip"
-    return {
-        "swag": "SWAG",
-        "torchvision": "torchvision",
-        "augreg-npz": "AugReg",
-        "big-vision-npz": "AugReg",
-        "dinov3": "DINOv3",
-        "dinov3-timm": "DINOv3",
-        "hf-dinov3": "DINOv3",
-        "hf-dinov2": "DINOv2",
-        "hf-vit": "Hugging Face ViT",
-        "mmpretrain": "mmpretrain or milan_mm",
-    }[layout]
+def guess_system(found: Found) -> str:
+    """The most probable key of `SYSTEMS`."""
+    return next(
+        row.name
+        for row in _ROWS
+        if found.layout in row.layouts and row.wrote is not None and row.wrote(found)
+    )
 
 
-def _guess_timm(prefix: str, wrapper: str, tower: Mapping[str, Tensor]) -> str:
-    if prefix.endswith("base_encoder."):
-        return "MoCo v3"
-    if prefix.endswith("visual.trunk."):
-        return "open_clip"
-    if prefix.endswith("visual."):
-        return "SLIP"
-    by_key = {
-        "decoder_blocks.0.attn.kv.weight": "MILAN",
-        "decoder_blocks.0.attn.qkv.weight": "MAE",
-        "pred_head.transforms.0.0.weight": "MaskFeat",
-        "pred_head.projections.0.weight": "MaskFeat",
-        "masked_embed": "iBOT",
-        "dist_token": "DeiT",
-        "norm_pre.weight": "open_clip",
-        "blocks.0.ls1.gamma": "DINOv2",
-        "blocks.0.gamma_1": "DeiT III",
-        "fc_norm.weight": "finetuned ViT",
-    }
-    for key, system in by_key.items():
-        if key in tower:
-            # DeiT III has layer scale too, but no position for its class token
-            if system == "DINOv2" and "reg_token" not in tower and _has_square_table(tower):
-                return "DeiT III"
-            return system
-    if wrapper in ("teacher", "student") or prefix.endswith("backbone."):
-        return "DINO"
-    order = sincos_order(tower["pos_embed"])
-    if order:
-        return "MoCo v3" if order == "rows" else "MAE or MILAN"
-    if "head.weight" in tower:
-        return "DeiT" if wrapper == "model" else "timm classifier"
-    return "timm"
+def timm_system(name: str) -> str | None:
+    """The key of `SYSTEMS` that one of timm's names contains, e.g. 'vit_base_patch16_224.dino'."""
+    return next((row.name for row in _ROWS if row.timm_name and row.timm_name in name), None)
 
 
-def _guess_beit(layout: str, prefix: str, tower: Mapping[str, Tensor]) -> str:
-    if prefix == "encoder.":
-        return "CAE" if "pos_embed" in tower else "SimMIM"
-    if prefix == "data2vec_vision.":
-        return "data2vec"
-    if {"fc_norm.weight", "pooler.layernorm.weight", "ln2.weight"} & tower.keys():
-        return "finetuned BEiT"
-    lm_head = tower.get("lm_head.weight")
-    if layout == "beit" and lm_head is not None and lm_head.shape[0] == lm_head.shape[-1]:
-        return "data2vec"  # regresses features of its own width; the others choose among tokens
-    return "CAE" if "pos_embed" in tower else "BEiT"
+_COLUMNS = (
+    "system",
+    "layout",
+    "stored as",
+    "differs from MAE's encoder",
+    "statistics",
+    "pooling",
+    "images (px)",
+    "uncertain",
+)
 
 
-def _has_square_table(tower: Mapping[str, Tensor]) -> bool:
-    rows = tower["pos_embed"].shape[1] if tower["pos_embed"].ndim == 3 else 0
-    return round(rows**0.5) ** 2 == rows
+def markdown_table() -> str:
+    """All rows, as docs/weights.md shows them."""
+    lines = [_COLUMNS, ("---",) * len(_COLUMNS)]
+    for row in _ROWS:
+        differs = row.differs
+        if row.aligns_corners:
+            differs = "aligns corners when it resizes positions"
+        cells = (
+            row.name,
+            ", ".join(f"`{layout}`" for layout in row.layouts),
+            row.stored,
+            differs,
+            row.stats,
+            row.pooling,
+            ", ".join(map(str, row.sizes)),
+            row.note or ("the activation, see below" if row.act_note else ""),
+        )
+        lines.append(tuple(cell or "-" for cell in cells))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def sincos_order(pos_embed: Tensor) -> str | None:
-    """What the first half of a sine-cosine table tells: 'columns' (MAE, MILAN) or 'rows' (MoCo v3).
-
-    Args:
-        pos_embed: (1, 1+L, D) float, class token first.
-
-    Returns:
-        None for any other table, e.g. a learned one.
-    """
-    if pos_embed.ndim != 3 or pos_embed.shape[2] % 4:
-        return None
-    side = round(max(pos_embed.shape[1] - 1, 0) ** 0.5)
-    if side**2 != pos_embed.shape[1] - 1 or not side:
-        return None
-    dims = pos_embed.shape[2]
-    table = sincos_pos_embed(dims, (side, side), with_cls_token=True)
-    for order, expected in (("columns", table), ("rows", table.roll(dims // 2, dims=2))):
-        if torch.allclose(pos_embed.float(), expected, atol=2e-3):
-            return order
-    return None
-
-
-def stats_name(mean: object, std: object) -> str | None:
-    """The key of `STATS` with this mean and standard deviation of R, G, B in 0-1, if any."""
-    try:
-        given = torch.tensor([list(mean), list(std)], dtype=torch.float64)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        return None
-    for name, values in STATS.items():
-        expected = torch.tensor(values, dtype=torch.float64)
-        if given.shape == expected.shape and torch.allclose(given, expected, atol=1e-3):
-            return name
-    return None
+if __name__ == "__main__":
+    print(markdown_table(), end="")

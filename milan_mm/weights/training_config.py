@@ -9,7 +9,7 @@ from typing import Any
 
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.weights.hub import HubFacts
-from milan_mm.weights.systems import stats_name
+from milan_mm.weights.statistics import stats_name
 
 
 def training_facts(checkpoint: dict) -> HubFacts:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
@@ -19,7 +19,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor, nn
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.models.multi_scale import MultiScaleSegmentor
 from milan_mm.registry import MODELS
 from tests.helpers import STATS, TINY_ARCH, randomise
@@ -29,11 +29,7 @@ MULTI_SCALE = [
 ]
 SHORT_SIDES = (512, 512, 512, 640, 768, 896)  # 512 times 0.5 to 1.75, lifted to the crop
 CROP, STRIDE = 64, 42
-
-
-@cache
-def _config(recipe: str) -> Config:
-    return Config.fromfile(find_config(recipe))
+_config = cache(load)  # nothing here changes what it returns
 
 
 @cache

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import ConfigDict
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.registry import MODELS
 from tests.helpers import milan_config, randomise, save_state
@@ -44,9 +44,9 @@ def pretraining(tmp_path_factory: pytest.TempPathFactory) -> tuple[PlainViT, Pat
 
 
 @functools.cache
-def config_of(task: str) -> Config:
+def config_of(task: str) -> ConfigDict:
     """The backbone of a recipe with fewer and narrower blocks."""
-    cfg = Config.fromfile(find_config(RECIPES[task])).model.backbone
+    cfg = load(RECIPES[task]).model.backbone
     cfg.update(arch=ARCH, img_size=SIDE, patch_size=PATCH)
     if len(cfg.get("out_indices", (-1,))) == 4:
         cfg.out_indices = (0, 1, 2, 3)

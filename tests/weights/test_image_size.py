@@ -9,9 +9,7 @@ import torch
 
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.weights.exporting import export_encoder
-from milan_mm.weights.image_size import PUBLISHED
 from milan_mm.weights.recognising import read_encoder, recognise
-from milan_mm.weights.systems import SYSTEMS
 from tests.helpers import save_state
 from tests.weights import zoo
 from tests.weights.test_hub import CONFIG, timm_folder, write
@@ -118,7 +116,3 @@ def test_a_size_in_a_config_that_patches_do_not_divide_counts_whole_patches(tmp_
 def test_a_config_with_two_sides_tells_nothing(tmp_path: Path):
     folder = write(tmp_path, "hf_vit", CONFIG | dict(image_size=[40, 40]))
     assert read_encoder(folder).settings["img_size"] == 32
-
-
-def test_the_systems_with_published_sizes_are_known():
-    assert PUBLISHED.keys() <= SYSTEMS.keys()

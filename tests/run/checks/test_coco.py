@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from milan_mm.configs import find_config, list_configs
+from milan_mm.configs import list_configs, load
 from milan_mm.run.checks.coco import check_coco
 
 TRAIN, VAL = ("train_dataloader",), ("val_dataloader",)
@@ -75,7 +75,7 @@ def test_annotations_that_fit_pass_without_a_remark(folder, content):
 @pytest.mark.parametrize("recipe", [r for r in list_configs() if r.startswith("det/")])
 def test_real_data_pass(recipe, repo_root, monkeypatch):
     monkeypatch.chdir(repo_root)
-    cfg = Config.fromfile(find_config(recipe))
+    cfg = load(recipe)
     if not Path(cfg.train_dataloader.dataset.data_root).is_dir():
         pytest.skip(f"{cfg.train_dataloader.dataset.data_root} is not there")
     assert check_coco(cfg, TRAIN + VAL) == []
