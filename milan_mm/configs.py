@@ -1,9 +1,18 @@
-"""Find configs and tools by name, in a checkout and in an installed wheel, from any directory."""
+"""Find configs and tools by name, in a checkout and in an installed wheel, from any directory.
+
+mmengine, which takes seconds to import, is imported only where a config is read: the command line
+lists configs and tools without it.
+"""
 
 import difflib
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from milan_mm.errors import MissingFileError, UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -60,6 +69,37 @@ def find_config(name: str | Path) -> Path:
         f"config '{name}' is neither a file nor a recipe; closest: "
         f"{', '.join(_closest(wanted, known))}; `python -m milan_mm configs` lists all"
     )
+
+
+def load(name: str | Path) -> "Config":
+    """Read the config that `name` means.
+
+    Args:
+        name: See `find_config`.
+
+    Raises:
+        MissingFileError: nothing fits, see `find_config`.
+        UserError: a bare stem fits several recipes.
+    """
+    from mmengine.config import Config
+
+    path = find_config(name)
+    find_mmseg_configs()
+    return Config.fromfile(path)
+
+
+def find_mmseg_configs() -> None:
+    """Let `_base_ = "mmseg::..."` work with the maintained fork of mmsegmentation.
+
+    mmengine looks the prefix up in a table that names the distribution "mmsegmentation". The fork
+    has another name, so the same configs would not be found; there is no setting for it. The module
+    name finds either one, and is what the table holds for mmdet and mmpretrain already. The change
+    holds for the whole process, so `Config.fromfile` also works after a call.
+    """
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    if find_spec("mmseg"):
+        MODULE2PACKAGE["mmseg"] = "mmseg"
 
 
 def list_tools() -> dict[str, Path]:

@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from torch import nn
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.registry import MODELS
 
 UPERNET = "seg/upernet_vit-{}-p16_8xb2-amp-160k_ade20k-512x512"
@@ -18,7 +18,7 @@ WIDTH = 48
 
 def narrow(recipe: str) -> Config:
     """A recipe with the images and tiles as they are, and a model that a CPU hardly notices."""
-    cfg = Config.fromfile(find_config(recipe))
+    cfg = load(recipe)
     levels = len(cfg.model.backbone.out_indices)
     cfg.model.backbone.update(
         arch=dict(embed_dims=WIDTH, num_layers=4, num_heads=4),

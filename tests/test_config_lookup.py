@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 
 from milan_mm import configs
 from milan_mm.__main__ import _usage
-from milan_mm.configs import find_config, list_configs
+from milan_mm.configs import find_config, list_configs, load
 
 
 @pytest.fixture
@@ -67,6 +69,17 @@ def test_a_wrong_name_is_answered_in_one_line_with_the_closest(shipped: Path):
 def test_an_ambiguous_stem_names_both_recipes(shipped: Path):
     with pytest.raises(ValueError, match="det/small, seg/small"):
         find_config("small")
+
+
+def test_a_config_inherits_from_mmseg_whatever_its_distribution_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # the table that mmengine starts with
+    monkeypatch.setitem(MODULE2PACKAGE, "mmseg", "mmsegmentation")
+    mine = tmp_path / "mine.py"
+    mine.write_text("_base_ = 'mmseg::_base_/models/upernet_mae.py'")
+    assert load(mine).model.type == "EncoderDecoder"
+    assert Config.fromfile(mine).model.type == "EncoderDecoder"  # from then on
 
 
 def test_help_lists_every_tool_with_its_first_line(repo_root: Path):

@@ -18,16 +18,16 @@ def _registered_classes(package: Path) -> dict[str, str]:
     return found
 
 
-def test_every_registered_class_is_found_after_import_of_the_package_alone(
+def test_every_registered_class_is_found_in_a_process_that_imports_mmengine_alone(
     repo_root: Path, tmp_path: Path
 ):
     classes = _registered_classes(repo_root / "milan_mm")
     assert classes["MILAN"] == "MODELS"
     code = (
-        "import milan_mm, mmengine.registry as root\n"
+        "import mmengine.registry as root\n"
         f"for name, registry in {classes!r}.items():\n"
-        "    found = getattr(root, registry).get('milan_mm.' + name)\n"
-        "    if found is None: print(name, 'in', registry)"
+        "    getattr(root, registry).get('milan_mm.' + name)  # raises where there is none\n"
+        "    print(name)"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
@@ -37,8 +37,7 @@ def test_every_registered_class_is_found_after_import_of_the_package_alone(
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    lost = [line for line in done.stdout.splitlines() if " in " in line]
-    assert not lost, f"not registered by `import milan_mm`: {lost}"
+    assert set(classes) <= set(done.stdout.split())
 
 
 def test_our_milan_and_that_of_mmpretrain_stay_apart():

@@ -188,16 +188,15 @@ def prepare(args: argparse.Namespace) -> Plan:
     Raises:
         MissingFileError, UserError: For what cannot be run; the folder is then as it was.
     """
-    from mmengine.config import Config
 
-    from milan_mm.configs import find_config
+    from milan_mm.configs import load
     from milan_mm.evaluation import ablation
     from milan_mm.registry import MODELS
 
     root = args.data or generated_scenes()
     images, num_val = ablation.read_image_folder(root)
-    mini = Config.fromfile(find_config(ablation.PRETRAIN))
-    finetune = Config.fromfile(find_config(ablation.FINETUNE))
+    mini = load(ablation.PRETRAIN)
+    finetune = load(ablation.FINETUNE)
     for cfg, epochs in ((mini, args.epochs), (finetune, args.finetune_epochs)):
         if epochs:
             ablation.set_epochs(cfg, epochs)
@@ -213,7 +212,7 @@ def prepare(args: argparse.Namespace) -> Plan:
     teacher = mini.model.head.teacher
     teacher.update(model_name=args.teacher_model, pretrained=args.teacher)
     mini.model.decoder.target_dims = MODELS.build(teacher).target_dims
-    rows = {row: Config.fromfile(find_config(ablation.row_recipe(row))) for row in args.rows}
+    rows = {row: load(ablation.row_recipe(row)) for row in args.rows}
     second, lacking = None, {}
     slip = args.slip_teacher or ("shipped" if args.teacher == "shipped" else None)
     if slip and 9 in rows:

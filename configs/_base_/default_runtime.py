@@ -25,7 +25,7 @@ custom_hooks = [
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(backend="nccl"),  # gloo where there is no GPU, see milan_mm/run/machine.py
+    dist_cfg=dict(backend="nccl"),  # gloo without a GPU, see milan_mm/run/machine.py
 )
 # one seed for all processes: masks and augmentation are drawn for the total batch
 randomness = dict(seed=0, diff_rank_seed=False)

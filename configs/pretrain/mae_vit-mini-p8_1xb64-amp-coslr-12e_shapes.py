@@ -1,4 +1,4 @@
-"""Plain MAE on the demo's scenes, beside MILAN: pixels, uniform sampling, MAE decoder.
+"""Plain MAE on the demo's scenes, to compare with MILAN: pixels, uniform sampling, MAE decoder.
 
 Expect and cost: docs/demo.md. Data: python tools/make_shapes.py
 Run: python tools/train.py configs/pretrain/mae_vit-mini-p8_1xb64-amp-coslr-12e_shapes.py

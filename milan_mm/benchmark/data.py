@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.dataset import BaseDataset, default_collate
 from mmengine.hub import get_config
 from mmengine.registry import DATASETS, DefaultScope
@@ -17,7 +16,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from milan_mm.benchmark.contest import Comparison, Contest, Entry, Measurements, report
 from milan_mm.benchmark.copies import crop_differences, make_copies
 from milan_mm.benchmark.stages import STAGES, stage_seconds
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.upkeep.shrink import ShrinkSettings
 
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
         if value is not None and not value >= 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: give 1 or more")
     settings = _copy_settings(args)
-    recipe = Config.fromfile(find_config(_OUR_RECIPE)).train_dataloader
+    recipe = load(_OUR_RECIPE).train_dataloader
     peer = get_config(_PEER_RECIPE).train_dataloader
     pipelines = {
         OURS: with_size(recipe.dataset.pipeline, args.size),

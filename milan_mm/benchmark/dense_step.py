@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from milan_mm.benchmark.contest import default_device, now
 from milan_mm.benchmark.stopwatch import Stopwatch
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
 from milan_mm.registry import MODELS
@@ -60,7 +60,7 @@ def profile_step(task: str, batch: int | None, rounds: int, threads: int) -> Non
     keep_freed_memory()  # as in tools/train.py
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    cfg = Config.fromfile(find_config(RECIPES[task]))
+    cfg = load(RECIPES[task])
     init_default_scope(cfg.default_scope)
     with silence():
         notes = fit_to_machine(cfg, "none")

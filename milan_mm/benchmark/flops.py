@@ -19,9 +19,9 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from milan_mm.configs import find_config
-from milan_mm.models.cpu_attention import KERNEL
+from milan_mm.configs import load
 from milan_mm.run.building import build_without_memory, silence
+from milan_mm.torch_private import CPU_ATTENTION
 
 RECIPES = {
     "ViT-B/16": "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k",
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{'':<10} {'':<22} {'forward':>9} {'with backward':>14}")
     ratios = {}
     for name, recipe in RECIPES.items():
-        config = Config.fromfile(find_config(recipe))
+        config = load(recipe)
         counts = {kind: step_flops(config, kind) for kind in ("PromptingDecoder", "MAEDecoder")}
         milan, mae = counts.values()
         rows = {
@@ -127,7 +127,10 @@ def _cpu_attention_backward(
 # torch's counter knows the fused attention of GPUs, not that of CPUs.
 _ATTENTION = {
     getattr(torch.ops.aten, name): count
-    for name, count in ((KERNEL, _cpu_attention), (f"{KERNEL}_backward", _cpu_attention_backward))
+    for name, count in (
+        (CPU_ATTENTION, _cpu_attention),
+        (f"{CPU_ATTENTION}_backward", _cpu_attention_backward),
+    )
     if hasattr(torch.ops.aten, name)
 }
 

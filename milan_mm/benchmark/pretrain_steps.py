@@ -22,7 +22,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from milan_mm.benchmark.contest import default_device
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.engine.hooks.compiling import compile_parts
 from milan_mm.registry import MODELS
 from milan_mm.run.building import silence
@@ -50,7 +50,7 @@ def our_config(arch: dict, teacher: str, pretrained: str) -> Config:
         teacher: An architecture of open_clip with 14x14 patches.
         pretrained: See `CLIPTeacher`.
     """
-    config = Config.fromfile(find_config(OURS))
+    config = load(OURS)
     config.model.backbone.arch = arch
     config.model.decoder.embed_dims = arch["embed_dims"]
     config.model.head.teacher.update(model_name=teacher, pretrained=pretrained)

@@ -28,7 +28,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from milan_mm.benchmark.contest import default_threads
 from milan_mm.benchmark.flops import resize, step_flops
 from milan_mm.benchmark.pretrain_steps import OURS, build_step, fixed_images
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
 from milan_mm.models.vit_options import ARCHS
@@ -45,7 +45,7 @@ class Run:
 
     def config(self) -> Config:
         """Our recipe at these sizes, with a random teacher."""
-        config = Config.fromfile(find_config(OURS))
+        config = load(OURS)
         config.model.backbone.arch = self.arch
         config.model.decoder.embed_dims = ARCHS[self.arch]["embed_dims"]
         config.model.head.teacher.pretrained = "random"

@@ -10,6 +10,7 @@ from PIL import Image
 from milan_mm.datasets.loading import reason_of
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.registry import TRANSFORMS
+from milan_mm.text import shorten_list
 
 IGNORED = 255  # the label that no loss and no metric counts
 
@@ -65,7 +66,7 @@ class LoadLabels(BaseTransform):
         wrong = values_without_class(np.bincount(labels.ravel()), table, self.num_classes)
         if not wrong:
             return
-        values = ", ".join(str(value) for value in wrong[:5]) + (", ..." if wrong[5:] else "")
+        values = shorten_list(wrong)
         first = int(reduces)
         allowed = f"{first}..{first + self.num_classes - 1} for the {self.num_classes} classes"
         remedy = "correct the file or the number of classes"
@@ -129,7 +130,7 @@ def read_labels(
     """
     try:
         labels = np.asarray(Image.open(BytesIO(fileio.get(path, backend_args))))
-    except MissingFileError:
+    except FileNotFoundError:
         raise MissingFileError(
             f"image '{img_path}' has no label file '{path}': add it, or remove the image"
         ) from None

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 
-from milan_mm.configs import shipped_folder
+from milan_mm.configs import load, shipped_folder
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.evaluation.features import read_image_folder
 from milan_mm.evaluation.fingerprint import (
@@ -109,7 +108,7 @@ class Cell:
         as_run = self.work_dir / self.config.name
         if self.checkpoint is None or not as_run.is_file():
             return False
-        loop = Config.fromfile(as_run).train_cfg
+        loop = load(as_run).train_cfg
         last = f"iter_{loop.max_iters}" if "max_iters" in loop else f"epoch_{loop.max_epochs}"
         return self.checkpoint.is_file() and self.checkpoint.stem == last
 
@@ -289,7 +288,7 @@ def training_job(cell: Cell, num_processes: int, batch_per_gpu: int | None = Non
         UserError: When the recipe cannot be split among these processes.
     """
     assert cell.config
-    cfg = Config.fromfile(cell.config)
+    cfg = load(cell.config)
     arguments = ["--resume"] if cell.checkpoint else []
     accumulation = 1
     if "total_batch" in cfg:
@@ -386,7 +385,7 @@ def as_run(cell: Cell) -> Cell:
     """A cell with what its run alone tells, which may have been on another machine."""
     if cell.config is None:
         return cell
-    wrapper = Config.fromfile(cell.work_dir / cell.config.name).optim_wrapper
+    wrapper = load(cell.work_dir / cell.config.name).optim_wrapper
     is_mixed = wrapper.get("type", "OptimWrapper").rpartition(".")[2] != "OptimWrapper"
     return replace(cell, precision="bfloat16" if is_mixed else "float32")
 

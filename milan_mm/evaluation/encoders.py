@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from milan_mm.models.layers import EncoderLayer
+from milan_mm.models.block import EncoderLayer
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.loading import LoadReport, load_encoder, model_options

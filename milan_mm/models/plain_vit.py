@@ -20,7 +20,8 @@ from timm.layers import RotaryEmbeddingDinoV3
 from torch import Tensor, nn
 
 from milan_mm.errors import UserError
-from milan_mm.models.layers import EncoderLayer, PatchEmbed, init_transformer, layer_norm, take
+from milan_mm.models.block import EncoderLayer, init_transformer, layer_norm
+from milan_mm.models.patches import PatchEmbed, gather_tokens
 from milan_mm.models.positions import resize_pos_embed, sincos_pos_embed
 from milan_mm.models.vit_options import ViTOptions, pair
 from milan_mm.registry import MODELS
@@ -86,7 +87,7 @@ class PlainViT(BaseModule):
         pos_embed = resize_pos_embed(self.pos_embed, self.grid_size, grid)
         pos_embed = pos_embed[:, -grid[0] * grid[1] :]  # (1, L, D)
         if ids_keep is not None:
-            pos_embed = take(pos_embed.expand(len(x), -1, -1), ids_keep)
+            pos_embed = gather_tokens(pos_embed.expand(len(x), -1, -1), ids_keep)
         return x + pos_embed
 
     def encode(self, tokens: Tensor) -> Tensor:

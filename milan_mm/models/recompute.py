@@ -1,8 +1,39 @@
 """Inputs of layers that the backward pass computes again instead of keeping them.
 
-Autograd keeps what enters a linear layer. Behind a LayerNorm or an activation that is a second map
-as large as the one they keep themselves, from which it is quickly made again. torch's `checkpoint`
-does so for any function; this costs less for a single tensor, and a pretraining step has many.
+A pre-norm block is a chain of steps `layer(first(x))`: `first` is a LayerNorm or an activation, and
+`layer` starts with a linear layer. Autograd keeps what their gradients need:
+
+    by itself                            with `recompute_input`
+
+      x ------ kept, for first             x ------ kept, for first and for layer
+      |                                    |
+    first                                first
+      |                                    |
+     made ---- kept, for layer            made ---- freed once layer has run
+      |                                    |
+    layer                                layer
+      |                                    |
+     out                                  out
+
+`made` is as large as `x`, and quickly computed from it. In the backward pass it is computed again,
+used for the gradient of the linear layer's weight, and freed. Over all blocks, that saves about a
+third of what a pretraining step keeps. `torch.utils.checkpoint` does the same for any function, but
+takes more time for a single tensor, and a step has many of them.
+
+`saved_tensors_hooks` ask us about every tensor that autograd is about to keep while `layer`
+runs (`pack`), and again when the backward pass needs it (`unpack`). If the tensor is `made`, or a
+view of all of it, `pack` keeps `x` and the shape instead; everything else is kept as usual. Three
+things need care:
+
+- *Is it `made`?* Autograd does not pass the object that we have but another one on the same
+  memory. It is `made` if address, layout, type and number of elements agree, and if nothing was
+  changed in place since (`Tensor._version` counts the changes). Two tensors that live at the same
+  time cannot share an address, and `made` lives at least until `layer` returns.
+- *Changes in place after the forward pass.* Autograd refuses to use a kept tensor that was changed
+  since. With hooks it no longer checks, so we do: for `x`, and for the parameters of `first`.
+- *Hooks around us*, of `checkpoint` or of a user who moves kept tensors to the CPU. torch asks only
+  the innermost hooks, so ours have to pass everything on to those around them. Only a private
+  function says which these are (`torch_private.outer_hooks`). Without it everything is kept.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,22 +46,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-# torch asks the innermost hooks alone. Ours pass on to those around them (of a checkpoint, or of
-# one who moves tensors to the CPU), which only a private function tells, since torch 2.8. Without
-# it all is kept.
-_outer_hooks: Any = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+from milan_mm.torch_private import has_hooks, outer_hooks, sees_outer_hooks
 
 
-def recompute_input(first: nn.Module, layer: Callable, x: Tensor) -> Tensor:
-    """layer(first(x)), for whose backward pass `layer` keeps x in the place of its input.
+def recompute_input(first: nn.Module, layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Compute layer(first(x)), saving x for the backward pass instead of first(x).
 
-    What else `layer` keeps stays as it is, and all of it does where torch compiles, traces or
-    transforms functions, and where `first` is or does something else than torch's own module.
+    Everything is kept as usual where torch compiles, traces or transforms functions, and where
+    `first` is, or does, anything other than torch's own module.
 
     Args:
-        first: `nn.LayerNorm`, `nn.GELU` or `nn.Identity`; others run, too.
-        layer: Takes the output of `first`; under autocast rounded, as linear layers would round it.
-        x: For memory to be saved, a tensor that is kept in any case, e.g. by `first`.
+        first: `nn.LayerNorm`, `nn.GELU` or `nn.Identity`; any other module runs, but its output is
+            kept.
+        layer: Takes the output of `first`; under autocast this is rounded, as a linear layer would
+            round it.
+        x: A tensor that is kept in any case, e.g. by `first`; otherwise no memory is saved.
+
+    Raises:
+        RuntimeError: In the backward pass, if a tensor that it needs was changed in place.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return layer(first(x))
@@ -46,7 +79,7 @@ def recompute_input(first: nn.Module, layer: Callable, x: Tensor) -> Tensor:
             return made if made.dtype == torch.float64 else made.to(dtype)
 
     made = make(first, x)
-    function = _function(first) if torch.is_grad_enabled() and _outer_hooks else None
+    function = _function(first) if torch.is_grad_enabled() and sees_outer_hooks() else None
     if function is None:
         return layer(made)
     source, parameters = [x], list(first.parameters())
@@ -58,18 +91,8 @@ def recompute_input(first: nn.Module, layer: Callable, x: Tensor) -> Tensor:
         return layer(made)
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Whether calling this module runs more than its `forward`, there or in the backward pass."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
-
-
 def _function(first: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """What the module computes with the parameters that it has now; None if that is not known."""
+    """The function that the module computes with its present parameters; None if not known."""
     if has_hooks(first):
         return None
     if type(first) is nn.LayerNorm:
@@ -84,19 +107,19 @@ def _hooks(
     source: list[Tensor],
     parameters: Sequence[Tensor],
 ) -> saved_tensors_hooks:
-    """Hooks that keep the source where autograd would keep this tensor or a view of all of it."""
-    outer_pack, outer_unpack = _outer_hooks(True) or (_pack, _unpack)
-    place, version, x_version = made.data_ptr(), made._version, source[0]._version
+    """Hooks that keep the source where autograd would keep `made` or a view of all of it."""
+    outer_pack, outer_unpack = outer_hooks() or (_pack, _unpack)
+    address, version, x_version = made.data_ptr(), made._version, source[0]._version
     versions = [parameter._version for parameter in parameters]
     # tensors without memory of their own have address 0
-    replaceable = place != 0 and made.is_contiguous()
+    replaceable = address != 0 and made.is_contiguous()
     kind = (made.layout, made.dtype, made.numel())
 
     def pack(kept: Tensor) -> tuple[torch.Size | None, Any]:
         is_made = (
             replaceable
             and (kept.layout, kept.dtype, kept.numel()) == kind
-            and kept.data_ptr() == place
+            and kept.data_ptr() == address
             and kept.is_contiguous()
             and kept._version == version
             and source[0]._version == x_version

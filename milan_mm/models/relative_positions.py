@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from milan_mm.models.cpu_attention import HAS_KERNEL, attend_in_chunks, mark_places
+from milan_mm.models.cpu_attention import attend_in_chunks, mark_places
+from milan_mm.torch_private import has_cpu_attention
 
 
 def attend_with_rel_pos(
@@ -30,7 +31,7 @@ def attend_with_rel_pos(
     biases = checkpoint(
         _biases, q, rel_pos_h, rel_pos_w, grid, use_reentrant=False, preserve_rng_state=False
     )
-    on_cpu = q.device.type == "cpu" and HAS_KERNEL
+    on_cpu = q.device.type == "cpu" and has_cpu_attention()
     attend = attend_in_chunks if on_cpu else attend_widened
     return attend(q, k, v, *biases)
 

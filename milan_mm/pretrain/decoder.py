@@ -12,8 +12,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from milan_mm.errors import UserError
-from milan_mm.models.feed_forward import FeedForward
-from milan_mm.models.layers import EncoderLayer, attend, init_transformer, layer_norm, take
+from milan_mm.models.attention import attend
+from milan_mm.models.block import EncoderLayer, FeedForward, init_transformer, layer_norm
+from milan_mm.models.patches import gather_tokens
 from milan_mm.models.positions import sincos_pos_embed
 from milan_mm.models.recompute import recompute_input
 from milan_mm.pretrain.masking import restore
@@ -70,8 +71,8 @@ class PretrainDecoder(BaseModule):
         """Known tokens (B, 1+K, E) and mask tokens (B, M, E), each with its position added."""
         pos_embed = self.decoder_pos_embed.expand(len(latent), -1, -1)  # (B, 1+L, E)
         ids_known = F.pad(ids_keep + 1, (1, 0))  # the class token is number 0
-        known = self.decoder_embed(latent) + take(pos_embed, ids_known)
-        return known, self.mask_token + take(pos_embed, ids_mask + 1)
+        known = self.decoder_embed(latent) + gather_tokens(pos_embed, ids_known)
+        return known, self.mask_token + gather_tokens(pos_embed, ids_mask + 1)
 
     def predict(self, known: Tensor, masked: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
         """(B, 1+K, E) and (B, M, E) to the prediction (B, 1+L, C) in image order."""

@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from milan_mm.errors import UserError
-from milan_mm.models.layers import patchify
+from milan_mm.models.patches import patchify
 from milan_mm.pretrain.teacher import HiddenTeacher
 from milan_mm.registry import MODELS
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from milan_mm.errors import UserError
-from milan_mm.models.layers import embed_patches, patchify
+from milan_mm.models.patches import embed_patches, patchify
 from milan_mm.pretrain.teacher import ASSETS, Teacher, check_layer_counts, class_attention
 from milan_mm.registry import MODELS
 from milan_mm.weights.reading import read_checkpoint

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.logging import MessageHub
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.errors import UserError
 from milan_mm.run.batch import apply_total_batch
 from milan_mm.run.machine import check_precision, fit_to_machine, world_size
@@ -58,7 +58,7 @@ def load_config_and_data(
         MissingFileError: When there is no such config, or the folder lacks something.
         UserError: When an option is not of the form key=value, or the folder does not fit.
     """
-    cfg = Config.fromfile(find_config(name))
+    cfg = load(name)
     for option in cfg_options or []:
         if "=" not in option:
             raise UserError(f"--cfg-options '{option}' is not of the form key=value")

@@ -8,6 +8,7 @@ import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
 
 from milan_mm.errors import UserError
+from milan_mm.torch_private import has_fast_bfloat16
 
 
 def world_size(launcher: str) -> int:
@@ -94,15 +95,6 @@ def _check_gpus(launcher: str) -> None:
             f"{local_size} processes on a machine with {torch.cuda.device_count()} GPU(s): start "
             "at most one per GPU"
         )
-
-
-def has_fast_bfloat16() -> bool:
-    """Whether torch's CPU library multiplies matrices in bfloat16.
-
-    Elsewhere torch does so with a plain loop: on a CPU with AVX2 alone, ViT-B's largest layer took
-    85 times as long as in float32.
-    """
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _precision(cfg: Config) -> str:

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
+from milan_mm.configs import load
 from milan_mm.run.jobs import Job
 from milan_mm.shapes.captions import SIZES
 from milan_mm.shapes.scenes import DENSE_CLASSES, render_scene
@@ -65,7 +66,7 @@ def transfer_picture(jobs: Mapping[str, Job], num_images: int) -> np.ndarray:
 def load_config(job: Job) -> Config:
     """The config that the job ran with, as dumped into its work dir."""
     (path,) = Path(job.work_dir).glob("*.py")
-    config = Config.fromfile(path)
+    config = load(path)
     init_default_scope(config.default_scope)
     return config
 

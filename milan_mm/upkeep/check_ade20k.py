@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from mmseg.datasets import ADE20KDataset
 
+from milan_mm.datasets.folders import is_image
 from milan_mm.datasets.labels import IGNORED, label_table, read_labels, values_without_class
 from milan_mm.upkeep.findings import Findings
-from milan_mm.upkeep.parallel import each
+from milan_mm.upkeep.parallel import map_in_processes
 from milan_mm.upkeep.reading import (
-    is_image,
     list_files,
     read_image,
     rgb_pixels,
@@ -95,7 +95,9 @@ def _check_pairs(
     sound = []
     total = np.zeros(IGNORED + 1, np.int64)
     read = partial(_read_pair, root, split)
-    for name, pair in zip(names, each(read, names, num_workers, f"reading {split}"), strict=True):
+    for name, pair in zip(
+        names, map_in_processes(read, names, num_workers, f"reading {split}"), strict=True
+    ):
         image, label = f"images/{split}/{name}.jpg", f"annotations/{split}/{name}.png"
         wrong = values_without_class(pair.counts, _TABLE, len(CLASSES))
         if pair.image_error:

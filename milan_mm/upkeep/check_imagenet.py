@@ -6,11 +6,11 @@ from pathlib import Path
 
 from timm.data import ImageNetInfo
 
+from milan_mm.datasets.folders import is_image
 from milan_mm.upkeep.findings import Findings
-from milan_mm.upkeep.parallel import each
+from milan_mm.upkeep.parallel import map_in_processes
 from milan_mm.upkeep.reading import (
     Reading,
-    is_image,
     list_files,
     read_image,
     rgb_pixels,
@@ -154,7 +154,9 @@ def _decode(root: Path, images: list[Image], findings: Findings, num_workers: in
     """Read every image; returns those that can be read."""
     paths = ["/".join(part for part in image if part) for image in images]
     readings: list[Reading] = list(
-        each(read_image, [str(root / path) for path in paths], num_workers, "reading images")
+        map_in_processes(
+            read_image, [str(root / path) for path in paths], num_workers, "reading images"
+        )
     )
     findings.add(
         "images cannot be read",

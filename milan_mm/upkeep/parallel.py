@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def each(
+def map_in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], num_workers: int, title: str
 ) -> Iterator[Result]:
     """Apply a function to all items, with a progress bar; results come in the order of the items.

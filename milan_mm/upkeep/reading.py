@@ -9,8 +9,6 @@ import numpy as np
 
 from milan_mm.datasets.loading import decode, reason_of
 
-# those that mmpretrain's data sets read
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 Item = TypeVar("Item")
 
 
@@ -39,11 +37,6 @@ def list_files(folder: Path) -> list[str]:
     """Names right inside a folder that are no folders, sorted; hidden ones are left out."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if not e.name.startswith(".") and not e.is_dir())
-
-
-def is_image(name: str) -> bool:
-    """Whether a name has the ending of an image."""
-    return name.lower().endswith(EXTENSIONS)
 
 
 def spread(train: Sequence[Item], val: Sequence[Item], count: int) -> list[Item]:

@@ -19,7 +19,7 @@ from milan_mm.datasets.crops import resize
 from milan_mm.datasets.loading import decode, reason_of
 from milan_mm.errors import ExistingFileError, MissingFileError, UserError
 from milan_mm.files import replacing
-from milan_mm.upkeep.parallel import each
+from milan_mm.upkeep.parallel import map_in_processes
 
 _JPEG = (".jpg", ".jpeg")
 _RECORD = ".shrink_images.json"  # hidden, so that no reader takes it for a sample
@@ -102,7 +102,9 @@ def shrink_folder(target: Path, settings: ShrinkSettings, num_workers: int) -> R
     outcomes: Counter[str] = Counter()
     before = after = 0
     failed = []
-    for name, copied in zip(names, each(copy, names, num_workers, "shrinking"), strict=True):
+    for name, copied in zip(
+        names, map_in_processes(copy, names, num_workers, "shrinking"), strict=True
+    ):
         outcomes[copied.outcome] += 1
         before, after = before + copied.before, after + copied.after
         if copied.error:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmengine.config import Config
 from mmengine.hub import get_config
 from PIL import Image
 
@@ -26,7 +25,7 @@ from milan_mm.benchmark.data import (
     with_size,
 )
 from milan_mm.benchmark.stages import STAGES, stage_seconds
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.upkeep.shrink import ShrinkSettings
 
 OUR_RECIPE = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
@@ -46,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ours() -> list[dict]:
-    return Config.fromfile(find_config(OUR_RECIPE)).train_dataloader.dataset.pipeline
+    return load(OUR_RECIPE).train_dataloader.dataset.pipeline
 
 
 @pytest.fixture(scope="module")

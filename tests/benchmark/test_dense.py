@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from milan_mm.benchmark import dense, dense_step
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.registry import MODELS
 from tests.seg_helpers import narrow, shorten
 
@@ -110,7 +110,7 @@ def small_step(task: str) -> tuple[Config, nn.Module]:
         cfg = shorten(narrow(dense_step.RECIPES[task]))
         cfg.crop_size = (64, 64)
     else:
-        cfg = Config.fromfile(find_config(dense_step.RECIPES[task]))
+        cfg = load(dense_step.RECIPES[task])
         cfg.img_size = (64, 64)
         cfg.model.data_preprocessor.pad_size_divisor = 64
         cfg.model.backbone.update(

@@ -5,12 +5,11 @@ import argparse
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
 from torch import nn
 
 from milan_mm.benchmark import flops
-from milan_mm.configs import find_config
-from milan_mm.models.layers import EncoderLayer
+from milan_mm.configs import load
+from milan_mm.models.block import EncoderLayer
 
 
 def test_linear_layer_is_counted_as_by_hand():
@@ -38,7 +37,7 @@ def test_decoders_of_the_recipe_are_counted_as_by_hand():
     everywhere = 2 * (known * 768 * width + 197 * width * 512)  # embedding and prediction
     prompting = 2 * (10 * masked + 2 * 197) * width**2 + 2 * 2 * masked * 197 * width
     mae = 2 * 12 * (known + masked) * width**2 + 2 * 2 * 197 * 197 * width
-    config = Config.fromfile(find_config(flops.RECIPES["ViT-B/16"]))
+    config = load(flops.RECIPES["ViT-B/16"])
     for decoder, blocks in dict(PromptingDecoder=prompting, MAEDecoder=mae).items():
         assert flops.step_flops(config, decoder)["decoder"][0] == everywhere + 8 * blocks
 

@@ -1,12 +1,11 @@
 """Parameter groups: which rule holds for which parameter, by hand."""
 
 import pytest
-from mmengine.config import Config
 from timm.optim import param_groups_weight_decay
 from torch import nn
 from torch.optim import SGD
 
-from milan_mm.configs import find_config, list_configs
+from milan_mm.configs import list_configs, load
 from milan_mm.engine.optim import (
     LayerDecayOptimWrapperConstructor,
     group_summary,
@@ -165,7 +164,7 @@ def base_rules() -> dict[str, dict[str, tuple[float, bool]]]:
     """The rules of the dense recipes at full size, on models without memory."""
     found = {}
     for name in (DET, DET_L, SEG, SEG_L):
-        config = Config.fromfile(find_config(name))
+        config = load(name)
         model = build_without_memory(config)
         found[name] = rules(model, **config.optim_wrapper.paramwise_cfg)
     return found
@@ -264,7 +263,7 @@ PUBLISHED = """
 
 def pretraining(recipe: str = PRETRAIN, blocks: int | None = None) -> tuple[nn.Module, dict]:
     """The model of a recipe without memory, perhaps with fewer blocks, and its rules."""
-    config = Config.fromfile(find_config(recipe))
+    config = load(recipe)
     if blocks:
         config.model.backbone.arch = dict(embed_dims=768, num_layers=blocks, num_heads=12)
         config.model.decoder.num_layers = blocks

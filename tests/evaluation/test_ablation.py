@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from safetensors.torch import save_file
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.evaluation import ablation
 from milan_mm.evaluation.ablation import (
     PUBLISHED,
@@ -36,10 +36,6 @@ SLIP = dict(
     projection_dims=24,
 )
 each_row = pytest.mark.parametrize("number", list(PUBLISHED))
-
-
-def load(name: str) -> Config:
-    return Config.fromfile(find_config(name))
 
 
 def small(number: int) -> Config:

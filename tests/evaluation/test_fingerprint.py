@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.evaluation.fingerprint import (
     config_hash,
     data_counts,
@@ -29,7 +29,7 @@ Change = Callable[[Config], object]
 
 @pytest.fixture(scope="module")
 def recipes() -> dict[str, Config]:
-    return {name: Config.fromfile(find_config(name)) for name in (COCO, ADE, FINETUNE)}
+    return {name: load(name) for name in (COCO, ADE, FINETUNE)}
 
 
 def changed(cfg: Config, change: Change) -> Config:

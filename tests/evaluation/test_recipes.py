@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.evaluation.recipes import MEASURES, RECIPES, Shape, knn_settings, recipe, set_data
 from milan_mm.evaluation.results import METRICS, TASKS
 from milan_mm.models.vit_options import ARCHS
@@ -23,7 +22,7 @@ NARROW = Shape(48, 4, 3, patch_size=16, img_size=64, with_cls_token=True)
 def test_usual_sizes_get_the_recipes_as_they_are_shipped(task, shape):
     name, cfg = recipe(task, shape)
     assert f"vit-{shape.arch}-p16" in name
-    assert cfg.to_dict() == Config.fromfile(find_config(name)).to_dict()
+    assert cfg.to_dict() == load(name).to_dict()
 
 
 @pytest.mark.parametrize("task", RECIPES)

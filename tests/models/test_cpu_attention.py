@@ -6,10 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from milan_mm.models import cpu_attention as chunked_attention
-from milan_mm.models import layers
-from milan_mm.models import relative_positions as relative
+from milan_mm.models import cpu_attention
 from milan_mm.models.cpu_attention import attend_in_chunks
 from milan_mm.models.relative_positions import attend_widened
 
@@ -48,7 +47,7 @@ def test_output_and_gradients_equal_those_of_the_map_of_all_pairs(attend):
 # Pairs of one thread: some queries of a map, one map, several, all
 @pytest.mark.parametrize("pairs", [5 * TOKENS, TOKENS**2, 3 * TOKENS**2, 10**6])
 def test_the_size_of_the_parts_changes_nothing(pairs: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(chunked_attention, "PAIRS_PER_THREAD", pairs)
+    monkeypatch.setattr(cpu_attention, "PAIRS_PER_THREAD", pairs)
     tensors = random_tensors(torch.float64)
     found = output_and_gradients(attend_in_chunks, tensors)
     for ours, reference in zip(found, output_and_gradients(explicit, tensors), strict=True):
@@ -58,23 +57,13 @@ def test_the_size_of_the_parts_changes_nothing(pairs: int, monkeypatch: pytest.M
 @pytest.mark.parametrize("pairs", [5 * TOKENS, 10**6])
 def test_queries_may_be_fewer_than_keys(pairs: int, monkeypatch: pytest.MonkeyPatch):
     """As in the prompting decoder, where only the masked patches ask."""
-    monkeypatch.setattr(chunked_attention, "PAIRS_PER_THREAD", pairs)
+    monkeypatch.setattr(cpu_attention, "PAIRS_PER_THREAD", pairs)
     q, k, v, *_ = random_tensors(torch.float64)
     tensors = [q[:, :, :7].detach().requires_grad_(), k, v]
     found = output_and_gradients(attend_in_chunks, tensors)
     references = output_and_gradients(F.scaled_dot_product_attention, tensors)
     for ours, reference in zip(found, references, strict=True):
         torch.testing.assert_close(ours, reference, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("pairs", [1, 5 * TOKENS, TOKENS**2, 3 * TOKENS**2, 10**6])
-def test_the_parts_cover_every_query_once(pairs: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(chunked_attention, "PAIRS_PER_THREAD", pairs)
-    visits = torch.zeros(BATCH * HEADS, TOKENS)
-    for part in chunked_attention._parts(visits, visits):
-        visits[part] += 1
-        assert visits[part].numel() * TOKENS <= max(pairs * torch.get_num_threads(), TOKENS)
-    assert (visits == 1).all()
 
 
 @pytest.mark.parametrize("biased", [False, True])
@@ -97,17 +86,6 @@ def test_in_bfloat16_only_roundings_are_lost(attend, scale: float):
         assert (ours - reference).norm() < 0.02 * reference.norm()
 
 
-def test_a_torch_without_the_private_kernel_attends_as_on_gpus(monkeypatch: pytest.MonkeyPatch):
-    q, k, v, *_ = random_tensors(torch.bfloat16)
-    tables = [torch.randn(2 * n - 1, DIMS).bfloat16() for n in GRID]
-    expected = [layers.attend(q, k, v), relative.attend_with_rel_pos(q, k, v, *tables, GRID)]
-    for module in (layers, relative):
-        monkeypatch.setattr(module, "HAS_KERNEL", False)
-        monkeypatch.setattr(module, "attend_in_chunks", lambda *_: pytest.fail("called"))
-    found = [layers.attend(q, k, v), relative.attend_with_rel_pos(q, k, v, *tables, GRID)]
-    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
-
-
 @pytest.mark.parametrize("scale", [1.0, 10.0])
 def test_a_uniform_shift_of_all_biases_is_no_change(scale: float):
     q, k, v, bias_h, bias_w = random_tensors()
@@ -115,13 +93,27 @@ def test_a_uniform_shift_of_all_biases_is_no_change(scale: float):
     torch.testing.assert_close(out, attend_in_chunks(q, k, v, bias_h, bias_w), rtol=0, atol=1e-3)
 
 
-def test_no_map_of_all_pairs_is_kept_for_the_backward_pass():
-    sizes = []
+class Largest(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that any operation returns."""
 
-    def note(tensor: Tensor) -> Tensor:
-        sizes.append(tensor.numel())
-        return tensor
+    numel = 0
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        attend_in_chunks(*random_tensors())
-    assert sizes and max(sizes) < BATCH * HEADS * TOKENS**2
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple) else (out,):
+            if isinstance(tensor, Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return out
+
+
+@pytest.mark.parametrize("whole_maps", [0.5, 1, 3])
+def test_no_step_holds_more_pairs_than_a_part(whole_maps, monkeypatch: pytest.MonkeyPatch):
+    maps, side, dims = 8, 8, 8
+    pairs = int(whole_maps * side**4)
+    monkeypatch.setattr(cpu_attention, "PAIRS_PER_THREAD", pairs // torch.get_num_threads())
+    widths = (dims, dims, dims, side, side)
+    tensors = [torch.randn(maps, 1, side**2, w, requires_grad=True) for w in widths]
+    with Largest() as largest:
+        attend_in_chunks(*tensors).sum().backward()
+    buffers, keys = 2 * pairs, maps * side**2 * (dims + side + side + 2)
+    assert largest.numel <= max(buffers, keys) < maps * side**4

@@ -1,6 +1,8 @@
 """The multi-scale test is the published protocol, and its merged result an explicit loop's."""
 
 import weakref
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
@@ -17,7 +19,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor, nn
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.models.multi_scale import MultiScaleSegmentor
 from milan_mm.registry import MODELS
 from tests.helpers import STATS, TINY_ARCH, randomise
@@ -27,12 +29,13 @@ MULTI_SCALE = [
 ]
 SHORT_SIDES = (512, 512, 512, 640, 768, 896)  # 512 times 0.5 to 1.75, lifted to the crop
 CROP, STRIDE = 64, 42
+_config = cache(load)  # nothing here changes what it returns
 
 
+@cache
 def _pipeline(recipe: str, divisor: int = 1) -> Compose:
     """The test pipeline of a recipe, perhaps with all sizes divided by a number."""
-    config = Config.fromfile(find_config(recipe))
-    pipeline = config.test_dataloader.dataset.pipeline
+    pipeline = deepcopy(_config(recipe).test_dataloader.dataset.pipeline)
     for transform in pipeline[1].transforms[0]:
         transform.scale //= divisor
     with DefaultScope.overwrite_default_scope("mmseg"):
@@ -183,15 +186,12 @@ def test_scores_of_a_view_are_freed_before_the_next_one():
 
 @pytest.mark.parametrize("recipe", MULTI_SCALE)
 def test_training_with_a_multi_scale_recipe_is_that_of_the_single_scale_one(recipe: str):
-    single, multi = (
-        Config.fromfile(find_config(name)).to_dict()
-        for name in (recipe.removesuffix("-ms"), recipe)
-    )
+    single, multi = (_config(name).to_dict() for name in (recipe.removesuffix("-ms"), recipe))
     changed = {key for key in multi if multi[key] != single.get(key)}
     assert changed == {"test_dataloader", "tta_model", "multi_scale_pipeline"}
     assert single.keys() <= multi.keys()
 
 
 def test_both_sizes_are_tested_by_one_pipeline():
-    base, large = (Config.fromfile(find_config(name)).test_dataloader for name in MULTI_SCALE)
+    base, large = (_config(name).test_dataloader for name in MULTI_SCALE)
     assert base.to_dict() == large.to_dict()

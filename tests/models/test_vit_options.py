@@ -1,21 +1,22 @@
-"""The options that make PlainViT the encoder of other systems: against the systems' own classes.
+"""PlainViT's options: what they refuse, and other systems' encoders on grids of another size.
 
-The names are translated here by hand, a few lines per class; `milan_mm.weights` has its own tests.
+On the grid of the pretraining, tests/weights compares with every system's own class.
 """
 
 import pytest
 import timm
 import torch
 from mmpretrain.models import BEiTViT
-from open_clip.model import VisionTransformer as ClipTower
-from timm.models.beit import Beit
 from torch import Tensor, nn
 
+from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
+from milan_mm.models.vit_options import ViTOptions
 from tests.helpers import TINY_ARCH, randomise, tiny_vit
 
 D, LAYERS, HEADS = TINY_ARCH["embed_dims"], TINY_ARCH["num_layers"], TINY_ARCH["num_heads"]
 TIMM_SIZES = dict(img_size=32, patch_size=8, embed_dim=D, depth=LAYERS, num_heads=HEADS)
+KINDS = ("weight", "bias")
 # of one block: here -> in timm
 TIMM_NAMES = {
     "ln1": "norm1",
@@ -33,30 +34,20 @@ def copy(vit: PlainViT, values: dict[str, Tensor]) -> PlainViT:
     return vit.eval()
 
 
-def named_blocks(source: dict[str, Tensor], stem: str, names: dict[str, str]) -> dict[str, Tensor]:
-    """The weights and biases of all blocks, under the names of PlainViT."""
-    return {
-        f"layers.{i}.{ours}.{kind}": source[f"{stem}.{i}.{theirs}.{kind}"]
-        for i in range(LAYERS)
-        for ours, theirs in names.items()
-        for kind in ("weight", "bias")
-        if f"{stem}.{i}.{theirs}.{kind}" in source
-    }
-
-
 def from_timm(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a ViT, Beit or Eva of timm under the names of PlainViT."""
+    """The tensors of a ViT or Eva of timm under the names of PlainViT."""
     source = model.state_dict()
-    values = named_blocks(source, "blocks", TIMM_NAMES)
-    values |= {f"patch_embed.projection.{k}": source[f"patch_embed.proj.{k}"] for k in KINDS}
+    values = {
+        f"patch_embed.projection.{kind}": source[f"patch_embed.proj.{kind}"] for kind in KINDS
+    }
     values |= {f"ln1.{kind}": source[f"norm.{kind}"] for kind in KINDS}
-    values["cls_token"] = source["cls_token"]
-    if "pos_embed" in source:
-        values["pos_embed"] = source["pos_embed"]
-    if "reg_token" in source:
-        values["register_tokens"] = source["reg_token"]
+    values |= {"cls_token": source["cls_token"], "register_tokens": source["reg_token"]}
     for i in range(LAYERS):
         block, ours = f"blocks.{i}", f"layers.{i}"
+        for here, there in TIMM_NAMES.items():
+            for kind in KINDS:
+                if f"{block}.{there}.{kind}" in source:
+                    values[f"{ours}.{here}.{kind}"] = source[f"{block}.{there}.{kind}"]
         if f"{block}.attn.q_bias" in source:
             q, v = source[f"{block}.attn.q_bias"], source[f"{block}.attn.v_bias"]
             values[f"{ours}.attn.qkv.bias"] = torch.cat([q, torch.zeros_like(q), v])
@@ -64,17 +55,10 @@ def from_timm(model: nn.Module) -> dict[str, Tensor]:
             for name in (f"{block}.gamma_{n}", f"{block}.ls{n}.gamma"):
                 if name in source:
                     values[f"{ours}.gamma_{n}"] = source[name]
-        if f"{block}.attn.relative_position_bias_table" in source:
-            table = source[f"{block}.attn.relative_position_bias_table"]
-            values[f"{ours}.attn.relative_position_bias_table"] = table
     return values
 
 
-KINDS = ("weight", "bias")
-
-
-@pytest.mark.parametrize("size", [(32, 32), (48, 24)])
-def test_layer_scale_and_registers_equal_timms_dinov2(size):
+def test_layer_scale_and_registers_equal_timms_dinov2_on_another_grid():
     theirs = timm.models.VisionTransformer(
         **TIMM_SIZES,
         init_values=1e-5,
@@ -89,29 +73,9 @@ def test_layer_scale_and_registers_equal_timms_dinov2(size):
     )
     values = from_timm(theirs)
     # this timm model adds no position to the class token: a zero row
-    values["pos_embed"] = torch.cat([torch.zeros(1, 1, D), values["pos_embed"]], dim=1)
-    imgs = torch.randn(2, 3, *size)
+    values["pos_embed"] = torch.cat([torch.zeros(1, 1, D), theirs.pos_embed.detach()], dim=1)
+    imgs = torch.randn(2, 3, 48, 24)
     (out,) = copy(ours, values)(imgs)
-    torch.testing.assert_close(out, theirs.forward_features(imgs), rtol=1e-5, atol=1e-5)
-
-
-def test_bias_tables_without_absolute_positions_equal_timms_beit():
-    theirs = randomise(
-        Beit(**TIMM_SIZES, init_values=0.1, use_rel_pos_bias=True, use_abs_pos_emb=False)
-    )
-    theirs.norm = randomise(nn.LayerNorm(D, eps=1e-6))  # fine-tuned ones have it after pooling
-    theirs.eval()
-    ours = PlainViT(
-        TINY_ARCH,
-        32,
-        8,
-        out_type="raw",
-        layer_scale=1.0,
-        with_pos_embed=False,
-        rel_pos_bias_grid=(4, 4),
-    )
-    imgs = torch.randn(2, 3, 32, 32)
-    (out,) = copy(ours, from_timm(theirs))(imgs)
     torch.testing.assert_close(out, theirs.forward_features(imgs), rtol=1e-5, atol=1e-5)
 
 
@@ -144,8 +108,7 @@ def test_bias_tables_on_a_non_square_grid_equal_mmpretrains_beit():
     torch.testing.assert_close(out, theirs(imgs)[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(32, 32), (48, 24)])
-def test_rotary_positions_equal_timms_dinov3(size):
+def test_rotary_positions_equal_timms_dinov3_on_another_grid():
     theirs = timm.create_model(
         "vit_tiny_patch16_dinov3_qkvb",
         **TIMM_SIZES,
@@ -165,50 +128,9 @@ def test_rotary_positions_equal_timms_dinov3(size):
         rope_base=100.0,
         norm_eps=1e-5,
     )
-    imgs = torch.randn(2, 3, *size)
+    imgs = torch.randn(2, 3, 48, 24)
     (out,) = copy(ours, from_timm(theirs))(imgs)
     torch.testing.assert_close(out, theirs.forward_features(imgs), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("act", ["GELU", "QuickGELU"])
-def test_pre_norm_activation_and_epsilon_equal_open_clips_tower(act):
-    from open_clip.transformer import QuickGELU
-
-    theirs = ClipTower(
-        image_size=32,
-        patch_size=8,
-        width=D,
-        layers=LAYERS,
-        heads=HEADS,
-        mlp_ratio=4.0,
-        act_layer=nn.GELU if act == "GELU" else QuickGELU,
-        output_tokens=True,
-    )
-    source = randomise(theirs).eval().state_dict()
-    names = {
-        "ln1": "ln_1",
-        "attn.proj": "attn.out_proj",
-        "ln2": "ln_2",
-        "ffn.layers.0.0": "mlp.c_fc",
-        "ffn.layers.1": "mlp.c_proj",
-    }
-    values = named_blocks(source, "transformer.resblocks", names)
-    for i in range(LAYERS):
-        for kind in KINDS:
-            packed = source[f"transformer.resblocks.{i}.attn.in_proj_{kind}"]
-            values[f"layers.{i}.attn.qkv.{kind}"] = packed
-    values |= {f"pre_norm.{kind}": source[f"ln_pre.{kind}"] for kind in KINDS}
-    values |= {f"ln1.{kind}": source[f"ln_post.{kind}"] for kind in KINDS}
-    values["patch_embed.projection.weight"] = source["conv1.weight"]
-    values["cls_token"] = source["class_embedding"][None, None]
-    values["pos_embed"] = source["positional_embedding"][None]
-    options = dict(act=act, norm_eps=1e-5, pre_norm=True, patch_bias=False)
-    ours = copy(PlainViT(TINY_ARCH, 32, 8, out_type="raw", **options), values)
-    imgs = torch.randn(2, 3, 32, 32)
-    pooled, tokens = theirs(imgs)  # the class token is projected, the tokens are not
-    torch.testing.assert_close(ours(imgs)[0][:, 1:], tokens, rtol=1e-5, atol=1e-5)
-    projected = ours(imgs)[0][:, 0] @ source["proj"]
-    torch.testing.assert_close(projected, pooled, rtol=1e-5, atol=1e-5)
 
 
 def test_rotary_positions_in_one_window_equal_global_ones():
@@ -236,47 +158,36 @@ def test_bias_tables_serve_windows_of_their_own_size():
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("settings", "message"),
     [
-        dict(layer_scale=0.1),
-        dict(pre_norm=True, patch_bias=False, act="QuickGELU"),
-        dict(with_pos_embed=False, rel_pos_bias_grid=(4, 4)),
-        dict(with_pos_embed=False, num_registers=2, rope_base=100.0),
+        (dict(arch="huge"), "arch 'huge' is unknown: choose from .*'base'"),
+        (dict(img_size=100), r"img_size \(100, 100\) is not a multiple of patch_size 8: use \(96,"),
+        (dict(arch=TINY_ARCH | dict(num_heads=5)), "embed_dims 48 is not a multiple of 5 heads"),
+        (dict(out_type="pooled"), "out_type 'pooled' is unknown"),
+        (dict(out_type="cls_token", with_cls_token=False), "needs with_cls_token=True"),
+        (dict(out_indices=(3,)), r"block index 3 is outside -3..2"),
+        (dict(global_layers=(-4,)), r"block index -4 is outside -3..2"),
+        (dict(window_size=2), "with_cls_token=False"),
+        (dict(window_size=2, with_cls_token=False, num_registers=1), "num_registers=0"),
+        (dict(rel_pos_grid=4), "with_cls_token=False"),
+        (dict(rel_pos_bias_grid=4, num_registers=1), "no entries for registers"),
+        (dict(rel_pos_bias_grid=4, rope_base=100.0), "rel_pos_bias_grid and rope_base exclude"),
+        (dict(act="ReLU"), "act 'ReLU' is unknown"),
     ],
 )
-def test_recomputing_activations_changes_no_gradient(options):
-    plain, saving = tiny_vit(**options), tiny_vit(**options, with_cp=True)
-    saving.load_state_dict(plain.state_dict())
-    imgs = torch.randn(1, 3, 48, 24)
-    for vit in (plain, saving):
-        vit.train()(imgs)[0].square().sum().backward()
-    for (name, a), b in zip(plain.named_parameters(), saving.parameters(), strict=True):
-        assert a.grad is not None, name
-        torch.testing.assert_close(b.grad, a.grad, rtol=1e-5, atol=1e-6)
+def test_contradictory_options_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        tiny_vit(**settings)
 
 
-def test_layer_depths_of_the_new_tensors():
-    vit = tiny_vit(pre_norm=True, num_registers=2, layer_scale=0.1)
-    depths = {n: vit.get_layer_depth(f"backbone.{n}", "backbone.")[0] for n in vit.state_dict()}
-    assert depths["register_tokens"] == depths["pre_norm.weight"] == 0
-    assert depths["layers.1.gamma_1"] == 2
+def test_a_model_keeps_the_options_that_it_was_built_from():
+    given = dict(img_size=(48, 24), patch_size=8, norm_eps=1e-5, num_registers=2)
+    options = PlainViT(TINY_ARCH, **given).options
+    assert options == ViTOptions(TINY_ARCH, **given)
+    assert (options.embed_dims, options.num_layers, options.num_heads) == (D, LAYERS, HEADS)
+    assert (options.grid_size, options.num_prefix_tokens) == ((6, 3), 3)
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        (dict(act="ReLU"), "ReLU"),
-        (dict(window_size=2, with_cls_token=False, num_registers=1), "registers"),
-        (dict(rel_pos_bias_grid=4, num_registers=1), "registers"),
-        (dict(rel_pos_bias_grid=4, rope_base=100.0), "rel_pos_bias_grid and rope_base"),
-    ],
-)
-def test_contradictory_options_are_refused_by_name(options, named):
-    with pytest.raises(ValueError, match=named):
-        tiny_vit(**options)
-
-
-def test_a_subset_of_patches_is_refused_where_places_matter():
-    vit = tiny_vit(rel_pos_bias_grid=(4, 4))
-    with pytest.raises(ValueError, match="subset"):
-        vit.encode(vit.embed(torch.randn(1, 3, 32, 32)))
+def test_an_unknown_option_is_an_error_that_names_it():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'width'"):
+        PlainViT(TINY_ARCH, width=48)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmpretrain.models.necks import MAEPretrainDecoder, MILANPretrainDecoder
 
-from milan_mm.models.layers import attend
+from milan_mm.models.attention import attend
 from milan_mm.pretrain.decoder import (
     MAEDecoder,
     PretrainDecoder,

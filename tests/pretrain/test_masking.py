@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 
-from milan_mm.models.layers import take
+from milan_mm.models.patches import gather_tokens
 from milan_mm.pretrain import masking
 from milan_mm.pretrain.masking import (
     SemanticMaskGenerator,
@@ -105,7 +105,7 @@ def test_ratio_that_keeps_all_or_nothing_is_refused(mask_ratio):
 
 def test_take_picks_tokens_by_number():
     tokens, ids = torch.randn(3, 7, 4), torch.randint(7, (3, 5))
-    out = take(tokens, ids)
+    out = gather_tokens(tokens, ids)
     for b in range(3):
         for k in range(5):
             assert torch.equal(out[b, k], tokens[b, ids[b, k]])
@@ -114,7 +114,9 @@ def test_take_picks_tokens_by_number():
 def test_restore_undoes_the_split():
     tokens = torch.randn(4, 12, 3)
     ids_keep, ids_mask = split_patches(torch.rand(4, 12), gumbel(4, 12), 5)
-    restored = restore(take(tokens, ids_keep), take(tokens, ids_mask), ids_keep, ids_mask)
+    restored = restore(
+        gather_tokens(tokens, ids_keep), gather_tokens(tokens, ids_mask), ids_keep, ids_mask
+    )
     assert torch.equal(restored, tokens)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.run.training import train
 
 RECIPE = "cls/finetune_vit-base-p16_8xb128-amp-coslr-100e_in1k"
@@ -27,7 +27,7 @@ def small_recipe(images: Path, work_dir: Path) -> Config:
     All of its augmentation stays, but a crop holds at least half of its photo; float32, since
     bfloat16 is slow on many CPUs.
     """
-    cfg = Config.fromfile(find_config(RECIPE))
+    cfg = load(RECIPE)
     arch = dict(embed_dims=EMBED_DIMS, num_layers=4, num_heads=6)
     cfg.model.backbone.update(arch=arch, img_size=SIDE, patch_size=8, drop_path_rate=0.0)
     cfg.model.head.update(in_channels=EMBED_DIMS, num_classes=NUM_IMAGES)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
@@ -24,7 +23,7 @@ from timm.data.random_erasing import RandomErasing
 from timm.loss import SoftTargetCrossEntropy
 from torchvision.transforms import v2
 
-from milan_mm.configs import find_config, list_configs
+from milan_mm.configs import list_configs, load
 from milan_mm.engine.optim import parameter_rules
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.registry import MODELS
@@ -34,10 +33,6 @@ FINETUNE = "cls/finetune_vit-{}-p16_8xb128-amp-coslr-100e_in1k"
 LINEAR = "cls/linear_vit-{}-p16_8xb2048-amp-coslr-100e_in1k"
 MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
 STD = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
-
-
-def load(recipe: str) -> Config:
-    return Config.fromfile(find_config(recipe))
 
 
 def transform(recipe: str, name: str):

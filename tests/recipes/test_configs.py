@@ -27,6 +27,7 @@ from mmengine.registry import DefaultScope
 from mmseg.datasets import ADE20KDataset
 from torch import Tensor, nn
 
+from milan_mm import configs
 from milan_mm.configs import find_config, list_configs
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.registry import MODELS
@@ -83,7 +84,7 @@ each_recipe = pytest.mark.parametrize("recipe", RECIPES)
 
 @functools.cache
 def _load_once(recipe: str) -> Config:
-    return Config.fromfile(find_config(recipe))
+    return configs.load(recipe)
 
 
 def load(recipe: str) -> Config:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.run.training import train
 
 RECIPE = "det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco"
@@ -42,7 +42,7 @@ def small_recipe(root: Path, ann_file: Path, work_dir: Path) -> Config:
     Without the flip and the jitter of the scale, which eight images leave nothing to generalise
     from; float32, since bfloat16 is slow on many CPUs.
     """
-    cfg = Config.fromfile(find_config(RECIPE))
+    cfg = load(RECIPE)
     size, model = (SIDE, SIDE), cfg.model
     model.data_preprocessor.pad_size_divisor = SIDE
     model.backbone.update(

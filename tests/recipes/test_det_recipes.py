@@ -20,7 +20,7 @@ from mmpretrain.models.utils import LayerNorm2d
 from PIL import Image
 from torch import Tensor, nn
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.run.building import build_without_memory
 
 BASE = "det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco"
@@ -101,10 +101,6 @@ SHORT_DIFFERS = {
 }
 
 
-def load(recipe: str = BASE) -> Config:
-    return Config.fromfile(find_config(recipe))
-
-
 def plain(value: object) -> object:
     """Lists for tuples, dicts for mmengine's."""
     if isinstance(value, dict):
@@ -127,7 +123,7 @@ def test_merged_config_is_the_published_recipe(recipe, differs):
 
 
 def test_gradients_are_not_clipped():
-    assert "clip_grad" not in load().optim_wrapper
+    assert "clip_grad" not in load(BASE).optim_wrapper
 
 
 # The network
@@ -226,7 +222,7 @@ def test_mask_head_has_four_convolutions_and_enlarges_without_norm(detector):
 
 
 def test_anchors_are_of_32_to_512_pixels_in_three_shapes_around_every_stride():
-    generator = TASK_UTILS.build(load().model.rpn_head.anchor_generator)
+    generator = TASK_UTILS.build(load(BASE).model.rpn_head.anchor_generator)
     sizes = [(4, 3), (2, 2), (1, 1), (1, 1), (1, 1)]
     for size, stride, side, anchors in zip(
         sizes,
@@ -246,7 +242,7 @@ def test_anchors_are_of_32_to_512_pixels_in_three_shapes_around_every_stride():
 
 
 def test_regions_go_to_the_level_of_the_published_rule():
-    config = load().model.roi_head
+    config = load(BASE).model.roi_head
     sides = torch.tensor([1.0, 20, 111, 112, 150, 223, 224, 447, 448, 1024])
     rois = torch.stack([torch.zeros(10), torch.zeros(10), torch.zeros(10), sides, sides], dim=1)
     for part in (config.bbox_roi_extractor, config.mask_roi_extractor):
@@ -277,7 +273,7 @@ def published_labels(overlaps: Tensor, low: float, high: float, low_quality: boo
     [("rpn", 0.3, 0.7, True), ("rcnn", 0.5, 0.5, False)],
 )
 def test_boxes_are_matched_to_objects_by_the_published_rules(part, low, high, low_quality):
-    assigner = TASK_UTILS.build(load().model.train_cfg[part].assigner)
+    assigner = TASK_UTILS.build(load(BASE).model.train_cfg[part].assigner)
     sides = torch.tensor([3.0, 9, 30, 60, 120])  # the first two overlap no anchor by 0.3
     corner = torch.rand(len(sides), 2) * 200
     objects = torch.cat([corner, corner + sides[:, None] * torch.tensor([1.0, 1.3])], dim=1)
@@ -298,7 +294,7 @@ def test_boxes_are_matched_to_objects_by_the_published_rules(part, low, high, lo
 
 def test_rpn_loss_is_a_mean_over_the_sampled_anchors_of_the_batch():
     """BCE and L1 summed over 256 anchors of an image, divided by 256 times the images."""
-    config = load()
+    config = load(BASE)
     head_config = config.model.rpn_head
     head_config.update(train_cfg=config.model.train_cfg.rpn, test_cfg=config.model.test_cfg.rpn)
     with DefaultScope.overwrite_default_scope("mmdet"):
@@ -357,7 +353,7 @@ def make_sample(path: str, number: int, boxes: list[list[int]], crowd: list[int]
 def pipelines() -> dict:
     from mmengine.dataset import Compose
 
-    config = load()
+    config = load(BASE)
     with DefaultScope.overwrite_default_scope("mmdet"):
         return dict(
             train=Compose(config.train_dataloader.dataset.pipeline),
@@ -434,7 +430,7 @@ def test_crops_cover_every_part_of_an_enlarged_image(draws):
 
 
 def test_canvas_is_always_1024_square_with_zeros_after_normalisation(draws, pipelines):
-    config = load().model.data_preprocessor
+    config = load(BASE).model.data_preprocessor
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
     shapes = set()
     for draw in draws[:40]:
@@ -480,7 +476,7 @@ def test_real_images_keep_boxes_and_masks_together(repo_root: Path, monkeypatch)
     monkeypatch.chdir(repo_root)
     from mmdet.registry import DATASETS
 
-    config = load()
+    config = load(BASE)
     with DefaultScope.overwrite_default_scope("mmdet"):
         dataset = DATASETS.build(config.train_dataloader.dataset)
         num_boxes = 0

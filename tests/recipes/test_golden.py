@@ -30,7 +30,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.registry import MODELS
 from tests.helpers import narrow_teacher
@@ -61,7 +61,7 @@ def debug_run(recipe: str, folder: Path) -> list[float]:
     Returns:
         The loss of every step.
     """
-    config = Config.fromfile(find_config(recipe))
+    config = load(recipe)
     batch_size = 4
     if isinstance(config.model.backbone.arch, str):
         batch_size = 2

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.run import launch
 from milan_mm.run.training import test as evaluate
 from milan_mm.run.training import train
@@ -22,7 +22,7 @@ def small_recipe(root: Path, work_dir: Path) -> Config:
     Its augmentation stays but for the scale and the crop, which eight scenes leave nothing to
     generalise from; float32, since bfloat16 is slow on most CPUs.
     """
-    cfg = Config.fromfile(find_config(UPERNET.format("base")))
+    cfg = load(UPERNET.format("base"))
     shorten(cfg)  # 64-pixel crops
     cfg.model.backbone.update(
         arch=dict(embed_dims=96, num_layers=4, num_heads=4),

@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from milan_mm.configs import find_config
+from milan_mm.configs import load
 from milan_mm.registry import MODELS
 from milan_mm.run.building import build_optimizer, build_without_memory, teachers
 
@@ -22,7 +22,7 @@ class ReadsValues(nn.Linear):
 
 
 def test_student_and_teacher_take_no_memory_and_the_config_stays_as_it_is():
-    config = Config.fromfile(find_config(PRETRAIN))
+    config = load(PRETRAIN)
     model = build_without_memory(config)
     tensors = [*model.parameters(), *model.head.teacher.module.parameters()]
     assert all(tensor.is_meta for tensor in tensors)

@@ -1,9 +1,8 @@
 """`--quick` makes a short run of every recipe."""
 
 import pytest
-from mmengine.config import Config
 
-from milan_mm.configs import find_config, list_configs
+from milan_mm.configs import list_configs, load
 from milan_mm.run.quick import ITERATIONS, make_quick
 
 
@@ -18,7 +17,7 @@ def _sizes(node: object) -> list:
 
 @pytest.mark.parametrize("name", list_configs())
 def test_every_recipe_shrinks_to_a_few_iterations_and_keeps_its_sizes(name: str):
-    recipe, cfg = Config.fromfile(find_config(name)), Config.fromfile(find_config(name))
+    recipe, cfg = load(name), load(name)
     notes = make_quick(cfg, world_size=2)
     assert "4 iterations" in notes[0]
     iterations = cfg.train_cfg.get("max_iters") or cfg.train_dataloader.num_batch_per_epoch
@@ -40,7 +39,7 @@ def test_every_recipe_shrinks_to_a_few_iterations_and_keeps_its_sizes(name: str)
     ("pretrained", "in_trial"), [("openai", "random"), ("shipped", "shipped"), (__file__, __file__)]
 )
 def test_only_weights_that_need_a_download_become_random(pretrained: str, in_trial: str):
-    cfg = Config.fromfile(find_config("milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"))
+    cfg = load("milan_vit-base-p16_8xb512-amp-coslr-400e_in1k")
     cfg.model.head.teacher.pretrained = pretrained
     notes = make_quick(cfg, world_size=1)
     assert cfg.model.head.teacher.pretrained == in_trial

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmengine.config import Config
 from PIL import Image
 
+from milan_mm.configs import load
 from milan_mm.evaluation.ablation import NO_SLIP
 from milan_mm.evaluation.results import read_rows
 
@@ -163,7 +163,7 @@ def test_all_nine_rows_are_prepared_by_default(folder: Path, tool: dict):
     plan = tool["prepare"](tool["parse_args"]([*SHORT]))
     assert list(plan.pretrain) == list(range(1, 10))
     assert not plan.lacking
-    slip = Config.fromfile(plan.pretrain[9]).model.head.teacher
+    slip = load(plan.pretrain[9]).model.head.teacher
     assert (slip.model_name, slip.pretrained) == ("vit_shapes_patch8_96", "shipped")
 
 

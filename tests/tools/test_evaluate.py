@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
 from timm.models.beit import Beit
 
+from milan_mm.configs import load
 from milan_mm.evaluation.results import append_rows, read_results
 from milan_mm.shapes.files import write_shapes
 from milan_mm.weights.reading import file_sha256
@@ -205,8 +205,8 @@ def test_classification_on_own_images_has_their_classes(folder):
     places = (encoder, "finetune", 0, "short", Path("data"), Path("out"))
     cell, usual = plan_cell(*places, Path("own")), plan_cell(*places)
     assert (cell.data, usual.data) == ("own", "ImageNet")
-    assert Config.fromfile(cell.config).model.head.num_classes == 3
-    assert Config.fromfile(usual.config).model.head.num_classes == 1000
+    assert load(cell.config).model.head.num_classes == 3
+    assert load(usual.config).model.head.num_classes == 1000
     assert cell.protocol_hash != usual.protocol_hash and cell.data_counts == usual.data_counts
 
 

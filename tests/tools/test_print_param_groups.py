@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
 
-from milan_mm.configs import find_config, list_configs
+from milan_mm.configs import find_config, list_configs, load
 from milan_mm.run.building import build_without_memory, silence
 
 GOLDEN = Path(__file__).parents[1] / "recipes/golden/param_groups"
@@ -54,7 +53,7 @@ def test_groups_of_the_published_recipes_are_the_stored_ones(recipe: str, printe
 @pytest.mark.parametrize("recipe", list_configs())
 def test_every_recipe_is_printed_with_all_its_trainable_parameters(recipe: str, printed: Callable):
     with silence():
-        model = build_without_memory(Config.fromfile(find_config(recipe)))
+        model = build_without_memory(load(recipe))
     assert list(_rows(printed(recipe))) == [
         name for name, parameter in model.named_parameters() if parameter.requires_grad
     ]

@@ -52,31 +52,3 @@ def test_the_command_line_of_the_package_imports_no_framework(arguments: list[st
     code += "runpy.run_module('milan_mm', run_name='__main__')"
     out, imported = run_and_list_frameworks(code, tmp_path)
     assert out and not imported
-
-
-def test_the_import_of_the_package_imports_no_framework(tmp_path: Path):
-    assert run_and_list_frameworks("import milan_mm", tmp_path)[1] == set()
-
-
-@pytest.mark.parametrize(
-    "imports",
-    [
-        "import milan_mm, mmengine",
-        "import mmengine, milan_mm",
-        "import milan_mm.registry",
-        # asked for, but not imported
-        "import milan_mm, importlib.util as u; u.find_spec('mmengine'); import mmengine.config",
-    ],
-)
-def test_the_package_is_announced_whichever_import_comes_first(imports: str, tmp_path: Path):
-    code = (
-        f"{imports}\n"
-        "from mmengine.config import Config\n"
-        "from mmengine.registry import MODELS\n"
-        "print(MODELS.children['milan_mm'].scope)\n"
-        "print(len(Config.fromfile('recipe.py').model))"
-    )
-    (tmp_path / "recipe.py").write_text("_base_ = 'mmseg::_base_/models/upernet_mae.py'")
-    out, _ = run_and_list_frameworks(code, tmp_path)
-    scope, num_parts = out.splitlines()[-2:]
-    assert scope == "milan_mm" and int(num_parts) > 3

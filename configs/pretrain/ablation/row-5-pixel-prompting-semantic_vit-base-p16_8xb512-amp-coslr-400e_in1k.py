@@ -16,6 +16,6 @@ model = dict(
         type="milan_mm.PixelTargetHead",
         patch_size=patch_size,
         norm_pix=True,
-        teacher=_base_.teacher,  # tells the importance of patches only
+        teacher=_base_.teacher,  # only for the importance of patches
     ),
 )

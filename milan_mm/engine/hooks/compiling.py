@@ -10,7 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from milan_mm.models.layers import EncoderLayer
+from milan_mm.models.block import EncoderLayer
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.pretrain.decoder import PretrainDecoder, PromptingLayer
 from milan_mm.pretrain.targets import TargetHead

@@ -4,14 +4,16 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from milan_mm.datasets.folders import EXTENSIONS, list_images
 from milan_mm.errors import UserError
-from milan_mm.run.own_data.folders import EXTENSIONS, find_split, list_images, some, subfolders
+from milan_mm.run.config_nodes import evaluators_of
+from milan_mm.run.own_data.folders import find_split, subfolders
 from milan_mm.run.own_data.settings import (
-    evaluators,
     metainfo,
     set_dataset,
     set_num_classes,
 )
+from milan_mm.text import shorten_list
 
 _REMEDY = "sort your images into DIR/train/CLASS/ and DIR/val/CLASS/"
 
@@ -51,13 +53,14 @@ def use_image_folder(cfg: Config, root: Path) -> list[str]:
         )
     for part in (cfg.model, cfg.get("data_preprocessor")):
         set_num_classes(part, len(classes))
-    for name in ("val_evaluator", "test_evaluator"):
-        for evaluator in evaluators(cfg, name):
+    for loader in ("val_dataloader", "test_dataloader"):
+        for evaluator in evaluators_of(cfg, loader):
             _limit_topk(evaluator, len(classes))
     sizes = sorted(counts[train].values())
     return [
         f"{sum(sizes)} images in '{train}', {sum(counts[val].values())} in '{val}'",
-        f"{len(classes)} classes of {sizes[0]} to {sizes[-1]} training images: {some(classes)}",
+        f"{len(classes)} classes of {sizes[0]} to {sizes[-1]} training images: "
+        + shorten_list(classes),
     ]
 
 

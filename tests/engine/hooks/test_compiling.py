@@ -123,7 +123,7 @@ def test_a_copy_of_a_compiled_model_has_weights_of_its_own(graphs):
 def test_one_compilation_serves_blocks_of_all_drop_path_rates(
     graphs, monkeypatch, options, kinds_of_blocks
 ):
-    monkeypatch.setattr("milan_mm.models.relative_positions.HAS_KERNEL", False)  # as on GPUs
+    monkeypatch.setattr("milan_mm.torch_private.CPU_ATTENTION", "missing")  # as on GPUs
     arch = TINY_ARCH | dict(num_layers=12)
     model = tiny_vit(arch=arch, drop_path_rate=0.2, **options).train()
     compile_parts(model)

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from milan_mm.configs import load
 from milan_mm.engine.hooks.loading_time import LoadingTimeHook
 from milan_mm.registry import HOOKS
 
@@ -132,5 +132,5 @@ def test_a_run_on_slow_data_is_warned(tmp_path, monkeypatch):
     ],
 )
 def test_the_recipes_watch_their_loading(recipe, repo_root):
-    hooks = Config.fromfile(repo_root / f"configs/{recipe}.py").custom_hooks
+    hooks = load(repo_root / f"configs/{recipe}.py").custom_hooks
     assert "milan_mm.LoadingTimeHook" in [hook.type for hook in hooks]

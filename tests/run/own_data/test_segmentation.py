@@ -202,11 +202,11 @@ def _truncated(root: Path) -> None:
             ValueError,
             r"images/val' holds nothing: wanted are files",
         ),
-        (_rgb, ValueError, r"annotations/train/0\.png' has 3 channels \(mode RGB\)"),
-        (_many_values, ValueError, r"val/1\.png' holds 4 values without a class, first '3', '4'"),
+        (_rgb, ValueError, r"annotations/train/0\.png' has 3 channels"),
+        (_many_values, ValueError, r"val/1\.png' holds 4 values without a class, first 3, 4"),
         (_mostly_void, ValueError, r"94% of the labelled pixels have no class, most in '.*train/"),
         (_all_ignored, ValueError, r"no pixel of '.*annotations/train' has a class"),
-        (_truncated, ValueError, r"annotations/train/1\.png' cannot be read: .*repair or remove"),
+        (_truncated, ValueError, r"annotations/train/1\.png' cannot be read: .*repair it"),
     ],
 )
 def test_a_folder_that_does_not_fit_is_refused(tmp_path: Path, spoil, error, message: str):

@@ -1,0 +1,130 @@
+"""Multi-head self-attention, with or without positions in it.
+
+Shape letters as in `milan_mm/models/plain_vit.py`; N tokens attend to each other, d = D/A.
+"""
+
+import torch
+import torch.nn.functional as F
+from timm.layers import apply_rot_embed_cat
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from milan_mm.errors import UserError
+from milan_mm.models.cpu_attention import attend_in_chunks
+from milan_mm.models.relative_bias import bias_table_size, look_up_bias
+from milan_mm.models.relative_positions import attend_with_rel_pos
+from milan_mm.torch_private import has_cpu_attention
+
+# Up to this number of keys, GPUs use the kernel with the smallest tiles: the others pad the keys.
+SHORT_KEYS = 64
+_SHORT_ORDER = [
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.MATH,
+]
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over all tokens that are passed in.
+
+    Args:
+        embed_dims, num_heads: Width D and heads A.
+        rel_pos_grid: (h, w) of the patches for which there are decomposed relative positions.
+        bias_grid: (h, w) of a table of relative position biases.
+        with_cls_token: Whether the bias table has entries for a class token.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        rel_pos_grid: tuple[int, int] | None = None,
+        bias_grid: tuple[int, int] | None = None,
+        with_cls_token: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.bias_grid = bias_grid
+        self.with_cls_token = with_cls_token
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.with_rel_pos = rel_pos_grid is not None
+        if rel_pos_grid:
+            tables = [torch.zeros(2 * n - 1, embed_dims // num_heads) for n in rel_pos_grid]
+            self.rel_pos_h, self.rel_pos_w = map(nn.Parameter, tables)
+        if bias_grid:
+            num_entries = bias_table_size(bias_grid, with_cls_token)
+            self.relative_position_bias_table = nn.Parameter(torch.zeros(num_entries, num_heads))
+
+    def forward(
+        self, x: Tensor, grid: tuple[int, int] | None = None, rope: Tensor | None = None
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            x: (B, N, D), of which the last h*w are patches in row-major order.
+            grid: (h, w), for relative positions.
+            rope: ([B, 1,] h*w, 2d) sines and cosines of rotary positions.
+
+        Returns:
+            (B, N, D).
+
+        Raises:
+            UserError: With relative positions, if there is no grid.
+        """
+        return self.proj(self.attend(self.qkv(x), grid, rope))
+
+    def attend(
+        self, qkv: Tensor, grid: tuple[int, int] | None = None, rope: Tensor | None = None
+    ) -> Tensor:
+        """The part between the two linear layers: (B, N, 3D) to (B, N, D)."""
+        # (B, N, 3, A, d) to three times (B, A, N, d)
+        q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        if rope is not None:
+            q, k = rotate(q, rope), rotate(k, rope)
+        if self.bias_grid is None and not self.with_rel_pos:
+            x = attend(q, k, v)
+        elif grid is None:
+            raise UserError("relative positions need all patches of the image, not a subset")
+        elif self.bias_grid is None:
+            x = attend_with_rel_pos(q, k, v, self.rel_pos_h, self.rel_pos_w, grid)
+        else:
+            table = self.relative_position_bias_table
+            bias = look_up_bias(table, self.bias_grid, grid, self.with_cls_token)  # (A, N, N)
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
+        return x.transpose(1, 2).flatten(2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q·k / sqrt(d)) v with the fastest available kernel.
+
+    Args:
+        q: (B, A, M, d). k, v: (B, A, N, d).
+
+    Returns:
+        (B, A, M, d).
+    """
+    trains_on_cpu = q.device.type == "cpu" and q.requires_grad
+    if trains_on_cpu and q.dtype == torch.bfloat16 and has_cpu_attention():
+        return attend_in_chunks(q, k, v)
+    if q.device.type == "cuda" and k.shape[2] <= SHORT_KEYS:
+        # without its keyword: torch 2.7 cannot compile `sdpa_kernel(backends=...)`
+        with sdpa_kernel(_SHORT_ORDER, set_priority=True):
+            return F.scaled_dot_product_attention(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def rotate(x: Tensor, rope: Tensor) -> Tensor:
+    """Rotate the patches of queries or keys by their places (arXiv 2508.10104, DINOv3).
+
+    Args:
+        x: (B, A, N, d) float; the tokens before the patches stay as they are.
+        rope: ([B, 1,] h*w, 2d) sines and cosines.
+
+    Returns:
+        (B, A, N, d), in the type of `x`.
+    """
+    num_prefix = x.shape[2] - rope.shape[-2]
+    prefix, patches = x.split([num_prefix, rope.shape[-2]], dim=2)
+    return torch.cat([prefix, apply_rot_embed_cat(patches, rope, half=True)], dim=2)

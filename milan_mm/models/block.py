@@ -1,0 +1,179 @@
+"""The transformer block of encoder and decoders: norms, attention, MLP, stochastic depth.
+
+Shape letters as in `milan_mm/models/plain_vit.py`; N tokens attend to each other, P of them come
+before the patches (class token and registers), s is the side of a window.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from timm.layers import QuickGELU
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from milan_mm.errors import UserError
+from milan_mm.models.attention import SelfAttention
+from milan_mm.models.patches import merge_windows, split_windows
+from milan_mm.models.recompute import recompute_input
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"GELU": nn.GELU, "QuickGELU": QuickGELU}
+
+
+class EncoderLayer(nn.Module):
+    """Pre-norm transformer block: x + Attention(ln1(x)), then x + FFN(ln2(x)).
+
+    Args:
+        embed_dims, num_heads: Width D and attention heads A.
+        drop_path_rate: Stochastic depth of this block.
+        window_size: Side of an attention window in patches; 0 means global attention.
+        rel_pos_grid: (h, w) of the images to train on, for decomposed relative positions; a
+            window replaces it.
+        bias_grid: (h, w) of a table of relative position biases.
+        num_prefix_tokens: P, for the bias table.
+        layer_scale: Initial factor on both branches (arXiv 2103.17239); None leaves it out.
+        act: Activation of the MLP, a key of `ACTIVATIONS`.
+        norm_eps: Epsilon of both LayerNorms.
+        with_cp: Recompute the activations in the backward pass to save memory.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        *,
+        drop_path_rate: float = 0.0,
+        window_size: int = 0,
+        rel_pos_grid: tuple[int, int] | None = None,
+        bias_grid: tuple[int, int] | None = None,
+        num_prefix_tokens: int = 0,
+        layer_scale: float | None = None,
+        act: str = "GELU",
+        norm_eps: float = 1e-6,
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.with_cp = with_cp
+        self.ln1 = layer_norm(embed_dims, norm_eps)
+        if rel_pos_grid and window_size:
+            rel_pos_grid = (window_size, window_size)
+        self.attn = SelfAttention(
+            embed_dims, num_heads, rel_pos_grid, bias_grid, with_cls_token=num_prefix_tokens > 0
+        )
+        self.drop_path = DropPath(drop_path_rate)
+        self.ln2 = layer_norm(embed_dims, norm_eps)
+        self.ffn = FeedForward(embed_dims, act)
+        if layer_scale is not None:
+            self.gamma_1 = nn.Parameter(torch.full((embed_dims,), layer_scale))
+            self.gamma_2 = nn.Parameter(torch.full((embed_dims,), layer_scale))
+        self.with_layer_scale = layer_scale is not None
+
+    def forward(
+        self, x: Tensor, grid: tuple[int, int] | None = None, rope: Tensor | None = None
+    ) -> Tensor:
+        """Attend and transform.
+
+        Args:
+            x: (B, N, D).
+            grid: (h, w) of the patches, for windows and relative positions.
+            rope: (h*w, 2D/A) sines and cosines of rotary positions.
+
+        Returns:
+            (B, N, D).
+
+        Raises:
+            UserError: With windows or relative positions, if there is no grid.
+        """
+        if self.with_cp and self.training:
+            return checkpoint(self._forward, x, grid, rope, use_reentrant=False)
+        return self._forward(x, grid, rope)
+
+    def _forward(self, x: Tensor, grid: tuple[int, int] | None, rope: Tensor | None) -> Tensor:
+        attended = recompute_input(self.ln1, partial(self._attend, grid=grid, rope=rope), x)
+        if self.with_layer_scale:
+            x = x + self.drop_path(self.gamma_1 * attended)
+            return x + self.drop_path(self.gamma_2 * recompute_input(self.ln2, self.ffn, x))
+        x = x + self.drop_path(attended)
+        return x + self.drop_path(recompute_input(self.ln2, self.ffn, x))
+
+    def _attend(self, x: Tensor, grid: tuple[int, int] | None, rope: Tensor | None) -> Tensor:
+        size = self.window_size
+        if not size:
+            return self.attn(x, grid, rope)
+        if grid is None:
+            raise UserError("window attention needs all patches of the image, not a subset")
+        # apply both linear layers to real patches only; a zero token's qkv is just the bias
+        qkv = self.attn.qkv(x).unflatten(1, grid)
+        windows = split_windows(qkv, size, fill=self.attn.qkv.bias)  # (B*n, s*s, 3D)
+        if rope is not None:
+            rope = split_windows(rope.unflatten(0, grid)[None], size)  # (n, s*s, 2D/A)
+            rope = rope.repeat(len(x), 1, 1)[:, None]  # (B*n, 1, s*s, 2D/A)
+        attended = self.attn.attend(windows, (size, size), rope)  # (B*n, s*s, D)
+        return self.attn.proj(merge_windows(attended, size, grid).flatten(1, 2))
+
+
+class FeedForward(nn.Module):
+    """The MLP of a block, four times as wide inside: (B, N, D) to (B, N, D).
+
+    The layers lie nested for the sake of their names, which are those of mmcv's `FFN`.
+
+    Args:
+        embed_dims: Width D.
+        act: A key of `ACTIVATIONS`.
+
+    Raises:
+        UserError: For an unknown activation.
+    """
+
+    def __init__(self, embed_dims: int, act: str = "GELU") -> None:
+        super().__init__()
+        if act not in ACTIVATIONS:
+            raise UserError(f"act '{act}' is unknown: choose from {sorted(ACTIVATIONS)}")
+        expand = nn.ModuleList([nn.Linear(embed_dims, 4 * embed_dims), ACTIVATIONS[act]()])
+        self.layers = nn.ModuleList([expand, nn.Linear(4 * embed_dims, embed_dims)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) to (B, N, D)."""
+        layers: Any = self.layers  # to mypy, a module within a ModuleList cannot be a list
+        (expand, act), project = layers
+        return recompute_input(act, project, expand(x))  # expand: (B, N, D) to (B, N, 4D)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth as mmcv's, with the rate in a buffer.
+
+    As a Python float the rate would be baked into the compiled graph, which would then serve one
+    block only.
+    """
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+        self.drops = drop_prob > 0
+        self.keep_prob: Tensor
+        self.register_buffer("keep_prob", torch.tensor(1 - drop_prob), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop whole images of x (B, ...) in training, and scale the others up."""
+        if not self.drops or not self.training:
+            return x
+        shape = (len(x),) + (1,) * (x.ndim - 1)
+        kept = (self.keep_prob + torch.rand(shape, dtype=x.dtype, device=x.device)).floor()
+        return x.div(self.keep_prob) * kept
+
+
+def layer_norm(dims: int, eps: float = 1e-6) -> nn.LayerNorm:
+    """LayerNorm, by default with the epsilon of all MAE-family ViTs."""
+    return nn.LayerNorm(dims, eps=eps)
+
+
+def init_transformer(module: nn.Module) -> None:
+    """Xavier-uniform linear layers and patch embedding (seen as a matrix), zero biases.
+
+    Source: MILAN and MAE pretraining recipe (see docs/pretrain.md).
+    """
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
