@@ -16,7 +16,7 @@ from milan_mm.models.plain_vit import PlainViT
 from milan_mm.pretrain.decoder import MAEDecoder, PromptingDecoder
 from milan_mm.registry import MODELS
 from milan_mm.weights import converting
-from milan_mm.weights.converting import LAYOUTS, convert_checkpoint, convert_state_dict
+from milan_mm.weights.converting import CODEBASES, convert_checkpoint, convert_state_dict
 from milan_mm.weights.reading import read_checkpoint
 from tests.helpers import (
     milan_config,
@@ -258,7 +258,7 @@ def test_position_tables_of_mmpretrain_travel_although_ours_would_differ():
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize(("layout", "other"), list(itertools.permutations(LAYOUTS, 2)))
+@pytest.mark.parametrize(("layout", "other"), list(itertools.permutations(CODEBASES, 2)))
 def test_round_trip_changes_no_bit(
     layout: str, other: str, suffix: str, decoder: type, tmp_path: Path
 ):
@@ -267,10 +267,10 @@ def test_round_trip_changes_no_bit(
     state[names[0]] = state[names[0]].half()
     state[names[5]][0] = float("nan")
     state[names[6]] = -torch.zeros_like(state[names[6]])
-    torch.save({LAYOUTS[layout].wrapper: state}, tmp_path / "source.pth")
+    torch.save({CODEBASES[layout].wrapper: state}, tmp_path / "source.pth")
     convert_checkpoint(tmp_path / "source.pth", tmp_path / f"there{suffix}", other)
     convert_checkpoint(tmp_path / f"there{suffix}", tmp_path / "back.pth", layout)
-    assert_same_bits(read_checkpoint(tmp_path / "back.pth")[LAYOUTS[layout].wrapper], state)
+    assert_same_bits(read_checkpoint(tmp_path / "back.pth")[CODEBASES[layout].wrapper], state)
 
 
 def test_a_vit_b_counts_as_many_values_as_mmpretrains():
@@ -300,7 +300,7 @@ def test_round_trip_of_a_random_vit_b_through_all_layouts_changes_no_bit(tmp_pat
     assert_same_bits(read_checkpoint(tmp_path / "d.pth")["state_dict"], state)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", CODEBASES)
 def test_every_missing_tensor_is_refused_by_name(layout: str):
     state = state_in(layout)
     for name in state:
@@ -309,7 +309,7 @@ def test_every_missing_tensor_is_refused_by_name(layout: str):
             convert_state_dict(rest, "milan_mm", "a.pth")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", CODEBASES)
 def test_every_tensor_of_another_shape_is_refused(layout: str):
     state = state_in(layout)
     for name, tensor in state.items():
@@ -319,7 +319,7 @@ def test_every_tensor_of_another_shape_is_refused(layout: str):
             convert_state_dict(state | {name: torch.cat([tensor] * 2)}, "milan_mm", "a.pth")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", CODEBASES)
 @pytest.mark.parametrize(
     "name", ["head.weight", "norm.running_mean", "blocks.0.gamma_1", "fc_norm"]
 )
@@ -336,10 +336,10 @@ def test_an_entry_that_is_no_tensor_is_refused():
         convert_state_dict(state, "milan_mm", "a.pth")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", CODEBASES)
 @pytest.mark.parametrize("part", ["backbone.layers", "decoder.decoder_blocks"])
 def test_a_checkpoint_without_any_block_is_refused(layout: str, part: str):
-    prefix = LAYOUTS[layout].names[f"{part}.#.ln1"].partition("#")[0]
+    prefix = CODEBASES[layout].names[f"{part}.#.ln1"].partition("#")[0]
     state = {n: t for n, t in state_in(layout).items() if not n.startswith(prefix)}
     with pytest.raises(ValueError, match=rf"holds no blocks '{prefix}\*'"):
         convert_state_dict(state, "milan_mm", "a.pth")
@@ -359,7 +359,7 @@ def test_blocks_of_both_decoders_are_refused():
         convert_state_dict(state, "milan_mm", "a.pth")
 
 
-@pytest.mark.parametrize("layouts", list(itertools.combinations(LAYOUTS, 2)))
+@pytest.mark.parametrize("layouts", list(itertools.combinations(CODEBASES, 2)))
 def test_names_of_two_layouts_are_refused_as_ambiguous(layouts: tuple[str, str]):
     first, second = layouts
     with pytest.raises(ValueError, match=f"more than one layout, {first} .* and {second} "):
