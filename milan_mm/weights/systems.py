@@ -33,8 +33,7 @@ class System:
         heads: (width, blocks) -> attention heads, where they are not the usual ones.
         act: Activation of the MLPs, where the layout does not settle it.
         act_note: Why `act` is uncertain; '' where it is not.
-        aligns_corners: It resizes position tables with the centres of the outer pixels aligned,
-            `PlainViT` never does.
+        align_corners: It resizes position tables with `align_corners=True`; `PlainViT` never does.
         hf_types: `model_type` in a config.json of Hugging Face.
         timm_name: Part of timm's names for its models.
         note: What is uncertain about name, statistics or pooling; '' where nothing is.
@@ -51,7 +50,7 @@ class System:
     heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
     act: str | None = None
     act_note: str = ""
-    aligns_corners: bool = False
+    align_corners: bool = False
     hf_types: tuple[str, ...] = ()
     timm_name: str | None = None
     note: str = ""
@@ -172,8 +171,8 @@ _ROWS = (
     System("MVP", ("timm", "beit"), "imagenet", "mean", wrote=None, note=f"MVP {_UNPUBLISHED}"),
     System("SplitMask", ("timm", "beit"), "imagenet", "mean", wrote=None,
            note=f"SplitMask {_UNPUBLISHED}"),
-    System("SWAG", ("swag",), "imagenet", "cls", aligns_corners=True, stored="flat"),
-    System("torchvision", ("torchvision",), "imagenet", "cls", aligns_corners=True, stored="flat"),
+    System("SWAG", ("swag",), "imagenet", "cls", align_corners=True, stored="flat"),
+    System("torchvision", ("torchvision",), "imagenet", "cls", align_corners=True, stored="flat"),
     System("Hugging Face ViT", ("hf-vit",), "half", "cls", stored="a folder",
            note="Google's ViTs take 'half', others 'imagenet'", differs="epsilon 1e-12"),
     System("mmpretrain or milan_mm", ("mmpretrain",), "imagenet", "mean", note=_MANY,
@@ -220,8 +219,8 @@ def markdown_table() -> str:
     lines = [_COLUMNS, ("---",) * len(_COLUMNS)]
     for row in _ROWS:
         differs = row.differs
-        if row.aligns_corners:
-            differs = "aligns corners when it resizes positions"
+        if row.align_corners:
+            differs = "positions resized with `align_corners=True`"
         cells = (
             row.name,
             ", ".join(f"`{layout}`" for layout in row.layouts),

@@ -7,6 +7,7 @@ at the start for a name that no prefix precedes.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 from torch import Tensor
 
@@ -113,8 +114,12 @@ def spellings(spelling: Spelling) -> tuple[str, ...]:
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a whole name fits a pattern with '#' (a number) and '*' (anything)."""
-    expression = re.escape(pattern).replace(r"\#", r"\d+").replace(r"\*", ".*")
-    return re.fullmatch(expression, name) is not None
+    return _expression(pattern).fullmatch(name) is not None
+
+
+@cache
+def _expression(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\#", r"\d+").replace(r"\*", ".*"))
 
 
 def _suffixes(ours: str) -> tuple[str, ...]:
