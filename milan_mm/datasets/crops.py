@@ -1,4 +1,4 @@
-"""A random crop of an image file: drawn first, then decoded no further than it needs."""
+"""A random crop of an image file: drawn first, then only what it needs is decoded."""
 
 import math
 from collections.abc import Sequence

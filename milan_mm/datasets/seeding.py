@@ -18,7 +18,7 @@ from milan_mm.registry import TRANSFORMS
 class SeedSample(BaseTransform):
     """Seeds Python's and numpy's generators, from which OpenMMLab's transforms draw.
 
-    Put it first in a pipeline; `SampleSeedHook` tells it the seed and the epoch. torch's generator
+    Put it first in a pipeline; `SampleSeedHook` sets the seed and the epoch. torch's generator
     is left alone, because without workers it is the one of the model.
     """
 

@@ -1,4 +1,4 @@
-"""Tells the transform `SeedSample` the seed and the epoch: datasets/seeding.py says what for."""
+"""The hook that passes seed and epoch to the transform `SeedSample` (datasets/seeding.py)."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
