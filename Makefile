@@ -30,7 +30,7 @@ overfit: $(VENV)/.installed  ## learn a few images by heart in each task (about 
 lint: $(VENV)/.installed  ## ruff (rules and format) and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy milan_mm tools
+	$(PY) -m mypy milan_mm tools benchmarks
 
 format: $(VENV)/.installed  ## let ruff rewrite what it can
 	$(PY) -m ruff check --fix .
