@@ -2,8 +2,11 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from mmengine.fileio import list_dir_or_file
+
+from milan_mm.errors import MissingFileError
 
 # those that mmpretrain's data sets read
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -21,6 +24,21 @@ def list_images(folder: str | os.PathLike[str]) -> list[str]:
     files are left out, links to folders are followed.
     """
     return sorted(filter(is_image, list_dir_or_file(str(folder), list_dir=False, recursive=True)))
+
+
+def find_class_folders(root: str | Path, part: str) -> Path:
+    """ROOT/PART, which holds one folder per class.
+
+    Raises:
+        MissingFileError: When it does not.
+    """
+    folder = Path(root, part)
+    if not folder.is_dir() or not any(path.is_dir() for path in folder.iterdir()):
+        raise MissingFileError(
+            f"data folder '{folder}' with one folder per class does not exist: give --data a "
+            "folder with train/CLASS/* and val/CLASS/*"
+        )
+    return folder
 
 
 def missing_files(names: Iterable[str], folder: str | os.PathLike[str] = "") -> list[str]:

@@ -42,8 +42,8 @@ class LoadLabels(BaseTransform):
 
         Raises:
             MissingFileError: When there is no such file.
-            UserError: When it is no single-channel image, of another size than its image, or has
-                values that no class has. Both name the file.
+            UserError: When it is not a single-channel image, differs in size from its image, or
+                holds values without a class. Both name the file.
         """
         path = results["seg_map_path"]
         labels = read_labels(path, results.get("img_path"), self.backend_args)
@@ -126,7 +126,7 @@ def read_labels(
 
     Raises:
         MissingFileError: When there is no such file.
-        UserError: When it cannot be read, or is no single-channel image.
+        UserError: When it cannot be read, or is not a single-channel image.
     """
     try:
         labels = np.asarray(Image.open(BytesIO(fileio.get(path, backend_args))))

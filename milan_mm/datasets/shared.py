@@ -24,7 +24,7 @@ class SharedTable:
 
 
 def iter_transforms(dataset: object) -> Iterator[object]:
-    """All transforms of a data set and of those that it wraps, also those inside of transforms."""
+    """All transforms of a data set and of those that it wraps, nested ones included."""
     inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
     if inner == [None]:
         yield from _transforms_inside(getattr(dataset, "pipeline", None))
@@ -34,7 +34,7 @@ def iter_transforms(dataset: object) -> Iterator[object]:
 
 
 def _transforms_inside(step: object) -> Iterator[object]:
-    """Those of mmengine's `Compose`, mmcv's `RandomChoice`, `TestTimeAug`, and alike."""
+    """The parts of mmengine's `Compose`, mmcv's `RandomChoice`, `TestTimeAug` and the like."""
     for part in (*getattr(step, "transforms", ()), *getattr(step, "subroutines", ())):
         yield part
         yield from _transforms_inside(part)

@@ -15,13 +15,13 @@ class MultiScaleSegmentor(BaseTTAModel):
     """Averages the class probabilities of a segmentor over all scales and flips of an image.
 
     The result is that of mmseg's `SegTTAModel`: the softmax of each prediction at the size of the
-    ground truth, then the mean, then the likeliest class. That one keeps the scores of all 12
-    predictions until the last is there, 600 MB per prediction and megapixel of ADE20K; this one
-    adds them up as they come.
+    ground truth, then the mean, then the likeliest class. mmseg's class keeps the scores of all
+    predictions, one per class and pixel, until the last is there; this one adds them up as they
+    come.
     """
 
     def test_step(self, data: dict[str, list]) -> list[BaseDataElement]:
-        """Predict from `data`, each of whose values has one entry per scale and flip."""
+        """Predict from `data`, whose values each have one entry per scale and flip."""
         num_views = len(next(iter(data.values())))
         views = ({key: value[i] for key, value in data.items()} for i in range(num_views))
         return self.merge_preds(self.module.test_step(view) for view in views)

@@ -3,8 +3,9 @@
 Pretraining encodes the kept patches only, classification sees all of them, and detection and
 segmentation ask for feature maps, with window attention where a 1024-pixel image needs it. One
 weights file serves all of these: the parameters are the same everywhere and carry the names of
-mmpretrain's `VisionTransformer`. The defaults are MILAN's encoder; the last options make it the
-encoder of other systems, and `milan_mm.weights` sets them from a file.
+mmpretrain's `VisionTransformer`. By default it is MILAN's encoder; the last of its options
+(`vit_options.WEIGHT_OPTIONS`) make it the encoder of other systems, and `milan_mm.weights` sets
+them from a file.
 
 Shape letters of this package: B batch, L patches = K kept + M masked, D encoder width, E decoder
 width, C target width, A heads, H W image pixels, h w patch grid. The class token comes first, so
@@ -32,13 +33,15 @@ class PlainViT(BaseModule):
     """Pre-norm Vision Transformer without hierarchy (arXiv 2010.11929; dense use 2203.16527).
 
     Args:
-        args, options: See `ViTOptions`.
+        args, options: The fields of `ViTOptions`, by position or by name.
         init_cfg: `dict(type='milan_mm.EncoderWeights', checkpoint=FILE)` loads pretrained weights
             strictly; None initialises from scratch.
 
     Raises:
         UserError: For sizes or options that contradict each other.
     """
+
+    compiled_methods = ("embed",)
 
     def __init__(self, *args: Any, init_cfg: dict | None = None, **options: Any) -> None:
         super().__init__(init_cfg=init_cfg)

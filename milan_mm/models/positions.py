@@ -1,4 +1,4 @@
-"""Two-dimensional position tables: making and resizing them. Used by every task alike."""
+"""Two-dimensional position tables: the sine-cosine formula, and resizing. Used by every task."""
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +12,8 @@ def sincos_pos_embed(embed_dims: int, grid: tuple[int, int], with_cls_token: boo
     """Fixed sine-cosine table; the column (x) fills the first half of the channels.
 
     Each half holds the sines, then the cosines, of the coordinate at geometrically spaced
-    frequencies. The class token's row is zero. mmpretrain builds its tables with the halves
-    swapped, so a table always travels with its weights and is never rebuilt.
+    frequencies. The class token's row is zero. mmpretrain's tables have the halves swapped, so a
+    table always stays with its weights and is never rebuilt.
 
     Args:
         embed_dims: Number of channels, a multiple of 4.
@@ -38,7 +38,7 @@ def sincos_pos_embed(embed_dims: int, grid: tuple[int, int], with_cls_token: boo
 
 
 def resize_pos_embed(pos_embed: Tensor, src: tuple[int, int], dst: tuple[int, int]) -> Tensor:
-    """Resize a position table bicubically, as timm does; rows before the patches stay as they are.
+    """Resize a position table bicubically, as timm does; rows before the patches do not change.
 
     Args:
         pos_embed: (1, P + h*w, D) float, with any number P of class or register rows first.

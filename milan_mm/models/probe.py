@@ -1,4 +1,4 @@
-"""Batch normalisation between frozen features and the linear layer that judges them."""
+"""Batch normalisation between frozen features and a linear head."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from milan_mm.registry import MODELS
 
 @MODELS.register_module()
 class BatchNormNeck(BaseModule):
-    """Gives every channel of a map mean 0 and variance 1, then a learnt scale and shift.
+    """Normalises every channel of a map to mean 0 and variance 1, then scales and shifts it.
 
-    One learning rate then fits the features of any encoder. With mmseg's `FCNHead` without
-    convolutions behind it, this is the linear head of DINOv2 (arXiv 2304.07193).
+    One learning rate then suits the features of any encoder. Followed by mmseg's `FCNHead` without
+    convolutions, this is the linear head of DINOv2 (arXiv 2304.07193).
 
     Args:
         embed_dims: Channels D of each map.
-        num_maps: Maps that the backbone returns; each has a normalisation of its own.
+        num_maps: Maps that the backbone returns; each has its own normalisation.
         norm_cfg: mmcv's, e.g. `dict(type='SyncBN')`.
     """
 

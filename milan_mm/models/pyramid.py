@@ -11,7 +11,7 @@ from milan_mm.registry import MODELS
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(BaseModule):
-    """Several strides from the one map of a plain ViT (arXiv 2203.16527).
+    """Maps of several strides from the single map of a plain ViT (arXiv 2203.16527).
 
     Every level starts from the last map of the backbone: transposed convolutions enlarge it, max
     pooling shrinks it, and a 1x1 and a 3x3 convolution, each with LayerNorm, set its width.
@@ -46,7 +46,7 @@ class SimpleFeaturePyramid(BaseModule):
             self.levels.append(nn.Sequential(resize, project))
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """inputs: a tuple with one (B, D, h, w). Returns: the levels, largest map first."""
+        """A tuple of one map (B, D, h, w), to the levels (B, out_channels, ...), largest first."""
         (x,) = inputs
         outs = [level(x) for level in self.levels]
         for _ in range(self.num_extra_outs):

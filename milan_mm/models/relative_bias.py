@@ -1,10 +1,9 @@
-"""Relative position biases of the BEiT family: one number per head for every pair of places.
+"""Relative position biases of the BEiT family: one number per head for every pair of tokens.
 
 A table for a grid of (h, w) patches has an entry for each of (2h-1)(2w-1) distances, and three
 more where there is a class token: from it to a patch, from a patch to it, and from it to itself
 (arXiv 2106.08254). Attention adds the entries of all pairs to its logits; unlike decomposed
-relative positions they do not depend on the query, so the map of all pairs is needed, N*N values
-per head.
+relative positions they do not depend on the query, and need an N x N bias per head.
 """
 
 from functools import lru_cache
@@ -30,7 +29,7 @@ def look_up_bias(
 
     Args:
         table: (entries, A) float, for a grid of `src` (h, w) patches.
-        dst: (h, w) of the patches at hand; for another grid the table is resized.
+        dst: (h, w) of the patches; for another grid than `src` the table is resized.
         with_cls_token: Whether the class token comes first, and the table has its entries.
 
     Returns:
@@ -46,8 +45,8 @@ def resize_bias_table(
 ) -> Tensor:
     """Resize a table by cubic splines over geometrically spaced distances; gradients pass.
 
-    Small distances keep their entries nearly as they are, large ones are stretched: the rule of
-    BEiT's finetuning. The class token's entries are not touched.
+    Entries of small distances stay nearly as they are, those of large ones are stretched, as in
+    BEiT's finetuning. The class token's entries do not change.
 
     Args:
         table: (entries, A) float for `src` (h, w) patches.
@@ -68,7 +67,7 @@ def resize_bias_table(
 
 @lru_cache(maxsize=8)
 def _pair_index(grid: tuple[int, int], with_cls_token: bool) -> Tensor:
-    """(N, N) int64: the entry of the table for each query and key."""
+    """(N, N) int64: the number of the entry for each query and key."""
     return gen_relative_position_index(grid, class_token=with_cls_token)
 
 
@@ -87,9 +86,9 @@ def _spline_matrix(src: int, dst: int) -> Tensor:
 
 
 def _geometric_places(src: int, dst: int) -> np.ndarray:
-    """Where the 2*src-1 entries lie among the distances of `dst` patches: 0, 1, 1+q, 1+q+q^2 ...
+    """The distances, in patches of `dst`, of the 2*src-1 entries: 0, 1, 1+q, 1+q+q^2 ...
 
-    The ratio q is between 1.01 and 1.5, such that the last entry lies at the largest distance.
+    The ratio q, between 1.01 and 1.5, puts the last entry at the largest distance.
     """
     low, high = 1.01, 1.5
     while high - low > 1e-6:

@@ -1,7 +1,7 @@
-"""Decomposed relative positions (arXiv 2112.01526), without a map of all pairs of patches.
+"""Decomposed relative positions (arXiv 2112.01526), without an N x N bias.
 
 The bias of a pair of patches is q·R_h[row distance] + q·R_w[column distance]. It depends on the
-key's row and column only, so every query has h + w values where the explicit map has h * w.
+key's row and column only, so every query has h + w values where the full bias has h * w.
 """
 
 import torch
@@ -16,7 +16,7 @@ from milan_mm.torch_private import has_cpu_attention
 def attend_with_rel_pos(
     q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor, grid: tuple[int, int]
 ) -> Tensor:
-    """softmax(q·k / sqrt(d) + bias) v, where the bias is made of the unscaled queries.
+    """softmax(q·k / sqrt(d) + bias) v, where the bias is computed from the unscaled queries.
 
     Args:
         q, k, v: (B, A, h*w, d) float, patches in row-major order.
@@ -27,7 +27,7 @@ def attend_with_rel_pos(
     Returns:
         (B, A, h*w, d) float.
     """
-    # made again in the backward pass, so that no reordered copies of the queries are kept
+    # recomputed in the backward pass, so that no reordered copies of the queries are kept
     biases = checkpoint(
         _biases, q, rel_pos_h, rel_pos_w, grid, use_reentrant=False, preserve_rng_state=False
     )
@@ -37,16 +37,16 @@ def attend_with_rel_pos(
 
 
 def attend_widened(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) -> Tensor:
-    """`attend_in_chunks` for GPUs: one call of fused attention, with a longer dot product.
+    """`attend_in_chunks` for GPUs: one call of fused attention, with longer queries and keys.
 
-    Each query carries its bias for every row and every column behind its own channels, and each key
-    a one at its row and its column.
+    Each query has its bias for every row and every column appended to its channels, and each key a
+    one at its row and its column.
     """
     dims = q.shape[-1]
     height, width = bias_h.shape[-1], bias_w.shape[-1]
     queries = torch.cat([q * dims**-0.5, bias_h, bias_w], dim=-1)
     keys = torch.cat([k, mark_places(height, width, k)], dim=-1)
-    # flash attention wants one width for all three
+    # flash attention needs the same width for all three
     values = F.pad(v, (0, height + width))
     return F.scaled_dot_product_attention(queries, keys, values, scale=1.0)[..., :dims]
 

@@ -35,7 +35,7 @@ def datasets_of(cfg: Config, loader: str) -> Iterator[tuple[str, Any]]:
     """The data sets of a data loader inside all wrappers, with their dotted names.
 
     Args:
-        loader: E.g. 'train_dataloader'; one that the config does not have, has no data sets.
+        loader: E.g. 'train_dataloader'; without it in the config there are none.
     """
     if cfg.get(loader):
         yield from _unwrap(cfg[loader]["dataset"], f"{loader}.dataset")

@@ -60,7 +60,7 @@ def _read(root: Path, name: str, findings: Findings) -> CocoFile | None:
     except UserError as error:
         findings.add("annotation files are not in COCO's format", _MEND, [str(error)])
         return None
-    findings.expect(f"images in {path.name}", len(file.images), NUM_IMAGES[name])
+    findings.compare_count(f"images in {path.name}", len(file.images), NUM_IMAGES[name])
     return file
 
 
@@ -107,7 +107,7 @@ def _check_images(folder: Path, file: CocoFile, findings: Findings, num_workers:
     )
     strange = sorted(name for name in there - set(listed) if is_image(name))
     findings.add(
-        "images are not in the annotation file, so nobody will see them",
+        "images are not in the annotation file, so they will not be used",
         "remove them, or take the annotation file that belongs to the folder",
         [f"{folder.name}/{name}" for name in strange],
     )

@@ -44,7 +44,7 @@ def map_in_processes(
                     progress.update()
             except BrokenProcessPool:
                 raise UserError(
-                    f"one of {num_workers} processes was ended, maybe for lack of memory: pass "
+                    f"one of {num_workers} processes was killed, perhaps out of memory: pass "
                     "fewer --workers"
                 ) from None
 

@@ -190,7 +190,7 @@ def is_jpeg(name: str) -> bool:
 def _list_files(source: Path) -> list[str]:
     """Names below the source, sorted; hidden ones are left out."""
     if not source.is_dir():
-        what = "is no folder" if source.exists() else "does not exist"
+        what = "is not a folder" if source.exists() else "does not exist"
         raise MissingFileError(f"image folder '{source}' {what}: correct SOURCE")
     names = sorted(fileio.list_dir_or_file(source, list_dir=False, recursive=True))
     if not any(map(is_jpeg, names)):
@@ -219,7 +219,7 @@ def _begin(target: Path, settings: ShrinkSettings) -> None:
     record = target / _RECORD
     wanted = asdict(settings) | dict(source=str(settings.source.resolve()))
     if target.exists() and not target.is_dir():
-        raise ExistingFileError(f"'{target}' is no folder: name a new one")
+        raise ExistingFileError(f"'{target}' is not a folder: name a new one")
     if not record.exists():
         if target.exists() and any(target.iterdir()):
             raise ExistingFileError(f"'{target}' is not empty: name a new folder")
@@ -248,7 +248,7 @@ def _is_there(copy: Path, original: Path) -> bool:
 def _list_failed(failed: list[str]) -> list[str]:
     if not failed:
         return []
-    lines = [f"without a copy, since they cannot be read: {len(failed):,}", *failed[:_MAX_LISTED]]
+    lines = [f"not copied, since they cannot be read: {len(failed):,}", *failed[:_MAX_LISTED]]
     if len(failed) > _MAX_LISTED:
         lines.append(f"and {len(failed) - _MAX_LISTED:,} more")
-    return ["\n  ".join(lines), "repair or remove these, then run it again: it goes on"]
+    return ["\n  ".join(lines), "repair or remove these, then run it again: it continues"]

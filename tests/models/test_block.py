@@ -1,4 +1,4 @@
-"""The block's parts: the MLP and stochastic depth equal mmcv's, whatever is done to the layers."""
+"""The block: MLP and stochastic depth equal mmcv's, windows a loop over windows."""
 
 from collections.abc import Callable
 
@@ -11,6 +11,7 @@ from mmpretrain.models.peft import LoRAModel
 from torch import Tensor, nn
 
 from milan_mm.models.block import DropPath, EncoderLayer, FeedForward
+from tests.helpers import randomise
 
 DIMS = 16
 
@@ -139,3 +140,22 @@ def test_drop_path_drops_both_branches(layer_scale):
     layer = EncoderLayer(48, 4, drop_path_rate=1 - 1e-6, layer_scale=layer_scale).train()
     x = torch.randn(2, 5, 48)
     assert torch.equal(layer(x), x)
+
+
+@pytest.mark.parametrize("grid", [(6, 6), (7, 5), (8, 10), (2, 3)])
+@pytest.mark.parametrize("rel_pos_grid", [None, (64, 64)])
+def test_window_attention_equals_a_loop_over_padded_windows(grid, rel_pos_grid):
+    layer = randomise(EncoderLayer(48, 4, window_size=3, rel_pos_grid=rel_pos_grid)).eval()
+    x = torch.randn(2, grid[0] * grid[1], 48)
+    normed = layer.ln1(x).unflatten(1, grid)
+    rows, cols = -(-grid[0] // 3), -(-grid[1] // 3)
+    padded = torch.zeros(2, 3 * rows, 3 * cols, 48)
+    padded[:, : grid[0], : grid[1]] = normed
+    for row in range(rows):
+        for col in range(cols):
+            place = (slice(None), slice(3 * row, 3 * row + 3), slice(3 * col, 3 * col + 3))
+            attended = layer.attn(padded[place].flatten(1, 2), (3, 3))
+            padded[place] = attended.unflatten(1, (3, 3))
+    hidden = x + padded[:, : grid[0], : grid[1]].flatten(1, 2)
+    expected = hidden + layer.ffn(layer.ln2(hidden))
+    torch.testing.assert_close(layer(x, grid), expected, rtol=1e-4, atol=1e-5)

@@ -5,7 +5,6 @@ import torch
 from mmpretrain.models import VisionTransformer
 
 from milan_mm.errors import UserError
-from milan_mm.models.block import EncoderLayer
 from milan_mm.models.plain_vit import PlainViT
 from tests.helpers import TINY_ARCH, randomise, tiny_vit
 
@@ -42,25 +41,6 @@ def test_order_of_the_kept_patches_does_not_matter():
     order = torch.randperm(16)
     out, shuffled = vit.encode(tokens), vit.encode(tokens[:, order])
     torch.testing.assert_close(shuffled[:, 1:], out[:, 1:][:, order], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("grid", [(6, 6), (7, 5), (8, 10), (2, 3)])
-def test_window_attention_equals_a_loop_over_padded_windows(grid):
-    layer = randomise(EncoderLayer(48, 4, window_size=3)).eval()
-    x = torch.randn(2, grid[0] * grid[1], 48)
-    normed = layer.ln1(x).unflatten(1, grid)
-    rows, cols = -(-grid[0] // 3), -(-grid[1] // 3)
-    padded = torch.zeros(2, 3 * rows, 3 * cols, 48)
-    padded[:, : grid[0], : grid[1]] = normed
-    for row in range(rows):
-        for col in range(cols):
-            window = padded[:, 3 * row : 3 * row + 3, 3 * col : 3 * col + 3].clone()
-            padded[:, 3 * row : 3 * row + 3, 3 * col : 3 * col + 3] = layer.attn(
-                window.flatten(1, 2)
-            ).unflatten(1, (3, 3))
-    attended = x + padded[:, : grid[0], : grid[1]].flatten(1, 2)
-    expected = attended + layer.ffn(layer.ln2(attended))
-    torch.testing.assert_close(layer(x, grid), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("window_size", [0, 3])

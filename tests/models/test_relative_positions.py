@@ -8,7 +8,7 @@ from torch import Tensor
 
 from milan_mm.models.block import EncoderLayer
 from milan_mm.models.relative_positions import attend_with_rel_pos, resize_rel_pos
-from tests.helpers import randomise, tiny_vit
+from tests.helpers import tiny_vit
 
 DIMS = 8
 
@@ -69,37 +69,6 @@ def test_a_table_of_another_grid_is_resized_linearly():
 def test_resizing_to_the_same_length_returns_the_table_itself():
     table = torch.randn(7, DIMS)
     assert resize_rel_pos(table, 7) is table
-
-
-@pytest.mark.parametrize("grid", [(64, 64), (14, 20), (5, 17)])
-def test_windows_of_14_equal_explicit_windows_with_explicit_bias(grid):
-    layer = randomise(EncoderLayer(16, 2, window_size=14, rel_pos_grid=(64, 64))).eval()
-    attn = layer.attn
-    x = torch.randn(1, grid[0] * grid[1], 16)
-    normed = layer.ln1(x).unflatten(1, grid)
-    rows, cols = -(-grid[0] // 14), -(-grid[1] // 14)
-    padded = torch.zeros(1, 14 * rows, 14 * cols, 16)
-    padded[:, : grid[0], : grid[1]] = normed
-    attended = torch.empty_like(padded)
-    for row in range(rows):
-        for col in range(cols):
-            place = (slice(None), slice(14 * row, 14 * row + 14), slice(14 * col, 14 * col + 14))
-            tokens = attn.qkv(padded[place].flatten(1, 2))  # (1, 196, 48)
-            q, k, v = (t.unflatten(2, (2, 8)).transpose(1, 2) for t in tokens.chunk(3, dim=2))
-            out = _explicit_by_index(q, k, v, attn.rel_pos_h, attn.rel_pos_w)
-            attended[place] = attn.proj(out.transpose(1, 2).flatten(2)).unflatten(1, (14, 14))
-    hidden = x + attended[:, : grid[0], : grid[1]].flatten(1, 2)
-    expected = hidden + layer.ffn(layer.ln2(hidden))
-    torch.testing.assert_close(layer(x, grid), expected, rtol=0, atol=1e-5)
-
-
-def _explicit_by_index(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """`explicit_attention` for a window of 14x14, with the map of all pairs."""
-    place = torch.arange(196)
-    rows = (place[:, None] // 14) - (place[None, :] // 14) + 13  # (196, 196)
-    cols = (place[:, None] % 14) - (place[None, :] % 14) + 13
-    bias = (q[:, :, :, None] * (rel_h[rows] + rel_w[cols])).sum(-1)
-    return (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + bias).softmax(-1) @ v
 
 
 def test_the_encoder_equals_mmpretrain_s_vit_of_sam():

@@ -1,13 +1,11 @@
-"""PlainViT's options: what they refuse, and other systems' encoders on grids of another size.
+"""PlainViT's options: what they refuse, and those that depend on the grid in windows.
 
-On the grid of the pretraining, tests/weights compares with every system's own class.
+tests/weights compares the encoders of other systems with the systems' own classes.
 """
 
 import pytest
-import timm
 import torch
 from mmpretrain.models import BEiTViT
-from torch import Tensor, nn
 
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
@@ -15,68 +13,6 @@ from milan_mm.models.vit_options import ViTOptions
 from tests.helpers import TINY_ARCH, randomise, tiny_vit
 
 D, LAYERS, HEADS = TINY_ARCH["embed_dims"], TINY_ARCH["num_layers"], TINY_ARCH["num_heads"]
-TIMM_SIZES = dict(img_size=32, patch_size=8, embed_dim=D, depth=LAYERS, num_heads=HEADS)
-KINDS = ("weight", "bias")
-# of one block: here -> in timm
-TIMM_NAMES = {
-    "ln1": "norm1",
-    "attn.qkv": "attn.qkv",
-    "attn.proj": "attn.proj",
-    "ln2": "norm2",
-    "ffn.layers.0.0": "mlp.fc1",
-    "ffn.layers.1": "mlp.fc2",
-}
-
-
-def copy(vit: PlainViT, values: dict[str, Tensor]) -> PlainViT:
-    """Fill every tensor of an encoder."""
-    vit.load_state_dict(values, strict=True)
-    return vit.eval()
-
-
-def from_timm(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a ViT or Eva of timm under the names of PlainViT."""
-    source = model.state_dict()
-    values = {
-        f"patch_embed.projection.{kind}": source[f"patch_embed.proj.{kind}"] for kind in KINDS
-    }
-    values |= {f"ln1.{kind}": source[f"norm.{kind}"] for kind in KINDS}
-    values |= {"cls_token": source["cls_token"], "register_tokens": source["reg_token"]}
-    for i in range(LAYERS):
-        block, ours = f"blocks.{i}", f"layers.{i}"
-        for here, there in TIMM_NAMES.items():
-            for kind in KINDS:
-                if f"{block}.{there}.{kind}" in source:
-                    values[f"{ours}.{here}.{kind}"] = source[f"{block}.{there}.{kind}"]
-        if f"{block}.attn.q_bias" in source:
-            q, v = source[f"{block}.attn.q_bias"], source[f"{block}.attn.v_bias"]
-            values[f"{ours}.attn.qkv.bias"] = torch.cat([q, torch.zeros_like(q), v])
-        for n in (1, 2):
-            for name in (f"{block}.gamma_{n}", f"{block}.ls{n}.gamma"):
-                if name in source:
-                    values[f"{ours}.gamma_{n}"] = source[name]
-    return values
-
-
-def test_layer_scale_and_registers_equal_timms_dinov2_on_another_grid():
-    theirs = timm.models.VisionTransformer(
-        **TIMM_SIZES,
-        init_values=1e-5,
-        reg_tokens=3,
-        no_embed_class=True,
-        num_classes=0,
-        dynamic_img_size=True,
-    )
-    randomise(theirs).eval()
-    ours = PlainViT(
-        TINY_ARCH, 32, 8, out_type="raw", layer_scale=1.0, num_registers=3, init_cfg=None
-    )
-    values = from_timm(theirs)
-    # this timm model adds no position to the class token: a zero row
-    values["pos_embed"] = torch.cat([torch.zeros(1, 1, D), theirs.pos_embed.detach()], dim=1)
-    imgs = torch.randn(2, 3, 48, 24)
-    (out,) = copy(ours, values)(imgs)
-    torch.testing.assert_close(out, theirs.forward_features(imgs), rtol=1e-5, atol=1e-5)
 
 
 def test_bias_tables_on_a_non_square_grid_equal_mmpretrains_beit():
@@ -104,33 +40,9 @@ def test_bias_tables_on_a_non_square_grid_equal_mmpretrains_beit():
         q, v = source[f"layers.{i}.attn.q_bias"], source[f"layers.{i}.attn.v_bias"]
         values[f"layers.{i}.attn.qkv.bias"] = torch.cat([q, torch.zeros_like(q), v])
     imgs = torch.randn(2, 3, 48, 24)
-    (out,) = copy(ours, values)(imgs)
+    ours.load_state_dict(values, strict=True)
+    (out,) = ours.eval()(imgs)
     torch.testing.assert_close(out, theirs(imgs)[0], rtol=1e-5, atol=1e-5)
-
-
-def test_rotary_positions_equal_timms_dinov3_on_another_grid():
-    theirs = timm.create_model(
-        "vit_tiny_patch16_dinov3_qkvb",
-        **TIMM_SIZES,
-        global_pool="token",
-        num_classes=0,
-        num_reg_tokens=2,
-    )
-    randomise(theirs).eval()
-    ours = PlainViT(
-        TINY_ARCH,
-        32,
-        8,
-        out_type="raw",
-        layer_scale=1.0,
-        with_pos_embed=False,
-        num_registers=2,
-        rope_base=100.0,
-        norm_eps=1e-5,
-    )
-    imgs = torch.randn(2, 3, 48, 24)
-    (out,) = copy(ours, from_timm(theirs))(imgs)
-    torch.testing.assert_close(out, theirs.forward_features(imgs), rtol=1e-5, atol=1e-5)
 
 
 def test_rotary_positions_in_one_window_equal_global_ones():

@@ -53,7 +53,7 @@ def test_images_and_annotation_file_must_agree(coco):
     faults = check(coco).faults
     assert list(faults) == [
         "images of the annotation file are not in its folder",
-        "images are not in the annotation file, so nobody will see them",
+        "images are not in the annotation file, so they will not be used",
     ]
     assert [fault.names for fault in faults.values()] == [[FIRST], ["train2017/stranger.jpg"]]
 

@@ -37,7 +37,7 @@ def test_an_error_keeps_the_name_of_its_file(num_workers: int):
 
 
 def test_a_process_that_is_killed_is_an_error_with_a_remedy():
-    with pytest.raises(ValueError, match=r"one of 2 processes was ended.* pass fewer --workers"):
+    with pytest.raises(ValueError, match=r"one of 2 processes was killed.* pass fewer --workers"):
         list(map_in_processes(end, [0], 2, ""))
 
 

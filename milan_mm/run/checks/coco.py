@@ -1,7 +1,7 @@
-"""Do COCO annotations, images and classes belong together? Asked before anything is built.
+"""Do COCO annotations, images and classes belong together? Checked before anything is built.
 
-mmdet itself finds out late: it leaves out what it does not know, numbers classes by the order of
-the file, and stops at the first annotation without a mask, maybe hours after the start.
+mmdet notices these problems late: it leaves out what it does not know, numbers classes by the order
+of the file, and stops at the first annotation without a mask, perhaps hours after the start.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ _FATAL = (
 
 
 def check_coco(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
-    """Look into the annotation file of every local `CocoDataset` of the given data loaders.
+    """Check the annotation file of every local `CocoDataset` of the given data loaders.
 
     Args:
         loaders: Names of data loaders, e.g. ('train_dataloader', 'val_dataloader').
@@ -106,8 +106,9 @@ def _check_classes(file: CocoFile, field: str, classes: list[str]) -> list[str]:
     missing = [name for name in classes if name not in named]
     if missing:
         raise UserError(
-            f"annotation file '{file.path}' lacks {len(missing)} of the config's {len(classes)} "
-            f"classes, first '{missing[0]}'; its categories are {shorten_list(named)}: {remedy}"
+            f"annotation file '{file.path}' does not have {len(missing)} of the config's "
+            f"{len(classes)} classes, first '{missing[0]}'; its categories are "
+            f"{shorten_list(named)}: {remedy}"
         )
     if found != classes:
         first = next(i for i, name in enumerate(classes) if name != found[i])
@@ -119,7 +120,7 @@ def _check_classes(file: CocoFile, field: str, classes: list[str]) -> list[str]:
     if not unused:
         return []
     return [
-        f"{file.path}: {len(unused)} categories are no classes of the config: "
+        f"{file.path}: {len(unused)} categories are not classes of the config: "
         + shorten_list(unused)
     ]
 
@@ -157,7 +158,7 @@ def _check_sizes(file: CocoFile, folder: Path) -> None:
 
 
 def _check_evaluated(file: CocoFile, other: CocoFile, classes: list[str]) -> None:
-    """The evaluator's own file must know the images and number the classes alike."""
+    """The evaluator's own file must list the same images and number the classes in the same way."""
     strange = [i["file_name"] for i in file.images if i["id"] not in other.images_by_id]
     if strange:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Are the data where the config says? Asked before anything is built or written."""
+"""Are the data where the config says? Checked before anything is built or written."""
 
 from pathlib import Path
 

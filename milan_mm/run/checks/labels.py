@@ -1,4 +1,4 @@
-"""Do the segmentation labels fit images and classes? A sample is looked at before the start."""
+"""Do the segmentation labels fit images and classes? Check a sample before training."""
 
 import numpy as np
 from mmengine.config import Config
@@ -12,11 +12,11 @@ from milan_mm.datasets.shared import iter_transforms
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.config_nodes import datasets_of
 
-SAMPLE = 16  # label files read per data set; `LoadLabels` looks at every one when its turn comes
+SAMPLE = 16  # label files read per data set; `LoadLabels` checks every one when it is loaded
 
 
 def check_labels(cfg: Config, loaders: tuple[str, ...]) -> None:
-    """Look for a label beside each image, and into some of them; other tasks have no labels.
+    """Check that each image has a label, and read some of them; other tasks have none.
 
     Args:
         loaders: Names of data loaders, e.g. ('train_dataloader', 'val_dataloader').

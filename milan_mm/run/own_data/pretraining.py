@@ -34,7 +34,7 @@ def use_images(cfg: Config, root: Path) -> list[str]:
     prefix, images = next(((p, names) for p, names in found if names), ("", []))
     if not images:
         raise UserError(
-            f"--data '{root}' holds no image at any depth: give a folder with files of the types "
+            f"--data '{root}' has no images at any depth: give a folder with files of the types "
             + " ".join(EXTENSIONS)
         )
     set_dataset(
@@ -50,5 +50,5 @@ def use_images(cfg: Config, root: Path) -> list[str]:
     lines = [f"{len(images)} images in {len(folders)} folder(s) of '{root / prefix}', no labels"]
     others = [name for name in subfolders(root) if name != prefix.split("/")[0]]
     if prefix and others:
-        lines.append(f"not used: {shorten_list(others)} beside '{prefix}'")
+        lines.append(f"not used: {shorten_list(others)} next to '{prefix}'")
     return lines

@@ -27,7 +27,7 @@ def use_label_pairs(cfg: Config, root: Path) -> list[str]:
 
     Raises:
         MissingFileError: When classes.txt, a split, or the partner of a file is missing.
-        UserError: When the names are no list of classes, or the labels do not fit them.
+        UserError: When classes.txt is not a list of classes, or the labels do not fit them.
     """
     classes = _read_classes(root / "classes.txt")
     lines = [f"{len(classes)} classes in classes.txt: {shorten_list(classes)}"]
@@ -76,7 +76,7 @@ def _read_classes(path: Path) -> list[str]:
     try:
         names = [name.strip() for name in path.read_text("utf-8-sig").rstrip().splitlines()]
     except UnicodeDecodeError as error:
-        raise UserError(f"'{path}' is no text in UTF-8: {error}") from None
+        raise UserError(f"'{path}' is not UTF-8 text: {error}") from None
     if "" in names:
         raise UserError(
             f"line {names.index('') + 1} of '{path}' is blank: each line names a class; give "
@@ -93,7 +93,7 @@ def _read_classes(path: Path) -> list[str]:
 
 
 def _find_split(root: Path, split: str) -> tuple[Path, Path]:
-    """The folders of images and of labels: images/train or train/images, and alike."""
+    """The folders of images and of labels: images/train or train/images, and the like."""
     looked_for = []
     pairs = []
     for name in SPLITS[split]:
@@ -119,7 +119,7 @@ def _pair(images: Path, labels: Path) -> tuple[list[str], str, str]:
         if len(counts) != 1:
             kinds = shorten_list([f"{count} {suffix}" for suffix, count in counts.items()])
             raise UserError(
-                f"'{folder}' holds {kinds}: wanted are files of one type, one of "
+                f"'{folder}' holds {kinds}: all files must be of one type, one of "
                 + " ".join(EXTENSIONS)
             )
         suffixes.append(next(iter(counts)))
@@ -139,7 +139,7 @@ def _look_into(files: list[Path], classes: list[str]) -> str:
     """Check a sample of label maps, spread over all; says how many pixels each kind has.
 
     Raises:
-        UserError: When a file is no label map, or holds too much that has no class.
+        UserError: When a file is not a label map, or too many pixels have no class.
     """
     chosen = np.unique(np.linspace(0, len(files) - 1, SAMPLE).round().astype(int))
     total = np.zeros(IGNORED + 1, dtype=np.int64)

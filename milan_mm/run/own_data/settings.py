@@ -40,7 +40,7 @@ def transforms_of(cfg: Config, loader: str) -> Iterator[ConfigDict]:
 def set_num_classes(node: object, num_classes: int) -> None:
     """Give every head below `node` its number of classes, in place.
 
-    A region proposal head, which tells objects from background, keeps its own.
+    A region proposal head, which separates objects from background, keeps its own.
     """
     if isinstance(node, (list, tuple)):
         for value in node:

@@ -96,7 +96,7 @@ def test_a_file_of_another_format_is_refused(folder):
     [
         (
             ("cat", "bird"),
-            r"lacks 1 of .* 2 classes, first 'bird'; its categories are 'cat', 'dog': .*",
+            r"does not have 1 of .* 2 classes, first 'bird'; its categories are 'cat', 'dog': .*",
         ),
         (("dog", "cat"), "another order than the config, whose class 0 is 'dog', not 'cat'"),
     ],
@@ -108,7 +108,9 @@ def test_classes_that_are_not_the_files_are_refused(folder, content, classes, me
 
 def test_classes_are_those_of_coco_unless_the_config_says_otherwise(folder, content):
     cfg = config(folder, content, metainfo=None)
-    with pytest.raises(ValueError, match="lacks 78 of the config's 80 classes, first 'person'"):
+    with pytest.raises(
+        ValueError, match="does not have 78 of the config's 80 classes, first 'person'"
+    ):
         check_coco(cfg, TRAIN)
 
 
@@ -127,7 +129,7 @@ def test_two_categories_of_one_name_are_refused(folder, content):
 def test_categories_that_will_be_left_out_are_named(folder, content):
     content["categories"].insert(1, dict(id=1, name="bird"))
     (note,) = check_coco(config(folder, content), TRAIN)
-    assert note.endswith("1 categories are no classes of the config: 'bird'")
+    assert note.endswith("1 categories are not classes of the config: 'bird'")
 
 
 def test_a_head_with_another_number_of_classes_is_refused(folder, content):
