@@ -78,12 +78,12 @@ class Encoder:
         if "num_heads" not in arch:
             raise UserError(
                 f"{self.source} has {arch['num_layers']} blocks of width {arch['embed_dims']}, and "
-                "no tensor tells the number of attention heads: pass --num-heads, that of the "
-                "pretraining"
+                "the tensors do not show the number of attention heads: pass that of the "
+                "pretraining, --num-heads"
             )
         if "img_size" not in self.settings:
             raise UserError(
-                f"{self.source} has positions for {self.num_patches} patches, which is no square "
+                f"{self.source} has positions for {self.num_patches} patches, not a square "
                 "grid: such encoders are not supported here"
             )
         return {n: v for n, v in self.settings.items() if n not in DEFAULTS or v != DEFAULTS[n]}

@@ -1,4 +1,4 @@
-"""Loading a pretrained encoder into a `PlainViT`: all of it arrives, or an error says what not."""
+"""Load a pretrained encoder into a `PlainViT`: every tensor, or an error names the missing ones."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -74,7 +74,7 @@ class LoadReport:
         layout, system: See `Encoder`.
         loaded, resized, initialised: Names in `PlainViT`; what was resized is loaded too.
         dropped: Names in `PlainViT` of tensors that this model does without.
-        left_out: Name in the file -> why it is no part of the encoder.
+        left_out: Name in the file -> why it is not part of the encoder.
         added: Name in `PlainViT` -> what was made up.
         assumed: Setting -> sentence.
     """
@@ -121,7 +121,7 @@ def load_encoder(vit: PlainViT, source: str | Path | Encoder) -> LoadReport:
 
     Raises:
         MissingFileError, UserError: When a tensor is missing, unknown or of another shape, and
-            when the model lacks an option that the file needs.
+            when the file needs an option that the model does not have.
     """
     encoder = source if isinstance(source, Encoder) else read_encoder(source)
     path, tensors = encoder.source, encoder.state_dict
@@ -135,8 +135,8 @@ def load_encoder(vit: PlainViT, source: str | Path | Encoder) -> LoadReport:
     adds_rel_pos = not any(name.endswith(REL_POS_NAMES) for name in tensors)
     fresh = [n for n in target if adds_rel_pos and n.endswith(REL_POS_NAMES)] + [*FRESH_NAMES]
     spare = SPARE_NAMES + (() if vit.with_cls_token else SPARE_TOKENS)
-    _refuse(path, "lacks", [n for n in report.initialised if n not in fresh])
-    _refuse(path, "holds unknown", [n for n in report.dropped if n not in spare])
+    _refuse(path, "is missing", [n for n in report.initialised if n not in fresh])
+    _refuse(path, "has unknown", [n for n in report.dropped if n not in spare])
     filled: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name in report.dropped:
@@ -158,7 +158,7 @@ def load_encoder(vit: PlainViT, source: str | Path | Encoder) -> LoadReport:
 def check_options(encoder: Encoder, vit: PlainViT) -> None:
     """Refuse a model that would compute something else from these weights.
 
-    What the file does not tell (`encoder.assumed`) may be set to anything.
+    What the file does not settle (`encoder.assumed`) may be set to anything.
 
     Raises:
         UserError: Naming the options to set.
@@ -241,4 +241,4 @@ def _fit_pos_embed(table: Tensor, vit: PlainViT, has_cls_token: bool) -> Tensor:
 
 def _refuse(path: str | Path, verb: str, names: list[str]) -> None:
     if names:
-        raise UserError(f"{path} {verb} {len(names)} tensor(s) of the encoder: {some(names)}")
+        raise UserError(f"{path} {verb} tensors of the encoder: {some(names)}")
