@@ -7,7 +7,7 @@ with rows and columns swapped, so weights are worthless with a table that was bu
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -102,7 +102,7 @@ class Sizes:
     prompting: bool
 
 
-@dataclass
+@dataclass(frozen=True)
 class ConversionReport:
     """What became of the content of a file."""
 
@@ -156,7 +156,7 @@ def convert_checkpoint(source: str | Path, out: str | Path, to: str) -> Conversi
     checkpoint = read_checkpoint(source)
     state_dict, left_behind = _unwrap(checkpoint, source)
     converted, report = convert_state_dict(state_dict, to, source)
-    report.left_behind = left_behind
+    report = replace(report, left_behind=left_behind)
     metadata = dict(format="pt", layout=to, source=source.name)
     with replacing(out) as partial:
         if out.suffix == ".safetensors":

@@ -11,6 +11,7 @@ from milan_mm.models.positions import resize_pos_embed
 from milan_mm.registry import MODELS
 from milan_mm.weights.loading import load_encoder
 from milan_mm.weights.reading import read_checkpoint
+from milan_mm.weights.recognising import read_encoder
 from tests.helpers import milan_config, randomise, save_state, tiny_vit
 
 
@@ -64,6 +65,13 @@ def test_a_tensor_of_another_shape_is_refused_by_name(tmp_path):
     state = tiny_vit().state_dict() | {"layers.2.ln2.weight": torch.ones(96)}
     message = r"'layers\.2\.ln2\.weight' is .* the model needs .*another architecture"
     refuse(tiny_vit(), state, tmp_path, message)
+
+
+def test_a_missing_norm_of_a_block_is_not_taken_for_that_after_the_pooling(tmp_path):
+    encoder = read_encoder(save_state(tiny_vit().state_dict(), tmp_path))
+    del encoder.state_dict["layers.1.ln2.weight"]
+    with pytest.raises(ValueError, match=r"is missing .*layers\.1\.ln2\.weight"):
+        load_encoder(tiny_vit(), encoder)
 
 
 def test_a_deeper_encoder_is_refused(tmp_path):
