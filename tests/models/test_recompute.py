@@ -197,13 +197,6 @@ def test_hooks_around_a_block_see_all_that_it_keeps():
     assert block.ln1.weight.grad.any()
 
 
-def test_a_compiled_block_may_be_checkpointed():
-    block = EncoderLayer(DIMS, 2, with_cp=True).train()
-    x = torch.randn(2, 5, DIMS)
-    compiled = torch.compile(block, backend="aot_eager")
-    torch.testing.assert_close(compiled(x), block(x))
-
-
 def test_parameters_of_the_moment_are_those_of_the_backward_pass():
     """As `torch.func.functional_call` lends them to a module."""
     block, x = EncoderLayer(DIMS, 2), torch.randn(2, 5, DIMS)
