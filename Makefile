@@ -10,9 +10,11 @@ PIP := $(PY) -m pip --disable-pip-version-check -q
 INSTALL := $(PIP) install -c constraints.txt
 # As a file, not with -m: it must start when the package's own imports are what is broken.
 DOCTOR := $(PY) -P milan_mm/doctor.py
-export MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# One process per core; nproc would count the threads of OMP_NUM_THREADS instead.
+JOBS ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
+export MAX_JOBS ?= $(JOBS)
 
-.PHONY: help demo test overfit lint format doctor clean distclean
+.PHONY: help demo test overfit promises lint format doctor clean distclean
 
 help:  ## print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' \
@@ -21,16 +23,21 @@ help:  ## print this list
 demo: $(VENV)/.installed  ## pretrain, transfer and write work_dirs/demo/report.html (10 to 20 minutes on 2 cores)
 	$(PY) tools/demo.py
 
-test: $(VENV)/.installed  ## run the tests
-	$(PY) -m pytest
+test: $(VENV)/.installed  ## run the tests on all cores (JOBS=1: on one; ARGS=--random-order: shuffled)
+	$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 overfit: $(VENV)/.installed  ## learn a few images by heart in each task (about 15 minutes on 2 cores)
 	$(PY) -m pytest -m overfit
 
+promises: $(VENV)/.installed  ## print what the tests promise, one sentence each
+	@$(PY) -m pytest --collect-only | sed -nE 's/^(tests[^:]*)::([^[]*).*/\1 \2/p' | uniq \
+	    | awk '$$1 != file { file = $$1; print "\n" file } \
+	        { sub(/^test_/, "", $$2); gsub(/_/, " ", $$2); print "  " $$2 }'
+
 lint: $(VENV)/.installed  ## ruff (rules and format) and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy milan_mm tools
+	$(PY) -m mypy milan_mm tools benchmarks
 
 format: $(VENV)/.installed  ## let ruff rewrite what it can
 	$(PY) -m ruff check --fix .

@@ -1,6 +1,7 @@
 """Imports every module that registers a class; the registries import this one on first look-up."""
 
 from milan_mm.datasets import crops, labels, loading
+from milan_mm.datasets import seeding as sample_seeding
 from milan_mm.engine import amp, optim
 from milan_mm.engine.hooks import compiling, loading_time, losses, seeding, unreadable
 from milan_mm.models import multi_scale, plain_vit, probe, pyramid
@@ -23,6 +24,7 @@ __all__ = [
     "plain_vit",
     "probe",
     "pyramid",
+    "sample_seeding",
     "seeding",
     "targets",
     "teacher_clip",

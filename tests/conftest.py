@@ -1,16 +1,26 @@
-"""What all tests share: a fixed seed, and the place of the checkout."""
+"""What all tests share: a fixed seed, one thread, recipes read once, and the checkout's place."""
 
+import copy
+import functools
+import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
+from milan_mm.configs import shipped_folder
 from tests.helpers import forget_runs
 
-# On cores that are shared, threads that wait for each other make tiny tensors 50 times slower.
+# `make test` runs one process per core. Threads that wait for each other on shared cores make tiny
+# tensors 50 times slower. The environment is for the processes that tests start.
 torch.set_num_threads(1)
+cv2.setNumThreads(1)
+os.environ.update(OMP_NUM_THREADS="1", TORCHINDUCTOR_COMPILE_THREADS="1")
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +35,27 @@ def fixed_seed() -> None:
 def no_run_before() -> None:
     """No test sees the scope, the iteration or the log files of another one's run."""
     forget_runs()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recipes_are_read_once() -> Iterator[None]:
+    """Every later `Config.fromfile` of a shipped recipe gives a copy of the first one.
+
+    For each base of mmdet or mmseg, mmengine parses the index of their whole model zoo: 0.2 to 0.7
+    seconds a recipe, and hundreds of tests read one.
+    """
+    from_file = Config.fromfile
+    shipped = functools.cache(from_file)
+    folder = shipped_folder("configs").resolve()
+
+    def read(path: str | Path, *args, **kwargs) -> Config:
+        if args or kwargs or folder not in Path(path).resolve().parents:
+            return from_file(path, *args, **kwargs)
+        return copy.deepcopy(shipped(str(path)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, "fromfile", read)
+        yield
 
 
 @pytest.fixture(scope="session")

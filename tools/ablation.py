@@ -194,7 +194,7 @@ def prepare(args: argparse.Namespace) -> Plan:
     from milan_mm.registry import MODELS
 
     root = args.data or generated_scenes()
-    images, num_val = ablation.read_image_folder(root)
+    images, num_val = ablation.images_by_class(root)
     mini = load(ablation.PRETRAIN)
     finetune = load(ablation.FINETUNE)
     for cfg, epochs in ((mini, args.epochs), (finetune, args.finetune_epochs)):

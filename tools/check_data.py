@@ -35,13 +35,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--allow-subset",
         action="store_true",
-        help="fewer files than the published data set has are a remark, no fault",
+        help="having fewer files than the published data set is not a fault",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        help="the picture of 16 labelled images; all faults go beside it, as .txt "
+        help="the picture of 16 labelled images; all faults go into a .txt of the same name "
         "(work_dirs/check_data/TASK.png)",
     )
     parser.add_argument(
@@ -61,7 +61,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Check and report; the exit code says what came out."""
     args = parse_args(argv)
-    # here, so that --help answers at once
+    # here, so that --help is fast
     from milan_mm.run.building import silence
     from milan_mm.run.launch import user_errors
 
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
 def check_arguments(args: argparse.Namespace) -> None:
     """Refuse what cannot be checked before anything is read."""
     if not args.root.is_dir():
-        what = "is no folder" if args.root.exists() else "does not exist"
+        what = "is not a folder" if args.root.exists() else "does not exist"
         raise MissingFileError(
             f"data folder '{args.root}' {what}: link or unpack the data there, or pass --root DIR"
         )

@@ -1,4 +1,5 @@
-"""Speed and memory beside the peers, for `tools/benchmark.py`: one file per subcommand.
+"""Speed and memory against the peers: what `tools/benchmark.py` needs without a checkout.
 
-`contest.py` runs two contestants in turn; the other files say who they are.
+`contest.py` runs contestants in turn; `pretrain.py`, `data.py` and `speed.py` are the subcommands.
+`matrix_rate.py` relates a step to what the machine can multiply.
 """

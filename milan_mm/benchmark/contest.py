@@ -1,8 +1,7 @@
-"""Two ways to do the same work, run in turn: times, peak memory and their ratios.
+"""Several ways to do the same work, run in turn: times, peak memory and their ratios.
 
-Every contestant lives in a process of its own, so that its memory is its own. They prepare at the
-same time; then each waits while another works (A B A B ...), so that noise of the machine meets all
-alike.
+Every contestant has its own process, so its memory can be measured. They prepare at the same time.
+Then they take turns (A B A B ...), so that other load on the machine affects all of them alike.
 """
 
 import importlib
@@ -23,20 +22,20 @@ from typing import Any, Self
 
 import torch
 
-from milan_mm.engine.memory import keep_freed_memory
+from milan_mm.benchmark.flop_count import count_flops
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Who takes part: a function that prepares the work and returns one step of it.
+    """A contestant: a function that prepares the work and returns one step of it.
 
     Attributes:
         name: For the printed table.
         prepare: 'module:function' in an importable module; called as `function(**settings)` in the
             contestant's process. Returns a callable without arguments: one step of the work.
-            What a step returns is only looked at by `Contest.results`.
+            Only `Contest.results` uses what a step returns.
         settings: Arguments of `prepare`, picklable.
-        trains_like_us: Whether its process treats memory as tools/train.py does, see
+        trains_like_us: Whether its process keeps freed memory as tools/train.py does, see
             `keep_freed_memory`.
     """
 
@@ -48,13 +47,13 @@ class Entry:
 
 @dataclass
 class Measurements:
-    """Of one contestant.
+    """Measured steps of one contestant.
 
     Attributes:
         seconds: Of every measured step.
-        memory: Largest peak of a step in GiB, above what was in use before `prepare`: libraries
-            are not counted, weights, optimizer and activations are. On a GPU, what torch
-            allocated there.
+        memory: Largest peak of a step in GiB above the memory in use before `prepare`. It includes
+            weights, optimizer and activations, but not libraries. On a GPU, what torch allocated
+            there.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -89,7 +88,7 @@ class Contest:
                 process = context.Process(target=_serve, args=settings, daemon=True)
                 with _environment(entry):
                     process.start()
-                far_end.close()  # so that the end of the process is noticed
+                far_end.close()  # or the pipe would stay open when the process ends
                 self._processes.append(process)
             for entry in entries:
                 self._ask(entry.name, None)  # until it is prepared
@@ -106,8 +105,12 @@ class Contest:
         self._stop()
 
     def results(self) -> dict[str, Any]:
-        """What one step of each returns, for checks of agreement; the step is not measured."""
+        """Whatever a step of each returns, to check that they agree; the step is not measured."""
         return {name: self._ask(name, "result") for name in self._pipes}
+
+    def flops(self) -> dict[str, int]:
+        """FLOPs of one step of each, see `count_flops`; the step is not measured."""
+        return {name: self._ask(name, "flops") for name in self._pipes}
 
     def run(self, rounds: int, warm_up: int = 1, after: Callable[[], None] | None = None) -> None:
         """Measure `rounds` steps of each, in turn.
@@ -139,7 +142,7 @@ class Contest:
                 pipe.send(order)
             answer, failure = pipe.recv()
         except (EOFError, OSError) as error:
-            raise RuntimeError(f"'{name}' died, perhaps for lack of memory") from error
+            raise RuntimeError(f"'{name}' died, perhaps because memory ran out") from error
         if failure:
             raise RuntimeError(f"'{name}' failed:\n{failure}")
         return answer
@@ -147,7 +150,7 @@ class Contest:
 
 @contextmanager
 def _environment(entry: Entry) -> Iterator[None]:
-    """While this lasts, new processes get the variable that torch looks at when it is imported."""
+    """Set the variable that torch reads on import for processes that start in the meantime."""
     name = "THP_MEM_ALLOC_ENABLE"
     before = os.environ.get(name)
     os.environ[name] = "1" if entry.trains_like_us else "0"
@@ -164,6 +167,8 @@ def _serve(pipe: Connection, entry: Entry, threads: int) -> None:
     try:
         torch.set_num_threads(threads)
         if entry.trains_like_us:
+            from milan_mm.engine.memory import keep_freed_memory  # imports mmengine
+
             keep_freed_memory()
         module, _, function = entry.prepare.partition(":")
         prepare = getattr(importlib.import_module(module), function)
@@ -171,8 +176,9 @@ def _serve(pipe: Connection, entry: Entry, threads: int) -> None:
         step = prepare(**entry.settings)
         pipe.send((None, None))
         while True:
-            if pipe.recv() == "result":
-                pipe.send((step(), None))
+            order = pipe.recv()
+            if order in ("result", "flops"):
+                pipe.send((step() if order == "result" else count_flops(step), None))
                 continue
             _forget_peak()
             start = now()
@@ -210,11 +216,11 @@ def _status(name: str) -> int:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A number of ours beside the peer's.
+    """A number of ours and the peer's.
 
     Attributes:
         bench: Subcommand, e.g. 'pretrain'. case: What was compared, e.g. 'ViT-B/16, bfloat16'.
-        metric: 'time', 'memory' or 'throughput'. ours, peer: The numbers. unit: Of both.
+        metric: 'time', 'memory', 'throughput' or a share. ours, peer: The numbers. unit: Of both.
         spread: Range of both as text, for the printed line; '' where there is none.
     """
 
@@ -228,10 +234,10 @@ class Comparison:
 
     @property
     def gain(self) -> float:
-        """Over 1 means ours is better: quicker, leaner, or more per second."""
-        if self.metric == "throughput":
-            return self.ours / self.peer
-        return self.peer / self.ours
+        """Over 1 where ours is better: less time, less memory, more images per second."""
+        if self.metric in ("time", "memory"):
+            return self.peer / self.ours
+        return self.ours / self.peer
 
     def as_json(self) -> str:
         """One line for scripts."""
@@ -252,7 +258,7 @@ def compare(
 
 
 def report(rows: Sequence[Comparison]) -> None:
-    """Print a sentence and a JSON line of every comparison."""
+    """Print a sentence and a JSON line for every comparison."""
     for row in rows:
         spread = f" ({row.spread})" if row.spread else ""
         ours, peer = (f"{n:,.0f}" if n >= 100 else f"{n:.3g}" for n in (row.ours, row.peer))
@@ -266,12 +272,12 @@ def report(rows: Sequence[Comparison]) -> None:
 
 
 def default_device() -> torch.device:
-    """The GPU where there is one."""
+    """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def now() -> float:
-    """Seconds, after all that a GPU was asked to do."""
+    """Seconds on a clock, read after the GPU has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

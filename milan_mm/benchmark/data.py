@@ -1,109 +1,81 @@
-"""`tools/benchmark.py data`: images per second and core, beside mmpretrain's own pipeline."""
+"""`tools/benchmark.py data`: images per second and core, ours against mmpretrain's own pipeline."""
 
 import argparse
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
-import torch
 from mmengine.dataset import BaseDataset, default_collate
 from mmengine.hub import get_config
 from mmengine.registry import DATASETS, DefaultScope
 
 from milan_mm.benchmark.contest import Comparison, Contest, Entry, Measurements, report
-from milan_mm.benchmark.copies import crop_differences, make_copies
-from milan_mm.benchmark.stages import STAGES, stage_seconds
 from milan_mm.configs import load
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.upkeep.shrink import ShrinkSettings
 
 OURS, PEER = "milan_mm", "mmpretrain"
-COPIES = " from smaller copies"  # behind the name of a contestant
+BATCH_SIZE = 32
 _OUR_RECIPE = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 _PEER_RECIPE = "mmpretrain::milan/milan_vit-base-p16_16xb256-amp-coslr-400e_in1k.py"
-_BATCH_SIZE = 32
-_WARM_UP, _PASSES = 1, 3  # over the images, for the table of stages
 _MAX_DIFFERENCE = 1.0  # of 255, mean over all pixels: decoders and resizers round differently
 
 
 def run(args: argparse.Namespace) -> None:
     """Check that both pipelines augment alike, then let them load the same files in turn.
 
+    Args:
+        args: `dir`, `images`, `rounds`, `size`, `step_rate`, and `quality` and `subsampling`,
+            which must be None; see tools/benchmark.py.
+
     Raises:
         MissingFileError: When there are no images.
-        UserError: For numbers below 1.
+        UserError: For numbers below 1, and for settings of copies, which are not made here.
         RuntimeError: When the augmentations differ.
     """
+    check_numbers(args)
+    if args.quality is not None or args.subsampling is not None:
+        raise UserError("--quality and --subsampling belong to copies: add --short-side N")
+    pipelines, workers = load_pipelines(args.size)
+    print(check_agreement(pipelines[OURS], pipelines[PEER], args.dir, args.images))
+    entries = [make_entry(name, pipelines[name], args.dir, args.images) for name in (OURS, PEER)]
+    with Contest(entries, threads=1) as contest:
+        contest.run(args.rounds)
+    count = len(open_images([], args.dir, args.images))
+    measured = contest.measured
+    row = compare_rates(f"{count} images of {args.dir}", measured[OURS], measured[PEER], count)
+    print(verdict(row, args.step_rate, workers))
+    report([row])
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Raise a `UserError` for numbers below 1."""
     for name in ("images", "rounds", "size", "step_rate"):
         value = getattr(args, name)
         if value is not None and not value >= 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: give 1 or more")
-    settings = _copy_settings(args)
-    recipe = load(_OUR_RECIPE).train_dataloader
+
+
+def load_pipelines(size: int | None) -> tuple[dict[str, list[dict]], int]:
+    """The pipelines of both recipes by contestant, and the workers per GPU of our recipe.
+
+    Args:
+        size: Side of the crops in pixels; None takes the recipes'.
+    """
+    ours = load(_OUR_RECIPE).train_dataloader
     peer = get_config(_PEER_RECIPE).train_dataloader
     pipelines = {
-        OURS: with_size(recipe.dataset.pipeline, args.size),
-        PEER: with_size(peer.dataset.pipeline, args.size),
+        OURS: with_size(ours.dataset.pipeline, size),
+        PEER: with_size(peer.dataset.pipeline, size),
     }
-    files = dict(folder=args.dir, num_images=args.images)
-    print(check_agreement(pipelines[OURS], pipelines[PEER], **files))
-    with TemporaryDirectory() as copies:
-        folders = {"": args.dir}
-        if settings:
-            print(_prepare_copies(pipelines[OURS], Path(copies), settings, args.images))
-            folders[COPIES] = copies
-        entries = [
-            Entry(name + what, f"{__name__}:prepare", dict(files, pipeline=pipeline, folder=folder))
-            for what, folder in folders.items()
-            for name, pipeline in pipelines.items()
-        ]
-        with Contest(entries, threads=1) as contest:
-            contest.run(args.rounds)
-    stages = _measure_stages(pipelines, **files)
-    print(stage_table(stages))
-    rows = compare_rates(contest.measured, len(open_images([], **files)), args.dir, settings)
-    print(verdict(stages[OURS], rows[0], args.step_rate, recipe.num_workers))
-    if settings:
-        cores = args.step_rate / rows[1].ours
-        print(f"With images from the copies such a GPU needs {cores:.1f} loader cores.")
-    report(rows)
+    return pipelines, ours.num_workers
 
 
-def _copy_settings(args: argparse.Namespace) -> ShrinkSettings | None:
-    """How to make the copies that were asked for.
-
-    Raises:
-        UserError: For settings of copies when none are made.
-    """
-    if args.short_side is not None:
-        quality = 90 if args.quality is None else args.quality
-        return ShrinkSettings(Path(args.dir), args.short_side, quality, args.subsampling or "420")
-    if args.quality is not None or args.subsampling is not None:
-        raise UserError("--quality and --subsampling belong to copies: add --short-side N")
-    return None
-
-
-def _prepare_copies(
-    pipeline: list[dict], target: Path, settings: ShrinkSettings, num_images: int
-) -> str:
-    """Copy the images of the contest, and tell how the copies differ."""
-    source = settings.source
-    dataset = open_images([], str(source), num_images)
-    paths = (Path(dataset.get_data_info(i)["img_path"]) for i in range(len(dataset)))
-    names = [str(path.relative_to(source)) for path in paths]
-    share = make_copies(names, target, settings)
-    crop = next(step for step in pipeline if "crop_ratio_range" in step)
-    area = crop["crop_ratio_range"]
-    from_copies, from_filter = crop_differences(names, source, target, crop["scale"], area)
-    return (
-        f"copies (shorter side {settings.short_side}, quality {settings.quality}, "
-        f"{settings.subsampling}) have {share:.0%} of the bytes; crops of them differ by "
-        f"{from_copies:.2f} of 255 in the mean from crops of the originals, bilinear from bicubic "
-        f"resizing by {from_filter:.2f}"
-    )
+def make_entry(name: str, pipeline: list[dict], folder: str, num_images: int) -> Entry:
+    """A contestant that loads images of a folder, see `prepare`."""
+    settings = dict(pipeline=pipeline, folder=folder, num_images=num_images)
+    return Entry(name, f"{__name__}:prepare", settings)
 
 
 def with_size(pipeline: list[dict], size: int | None) -> list[dict]:
@@ -112,7 +84,7 @@ def with_size(pipeline: list[dict], size: int | None) -> list[dict]:
 
 
 def build_dataset(settings: dict) -> BaseDataset:
-    """A data set of mmpretrain, whose `data_root` is the folder of --dir.
+    """A data set of mmpretrain whose `data_root` is the folder of --dir.
 
     Raises:
         MissingFileError: When there is no such folder, or no image in it.
@@ -123,7 +95,7 @@ def build_dataset(settings: dict) -> BaseDataset:
     try:
         with DefaultScope.overwrite_default_scope("mmpretrain"):
             return DATASETS.build(settings)
-    except RuntimeError as error:  # of a folder without any image; it does not say which
+    except RuntimeError as error:  # for a folder without images, which it does not name
         raise MissingFileError(f"image folder '{folder}' has no images: correct --dir") from error
 
 
@@ -136,11 +108,11 @@ def open_images(pipeline: list[dict], folder: str, num_images: int) -> BaseDatas
     dataset = build_dataset(
         dict(type="CustomDataset", data_root=folder, with_label=False, pipeline=pipeline)
     )
-    count = min(num_images, len(dataset)) // _BATCH_SIZE * _BATCH_SIZE
+    count = min(num_images, len(dataset)) // BATCH_SIZE * BATCH_SIZE
     if not count:
         raise MissingFileError(
-            f"{min(num_images, len(dataset))} images of '{folder}' are less than the "
-            f"{_BATCH_SIZE} of a batch: give --dir a larger folder, or --images a larger number"
+            f"{min(num_images, len(dataset))} images of '{folder}' are fewer than the "
+            f"{BATCH_SIZE} of a batch: give --dir a larger folder, or --images a larger number"
         )
     return dataset.get_subset(np.linspace(0, len(dataset) - 1, count).astype(int).tolist())
 
@@ -151,8 +123,8 @@ def prepare(pipeline: list[dict], folder: str, num_images: int) -> Callable[[], 
     dataset = open_images(pipeline, folder, num_images)
 
     def step() -> None:
-        for start in range(0, len(dataset), _BATCH_SIZE):
-            default_collate([dataset[start + i] for i in range(_BATCH_SIZE)])
+        for start in range(0, len(dataset), BATCH_SIZE):
+            default_collate([dataset[start + i] for i in range(BATCH_SIZE)])
 
     return step
 
@@ -189,7 +161,7 @@ def check_agreement(ours: list[dict], peer: list[dict], folder: str, num_images:
 
 
 class _Recorder:
-    """A pipeline that is seeded for every image, and tells what it drew."""
+    """A pipeline that is seeded for every image, and records what it draws."""
 
     def __init__(self, pipeline: list[dict], folder: str, num_images: int) -> None:
         seeded = [dict(type="milan_mm.SeedSample"), *pipeline]
@@ -214,64 +186,8 @@ class _Recorder:
         return run
 
 
-def _measure_stages(
-    pipelines: dict[str, list[dict]], folder: str, num_images: int
-) -> dict[str, dict[str, float]]:
-    """Seconds per image of each stage of each pipeline: the median pass of some, in turn."""
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    datasets = {
-        name: open_images(pipeline, folder, num_images) for name, pipeline in pipelines.items()
-    }
-    passes: dict[str, list[dict[str, float]]] = {name: [] for name in datasets}
-    for _ in range(_WARM_UP + _PASSES):
-        for name, dataset in datasets.items():
-            passes[name].append(stage_seconds(dataset, _BATCH_SIZE))
-    return {
-        name: {stage: statistics.median(p[stage] for p in rows[_WARM_UP:]) for stage in STAGES}
-        for name, rows in passes.items()
-    }
-
-
-def stage_table(stages: dict[str, dict[str, float]]) -> str:
-    """Milliseconds per image, one column per contestant.
-
-    Args:
-        stages: Of each contestant, seconds per image of each stage.
-    """
-    lines = [f"{'ms per image, one core':<24}" + "".join(f"{name:>12}" for name in stages)]
-    for stage in STAGES:
-        numbers = (f"{1e3 * seconds[stage]:>12.3f}" for seconds in stages.values())
-        lines.append(f"  {stage:<22}" + "".join(numbers))
-    sums = (f"{1e3 * sum(seconds.values()):>12.3f}" for seconds in stages.values())
-    return "\n".join([*lines, f"  {'sum':<22}" + "".join(sums)])
-
-
-def compare_rates(
-    measured: dict[str, Measurements],
-    num_images: int,
-    folder: str,
-    settings: ShrinkSettings | None,
-) -> list[Comparison]:
-    """Ours beside the peer; with copies also ours from them, and both from them.
-
-    Args:
-        measured: Of the contestants, whose steps loaded all images once.
-        settings: Of the copies.
-    """
-    case = f"{num_images} images of {folder}"
-    pairs = {case: (OURS, PEER)}
-    if settings:
-        small = f"copies of {settings.short_side} pixels"
-        pairs[f"{case}, ours from {small}"] = (OURS + COPIES, PEER)
-        pairs[f"{case}, both from {small}"] = (OURS + COPIES, PEER + COPIES)
-    return [
-        _throughput(case, measured[ours], measured[peer], num_images)
-        for case, (ours, peer) in pairs.items()
-    ]
-
-
-def _throughput(case: str, ours: Measurements, peer: Measurements, num_images: int) -> Comparison:
+def compare_rates(case: str, ours: Measurements, peer: Measurements, num_images: int) -> Comparison:
+    """Images per second of two contestants whose steps loaded all images once."""
     rates = [sorted(num_images / seconds for seconds in m.seconds) for m in (ours, peer)]
     return Comparison(
         bench="data",
@@ -284,23 +200,17 @@ def _throughput(case: str, ours: Measurements, peer: Measurements, num_images: i
     )
 
 
-def verdict(stages: dict[str, float], row: Comparison, step_rate: float, num_workers: int) -> str:
-    """Which stage limits training, in one sentence.
+def verdict(row: Comparison, step_rate: float, num_workers: int) -> str:
+    """One sentence: what limits training, loading or the model.
 
     Args:
-        stages: Seconds per image of each stage of ours.
+        row: Of `compare_rates`.
         step_rate: Images per second that a GPU trains on. num_workers: Of the recipe, per GPU.
     """
-    slowest = max(stages, key=lambda stage: stages[stage])
-    share = stages[slowest] / sum(stages.values())
     cores, peer_cores = (step_rate / rate for rate in (row.ours, row.peer))
-    limit = (
-        f"loading limits training, in it {slowest}"
-        if cores > num_workers
-        else f"the model limits training; of loading, {slowest}"
-    )
+    limit = "loading" if cores > num_workers else "the model"
     return (
         f"A GPU that trains on {step_rate:g} images/s needs {cores:.1f} loader cores ({PEER}'s "
-        f"pipeline {peer_cores:.1f}); with the recipe's {num_workers} workers {limit} takes most, "
-        f"{share:.0%}."
+        f"pipeline {peer_cores:.1f}); with the recipe's {num_workers} workers, {limit} limits "
+        "training."
     )

@@ -1,4 +1,4 @@
-"""`benchmark.py pretrain`: our training step beside that of mmpretrain's own MILAN."""
+"""`benchmark.py pretrain`: our training step against that of mmpretrain's own MILAN."""
 
 import argparse
 import math
@@ -15,14 +15,14 @@ from milan_mm.benchmark.contest import (
     default_threads,
     report,
 )
+from milan_mm.benchmark.matrix_rate import compare_shares, product_entry
 from milan_mm.benchmark.pretrain_steps import write_weights
-from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
 from milan_mm.models.vit_options import ARCHS
 
 TEACHER = "ViT-B-16-quickgelu"
 NUM_CHECKED = 3  # steps whose losses must agree
-# Relative. In 16 bits rounding decides some near-ties between patches, so that masks differ a bit.
+# Relative. In 16 bits, rounding decides near-ties between patches, so masks differ a little.
 TOLERANCE = dict(float32=1e-4, bfloat16=1e-2, float16=1e-2)
 PREPARE = dict(
     ours="milan_mm.benchmark.pretrain_steps:prepare_ours",
@@ -31,15 +31,30 @@ PREPARE = dict(
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compare, or show where the time of our step goes.
+    """Compare the two.
 
     Args:
-        args: `batch_size`, `rounds`, `precision` (list), `arch`, `compile`, `profile`; see
+        args: `batch_size`, `rounds`, `precision` (list or None), `arch`, `compile`; see
             tools/benchmark.py.
 
     Raises:
         UserError: For settings that no step can have, before anything is built.
         RuntimeError: When the losses of the two do not agree.
+    """
+    precisions = checked_precisions(args)
+    with TemporaryDirectory() as folder:
+        write_weights(Path(folder), ARCHS[args.arch], TEACHER)
+        settings = dict(
+            folder=folder, arch=ARCHS[args.arch], teacher=TEACHER, batch_size=args.batch_size
+        )
+        report(_contest(settings, precisions, args.compile, args.rounds, _name(args)))
+
+
+def checked_precisions(args: argparse.Namespace) -> list[str]:
+    """The precisions to measure, each once.
+
+    Raises:
+        UserError: For settings that no step can have.
     """
     if args.batch_size < 1 or args.rounds < 1:
         raise UserError(
@@ -47,26 +62,12 @@ def run(args: argparse.Namespace) -> None:
         )
     precisions = list(dict.fromkeys(args.precision or ["bfloat16", shipped_precision()]))
     if "float16" in precisions and default_device().type == "cpu":
-        raise UserError("--precision float16 needs a GPU: take bfloat16 or float32")
-    with TemporaryDirectory() as folder:
-        write_weights(Path(folder), ARCHS[args.arch], TEACHER)
-        settings = dict(
-            folder=folder, arch=ARCHS[args.arch], teacher=TEACHER, batch_size=args.batch_size
-        )
-        if args.profile:
-            from milan_mm.benchmark.sections import print_sections
-
-            keep_freed_memory()  # as in tools/train.py
-            for precision in precisions:
-                print_sections(
-                    **settings, precision=precision, compiled=args.compile, rounds=args.rounds
-                )
-            return
-        report(_contest(settings, precisions, args.compile, args.rounds, _name(args)))
+        raise UserError("--precision float16 needs a GPU: choose bfloat16 or float32")
+    return precisions
 
 
 def shipped_precision() -> str:
-    """What mmpretrain's recipe trains in: float16 by autocast, which runs on GPUs only."""
+    """The precision of mmpretrain's recipe: float16 by autocast, which runs on GPUs only."""
     return "float32" if default_device().type == "cpu" else "float16"
 
 
@@ -83,7 +84,7 @@ def check_agreement(ours: Sequence[float], theirs: Sequence[float], tolerance: f
     difference = math.nan if math.isnan(sum(differences)) else max(differences)
     if not difference <= tolerance:
         raise RuntimeError(
-            f"the losses differ by {difference:.1e}, allowed are {tolerance:.0e}: ours "
+            f"the losses differ by {difference:.1e}, more than {tolerance:.0e}: ours "
             f"{_listed(ours)}, mmpretrain's {_listed(theirs)}"
         )
     return difference
@@ -104,6 +105,7 @@ def _contest(
         for precision in precisions
         for who, prepare in PREPARE.items()
     ]
+    entries += [product_entry(precision) for precision in precisions]
     with Contest(entries, default_threads()) as contest:
         trajectories = [contest.results() for _ in range(NUM_CHECKED)]
         for precision in precisions:
@@ -114,14 +116,15 @@ def _contest(
                 f"{difference:.1e}: {_listed(losses[0])}",
                 flush=True,
             )
+        flops = contest.flops()
         contest.run(rounds, warm_up=0)  # the checks have warmed up
         measured = contest.measured
     rows: list[Comparison] = []
     for precision in precisions:
         case = f"{name}, {precision}"
-        rows += compare(
-            "pretrain", case, measured[f"ours {precision}"], measured[f"mmpretrain {precision}"]
-        )
+        names = (f"ours {precision}", f"mmpretrain {precision}")
+        rows += compare("pretrain", case, *(measured[name] for name in names))
+        rows.append(compare_shares("pretrain", case, names, precision, measured, flops))
     shipped = shipped_precision()
     if {"bfloat16", shipped} <= set(precisions):
         case = f"{name}, as shipped (ours bfloat16, mmpretrain {shipped})"

@@ -2,16 +2,13 @@
 
 Both are built from their shipped recipes and take whole steps: preprocessing, teacher, encoder,
 decoder, loss, backward, optimizer. They start from the same weights, see the same images and draw
-the same random numbers for their masks, so that their losses must agree.
+the same random numbers for their masks, so their losses must agree.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-import mmpretrain.models  # noqa: F401 (imported here, so that it counts as no memory of a step)
 import open_clip
 import torch
 from mmengine.config import Config
@@ -19,6 +16,7 @@ from mmengine.hub import get_config
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import DefaultScope
+from mmpretrain.models import MILANViT
 from torch import Tensor, nn
 
 from milan_mm.benchmark.contest import default_device
@@ -30,7 +28,7 @@ from milan_mm.weights.converting import convert_state_dict
 
 OURS = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 MMPRETRAIN = "mmpretrain::milan/milan_vit-base-p16_16xb256-amp-coslr-400e_in1k.py"
-# The recipes warm up; at the full rate from the first step on, rounding would grow visible.
+# The recipes warm up. At their full rate from the first step, rounding would show in the losses.
 LR = 2.4e-4
 OPTIM_WRAPPERS = dict(  # by precision, the last two by autocast
     float32="OptimWrapper",
@@ -74,7 +72,7 @@ def build_step(
 
 
 def write_weights(folder: Path, arch: dict, teacher: str) -> None:
-    """Draw the weights that all contestants start from, and write them to `folder`."""
+    """Write random weights to `folder`, from which all contestants start."""
     torch.manual_seed(0)
     with silence():
         clip = open_clip.create_model(teacher)
@@ -122,13 +120,17 @@ def build_ours(
 def prepare_mmpretrain(
     folder: str, arch: dict, teacher: str, batch_size: int, precision: str
 ) -> Step:
-    """mmpretrain's recipe, with the width of its decoder's input mended; else it cannot run.
+    """mmpretrain's recipe, with the width of its decoder's input corrected, or it could not run.
 
     Arguments as in `prepare_ours`.
     """
     config = get_config(MMPRETRAIN)
     width = arch["embed_dims"]
-    config.model.backbone.arch = arch | dict(feedforward_channels=4 * width)
+    config.model.backbone.update(
+        type=PeerEncoder,
+        arch=arch | dict(feedforward_channels=4 * width),
+        mask_generator=load(OURS).model.mask_generator,
+    )
     config.model.neck.embed_dim = width
     config.model.neck.predict_feature_dim = open_clip.get_model_config(teacher)["embed_dim"]
     config.model.target_generator.tokenizer_path = f"{folder}/{TEACHER}"
@@ -146,18 +148,20 @@ def fixed_images(batch_size: int, side: int = 224) -> Tensor:
 
 
 def pinned_images(batch_size: int) -> Tensor:
-    """`fixed_images` as a loader hands them on: in pinned memory where there is a GPU."""
+    """`fixed_images` as a loader returns them: in pinned memory if there is a GPU."""
     images = fixed_images(batch_size)
     return images.pin_memory() if torch.cuda.is_available() else images
 
 
 def _load_student(model: Any, state_dict: dict[str, Tensor]) -> None:
-    """Give mmpretrain's model our weights, and our epsilon: torch's stands in its blocks."""
+    """Give mmpretrain's model our weights and our epsilon; its blocks have torch's default."""
     renamed, _ = convert_state_dict(state_dict, "mmpretrain", "our model")
     left = model.load_state_dict(renamed, strict=False)
     missing = [name for name in left.missing_keys if not name.startswith("target_generator.")]
     if missing or left.unexpected_keys:
-        raise RuntimeError(f"mmpretrain's model lacks {left.unexpected_keys}, ours {missing}")
+        raise RuntimeError(
+            f"missing in mmpretrain's model: {left.unexpected_keys}; missing in ours: {missing}"
+        )
     for part in (model.backbone, model.neck):
         for module in part.modules():
             if isinstance(module, nn.LayerNorm):
@@ -169,34 +173,46 @@ def _make_step(model: BaseModel, optim_wrapper: OptimWrapper, batch_size: int) -
     count = iter(range(2**31))
 
     def step() -> float:
-        with same_masks(next(count)):
-            losses = model.train_step(dict(inputs=images, data_samples=None), optim_wrapper)
+        seed_masks(next(count))
+        losses = model.train_step(dict(inputs=images, data_samples=None), optim_wrapper)
         return losses["loss"].item()
 
     return step
 
 
-@contextmanager
-def same_masks(step: int) -> Iterator[None]:
-    """Both implementations keep the patches of largest importance / exponential number.
+def seed_masks(step: int) -> None:
+    """Let both draw the same random numbers for the masks of a step; they draw no others."""
+    torch.manual_seed(step)
 
-    That is what drawing without replacement does, in `torch.multinomial` (mmpretrain) as in our
-    sampler; here the exponential numbers depend on the step alone.
+
+class PeerEncoder(MILANViT):
+    """mmpretrain's encoder with our sampler, so that equal seeds give equal masks.
+
+    Both samplers draw without replacement, in proportion to the importance.
+
+    Args:
+        mask_generator: Config of ours. settings: Of `MILANViT`.
     """
 
-    def exponential(batch_size: int, num_patches: int) -> Tensor:
-        generator = torch.Generator().manual_seed(step)
-        return torch.empty(batch_size, num_patches).exponential_(generator=generator)
+    def __init__(self, mask_generator: dict, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.mask_generator = MODELS.build(mask_generator)
 
-    def gumbel(batch_size: int, num_patches: int, device: torch.device) -> Tensor:
-        return -exponential(batch_size, num_patches).log().to(device)
+    def attention_masking(
+        self, x: Tensor, mask_ratio: float, importance: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Split the patches.
 
-    def multinomial(weights: Tensor, num_samples: int, replacement: bool) -> Tensor:
-        keys = weights.float() / exponential(*weights.shape).to(weights.device)
-        return keys.argsort(dim=1, descending=True)[:, :num_samples]
+        Args:
+            x: (B, L, D) float.
+            mask_ratio: Unused: the sampler has its own.
+            importance: (B, L) float.
 
-    with (
-        mock.patch("milan_mm.pretrain.masking.global_gumbel_noise", gumbel),
-        mock.patch("torch.multinomial", multinomial),
-    ):
-        yield
+        Returns:
+            Kept patches (B, K, D); the order that restores the image (B, L) int64; places of the
+            kept and of the masked patches, (B, K) and (B, M) int64.
+        """
+        ids_keep, ids_mask = self.mask_generator(x, x.shape[1], importance)
+        ids_restore = torch.cat([ids_keep, ids_mask], dim=1).argsort(dim=1)
+        kept = x.gather(1, ids_keep.unsqueeze(-1).expand(-1, -1, x.shape[2]))
+        return kept, ids_restore, ids_keep, ids_mask

@@ -1,8 +1,7 @@
-"""`benchmark.py speed`: images per second of our step, alone and behind its data loader.
+"""`benchmark.py speed`: images per second of our step, alone and with its data loader.
 
-What a step reaches is set beside a large matrix product in the same precision and on the same
-device, the most that this device gives: the share is the model FLOP utilisation (MFU) against a
-measured peak.
+Each line also gives the step's share of the machine's matrix rate, see `matrix_rate.py`: its model
+FLOP utilisation (MFU) against a measured peak.
 """
 
 import argparse
@@ -20,10 +19,13 @@ from mmengine.runner import Runner
 
 from milan_mm.benchmark.contest import default_device, default_threads, now
 from milan_mm.benchmark.data import build_dataset
-from milan_mm.benchmark.pretrain_steps import build_step, pinned_images
-from milan_mm.benchmark.scale import FIRST, Run
+from milan_mm.benchmark.flop_count import count_flops
+from milan_mm.benchmark.matrix_rate import matrix_rate
+from milan_mm.benchmark.pretrain import TEACHER
+from milan_mm.benchmark.pretrain_steps import build_step, our_config, pinned_images
 from milan_mm.engine.hooks.compiling import compile_parts
 from milan_mm.errors import UserError
+from milan_mm.models.vit_options import ARCHS
 
 Batches = Iterator[dict]
 
@@ -44,11 +46,13 @@ def run(args: argparse.Namespace) -> None:
     if min(args.rounds, workers, *batch_sizes) < 1:
         raise UserError("--rounds, --workers and --batch-size must be 1 or more")
     if args.workers is not None and not args.dir:
-        raise UserError("--workers load the images of --dir, which is not given")
+        raise UserError("--workers is for loading images: add --dir DIR")
     if args.dir:
-        _open_folder(FIRST.config(), args.dir)  # else the mistake would show after a measurement
-    peak = matmul_rate(getattr(torch, args.precision))
-    print(f"{_device_name()}: a product in {args.precision} reaches {peak / 1e12:.1f} TFLOP/s")
+        _open_folder(_config(args.arch[0]), args.dir)  # now, not after the first measurement
+    peak = matrix_rate(args.precision)
+    print(
+        f"{_device_name()}: a matrix product in {args.precision} reaches {peak / 1e12:.2f} TFLOP/s"
+    )
     print(f"our step in {args.precision}, {'compiled' if args.compile else 'not compiled'}")
     print(
         f"{'ViT':<6} {'batch':>5} {'images from':<18} {'images/s':>9} {'s/step':>7} {'TFLOP/s':>8} "
@@ -56,28 +60,31 @@ def run(args: argparse.Namespace) -> None:
     )
     for arch in args.arch:
         for batch_size in batch_sizes:
-            measure(Run(batch_size=batch_size, arch=arch), peak, workers, args)
+            measure(arch, batch_size, peak, workers, args)
 
 
-def measure(run: Run, peak: float, workers: int, args: argparse.Namespace) -> None:
+def measure(
+    arch: str, batch_size: int, peak: float, workers: int, args: argparse.Namespace
+) -> None:
     """Print the lines of one encoder and batch."""
-    config = run.config()
+    config = _config(arch)
     model, optim_wrapper = build_step(config, args.precision, default_device())
+    flops = count_flops(model.train_step, next(synthetic(batch_size)), optim_wrapper)
     if args.compile:
         compile_parts(model)
-    sources: dict[str, Callable[[], Batches]] = {"memory": lambda: synthetic(run.batch_size)}
+    sources: dict[str, Callable[[], Batches]] = {"memory": lambda: synthetic(batch_size)}
     if args.dir:
-        sources[f"{workers} loaders"] = lambda: loaded(config, args.dir, run.batch_size, workers)
+        sources[f"{workers} loaders"] = lambda: loaded(config, args.dir, batch_size, workers)
     for name, make_batches in sources.items():
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         seconds = time_steps(model, optim_wrapper, make_batches(), args.rounds)
-        rate = run.flops() / seconds
+        rate = flops / seconds
         memory = ""
         if torch.cuda.is_available():
             memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
         print(
-            f"{run.arch:<6} {run.batch_size:>5} {name:<18} {run.batch_size / seconds:>9.1f} "
+            f"{arch:<6} {batch_size:>5} {name:<18} {batch_size / seconds:>9.1f} "
             f"{seconds:>7.3f} {rate / 1e12:>8.2f} {rate / peak:>6.1%} {memory:>12}",
             flush=True,
         )
@@ -89,7 +96,7 @@ def measure(run: Run, peak: float, workers: int, args: argparse.Namespace) -> No
 def time_steps(
     model: BaseModel, optim_wrapper: OptimWrapper, batches: Batches, rounds: int
 ) -> float:
-    """Mean seconds of a step over `rounds`, after three to warm up; waiting for images counts."""
+    """Mean seconds of `rounds` steps after three to warm up, waiting for images included."""
     for i in range(-3, rounds):
         if i == 0:
             start = now()
@@ -99,18 +106,18 @@ def time_steps(
 
 
 def synthetic(batch_size: int) -> Batches:
-    """The same noise for ever."""
+    """The same noise, forever."""
     images = pinned_images(batch_size)
     while True:
         yield dict(inputs=images, data_samples=None)
 
 
 def loaded(config: Config, folder: str, batch_size: int, workers: int) -> Batches:
-    """Batches of the recipe's own loader, from the images of a folder tree over and over."""
+    """Batches of the recipe's own loader, which repeats the images of a folder tree."""
     settings = copy.deepcopy(config.train_dataloader)
     dataset = _open_folder(config, folder)
     with DefaultScope.overwrite_default_scope(config.default_scope):
-        # long enough for no pause between epochs
+        # so long that no epoch ends while we measure
         settings.dataset = RepeatDataset(dataset, times=-(-100 * batch_size // len(dataset)))
         settings.update(batch_size=batch_size, num_workers=workers)
         loader = Runner.build_dataloader(settings, seed=0)
@@ -122,17 +129,8 @@ def _open_folder(config: Config, folder: str) -> BaseDataset:
     return build_dataset(config.train_dataloader.dataset | dict(data_root=folder, data_prefix=""))
 
 
-def matmul_rate(dtype: torch.dtype, side: int | None = None) -> float:
-    """FLOP/s of a product of square matrices, the best of several."""
-    device = default_device()
-    side = side or (8192 if device.type == "cuda" else 2048)
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    seconds = []
-    for _ in range(10):
-        start = now()
-        a @ b
-        seconds.append(now() - start)
-    return 2 * side**3 / min(seconds)
+def _config(arch: str) -> Config:
+    return our_config(ARCHS[arch], TEACHER, "random")
 
 
 def _device_name() -> str:

@@ -1,4 +1,4 @@
-"""A random crop of an image file: drawn first, then decoded no further than it needs."""
+"""A random crop of an image file: drawn first, then only what it needs is decoded."""
 
 import math
 from collections.abc import Sequence
@@ -95,6 +95,7 @@ class LoadRandomResizedCrop(LoadImage):
 
     def _draw(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Top, left, height and width of a crop of an image of this (height, width)."""
+        # mmpretrain asks for an image, of which it looks at the shape only: none is decoded yet
         return self.cropper.rand_crop_params(SimpleNamespace(shape=size))
 
 

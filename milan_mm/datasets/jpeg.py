@@ -1,4 +1,4 @@
-"""What the header of a JPEG file tells, so that a crop can be drawn before anything is decoded."""
+"""Read the header of a JPEG file, so that a crop can be drawn before anything is decoded."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -102,7 +102,7 @@ def _read_orientation(tiff: bytes) -> int:
 def cut_rows(content: bytes, header: JpegHeader, num_rows: int) -> bytes:
     """The file with a smaller height in its header: decoders stop there.
 
-    Some rows more stay, since smoothing of colours looks at the rows beside.
+    A few more rows are kept, since colour smoothing reads neighbouring rows.
     """
     height = min(num_rows + _MORE_ROWS, header.height).to_bytes(2, "big")
     start = header.frame + 5  # marker, length, bits

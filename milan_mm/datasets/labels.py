@@ -10,6 +10,7 @@ from PIL import Image
 from milan_mm.datasets.loading import reason_of
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.registry import TRANSFORMS
+from milan_mm.text import shorten_list
 
 IGNORED = 255  # the label that no loss and no metric counts
 
@@ -41,8 +42,8 @@ class LoadLabels(BaseTransform):
 
         Raises:
             MissingFileError: When there is no such file.
-            UserError: When it is no single-channel image, of another size than its image, or has
-                values that no class has. Both name the file.
+            UserError: When it is not a single-channel image, differs in size from its image, or
+                holds values without a class. Both name the file.
         """
         path = results["seg_map_path"]
         labels = read_labels(path, results.get("img_path"), self.backend_args)
@@ -65,7 +66,7 @@ class LoadLabels(BaseTransform):
         wrong = values_without_class(np.bincount(labels.ravel()), table, self.num_classes)
         if not wrong:
             return
-        values = ", ".join(str(value) for value in wrong[:5]) + (", ..." if wrong[5:] else "")
+        values = shorten_list(wrong)
         first = int(reduces)
         allowed = f"{first}..{first + self.num_classes - 1} for the {self.num_classes} classes"
         remedy = "correct the file or the number of classes"
@@ -125,11 +126,11 @@ def read_labels(
 
     Raises:
         MissingFileError: When there is no such file.
-        UserError: When it cannot be read, or is no single-channel image.
+        UserError: When it cannot be read, or is not a single-channel image.
     """
     try:
         labels = np.asarray(Image.open(BytesIO(fileio.get(path, backend_args))))
-    except MissingFileError:
+    except FileNotFoundError:
         raise MissingFileError(
             f"image '{img_path}' has no label file '{path}': add it, or remove the image"
         ) from None

@@ -21,7 +21,7 @@ _SLOTS = 512  # one per worker process, so that no two of them write to the same
 class LoadImage(LoadImageFromFile):
     """Reads an image, or, in training, names the file in the log and skips it.
 
-    OpenCV is 1.6 times as fast as Pillow but fills the missing part of a truncated file with grey
+    OpenCV is faster than Pillow but fills the missing part of a truncated file with grey
     without an error. So it decodes complete JPEG files only; all others go to Pillow, which
     notices. Takes the place of mmcv's `LoadImageFromFile`, with the same result keys, in the
     pipelines of mmpretrain, mmdet and mmseg.
@@ -40,7 +40,7 @@ class LoadImage(LoadImageFromFile):
     ) -> None:
         super().__init__(to_float32, color_type, backend_args=backend_args)
         self.counts = SharedTable(_SLOTS, 2)  # reads and failures of each worker
-        self.num_images = SharedTable(1)  # told by `UnreadableImagesHook`, in training only
+        self.num_images = SharedTable(1)  # set by `UnreadableImagesHook`, in training only
 
     def transform(self, results: dict) -> dict | None:
         """Needs `img_path`; adds `img` (H, W, 3) uint8, `img_shape` and `ori_shape` (H, W).

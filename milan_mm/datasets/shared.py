@@ -24,11 +24,17 @@ class SharedTable:
 
 
 def iter_transforms(dataset: object) -> Iterator[object]:
-    """All transforms of a data set and of those that it wraps, one level into each pipeline."""
+    """All transforms of a data set and of those that it wraps, nested ones included."""
     inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
+    if inner == [None]:
+        yield from _transforms_inside(getattr(dataset, "pipeline", None))
+        return
     for part in inner:
-        if part is not None:
-            yield from iter_transforms(part)
-    pipeline = getattr(dataset, "pipeline", None)
-    if inner == [None] and pipeline is not None:
-        yield from getattr(pipeline, "transforms", [])
+        yield from iter_transforms(part)
+
+
+def _transforms_inside(step: object) -> Iterator[object]:
+    """The parts of mmengine's `Compose`, mmcv's `RandomChoice`, `TestTimeAug` and the like."""
+    for part in (*getattr(step, "transforms", ()), *getattr(step, "subroutines", ())):
+        yield part
+        yield from _transforms_inside(part)

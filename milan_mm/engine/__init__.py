@@ -1,9 +1,10 @@
-"""What surrounds a run: hooks, safe reading and atomic writing, and how a config meets a machine.
+"""What surrounds a training step: hooks, parameter groups, bfloat16, checkpoints, memory.
 
-Importing it registers the hooks, the checkpoint loaders and the `atomic_local` file backend.
+Importing anything from here makes mmengine read checkpoints safely and know the file backend
+`atomic_local`, see `checkpoints.py`. It happens at the import so that no run goes without: mmengine
+reads `--resume` and `load_from` before any hook of ours is called.
 """
 
-from milan_mm.engine import atomic, safe_loading
-from milan_mm.engine.hooks import losses, seeding, unreadable
+from milan_mm.engine import checkpoints
 
-__all__ = ["atomic", "losses", "safe_loading", "seeding", "unreadable"]
+__all__ = ["checkpoints"]

@@ -1,4 +1,4 @@
-"""Mixed precision with bfloat16, on GPUs and CPUs alike."""
+"""Mixed precision with bfloat16, on GPUs and CPUs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,13 +16,13 @@ from milan_mm.registry import OPTIM_WRAPPERS
 class BFloat16OptimWrapper(OptimWrapper):
     """Runs the training forward pass, or named parts of it, under bfloat16 autocast.
 
-    bfloat16 has float32's range, so unlike mmengine's `AmpOptimWrapper` for float16 this one needs
-    no loss scaling, and it also runs where there is no GPU.
+    bfloat16 has the range of float32. So this wrapper needs no loss scaling, unlike mmengine's
+    `AmpOptimWrapper` for float16, and it also runs without a GPU.
 
     Args:
-        modules: Submodules of the model that run in bfloat16 and hand float32 tensors on, e.g.
-            `['backbone', 'neck']` of a detector, whose NMS and RoIAlign know no bfloat16. None
-            means the whole model.
+        modules: Names of submodules that run in bfloat16 and return float32 tensors, e.g.
+            `['backbone', 'neck']` of a detector, whose NMS and RoIAlign do not support bfloat16.
+            None runs the whole model in bfloat16.
     """
 
     def __init__(self, *args: Any, modules: Sequence[str] | None = None, **kwargs: Any) -> None:
@@ -31,7 +31,7 @@ class BFloat16OptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Adds autocast to the gradient-accumulation context of mmengine."""
+        """Add autocast to mmengine's context of gradient accumulation."""
         device = next(model.parameters()).device.type
         with super().optim_context(model), ExitStack() as stack:
             if self.modules is None:
@@ -44,8 +44,12 @@ class BFloat16OptimWrapper(OptimWrapper):
 
 @contextmanager
 def _in_bfloat16(module: nn.Module, device: str) -> Iterator[None]:
-    """While this lasts, the module computes in bfloat16 and returns float32."""
+    """Within the block, the module computes in bfloat16 and returns float32.
+
+    Its `forward` is replaced, since forward hooks would not do: mmseg's heads call `self.forward`.
+    """
     forward: Callable = module.forward
+    is_own = "forward" in vars(module)  # set on the instance, not inherited from the class
 
     def autocast_forward(*args: Any, **kwargs: Any) -> Any:
         with torch.autocast(device, dtype=torch.bfloat16):
@@ -56,9 +60,12 @@ def _in_bfloat16(module: nn.Module, device: str) -> Iterator[None]:
     try:
         yield
     finally:
-        del module.forward  # uncovers the method of the class
+        if is_own:
+            module.forward = forward
+        else:
+            del module.forward
 
 
 def _as_float32(outs: Any) -> Any:
-    """A tensor, or tuples and lists of them, as modules return."""
+    """Convert a tensor, or nested tuples and lists of tensors, which is what modules return."""
     return outs.float() if isinstance(outs, Tensor) else type(outs)(map(_as_float32, outs))

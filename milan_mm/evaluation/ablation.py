@@ -16,7 +16,8 @@ from mmengine.config import Config, ConfigDict
 from mmpretrain.datasets import CustomDataset
 
 from milan_mm.configs import list_configs
-from milan_mm.errors import MissingFileError, UserError
+from milan_mm.datasets.folders import find_class_folders
+from milan_mm.errors import UserError
 from milan_mm.weights.reading import read_checkpoint
 
 PRETRAIN = "pretrain/milan_vit-micro-p8_1xb32-coslr-2e_shapes"
@@ -113,7 +114,7 @@ def set_epochs(cfg: Config, epochs: int) -> None:
         cfg.train_cfg.val_interval = epochs
 
 
-def read_image_folder(root: Path) -> tuple[dict[str, list[str]], int]:
+def images_by_class(root: Path) -> tuple[dict[str, list[str]], int]:
     """Look into train/CLASS/* and val/CLASS/*.
 
     Returns:
@@ -126,12 +127,7 @@ def read_image_folder(root: Path) -> tuple[dict[str, list[str]], int]:
     """
     images: dict[str, dict[str, list[str]]] = {}
     for part in ("train", "val"):
-        folder = root / part
-        if not folder.is_dir() or not any(p.is_dir() for p in folder.iterdir()):
-            raise MissingFileError(
-                f"data folder '{folder}' with one folder per class does not exist: give --data a "
-                "folder with train/CLASS/* and val/CLASS/*"
-            )
+        folder = find_class_folders(root, part)
         dataset = CustomDataset(data_root=str(root), data_prefix=part, lazy_init=True)
         images[part] = defaultdict(list)
         for info in dataset.load_data_list():

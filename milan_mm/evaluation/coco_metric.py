@@ -15,9 +15,8 @@ from milan_mm.registry import METRICS
 class CocoMetric(PycocoMetric):
     """mmdet's `CocoMetric`, with the same settings and keys, that matches and counts in C++.
 
-    Two cases come out right that pycocotools gets wrong: when a detector finds nothing at all, AP
-    is 0 (mmdet then reports no number), and annotations numbered from 0 count (as the id of a
-    match, 0 reads as 'no match').
+    It corrects two cases of pycocotools: when a detector finds nothing at all, AP is 0 (mmdet then
+    reports no number), and an annotation with id 0 counts (there, a match with 0 reads as none).
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -40,7 +39,11 @@ class _Annotations(COCO):
 
 
 class _Evaluation(COCOeval_faster):
-    """An evaluation that prints its table and counts detections as pycocotools does."""
+    """An evaluation that prints its table and counts detections as pycocotools does.
+
+    `_summarize` is private. Without overriding it the table would be printed with a first number
+    of another kind than the one reported; tests compare all twelve with pycocotools.
+    """
 
     def __init__(self, ground_truth: COCO, detections: COCO, iou_type: str) -> None:
         super().__init__(ground_truth, detections, iou_type, print_function=print)
@@ -54,7 +57,13 @@ class _Evaluation(COCOeval_faster):
 
 @contextmanager
 def _fast_evaluator() -> Iterator[None]:
-    """Let mmdet's metric, which finds its evaluator by name in its module, find the fast one."""
+    """Let mmdet's metric, which finds its evaluator by name in its module, find the fast one.
+
+    The names are swapped while one call runs, so two threads must not evaluate at the same time;
+    mmengine evaluates in the main thread. The other way, an evaluation of our own, would repeat
+    150 lines of `compute_metrics`: numbers per class, proposals, the choice of items and the files
+    for a server.
+    """
     names = dict(COCO=_Annotations, COCOeval=_Evaluation, COCOevalMP=_Evaluation)
     before = {name: getattr(coco_metric, name) for name in names}
     try:

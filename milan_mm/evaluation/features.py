@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from milan_mm.errors import MissingFileError, UserError
+from milan_mm.datasets.folders import find_class_folders
+from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.statistics import BYTE_STATS
 
@@ -33,12 +34,7 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
         MissingFileError: When there is no such folder.
         UserError: When a class has no images.
     """
-    folder = Path(root, part)
-    if not folder.is_dir() or not any(path.is_dir() for path in folder.iterdir()):
-        raise MissingFileError(
-            f"data folder '{folder}' with one folder per class does not exist: give --data a "
-            "folder with train/CLASS/* and val/CLASS/*"
-        )
+    folder = find_class_folders(root, part)
     short_side = round(img_size / crop_pct)
     pipeline = [
         dict(type="milan_mm.LoadImage"),

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 import milan_mm
-from milan_mm.run.checks.files import datasets_of
+from milan_mm.run.config_nodes import config_nodes, datasets_of
 
 # Options of `read_encoder` that choose among the encoders of one file.
 CHOICES = ("layout", "student")
@@ -172,8 +172,10 @@ def _build(dataset: dict) -> Any:
 def _canonical(cfg: Config) -> dict:
     """The sections that matter, as plain values without what belongs to the machine."""
     content = cfg.to_dict()
-    roots = sorted({root.rstrip("/") for root in _data_roots(content)} - {""}, key=len)[::-1]
-    recipe = {name: _clean(content[name], roots) for name in _SECTIONS if name in content}
+    found = [node.get("data_root") for _, node in config_nodes(content)]
+    roots = {root.rstrip("/") for root in found if isinstance(root, str)} - {""}
+    longest_first = sorted(roots, key=len, reverse=True)
+    recipe = {name: _clean(content[name], longest_first) for name in _SECTIONS if name in content}
     if "total_batch" in recipe:  # else the loader's batch is all that says it
         recipe.get("train_dataloader", {}).pop("batch_size", None)
     for name in _LOADERS[1:]:
@@ -192,15 +194,6 @@ def _canonical(cfg: Config) -> dict:
         if str(hook.get("type")).rpartition(".")[2] not in _HARMLESS_HOOKS
     ]
     return recipe
-
-
-def _data_roots(node: object) -> set[str]:
-    if isinstance(node, dict):
-        own = {node["data_root"]} if isinstance(node.get("data_root"), str) else set()
-        return own.union(*map(_data_roots, node.values()))
-    if isinstance(node, (list, tuple)):
-        return set().union(*map(_data_roots, node))
-    return set()
 
 
 def _clean(node: object, roots: list[str]) -> Any:

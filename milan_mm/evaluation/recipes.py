@@ -1,6 +1,5 @@
 """The recipe that judges an encoder in a task; `short.py` cuts it down for a CPU."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 from milan_mm.configs import load
 from milan_mm.errors import UserError
 from milan_mm.models.vit_options import ARCHS
+from milan_mm.run.config_nodes import config_nodes
 from milan_mm.weights.encoder import Encoder
 
 RECIPES = dict(
@@ -116,22 +116,8 @@ def _resize(cfg: Config, task: str, shape: Shape) -> None:
 
 def set_data(cfg: Config, root: Path) -> None:
     """Read the data from ROOT/imagenet, ROOT/coco or ROOT/ade instead of data/, in place."""
-    for node in nodes(cfg._cfg_dict):
+    for _, node in config_nodes(cfg):
         for key in ("data_root", "ann_file"):
             path = node.get(key)
             if isinstance(path, str) and path.startswith("data/"):
                 node[key] = str(root / path.removeprefix("data/"))
-
-
-def nodes(node: object) -> Iterator[ConfigDict]:
-    """Every dict of a config, outer first; one that stands in several places comes once."""
-    seen: set[int] = set()
-    waiting = [node]
-    while waiting:
-        node = waiting.pop(0)
-        if isinstance(node, dict) and id(node) not in seen:
-            seen.add(id(node))
-            yield node
-            waiting += node.values()
-        elif isinstance(node, (list, tuple)):
-            waiting += node

@@ -12,8 +12,8 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.evaluation.recipes import nodes
 from milan_mm.files import replacing
+from milan_mm.run.config_nodes import config_nodes, datasets_of
 from milan_mm.run.quick import shrink_training
 
 ITERATIONS = 4
@@ -142,15 +142,12 @@ def _take_fewer_regions(model: ConfigDict) -> None:
 
 
 def _data_set(cfg: Config, split: str) -> ConfigDict:
-    dataset = cfg[f"{split}_dataloader"].dataset
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    return dataset
+    return next(datasets_of(cfg, f"{split}_dataloader"))[1]
 
 
 def _shrink_images(cfg: Config) -> None:
     """Divide the sizes of images, crops and windows, all in pixels or patches."""
-    for node in nodes(cfg._cfg_dict):
+    for _, node in config_nodes(cfg):
         for key in _SIZES:
             value = node.get(key)
             if isinstance(value, (list, tuple)) and all(isinstance(v, int) for v in value):

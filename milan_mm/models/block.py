@@ -37,6 +37,8 @@ class EncoderLayer(nn.Module):
         with_cp: Recompute the activations in the backward pass to save memory.
     """
 
+    compiled_methods = ("forward",)
+
     def __init__(
         self,
         embed_dims: int,

@@ -41,6 +41,8 @@ class PlainViT(BaseModule):
         UserError: For sizes or options that contradict each other.
     """
 
+    compiled_methods = ("embed",)
+
     def __init__(self, *args: Any, init_cfg: dict | None = None, **options: Any) -> None:
         super().__init__(init_cfg=init_cfg)
         self.options = given = ViTOptions(*args, **options)

@@ -35,6 +35,8 @@ class PretrainDecoder(BaseModule):
         num_heads: Attention heads.
     """
 
+    compiled_methods = ("embed", "predict")
+
     def __init__(
         self,
         embed_dims: int,
@@ -116,6 +118,8 @@ class PromptingDecoder(PretrainDecoder):
 
 class PromptingLayer(nn.Module):
     """masked + Attention(ln1(masked); prompts and ln1(masked)), then + FFN(ln2(masked))."""
+
+    compiled_methods = ("forward",)
 
     def __init__(self, embed_dims: int, num_heads: int) -> None:
         super().__init__()

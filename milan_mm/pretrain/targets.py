@@ -26,6 +26,8 @@ class TargetHead(BaseModule):
     LOSS_TOKENS = ("all", "masked")
     target_dims: int
 
+    compiled_methods = ("loss",)
+
     def __init__(
         self, loss_tokens: str, teacher: dict | None = None, init_cfg: dict | None = None
     ) -> None:

@@ -37,6 +37,8 @@ class Teacher(nn.Module):
         with_cls_token: Whether the tower has a class token, and so an importance of patches.
     """
 
+    compiled_methods = ("look", "attend")  # no gradients: each is one piece
+
     def __init__(
         self,
         input_stats: dict,
@@ -154,7 +156,7 @@ class HiddenTeacher(nn.Module):
     def __init__(self, teacher: nn.Module) -> None:
         super().__init__()
         # a tuple hides the module from nn.Module's registration
-        self._teacher = (teacher.eval().requires_grad_(False),)
+        self.hidden_modules = (teacher.eval().requires_grad_(False),)
         self._dtype: torch.dtype | None = None  # of its matrices, once they are rounded
 
     @classmethod
@@ -165,7 +167,7 @@ class HiddenTeacher(nn.Module):
     @property
     def module(self) -> Any:
         """The teacher itself."""
-        return self._teacher[0]
+        return self.hidden_modules[0]
 
     @torch.no_grad()
     def forward(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:

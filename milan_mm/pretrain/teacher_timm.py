@@ -16,8 +16,8 @@ from milan_mm.errors import UserError
 from milan_mm.pretrain.teacher import ASSETS, Teacher, check_layer_counts, class_attention
 from milan_mm.registry import MODELS
 from milan_mm.weights.finding import WRAPPERS
-from milan_mm.weights.layout import matches
 from milan_mm.weights.layouts import TIMM
+from milan_mm.weights.layouts.table import matches
 from milan_mm.weights.reading import read_checkpoint
 
 SHIPPED = {"vit_shapes_patch8_96": ASSETS / "shapes_slip.safetensors"}

@@ -10,6 +10,7 @@ from milan_mm.errors import UserError
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.labels import check_labels
+from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.launch import is_main_process
 from milan_mm.run.machine import connect_processes
 from milan_mm.weights.reading import read_checkpoint
@@ -90,10 +91,8 @@ def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
 
 def _merge_views(cfg: Config) -> None:
     """Wrap the model when the test shows it each image several times."""
-    dataset = cfg.test_dataloader.dataset
-    while "pipeline" not in dataset and "dataset" in dataset:
-        dataset = dataset.dataset
-    if not any(transform.type == "TestTimeAug" for transform in dataset.get("pipeline", ())):
+    transforms = [t for _, d in datasets_of(cfg, "test_dataloader") for t in d.get("pipeline", ())]
+    if not any(transform.type == "TestTimeAug" for transform in transforms):
         return
     if not cfg.get("tta_model"):
         raise UserError(

@@ -17,10 +17,11 @@ from milan_mm.pretrain.teacher import ASSETS, Teacher
 from milan_mm.pretrain.teacher_clip import CLIPTeacher
 from milan_mm.pretrain.teacher_timm import TimmTeacher
 from milan_mm.shapes.captions import encode_caption
+from milan_mm.weights.statistics import STATS as ENCODER_STATS
 
 CLIP, SLIP = "shapes-clip", "shapes-slip"
 # The paper's code feeds the teacher ImageNet-normalised images; the tiny towers learn on the same.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = ENCODER_STATS["imagenet"]
 STATS = dict(mean=[255 * value for value in MEAN], std=[255 * value for value in STD])
 # Fixed sine-cosines, which belong to the image size and not to what was learnt.
 POSITIONS = ("visual.positional_embedding", "visual.trunk.pos_embed")

@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 from mmseg.datasets import ADE20KDataset
 
+from milan_mm.datasets.folders import is_image
 from milan_mm.datasets.labels import IGNORED, label_table, read_labels, values_without_class
+from milan_mm.text import shorten_list
 from milan_mm.upkeep.findings import Findings
-from milan_mm.upkeep.parallel import each
+from milan_mm.upkeep.parallel import map_in_processes
 from milan_mm.upkeep.reading import (
-    is_image,
     list_files,
     read_image,
     rgb_pixels,
@@ -58,7 +59,7 @@ def check_ade20k(root: Path, findings: Findings, num_workers: int) -> list[Cell]
     sound = {}
     for split, wanted in NUM_IMAGES.items():
         names = _pair(root, split, findings)
-        findings.expect(f"pairs in {split}", len(names), wanted)
+        findings.compare_count(f"pairs in {split}", len(names), wanted)
         sound[split] = _check_pairs(root, split, names, findings, num_workers)
     training, validation = ([(split, name) for name in sound[split]] for split in NUM_IMAGES)
     return [_draw(root, *sample) for sample in spread(training, validation, NUM_CELLS)]
@@ -75,7 +76,7 @@ def _pair(root: Path, split: str, findings: Findings) -> list[str]:
         files = list_files(folder)
         stems[kind] = {name.removesuffix(ending) for name in files if name.endswith(ending)}
         findings.add(
-            f"{kind} are no {ending} files, which mmseg does not look for",
+            f"{kind} are not {ending} files, and mmseg looks for no others",
             _AGAIN,
             [f"{kind}/{split}/{n}" for n in files if is_image(n) and not n.endswith(ending)],
         )
@@ -95,7 +96,9 @@ def _check_pairs(
     sound = []
     total = np.zeros(IGNORED + 1, np.int64)
     read = partial(_read_pair, root, split)
-    for name, pair in zip(names, each(read, names, num_workers, f"reading {split}"), strict=True):
+    for name, pair in zip(
+        names, map_in_processes(read, names, num_workers, f"reading {split}"), strict=True
+    ):
         image, label = f"images/{split}/{name}.jpg", f"annotations/{split}/{name}.png"
         wrong = values_without_class(pair.counts, _TABLE, len(CLASSES))
         if pair.image_error:
@@ -108,7 +111,7 @@ def _check_pairs(
                 f"{label} has {label_width}x{label_height} pixels, its image {width}x{height}"
             )
         elif wrong:
-            classless.append(f"{label} holds {', '.join(map(str, wrong[:5]))}")
+            classless.append(f"{label} holds {shorten_list(wrong)}")
         elif pair.sizes:
             sound.append(name)
         if pair.counts[IGNORED : IGNORED + 1].any():

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from timm.data import ImageNetInfo
 
+from milan_mm.datasets.folders import is_image
 from milan_mm.upkeep.findings import Findings
-from milan_mm.upkeep.parallel import each
+from milan_mm.upkeep.parallel import map_in_processes
 from milan_mm.upkeep.reading import (
     Reading,
-    is_image,
     list_files,
     read_image,
     rgb_pixels,
@@ -43,8 +43,8 @@ Image = tuple[str, str, str]  # split, class, file name
 def check_imagenet(root: Path, findings: Findings, num_workers: int) -> list[Cell]:
     """Check ROOT/{train,val}/SYNSET/*.JPEG, and decode every image.
 
-    mmpretrain numbers the classes of each split by its own sorted folders, so a class that one
-    split lacks shifts the labels of all that follow.
+    mmpretrain numbers the classes of each split by its own sorted folders, so a class that is
+    missing in one split shifts the labels of all that follow.
 
     Args:
         findings: Filled in place.
@@ -69,9 +69,9 @@ def check_imagenet(root: Path, findings: Findings, num_workers: int) -> list[Cel
         found = _list_split(root, split, findings)
         images += found
         classes[split] = sorted({label for _, label, _ in found if label})
-        findings.expect(f"images in {split}", len(found), NUM_IMAGES[split])
+        findings.compare_count(f"images in {split}", len(found), NUM_IMAGES[split])
         if classes[split]:
-            findings.expect(f"classes in {split}", len(classes[split]), NUM_CLASSES)
+            findings.compare_count(f"classes in {split}", len(classes[split]), NUM_CLASSES)
     _check_classes(classes, set(names), findings)
     _check_labels(images, findings)
     readable = _decode(root, images, findings, num_workers)
@@ -93,7 +93,7 @@ def _list_split(root: Path, split: str, findings: Findings) -> list[Image]:
         if split == "val" and any(_VAL_NAME.fullmatch(name) for _, _, name in images):
             remedy = SORT_VAL.format(root=str(root))
         findings.add(
-            f"images lie in {split}/ itself, not in a folder of their class",
+            f"images are in {split}/ itself, not in a folder of their class",
             remedy,
             [f"{split}/{name}" for _, _, name in images],
         )
@@ -115,7 +115,7 @@ def _list_split(root: Path, split: str, findings: Findings) -> list[Image]:
 def _check_classes(classes: dict[str, list[str]], known: set[str], findings: Findings) -> None:
     """Folders are synsets of ImageNet-1K, and both splits have the same."""
     findings.add(
-        "class folders are no class of ImageNet-1K",
+        "class folders are not classes of ImageNet-1K",
         "name each by its synset, like n01440764",
         [f"{split}/{name}" for split in classes for name in classes[split] if name not in known],
     )
@@ -136,7 +136,7 @@ def _check_labels(images: list[Image], findings: Findings) -> None:
         if label and stated and stated[0] != label:
             wrong.append(f"{split}/{label}/{name}")
     findings.add(
-        "images lie in the folder of another class than their name says",
+        "images are in the folder of another class than their name says",
         "move each into the folder that it is named after",
         wrong,
     )
@@ -144,7 +144,7 @@ def _check_labels(images: list[Image], findings: Findings) -> None:
         return
     per_class = Counter(label for split, label, _ in images if split == "val" and label)
     findings.add(
-        f"classes have not {VAL_PER_CLASS} validation images",
+        f"classes do not have {VAL_PER_CLASS} validation images",
         "sort val/ again",
         [f"val/{name}: {n}" for name, n in sorted(per_class.items()) if n != VAL_PER_CLASS],
     )
@@ -154,7 +154,9 @@ def _decode(root: Path, images: list[Image], findings: Findings, num_workers: in
     """Read every image; returns those that can be read."""
     paths = ["/".join(part for part in image if part) for image in images]
     readings: list[Reading] = list(
-        each(read_image, [str(root / path) for path in paths], num_workers, "reading images")
+        map_in_processes(
+            read_image, [str(root / path) for path in paths], num_workers, "reading images"
+        )
     )
     findings.add(
         "images cannot be read",

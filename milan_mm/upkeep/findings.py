@@ -1,4 +1,4 @@
-"""What a check of a data set found: counts, faults by kind, remarks, and the report of them."""
+"""What a check of a data set found (counts, faults by kind, notes), and the report."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ class Fault:
 
 @dataclass
 class Findings:
-    """Collects what is found, and says it in the end.
+    """Collects findings for the final report.
 
     Attributes:
-        allow_subset: Fewer files than the published data set has are no fault.
-        counts: One line for each number that is known beforehand.
-        notes: What is no fault but worth knowing.
+        allow_subset: Having fewer files than the published data set is not a fault.
+        counts: One line for each number that is known in advance.
+        notes: Not a fault, but worth knowing.
     """
 
     allow_subset: bool = False
@@ -37,12 +37,12 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
     def add(self, kind: str, remedy: str, names: Iterable[str]) -> None:
-        """Note a fault of every name; no names, no fault."""
+        """Add a fault of every name; without names there is none."""
         names = list(names)
         if names:
             self.faults.setdefault(kind, Fault(kind, remedy)).names += names
 
-    def expect(self, what: str, found: int, wanted: int) -> None:
+    def compare_count(self, what: str, found: int, wanted: int) -> None:
         """Compare a count with that of the published data set."""
         line = f"{what}: {found:,} of {wanted:,}"
         if found < wanted:

@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def each(
+def map_in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], num_workers: int, title: str
 ) -> Iterator[Result]:
     """Apply a function to all items, with a progress bar; results come in the order of the items.
@@ -44,7 +44,7 @@ def each(
                     progress.update()
             except BrokenProcessPool:
                 raise UserError(
-                    f"one of {num_workers} processes was ended, maybe for lack of memory: pass "
+                    f"one of {num_workers} processes was killed, perhaps out of memory: pass "
                     "fewer --workers"
                 ) from None
 

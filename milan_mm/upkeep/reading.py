@@ -9,8 +9,6 @@ import numpy as np
 
 from milan_mm.datasets.loading import decode, reason_of
 
-# those that mmpretrain's data sets read
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 Item = TypeVar("Item")
 
 
@@ -36,18 +34,13 @@ def rgb_pixels(path: str | Path) -> np.ndarray:
 
 
 def list_files(folder: Path) -> list[str]:
-    """Names right inside a folder that are no folders, sorted; hidden ones are left out."""
+    """Names of the files directly in a folder, sorted; hidden ones are left out."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if not e.name.startswith(".") and not e.is_dir())
 
 
-def is_image(name: str) -> bool:
-    """Whether a name has the ending of an image."""
-    return name.lower().endswith(EXTENSIONS)
-
-
 def spread(train: Sequence[Item], val: Sequence[Item], count: int) -> list[Item]:
-    """Choose samples for the eye, half from each split where they last, evenly over each."""
+    """Choose samples to look at: half from each split if there are enough, evenly spaced."""
     num_val = min(len(val), max(count // 2, count - len(train)))
     chosen: list[Item] = []
     for items, number in ((train, min(len(train), count - num_val)), (val, num_val)):

@@ -19,7 +19,7 @@ from milan_mm.datasets.crops import resize
 from milan_mm.datasets.loading import decode, reason_of
 from milan_mm.errors import ExistingFileError, MissingFileError, UserError
 from milan_mm.files import replacing
-from milan_mm.upkeep.parallel import each
+from milan_mm.upkeep.parallel import map_in_processes
 
 _JPEG = (".jpg", ".jpeg")
 _RECORD = ".shrink_images.json"  # hidden, so that no reader takes it for a sample
@@ -102,7 +102,9 @@ def shrink_folder(target: Path, settings: ShrinkSettings, num_workers: int) -> R
     outcomes: Counter[str] = Counter()
     before = after = 0
     failed = []
-    for name, copied in zip(names, each(copy, names, num_workers, "shrinking"), strict=True):
+    for name, copied in zip(
+        names, map_in_processes(copy, names, num_workers, "shrinking"), strict=True
+    ):
         outcomes[copied.outcome] += 1
         before, after = before + copied.before, after + copied.after
         if copied.error:
@@ -188,7 +190,7 @@ def is_jpeg(name: str) -> bool:
 def _list_files(source: Path) -> list[str]:
     """Names below the source, sorted; hidden ones are left out."""
     if not source.is_dir():
-        what = "is no folder" if source.exists() else "does not exist"
+        what = "is not a folder" if source.exists() else "does not exist"
         raise MissingFileError(f"image folder '{source}' {what}: correct SOURCE")
     names = sorted(fileio.list_dir_or_file(source, list_dir=False, recursive=True))
     if not any(map(is_jpeg, names)):
@@ -217,7 +219,7 @@ def _begin(target: Path, settings: ShrinkSettings) -> None:
     record = target / _RECORD
     wanted = asdict(settings) | dict(source=str(settings.source.resolve()))
     if target.exists() and not target.is_dir():
-        raise ExistingFileError(f"'{target}' is no folder: name a new one")
+        raise ExistingFileError(f"'{target}' is not a folder: name a new one")
     if not record.exists():
         if target.exists() and any(target.iterdir()):
             raise ExistingFileError(f"'{target}' is not empty: name a new folder")
@@ -246,7 +248,7 @@ def _is_there(copy: Path, original: Path) -> bool:
 def _list_failed(failed: list[str]) -> list[str]:
     if not failed:
         return []
-    lines = [f"without a copy, since they cannot be read: {len(failed):,}", *failed[:_MAX_LISTED]]
+    lines = [f"not copied, since they cannot be read: {len(failed):,}", *failed[:_MAX_LISTED]]
     if len(failed) > _MAX_LISTED:
         lines.append(f"and {len(failed) - _MAX_LISTED:,} more")
-    return ["\n  ".join(lines), "repair or remove these, then run it again: it goes on"]
+    return ["\n  ".join(lines), "repair or remove these, then run it again: it continues"]

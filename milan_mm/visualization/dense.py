@@ -1,4 +1,8 @@
-"""Detections and segmentations beside the ground truth."""
+"""Pictures of detections and segmentations.
+
+The frameworks' own visualizers do not do here: mmseg's darkens pixels without a label, mmdet's
+jitters its colours at random, so that legends do not fit, and covers small objects with its text.
+"""
 
 import numpy as np
 import torch
@@ -24,12 +28,12 @@ def draw_instances(
             (N, H, W) bool, and `scores` (N,) where they are predictions.
         classes: Names by label. palette: RGB by label.
         zoom: Screen pixels per image pixel.
-        min_score: Predictions below are left out.
+        min_score: Predictions with a lower score are left out.
     """
     canvas = _zoomed(image, zoom)
     if "scores" in instances:
         instances = instances[instances.scores >= min_score]
-        instances = instances[instances.scores.argsort()]  # the surest ones on top
+        instances = instances[instances.scores.argsort()]  # the most confident ones on top
     if len(instances) == 0:
         return canvas.permute(1, 2, 0).numpy()
     labels = [int(label) for label in instances.labels]

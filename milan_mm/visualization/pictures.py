@@ -17,8 +17,10 @@ def enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def heat(values: np.ndarray, picture: np.ndarray, vmax: float | None = None) -> np.ndarray:
-    """Colour a patch map over a picture.
+def overlay_heatmap(
+    values: np.ndarray, picture: np.ndarray, vmax: float | None = None
+) -> np.ndarray:
+    """Lay a patch map over a picture, in colours.
 
     Args:
         values: (h, w) float >= 0. picture: (H, W, 3), H and W multiples of h and w.

@@ -1,17 +1,28 @@
 """What a pretraining step sees: attention, kept patches, loss map (arXiv 2208.06049, Figure 4)."""
 
+from typing import Any, Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from milan_mm.pretrain.milan import MILAN
-from milan_mm.visualization.pictures import enlarge, grid, heat
+from milan_mm.visualization.pictures import enlarge, grid, overlay_heatmap
 
 HIDDEN = 128  # grey of masked patches
 
 
+class PretrainingModel(Protocol):
+    """The parts of a `MILAN` that are shown."""
+
+    data_preprocessor: Any
+    backbone: Any
+    mask_generator: Any
+    decoder: Any
+    head: Any
+
+
 @torch.no_grad()
-def pretraining_sheet(model: MILAN, images: np.ndarray, zoom: int = 2) -> np.ndarray:
+def pretraining_sheet(model: PretrainingModel, images: np.ndarray, zoom: int = 2) -> np.ndarray:
     """One row per image: the image, the teacher's attention, the kept patches, the loss map.
 
     Args:
@@ -38,19 +49,19 @@ def pretraining_sheet(model: MILAN, images: np.ndarray, zoom: int = 2) -> np.nda
     for i, image in enumerate(images):
         patch = image.shape[0] // kept.shape[1]
         visible = np.where(enlarge(kept[i, ..., None], patch) > 0, image, HIDDEN).astype(np.uint8)
-        row = [image, visible, heat(loss[i], image, vmax=np.quantile(loss, 0.98))]
+        row = [image, visible, overlay_heatmap(loss[i], image, vmax=np.quantile(loss, 0.98))]
         if attention is not None:
-            row.insert(1, heat(attention[i], image))
+            row.insert(1, overlay_heatmap(attention[i], image))
         rows.append([enlarge(picture, zoom) for picture in row])
     return grid(rows, titles if attention is not None else [titles[0], *titles[2:]])
 
 
-def normalise(model: MILAN, images: np.ndarray) -> Tensor:
+def normalise(model: PretrainingModel, images: np.ndarray) -> Tensor:
     """(B, H, W, 3) uint8 RGB to the (B, 3, H, W) float input of the model."""
     preprocessor = model.data_preprocessor
     inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float().to(preprocessor.mean.device)
     return (inputs - preprocessor.mean) / preprocessor.std
 
 
-def _as_grids(model: MILAN, values: Tensor) -> np.ndarray:
+def _as_grids(model: PretrainingModel, values: Tensor) -> np.ndarray:
     return values.float().cpu().numpy().reshape(-1, *model.backbone.grid_size)

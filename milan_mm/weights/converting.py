@@ -16,8 +16,9 @@ from torch import Tensor
 
 from milan_mm.errors import UserError
 from milan_mm.files import replacing
-from milan_mm.weights.layout import MODULES
-from milan_mm.weights.layouts import TIMM
+from milan_mm.weights.finding import some
+from milan_mm.weights.layouts.table import MODULES
+from milan_mm.weights.layouts.timm import TIMM
 from milan_mm.weights.reading import read_checkpoint
 
 # Parts of the encoder, '#' being the number of a block; pretraining has no other norms.
@@ -334,5 +335,4 @@ def _shape(value: object) -> tuple[int, ...]:
 
 def _refuse(source: str | Path, layout: str, verb: str, names: list[str]) -> None:
     if names:
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise UserError(f"{source} {verb} {len(names)} tensor(s) of layout {layout}: {shown}")
+        raise UserError(f"{source} {verb} {len(names)} tensor(s) of layout {layout}: {some(names)}")

@@ -1,16 +1,42 @@
-"""A pretrained encoder as this package knows it: tensors, options, origin, statistics."""
+"""A pretrained encoder as this package knows it, and how its own files describe one."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from milan_mm.errors import UserError
 from milan_mm.models.vit_options import WEIGHT_OPTIONS, ViTOptions
-from milan_mm.weights.position_rows import sincos_order
+from milan_mm.weights.settings import Settings
+from milan_mm.weights.statistics import STATS
+from milan_mm.weights.systems import POOLINGS, SYSTEMS
+
+OWN_LAYOUT = "milan_mm encoder"
+# Of `PlainViT`: what a setting is where nobody sets it.
+DEFAULTS: dict[str, Any] = {name: getattr(ViTOptions, name) for name in WEIGHT_OPTIONS}
+# Types of the settings in the metadata of an encoder file.
+_KINDS: dict[str, Any] = dict(
+    arch=dict,
+    img_size=int,
+    patch_size=int,
+    with_cls_token=bool,
+    final_norm=bool,
+    norm_eps=float,
+    act=str,
+    patch_bias=bool,
+    pre_norm=bool,
+    layer_scale=float | None,
+    with_pos_embed=bool,
+    rel_pos_bias_grid=list | None,
+    num_registers=int,
+    rope_base=float | None,
+)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Encoder:
     """A pretrained encoder, and all that is known about it.
 
@@ -18,13 +44,12 @@ class Encoder:
         source: The file.
         layout: Key of `LAYOUTS`.
         state_dict: float32 tensors under the names of `PlainViT`.
-        settings: Keyword arguments of `PlainViT`. `arch` has no `num_heads` where they are
-            unknown, and there is no `img_size` where the position table is of no square grid.
+        settings: See `Settings.values`.
         system: Key of `SYSTEMS`: the most probable origin.
         stats: Key of `STATS`: how the images of the pretraining were normalised.
         pooling: 'cls' or 'mean', what the system's own classification takes.
-        assumed: Setting or attribute -> sentence, where the file does not tell the value.
-        dropped: Name in the file -> why it is no part of the encoder.
+        assumed: Setting or attribute -> sentence, where the file does not settle the value.
+        dropped: Name in the file -> why it is not part of the encoder.
         added: Name here -> what was made up, since the file has no such tensor.
         theirs: Name here -> name in the file.
         options: Those of `READ_OPTIONS` that were given, to read the file the same way again.
@@ -57,20 +82,105 @@ class Encoder:
                 "pretraining"
             )
         if "img_size" not in self.settings:
-            table = self.state_dict["pos_embed"]
-            num_patches = table.shape[1] - int("cls_token" in self.state_dict)
             raise UserError(
-                f"{self.source} has positions for {num_patches} patches, which is no square grid: "
-                "such encoders are not supported here"
+                f"{self.source} has positions for {self.num_patches} patches, which is no square "
+                "grid: such encoders are not supported here"
             )
         return {n: v for n, v in self.settings.items() if n not in DEFAULTS or v != DEFAULTS[n]}
 
+    @property
+    def num_patches(self) -> int:
+        """Patches that its positions are for."""
+        if "pos_embed" in self.state_dict:
+            return self.state_dict["pos_embed"].shape[1] - int("cls_token" in self.state_dict)
+        return (self.settings.get("img_size", 0) // self.settings["patch_size"]) ** 2
 
-# Of `PlainViT`: what a setting is where nobody sets it.
-DEFAULTS: dict[str, Any] = {name: getattr(ViTOptions, name) for name in WEIGHT_OPTIONS}
+    def metadata(self) -> dict[str, str]:
+        """All that is known, but names of tensors, as the metadata of an encoder file."""
+        settings = self.settings
+        side = settings.get("img_size", 0) // settings["patch_size"]
+        return dict(
+            format="pt",
+            layout=OWN_LAYOUT,
+            source=Path(self.source).name,
+            source_layout=self.layout,
+            system=self.system,
+            stats=self.stats,
+            pooling=self.pooling,
+            grid=f"{side}x{side}" if side else "not square",
+            embed_dims=str(settings["arch"]["embed_dims"]),
+            num_layers=str(settings["arch"]["num_layers"]),
+            patch_size=str(settings["patch_size"]),
+            num_patches=str(self.num_patches),
+            settings=json.dumps(settings),
+            assumed=json.dumps(self.assumed),
+        )
 
 
-def sincos_table(encoder: Encoder) -> str | None:
-    """See `sincos_order`; None without a position table."""
-    table = encoder.state_dict.get("pos_embed")
-    return None if table is None else sincos_order(table)
+@dataclass(frozen=True)
+class Stated:
+    """What the metadata of an encoder file say; see `Encoder`."""
+
+    settings: dict[str, Any]
+    system: str
+    stats: str
+    pooling: str
+    assumed: dict[str, str]
+
+
+def read_stated(metadata: Mapping[str, str], path: str | Path) -> Stated | None:
+    """What an encoder file of this package states; None for other files, and for old ones.
+
+    Raises:
+        UserError: When the metadata are damaged.
+    """
+    if metadata.get("layout") != OWN_LAYOUT or "settings" not in metadata:
+        return None
+    settings = _read_dict(metadata, "settings", path)
+    if not settings.keys() <= _KINDS.keys():
+        raise UserError(f"{path}: its metadata 'settings' hold unknown options: {settings}")
+    wrong = [name for name, value in settings.items() if not isinstance(value, _KINDS[name])]
+    if wrong or not all(type(n) is int and n > 0 for n in settings.get("arch", {}).values()):
+        raise UserError(f"{path}: its metadata 'settings' are damaged: {settings}")
+    if metadata.get("system") not in SYSTEMS:
+        raise UserError(f"{path}: its metadata name an unknown system: {metadata.get('system')}")
+    for name, known in (("stats", STATS), ("pooling", POOLINGS)):
+        if metadata.get(name) not in known:
+            raise UserError(f"{path}: its metadata '{name}' are '{metadata.get(name)}': damaged")
+    return Stated(
+        settings={n: tuple(v) if isinstance(v, list) else v for n, v in settings.items()},
+        system=metadata["system"],
+        stats=metadata["stats"],
+        pooling=metadata["pooling"],
+        assumed=_read_dict(metadata, "assumed", path),
+    )
+
+
+def reconcile(inferred: Settings, stated: Stated, path: str) -> dict[str, Any]:
+    """Settings as an encoder file states them, which override what its tensors only suggest.
+
+    Raises:
+        UserError: When its tensors contradict them.
+    """
+    values, own = inferred.values, stated.settings
+    for name, value in own.items():
+        settled = name not in inferred.assumed and name not in ("layer_scale", "img_size", "arch")
+        if settled and name in values and values[name] != value:
+            raise UserError(
+                f"{path}: its metadata say {name}={value}, its tensors {values[name]}: it is "
+                "damaged"
+            )
+    arch, own_arch = values["arch"], own.get("arch", {})
+    if any(arch.get(n, v) != v for n, v in own_arch.items() if n not in inferred.assumed):
+        raise UserError(f"{path}: its metadata say arch={own_arch}, else it is {arch}")
+    return values | own | dict(arch=arch | own_arch)
+
+
+def _read_dict(metadata: Mapping[str, str], name: str, path: str | Path) -> dict[str, Any]:
+    try:
+        content = json.loads(metadata.get(name, "{}"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: its metadata '{name}' are damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: its metadata '{name}' are damaged: {content}")
+    return content

@@ -1,6 +1,5 @@
 """Writing an encoder file: safetensors with the facts that its users need."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from milan_mm.errors import UserError
 from milan_mm.files import replacing
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.reading import file_sha256, metadata_sha256, tensors_sha256, weights_file
-from milan_mm.weights.recognising import OWN_LAYOUT, read_encoder
+from milan_mm.weights.recognising import read_encoder
 
 
 def export_encoder(
@@ -37,34 +36,9 @@ def export_encoder(
         raise UserError(f"output '{out}' is the source itself: give another name")
     dtype = torch.float16 if half else torch.float32
     tensors = {n: t.to(dtype).contiguous() for n, t in encoder.state_dict.items()}
-    metadata = describe(encoder) | dict(source_sha256=file_sha256(file))
+    metadata = encoder.metadata() | dict(source_sha256=file_sha256(file))
     metadata["sha256"] = tensors_sha256(tensors)
     metadata["metadata_sha256"] = metadata_sha256(metadata)
     with replacing(out) as partial:
         save_file(tensors, partial, metadata)
     return metadata
-
-
-def describe(encoder: Encoder) -> dict[str, str]:
-    """What is known about an encoder, as the metadata of its file."""
-    settings, tensors = encoder.settings, encoder.state_dict
-    side = settings.get("img_size", 0) // settings["patch_size"]
-    num_patches = side**2
-    if "pos_embed" in tensors:
-        num_patches = tensors["pos_embed"].shape[1] - int(settings["with_cls_token"])
-    return dict(
-        format="pt",
-        layout=OWN_LAYOUT,
-        source=Path(encoder.source).name,
-        source_layout=encoder.layout,
-        system=encoder.system,
-        stats=encoder.stats,
-        pooling=encoder.pooling,
-        grid=f"{side}x{side}" if side else "not square",
-        embed_dims=str(settings["arch"]["embed_dims"]),
-        num_layers=str(settings["arch"]["num_layers"]),
-        patch_size=str(settings["patch_size"]),
-        num_patches=str(num_patches),
-        settings=json.dumps(settings),
-        assumed=json.dumps(encoder.assumed),
-    )

@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from milan_mm.weights.encoder import DEFAULTS, Encoder, sincos_table
+from milan_mm.weights.encoder import DEFAULTS, Encoder
+from milan_mm.weights.position_rows import sincos_order
 from milan_mm.weights.statistics import STATS
 
 RECIPE_PATCHES = 16  # pixels along the patches of the recipes for dense tasks and pretraining
@@ -88,8 +89,8 @@ def _positions(encoder: Encoder) -> str:
     settings = encoder.settings
     kinds = []
     if settings["with_pos_embed"]:
-        rows = encoder.state_dict["pos_embed"].shape[1]
-        kinds.append(f"table of {rows} rows, {_TABLES[sincos_table(encoder)]}")
+        table = encoder.state_dict["pos_embed"]
+        kinds.append(f"table of {table.shape[1]} rows, {_TABLES[sincos_order(table)]}")
     if settings["rel_pos_bias_grid"]:
         h, w = settings["rel_pos_bias_grid"]
         kinds.append(f"relative position bias for {h}x{w} patches in every block")

@@ -18,6 +18,7 @@ from milan_mm.models.relative_bias import resize_bias_table
 from milan_mm.models.relative_positions import resize_rel_pos
 from milan_mm.registry import WEIGHT_INITIALIZERS
 from milan_mm.weights.encoder import DEFAULTS, Encoder
+from milan_mm.weights.finding import some
 from milan_mm.weights.recognising import read_encoder
 
 # A task may do without these tensors of the file ...
@@ -240,5 +241,4 @@ def _fit_pos_embed(table: Tensor, vit: PlainViT, has_cls_token: bool) -> Tensor:
 
 def _refuse(path: str | Path, verb: str, names: list[str]) -> None:
     if names:
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise UserError(f"{path} {verb} {len(names)} tensor(s) of the encoder: {shown}")
+        raise UserError(f"{path} {verb} {len(names)} tensor(s) of the encoder: {some(names)}")

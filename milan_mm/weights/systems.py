@@ -81,9 +81,11 @@ def _wrote_dinov2(found: Found) -> bool:
 
 def _wrote_data2vec(found: Found) -> bool:
     """Its head predicts features of its own width; those of the others choose among tokens."""
+    if found.prefix == "data2vec_vision.":
+        return True
     head = found.tower.get("lm_head.weight")
-    squared = head is not None and head.shape[0] == head.shape[-1]
-    return found.prefix == "data2vec_vision." or (found.layout == "beit" and squared)
+    is_bare = found.layout == "beit" and found.prefix != "encoder."
+    return is_bare and head is not None and head.shape[0] == head.shape[-1]
 
 
 _BEIT_LAYOUTS = ("beit", "mmpretrain-beit", "hf-beit")

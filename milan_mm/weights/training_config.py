@@ -5,6 +5,7 @@ literals and `dict(...)` are understood.
 """
 
 import ast
+from collections.abc import Mapping
 from typing import Any
 
 from milan_mm.models.vit_options import ARCHS
@@ -12,7 +13,7 @@ from milan_mm.weights.hub import HubFacts
 from milan_mm.weights.statistics import stats_name
 
 
-def training_facts(checkpoint: dict) -> HubFacts:
+def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
     """Options of the encoder that no tensor tells, as the training had them.
 
     Args:

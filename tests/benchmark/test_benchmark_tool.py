@@ -1,75 +1,46 @@
-"""`tools/benchmark.py` as a user meets it."""
+"""`tools/benchmark.py` as a user meets it; test_start_up.py looks at its --help."""
 
-import argparse
-import dataclasses
-import subprocess
-import sys
+import runpy
+import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
-
-from milan_mm.benchmark import scale
 
 
-def run_tool(repo_root: Path, *args: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-W", "ignore", "tools/benchmark.py", *args]
-    return subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=120)
+def run_tool(script: Path, *arguments: str) -> int | str | None:
+    """Run the tool in this process and return its exit code."""
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(script))["main"]([*arguments])
+    return stop.value.code
 
 
-def test_help_imports_no_framework(repo_root: Path):
-    code = (
-        "import runpy, sys\n"
-        "sys.argv = ['benchmark.py', 'pretrain', '--help']\n"
-        "try: runpy.run_path('tools/benchmark.py', run_name='__main__')\n"
-        "except SystemExit: print('torch' in sys.modules, 'mmengine' in sys.modules)"
+def test_a_mistake_is_one_line_and_exit_code_2(repo_root: Path, capsys: pytest.CaptureFixture[str]):
+    assert run_tool(repo_root / "tools/benchmark.py", "pretrain", "--batch-size", "0") == 2
+    assert capsys.readouterr().err == "error: --batch-size 0 --rounds 5: both must be 1 or more\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module"),
+    [
+        (["flops"], "benchmarks.flops"),
+        (["dense"], "benchmarks.dense"),
+        (["scale"], "benchmarks.scale"),
+        (["pretrain", "--profile"], "benchmarks.sections"),
+        (["data", "--dir", "images", "--profile"], "benchmarks.stages"),
+        (["data", "--dir", "images", "--short-side", "60"], "benchmarks.copies"),
+    ],
+)
+def test_a_wheel_answers_in_one_line_that_a_benchmark_needs_a_checkout(
+    arguments: list[str],
+    module: str,
+    repo_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    (tmp_path / "tools").mkdir()
+    script = shutil.copy(repo_root / "tools/benchmark.py", tmp_path / "tools")
+    assert run_tool(script, *arguments) == 2
+    assert capsys.readouterr().err == (
+        f"error: this benchmark ({module}) is not part of the installed package: run "
+        "`python tools/benchmark.py` in a checkout of the repository\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, timeout=60
-    )
-    assert "--precision" in done.stdout
-    assert done.stdout.splitlines()[-1] == "False False"
-
-
-def test_mistakes_are_one_line_and_exit_code_2(repo_root: Path):
-    done = run_tool(repo_root, "pretrain", "--batch-size", "0")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == (
-        "error: --batch-size 0 --rounds 5: both must be 1 or more"
-    )
-
-
-def test_scale_refuses_zero_rounds():
-    with pytest.raises(ValueError, match="--rounds 0: must be 1 or more"):
-        scale.run(argparse.Namespace(rounds=0, precision="float32"))
-
-
-def test_flops_of_a_run_grow_with_batch_image_and_model():
-    first = scale.FIRST.flops()
-    assert scale.Run(batch_size=16).flops() == 2 * first
-    small, large = scale.Run(arch="small").flops(), scale.Run(arch="large").flops()
-    assert small < first < large
-    patches = (288 / 16) ** 2 / (224 / 16) ** 2
-    assert patches * first < scale.Run(img_size=288).flops() < patches**2 * first
-
-
-@pytest.mark.long
-def test_two_processes_share_the_batch_of_one():
-    tiny = scale.Run(batch_size=2, img_size=32, arch="tiny", processes=2)
-    seconds, kept = scale.measure(tiny, "float32", rounds=1)
-    assert seconds > 0
-    assert kept > 0
-
-
-def test_kept_memory_is_what_the_backward_pass_needs():
-    layers = nn.Sequential(nn.Linear(10, 20), nn.Sigmoid(), nn.Linear(20, 1))
-    x = torch.randn(4, 10)
-    kept = scale.kept_bytes(lambda: layers(x).sum().backward(), layers)
-    assert kept == 4 * (4 * 10 + 4 * 20)  # the input of the first layer, and that of the second
-
-
-def test_a_process_that_fails_is_reported_with_its_reason():
-    run = dataclasses.replace(scale.FIRST, arch="unknown", processes=2)
-    with pytest.raises(RuntimeError, match=r"on 2 processes failed: (.|\n)*'unknown'"):
-        scale.measure(run, "float32", rounds=1)

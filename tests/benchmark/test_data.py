@@ -1,9 +1,7 @@
-"""`tools/benchmark.py data`: equal augmentation is checked, and every second belongs to a stage."""
+"""`tools/benchmark.py data`: equal augmentation is checked before rates are compared."""
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +9,18 @@ import pytest
 from mmengine.hub import get_config
 from PIL import Image
 
+from milan_mm.benchmark import data
 from milan_mm.benchmark.contest import Comparison, Measurements
 from milan_mm.benchmark.data import (
-    COPIES,
-    OURS,
-    PEER,
     check_agreement,
     compare_rates,
     open_images,
     run,
-    stage_table,
     verdict,
     with_size,
 )
-from milan_mm.benchmark.stages import STAGES, stage_seconds
 from milan_mm.configs import load
-from milan_mm.upkeep.shrink import ShrinkSettings
+from tests.benchmark.in_process import InProcessContest
 
 OUR_RECIPE = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 PEER_RECIPE = "mmpretrain::milan/milan_vit-base-p16_16xb256-amp-coslr-400e_in1k.py"
@@ -101,80 +95,40 @@ def test_a_folder_without_a_batch_of_images_is_refused(tmp_path: Path):
 )
 def test_numbers_below_one_are_refused_before_anything_is_loaded(name, value):
     numbers = dict(images=32, rounds=1, size=None, step_rate=4000) | {name: value}
-    numbers |= dict(short_side=None, quality=None, subsampling=None)
     with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} {value}: give 1 or more"):
         run(argparse.Namespace(dir="nowhere", **numbers))
 
 
-@pytest.mark.parametrize("name", [OURS, PEER])
-def test_every_stage_of_both_pipelines_is_found(name, folder, ours, peer):
-    pipeline = dict(zip((OURS, PEER), (ours, peer), strict=True))[name]
-    seconds = stage_seconds(open_images(pipeline, str(folder), 32), batch_size=32)
-    assert tuple(seconds) == STAGES
-    assert all(time > 0 for time in seconds.values())
-
-
-def test_the_table_adds_up():
-    seconds = {name: dict.fromkeys(STAGES, factor) for name, factor in ((OURS, 1e-3), (PEER, 2e-3))}
-    lines = stage_table(seconds).splitlines()
-    assert lines[0].split()[-2:] == [OURS, PEER]
-    assert lines[-1].split() == ["sum", f"{len(STAGES):.3f}", f"{2 * len(STAGES):.3f}"]
-
-
 def test_throughput_is_images_per_second_and_more_is_better():
-    measured = {OURS: Measurements(seconds=[0.5, 0.25, 1]), PEER: Measurements(seconds=[1, 1, 2])}
-    (row,) = compare_rates(measured, 100, "photos", None)
-    assert row.case == "100 images of photos"
+    ours, peer = Measurements(seconds=[0.5, 0.25, 1]), Measurements(seconds=[1, 1, 2])
+    row = compare_rates("photos", ours, peer, 100)
     assert (row.ours, row.peer, row.gain) == (200, 100, 2)
     assert row.spread == "100 to 400 against 50 to 100"
 
 
-def test_with_copies_ours_meets_the_peer_twice_more():
-    seconds = {OURS: 0.5, PEER: 1, OURS + COPIES: 0.25, PEER + COPIES: 0.8}
-    measured = {name: Measurements(seconds=[time]) for name, time in seconds.items()}
-    rows = compare_rates(measured, 100, "photos", ShrinkSettings(Path("photos"), 60, 90))
-    assert [(row.ours, row.peer) for row in rows] == [(200, 100), (400, 100), (400, 125)]
-    assert [row.case.partition(", ")[2] for row in rows] == [
-        "",
-        "ours from copies of 60 pixels",
-        "both from copies of 60 pixels",
-    ]
-
-
 def test_settings_of_copies_need_copies():
-    numbers = dict(images=32, rounds=1, size=None, step_rate=4000, short_side=None)
+    numbers = dict(images=32, rounds=1, size=None, step_rate=4000)
     for option in (dict(quality=80, subsampling=None), dict(quality=None, subsampling="444")):
         with pytest.raises(ValueError, match="belong to copies: add --short-side N"):
             run(argparse.Namespace(dir="nowhere", **numbers, **option))
 
 
-@pytest.mark.parametrize(
-    ("step_rate", "words"),
-    [
-        (
-            4000,
-            "needs 5.0 loader cores (mmpretrain's pipeline 10.0); with the recipe's 12 ",
-        ),
-        (12000, "workers loading limits training, in it decode takes most, 80%."),
-        (400, "workers the model limits training; of loading, decode takes most, 80%."),
-    ],
-)
-def test_the_verdict_compares_loading_with_the_model(step_rate, words):
+@pytest.mark.parametrize(("step_rate", "limit"), [(12000, "loading"), (400, "the model")])
+def test_the_verdict_compares_loading_with_the_model(step_rate, limit):
     row = Comparison("data", "photos", "throughput", 800, 400, "images/s per core")
-    seconds = dict(read=0.1, decode=0.8, pack=0.1)
-    assert words in verdict(seconds, row, step_rate, num_workers=12)
+    sentence = verdict(row, step_rate, num_workers=12)
+    assert f"needs {step_rate / 800:.1f} loader cores" in sentence
+    assert sentence.endswith(f"with the recipe's 12 workers, {limit} limits training.")
 
 
-@pytest.mark.long
-def test_the_command_prints_stages_verdict_and_json_lines(folder: Path, repo_root: Path):
-    command = [sys.executable, "tools/benchmark.py", "data", "--dir", str(folder), "--rounds", "2"]
-    command += ["--short-side", "60"]
-    done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
-    rows = [json.loads(line) for line in lines[-3:]]
-    for row in rows:
-        assert row.keys() == {"bench", "case", "metric", "ours", "peer", "unit", "gain"}
-        assert (row["bench"], row["metric"]) == ("data", "throughput")
+def test_the_command_prints_verdict_and_a_json_line(
+    folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(data, "Contest", InProcessContest)
+    options = dict(images=32, rounds=1, size=None, step_rate=4000, quality=None, subsampling=None)
+    run(argparse.Namespace(dir=str(folder), **options))
+    lines = capsys.readouterr().out.splitlines()
+    row = json.loads(lines[-1])
+    assert row.keys() == {"bench", "case", "metric", "ours", "peer", "unit", "gain"}
+    assert (row["bench"], row["metric"]) == ("data", "throughput")
     assert any(line.startswith("A GPU that trains on 4000 images/s needs ") for line in lines)
-    assert any(line.split()[:1] == ["decode"] for line in lines)
-    assert any(line.startswith("copies (shorter side 60, quality 90, 420) have ") for line in lines)

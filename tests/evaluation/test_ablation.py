@@ -15,8 +15,8 @@ from milan_mm.evaluation import ablation
 from milan_mm.evaluation.ablation import (
     PUBLISHED,
     choose_labelled,
+    images_by_class,
     miniature,
-    read_image_folder,
     row_recipe,
     set_epochs,
     slip_settings,
@@ -159,7 +159,7 @@ def test_a_class_that_is_too_small_gives_all_that_it_has():
 
 def test_an_image_folder_is_read_by_class(tmp_path):
     root = write_images(tmp_path, {"train/a": 3, "train/b": 1, "val/a": 1, "val/b": 1})
-    images, num_val = read_image_folder(root)
+    images, num_val = images_by_class(root)
     assert {name: sorted(files) for name, files in images.items()} == {
         "a": ["a/00.png", "a/01.png", "a/02.png"],
         "b": ["b/00.png"],
@@ -178,18 +178,18 @@ def test_a_class_that_one_part_lacks_is_named(tmp_path, lacking, message):
     counts = {"train/a": 2, "train/b": 3, "val/a": 1, "val/b": 1}
     del counts[lacking]
     with pytest.raises(ValueError, match=message):
-        read_image_folder(write_images(tmp_path, counts))
+        images_by_class(write_images(tmp_path, counts))
 
 
 def test_a_class_folder_without_images_counts_as_missing(tmp_path):
     root = write_images(tmp_path, {"train/a": 2, "train/b": 3, "val/a": 1, "val/b": 0})
     with pytest.raises(ValueError, match="class 'b' has 3 images"):
-        read_image_folder(root)
+        images_by_class(root)
 
 
 def test_a_missing_part_is_named_with_the_layout(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone/train.*train/CLASS/\* and val/CLASS/\*"):
-        read_image_folder(tmp_path / "gone")
+        images_by_class(tmp_path / "gone")
 
 
 # Table

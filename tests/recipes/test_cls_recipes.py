@@ -115,11 +115,11 @@ def test_erased_pixels_are_noise_of_normalised_images_as_in_timm():
         assert len(values) / 3000 == pytest.approx(0.25, abs=0.03), name
     # ours cuts off a long side where timm draws again
     assert ks_2samp(erased["ours"], erased["theirs"]).pvalue > 0.01
-    for name, values in pixels.items():
+    for values in pixels.values():
         noise = torch.cat(values, dim=1)
         # ours is rounded and clipped to 0..255, which is 2.1 to 2.6 standard deviations away
         torch.testing.assert_close(noise.mean(dim=1), torch.zeros(3), rtol=0, atol=0.03)
-        torch.testing.assert_close(noise.std(dim=1), torch.ones(3), rtol=0, atol=0.05), name
+        torch.testing.assert_close(noise.std(dim=1), torch.ones(3), rtol=0, atol=0.05)
 
 
 def test_mixing_ratios_and_the_choice_between_mixup_and_cutmix_are_those_of_timm():

@@ -79,7 +79,7 @@ def test_a_repaired_data_set_leaves_no_list_behind(data, check):
     [
         (["coco"], "error: data folder 'data/coco' does not exist: link or unpack the data there"),
         (["imagenet", "--root", "gone"], "error: data folder 'gone' does not exist"),
-        (["coco", "--root", "file.json"], "error: data folder 'file.json' is no folder"),
+        (["coco", "--root", "file.json"], "error: data folder 'file.json' is not a folder"),
         (["imagenet", "--out", "sheet.jpg"], "error: --out 'sheet.jpg' does not end in .png"),
     ],
 )

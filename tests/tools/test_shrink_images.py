@@ -44,7 +44,7 @@ def test_unreadable_images_give_1(images, shrink, capsys):
     assert shrink("images", "small", "--workers", "0") == 1
     out = capsys.readouterr().out
     assert "since they cannot be read: 1\n  1.jpg: " in out
-    assert out.endswith("repair or remove these, then run it again: it goes on\n")
+    assert out.endswith("repair or remove these, then run it again: it continues\n")
 
 
 @pytest.mark.parametrize(

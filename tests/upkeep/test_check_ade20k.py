@@ -124,7 +124,7 @@ def test_a_missing_folder_is_named(ade20k):
 
 def test_images_that_mmseg_does_not_look_for_are_named(ade20k):
     (ade20k / IMAGE).rename((ade20k / IMAGE).with_suffix(".JPG"))
-    kind = "images are no .jpg files, which mmseg does not look for"
+    kind = "images are not .jpg files, and mmseg looks for no others"
     assert check(ade20k).faults[kind].names == [IMAGE.replace(".jpg", ".JPG")]
 
 

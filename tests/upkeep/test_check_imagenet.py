@@ -32,7 +32,7 @@ def test_a_sound_subset_has_no_faults_and_says_how_much_is_missing(imagenet):
 def test_a_subset_is_faulty_unless_it_is_allowed(imagenet):
     faults = check(imagenet, allow_subset=False).faults
     assert len(faults["counts are too low"].names) == 4
-    assert faults["classes have not 50 validation images"].names[0] == f"val/{TENCH}: 1"
+    assert faults["classes do not have 50 validation images"].names[0] == f"val/{TENCH}: 1"
 
 
 def test_every_image_is_decoded_to_its_end(imagenet):
@@ -67,7 +67,7 @@ def flat(imagenet: Path) -> Path:
 def test_a_flat_val_is_detected_and_its_images_are_still_read(flat):
     (flat / "val/ILSVRC2012_val_00000002.JPEG").write_bytes(b"no image")
     findings = check(flat)
-    fault = findings.faults["images lie in val/ itself, not in a folder of their class"]
+    fault = findings.faults["images are in val/ itself, not in a folder of their class"]
     assert fault.names == [f"val/ILSVRC2012_val_{i:08d}.JPEG" for i in (1, 2, 3)]
     assert "ILSVRC2012_devkit_t12.tar.gz" in findings.report("data")
     assert len(findings.faults["images cannot be read"].names) == 1
@@ -97,7 +97,7 @@ def test_a_missing_split_is_named(imagenet):
 def test_a_folder_that_is_no_class_of_imagenet_is_named(imagenet):
     for split in ("train", "val"):
         (imagenet / split / SHARK).rename(imagenet / split / "shark")
-    names = check(imagenet).faults["class folders are no class of ImageNet-1K"].names
+    names = check(imagenet).faults["class folders are not classes of ImageNet-1K"].names
     assert names == ["train/shark", "val/shark"]
 
 
@@ -109,7 +109,7 @@ def test_a_class_of_one_split_only_is_named(imagenet):
 
 def test_an_image_in_the_folder_of_another_class_is_named(imagenet):
     (imagenet / f"train/{TENCH}/{TENCH}_0.JPEG").rename(imagenet / f"train/{SHARK}/{TENCH}_0.JPEG")
-    kind = "images lie in the folder of another class than their name says"
+    kind = "images are in the folder of another class than their name says"
     assert check(imagenet).faults[kind].names == [f"train/{SHARK}/{TENCH}_0.JPEG"]
 
 

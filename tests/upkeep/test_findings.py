@@ -5,7 +5,7 @@ from milan_mm.upkeep.findings import Findings
 
 def test_a_report_without_faults_says_so():
     findings = Findings()
-    findings.expect("images in val", 50_000, 50_000)
+    findings.compare_count("images in val", 50_000, 50_000)
     assert findings.report("data") == "data: no faults\n  images in val: 50,000 of 50,000"
 
 
@@ -38,7 +38,7 @@ def test_no_names_are_no_fault():
 def test_too_few_files_are_a_fault_unless_a_subset_is_allowed():
     for allowed in (False, True):
         findings = Findings(allow_subset=allowed)
-        findings.expect("images in val", 40, 50_000)
+        findings.compare_count("images in val", 40, 50_000)
         assert bool(findings.faults) != allowed
         assert findings.counts == ["images in val: 40 of 50,000, 49,960 fewer"]
 
@@ -46,5 +46,5 @@ def test_too_few_files_are_a_fault_unless_a_subset_is_allowed():
 def test_too_many_files_and_none_at_all_are_faults_of_a_subset_too():
     for found in (50_001, 0):
         findings = Findings(allow_subset=True)
-        findings.expect("images in val", found, 50_000)
+        findings.compare_count("images in val", found, 50_000)
         assert findings.faults

@@ -101,7 +101,7 @@ def test_images_that_cannot_be_read_are_named_until_they_are_repaired(source, ta
     for _ in range(2):
         report = shrink_folder(target, settings(source), num_workers=0)
         assert not report.complete
-        assert "without a copy, since they cannot be read: 1\n  dog/3.JPEG: " in report.text
+        assert "not copied, since they cannot be read: 1\n  dog/3.JPEG: " in report.text
         assert not (target / "dog/3.JPEG").exists()
     (source / "dog/3.JPEG").write_bytes(whole)
     assert shrink_folder(target, settings(source), num_workers=0).complete
@@ -217,7 +217,7 @@ def test_a_target_with_something_else_in_it_is_refused(source, target):
     with pytest.raises(FileExistsError, match="target' is not empty: name a new folder"):
         shrink_folder(target, settings(source), num_workers=0)
     assert contents(target) == {"mine.txt": b"kept"}
-    with pytest.raises(FileExistsError, match=r"mine.txt' is no folder: name a new one"):
+    with pytest.raises(FileExistsError, match=r"mine.txt' is not a folder: name a new one"):
         shrink_folder(target / "mine.txt", settings(source), num_workers=0)
 
 
@@ -234,7 +234,7 @@ def test_a_folder_without_images_is_refused(source, target, tmp_path):
     for name, message in (
         ("empty", r"empty' has no file that ends in .jpg or .jpeg"),
         ("none", "none' does not exist: correct SOURCE"),
-        ("source/list.txt", "list.txt' is no folder: correct SOURCE"),
+        ("source/list.txt", "list.txt' is not a folder: correct SOURCE"),
     ):
         with pytest.raises(FileNotFoundError, match=message):
             shrink_folder(target, settings(tmp_path / name), num_workers=0)

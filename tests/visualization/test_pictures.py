@@ -5,7 +5,14 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from milan_mm.visualization.pictures import CAPTION_HEIGHT, GAP, enlarge, grid, heat, png_bytes
+from milan_mm.visualization.pictures import (
+    CAPTION_HEIGHT,
+    GAP,
+    enlarge,
+    grid,
+    overlay_heatmap,
+    png_bytes,
+)
 
 
 def test_enlarge_repeats_every_pixel():
@@ -15,16 +22,16 @@ def test_enlarge_repeats_every_pixel():
     assert (large[3:, :3] == picture[1, 0]).all()
 
 
-def test_heat_is_brighter_where_the_value_is_higher():
+def test_a_heatmap_is_brighter_where_the_value_is_higher():
     picture = np.zeros((8, 8, 3), np.uint8)
-    coloured = heat(np.array([[0.0, 0.2], [0.5, 1.0]]), picture).astype(int).sum(axis=-1)
+    coloured = overlay_heatmap(np.array([[0.0, 0.2], [0.5, 1.0]]), picture).astype(int).sum(axis=-1)
     cells = [coloured[:4, :4], coloured[:4, 4:], coloured[4:, :4], coloured[4:, 4:]]
     brightness = [cell.mean() for cell in cells]
     assert brightness == sorted(brightness) and brightness[0] < brightness[-1]
 
 
-def test_heat_of_all_zeros_is_finite():
-    assert heat(np.zeros((2, 2)), np.full((4, 4, 3), 100, np.uint8)).max() <= 255
+def test_a_heatmap_of_zeros_is_finite():
+    assert overlay_heatmap(np.zeros((2, 2)), np.full((4, 4, 3), 100, np.uint8)).max() <= 255
 
 
 def test_grid_puts_each_picture_into_its_cell():

@@ -1,40 +1,12 @@
-"""Augmentation that depends on the seed, the epoch and the sample only.
+"""The hook that passes seed and epoch to the transform `SeedSample` (datasets/seeding.py)."""
 
-Usually the random numbers of a transform depend on which process and which worker reads the
-sample. With these two parts a run sees the same pixels on any number of processes and workers,
-and after a resume.
-"""
-
-import random
-
-import numpy as np
-from mmcv.transforms import BaseTransform
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from milan_mm.datasets.shared import SharedTable, iter_transforms
+from milan_mm.datasets.seeding import SeedSample
+from milan_mm.datasets.shared import iter_transforms
 from milan_mm.errors import UserError
-from milan_mm.registry import HOOKS, TRANSFORMS
-
-
-@TRANSFORMS.register_module()
-class SeedSample(BaseTransform):
-    """Seeds Python's and numpy's generators, from which OpenMMLab's transforms draw.
-
-    Put it first in a pipeline; `SampleSeedHook` tells it the seed and the epoch. torch's generator
-    is left alone, because without workers it is the one of the model.
-    """
-
-    def __init__(self) -> None:
-        self.seed_and_epoch = SharedTable(2)
-
-    def transform(self, results: dict) -> dict:
-        """Needs `sample_idx`, which every mmengine data set provides; changes nothing."""
-        entropy = (*self.seed_and_epoch.numpy().tolist(), results["sample_idx"])
-        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 (the transforms draw from numpy's global state)
-        return results
+from milan_mm.registry import HOOKS
 
 
 @HOOKS.register_module()

@@ -1,28 +1,39 @@
-"""Do COCO annotations, images and classes belong together? Asked before anything is built.
+"""Do COCO annotations, images and classes belong together? Checked before anything is built.
 
-mmdet itself finds out late: it leaves out what it does not know, numbers classes by the order of
-the file, and stops at the first annotation without a mask, maybe hours after the start.
+mmdet notices these problems late: it leaves out what it does not know, numbers classes by the order
+of the file, and stops at the first annotation without a mask, perhaps hours after the start.
 """
 
-import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.fileio import list_from_file
 from PIL import Image
 
+from milan_mm.datasets.coco_file import CocoFile, Kind, read_coco, size_of
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.errors import UserError
-from milan_mm.run.checks.files import datasets_of, evaluators_of, is_local
+from milan_mm.run.checks.files import is_local
+from milan_mm.run.config_nodes import config_nodes, datasets_of, evaluators_of
+from milan_mm.text import shorten_list
 
 _NUM_OPENED = 20  # images whose size is compared with the file's; opening 100,000 takes minutes
-_FIELDS = ("id", "image_id", "category_id", "bbox", "area")
+# what would end a training hours later, or spoil it without a word
+_FATAL = (
+    Kind.SHARED_CATEGORY,
+    Kind.SHARED_IMAGE,
+    Kind.NO_SIZE,
+    Kind.INCOMPLETE,
+    Kind.SHARED_ID,
+    Kind.NO_BOX,
+    Kind.NO_MASK,
+    Kind.MASK_SIZE,
+)
 
 
 def check_coco(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
-    """Look into the annotation file of every local `CocoDataset` of the given data loaders.
+    """Check the annotation file of every local `CocoDataset` of the given data loaders.
 
     Args:
         loaders: Names of data loaders, e.g. ('train_dataloader', 'val_dataloader').
@@ -43,47 +54,28 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
 
 def _check_dataset(cfg: Config, loader: str, field: str, dataset: dict) -> list[str]:
     root = dataset.get("data_root") or ""
-    path = Path(root, dataset["ann_file"])
     classes = _classes(dataset)
     evaluators = evaluators_of(cfg, loader)
     wants_objects = loader == "train_dataloader" or any(
         not evaluator.get("format_only") for evaluator in evaluators
     )
-    content = _read(path, ("images", "categories") + ("annotations",) * wants_objects)
-    notes = _check_classes(path, field, content["categories"], classes)
+    file = read_coco(Path(root, dataset["ann_file"]), with_annotations=wants_objects)
+    chosen = _ids_of(file, classes)
+    with_masks = any(step.get("with_mask") for step in dataset.get("pipeline") or ())
+    file.refuse(_FATAL, set(chosen), with_masks)
+    notes = _check_classes(file, field, classes)
     _check_heads(cfg, field, classes)
     folder = Path(root, (dataset.get("data_prefix") or {}).get("img", ""))
     limit = MAX_FAILED_SHARE if loader == "train_dataloader" else 0.0
-    _check_images(path, folder, content["images"], limit)
+    file.check_images(folder, limit, "give the folder that belongs to the file (data_prefix.img)")
+    _check_sizes(file, folder)
     if wants_objects:
-        with_masks = any(step.get("with_mask") for step in dataset.get("pipeline") or ())
-        _check_annotations(path, content, classes, with_masks)
+        file.objects(set(chosen))
     for evaluator in evaluators:
         other = evaluator.get("ann_file")
-        if other and Path(other).resolve() != path.resolve():
-            _check_evaluated(path, content, Path(other), classes)
+        if other and Path(other).resolve() != file.path.resolve():
+            _check_evaluated(file, read_coco(Path(other)), classes)
     return notes
-
-
-def _read(path: Path, lists: Sequence[str]) -> dict:
-    """Read a file in the COCO format, which must have the given lists."""
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:  # of JSON or of UTF-8
-        raise UserError(f"annotation file '{path}' is no JSON file: {error}") from None
-    missing = [
-        name
-        for name in lists
-        if not isinstance(content, dict) or not isinstance(content.get(name), list)
-    ]
-    if missing:
-        raise UserError(
-            f"annotation file '{path}' has no list '{missing[0]}': detection needs COCO's format "
-            "with images, annotations and categories"
-        )
-    if not content["images"]:
-        raise UserError(f"annotation file '{path}' lists no images: give a file that does")
-    return content
 
 
 def _classes(dataset: dict) -> list[str]:
@@ -98,10 +90,15 @@ def _classes(dataset: dict) -> list[str]:
     return list(classes)
 
 
-def _check_classes(path: Path, field: str, categories: list[dict], classes: list[str]) -> list[str]:
+def _ids_of(file: CocoFile, classes: list[str]) -> list:
+    """Ids of the categories that the config names, in the order of the file."""
+    return [c["id"] for c in file.categories if c["name"] in classes]
+
+
+def _check_classes(file: CocoFile, field: str, classes: list[str]) -> list[str]:
     """Every class once and in the file's order, since mmdet numbers them by the file."""
-    named = [category.get("name") for category in categories]
-    found = [name for name in named if name in set(classes)]
+    named = list(file.category_names.values())
+    found = [name for name in named if name in classes]
     remedy = (
         f"set {field}.metainfo.classes and the heads' num_classes to the file's categories, or let "
         "--data DIR do it"
@@ -109,28 +106,27 @@ def _check_classes(path: Path, field: str, categories: list[dict], classes: list
     missing = [name for name in classes if name not in named]
     if missing:
         raise UserError(
-            f"annotation file '{path}' lacks {len(missing)} of the config's {len(classes)} "
-            f"classes, first '{missing[0]}'; its categories are {_some(named)}: {remedy}"
-        )
-    if len(found) > len(classes):
-        twice = next(name for name in found if found.count(name) > 1)
-        raise UserError(
-            f"annotation file '{path}' has several categories named '{twice}': make them one"
+            f"annotation file '{file.path}' does not have {len(missing)} of the config's "
+            f"{len(classes)} classes, first '{missing[0]}'; its categories are "
+            f"{shorten_list(named)}: {remedy}"
         )
     if found != classes:
         first = next(i for i, name in enumerate(classes) if name != found[i])
         raise UserError(
-            f"annotation file '{path}' lists the categories in another order than the config, "
+            f"annotation file '{file.path}' lists the categories in another order than the config, "
             f"whose class {first} is '{classes[first]}', not '{found[first]}': {remedy}"
         )
-    unused = [name for name in named if name not in set(classes)]
+    unused = [name for name in named if name not in classes]
     if not unused:
         return []
-    return [f"{path}: {len(unused)} categories are no classes of the config: {_some(unused)}"]
+    return [
+        f"{file.path}: {len(unused)} categories are not classes of the config: "
+        + shorten_list(unused)
+    ]
 
 
 def _check_heads(cfg: Config, field: str, classes: list[str]) -> None:
-    for name, num_classes in _heads(cfg.model, "model"):
+    for name, num_classes in _heads(cfg.model):
         if num_classes != len(classes):
             raise UserError(
                 f"{name}.num_classes={num_classes}, but {field} has {len(classes)} classes: pass "
@@ -138,116 +134,39 @@ def _check_heads(cfg: Config, field: str, classes: list[str]) -> None:
             )
 
 
-def _heads(node: object, name: str) -> Iterator[tuple[str, int]]:
+def _heads(model: ConfigDict) -> Iterator[tuple[str, int]]:
     """The box and mask heads of a detector, which may be lists, and their numbers of classes."""
-    if isinstance(node, (list, tuple)):
-        for i, value in enumerate(node):
-            yield from _heads(value, f"{name}.{i}")
-    elif isinstance(node, dict):
+    for name, node in config_nodes(model, "model"):
         if "num_classes" in node and ("bbox_head" in name or "mask_head" in name):
             yield name, node["num_classes"]
-        for key, value in node.items():
-            yield from _heads(value, f"{name}.{key}")
 
 
-def _check_images(path: Path, folder: Path, images: list[dict], limit: float) -> None:
-    """At most a share of `limit` may be missing, and a sample must have the size of the file."""
-    for image in images:
-        lacking = [key for key in ("id", "file_name", "height", "width") if key not in image]
-        if lacking:
-            raise UserError(f"annotation file '{path}' has an image without '{lacking[0]}'")
-    missing = list(_missing(folder, [image["file_name"] for image in images]))
-    if len(missing) > limit * len(images):
-        raise UserError(
-            f"{len(missing)} of the {len(images)} images of '{path}' are not in '{folder}', first "
-            f"'{missing[0]}': give the folder that belongs to the file (data_prefix.img)"
-        )
+def _check_sizes(file: CocoFile, folder: Path) -> None:
+    """A sample of the images must have the size that the file states."""
+    images = file.images
     for image in images[:: -(-len(images) // _NUM_OPENED)]:
-        stated = (image["width"], image["height"])
         try:
             with Image.open(folder / image["file_name"]) as opened:
                 size = opened.size
         except OSError:
             continue  # missing or damaged: skipped and counted when it is its turn
-        if sorted(size) != sorted(stated):  # a camera's rotation swaps the sides
+        if sorted(size) != sorted((image["width"], image["height"])):  # a turned camera swaps them
             raise UserError(
-                f"'{folder / image['file_name']}' has {size[0]}x{size[1]} pixels, but '{path}' "
-                f"says {stated[0]}x{stated[1]}: take the images that were annotated"
+                f"'{folder / image['file_name']}' has {size[0]}x{size[1]} pixels, but "
+                f"'{file.path}' says {size_of(image)}: take the images that were annotated"
             )
 
 
-def _missing(folder: Path, names: list[str]) -> Iterator[str]:
-    """Names without a file; each folder is listed once, which is faster than asking per file."""
-    listed: dict[str, set[str]] = {}
-    for name in names:
-        parent, base = os.path.split(os.path.join(folder, name))
-        if parent not in listed:
-            listed[parent] = set(os.listdir(parent)) if os.path.isdir(parent) else set()
-        if base not in listed[parent]:
-            yield name
-
-
-def _check_annotations(path: Path, content: dict, classes: list[str], with_masks: bool) -> None:
-    """Each annotation of the classes is complete, and there is at least one object."""
-    annotations = content["annotations"]
-    known = {c["id"] for c in content["categories"] if c.get("name") in set(classes)}
-    sizes = {image["id"]: [image["height"], image["width"]] for image in content["images"]}
-    num_objects = 0
-    for i, annotation in enumerate(annotations):
-        lacking = [key for key in _FIELDS if annotation.get(key) is None]
-        if lacking:
-            raise UserError(f"annotation {i} of '{path}' has no '{lacking[0]}': export it anew")
-        if annotation["category_id"] not in known or annotation["image_id"] not in sizes:
-            continue
-        box = annotation["bbox"]
-        if len(box) != 4:
-            raise UserError(f"annotation {i} of '{path}' has bbox {box}, not [x, y, width, height]")
-        if with_masks:
-            _check_mask(path, i, annotation.get("segmentation"), sizes[annotation["image_id"]])
-        is_object = not annotation.get("iscrowd") and min(box[2:]) >= 1 and annotation["area"] > 0
-        num_objects += is_object
-    if len({annotation["id"] for annotation in annotations}) < len(annotations):
-        raise UserError(f"annotation file '{path}' has annotations with equal ids: number them")
-    if not num_objects:
-        raise UserError(
-            f"annotation file '{path}' has no object on its {len(sizes)} images, out of "
-            f"{len(annotations)} annotations: there is nothing to learn, and AP is undefined"
-        )
-
-
-def _check_mask(path: Path, i: int, mask: list | dict | None, size: list[int]) -> None:
-    if not mask:
-        raise UserError(
-            f"annotation {i} of '{path}' has no segmentation, and the detector learns masks: "
-            "annotate them, or take a detector without a mask head"
-        )
-    if isinstance(mask, dict) and list(mask.get("size", ())) != size:
-        raise UserError(
-            f"annotation {i} of '{path}' has a mask of (height, width) {mask.get('size')} on an "
-            f"image of {size}: they must be equal"
-        )
-
-
-def _check_evaluated(path: Path, content: dict, other: Path, classes: list[str]) -> None:
-    """The evaluator's own file must know the images and number the classes alike."""
-    wanted = _read(other, ("images", "annotations", "categories"))
-    ids = {image["id"] for image in wanted["images"]}
-    strange = [image["file_name"] for image in content["images"] if image["id"] not in ids]
+def _check_evaluated(file: CocoFile, other: CocoFile, classes: list[str]) -> None:
+    """The evaluator's own file must list the same images and number the classes in the same way."""
+    strange = [i["file_name"] for i in file.images if i["id"] not in other.images_by_id]
     if strange:
         raise UserError(
-            f"the evaluator's '{other}' does not know {len(strange)} images of '{path}', first "
-            f"'{strange[0]}': give both the same file"
+            f"the evaluator's '{other.path}' does not know {len(strange)} images of '{file.path}', "
+            f"first '{strange[0]}': give both the same file"
         )
-    numbers = [
-        [c["id"] for c in part["categories"] if c.get("name") in set(classes)]
-        for part in (content, wanted)
-    ]
-    if numbers[0] != numbers[1]:
+    if _ids_of(file, classes) != _ids_of(other, classes):
         raise UserError(
-            f"the evaluator's '{other}' has other categories than '{path}': give both the same file"
+            f"the evaluator's '{other.path}' has other categories than '{file.path}': give both "
+            "the same file"
         )
-
-
-def _some(names: list) -> str:
-    """At most five names."""
-    return ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")

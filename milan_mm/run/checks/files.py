@@ -1,11 +1,11 @@
-"""Are the data where the config says? Asked before anything is built or written."""
+"""Are the data where the config says? Checked before anything is built or written."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
 
 from milan_mm.errors import MissingFileError
+from milan_mm.run.config_nodes import datasets_of, evaluators_of
 
 
 def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
@@ -25,31 +25,9 @@ def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
             _check_file(f"{field}.ann_file", evaluator.get("ann_file"))
 
 
-def datasets_of(cfg: Config, loader: str) -> Iterator[tuple[str, dict]]:
-    """The data sets of a data loader that read files, with the names of their fields."""
-    if cfg.get(loader):
-        yield from _unwrap(cfg[loader].dataset, f"{loader}.dataset")
-
-
-def evaluators_of(cfg: Config, loader: str) -> list[dict]:
-    """The metrics that judge the samples of a data loader."""
-    evaluators = cfg.get(loader.replace("dataloader", "evaluator")) or []
-    return [evaluators] if isinstance(evaluators, dict) else evaluators
-
-
 def is_local(dataset: dict) -> bool:
     """Whether a data set lies in a folder of this machine."""
     return not (dataset.get("backend_args") or "://" in (dataset.get("data_root") or ""))
-
-
-def _unwrap(dataset: dict, field: str) -> Iterator[tuple[str, dict]]:
-    if isinstance(dataset.get("dataset"), dict):
-        yield from _unwrap(dataset["dataset"], f"{field}.dataset")
-    elif "datasets" in dataset:
-        for i, part in enumerate(dataset["datasets"]):
-            yield from _unwrap(part, f"{field}.datasets.{i}")
-    else:
-        yield field, dataset
 
 
 def _check_dataset(field: str, dataset: dict) -> None:

@@ -1,8 +1,4 @@
-"""Do the segmentation labels fit images and classes? A sample is looked at before the start."""
-
-import os
-from collections.abc import Iterator
-from pathlib import Path
+"""Do the segmentation labels fit images and classes? Check a sample before training."""
 
 import numpy as np
 from mmengine.config import Config
@@ -10,15 +6,17 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image, ImageOps
 
+from milan_mm.datasets.folders import missing_files
 from milan_mm.datasets.labels import LoadLabels
+from milan_mm.datasets.shared import iter_transforms
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.run.checks.files import datasets_of
+from milan_mm.run.config_nodes import datasets_of
 
-SAMPLE = 16  # label files read per data set; `LoadLabels` looks at every one when its turn comes
+SAMPLE = 16  # label files read per data set; `LoadLabels` checks every one when it is loaded
 
 
 def check_labels(cfg: Config, loaders: tuple[str, ...]) -> None:
-    """Look for a label beside each image, and into some of them; other tasks have no labels.
+    """Check that each image has a label, and read some of them; other tasks have none.
 
     Args:
         loaders: Names of data loaders, e.g. ('train_dataloader', 'val_dataloader').
@@ -45,7 +43,7 @@ def _check_dataset(field: str, dataset: BaseDataset, heads: dict[str, int]) -> N
     counts = dict(heads)
     if classes := dataset.metainfo.get("classes"):
         counts[f"{field}.metainfo.classes"] = len(classes)
-    readers = list(_readers(dataset.pipeline))
+    readers = [step for step in iter_transforms(dataset) if isinstance(step, LoadLabels)]
     if readers:
         counts[f"{field}.pipeline LoadLabels"] = readers[0].num_classes
     if len(set(counts.values())) > 1:
@@ -64,23 +62,9 @@ def _check_dataset(field: str, dataset: BaseDataset, heads: dict[str, int]) -> N
         readers[0].transform(samples[i] | _size_of(samples[i]["img_path"]))
 
 
-def _readers(transform: object) -> Iterator[LoadLabels]:
-    """Every `LoadLabels` of a pipeline, also inside `TestTimeAug`."""
-    if isinstance(transform, LoadLabels):
-        yield transform
-    for part in (*getattr(transform, "transforms", ()), *getattr(transform, "subroutines", ())):
-        yield from _readers(part)
-
-
 def _check_existence(samples: list[dict]) -> None:
-    files: dict[str, set[str]] = {}
-    lonely = []
-    for sample in samples:
-        folder, name = os.path.split(sample["seg_map_path"])
-        if folder not in files:
-            files[folder] = set(os.listdir(folder)) if Path(folder).is_dir() else set()
-        if name not in files[folder]:
-            lonely.append(sample)
+    missing = set(missing_files(sample["seg_map_path"] for sample in samples))
+    lonely = [sample for sample in samples if sample["seg_map_path"] in missing]
     if lonely:
         raise MissingFileError(
             f"{len(lonely)} of {len(samples)} images have no label: image "

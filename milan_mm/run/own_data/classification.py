@@ -4,14 +4,16 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from milan_mm.datasets.folders import EXTENSIONS, list_images
 from milan_mm.errors import UserError
-from milan_mm.run.own_data.folders import EXTENSIONS, find_split, list_images, some, subfolders
+from milan_mm.run.config_nodes import evaluators_of
+from milan_mm.run.own_data.folders import find_split, subfolders
 from milan_mm.run.own_data.settings import (
-    evaluators,
     metainfo,
     set_dataset,
     set_num_classes,
 )
+from milan_mm.text import shorten_list
 
 _REMEDY = "sort your images into DIR/train/CLASS/ and DIR/val/CLASS/"
 
@@ -29,12 +31,12 @@ def use_image_folder(cfg: Config, root: Path) -> list[str]:
     empty = [name for name in classes if not counts[train].get(name)]
     if empty:
         raise UserError(
-            f"{len(empty)} of {len(classes)} classes in '{train}' have no image, first "
+            f"{len(empty)} of {len(classes)} classes in '{train}' have no images, first "
             f"'{empty[0]}': add images ({' '.join(EXTENSIONS)}), or remove it from both splits"
         )
     _compare(train, classes, val, _classes(val))
     if not any(counts[val].values()):
-        raise UserError(f"'{val}' holds no image: move some of each class there from '{train}'")
+        raise UserError(f"'{val}' has no images: move some of each class there from '{train}'")
     for loader, folder in (
         ("train_dataloader", train),
         ("val_dataloader", val),
@@ -51,13 +53,14 @@ def use_image_folder(cfg: Config, root: Path) -> list[str]:
         )
     for part in (cfg.model, cfg.get("data_preprocessor")):
         set_num_classes(part, len(classes))
-    for name in ("val_evaluator", "test_evaluator"):
-        for evaluator in evaluators(cfg, name):
+    for loader in ("val_dataloader", "test_dataloader"):
+        for evaluator in evaluators_of(cfg, loader):
             _limit_topk(evaluator, len(classes))
     sizes = sorted(counts[train].values())
     return [
         f"{sum(sizes)} images in '{train}', {sum(counts[val].values())} in '{val}'",
-        f"{len(classes)} classes of {sizes[0]} to {sizes[-1]} training images: {some(classes)}",
+        f"{len(classes)} classes of {sizes[0]} to {sizes[-1]} training images: "
+        + shorten_list(classes),
     ]
 
 
@@ -71,8 +74,8 @@ def _classes(split: Path) -> list[str]:
     loose = [path.name for path in split.iterdir() if path.suffix.lower() in EXTENSIONS]
     if len(names) < 2 or loose:
         raise UserError(
-            f"'{split}' has {len(names)} class folder(s) and {len(loose)} images beside them, "
-            f"wanted are 2 or more and 0: {_REMEDY}"
+            f"'{split}' has {len(names)} class folder(s) and {len(loose)} images outside of "
+            f"them, but 2 or more and 0 are needed: {_REMEDY}"
         )
     return names
 
@@ -96,8 +99,8 @@ def _compare(train: Path, classes: list[str], val: Path, other: list[str]) -> No
     missing = [name for name in classes if name not in set(other)]
     if missing:
         raise UserError(
-            f"'{val}' lacks {len(missing)} of the {len(classes)} classes of '{train}', first "
-            f"'{missing[0]}': add images there, or an empty folder for a class without any"
+            f"'{val}' does not have {len(missing)} of the {len(classes)} classes of '{train}', "
+            f"first '{missing[0]}': add images there, or an empty folder for a class without any"
         )
 
 

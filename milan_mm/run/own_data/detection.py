@@ -1,22 +1,24 @@
 """Detection on any folder in the COCO format; classes and masks are those of the JSON files."""
 
-import json
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 from mmengine.config import Config
 
+from milan_mm.datasets.coco_file import CocoFile, Kind, read_coco
+from milan_mm.datasets.folders import missing_files
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.run.own_data.folders import SPLITS, some, twice
+from milan_mm.run.config_nodes import evaluators_of
+from milan_mm.run.own_data.folders import SPLITS
 from milan_mm.run.own_data.settings import (
-    evaluators,
     metainfo,
-    pipelines,
     set_dataset,
     set_num_classes,
+    transforms_of,
 )
+from milan_mm.text import shorten_list
 
 # Where tools put the annotations of a split, the commonest first.
 _PATTERNS = (
@@ -27,19 +29,19 @@ _PATTERNS = (
     "instances_{split}*.json",
     "{split}*.json",
 )
-_LISTS = ("images", "annotations", "categories")
+# what must be right to count classes and objects; the check before a start looks at the rest
+_FATAL = (Kind.SHARED_CATEGORY, Kind.INCOMPLETE, Kind.UNKNOWN_CATEGORY, Kind.NO_BOX)
 
 
-@dataclass
-class _Split:
+class _Split(NamedTuple):
     """An annotation file, and the folder of its images relative to the root."""
 
-    path: Path
+    file: CocoFile
     prefix: str
-    names: list[str]
-    classes: list[str]
-    objects: dict[str, int]  # by class
-    num_masks: int
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.file.category_names.values())
 
 
 def use_coco_folder(cfg: Config, root: Path) -> list[str]:
@@ -47,20 +49,15 @@ def use_coco_folder(cfg: Config, root: Path) -> list[str]:
 
     Raises:
         MissingFileError: When a split has no annotation file, or none whose images are there.
-        UserError: When the files are not in the COCO format, or disagree on the classes.
+        UserError: When the files are not in COCO's format, or disagree on the classes.
     """
     train, val = _find(root, "train"), _find(root, "val")
     _compare(train, val)
-    num_objects = sum(train.objects.values())
-    for split in (train, val):
-        if not sum(split.objects.values()):
-            raise UserError(
-                f"annotation file '{split.path}' has no object on its {len(split.names)} images: "
-                "annotate some"
-            )
-    if 0 < train.num_masks < num_objects:
+    objects, num_val_objects = train.file.objects(), len(val.file.objects())
+    num_masks = sum(bool(annotation.get("segmentation")) for annotation in objects)
+    if 0 < num_masks < len(objects):
         raise UserError(
-            f"{num_objects - train.num_masks} of {num_objects} objects in '{train.path}' have no "
+            f"{len(objects) - num_masks} of {len(objects)} objects in '{train.file.path}' have no "
             "segmentation: annotate all masks, or remove all of them for a detector of boxes"
         )
     for loader, split in (
@@ -73,26 +70,27 @@ def use_coco_folder(cfg: Config, root: Path) -> list[str]:
             loader,
             type="CocoDataset",
             data_root=str(root),
-            ann_file=str(split.path.relative_to(root)),
+            ann_file=str(split.file.path.relative_to(root)),
             data_prefix=dict(img=split.prefix),
             metainfo=metainfo(split.classes),
         )
     set_num_classes(cfg.model, len(train.classes))
-    for name in ("val_evaluator", "test_evaluator"):
-        for evaluator in evaluators(cfg, name):
+    for loader in ("val_dataloader", "test_dataloader"):
+        for evaluator in evaluators_of(cfg, loader):
             if "ann_file" in evaluator:
-                evaluator["ann_file"] = str(val.path)
+                evaluator["ann_file"] = str(val.file.path)
     lines = [
-        f"{len(split.names)} images in '{root / split.prefix}', "
-        f"{sum(split.objects.values())} objects in '{split.path}'"
-        for split in (train, val)
+        f"{len(split.file.images)} images in '{root / split.prefix}', "
+        f"{num_objects} objects in '{split.file.path}'"
+        for split, num_objects in ((train, len(objects)), (val, num_val_objects))
     ]
-    unused = [name for name, count in train.objects.items() if not count]
+    found = {annotation["category_id"] for annotation in objects}
+    unused = [name for i, name in train.file.category_names.items() if i not in found]
     lines.append(
-        f"{len(train.classes)} classes: {some(train.classes)}"
-        + (f"; without any object to learn from: {some(unused)}" if unused else "")
+        f"{len(train.classes)} classes: {shorten_list(train.classes)}"
+        + (f"; without any object to learn from: {shorten_list(unused)}" if unused else "")
     )
-    if not train.num_masks and _leave_masks_out(cfg):
+    if not num_masks and _leave_masks_out(cfg):
         lines.append("no masks in the annotations: the mask head is left out, AP is of boxes")
     return lines
 
@@ -106,12 +104,12 @@ def _find(root: Path, split: str) -> _Split:
         for path in sorted(root.glob(pattern)):
             try:
                 found.append(_read(root, path, split))
-            except (ValueError, FileNotFoundError) as error:
+            except UserError as error:
                 rejected.append(error)
         if len(found) > 1:
             raise UserError(
-                f"'{found[0].path}' and '{found[1].path}' both fit the {split} split: keep one of "
-                "them in the folder"
+                f"'{found[0].file.path}' and '{found[1].file.path}' both fit the {split} split: "
+                "keep one of them in the folder"
             )
         if found:
             return found[0]
@@ -124,77 +122,28 @@ def _find(root: Path, split: str) -> _Split:
 
 
 def _read(root: Path, path: Path, split: str) -> _Split:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:  # of JSON or of UTF-8
-        raise UserError(f"annotation file '{path}' is no JSON file: {error}") from None
-    content = content if isinstance(content, dict) else {}
-    lacking = [name for name in _LISTS if not isinstance(content.get(name), list)]
-    if lacking:
-        raise UserError(
-            f"annotation file '{path}' has no list '{lacking[0]}': the COCO format needs "
-            f"{', '.join(_LISTS)}"
-        )
-    try:
-        return _parse(root, path, split, content)
-    except KeyError as error:
-        reason = f"an entry has no {error}"
-    except (TypeError, AttributeError) as error:
-        reason = str(error)
-    raise UserError(f"annotation file '{path}' is not in the COCO format: {reason}")
+    file = read_coco(path)
+    file.refuse(_FATAL, with_masks=False)
+    return _Split(file, _image_folder(root, file, split))
 
 
-def _parse(root: Path, path: Path, split: str, content: dict) -> _Split:
-    categories = {category["id"]: category["name"] for category in content["categories"]}
-    classes = list(categories.values())
-    if not all(isinstance(name, str) for name in classes):
-        raise UserError(f"annotation file '{path}' has categories whose name is no text")
-    if doubled := twice(classes):
-        raise UserError(
-            f"annotation file '{path}' has several categories named {some(doubled)}: make them one"
-        )
-    if not classes or not content["images"]:
-        raise UserError(
-            f"annotation file '{path}' lists {len(content['images'])} images and {len(classes)} "
-            "categories: at least one of each is needed"
-        )
-    names = [image["file_name"] for image in content["images"]]
-    objects = dict.fromkeys(classes, 0)
-    num_masks = 0
-    for annotation in content["annotations"]:
-        if annotation["category_id"] not in categories:
-            raise UserError(
-                f"annotation {annotation['id']} of '{path}' has category_id "
-                f"{annotation['category_id']}, which is none of the categories "
-                f"{some(categories)}: add the category or remove the annotation"
-            )
-        if not annotation.get("iscrowd"):
-            objects[categories[annotation["category_id"]]] += 1
-            num_masks += bool(annotation.get("segmentation"))
-    prefix = _image_folder(root, path, split, names)
-    return _Split(path, prefix, names, classes, objects, num_masks)
-
-
-def _image_folder(root: Path, path: Path, split: str, names: list[str]) -> str:
+def _image_folder(root: Path, file: CocoFile, split: str) -> str:
     """Where the images are, relative to the root: decided by the file names in the JSON."""
-    own = path.stem.removeprefix("instances_")  # 'train2017' of instances_train2017.json
-    places = [path.parent.relative_to(root), Path()]
+    own = file.path.stem.removeprefix("instances_")  # 'train2017' of instances_train2017.json
+    places = [file.path.parent.relative_to(root), Path()]
     places = [*places, Path("images"), Path(own), Path("images", own)]
     for name in SPLITS[split]:
         places += [Path(name), Path("images", name), Path(name, "images")]
-    found = {place: [(root / place / name).is_file() for name in names[:20]] for place in places}
-    best = max(found, key=lambda place: sum(found[place]))
-    missing = [name for name in names if not (root / best / name).is_file()]
-    if len(missing) == len(names):
+    names = [image["file_name"] for image in file.images]
+    found = {place: sum((root / place / n).is_file() for n in names[:20]) for place in places}
+    best = max(places, key=lambda place: found[place])
+    if not found[best] and len(missing_files(names, root / best)) == len(names):
         raise MissingFileError(
-            f"none of the {len(names)} images of '{path}' is there, e.g. '{names[0]}': looked in "
-            + ", ".join(f"'{root / place}'" for place in found)
+            f"none of the {len(names)} images of '{file.path}' is there, e.g. '{names[0]}': looked "
+            f"in {shorten_list([root / place for place in found], len(found))}"
         )
-    if len(missing) > (MAX_FAILED_SHARE if split == "train" else 0) * len(names):
-        raise MissingFileError(
-            f"{len(missing)} of the {len(names)} images of '{path}' are not in '{root / best}', "
-            f"first '{missing[0]}': add them, or remove them from the file"
-        )
+    limit = MAX_FAILED_SHARE if split == "train" else 0.0
+    file.check_images(root / best, limit, "add them, or remove them from the file")
     return "" if best == Path() else str(best)
 
 
@@ -205,7 +154,7 @@ def _compare(train: _Split, val: _Split) -> None:
     pairs = enumerate(zip_longest(train.classes, val.classes))
     first, (in_train, in_val) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
     raise UserError(
-        f"'{train.path}' has {len(train.classes)} categories and '{val.path}' "
+        f"'{train.file.path}' has {len(train.classes)} categories and '{val.file.path}' "
         f"{len(val.classes)}, which differ from number {first} on, '{in_train}' against "
         f"'{in_val}': give both files the same list"
     )
@@ -218,12 +167,12 @@ def _leave_masks_out(cfg: Config) -> bool:
         return False
     roi_head.update(mask_head=None, mask_roi_extractor=None)
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        for transform in pipelines(cfg, loader):
+        for transform in transforms_of(cfg, loader):
             for key in ("with_mask", "recompute_bbox"):
                 if key in transform:
                     transform[key] = False
-    for name in ("val_evaluator", "test_evaluator"):
-        for evaluator in evaluators(cfg, name):
+    for loader in ("val_dataloader", "test_dataloader"):
+        for evaluator in evaluators_of(cfg, loader):
             if "metric" in evaluator:
                 evaluator["metric"] = "bbox"
     return True

@@ -1,24 +1,11 @@
-"""What is in a folder: splits, images, and names for error messages."""
+"""The folders of a data set that a user brings: its splits and classes."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mmengine.fileio import list_dir_or_file
-
 from milan_mm.errors import MissingFileError
+from milan_mm.text import shorten_list
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 SPLITS = dict(train=("train", "training"), val=("val", "valid", "validation"))
-
-
-def list_images(folder: Path) -> list[str]:
-    """Images at any depth, relative to `folder` and sorted.
-
-    The same walk as that of mmpretrain's and mmseg's data sets, so that the counts agree: hidden
-    files are left out, links to folders are followed.
-    """
-    files = list_dir_or_file(str(folder), list_dir=False, recursive=True)
-    return sorted(name for name in files if name.lower().endswith(EXTENSIONS))
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -40,19 +27,6 @@ def find_split(root: Path, split: str, remedy: str) -> Path:
         if (root / name).is_dir():
             return root / name
     raise MissingFileError(
-        f"'{root}' has no folder {' or '.join(SPLITS[split])}, only {some(subfolders(root))}: "
-        f"{remedy}"
+        f"'{root}' has no folder {' or '.join(SPLITS[split])}, only "
+        f"{shorten_list(subfolders(root))}: {remedy}"
     )
-
-
-def some(names: Iterable[object], limit: int = 5) -> str:
-    """At most `limit` names for a message, and how many more there are."""
-    names = list(names)
-    shown = ", ".join(f"'{name}'" for name in names[:limit])
-    more = len(names) - limit
-    return (shown + (f" and {more} more" if more > 0 else "")) or "nothing"
-
-
-def twice(names: Sequence[str]) -> list[str]:
-    """Names that occur more than once, each once."""
-    return sorted({name for name in names if names.count(name) > 1})

@@ -4,9 +4,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from milan_mm.datasets.folders import EXTENSIONS, list_images
 from milan_mm.errors import UserError
-from milan_mm.run.own_data.folders import EXTENSIONS, list_images, some, subfolders
+from milan_mm.run.own_data.folders import subfolders
 from milan_mm.run.own_data.settings import set_dataset
+from milan_mm.text import shorten_list
 
 # Where a data set with splits has its training images. Images of other splits, and label maps,
 # which are images too, must stay out.
@@ -32,7 +34,7 @@ def use_images(cfg: Config, root: Path) -> list[str]:
     prefix, images = next(((p, names) for p, names in found if names), ("", []))
     if not images:
         raise UserError(
-            f"--data '{root}' holds no image at any depth: give a folder with files of the types "
+            f"--data '{root}' has no images at any depth: give a folder with files of the types "
             + " ".join(EXTENSIONS)
         )
     set_dataset(
@@ -48,5 +50,5 @@ def use_images(cfg: Config, root: Path) -> list[str]:
     lines = [f"{len(images)} images in {len(folders)} folder(s) of '{root / prefix}', no labels"]
     others = [name for name in subfolders(root) if name != prefix.split("/")[0]]
     if prefix and others:
-        lines.append(f"not used: {some(others)} beside '{prefix}'")
+        lines.append(f"not used: {shorten_list(others)} next to '{prefix}'")
     return lines

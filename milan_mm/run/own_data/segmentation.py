@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
-from PIL import Image
 
-from milan_mm.datasets.labels import IGNORED
+from milan_mm.datasets.folders import EXTENSIONS, list_images
+from milan_mm.datasets.labels import IGNORED, read_labels
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.run.own_data.folders import EXTENSIONS, SPLITS, list_images, some, twice
-from milan_mm.run.own_data.settings import metainfo, pipelines, set_dataset, set_num_classes
+from milan_mm.run.own_data.folders import SPLITS
+from milan_mm.run.own_data.settings import metainfo, set_dataset, set_num_classes, transforms_of
+from milan_mm.text import shorten_list
 
 SAMPLE = 32  # label maps that are looked into, per split
 # Labels without a class are the pixels that nobody labelled, and these have one value, rarely two;
@@ -26,10 +27,10 @@ def use_label_pairs(cfg: Config, root: Path) -> list[str]:
 
     Raises:
         MissingFileError: When classes.txt, a split, or the partner of a file is missing.
-        UserError: When the names are no list of classes, or the labels do not fit them.
+        UserError: When classes.txt is not a list of classes, or the labels do not fit them.
     """
     classes = _read_classes(root / "classes.txt")
-    lines = [f"{len(classes)} classes in classes.txt: {some(classes)}"]
+    lines = [f"{len(classes)} classes in classes.txt: {shorten_list(classes)}"]
     found = {}
     for split in ("train", "val"):
         images, labels = _find_split(root, split)
@@ -59,7 +60,7 @@ def use_label_pairs(cfg: Config, root: Path) -> list[str]:
             reduce_zero_label=False,
             **found[split],
         )
-        for transform in pipelines(cfg, loader):
+        for transform in transforms_of(cfg, loader):
             transform.pop("reduce_zero_label", None)  # the data set says it, once
             set_num_classes(transform, len(classes))
     set_num_classes(cfg.model, len(classes))
@@ -75,14 +76,14 @@ def _read_classes(path: Path) -> list[str]:
     try:
         names = [name.strip() for name in path.read_text("utf-8-sig").rstrip().splitlines()]
     except UnicodeDecodeError as error:
-        raise UserError(f"'{path}' is no text in UTF-8: {error}") from None
+        raise UserError(f"'{path}' is not UTF-8 text: {error}") from None
     if "" in names:
         raise UserError(
             f"line {names.index('') + 1} of '{path}' is blank: each line names a class; give "
             "a label without meaning a name too, or remove the line"
         )
-    if doubled := twice(names):
-        raise UserError(f"'{path}' names {some(doubled)} more than once: give each a name")
+    if doubled := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"'{path}' names {shorten_list(doubled)} more than once: give each a name")
     if not 2 <= len(names) < IGNORED:
         raise UserError(
             f"'{path}' names {len(names)} class(es), the limits are 2 and {IGNORED - 1}: the "
@@ -92,7 +93,7 @@ def _read_classes(path: Path) -> list[str]:
 
 
 def _find_split(root: Path, split: str) -> tuple[Path, Path]:
-    """The folders of images and of labels: images/train or train/images, and alike."""
+    """The folders of images and of labels: images/train or train/images, and the like."""
     looked_for = []
     pairs = []
     for name in SPLITS[split]:
@@ -105,7 +106,7 @@ def _find_split(root: Path, split: str) -> tuple[Path, Path]:
         looked_for += [images[0], labels[0]]
     raise MissingFileError(
         f"'{root}' has no {split} split of images and labels: looked for "
-        f"{some(looked_for, len(looked_for))} and other usual names; put the files there"
+        f"{shorten_list(looked_for, len(looked_for))} and other usual names; put the files there"
     )
 
 
@@ -116,9 +117,9 @@ def _pair(images: Path, labels: Path) -> tuple[list[str], str, str]:
         files = list_images(folder)
         counts = Counter(Path(name).suffix for name in files)
         if len(counts) != 1:
-            kinds = some([f"{count} {suffix}" for suffix, count in counts.items()])
+            kinds = shorten_list([f"{count} {suffix}" for suffix, count in counts.items()])
             raise UserError(
-                f"'{folder}' holds {kinds}: wanted are files of one type, one of "
+                f"'{folder}' holds {kinds}: all files must be of one type, one of "
                 + " ".join(EXTENSIONS)
             )
         suffixes.append(next(iter(counts)))
@@ -138,7 +139,7 @@ def _look_into(files: list[Path], classes: list[str]) -> str:
     """Check a sample of label maps, spread over all; says how many pixels each kind has.
 
     Raises:
-        UserError: When a file is no label map, or holds too much that has no class.
+        UserError: When a file is not a label map, or too many pixels have no class.
     """
     chosen = np.unique(np.linspace(0, len(files) - 1, SAMPLE).round().astype(int))
     total = np.zeros(IGNORED + 1, dtype=np.int64)
@@ -149,7 +150,7 @@ def _look_into(files: list[Path], classes: list[str]) -> str:
         if len(strange) > MAX_VOID_VALUES:
             raise UserError(
                 f"label '{path}' holds {len(strange)} values without a class, first "
-                f"{some(strange)}; classes.txt names 0 to {len(classes) - 1}, and up to "
+                f"{shorten_list(strange)}; classes.txt names 0 to {len(classes) - 1}, and up to "
                 f"{MAX_VOID_VALUES} more may mean 'not labelled': correct one of the two"
             )
         share = counts[len(classes) : IGNORED].sum() / counts.sum()
@@ -168,25 +169,15 @@ def _look_into(files: list[Path], classes: list[str]) -> str:
     absent = [classes[i] for i in np.flatnonzero(total[: len(classes)] == 0)]
     line = f"{void.sum() / total.sum():.1%} of the pixels of {len(chosen)} label maps are not "
     line += f"labelled (values {', '.join(values)})" if values else "labelled"
-    return line + (f"; no pixel of {some(absent)}" if absent else "")
+    return line + (f"; no pixel of {shorten_list(absent)}" if absent else "")
 
 
 def _count_labels(path: Path) -> np.ndarray:
     """Pixels by value: (256,)."""
-    try:
-        with Image.open(path) as image:
-            mode, labels = image.mode, np.asarray(image)
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
-        reason = " ".join(str(error).split(" <_io")[0].split())[:200] or type(error).__name__
-        raise UserError(f"label '{path}' cannot be read: {reason}; repair or remove it") from None
-    if labels.ndim != 2:
-        raise UserError(
-            f"label '{path}' has {labels.shape[2]} channels (mode {mode}): labels are "
-            "single-channel images whose values are class numbers, so turn colours into numbers"
-        )
-    if labels.dtype.kind not in "bui" or labels.min() < 0 or labels.max() > IGNORED:
+    labels = read_labels(str(path))
+    if labels.max() > IGNORED:
         raise UserError(
             f"label '{path}' has values from {labels.min()} to {labels.max()}, the limits are 0 "
             f"and {IGNORED}: save it with 8 bits per pixel"
         )
-    return np.bincount(labels.ravel().astype(np.int64), minlength=IGNORED + 1)
+    return np.bincount(labels.ravel(), minlength=IGNORED + 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from mmengine.config import Config, ConfigDict
 
 from milan_mm.errors import UserError
+from milan_mm.run.config_nodes import config_nodes, datasets_of
 
 _KEPT = ("pipeline", "test_mode", "filter_cfg")  # of a recipe's data set: they name no files
 _CLASS_AGNOSTIC = ("backbone", "teacher", "rpn_head")
@@ -18,46 +19,28 @@ def set_dataset(cfg: Config, loader: str, **settings: object) -> None:
     Raises:
         UserError: When the recipe mixes several data sets.
     """
-    parent = cfg[loader]
-    while isinstance(parent.dataset.get("dataset"), dict):
-        parent = parent.dataset
-    before = parent.dataset
-    if "datasets" in before:
+    datasets = [dataset for _, dataset in datasets_of(cfg, loader)]
+    if len(datasets) > 1:
         raise UserError(
-            f"--data: {loader} of {cfg.filename} mixes {len(before.datasets)} data sets: take a "
-            "recipe with one"
+            f"--data: {loader} of {cfg.filename} mixes {len(datasets)} data sets: take a recipe "
+            "with one"
         )
-    kept = {key: before[key] for key in _KEPT if key in before}
-    parent.dataset = ConfigDict(**settings, **kept)
+    kept = {key: datasets[0][key] for key in _KEPT if key in datasets[0]}
+    datasets[0].clear()
+    datasets[0].update(settings, **kept)
 
 
-def pipelines(cfg: Config, loader: str) -> Iterator[ConfigDict]:
+def transforms_of(cfg: Config, loader: str) -> Iterator[ConfigDict]:
     """Every transform of a data loader, also those inside other transforms."""
-    dataset = cfg[loader].dataset
-    while isinstance(dataset.get("dataset"), dict):
-        dataset = dataset.dataset
-    yield from _transforms(dataset.get("pipeline") or [])
-
-
-def _transforms(node: object) -> Iterator[ConfigDict]:
-    if isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _transforms(value)
-    elif isinstance(node, dict):
-        yield node
-        yield from _transforms(node.get("transforms") or [])
-
-
-def evaluators(cfg: Config, name: str) -> list[ConfigDict]:
-    """The metrics of 'val_evaluator' or 'test_evaluator'."""
-    found = cfg.get(name) or []
-    return [found] if isinstance(found, dict) else list(found)
+    for _, dataset in datasets_of(cfg, loader):
+        for _, node in config_nodes(dataset.get("pipeline")):
+            yield node
 
 
 def set_num_classes(node: object, num_classes: int) -> None:
     """Give every head below `node` its number of classes, in place.
 
-    A region proposal head, which tells objects from background, keeps its own.
+    A region proposal head, which separates objects from background, keeps its own.
     """
     if isinstance(node, (list, tuple)):
         for value in node:

@@ -11,8 +11,9 @@ from mmengine.dataset import BaseDataset, RepeatDataset
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from milan_mm.datasets.seeding import SeedSample
 from milan_mm.datasets.shared import iter_transforms
-from milan_mm.engine.hooks.seeding import SampleSeedHook, SeedSample
+from milan_mm.engine.hooks.seeding import SampleSeedHook
 
 PIPELINE = [
     dict(type="milan_mm.SeedSample"),

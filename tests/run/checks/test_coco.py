@@ -86,18 +86,9 @@ def test_other_data_sets_are_left_alone(folder):
     assert check_coco(config(folder, "no JSON", backend_args=dict(backend="x")), TRAIN) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", r"instances\.json' is no JSON file"),
-        ("[]", "has no list 'images'"),
-        ('{"images": [], "categories": [], "annotations": []}', "lists no images"),
-        ('{"images": [], "categories": []}', "has no list 'annotations'"),
-    ],
-)
-def test_a_file_of_another_format_is_refused(folder, text, message):
-    with pytest.raises(ValueError, match=message):
-        check_coco(config(folder, text), TRAIN)
+def test_a_file_of_another_format_is_refused(folder):
+    with pytest.raises(ValueError, match="has no list 'images'"):
+        check_coco(config(folder, "[]"), TRAIN)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +96,7 @@ def test_a_file_of_another_format_is_refused(folder, text, message):
     [
         (
             ("cat", "bird"),
-            r"lacks 1 of .* 2 classes, first 'bird'; its categories are cat, dog: .*",
+            r"does not have 1 of .* 2 classes, first 'bird'; its categories are 'cat', 'dog': .*",
         ),
         (("dog", "cat"), "another order than the config, whose class 0 is 'dog', not 'cat'"),
     ],
@@ -117,7 +108,9 @@ def test_classes_that_are_not_the_files_are_refused(folder, content, classes, me
 
 def test_classes_are_those_of_coco_unless_the_config_says_otherwise(folder, content):
     cfg = config(folder, content, metainfo=None)
-    with pytest.raises(ValueError, match="lacks 78 of the config's 80 classes, first 'person'"):
+    with pytest.raises(
+        ValueError, match="does not have 78 of the config's 80 classes, first 'person'"
+    ):
         check_coco(cfg, TRAIN)
 
 
@@ -136,7 +129,7 @@ def test_two_categories_of_one_name_are_refused(folder, content):
 def test_categories_that_will_be_left_out_are_named(folder, content):
     content["categories"].insert(1, dict(id=1, name="bird"))
     (note,) = check_coco(config(folder, content), TRAIN)
-    assert note.endswith("1 categories are no classes of the config: bird")
+    assert note.endswith("1 categories are not classes of the config: 'bird'")
 
 
 def test_a_head_with_another_number_of_classes_is_refused(folder, content):
@@ -180,20 +173,22 @@ def test_a_camera_that_was_turned_is_no_other_size(folder, content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(bbox=None), "annotation 1 of .* has no 'bbox'"),
-        (dict(area=None), "annotation 1 of .* has no 'area'"),
-        (dict(bbox=[1, 2]), r"annotation 1 of .* has bbox \[1, 2\], not"),
-        (dict(segmentation=[]), "annotation 1 of .* has no segmentation"),
-        (
-            dict(segmentation=dict(size=[32, 24], counts=[768])),
-            r"has a mask of \(height, width\) \[32, 24\] on an image of \[24, 32\]",
-        ),
-        (dict(id=1), "annotations with equal ids"),
+        (dict(area=None), "annotation 2 of .* has no 'area': export"),
+        (dict(bbox=[1, 2]), r"annotation 2 of .* has bbox \[1, 2\], not"),
+        (dict(segmentation=[]), "annotation 2 of .* has no mask .*or take a detector without"),
+        (dict(segmentation=dict(size=[32, 24], counts=[768])), r"has a mask of \(height, width\)"),
+        (dict(id=1), "annotation 1 of .* has the id of another"),
     ],
 )
 def test_an_annotation_that_would_end_training_later_is_named(folder, content, change, message):
     content["annotations"][1].update(change)
     with pytest.raises(ValueError, match=message):
+        check_coco(config(folder, content), TRAIN)
+
+
+def test_two_images_of_one_id_are_refused(folder, content):
+    content["images"][2]["id"] = 1
+    with pytest.raises(ValueError, match=r"image '3\.jpg' of .* has the id 1 of another"):
         check_coco(config(folder, content), TRAIN)
 
 
@@ -212,11 +207,10 @@ def test_annotations_of_other_categories_and_images_may_be_anything(folder, cont
     assert check_coco(config(folder, content), TRAIN) == []
 
 
-@pytest.mark.parametrize("change", [dict(iscrowd=1), dict(category_id=99), dict(bbox=[1, 1, 0, 5])])
 @pytest.mark.parametrize("loaders", [TRAIN, VAL])
-def test_data_without_any_object_are_refused(folder, content, change, loaders):
+def test_data_without_any_object_are_refused(folder, content, loaders):
     for annotation in content["annotations"]:
-        annotation.update(change)
+        annotation["iscrowd"] = 1
     with pytest.raises(ValueError, match="has no object on its 3 images, out of 2 annotations"):
         check_coco(config(folder, content), loaders)
 

@@ -108,19 +108,19 @@ def _unsorted(root: Path) -> None:
         (
             lambda root: rmtree(root / "val/red"),
             ValueError,
-            r"'.*val' lacks 1 of the 3 classes of '.*train', first 'red': add images",
+            r"'.*val' does not have 1 of the 3 classes of '.*train', first 'red': add images",
         ),
         (
             lambda root: [path.unlink() for path in (root / "train/red").iterdir()],
             ValueError,
-            r"1 of 3 classes in '.*train' have no image, first 'red': add images",
+            r"1 of 3 classes in '.*train' have no images, first 'red': add images",
         ),
         (
             lambda root: [path.unlink() for path in (root / "val").rglob("*.png")],
             ValueError,
-            r"'.*val' holds no image: move some",
+            r"'.*val' has no images: move some",
         ),
-        (_unsorted, ValueError, r"'.*val' has 0 class folder\(s\) and 2 images beside them"),
+        (_unsorted, ValueError, r"'.*val' has 0 class folder\(s\) and 2 images outside of them"),
         (
             lambda root: (root / "train/.cache").mkdir(),
             ValueError,

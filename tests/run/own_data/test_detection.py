@@ -152,29 +152,14 @@ def _without_one_mask(root: Path) -> None:
             r"valid/_annotations\.coco\.json.*put the file",
         ),
         (
-            lambda root: _val_json(root).write_text("{"),
-            ValueError,
-            r"instances_val2017\.json' is no JSON file",
-        ),
-        (
             lambda root: _val_json(root).write_text("[1]"),
             ValueError,
-            r"instances_val2017\.json' has no list 'images': the COCO format needs",
-        ),
-        (
-            lambda root: _edit(_val_json(root), lambda c: c["images"][0].pop("file_name")),
-            ValueError,
-            r"is not in the COCO format: an entry has no 'file_name'",
-        ),
-        (
-            lambda root: _edit(_val_json(root), lambda c: c["images"].clear()),
-            ValueError,
-            r"lists 0 images and 3 categories",
+            r"instances_val2017\.json' has no list 'images': COCO's format needs",
         ),
         (
             lambda root: _edit(_val_json(root), lambda c: c["annotations"].clear()),
             ValueError,
-            r"has no object on its 2 images: annotate some",
+            r"has no object on its 2 images, out of 0 annotations",
         ),
         (
             lambda root: (root / "val2017/1.png").unlink(),
@@ -189,7 +174,7 @@ def _without_one_mask(root: Path) -> None:
         (
             lambda root: _edit(_val_json(root), lambda c: c["categories"].pop(0)),
             ValueError,
-            r"annotation 1 of '.*' has category_id 10, which is none of the categories '20', '30'",
+            r"annotation 1 of '.*' has category_id 10, which is none of the categories 20, 30",
         ),
         (
             lambda root: _edit(_val_json(root), lambda c: c["categories"].reverse()),
@@ -201,11 +186,6 @@ def _without_one_mask(root: Path) -> None:
             lambda root: _edit(_val_json(root), lambda c: c["categories"][0].update(name="red")),
             ValueError,
             r"several categories named 'red': make them one",
-        ),
-        (
-            lambda root: _edit(_val_json(root), lambda c: c["categories"][0].update(name=7)),
-            ValueError,
-            r"has categories whose name is no text",
         ),
         (
             _without_one_mask,

@@ -38,7 +38,7 @@ def test_only_the_training_split_is_used_where_there_is_one(tmp_path: Path):
     notes = set_own_data(cfg, str(tmp_path))
     assert _images(cfg) == {str(path) for path in (tmp_path / "train").rglob("*.png")}
     assert "6 images in 3 folder(s)" in notes[0]
-    assert "not used: 'val' beside 'train'" in notes[1]
+    assert "not used: 'val' next to 'train'" in notes[1]
 
 
 def test_label_maps_are_no_images_to_learn_from(tmp_path: Path):
@@ -60,7 +60,7 @@ def test_the_pipeline_and_the_schedule_stay(tmp_path: Path):
 def test_a_folder_without_images_is_refused(tmp_path: Path):
     (tmp_path / "empty/notes.txt").parent.mkdir()
     (tmp_path / "empty/notes.txt").touch()
-    with pytest.raises(ValueError, match=r"holds no image at any depth.*\.jpg"):
+    with pytest.raises(ValueError, match=r"has no images at any depth.*\.jpg"):
         set_own_data(load(RECIPE), str(tmp_path))
 
 

@@ -1,8 +1,8 @@
-"""`dense`: PlainViT at 1024 pixels, as the detector uses it, beside mmpretrain's backbones.
+"""`benchmark.py dense`: PlainViT at 1024 pixels, as the detector uses it, against mmpretrain's.
 
 A step is forward and backward of one image. The peers are `ViTSAM`, which has windows and relative
-positions too, and `VisionTransformer`, whose blocks all attend globally. Every pair computes the
-same function of the same weights first, and only then is timed.
+positions too, and `VisionTransformer`, whose blocks all attend globally. Every pair must first
+compute the same function of the same weights.
 """
 
 import argparse
@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
+# here, so that the import does not count as memory of a step
+from mmpretrain.models import VisionTransformer, ViTSAM
 from torch import nn
 
 from milan_mm.benchmark.contest import (
@@ -25,7 +28,9 @@ from milan_mm.benchmark.contest import (
     default_threads,
     report,
 )
+from milan_mm.benchmark.matrix_rate import compare_shares, product_entry
 from milan_mm.errors import UserError
+from milan_mm.models.plain_vit import PlainViT
 
 PATCH_SIZE, WINDOW_SIZE = 16, 14
 BASE = dict(embed_dims=768, num_layers=12, num_heads=12, global_layers=(2, 5, 8, 11))
@@ -53,7 +58,7 @@ CASES = {
     "global": Case("vit", False, "without relative positions, against VisionTransformer"),
     "global-rel": Case("vit", True, "with relative positions, against VisionTransformer"),
 }
-_OF_CASES = ("cases", "precision", "img_size")  # options that a --step has no use for
+_OF_CASES = ("cases", "precision", "img_size")  # options that do not apply to --step
 
 
 def run(args: argparse.Namespace) -> None:
@@ -63,11 +68,11 @@ def run(args: argparse.Namespace) -> None:
     if args.threads is not None and args.threads < 1:
         raise UserError(f"--threads {args.threads}: give 1 or more")
     if args.batch is not None and not args.step:
-        raise UserError("--batch is the batch of a --step, which is not given")
+        raise UserError("--batch is for whole steps: add --step det or --step seg")
     if args.step and (given := [name for name in _OF_CASES if getattr(args, name) is not None]):
-        raise UserError(f"--{given[0].replace('_', '-')} is for backbones, not for a --step")
+        raise UserError(f"--{given[0].replace('_', '-')} is for backbones, not for --step")
     if args.step:
-        from milan_mm.benchmark.dense_step import profile_step  # mmdet and mmseg take seconds
+        from benchmarks.dense_step import profile_step  # mmdet and mmseg take seconds
 
         profile_step(args.step, args.batch, args.rounds, args.threads or default_threads())
         return
@@ -96,22 +101,25 @@ def _compare(
         same = Entry("ours", place, dict(common, model="ours_global", rel_pos=False))
         with Contest([same, peer], threads) as contest:
             print(check_agreement(contest.results(), precision), file=sys.stderr, flush=True)
-    with Contest([ours, peer], threads) as contest:
-        results = contest.results()  # the warm-up, too
+    with Contest([ours, peer, product_entry(precision)], threads) as contest:
         if case.peer != "vit":
-            print(check_agreement(results, precision), file=sys.stderr, flush=True)
+            print(check_agreement(contest.results(), precision), file=sys.stderr, flush=True)
+        flops = contest.flops()  # the warm-up, too
         contest.run(rounds, warm_up=0)
-    return compare("dense", text, contest.measured["ours"], contest.measured["peer"])
+    measured = contest.measured
+    rows = compare("dense", text, measured["ours"], measured["peer"])
+    names = ("ours", "peer")
+    return [*rows, compare_shares("dense", text, names, precision, measured, flops)]
 
 
 def check_agreement(results: dict[str, dict[str, np.ndarray]], precision: str) -> str:
     """Compare what a step of each returned.
 
     Returns:
-        A line that says how far they are apart.
+        A line with their differences.
 
     Raises:
-        RuntimeError: When that is more than rounding, so that times would mean nothing.
+        RuntimeError: When they differ by more than rounding: times would mean nothing.
     """
     ours, peer = results["ours"], results["peer"]
     if ours.keys() != peer.keys():
@@ -165,7 +173,7 @@ def prepare(
 
 
 def fill(model: nn.Module) -> None:
-    """Give every parameter random values that depend on its name and order of numbers only."""
+    """Give every parameter random values that depend only on its name and number of elements."""
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
@@ -178,8 +186,6 @@ def fill(model: nn.Module) -> None:
 
 
 def _ours(rel_pos: bool, img_size: int, arch: dict, window_size: int = WINDOW_SIZE) -> nn.Module:
-    from milan_mm.models.plain_vit import PlainViT
-
     plain_arch = {key: arch[key] for key in ("embed_dims", "num_layers", "num_heads")}
     return PlainViT(
         plain_arch,
@@ -198,8 +204,6 @@ def _ours_global(rel_pos: bool, img_size: int, arch: dict) -> nn.Module:
 
 
 def _vit_sam(rel_pos: bool, img_size: int, arch: dict) -> nn.Module:
-    from mmpretrain.models import ViTSAM
-
     return ViTSAM(
         _mmpretrain_arch(arch) | dict(global_attn_indexes=list(arch["global_layers"])),
         img_size=img_size,
@@ -212,8 +216,6 @@ def _vit_sam(rel_pos: bool, img_size: int, arch: dict) -> nn.Module:
 
 
 def _vit(rel_pos: bool, img_size: int, arch: dict) -> nn.Module:
-    from mmpretrain.models import VisionTransformer
-
     if rel_pos:
         raise UserError("mmpretrain's VisionTransformer has no relative positions")
     return VisionTransformer(

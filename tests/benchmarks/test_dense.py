@@ -12,9 +12,11 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from milan_mm.benchmark import dense, dense_step
+from benchmarks import dense, dense_step
+from milan_mm.benchmark import matrix_rate
 from milan_mm.configs import load
 from milan_mm.registry import MODELS
+from tests.benchmark.in_process import InProcessContest
 from tests.seg_helpers import narrow, shorten
 
 TINY = dict(embed_dims=32, num_layers=3, num_heads=2, global_layers=(1,))
@@ -71,9 +73,9 @@ def test_results_that_are_not_finite_are_not_compared():
     [
         (["--rounds", "0"], "--rounds 0: give 1 or more"),
         (["--img-size", "1000"], "--img-size 1000 is not a multiple of 16 pixels"),
-        (["--batch", "2"], "--batch is the batch of a --step, which is not given"),
+        (["--batch", "2"], "--batch is for whole steps: add --step det or --step seg"),
         (["--threads", "0"], "--threads 0: give 1 or more"),
-        (["--step", "det", "--img-size", "512"], "--img-size is for backbones, not for a --step"),
+        (["--step", "det", "--img-size", "512"], "--img-size is for backbones, not for --step"),
         (["--step", "det", "--batch", "0"], "--batch 0: give 1 or more images"),
     ],
 )
@@ -86,18 +88,17 @@ def test_a_mistake_is_answered_with_one_line(
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
-@pytest.mark.long
-def test_a_comparison_ends_with_one_json_line_for_time_and_one_for_memory(
+def test_a_comparison_ends_with_a_json_line_for_time_memory_and_share(
     benchmark, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(dense, "BASE", TINY)
+    monkeypatch.setattr(dense, "Contest", InProcessContest)
+    monkeypatch.setattr(matrix_rate, "_PRODUCTS", dict(cpu=(64, 1), cuda=(64, 1)))
     benchmark(["dense", "--cases", "windows-rel", "--img-size", "288", "--rounds", "1"])
     out, err = capsys.readouterr()
     rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-    assert [row["metric"] for row in rows] == ["time", "memory"]
-    for row in rows:
-        assert row["bench"] == "dense" and "288 px" in row["case"]
-        assert row["gain"] == pytest.approx(row["peer"] / row["ours"], abs=1e-3)
+    assert [row["metric"] for row in rows] == ["time", "memory", "share of the matrix rate"]
+    assert all(row["bench"] == "dense" and "288 px" in row["case"] for row in rows)
     assert "agree" in err
 
 

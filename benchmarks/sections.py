@@ -1,12 +1,15 @@
-"""Where the time of a training step goes: forward and backward of each part of `MILAN.loss`.
+"""`pretrain --profile`: where the time of our step goes, forward and backward of each part.
 
 The forward pass is timed around the calls of the parts. The backward pass is timed between the
-gradients that arrive at their outputs: when the gradient of the prediction arrives, the loss is
-done with its backward pass and the decoder begins.
+arrivals of the gradients at their outputs: when the gradient of the prediction arrives, the loss
+has done its backward pass and the decoder begins.
 """
 
+import argparse
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -15,9 +18,12 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor
 
 from milan_mm.benchmark.contest import default_threads, now
-from milan_mm.benchmark.pretrain_steps import build_ours, pinned_images
+from milan_mm.benchmark.pretrain import TEACHER, checked_precisions
+from milan_mm.benchmark.pretrain_steps import build_ours, pinned_images, write_weights
+from milan_mm.engine.memory import keep_freed_memory
+from milan_mm.models.vit_options import ARCHS
 
-# Part: where its function hangs.
+# Part of the step -> its module and method
 PARTS = {
     "preprocessing": ("data_preprocessor", "forward"),
     "teacher": ("head", "targets"),
@@ -27,6 +33,30 @@ PARTS = {
     "decoder": ("decoder", "forward"),
     "loss": ("head", "loss"),
 }
+
+
+def run(args: argparse.Namespace) -> None:
+    """Profile our step in each precision.
+
+    Args:
+        args: As of `pretrain`.
+
+    Raises:
+        UserError: As in `pretrain`.
+    """
+    precisions = checked_precisions(args)
+    keep_freed_memory()  # as in tools/train.py
+    with TemporaryDirectory() as folder:
+        write_weights(Path(folder), ARCHS[args.arch], TEACHER)
+        settings = dict(folder=folder, arch=ARCHS[args.arch], teacher=TEACHER)
+        for precision in precisions:
+            print_sections(
+                args.rounds,
+                args.batch_size,
+                precision=precision,
+                compiled=args.compile,
+                **settings,
+            )
 
 
 class SectionTimer:

@@ -1,12 +1,13 @@
 """`benchmark.py scale`: our step's time on a CPU by batch, image, model and number of processes.
 
-Beside each time stands what the FLOPs let expect: the time of the first row times the ratio of the
-FLOPs. Rows with several processes share the cores and the batch of the first row, so that the same
-time is expected; what they need more is communication. `kept` is what a process holds between its
-forward and its backward pass: activations, and the copies of the weights in bfloat16.
+The expected time is that of the first row times the ratio of the FLOPs. Processes share the cores
+and the batch of the first row, so their expected time is the same, and what they take longer is
+communication. `kept` is what a process holds between forward and backward pass: activations, and
+the copies of the weights in bfloat16.
 """
 
 import argparse
+import functools
 import json
 import statistics
 import time
@@ -25,8 +26,8 @@ from mmengine.model import MMDistributedDataParallel
 from torch import Tensor, nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
+from benchmarks.flops import resize, step_flops
 from milan_mm.benchmark.contest import default_threads
-from milan_mm.benchmark.flops import resize, step_flops
 from milan_mm.benchmark.pretrain_steps import OURS, build_step, fixed_images
 from milan_mm.configs import load
 from milan_mm.engine.memory import keep_freed_memory
@@ -54,8 +55,13 @@ class Run:
 
     def flops(self) -> int:
         """Of the whole batch, forward and backward."""
-        parts = step_flops(self.config(), "PromptingDecoder")
-        return self.batch_size * sum(both for _, both in parts.values())
+        return self.batch_size * _flops_per_image(self.img_size, self.arch)
+
+
+@functools.cache
+def _flops_per_image(img_size: int, arch: str) -> int:
+    parts = step_flops(Run(img_size=img_size, arch=arch).config(), "PromptingDecoder")
+    return sum(both for _, both in parts.values())
 
 
 FIRST = Run()

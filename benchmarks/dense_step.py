@@ -1,4 +1,4 @@
-"""`dense --step`: where a training step of our Mask R-CNN or UperNet recipe spends its time.
+"""`benchmark.py dense --step`: where the time of a Mask R-CNN or UperNet training step goes.
 
 Model, precision and optimizer are the recipe's; weights and images are random. The parts of the
 forward pass are timed as they are called, those of the backward pass by the moments at which
@@ -16,8 +16,8 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
+from benchmarks.stopwatch import Stopwatch
 from milan_mm.benchmark.contest import default_device, now
-from milan_mm.benchmark.stopwatch import Stopwatch
 from milan_mm.configs import load
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError

@@ -1,4 +1,4 @@
-"""Where time goes when functions call each other."""
+"""Time of functions that call each other."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from typing import Any
 
 
 class Stopwatch:
-    """Seconds by name; what runs within another timed call counts for the inner one only.
+    """Seconds by name; the time of a timed call within another counts for the inner one only.
 
     Args:
-        clock: Tells the time in seconds.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -1,6 +1,6 @@
 """Calls within calls are counted once."""
 
-from milan_mm.benchmark.stopwatch import Stopwatch
+from benchmarks.stopwatch import Stopwatch
 
 
 def test_an_inner_call_is_not_counted_twice():

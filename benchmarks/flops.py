@@ -1,8 +1,6 @@
-"""`benchmark.py flops`: what the parts of a step cost, counted by torch's own counter.
+"""`benchmark.py flops`: the FLOPs of each part of a step, and the claim about the decoder.
 
-A FLOP is an addition or a multiplication in a matrix product, convolution or attention, two per
-multiply-accumulate; norms, activations and softmax are not counted. Models live on the meta device,
-where shapes are computed and no numbers are.
+Models live on the meta device, which computes shapes but no numbers.
 """
 
 import argparse
@@ -13,15 +11,10 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from torch import Tensor
-from torch.utils.flop_counter import (
-    FlopCounterMode,
-    sdpa_backward_flop_count,
-    sdpa_flop_count,
-)
 
+from milan_mm.benchmark.flop_count import count_flops
 from milan_mm.configs import load
 from milan_mm.run.building import build_without_memory, silence
-from milan_mm.torch_private import CPU_ATTENTION
 
 RECIPES = {
     "ViT-B/16": "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k",
@@ -102,37 +95,9 @@ def resize(config: Config, img_size: int) -> None:
     config.model.head.teacher.grid_size = (side, side)
 
 
-def count_flops(function: Callable, *args: Any) -> int:
-    """FLOPs of a call."""
-    with FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counter:
-        function(*args)
-    return counter.get_total_flops()
-
-
 def count_with_backward(function: Callable[..., Tensor], *args: Any) -> tuple[int, int]:
     """FLOPs of a call alone, and of the call with its backward pass."""
     return count_flops(function, *args), count_flops(lambda: function(*args).sum().backward())
-
-
-def _cpu_attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-def _cpu_attention_backward(
-    grad: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any
-) -> int:
-    return sdpa_backward_flop_count(grad, query, key, value)
-
-
-# torch's counter knows the fused attention of GPUs, not that of CPUs.
-_ATTENTION = {
-    getattr(torch.ops.aten, name): count
-    for name, count in (
-        (CPU_ATTENTION, _cpu_attention),
-        (f"{CPU_ATTENTION}_backward", _cpu_attention_backward),
-    )
-    if hasattr(torch.ops.aten, name)
-}
 
 
 def _sum(counts: dict[str, tuple[int, int]]) -> tuple[int, int]:

@@ -1,0 +1,57 @@
+"""Walking over a config: its dicts, its data sets, its metrics."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+
+
+def config_nodes(node: object, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dict of a config, outer first, with its dotted name; lists count their parts.
+
+    A dict that stands in several places comes once, so that a change in place happens once.
+
+    Args:
+        node: A config, or a part of it.
+        name: Its own, which those of the others begin with.
+    """
+    seen: set[int] = set()
+    waiting = [(name, node)]
+    while waiting:
+        name, node = waiting.pop()
+        if id(node) in seen:
+            continue
+        parts: list[tuple[Any, object]] = []
+        if isinstance(node, (dict, Config)):
+            seen.add(id(node))
+            yield name, node
+            parts = list(node.items())
+        elif isinstance(node, (list, tuple)):
+            parts = list(enumerate(node))
+        waiting += [(f"{name}.{key}".lstrip("."), value) for key, value in reversed(parts)]
+
+
+def datasets_of(cfg: Config, loader: str) -> Iterator[tuple[str, Any]]:
+    """The data sets of a data loader inside all wrappers, with their dotted names.
+
+    Args:
+        loader: E.g. 'train_dataloader'; without it in the config there are none.
+    """
+    if cfg.get(loader):
+        yield from _unwrap(cfg[loader]["dataset"], f"{loader}.dataset")
+
+
+def evaluators_of(cfg: Config, loader: str) -> list[Any]:
+    """The metrics that judge the samples of a data loader."""
+    found = cfg.get(loader.replace("dataloader", "evaluator")) or []
+    return [found] if isinstance(found, dict) else list(found)
+
+
+def _unwrap(dataset: dict, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(dataset.get("dataset"), dict):
+        yield from _unwrap(dataset["dataset"], f"{name}.dataset")
+    elif "datasets" in dataset:
+        for i, part in enumerate(dataset["datasets"]):
+            yield from _unwrap(part, f"{name}.datasets.{i}")
+    else:
+        yield name, dataset

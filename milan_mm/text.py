@@ -1,0 +1,15 @@
+"""Wording that messages of all rooms share."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def shorten_list(names: Iterable[object], limit: int = 5) -> str:
+    """At most `limit` names, and how many more there are: "'a', 'b' and 3 more".
+
+    Text and paths are quoted, numbers are not; without any names it is "nothing".
+    """
+    names = list(names)
+    shown = [f"'{name}'" if isinstance(name, (str, Path)) else str(name) for name in names[:limit]]
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(shown) + more or "nothing"

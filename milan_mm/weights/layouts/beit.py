@@ -1,0 +1,64 @@
+"""BEiT's names: also mc-BEiT, data2vec, SimMIM and CAE."""
+
+from milan_mm.weights.layouts.table import (
+    BIAS_TABLE,
+    CLASSIFIER,
+    COUNTER,
+    DECODER,
+    MASK_TOKEN,
+    OTHER_MODEL,
+    Layout,
+    derive,
+)
+from milan_mm.weights.layouts.timm import TIMM_EXTRAS, TIMM_NAMES
+
+QV_BIAS = {
+    "layers.#.attn.qkv.bias": (
+        "blocks.#.attn.q_bias",
+        "blocks.#.attn.k_bias",
+        "blocks.#.attn.v_bias",
+    )
+}
+
+BEIT = Layout(
+    names=derive(
+        TIMM_NAMES,
+        drop=("register_tokens", "pre_norm", "layers.#.attn.qkv"),
+        add={
+            "layers.#.attn.qkv.weight": "blocks.#.attn.qkv.weight",
+            "layers.#.gamma_1": "blocks.#.gamma_1",
+            "layers.#.gamma_2": "blocks.#.gamma_2",
+            BIAS_TABLE: "blocks.#.attn.relative_position_bias_table",
+        },
+    ),
+    markers=("patch_embed.proj.weight", ("blocks.0.attn.q_bias", "blocks.0.attn.v_bias")),
+    absent=("reg_token", "storage_tokens"),
+    prefixes={
+        "": {},
+        "module.": {},
+        # SimMIM and CAE store the encoder together with their other networks
+        "encoder.": {
+            "decoder.*": DECODER,
+            "teacher.*": OTHER_MODEL,
+            "encoder_to_decoder.*": DECODER,
+            "encoder_to_decoder_norm.*": DECODER,
+            "regressor_and_decoder.*": DECODER,
+            "mask_token": MASK_TOKEN,
+        },
+        "backbone.": {"head.*": CLASSIFIER, "neck.*": DECODER, "target_generator.*": OTHER_MODEL},
+    },
+    splits=QV_BIAS,
+    key_bias=False,
+    shared_table="rel_pos_bias.relative_position_bias_table",
+    extras=TIMM_EXTRAS
+    | {
+        "rel_pos_bias.relative_position_index": COUNTER,
+        "blocks.#.attn.relative_position_index": COUNTER,
+    },
+    may_lack={"ln1": ("fc_norm.weight",)},
+    heads=(
+        ("rel_pos_bias.relative_position_bias_table", 1),
+        ("blocks.#.attn.relative_position_bias_table", 1),
+    ),
+    layer_scale=0.1,
+)

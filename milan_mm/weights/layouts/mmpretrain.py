@@ -1,0 +1,85 @@
+"""mmpretrain's names, which are also those of this package."""
+
+from milan_mm.weights.layouts.table import (
+    BIAS_TABLE,
+    COUNTER,
+    DECODER,
+    MASK_TOKEN,
+    MODULES,
+    OTHER_MODEL,
+    Layout,
+    Names,
+    derive,
+)
+
+_SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
+_HEADS = ((BIAS_TABLE, 1), (_SHARED_TABLE, 1))
+_NAMES: Names = {
+    **{name: name for name in ("cls_token", "pos_embed", "register_tokens", *MODULES, BIAS_TABLE)},
+    "layers.#.attn.rel_pos_h": "layers.#.attn.rel_pos_h",
+    "layers.#.attn.rel_pos_w": "layers.#.attn.rel_pos_w",
+    "layers.#.gamma_1": ("layers.#.gamma_1", "layers.#.attn.gamma1.weight"),
+    "layers.#.gamma_2": ("layers.#.gamma_2", "layers.#.ffn.gamma2.weight"),
+}
+# Parts of a checkpoint that belong to the pretraining or to a task.
+_AROUND = {
+    "rpn_head.*": "detection head",
+    "roi_head.*": "detection head",
+    "decode_head.*": "segmentation head",
+    "auxiliary_head.*": "segmentation head",
+    "decoder.*": DECODER,
+    "neck.*": "neck of the pretraining or of a task",
+    "head.*": "head of the pretraining or of a task",
+    "target_generator.*": OTHER_MODEL,
+    "data_preprocessor.*": "statistics of a data preprocessor",
+}
+_EXTRAS = {
+    "rel_pos_bias.relative_position_index": COUNTER,
+    "layers.#.attn.relative_position_index": COUNTER,
+    "mask_token": MASK_TOKEN,
+}
+
+MMPRETRAIN = Layout(
+    names=_NAMES,
+    markers=("patch_embed.projection.weight",),
+    absent=("layers.0.attn.q_bias", "layers.0.attn.v_bias"),
+    prefixes={"": {}, "backbone.": _AROUND},
+    shared_table=_SHARED_TABLE,
+    extras=_EXTRAS,
+    may_lack={"ln1": (), "cls_token": ()},  # dense and finetuned models have none
+    heads=_HEADS,
+    settled=False,
+)
+
+MMPRETRAIN_BEIT = Layout(
+    names=derive(
+        _NAMES,
+        drop=(
+            "register_tokens",
+            "pre_norm",
+            "layers.#.attn.qkv",
+            "layers.#.attn.rel_pos_h",
+            "layers.#.attn.rel_pos_w",
+        ),
+        add={
+            "layers.#.attn.qkv.weight": "layers.#.attn.qkv.weight",
+            "layers.#.gamma_1": "layers.#.gamma_1",
+            "layers.#.gamma_2": "layers.#.gamma_2",
+        },
+    ),
+    markers=("patch_embed.projection.weight", ("layers.0.attn.q_bias", "layers.0.attn.v_bias")),
+    prefixes={"": {}, "backbone.": _AROUND},
+    splits={
+        "layers.#.attn.qkv.bias": (
+            "layers.#.attn.q_bias",
+            "layers.#.attn.k_bias",
+            "layers.#.attn.v_bias",
+        )
+    },
+    key_bias=False,
+    shared_table=_SHARED_TABLE,
+    extras=_EXTRAS,
+    may_lack={"ln1": ()},
+    heads=_HEADS,
+    layer_scale=0.1,
+)

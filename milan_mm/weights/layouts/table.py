@@ -1,0 +1,142 @@
+"""What a written table says about one way of storing a plain ViT, and the words it is written in.
+
+In all tables '#' stands for the number of a block, '*' at the end for any rest of a name, and '^'
+at the start for a name that no prefix precedes.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+# Parts of `PlainViT` that are a module with weight and bias; all other names are single tensors.
+MODULES = (
+    "patch_embed.projection",
+    "pre_norm",
+    "layers.#.ln1",
+    "layers.#.attn.qkv",
+    "layers.#.attn.proj",
+    "layers.#.ln2",
+    "layers.#.ffn.layers.0.0",
+    "layers.#.ffn.layers.1",
+    "ln1",
+    "ln2",
+)
+BIAS_TABLE = "layers.#.attn.relative_position_bias_table"
+# Why a tensor is not part of the encoder.
+CLASSIFIER = "a classifier; every task trains its own"
+PRETRAINING_HEAD = "head of the pretraining"
+DECODER = "decoder of the pretraining"
+MASK_TOKEN = "mask token of the pretraining"
+TEXT_TOWER = "text tower"
+TEXT_SPACE = "projection between image and text space"
+OTHER_MODEL = "another model of the pretraining"
+COUNTER = "index or setting that this package computes itself"
+
+Spelling = str | tuple[str, ...]
+Names = Mapping[str, Spelling]
+Change = tuple[int, Callable[[Tensor], Tensor]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One spelling of the encoder.
+
+    Attributes:
+        names: Name of a tensor or module in `PlainViT` -> name there; a tuple lists spellings of
+            which a file has one.
+        markers: Whole keys that must all be there; of a tuple, any one.
+        absent: Whole keys that must not be there.
+        prefixes: What may stand before every name -> names outside of it that belong to no
+            encoder, with the reason why they are dropped.
+        splits: Queries, keys and values that are stored apart -> their three names.
+        key_bias: False where queries and values have a bias and keys have none.
+        may_lack_bias: The attention may have no bias at all.
+        shared_table: Name of one table of relative position bias that all blocks share.
+        changes: Tensor of `PlainViT` -> (rank there, change to the form here).
+        extras: Names under the same prefix that are not of the encoder -> why they are dropped.
+        needs: Optional parts of `PlainViT` that every file of this layout has.
+        may_lack: Module of `PlainViT` -> names there, one of which excuses that it is missing; an
+            empty tuple excuses it always.
+        heads: (name, dimension) of tensors whose size there is the number of attention heads.
+        num_registers: Of every file whose config does not state another number.
+        norm_eps, act, layer_scale: Options of `PlainViT` that no tensor shows.
+        settled: Whether the layout settles `norm_eps` and `act`; otherwise they are assumed.
+    """
+
+    names: Names
+    markers: tuple[Spelling, ...]
+    absent: tuple[str, ...] = ()
+    prefixes: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {"": {}})
+    splits: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
+    key_bias: bool = True
+    may_lack_bias: bool = False
+    shared_table: str | None = None
+    changes: Mapping[str, Change] = field(default_factory=dict)
+    extras: Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    may_lack: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    heads: tuple[tuple[str, int], ...] = ()
+    num_registers: int | None = None
+    norm_eps: float = 1e-6
+    act: str = "GELU"
+    layer_scale: float = 1e-5
+    settled: bool = True
+
+    def tensors(self) -> dict[str, tuple[str, ...]]:
+        """Tensor of `PlainViT` -> its spellings there."""
+        found = {}
+        for ours, spelling in self.names.items():
+            for suffix in _suffixes(ours):
+                found[ours + suffix] = tuple(name + suffix for name in spellings(spelling))
+        return found
+
+    def split_tensors(self) -> dict[str, tuple[str, str, str]]:
+        """Tensor of `PlainViT` -> names there of its queries, keys and values."""
+        found = {}
+        for ours, (q, k, v) in self.splits.items():
+            for suffix in _suffixes(ours):
+                found[ours + suffix] = (q + suffix, k + suffix, v + suffix)
+        return found
+
+    def knows(self, name: str) -> bool:
+        """Whether a name without its prefix is in the tables."""
+        known = [name for names in self.tensors().values() for name in names]
+        known += [name for names in self.split_tensors().values() for name in names]
+        known += [*self.extras, *filter(None, [self.shared_table])]
+        return any(matches(pattern, name) for pattern in known)
+
+
+def derive(names: Names, drop: Iterable[str] = (), add: Names | None = None) -> Names:
+    """A table like another one, without some entries, with others added or in their place."""
+    drop = set(drop)
+    assert drop <= names.keys(), drop - names.keys()
+    return {ours: theirs for ours, theirs in names.items() if ours not in drop} | dict(add or {})
+
+
+def spellings(spelling: Spelling) -> tuple[str, ...]:
+    """One or several, as a tuple."""
+    return (spelling,) if isinstance(spelling, str) else spelling
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a whole name fits a pattern with '#' (a number) and '*' (anything)."""
+    expression = re.escape(pattern).replace(r"\#", r"\d+").replace(r"\*", ".*")
+    return re.fullmatch(expression, name) is not None
+
+
+def text_model(prefix: str) -> dict[str, str]:
+    """What an image-text model holds outside of its image tower, with the reasons."""
+    text = ("transformer.*", "token_embedding.*", "positional_embedding", "ln_final.*", "text.*")
+    space = ("text_projection", "image_projection", "image_mlp.*", "logit_scale", "logit_bias")
+    counts = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+    return {
+        **{prefix + name: TEXT_TOWER for name in text},
+        **{prefix + name: TEXT_SPACE for name in space},
+        **{prefix + name: COUNTER for name in counts},
+    }
+
+
+def _suffixes(ours: str) -> tuple[str, ...]:
+    return (".weight", ".bias") if ours in MODULES else ("",)

@@ -1,0 +1,83 @@
+"""timm's names: DeiT, MoCo v3, DINO, iBOT, MAE, MILAN, MaskFeat, SLIP, DINOv2 and timm itself."""
+
+from milan_mm.weights.layouts.table import (
+    CLASSIFIER,
+    DECODER,
+    MASK_TOKEN,
+    OTHER_MODEL,
+    PRETRAINING_HEAD,
+    TEXT_SPACE,
+    Layout,
+    Names,
+    text_model,
+)
+
+TIMM_NAMES: Names = {
+    "cls_token": "cls_token",
+    "pos_embed": "pos_embed",
+    "register_tokens": ("reg_token", "register_tokens"),
+    "patch_embed.projection": "patch_embed.proj",
+    "pre_norm": "norm_pre",
+    "layers.#.ln1": "blocks.#.norm1",
+    "layers.#.attn.qkv": "blocks.#.attn.qkv",
+    "layers.#.attn.proj": "blocks.#.attn.proj",
+    "layers.#.gamma_1": ("blocks.#.ls1.gamma", "blocks.#.gamma_1"),
+    "layers.#.ln2": "blocks.#.norm2",
+    "layers.#.ffn.layers.0.0": "blocks.#.mlp.fc1",
+    "layers.#.ffn.layers.1": "blocks.#.mlp.fc2",
+    "layers.#.gamma_2": ("blocks.#.ls2.gamma", "blocks.#.gamma_2"),
+    "ln1": "norm",
+    "ln2": "fc_norm",
+}
+TIMM_EXTRAS = {
+    "head.*": CLASSIFIER,
+    "head_dist.*": CLASSIFIER,
+    "pre_logits.*": CLASSIFIER,
+    "dist_token": "distillation token; its row of the position table goes with it",
+    "mask_token": MASK_TOKEN,
+    "masked_embed": MASK_TOKEN,
+    "decoder_*": DECODER,
+    "lm_head.*": PRETRAINING_HEAD,
+    "pred_head.*": PRETRAINING_HEAD,
+    "hogs.*": PRETRAINING_HEAD,
+    "pretext_neck.*": PRETRAINING_HEAD,
+}
+DINO_HEADS = {
+    "head.*": PRETRAINING_HEAD,
+    "dino_head.*": PRETRAINING_HEAD,
+    "ibot_head.*": PRETRAINING_HEAD,
+    "module.head.*": PRETRAINING_HEAD,
+    "module.dino_head.*": PRETRAINING_HEAD,
+    "module.ibot_head.*": PRETRAINING_HEAD,
+}
+_TRUNK_REST = {"visual.head.*": TEXT_SPACE, "module.visual.head.*": TEXT_SPACE}
+
+TIMM = Layout(
+    names=TIMM_NAMES,
+    markers=("patch_embed.proj.weight", "pos_embed"),
+    absent=(
+        "blocks.0.attn.q_bias",
+        "blocks.0.attn.v_bias",
+        "storage_tokens",
+        "rope_embed.periods",
+        "rel_pos_bias.relative_position_bias_table",
+        "blocks.0.attn.relative_position_bias_table",
+    ),
+    prefixes={
+        "": {},
+        "module.": {},
+        "backbone.": DINO_HEADS,
+        "module.backbone.": DINO_HEADS,
+        "module.base_encoder.": {
+            "module.momentum_encoder.*": OTHER_MODEL,
+            "module.predictor.*": PRETRAINING_HEAD,
+        },
+        "visual.": text_model(""),
+        "module.visual.": text_model("module."),
+        "visual.trunk.": text_model("") | _TRUNK_REST,
+        "module.visual.trunk.": text_model("module.") | _TRUNK_REST,
+    },
+    extras=TIMM_EXTRAS,
+    # finetuned with average pooling: a norm after it replaces the final one; MaskFeat deletes it
+    may_lack={"ln1": ("fc_norm.weight", "pred_head.*"), "cls_token": ()},
+)

@@ -1,0 +1,78 @@
+"""Imports go one way, between rooms and within them; docs/architecture.md gives the reasons.
+
+Imports inside functions count, and so do those for type checking: two modules that must know each
+other's types can only be understood together.
+"""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1] / "milan_mm"
+EVERYBODY = {"registry", "configs", "errors", "files", "text", "torch_private"}
+# What else a room may import: rooms, or single files of one. Rooms that are not listed: nothing.
+RULES = {
+    "weights": {"models"},
+    "pretrain": {"models", "weights"},
+    "engine": {"datasets", "weights.reading"},
+    "upkeep": {"datasets", "visualization"},
+    "run": {"engine", "datasets", "weights"},
+    "evaluation": {"run", "engine", "datasets", "weights", "models"},
+    "benchmark": {"run", "engine", "datasets", "weights", "models", "pretrain", "upkeep"},
+    "__main__": {"doctor"},
+}
+EVERYTHING = {"register", "shapes"}  # import every room; no room imports them
+KNOWN = {  # faults that are being mended elsewhere
+    "run.encoder_weights -> models.vit_options",
+    "shapes.captions -> shapes.scenes",
+    "visualization.pretraining -> pretrain.milan",
+}
+
+
+def imports() -> dict[str, set[str]]:
+    """For each module of the package, as `room.file`, those that it imports."""
+    found: dict[str, set[str]] = {}
+    paths = {
+        ".".join(p.relative_to(PACKAGE).with_suffix("").parts): p for p in PACKAGE.rglob("*.py")
+    }
+    modules = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    for module, path in modules.items():
+        found[module] = set()
+        for name in _imported_names(ast.parse(path.read_text())):
+            package, _, name = name.partition(".")
+            assert package not in {"tools", "tests", "benchmarks"}, f"{module} imports {package}"
+            while name and name not in modules:
+                name = name.rpartition(".")[0]  # a class or a function: the module that has it
+            if package == "milan_mm" and name:
+                found[module].add(name)
+    return found
+
+
+def _imported_names(tree: ast.Module) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_a_room_imports_only_what_its_rule_allows():
+    broken = set()
+    for importer, modules in imports().items():
+        room = importer.partition(".")[0]
+        allowed = {room} | EVERYBODY | RULES.get(room, set())
+        for module in modules:
+            if room not in EVERYTHING and not {module, module.partition(".")[0]} & allowed:
+                broken.add(f"{importer} -> {module}")
+    assert not broken - KNOWN
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {
+        importer: {module for module in modules if f"{importer} -> {module}" not in KNOWN}
+        for importer, modules in imports().items()
+    }
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
