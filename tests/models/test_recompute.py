@@ -108,7 +108,7 @@ def holds(kept: list[Tensor], wanted: Tensor) -> bool:
 
 
 def outputs_of(modules: list[nn.Module], run: Callable[[], Tensor]) -> list[Tensor]:
-    """Of these modules while this runs; hooks, under which all is kept, tell them."""
+    """Of these modules while this runs. Hooks on them make everything be kept."""
     found: list[Tensor] = []
     hooks = [m.register_forward_hook(lambda _, __, out: found.append(out)) for m in modules]
     kept = kept_by(run)
