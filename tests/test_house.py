@@ -24,7 +24,6 @@ RULES = {
 EVERYTHING = {"register", "shapes"}  # import every room; no room imports them
 KNOWN = {  # faults that are being mended elsewhere
     "shapes.captions -> shapes.scenes",
-    "visualization.pretraining -> pretrain.milan",
 }
 
 
