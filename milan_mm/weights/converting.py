@@ -46,7 +46,7 @@ MMPRETRAIN["decoder.decoder_norm"] = "neck.ln1"
 
 
 @dataclass(frozen=True)
-class Layout:
+class Codebase:
     """How a codebase stores a pretraining checkpoint.
 
     Attributes:
@@ -68,11 +68,11 @@ class Layout:
         return theirs.replace("#", number[1]) if number else theirs
 
 
-LAYOUTS = {
-    "milan_mm": Layout({name: name for name in MMPRETRAIN}, "state_dict"),
-    "official": Layout(OFFICIAL, "model"),
+CODEBASES = {
+    "milan_mm": Codebase({name: name for name in MMPRETRAIN}, "state_dict"),
+    "official": Codebase(OFFICIAL, "model"),
     # mmpretrain stores the frozen teacher too; its model reads the teacher from a file of its own
-    "mmpretrain": Layout(MMPRETRAIN, "state_dict", spare=("target_generator.",)),
+    "mmpretrain": Codebase(MMPRETRAIN, "state_dict", spare=("target_generator.",)),
 }
 SUFFIXES = (".pth", ".pt", ".safetensors")
 # These two together tell a layout.
@@ -142,7 +142,7 @@ def convert_checkpoint(source: str | Path, out: str | Path, to: str) -> Conversi
         source: See `read_checkpoint`.
         out: New file; an existing one is replaced in one step. `.safetensors` holds the tensors
             alone; `.pth` and `.pt` are torch files with the layout's wrapper around them.
-        to: A key of `LAYOUTS`.
+        to: A key of `CODEBASES`.
 
     Raises:
         MissingFileError, UserError: When the source is no complete checkpoint in a known layout,
@@ -162,7 +162,7 @@ def convert_checkpoint(source: str | Path, out: str | Path, to: str) -> Conversi
         if out.suffix == ".safetensors":
             save_file({n: t.contiguous() for n, t in converted.items()}, partial, metadata)
         else:
-            torch.save({LAYOUTS[to].wrapper: converted}, partial)
+            torch.save({CODEBASES[to].wrapper: converted}, partial)
     return report
 
 
@@ -173,22 +173,22 @@ def convert_state_dict(
 
     Args:
         state_dict: Encoder and decoder under the names of one layout, which is detected.
-        to: A key of `LAYOUTS`.
+        to: A key of `CODEBASES`.
         source: Its name, for errors and the report.
 
     Raises:
         UserError: When no layout or more than one fits, and when a tensor is missing, unknown or
             of a shape that contradicts the others.
     """
-    if to not in LAYOUTS:
-        raise UserError(f"layout '{to}' is unknown: choose from {', '.join(LAYOUTS)}")
+    if to not in CODEBASES:
+        raise UserError(f"layout '{to}' is unknown: choose from {', '.join(CODEBASES)}")
     found = detect_layout(state_dict, source)
-    layout = LAYOUTS[found]
-    dropped = [name for name in state_dict if name.startswith(layout.spare)]
-    kept = {n: tensor for n, tensor in state_dict.items() if not n.startswith(layout.spare)}
-    sizes = _measure(kept, layout, source)
+    codebase = CODEBASES[found]
+    dropped = [name for name in state_dict if name.startswith(codebase.spare)]
+    kept = {n: tensor for n, tensor in state_dict.items() if not n.startswith(codebase.spare)}
+    sizes = _measure(kept, codebase, source)
     shapes = tensor_shapes(sizes)
-    names = {layout.name(ours): ours for ours in shapes}
+    names = {codebase.name(ours): ours for ours in shapes}
     _refuse(source, found, "lacks", [name for name in names if name not in kept])
     _refuse(source, found, "holds unknown", [name for name in kept if name not in names])
     for name, ours in names.items():
@@ -197,7 +197,7 @@ def convert_state_dict(
                 f"{source}: '{name}' is {_shape(kept[name])}, the other tensors ask for "
                 f"{shapes[ours]}: the file is damaged or of another architecture"
             )
-    converted = {LAYOUTS[to].name(ours): kept[name] for name, ours in names.items()}
+    converted = {CODEBASES[to].name(ours): kept[name] for name, ours in names.items()}
     num_parameters = sum(tensor.numel() for tensor in converted.values())
     report = ConversionReport(
         str(source), found, to, sizes, len(converted), num_parameters, dropped
@@ -206,12 +206,12 @@ def convert_state_dict(
 
 
 def detect_layout(state_dict: dict, source: str | Path) -> str:
-    """The key of `LAYOUTS` whose names a checkpoint has, told by whole names.
+    """The key of `CODEBASES` whose names a checkpoint has, told by whole names.
 
     Raises:
         UserError: When no layout fits, or more than one does.
     """
-    markers = {key: [layout.name(m) for m in _MARKERS] for key, layout in LAYOUTS.items()}
+    markers = {key: [codebase.name(m) for m in _MARKERS] for key, codebase in CODEBASES.items()}
     found = [key for key, names in markers.items() if all(name in state_dict for name in names)]
     if len(found) == 1:
         return found[0]
@@ -229,7 +229,7 @@ def detect_layout(state_dict: dict, source: str | Path) -> str:
         )
     first = ", ".join(str(name) for name in list(state_dict)[:3])
     raise UserError(
-        f"{source} holds no pretraining checkpoint of {', '.join(LAYOUTS)}; its first names are: "
+        f"{source} holds no pretraining checkpoint of {', '.join(CODEBASES)}; its first names are: "
         f"{first}"
     )
 
@@ -275,7 +275,7 @@ def _block_shapes(block: str, dims: int, prompting: bool) -> dict[str, tuple[int
 
 def _unwrap(checkpoint: dict, source: Path) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors of a checkpoint by name, and the names of its other entries."""
-    wrappers = sorted({layout.wrapper for layout in LAYOUTS.values()} & checkpoint.keys())
+    wrappers = sorted({codebase.wrapper for codebase in CODEBASES.values()} & checkpoint.keys())
     if len(wrappers) > 1:
         raise UserError(f"{source} holds weights under {' and '.join(wrappers)}: keep one of them")
     if not wrappers:
@@ -286,11 +286,11 @@ def _unwrap(checkpoint: dict, source: Path) -> tuple[dict[str, Tensor], list[str
     return state_dict, [str(name) for name in checkpoint if name != wrappers[0]]
 
 
-def _measure(state_dict: dict[str, Tensor], layout: Layout, source: str | Path) -> Sizes:
+def _measure(state_dict: dict[str, Tensor], codebase: Codebase, source: str | Path) -> Sizes:
     """Read the sizes off a few tensors; whether the others agree is checked later."""
 
     def shape(ours: str, num_dims: int) -> tuple[int, ...]:
-        name = layout.name(ours)
+        name = codebase.name(ours)
         if name not in state_dict:
             raise UserError(f"{source} lacks '{name}': the checkpoint is not complete")
         found = _shape(state_dict[name])
@@ -299,7 +299,7 @@ def _measure(state_dict: dict[str, Tensor], layout: Layout, source: str | Path) 
         return found
 
     def count(block: str) -> int:
-        prefix = layout.names[f"{block}.#.ln1"].partition("#")[0]
+        prefix = codebase.names[f"{block}.#.ln1"].partition("#")[0]
         rests = [name.removeprefix(prefix) for name in state_dict if name.startswith(prefix)]
         numbers = {number for rest in rests if (number := rest.partition(".")[0]).isdecimal()}
         if not numbers:
@@ -307,7 +307,7 @@ def _measure(state_dict: dict[str, Tensor], layout: Layout, source: str | Path) 
         return len(numbers)
 
     def has_attention(kind: str) -> bool:
-        block = layout.names[f"decoder.decoder_blocks.#.attn.{kind}"]
+        block = codebase.names[f"decoder.decoder_blocks.#.attn.{kind}"]
         names = (f"{block.replace('#', str(i))}.weight" for i in range(decoder_layers))
         return any(name in state_dict for name in names)
 

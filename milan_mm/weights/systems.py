@@ -33,8 +33,7 @@ class System:
         heads: (width, blocks) -> attention heads, where they are not the usual ones.
         act: Activation of the MLPs, where the layout does not settle it.
         act_note: Why `act` is uncertain; '' where it is not.
-        aligns_corners: It resizes position tables with the centres of the outer pixels aligned,
-            `PlainViT` never does.
+        align_corners: It resizes position tables with `align_corners=True`; `PlainViT` never does.
         hf_types: `model_type` in a config.json of Hugging Face.
         timm_name: Part of timm's names for its models.
         note: What is uncertain about name, statistics or pooling; '' where nothing is.
@@ -51,7 +50,7 @@ class System:
     heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
     act: str | None = None
     act_note: str = ""
-    aligns_corners: bool = False
+    align_corners: bool = False
     hf_types: tuple[str, ...] = ()
     timm_name: str | None = None
     note: str = ""
@@ -91,279 +90,95 @@ def _wrote_data2vec(found: Found) -> bool:
 _BEIT_LAYOUTS = ("beit", "mmpretrain-beit", "hf-beit")
 _AS_BEIT = "relative position bias instead of a table, layer scale, no key bias"
 _UNPUBLISHED = "published no weights: its statistics are unknown"
+_MANY = "many systems write these names"
 
-# The first row that has the layout of a file and whose `wrote` holds is taken; of timm's names the
-# first row whose `timm_name` is part of it.
+# name, layouts, statistics, pooling. The first row that has the layout of a file and whose `wrote`
+# holds is taken; of timm's names the first row whose `timm_name` is part of it.
+# fmt: off
 _ROWS = (
-    System(
-        "MILAN",
-        ("timm",),
-        "imagenet",
-        "mean",
-        wrote=_has("decoder_blocks.0.attn.kv.weight"),
-        sizes=(224,),
-        stored="`model`; the decoder is dropped",
-    ),
-    System(
-        "MAE",
-        ("timm",),
-        "imagenet",
-        "mean",
-        wrote=_has("decoder_blocks.0.attn.qkv.weight"),
-        sizes=(224,),
-        hf_types=("vit_mae",),
-        timm_name="mae",
-        stored="`model`; the decoder is dropped",
-    ),
-    System(
-        "MaskFeat",
-        ("timm",),
-        "imagenet",
-        "mean",
-        wrote=_has("pred_head.transforms.0.0.weight", "pred_head.projections.0.weight"),
-        sizes=(224,),
-        stored="`model_state`",
-        differs="no final norm",
-    ),
-    System(
-        "SLIP",
-        ("timm",),
-        "imagenet",
-        "cls",
-        wrote=lambda found: found.prefix.endswith("visual."),
-        sizes=(224,),
-        stored="`state_dict`, `module.visual.`",
-    ),
-    System(
-        "iBOT",
-        ("timm",),
-        "imagenet",
-        "cls",
-        wrote=_has("masked_embed"),
-        sizes=(224,),
-        stored="`state_dict`, or `teacher`",
-    ),
-    System(
-        "CLIP",
-        ("clip",),
-        "clip",
-        "cls",
-        wrote=lambda found: "input_resolution" in found.state_dict,
-        act="QuickGELU",
-        stored="TorchScript, `visual.`",
-        differs="norm before the first block, no patch bias, QuickGELU, epsilon 1e-5",
-    ),
-    System(
-        "open_clip",
-        ("clip", "timm"),
-        "clip",
-        "cls",
-        wrote=lambda found: (
-            found.layout == "clip"
-            or found.prefix.endswith("visual.trunk.")
-            or "norm_pre.weight" in found.tower
-        ),
-        act="GELU",
-        act_note=(
-            "GELU, as open_clip's LAION and DataComp weights have; its OpenAI, MetaCLIP and DFN "
-            "weights need QuickGELU, and no tensor tells it: give --system CLIP for those"
-        ),
-        stored="flat or `state_dict`, `[module.]visual.`",
-        differs="as CLIP, with GELU",
-    ),
-    System(
-        "DINOv3",
-        ("dinov3", "dinov3-timm", "hf-dinov3"),
-        "imagenet",
-        "cls",
-        hf_types=("dinov3_vit",),
-        timm_name="dinov3",
-        stored="flat, or a folder",
-        differs="rotary positions, registers, layer scale, epsilon 1e-5",
-    ),
-    System(
-        "DINOv2",
-        ("timm", "hf-dinov2"),
-        "imagenet",
-        "cls",
-        wrote=_wrote_dinov2,
-        hf_types=("dinov2", "dinov2_with_registers"),
-        timm_name="dinov2",
-        stored="flat, or a folder",
-        differs="layer scale, registers, patches of 14 px",
-    ),
-    System(
-        "DeiT III",
-        ("timm",),
-        "imagenet",
-        "cls",
-        wrote=_has("blocks.0.ls1.gamma", "blocks.0.gamma_1"),
-        sizes=(224, 384),
-        timm_name="deit3",
-        stored="`model`",
-        differs="layer scale; no position for the class token",
-    ),
-    System(
-        "finetuned ViT",
-        ("timm",),
-        "imagenet",
-        "mean",
-        wrote=_has("fc_norm.weight"),
-        note="many systems write these names",
-        stored="`model`",
-        differs="no final norm",
-    ),
-    System(
-        "DINO",
-        ("timm",),
-        "imagenet",
-        "cls",
-        wrote=lambda found: (
-            found.wrapper in ("teacher", "student") or found.prefix.endswith("backbone.")
-        ),
-        sizes=(224,),
-        timm_name="dino",
-        note="DINO names no pooling of its own",
-        stored="`teacher`, `backbone.`; `--student`: `student`, `module.backbone.`",
-    ),
-    System(
-        "MoCo v3",
-        ("timm",),
-        "imagenet",
-        "cls",
-        wrote=lambda found: found.prefix.endswith("base_encoder.") or _has_order(found, "rows"),
-        sizes=(224,),
-        heads={(384, 12): 12},
-        stored="`state_dict`, `module.base_encoder.`",
-        differs="ViT-S has 12 heads",
-    ),
-    System(
-        "MAE or MILAN",
-        ("timm",),
-        "imagenet",
-        "mean",
-        wrote=lambda found: _has_order(found, "columns"),
-        sizes=(224,),
-        stored="`model`, without a decoder",
-    ),
-    System(
-        "DeiT",
-        ("timm",),
-        "imagenet",
-        "cls",
-        wrote=lambda found: (
-            "dist_token" in found.tower
-            or ("head.weight" in found.tower and found.wrapper == "model")
-        ),
-        sizes=(224, 384),
-        hf_types=("deit",),
-        timm_name="deit",
-        stored="`model`; a distillation token and its position are dropped",
-    ),
-    System(
-        "timm classifier",
-        ("timm",),
-        "half",
-        "cls",
-        wrote=_has("head.weight"),
-        note="AugReg's and timm's own ViTs take 'half', DeiT's take 'imagenet'",
-        stored="flat",
-    ),
-    System(
-        "timm",
-        ("timm",),
-        "imagenet",
-        "cls",
-        note="many systems write these names",
-        stored="flat, as the backbone files of DINO",
-    ),
-    System(
-        "AugReg",
-        ("augreg-npz", "big-vision-npz"),
-        "half",
-        "cls",
-        timm_name="augreg",
-        stored="Flax arrays (`.npz`), or a folder of timm",
-    ),
-    System(
-        "SimMIM",
-        ("beit",),
-        "imagenet",
-        "mean",
-        wrote=lambda found: found.prefix == "encoder." and "pos_embed" not in found.tower,
-        sizes=(224,),
-        stored="`model`, `encoder.`",
-        differs=_AS_BEIT,
-    ),
-    System(
-        "data2vec",
-        ("beit", "hf-beit"),
-        "imagenet",
-        "mean",
-        wrote=_wrote_data2vec,
-        sizes=(224,),
-        hf_types=("data2vec-vision",),
-        note="data2vec finetunes with 'half'",
-        stored="`model`, or a folder",
-        differs=_AS_BEIT,
-    ),
-    System(
-        "finetuned BEiT",
-        _BEIT_LAYOUTS,
-        "half",
-        "mean",
-        wrote=_has("fc_norm.weight", "pooler.layernorm.weight", "ln2.weight"),
-        note="the statistics are those of BEiT's own weights",
-        stored="`model` or `module`",
-        differs=f"{_AS_BEIT}, no final norm",
-    ),
-    System(
-        "CAE",
-        ("beit", "mmpretrain-beit"),
-        "imagenet",
-        "mean",
-        wrote=_has("pos_embed"),
-        sizes=(224,),
-        stored="`model`, `encoder.`",
-        differs="layer scale, no key bias",
-    ),
-    System(
-        "BEiT",
-        _BEIT_LAYOUTS,
-        "half",
-        "mean",
-        sizes=(224,),
-        timm_name="beit",
-        note="BEiT, mc-BEiT and PeCo write the same names; mc-BEiT takes 'imagenet'",
-        stored="`model` or `module`, or a folder",
-        differs=_AS_BEIT,
-    ),
-    System("mc-BEiT", ("beit",), "imagenet", "mean", None, stored="`model`", differs=_AS_BEIT),
-    System("PeCo", ("beit",), "imagenet", "mean", None, note=f"PeCo {_UNPUBLISHED}"),
-    System("MVP", ("timm", "beit"), "imagenet", "mean", None, note=f"MVP {_UNPUBLISHED}"),
-    System(
-        "SplitMask", ("timm", "beit"), "imagenet", "mean", None, note=f"SplitMask {_UNPUBLISHED}"
-    ),
-    System("SWAG", ("swag",), "imagenet", "cls", aligns_corners=True, stored="flat"),
-    System("torchvision", ("torchvision",), "imagenet", "cls", aligns_corners=True, stored="flat"),
-    System(
-        "Hugging Face ViT",
-        ("hf-vit",),
-        "half",
-        "cls",
-        note="Google's ViTs take 'half', others 'imagenet'",
-        stored="a folder",
-        differs="epsilon 1e-12",
-    ),
-    System(
-        "mmpretrain or milan_mm",
-        ("mmpretrain",),
-        "imagenet",
-        "mean",
-        note="many systems write these names",
-        stored="`state_dict`, `backbone.`",
-    ),
+    System("MILAN", ("timm",), "imagenet", "mean", sizes=(224,),
+           wrote=_has("decoder_blocks.0.attn.kv.weight"), stored="`model`; the decoder is dropped"),
+    System("MAE", ("timm",), "imagenet", "mean", sizes=(224,),
+           wrote=_has("decoder_blocks.0.attn.qkv.weight"), hf_types=("vit_mae",), timm_name="mae",
+           stored="`model`; the decoder is dropped"),
+    System("MaskFeat", ("timm",), "imagenet", "mean", sizes=(224,),
+           wrote=_has("pred_head.transforms.0.0.weight", "pred_head.projections.0.weight"),
+           stored="`model_state`", differs="no final norm"),
+    System("SLIP", ("timm",), "imagenet", "cls", sizes=(224,),
+           wrote=lambda found: found.prefix.endswith("visual."),
+           stored="`state_dict`, `module.visual.`"),
+    System("iBOT", ("timm",), "imagenet", "cls", sizes=(224,), wrote=_has("masked_embed"),
+           stored="`state_dict`, or `teacher`"),
+    System("CLIP", ("clip",), "clip", "cls", act="QuickGELU",
+           wrote=lambda found: "input_resolution" in found.state_dict,
+           stored="TorchScript, `visual.`",
+           differs="norm before the first block, no patch bias, QuickGELU, epsilon 1e-5"),
+    System("open_clip", ("clip", "timm"), "clip", "cls", act="GELU",
+           wrote=lambda found: found.layout == "clip" or "norm_pre.weight" in found.tower
+           or found.prefix.endswith("visual.trunk."),
+           act_note="GELU, as open_clip's LAION and DataComp weights have; its OpenAI, MetaCLIP "
+           "and DFN weights need QuickGELU, and no tensor tells it: give --system CLIP for those",
+           stored="flat or `state_dict`, `[module.]visual.`", differs="as CLIP, with GELU"),
+    System("DINOv3", ("dinov3", "dinov3-timm", "hf-dinov3"), "imagenet", "cls",
+           hf_types=("dinov3_vit",), timm_name="dinov3", stored="flat, or a folder",
+           differs="rotary positions, registers, layer scale, epsilon 1e-5"),
+    System("DINOv2", ("timm", "hf-dinov2"), "imagenet", "cls", wrote=_wrote_dinov2,
+           hf_types=("dinov2", "dinov2_with_registers"), timm_name="dinov2",
+           stored="flat, or a folder", differs="layer scale, registers, patches of 14 px"),
+    System("DeiT III", ("timm",), "imagenet", "cls", sizes=(224, 384),
+           wrote=_has("blocks.0.ls1.gamma", "blocks.0.gamma_1"), timm_name="deit3",
+           stored="`model`", differs="layer scale; no position for the class token"),
+    System("finetuned ViT", ("timm",), "imagenet", "mean", wrote=_has("fc_norm.weight"),
+           note=_MANY, stored="`model`", differs="no final norm"),
+    System("DINO", ("timm",), "imagenet", "cls", sizes=(224,), timm_name="dino",
+           wrote=lambda found: found.wrapper in ("teacher", "student")
+           or found.prefix.endswith("backbone."), note="DINO names no pooling of its own",
+           stored="`teacher`, `backbone.`; `--student`: `student`, `module.backbone.`"),
+    System("MoCo v3", ("timm",), "imagenet", "cls", sizes=(224,), heads={(384, 12): 12},
+           wrote=lambda found: found.prefix.endswith("base_encoder.") or _has_order(found, "rows"),
+           stored="`state_dict`, `module.base_encoder.`", differs="ViT-S has 12 heads"),
+    System("MAE or MILAN", ("timm",), "imagenet", "mean", sizes=(224,),
+           wrote=lambda found: _has_order(found, "columns"), stored="`model`, without a decoder"),
+    System("DeiT", ("timm",), "imagenet", "cls", sizes=(224, 384), hf_types=("deit",),
+           wrote=lambda found: "dist_token" in found.tower
+           or (found.wrapper == "model" and "head.weight" in found.tower), timm_name="deit",
+           stored="`model`; a distillation token and its position are dropped"),
+    System("timm classifier", ("timm",), "half", "cls", wrote=_has("head.weight"), stored="flat",
+           note="AugReg's and timm's own ViTs take 'half', DeiT's take 'imagenet'"),
+    System("timm", ("timm",), "imagenet", "cls", note=_MANY,
+           stored="flat, as the backbone files of DINO"),
+    System("AugReg", ("augreg-npz", "big-vision-npz"), "half", "cls", timm_name="augreg",
+           stored="Flax arrays (`.npz`), or a folder of timm"),
+    System("SimMIM", ("beit",), "imagenet", "mean", sizes=(224,),
+           wrote=lambda found: found.prefix == "encoder." and "pos_embed" not in found.tower,
+           stored="`model`, `encoder.`", differs=_AS_BEIT),
+    System("data2vec", ("beit", "hf-beit"), "imagenet", "mean", sizes=(224,),
+           wrote=_wrote_data2vec, hf_types=("data2vec-vision",), stored="`model`, or a folder",
+           note="data2vec finetunes with 'half'", differs=_AS_BEIT),
+    System("finetuned BEiT", _BEIT_LAYOUTS, "half", "mean", stored="`model` or `module`",
+           wrote=_has("fc_norm.weight", "pooler.layernorm.weight", "ln2.weight"),
+           note="the statistics are those of BEiT's own weights",
+           differs=f"{_AS_BEIT}, no final norm"),
+    System("CAE", ("beit", "mmpretrain-beit"), "imagenet", "mean", sizes=(224,),
+           wrote=_has("pos_embed"), stored="`model`, `encoder.`",
+           differs="layer scale, no key bias"),
+    System("BEiT", _BEIT_LAYOUTS, "half", "mean", sizes=(224,), timm_name="beit",
+           note="BEiT, mc-BEiT and PeCo write the same names; mc-BEiT takes 'imagenet'",
+           stored="`model` or `module`, or a folder", differs=_AS_BEIT),
+    System("mc-BEiT", ("beit",), "imagenet", "mean", wrote=None, stored="`model`",
+           differs=_AS_BEIT),
+    System("PeCo", ("beit",), "imagenet", "mean", wrote=None, note=f"PeCo {_UNPUBLISHED}"),
+    System("MVP", ("timm", "beit"), "imagenet", "mean", wrote=None, note=f"MVP {_UNPUBLISHED}"),
+    System("SplitMask", ("timm", "beit"), "imagenet", "mean", wrote=None,
+           note=f"SplitMask {_UNPUBLISHED}"),
+    System("SWAG", ("swag",), "imagenet", "cls", align_corners=True, stored="flat"),
+    System("torchvision", ("torchvision",), "imagenet", "cls", align_corners=True, stored="flat"),
+    System("Hugging Face ViT", ("hf-vit",), "half", "cls", stored="a folder",
+           note="Google's ViTs take 'half', others 'imagenet'", differs="epsilon 1e-12"),
+    System("mmpretrain or milan_mm", ("mmpretrain",), "imagenet", "mean", note=_MANY,
+           stored="`state_dict`, `backbone.`"),
 )
+# fmt: on
 SYSTEMS = {row.name: row for row in _ROWS}
 # Of Hugging Face: model -> system; None where the tensors have to tell it.
 HF_TYPES = {
@@ -404,8 +219,8 @@ def markdown_table() -> str:
     lines = [_COLUMNS, ("---",) * len(_COLUMNS)]
     for row in _ROWS:
         differs = row.differs
-        if row.aligns_corners:
-            differs = "aligns corners when it resizes positions"
+        if row.align_corners:
+            differs = "positions resized with `align_corners=True`"
         cells = (
             row.name,
             ", ".join(f"`{layout}`" for layout in row.layouts),

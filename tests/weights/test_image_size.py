@@ -1,7 +1,6 @@
 """Patches and positions that do not belong together are noticed where anything tells their size."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,6 @@ from milan_mm.weights.recognising import read_encoder, recognise
 from tests.helpers import save_state
 from tests.weights import zoo
 from tests.weights.test_hub import CONFIG, timm_folder, write
-
-TINY = dict(embed_dims=zoo.D, num_layers=zoo.LAYERS, num_heads=zoo.HEADS)
-TINY_GRID = dict(patch=zoo.PATCH, side=zoo.SIDE)
-
-
-@pytest.fixture
-def published_size() -> Iterator[None]:
-    """Samples of a ViT-Ti/16 for 224 pixels, the smallest size that was published."""
-    zoo.set_size(**ARCHS["tiny"], patch=16, side=14)
-    yield
-    zoo.set_size(**TINY, **TINY_GRID)
 
 
 def with_patches(sample: zoo.Sample, pixels: int) -> dict:

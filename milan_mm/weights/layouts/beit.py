@@ -1,15 +1,7 @@
 """BEiT's names: also mc-BEiT, data2vec, SimMIM and CAE."""
 
-from milan_mm.weights.layouts.table import (
-    BIAS_TABLE,
-    CLASSIFIER,
-    COUNTER,
-    DECODER,
-    MASK_TOKEN,
-    OTHER_MODEL,
-    Layout,
-    derive,
-)
+from milan_mm.weights.layouts import reasons
+from milan_mm.weights.layouts.table import BIAS_TABLE, Layout, derive
 from milan_mm.weights.layouts.timm import TIMM_EXTRAS, TIMM_NAMES
 
 QV_BIAS = {
@@ -38,22 +30,26 @@ BEIT = Layout(
         "module.": {},
         # SimMIM and CAE store the encoder together with their other networks
         "encoder.": {
-            "decoder.*": DECODER,
-            "teacher.*": OTHER_MODEL,
-            "encoder_to_decoder.*": DECODER,
-            "encoder_to_decoder_norm.*": DECODER,
-            "regressor_and_decoder.*": DECODER,
-            "mask_token": MASK_TOKEN,
+            "decoder.*": reasons.DECODER,
+            "teacher.*": reasons.OTHER_MODEL,
+            "encoder_to_decoder.*": reasons.DECODER,
+            "encoder_to_decoder_norm.*": reasons.DECODER,
+            "regressor_and_decoder.*": reasons.DECODER,
+            "mask_token": reasons.MASK_TOKEN,
         },
-        "backbone.": {"head.*": CLASSIFIER, "neck.*": DECODER, "target_generator.*": OTHER_MODEL},
+        "backbone.": {
+            "head.*": reasons.CLASSIFIER,
+            "neck.*": reasons.DECODER,
+            "target_generator.*": reasons.OTHER_MODEL,
+        },
     },
     splits=QV_BIAS,
     key_bias=False,
     shared_table="rel_pos_bias.relative_position_bias_table",
     extras=TIMM_EXTRAS
     | {
-        "rel_pos_bias.relative_position_index": COUNTER,
-        "blocks.#.attn.relative_position_index": COUNTER,
+        "rel_pos_bias.relative_position_index": reasons.COUNTER,
+        "blocks.#.attn.relative_position_index": reasons.COUNTER,
     },
     may_lack={"ln1": ("fc_norm.weight",)},
     heads=(

@@ -1,6 +1,7 @@
 """The names of OpenAI's CLIP and of open_clip."""
 
-from milan_mm.weights.layouts.table import TEXT_SPACE, Layout, text_model
+from milan_mm.weights.layouts import reasons
+from milan_mm.weights.layouts.table import Layout
 
 CLIP = Layout(
     names={
@@ -20,12 +21,16 @@ CLIP = Layout(
         "ln1": "ln_post",
     },
     markers=("conv1.weight", "class_embedding"),
-    prefixes={"": {}, "visual.": text_model(""), "module.visual.": text_model("module.")},
+    prefixes={
+        "": {},
+        "visual.": reasons.text_model(""),
+        "module.visual.": reasons.text_model("module."),
+    },
     changes={
         "cls_token": (1, lambda t: t[None, None]),  # (D,) to (1, 1, D)
         "pos_embed": (2, lambda t: t[None]),  # (1+L, D) to (1, 1+L, D)
     },
-    extras={"proj": TEXT_SPACE},
+    extras={"proj": reasons.TEXT_SPACE},
     needs=("pre_norm.weight", "pre_norm.bias"),
     norm_eps=1e-5,
 )

@@ -1,14 +1,8 @@
 """DINOv3's names, as its authors and as timm store it."""
 
+from milan_mm.weights.layouts import reasons
 from milan_mm.weights.layouts.beit import QV_BIAS
-from milan_mm.weights.layouts.table import (
-    CLASSIFIER,
-    COUNTER,
-    MASK_TOKEN,
-    PRETRAINING_HEAD,
-    Layout,
-    derive,
-)
+from milan_mm.weights.layouts.table import Layout, derive
 from milan_mm.weights.layouts.timm import DINO_HEADS, TIMM_NAMES
 
 _UNUSED = ("pos_embed", "pre_norm", "ln2")
@@ -18,11 +12,11 @@ DINOV3 = Layout(
     markers=("patch_embed.proj.weight", ("storage_tokens", "rope_embed.periods")),
     prefixes={"": {}, "module.": {}, "backbone.": DINO_HEADS},
     extras={
-        "rope_embed.periods": COUNTER,
+        "rope_embed.periods": reasons.COUNTER,
         "blocks.#.attn.qkv.bias_mask": "says that the key bias is zero, and it is zeroed here",
-        "local_cls_norm.*": PRETRAINING_HEAD,
-        "mask_token": MASK_TOKEN,
-        "head.*": CLASSIFIER,
+        "local_cls_norm.*": reasons.PRETRAINING_HEAD,
+        "mask_token": reasons.MASK_TOKEN,
+        "head.*": reasons.CLASSIFIER,
     },
     needs=("register_tokens",),
     num_registers=4,
@@ -45,7 +39,7 @@ DINOV3_TIMM = Layout(
     splits=QV_BIAS,
     key_bias=False,
     may_lack_bias=True,
-    extras={"head.*": CLASSIFIER},
+    extras={"head.*": reasons.CLASSIFIER},
     num_registers=4,
     norm_eps=1e-5,
 )

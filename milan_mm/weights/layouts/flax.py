@@ -1,6 +1,7 @@
 """The Flax arrays of AugReg (`.npz`), in the numbering of both versions of the code."""
 
-from milan_mm.weights.layouts.table import CLASSIFIER, Layout
+from milan_mm.weights.layouts import reasons
+from milan_mm.weights.layouts.table import Layout
 
 
 def _layout(
@@ -44,7 +45,7 @@ def _layout(
             "layers.#.ffn.layers.0.0.weight": (2, lambda t: t.T),
             "layers.#.ffn.layers.1.weight": (2, lambda t: t.T),
         },
-        extras={"head/*": CLASSIFIER, "pre_logits/*": CLASSIFIER},
+        extras={"head/*": reasons.CLASSIFIER, "pre_logits/*": reasons.CLASSIFIER},
         heads=(
             *((f"{part}/kernel", 1) for part in (query, key, value)),
             *((f"{part}/bias", 0) for part in (query, key, value)),

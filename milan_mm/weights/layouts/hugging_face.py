@@ -1,16 +1,7 @@
 """Hugging Face's names: ViT, DeiT and MAE, BEiT and data2vec, DINOv2, DINOv3."""
 
-from milan_mm.weights.layouts.table import (
-    BIAS_TABLE,
-    CLASSIFIER,
-    COUNTER,
-    DECODER,
-    MASK_TOKEN,
-    PRETRAINING_HEAD,
-    Layout,
-    Names,
-    derive,
-)
+from milan_mm.weights.layouts import reasons
+from milan_mm.weights.layouts.table import BIAS_TABLE, Layout, Names, derive
 
 _VIT_NAMES: Names = {
     "cls_token": "embeddings.cls_token",
@@ -30,13 +21,13 @@ _SPLITS = {
         "encoder.layer.#.attention.attention.value",
     )
 }
-_EXTRAS = {"embeddings.mask_token": MASK_TOKEN, "pooler.dense.*": CLASSIFIER}
+_EXTRAS = {"embeddings.mask_token": reasons.MASK_TOKEN, "pooler.dense.*": reasons.CLASSIFIER}
 _OUTSIDE = {
-    "classifier.*": CLASSIFIER,
-    "cls_classifier.*": CLASSIFIER,
-    "distillation_classifier.*": CLASSIFIER,
-    "decoder.*": DECODER,
-    "lm_head.*": PRETRAINING_HEAD,
+    "classifier.*": reasons.CLASSIFIER,
+    "cls_classifier.*": reasons.CLASSIFIER,
+    "distillation_classifier.*": reasons.CLASSIFIER,
+    "decoder.*": reasons.DECODER,
+    "lm_head.*": reasons.PRETRAINING_HEAD,
 }
 _PATCHES = "embeddings.patch_embeddings.projection.weight"
 
@@ -79,9 +70,9 @@ HF_BEIT = Layout(
     shared_table=_SHARED_TABLE,
     extras=_EXTRAS
     | {
-        "encoder.relative_position_bias.relative_position_index": COUNTER,
+        "encoder.relative_position_bias.relative_position_index": reasons.COUNTER,
         "encoder.layer.#.attention.attention.relative_position_bias.relative_position_index": (
-            COUNTER
+            reasons.COUNTER
         ),
     },
     may_lack={"ln1": ("pooler.layernorm.weight",)},
@@ -133,7 +124,7 @@ HF_DINOV3 = Layout(
         )
     },
     key_bias=False,
-    extras={"embeddings.mask_token": MASK_TOKEN},
+    extras={"embeddings.mask_token": reasons.MASK_TOKEN},
     num_registers=4,
     norm_eps=1e-5,
 )

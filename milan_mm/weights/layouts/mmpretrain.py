@@ -1,16 +1,7 @@
 """mmpretrain's names, which are also those of this package."""
 
-from milan_mm.weights.layouts.table import (
-    BIAS_TABLE,
-    COUNTER,
-    DECODER,
-    MASK_TOKEN,
-    MODULES,
-    OTHER_MODEL,
-    Layout,
-    Names,
-    derive,
-)
+from milan_mm.weights.layouts import reasons
+from milan_mm.weights.layouts.table import BIAS_TABLE, MODULES, Layout, Names, derive
 
 _SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
 _HEADS = ((BIAS_TABLE, 1), (_SHARED_TABLE, 1))
@@ -27,16 +18,16 @@ _AROUND = {
     "roi_head.*": "detection head",
     "decode_head.*": "segmentation head",
     "auxiliary_head.*": "segmentation head",
-    "decoder.*": DECODER,
+    "decoder.*": reasons.DECODER,
     "neck.*": "neck of the pretraining or of a task",
     "head.*": "head of the pretraining or of a task",
-    "target_generator.*": OTHER_MODEL,
+    "target_generator.*": reasons.OTHER_MODEL,
     "data_preprocessor.*": "statistics of a data preprocessor",
 }
 _EXTRAS = {
-    "rel_pos_bias.relative_position_index": COUNTER,
-    "layers.#.attn.relative_position_index": COUNTER,
-    "mask_token": MASK_TOKEN,
+    "rel_pos_bias.relative_position_index": reasons.COUNTER,
+    "layers.#.attn.relative_position_index": reasons.COUNTER,
+    "mask_token": reasons.MASK_TOKEN,
 }
 
 MMPRETRAIN = Layout(

@@ -7,6 +7,7 @@ at the start for a name that no prefix precedes.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 from torch import Tensor
 
@@ -24,15 +25,6 @@ MODULES = (
     "ln2",
 )
 BIAS_TABLE = "layers.#.attn.relative_position_bias_table"
-# Why a tensor is not part of the encoder.
-CLASSIFIER = "a classifier; every task trains its own"
-PRETRAINING_HEAD = "head of the pretraining"
-DECODER = "decoder of the pretraining"
-MASK_TOKEN = "mask token of the pretraining"
-TEXT_TOWER = "text tower"
-TEXT_SPACE = "projection between image and text space"
-OTHER_MODEL = "another model of the pretraining"
-COUNTER = "index or setting that this package computes itself"
 
 Spelling = str | tuple[str, ...]
 Names = Mapping[str, Spelling]
@@ -122,20 +114,12 @@ def spellings(spelling: Spelling) -> tuple[str, ...]:
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a whole name fits a pattern with '#' (a number) and '*' (anything)."""
-    expression = re.escape(pattern).replace(r"\#", r"\d+").replace(r"\*", ".*")
-    return re.fullmatch(expression, name) is not None
+    return _expression(pattern).fullmatch(name) is not None
 
 
-def text_model(prefix: str) -> dict[str, str]:
-    """What an image-text model holds outside of its image tower, with the reasons."""
-    text = ("transformer.*", "token_embedding.*", "positional_embedding", "ln_final.*", "text.*")
-    space = ("text_projection", "image_projection", "image_mlp.*", "logit_scale", "logit_bias")
-    counts = ("input_resolution", "context_length", "vocab_size", "attn_mask")
-    return {
-        **{prefix + name: TEXT_TOWER for name in text},
-        **{prefix + name: TEXT_SPACE for name in space},
-        **{prefix + name: COUNTER for name in counts},
-    }
+@cache
+def _expression(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\#", r"\d+").replace(r"\*", ".*"))
 
 
 def _suffixes(ours: str) -> tuple[str, ...]:

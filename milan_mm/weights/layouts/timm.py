@@ -1,16 +1,7 @@
 """timm's names: DeiT, MoCo v3, DINO, iBOT, MAE, MILAN, MaskFeat, SLIP, DINOv2 and timm itself."""
 
-from milan_mm.weights.layouts.table import (
-    CLASSIFIER,
-    DECODER,
-    MASK_TOKEN,
-    OTHER_MODEL,
-    PRETRAINING_HEAD,
-    TEXT_SPACE,
-    Layout,
-    Names,
-    text_model,
-)
+from milan_mm.weights.layouts import reasons
+from milan_mm.weights.layouts.table import Layout, Names
 
 TIMM_NAMES: Names = {
     "cls_token": "cls_token",
@@ -30,27 +21,27 @@ TIMM_NAMES: Names = {
     "ln2": "fc_norm",
 }
 TIMM_EXTRAS = {
-    "head.*": CLASSIFIER,
-    "head_dist.*": CLASSIFIER,
-    "pre_logits.*": CLASSIFIER,
+    "head.*": reasons.CLASSIFIER,
+    "head_dist.*": reasons.CLASSIFIER,
+    "pre_logits.*": reasons.CLASSIFIER,
     "dist_token": "distillation token; its row of the position table goes with it",
-    "mask_token": MASK_TOKEN,
-    "masked_embed": MASK_TOKEN,
-    "decoder_*": DECODER,
-    "lm_head.*": PRETRAINING_HEAD,
-    "pred_head.*": PRETRAINING_HEAD,
-    "hogs.*": PRETRAINING_HEAD,
-    "pretext_neck.*": PRETRAINING_HEAD,
+    "mask_token": reasons.MASK_TOKEN,
+    "masked_embed": reasons.MASK_TOKEN,
+    "decoder_*": reasons.DECODER,
+    "lm_head.*": reasons.PRETRAINING_HEAD,
+    "pred_head.*": reasons.PRETRAINING_HEAD,
+    "hogs.*": reasons.PRETRAINING_HEAD,
+    "pretext_neck.*": reasons.PRETRAINING_HEAD,
 }
 DINO_HEADS = {
-    "head.*": PRETRAINING_HEAD,
-    "dino_head.*": PRETRAINING_HEAD,
-    "ibot_head.*": PRETRAINING_HEAD,
-    "module.head.*": PRETRAINING_HEAD,
-    "module.dino_head.*": PRETRAINING_HEAD,
-    "module.ibot_head.*": PRETRAINING_HEAD,
+    "head.*": reasons.PRETRAINING_HEAD,
+    "dino_head.*": reasons.PRETRAINING_HEAD,
+    "ibot_head.*": reasons.PRETRAINING_HEAD,
+    "module.head.*": reasons.PRETRAINING_HEAD,
+    "module.dino_head.*": reasons.PRETRAINING_HEAD,
+    "module.ibot_head.*": reasons.PRETRAINING_HEAD,
 }
-_TRUNK_REST = {"visual.head.*": TEXT_SPACE, "module.visual.head.*": TEXT_SPACE}
+_TRUNK_REST = {"visual.head.*": reasons.TEXT_SPACE, "module.visual.head.*": reasons.TEXT_SPACE}
 
 TIMM = Layout(
     names=TIMM_NAMES,
@@ -69,13 +60,13 @@ TIMM = Layout(
         "backbone.": DINO_HEADS,
         "module.backbone.": DINO_HEADS,
         "module.base_encoder.": {
-            "module.momentum_encoder.*": OTHER_MODEL,
-            "module.predictor.*": PRETRAINING_HEAD,
+            "module.momentum_encoder.*": reasons.OTHER_MODEL,
+            "module.predictor.*": reasons.PRETRAINING_HEAD,
         },
-        "visual.": text_model(""),
-        "module.visual.": text_model("module."),
-        "visual.trunk.": text_model("") | _TRUNK_REST,
-        "module.visual.trunk.": text_model("module.") | _TRUNK_REST,
+        "visual.": reasons.text_model(""),
+        "module.visual.": reasons.text_model("module."),
+        "visual.trunk.": reasons.text_model("") | _TRUNK_REST,
+        "module.visual.trunk.": reasons.text_model("module.") | _TRUNK_REST,
     },
     extras=TIMM_EXTRAS,
     # finetuned with average pooling: a norm after it replaces the final one; MaskFeat deletes it

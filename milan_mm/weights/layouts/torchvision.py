@@ -1,8 +1,9 @@
 """The names of SWAG and of torchvision, which took them over."""
 
-from milan_mm.weights.layouts.table import CLASSIFIER, Layout
+from milan_mm.weights.layouts import reasons
+from milan_mm.weights.layouts.table import Layout
 
-_HEADS = {"head.*": CLASSIFIER, "heads.*": CLASSIFIER}
+_HEADS = {"head.*": reasons.CLASSIFIER, "heads.*": reasons.CLASSIFIER}
 
 SWAG = Layout(
     names={

@@ -1,0 +1,22 @@
+"""Why a tensor is not part of the encoder."""
+
+CLASSIFIER = "a classifier; every task trains its own"
+PRETRAINING_HEAD = "head of the pretraining"
+DECODER = "decoder of the pretraining"
+MASK_TOKEN = "mask token of the pretraining"
+TEXT_TOWER = "text tower"
+TEXT_SPACE = "projection between image and text space"
+OTHER_MODEL = "another model of the pretraining"
+COUNTER = "index or setting that this package computes itself"
+
+
+def text_model(prefix: str) -> dict[str, str]:
+    """What an image-text model holds outside of its image tower, with the reasons."""
+    text = ("transformer.*", "token_embedding.*", "positional_embedding", "ln_final.*", "text.*")
+    space = ("text_projection", "image_projection", "image_mlp.*", "logit_scale", "logit_bias")
+    counts = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+    return {
+        **{prefix + name: TEXT_TOWER for name in text},
+        **{prefix + name: TEXT_SPACE for name in space},
+        **{prefix + name: COUNTER for name in counts},
+    }
