@@ -1,6 +1,6 @@
 """Command line: `python -m milan_mm TOOL ...` runs a tool of this package from any directory.
 
-Nothing heavy is imported here, so that the list of tools and a mistyped name answer at once.
+Nothing heavy is imported here, so that `--help` and a mistyped name are answered quickly.
 """
 
 import ast
@@ -14,7 +14,7 @@ from milan_mm.configs import list_configs, list_tools
 
 _BUILT_IN = {
     "configs": "list the recipes that a CONFIG argument can name",
-    "doctor": "check the installation and say how to mend it",
+    "doctor": "check the installation and say how to fix it",
 }
 
 
@@ -28,7 +28,9 @@ def main(argv: list[str]) -> int:
         print("\n".join(list_configs()))
         return 0
     if name == "doctor":
-        from milan_mm.doctor import main as doctor  # imports torch, which --help must not
+        from milan_mm.doctor import (
+            main as doctor,  # imports torch, which --help should not wait for
+        )
 
         return doctor()
     tools = list_tools()
@@ -53,12 +55,12 @@ def _usage() -> str:
     rows = _BUILT_IN | {name: _first_line(path) for name, path in list_tools().items()}
     width = max(map(len, rows))
     lines = [f"  {name:<{width}}  {text}" for name, text in sorted(rows.items())]
-    head = "usage: python -m milan_mm TOOL [arguments]   (TOOL --help says which)\n"
+    head = "usage: python -m milan_mm TOOL [arguments]   (see TOOL --help)\n"
     return "\n".join([head, *lines])
 
 
 def _first_line(path: Path) -> str:
-    """Return what a tool says of itself: first docstring line, or first comment of a script."""
+    """Return a tool's description: first line of its docstring, or a script's first comment."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         return (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]

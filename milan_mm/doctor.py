@@ -1,7 +1,7 @@
-"""Self-check of an installation: what is there, what was wanted, and how to mend what is not.
+"""Check an installation: what was found, what was wanted, and how to fix it.
 
-Each check is one function that returns what it found or raises `Fault` with the command that mends
-it. Nothing outside the standard library is imported at the top: a broken package is a finding.
+Each check is a function that returns what it found, or raises `Fault` with the command that fixes
+it. Only the standard library is imported at the top, since a broken package is a finding.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 _PIP = f"{sys.executable} -m pip"
-# Import name, and the distribution that was tested. The minimum version stands in pyproject.toml.
+# Import name, and the distribution that was tested; pyproject.toml has the minimum versions.
 _PACKAGES = {
     "numpy": "numpy",
     "torch": "torch",
@@ -39,7 +39,7 @@ _MIN_FREE_GIB = 2
 
 
 class Fault(Exception):
-    """What is wrong, and the command or step that mends it."""
+    """What is wrong, and the command or step that fixes it."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what)
@@ -47,7 +47,7 @@ class Fault(Exception):
 
 
 def check_python() -> str:
-    """Python is one of the two versions that the pinned packages support."""
+    """Check that the pinned packages support this Python."""
     version = ".".join(map(str, sys.version_info[:3]))
     if not (3, 11) <= sys.version_info[:2] < (3, 13):
         raise Fault(
@@ -58,59 +58,51 @@ def check_python() -> str:
 
 
 def check_package(module: str) -> str:
-    """`module` imports, and its distribution is not older than what pyproject.toml asks for."""
+    """Check that `module` imports, and that pyproject.toml accepts its version."""
+    from packaging.specifiers import SpecifierSet
+
     distribution = _PACKAGES[module]
     wanted = wanted_version(distribution)
     try:
         found = metadata.version(distribution)
     except metadata.PackageNotFoundError:
         found = ""
-    try:
+    # pip skips what it considers installed, so a broken installation must be forced
+    how = "--force-reinstall --no-deps " if found else ""
+    with _blame(f"import {module} failed", _install(distribution, wanted, how)):
         imported = _import(module)
-    except Exception as error:  # whatever a broken package raises is the finding
-        # pip leaves alone what it holds for installed, so a broken installation must be forced.
-        how = "--force-reinstall --no-deps " if found else ""
-        raise Fault(
-            f"import {module} failed: {_one_line(error)}", _install(distribution, wanted, how)
-        ) from error
     if not found:
         version = getattr(imported, "__version__", "of unknown version")
         return f"{version}, not from {distribution} (tested: {distribution}{wanted})"
-    if not _satisfies(found, wanted):
+    if not SpecifierSet(wanted).contains(found, prereleases=True):
         raise Fault(f"{distribution} {found}, wanted {wanted}", _install(distribution, wanted))
     return f"{found} (wanted {wanted or 'any'})"
 
 
 def check_one_opencv() -> str:
-    """Exactly one OpenCV build: several write the same cv2 folder and break each other."""
+    """Check for exactly one OpenCV build: all write to the same cv2 folder and break each other."""
     found = {
         name: dist.version
         for dist in metadata.distributions()
         if (name := (dist.metadata["Name"] or "").lower().replace("_", "-")).startswith("opencv-")
     }
     keep = "opencv-python-headless"
-    version = found.get(keep, wanted_version(keep).removeprefix(">="))
-    reinstall = f"{_PIP} install --no-deps --force-reinstall {keep}" + (
-        f"=={version}" if version else ""
-    )
-    others = [name for name in sorted(found) if name != keep]
+    others = sorted(found.keys() - {keep})
+    version = found.get(keep) or wanted_version(keep).removeprefix(">=")
+    pinned = f"{keep}=={version}" if version else keep
+    remedy = f"{_PIP} install --no-deps --force-reinstall {pinned}"
+    if others:
+        remedy = f"{_PIP} uninstall -y {' '.join(others)} && {remedy}"
     if len(found) > 1:
         builds = ", ".join(f"{name} {found[name]}" for name in sorted(found))
-        raise Fault(
-            f"{len(found)} OpenCV builds share one cv2 folder: {builds}",
-            f"{_PIP} uninstall -y {' '.join(others)} && {reinstall}",
-        )
-    try:
-        cv2 = _import("cv2")
-        cv2_version = cv2.__version__  # a cv2 folder left behind by an uninstall imports empty
-    except Exception as error:
-        remove = f"{_PIP} uninstall -y {' '.join(others)} && " if others else ""
-        raise Fault(f"import cv2 failed: {_one_line(error)}", remove + reinstall) from error
-    return f"{cv2_version} ({next(iter(found), 'not installed by pip')}, the only build)"
+        raise Fault(f"{len(found)} OpenCV builds share one cv2 folder: {builds}", remedy)
+    with _blame("import cv2 failed", remedy):
+        version = _import("cv2").__version__  # the folder that an uninstall leaves has none
+    return f"{version} ({next(iter(found), 'not installed by pip')}, the only build)"
 
 
 def check_setuptools() -> str:
-    """Only compiling mmcv needs it, so another version is said, not held against anyone."""
+    """Report the version; only compiling mmcv needs an old one, so a new one is not a fault."""
     try:
         found = metadata.version("setuptools")
     except metadata.PackageNotFoundError:
@@ -121,95 +113,65 @@ def check_setuptools() -> str:
 
 
 def check_mmcv_ops(device: str) -> str:
-    """`nms` and `roi_align` of mmcv are compiled for `device` and give the known answer."""
+    """Check that `nms` and `roi_align` of mmcv, compiled for `device`, give the known answers."""
     import torch
 
-    try:
+    remedy = _recompile_mmcv()
+    with _blame("mmcv.ops failed", remedy):
         ops = _import("mmcv.ops")
-    except Exception as error:
-        raise Fault(f"mmcv.ops failed: {_one_line(error)}", _recompile_mmcv()) from error
-    # Boxes 0 and 1 overlap with IoU 81/119, above the threshold; box 2 stands apart.
+    # Boxes 0 and 1 overlap with IoU 81/119, above the threshold; box 2 is far away.
     corners = [[0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30]]
     boxes = torch.tensor(corners, dtype=torch.float32, device=device)
     scores = torch.tensor([0.9, 0.8, 0.7], device=device)
     # On a ramp, bilinear sampling is exact: each of the 2x2 bins gives the value at its centre.
     ramp = torch.arange(64, dtype=torch.float32, device=device).reshape(1, 1, 8, 8)
     roi = torch.tensor([[0, 1, 1, 5, 5]], dtype=torch.float32, device=device)
-    try:
+    if device == "cuda":
+        remedy += "  (with nvcc of torch's CUDA on PATH, or take the makers' prebuilt CUDA wheel)"
+    with _blame(f"mmcv has no working ops for {device}", remedy):
         kept = ops.nms(boxes, scores, iou_threshold=0.5)[1].tolist()
         pooled = ops.roi_align(ramp, roi, (2, 2), 1.0, 2, "avg", True).flatten().tolist()
-    except Exception as error:
-        remedy = _recompile_mmcv()
-        if device == "cuda":
-            remedy += (
-                "  (with nvcc of torch's CUDA on PATH, or take the makers' prebuilt CUDA wheel)"
-            )
-        raise Fault(f"mmcv has no working ops for {device}: {_one_line(error)}", remedy) from error
     if kept != [0, 2]:
-        raise Fault(f"mmcv.ops.nms on {device} kept {kept}, wanted [0, 2]", _recompile_mmcv())
-    if not all(abs(a - b) < 1e-4 for a, b in zip(pooled, [13.5, 15.5, 29.5, 31.5], strict=True)):
-        raise Fault(
-            f"mmcv.ops.roi_align on {device} gave {pooled}, wanted [13.5, 15.5, 29.5, 31.5]",
-            _recompile_mmcv(),
-        )
+        raise Fault(f"mmcv.ops.nms on {device} kept {kept}, wanted [0, 2]", remedy)
+    wanted = [13.5, 15.5, 29.5, 31.5]
+    if any(abs(a - b) > 1e-4 for a, b in zip(pooled, wanted, strict=True)):
+        raise Fault(f"mmcv.ops.roi_align on {device} gave {pooled}, wanted {wanted}", remedy)
     return f"nms and roi_align give the known answers on {device}"
 
 
 def check_registry() -> str:
-    """`milan_mm.MILAN` is found from mmengine's root, as a config finds it."""
-    try:
-        from mmengine.registry import MODELS
-
-        import milan_mm.registry
-
-        with _quiet():
-            found = MODELS.get(f"{milan_mm.registry.SCOPE}.MILAN")
-    except Exception as error:
-        raise Fault(
-            f"milan_mm's classes do not import: {_one_line(error)}", _reinstall()
-        ) from error
-    if found is None:
-        raise Fault("milan_mm.MILAN is not registered", _reinstall())
+    """Check that mmengine finds `milan_mm.MILAN`, as it does for a config."""
+    with _blame("milan_mm's classes do not import", _reinstall()), _quiet():
+        found = _import("mmengine.registry").MODELS.get("milan_mm.MILAN")
     return f"milan_mm.MILAN is {found.__module__}.{found.__name__}"
 
 
 def check_shapes_clip() -> str:
-    """The demo's teacher is in the package, and every weight of it fits open_clip's model."""
-    assets = Path(__file__).parent / "assets"
-    config, weights = assets / "shapes-clip.json", assets / "shapes_clip.safetensors"
-    for path in (config, weights):
-        if not path.is_file():
-            raise Fault(f"{path.name} is missing from {assets}", _restore_assets())
-    try:
-        open_clip = _import("open_clip")
-        open_clip.add_model_config(config)
-        with _quiet():
-            open_clip.create_model(config.stem, pretrained=str(weights))
-    except Exception as error:
-        raise Fault(
-            f"{weights.name} does not load: {_one_line(error)}", _restore_assets()
-        ) from error
-    return f"{weights.name}, {weights.stat().st_size / 2**20:.1f} MiB, loads into open_clip"
+    """Check that the demo's teacher is in the package and loads."""
+    weights = Path(__file__).parent / "assets/shapes_clip.safetensors"
+    if not weights.is_file():
+        raise Fault(f"{weights.name} is missing from {weights.parent}", _restore_assets())
+    stats = dict(mean=[0.0] * 3, std=[1.0] * 3)
+    teacher = dict(type="milan_mm.CLIPTeacher", model_name="shapes-clip", pretrained="shipped")
+    with _blame(f"{weights.name} does not load", _restore_assets()), _quiet():
+        _import("mmengine.registry").MODELS.build(dict(teacher, input_stats=stats, stats=stats))
+    return f"{weights.name}, {weights.stat().st_size / 2**20:.1f} MiB, loads as a teacher"
 
 
 def check_transformers() -> str:
-    """mmpretrain imports multimodal models beside transformers; they do not know version 5."""
+    """Check that mmpretrain imports if transformers is installed; it does not support version 5."""
     try:
         found = metadata.version("transformers")
     except metadata.PackageNotFoundError:
         return "not installed, and not needed"
-    try:
+    what = f"import mmpretrain.models fails with transformers {found} installed"
+    with _blame(what, f"{_PIP} uninstall -y transformers"):
         _import("mmpretrain.models")
-    except Exception as error:
-        raise Fault(
-            f"import mmpretrain.models fails beside transformers {found}: {_one_line(error)}",
-            f"{_PIP} uninstall -y transformers",
-        ) from error
-    return f"{found}; mmpretrain imports beside it"
+    return f"{found}; mmpretrain imports with it"
 
 
 def check_device() -> str:
-    """What training would run on; none is needed for the demo."""
+    """Report what training would run on; the demo needs no GPU."""
     import torch
 
     if not torch.cuda.is_available():
@@ -221,7 +183,7 @@ def check_device() -> str:
 
 
 def check_disk() -> str:
-    """Checkpoints go to work_dirs/ of the current folder by default."""
+    """Check the free space here, where work_dirs/ gets the checkpoints by default."""
     free = shutil.disk_usage(".").free / 2**30
     if free < _MIN_FREE_GIB:
         raise Fault(
@@ -232,9 +194,11 @@ def check_disk() -> str:
 
 
 def all_checks() -> dict[str, Callable[[], str]]:
-    """Return every check by the name that its line begins with, in the order of the report."""
+    """Return every check by the name that its line starts with, in the order of the report."""
     checks: dict[str, Callable[[], str]] = {"python": check_python}
-    checks["opencv"] = check_one_opencv  # before mmcv, which needs it: the first fault is the cause
+    checks["opencv"] = (
+        check_one_opencv  # before mmcv, which needs it: the first fault is then the cause
+    )
     for module in _PACKAGES:
         checks[module] = functools.partial(check_package, module)
     checks["setuptools"] = check_setuptools
@@ -259,9 +223,9 @@ def main() -> int:
             faults += 1
             remedy = error.remedy if isinstance(error, Fault) else _reinstall()
             print(
-                f"FAULT  {name:<14}{_one_line(error)}\n       {'mend with':<14}{remedy}", flush=True
+                f"FAULT  {name:<14}{_one_line(error)}\n       {'fix with':<14}{remedy}", flush=True
             )
-    print("all well" if not faults else f"{faults} fault(s): mend the first, then run this again")
+    print("all well" if not faults else f"{faults} fault(s): fix the first, then run this again")
     return 1 if faults else 0
 
 
@@ -277,10 +241,13 @@ def wanted_version(distribution: str) -> str:
     return ""
 
 
-def _satisfies(found: str, wanted: str) -> bool:
-    from packaging.specifiers import SpecifierSet
-
-    return SpecifierSet(wanted).contains(found, prereleases=True)
+@contextlib.contextmanager
+def _blame(what: str, remedy: str) -> Iterator[None]:
+    """Turn whatever a broken package raises into a `Fault`."""
+    try:
+        yield
+    except Exception as error:
+        raise Fault(f"{what}: {_one_line(error)}", remedy) from error
 
 
 def _import(module: str) -> Any:
@@ -290,7 +257,7 @@ def _import(module: str) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # mmdet greets with a warning about optional packages, which would look like a finding here.
+    # mmdet's import warns about optional packages, which would look like a finding here
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
@@ -313,14 +280,14 @@ def _install(distribution: str, wanted: str, options: str = "") -> str:
 
 
 def _recompile_mmcv() -> str:
-    """Return the command that builds mmcv anew; pip's cache may hold a build without ops."""
+    """Return the command that rebuilds mmcv; pip's cache may hold a build without ops."""
     options = "--no-deps --force-reinstall --no-cache-dir "
     build = _install("onedl-mmcv", wanted_version("onedl-mmcv"), options)
     return f"{_PIP} install 'setuptools<81' wheel ninja psutil && {build}"
 
 
 def _reinstall() -> str:
-    """Return the command that installs milan_mm and what it needs anew; a checkout stays as is."""
+    """Return the command that reinstalls milan_mm, in a checkout with all that it needs."""
     checkout = _checkout()
     if checkout:
         return f"make -C {checkout} --always-make .venv/.installed"

@@ -1,4 +1,4 @@
-"""Writing files that matter: the new file appears whole, or the old one stays."""
+"""Atomic writes: the new file appears whole, or the old one stays."""
 
 import os
 from collections.abc import Iterator
@@ -9,21 +9,21 @@ from tempfile import NamedTemporaryFile
 
 @contextmanager
 def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
-    """A neighbour to write to, which takes the place of `path` when the block ends well.
+    """Write to a temporary sibling that replaces `path` if the block succeeds.
 
-    Several processes may replace one file: each has a neighbour of its own, and the last one wins.
+    Several processes may replace one file: each has its own sibling, and the last one wins.
 
     Args:
-        path: File to replace in one step; its folder is made where it is missing.
-        durable: Whether it must also outlast a power failure right after; without, it is there
-            sooner, and a failure may leave it empty.
+        path: File to replace in one step; its folder is created if missing.
+        durable: Whether the file must survive a power failure right afterwards. If not, writing is
+            faster, but a power failure may leave an empty file.
 
     Yields:
-        The neighbour, since a rename is atomic within one file system only. It is removed when the
-        block raises.
+        The sibling, since a rename is atomic only within a file system. It is removed if the block
+        raises.
 
     Raises:
-        OSError: When the disk is full or not writable.
+        OSError: The disk is full or not writable.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
 
 
 def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
+    """Return the process's umask, which can only be read by setting it."""
     umask = os.umask(0)
     os.umask(umask)
     return umask

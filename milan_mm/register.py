@@ -1,4 +1,8 @@
-"""Imports every module that registers a class; the registries import this one on first look-up."""
+"""Import every module that registers a class.
+
+mmengine imports this module at the first look-up in one of our registries, see `registry.py`.
+Recipes also name it in `custom_imports`, and so do configs that runs have dumped.
+"""
 
 from milan_mm.datasets import crops, labels, loading
 from milan_mm.datasets import seeding as sample_seeding

@@ -1,7 +1,9 @@
 """Registries of scope `milan_mm`, children of mmengine's roots.
 
-The own scope keeps `milan_mm.MILAN` apart from the `MILAN` that mmpretrain registers, and makes
-`type='milan_mm.X'` resolve from mmpretrain, mmdet and mmseg configs alike.
+The scope separates `milan_mm.MILAN` from the `MILAN` that mmpretrain registers. When a config first
+names `type='milan_mm.X'`, mmengine imports `milan_mm.registry`, which is why this module has this
+name, and then the registry's `locations`. So the type resolves in configs of mmpretrain, mmdet and
+mmseg, and in a process that has imported mmengine only.
 """
 
 from mmengine import registry as root
@@ -11,12 +13,12 @@ SCOPE = "milan_mm"
 
 
 def _child(name: str, parent: Registry, *locations: str) -> Registry:
-    # `locations` imports the package, which registers its classes, on the first look-up.
+    # mmengine imports `locations`, which registers the classes, at the first look-up
     return Registry(name, parent=parent, scope=SCOPE, locations=[f"{SCOPE}.register", *locations])
 
 
 MODELS = _child("model", root.MODELS)
-# the data sets of mmseg take seconds to import: in the run that needs them
+# apart from register: mmseg's data sets take seconds to import, which few runs need
 DATASETS = _child("dataset", root.DATASETS, "milan_mm.datasets.label_pairs")
 TRANSFORMS = _child("transform", root.TRANSFORMS)
 HOOKS = _child("hook", root.HOOKS)
@@ -26,7 +28,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
     "optimizer wrapper constructor", root.OPTIM_WRAPPER_CONSTRUCTORS
 )
 WEIGHT_INITIALIZERS = _child("weight initializer", root.WEIGHT_INITIALIZERS)
-# with a location of its own: classification needs no mmdet, which the COCO metric does
+# without register, whose classes are none of these; the COCO metric imports mmdet
 METRICS = Registry(
     "metric", parent=root.METRICS, scope=SCOPE, locations=[f"{SCOPE}.evaluation.coco_metric"]
 )

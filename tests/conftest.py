@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -21,6 +22,16 @@ from tests.helpers import forget_runs
 torch.set_num_threads(1)
 cv2.setNumThreads(1)
 os.environ.update(OMP_NUM_THREADS="1", TORCHINDUCTOR_COMPILE_THREADS="1")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of garbage collection.
+
+    mmengine collects garbage whenever it builds a data set, which takes most of a second where
+    the libraries' half a million objects are looked at again.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

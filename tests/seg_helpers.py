@@ -8,8 +8,8 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from torch import nn
 
-from milan_mm.configs import load
 from milan_mm.registry import MODELS
+from tests.recipes.test_configs import load
 
 UPERNET = "seg/upernet_vit-{}-p16_8xb2-amp-160k_ade20k-512x512"
 LINEAR = "seg/linear-head_vit-{}-p16_8xb2-amp-40k_ade20k-512x512"

@@ -1,4 +1,4 @@
-"""The self-check names each fault, and the command that mends it."""
+"""The self-check names each fault and the command that fixes it."""
 
 import shutil
 import sys
@@ -48,13 +48,13 @@ def test_mmcv_without_compiled_ops_is_told_to_recompile(monkeypatch: pytest.Monk
     assert "--no-cache-dir 'onedl-mmcv>=" in fault.value.remedy
 
 
-def test_transformers_that_mmpretrain_cannot_import_beside_is_named(monkeypatch):
+def test_a_transformers_that_breaks_mmpretrain_is_named(monkeypatch):
     def import_with_new_transformers(module: str):
         raise TypeError("NoneType takes no arguments")  # what version 5.17 led to
 
     monkeypatch.setattr(doctor, "_import", import_with_new_transformers)
     monkeypatch.setattr(metadata, "version", lambda name: "5.17.0")
-    with pytest.raises(Fault, match=r"beside transformers 5\.17\.0: .*NoneType") as fault:
+    with pytest.raises(Fault, match=r"with transformers 5\.17\.0 installed: .*NoneType") as fault:
         doctor.check_transformers()
     assert fault.value.remedy.endswith("uninstall -y transformers")
 

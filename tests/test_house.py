@@ -23,9 +23,7 @@ RULES = {
 }
 EVERYTHING = {"register", "shapes"}  # import every room; no room imports them
 KNOWN = {  # faults that are being mended elsewhere
-    "run.encoder_weights -> models.vit_options",
     "shapes.captions -> shapes.scenes",
-    "visualization.pretraining -> pretrain.milan",
 }
 
 

@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 from milan_mm.errors import UserError
 from milan_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 
-# For linear probes. mmpretrain's LARS multiplies the learning rate into the momentum, so that a
-# step is also made of the rates of earlier ones; the published one multiplies it afterwards.
+# For linear probes. mmpretrain's LARS multiplies the learning rate into the momentum, so that
+# earlier rates enter a step; the published one, and timm's, multiply it afterwards. Nobody else
+# registers timm's, and a config can name only what is registered.
 OPTIMIZERS.register_module(module=Lars)
 
 
@@ -25,20 +26,20 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     The keys of `paramwise_cfg`, all optional:
 
     - `layer_decay_rate` (float, 1.0): a parameter at depth d of a backbone of N depths learns at
-      `lr * layer_decay_rate**(N-1-d)`; what is outside the backbone learns at `lr`. The backbone
-      tells the depth through `get_layer_depth`.
+      `lr * layer_decay_rate**(N-1-d)`; what is outside the backbone learns at `lr`. The depth
+      comes from the backbone's `get_layer_depth`.
     - `no_decay_1d` (bool, False): no weight decay on one-dimensional parameters.
     - `no_decay_types` (list[str]): no decay on parameters of modules of exactly these classes,
       e.g. 'LayerNorm'.
     - `no_decay_names` (list[str]): no decay on parameters whose last name is listed, e.g.
       'cls_token', 'pos_embed'.
     - `options_1d` (dict): further settings of the optimizer for one-dimensional parameters, e.g.
-      `dict(always_adapt=False)`, which spares them the trust ratio of `Lars`.
+      `dict(always_adapt=False)`, which exempts them from the trust ratio of `Lars`.
 
-    A listed class or name must exist in the model, frozen or not, so that no misspelt rule goes
-    unnoticed. A single one may stand without a list, as the command line gives it. Frozen
-    parameters enter no group. Groups with equal settings are merged, because fused optimizers work
-    group by group.
+    A listed class or name must exist in the model, frozen or not, so that a misspelt rule is an
+    error. A single one may be given without a list, as on the command line. Frozen parameters are
+    in no group. Groups with equal settings are merged, because fused optimizers work group by
+    group.
     """
 
     paramwise_cfg: dict
@@ -52,7 +53,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise UserError(
                 f"paramwise_cfg has unknown keys {sorted(unknown)}: known are {sorted(self.KEYS)}"
             )
-        # mmengine passes by `add_params` when there is no rule at all
+        # without any rule, mmengine would not call `add_params`
         self.paramwise_cfg = dict(layer_decay_rate=1.0) | self.paramwise_cfg
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs: Any) -> None:
@@ -78,16 +79,16 @@ def parameter_rules(
     no_decay_types: Sequence[str] | str = (),
     no_decay_names: Sequence[str] | str = (),
 ) -> list[tuple[str, float, bool]]:
-    """What the rules say of every trainable parameter.
+    """Apply the rules to every trainable parameter.
 
     Returns:
         (name, factor on the learning rate, whether weight decay applies) in the model's order.
 
     Raises:
-        UserError: When `layer_decay_rate` is asked of a model whose backbone tells no depths, or
-            a listed class or name is not in the model.
+        UserError: `layer_decay_rate` is given, but the backbone has no `get_layer_depth`; or a
+            listed class or name is not in the model.
     """
-    backbones = [(n, m) for n, m in model.named_modules() if _tells_depth(m)]
+    backbones = [(n, m) for n, m in model.named_modules() if _has_depths(m)]
     if layer_decay_rate != 1.0 and not backbones:
         raise UserError(
             f"layer_decay_rate={layer_decay_rate} needs a backbone with get_layer_depth, e.g. "
@@ -120,7 +121,7 @@ def parameter_rules(
 def parameter_table(model: nn.Module, optimizer: Optimizer, with_frozen: bool = False) -> str:
     """One line per parameter in the model's order: name, shape, factor on the rate, decay or not.
 
-    It is read off the optimizer, so that it holds for any constructor.
+    The values are read from the optimizer, so the table is right for any constructor.
 
     Args:
         with_frozen: Also list parameters that are not optimised.
@@ -147,7 +148,7 @@ def group_summary(model: nn.Module, param_groups: list[dict]) -> str:
     """One line per learning rate and weight decay: how many parameters have them, and an example.
 
     Args:
-        param_groups: Of the optimizer, each with `params`, `lr` and `weight_decay`.
+        param_groups: The optimizer's, each with `params`, `lr` and `weight_decay`.
     """
     names = {id(p): name for name, p in model.named_parameters()}
     merged: dict[tuple[float, float], list] = defaultdict(list)
@@ -164,8 +165,8 @@ def group_summary(model: nn.Module, param_groups: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def _tells_depth(module: nn.Module) -> bool:
-    # mmpretrain's whole models forward the call to their backbone; the backbone itself is wanted
+def _has_depths(module: nn.Module) -> bool:
+    # not mmpretrain's whole models, which have the method too and pass the call on to the backbone
     return hasattr(module, "get_layer_depth") and not hasattr(module, "backbone")
 
 

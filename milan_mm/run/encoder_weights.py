@@ -6,7 +6,6 @@ from typing import Any
 from mmengine.config import Config
 
 from milan_mm.errors import UserError
-from milan_mm.models.vit_options import pair
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.recognising import read_encoder
 from milan_mm.weights.statistics import BYTE_STATS
@@ -77,7 +76,8 @@ def _set_patches(cfg: Config, encoder: Encoder, fixed: set[str]) -> list[str]:
     own, wanted = settings["patch_size"], backbone.get("patch_size", 16)
     pooled = backbone.get("out_type") in ("cls_token", "avg_featmap")
     img_size = backbone.get("img_size", 224)
-    fits = all(side % own == 0 for side in pair(img_size))
+    sides = tuple(img_size) if isinstance(img_size, Iterable) else (img_size, img_size)
+    fits = all(side % own == 0 for side in sides)
     notes = []
     if own != wanted and pooled and fits and "model.backbone.patch_size" not in fixed:
         backbone.patch_size = own
@@ -90,7 +90,7 @@ def _set_patches(cfg: Config, encoder: Encoder, fixed: set[str]) -> list[str]:
     dense = cfg.get("default_scope") in ("mmdet", "mmseg")
     if dense and settings["with_pos_embed"] and "model.backbone.img_size" not in fixed:
         side = settings.get("img_size", 0) // own * wanted  # pixels; 0 for a table of no square
-        if side and pair(img_size) != (side, side):
+        if side and sides != (side, side):
             backbone.img_size = side
             notes.append(f"positions keep the grid of {encoder.source}: img_size={side}")
     return [f"--weights: {note}" for note in notes]

@@ -17,7 +17,7 @@ def test_levels_are_normalised_over_the_channels_of_each_pixel():
         )
 
 
-def test_levels_have_strides_4_to_64_behind_patches_of_16():
+def test_levels_have_strides_4_to_64_for_patches_of_16():
     pyramid = SimpleFeaturePyramid(in_channels=16, out_channels=8)
     outs = pyramid((torch.randn(2, 16, 8, 12),))  # an image of 128x192 pixels
     strides = [(128 / out.shape[2], 192 / out.shape[3]) for out in outs]

@@ -1,4 +1,4 @@
-"""Says when training waits for its images, which a loss curve does not show."""
+"""Warn when training waits for its images, which a loss curve does not show."""
 
 import os
 
@@ -12,14 +12,14 @@ from milan_mm.registry import HOOKS
 class LoadingTimeHook(Hook):
     """Warns once when a large share of the time goes to waiting for the data loader.
 
-    Sums up what mmengine's `IterTimerHook` measures and the log calls `data_time` and `time`. Left
-    out are the first iterations of each epoch, in which workers start, and those behind a
-    validation, whose metrics they would be charged for.
+    Adds up what mmengine's `IterTimerHook` measures and the log calls `data_time` and `time`. Two
+    kinds of iterations are left out: the first ones of each epoch, in which workers start, and the
+    first one after a validation, whose time includes that of the metrics.
 
     Args:
-        limit: Share of the time from which on it warns.
-        interval: Iterations that are summed up before each look.
-        warm_up: Iterations at the start of each epoch that do not count.
+        limit: Share of the time, 0-1, above which it warns.
+        interval: Number of iterations between two checks.
+        warm_up: Number of iterations at the start of each epoch that do not count.
     """
 
     priority = "LOW"  # after IterTimerHook
@@ -28,19 +28,19 @@ class LoadingTimeHook(Hook):
         self.limit = limit
         self.interval = interval
         self.warm_up = warm_up
-        self._warned = self._behind_validation = False
+        self._warned = self._after_validation = False
         self._forget()
 
     def after_val(self, runner: Runner) -> None:
         """Leave out the next iteration."""
-        self._behind_validation = True
+        self._after_validation = True
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:
-        """Add up, and look every `interval` iterations."""
-        leave_out = self._behind_validation or batch_idx < self.warm_up
-        self._behind_validation = False
+        """Add up, and check every `interval` iterations."""
+        leave_out = self._after_validation or batch_idx < self.warm_up
+        self._after_validation = False
         if self._warned or leave_out:
             return
         self._count += 1
@@ -61,6 +61,6 @@ class LoadingTimeHook(Hook):
             f"training waits for its images: {self._waited / self._passed:.0%} of the time of "
             f"{self._count} iterations. {num_workers} workers load them for this process, which "
             f"may use {len(os.sched_getaffinity(0))} cores: raise train_dataloader.num_workers "
-            "where cores are idle, read from a faster disk, or, for classification and "
+            "if cores are idle, read from a faster disk, or, for classification and "
             "pretraining, write smaller copies with tools/shrink_images.py"
         )

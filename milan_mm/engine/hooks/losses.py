@@ -1,4 +1,4 @@
-"""The loss that is logged, and what happens when it is no number any more."""
+"""Average the logged loss over processes, and stop on NaN or infinity."""
 
 import math
 
@@ -14,11 +14,11 @@ from milan_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class LossHook(Hook):
-    """Averages the losses over all processes before they are logged, and stops at NaN or infinity.
+    """Averages the losses over all processes before they are logged, and stops on NaN or infinity.
 
-    Without the average the log shows the first process's share of the batch only. Since all
-    processes then hold the same loss, all of them stop, and they do so before a checkpoint of the
-    broken model is saved.
+    Without the average, the log shows only the first process's share of the batch. With it, all
+    processes have the same loss, so all of them stop, before a checkpoint of the broken model is
+    saved.
     """
 
     priority = "HIGHEST"  # before RuntimeInfoHook, which copies the losses into the log
@@ -32,7 +32,7 @@ class LossHook(Hook):
             outputs: Scalars by name: tensors or numbers, the same names on every process.
 
         Raises:
-            NonFiniteLossError: When the loss is not finite.
+            NonFiniteLossError: The loss is not finite.
         """
         if not outputs:
             return
@@ -51,7 +51,7 @@ def _number(value: Tensor | float) -> float:
 
 
 def _average(outputs: dict[str, Tensor | float]) -> dict[str, Tensor]:
-    """Means over the processes, with one communication."""
+    """Means over the processes, in a single all-reduce."""
     names = sorted(outputs)
     device = next((v.device for v in outputs.values() if isinstance(v, Tensor)), None)
     values = [torch.as_tensor(outputs[n], dtype=torch.float32, device=device) for n in names]

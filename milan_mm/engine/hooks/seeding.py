@@ -11,10 +11,10 @@ from milan_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class SampleSeedHook(Hook):
-    """Tells `SeedSample` the seed of the run and the epoch, before workers read its images."""
+    """Gives `SeedSample` the run's seed and the epoch, before workers read the epoch's images."""
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse a loop without epochs, where each pass would repeat the same augmentation."""
+        """Raise UserError for a loop without epochs, where every pass would look the same."""
         loop = type(runner.train_loop).__name__
         if self._transforms(runner) and loop != "EpochBasedTrainLoop":
             raise UserError(

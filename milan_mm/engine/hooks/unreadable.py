@@ -1,4 +1,4 @@
-"""When too many images cannot be read, the run stops."""
+"""Stop the run when too many images cannot be read."""
 
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
@@ -13,18 +13,18 @@ from milan_mm.registry import HOOKS
 class UnreadableImagesHook(Hook):
     """Stops when more than 1 % of the images failed, and logs the final count.
 
-    `LoadImage` counts and skips, and stops by itself when its own process has too many failures;
-    this hook adds up those of all processes.
+    `LoadImage` skips and counts them, and stops by itself when its own process has too many. This
+    hook adds up the counts of all processes.
 
     Args:
-        interval: Iterations between two checks.
+        interval: Number of iterations between two checks.
     """
 
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
 
     def before_train(self, runner: Runner) -> None:
-        """Tell the transforms the size of the data set."""
+        """Give the transforms the size of the data set."""
         for transform in self._transforms(runner):
             transform.num_images.values[0] = len(runner.train_dataloader.dataset)
 
@@ -34,7 +34,7 @@ class UnreadableImagesHook(Hook):
         """Check every `interval` iterations.
 
         Raises:
-            ValueError: When too many images could not be read.
+            UserError: Too many images could not be read.
         """
         if self.every_n_train_iters(runner, self.interval):
             self._check(runner)
@@ -46,7 +46,7 @@ class UnreadableImagesHook(Hook):
             runner.logger.warning(f"{failures} of {reads} image reads failed and were skipped")
 
     def _check(self, runner: Runner) -> tuple[int, int]:
-        """Returns the reads and failures of all processes; raises ValueError above the limit."""
+        """Return reads and failures of all processes; raise UserError above the limit."""
         transforms = self._transforms(runner)
         if not transforms:
             return 0, 0

@@ -137,69 +137,63 @@ def test_without_masks_a_detector_of_boxes_is_trained(tmp_path: Path):
         assert not any(transform.get("recompute_bbox") for transform in loader.dataset.pipeline)
 
 
-def _without_one_mask(root: Path) -> None:
-    path = root / "annotations/instances_train2017.json"
-    _edit(path, lambda content: content["annotations"][0].pop("segmentation"))
-
-
 @pytest.mark.parametrize(
-    ("spoil", "error", "message"),
+    ("spoil", "message"),
     [
         (
             lambda root: _val_json(root).unlink(),
-            FileNotFoundError,
             r"no COCO annotations of a val split: looked for annotations/instances_val\*\.json.*"
             r"valid/_annotations\.coco\.json.*put the file",
         ),
         (
-            lambda root: _val_json(root).write_text("[1]"),
-            ValueError,
-            r"instances_val2017\.json' has no list 'images': COCO's format needs",
-        ),
-        (
-            lambda root: _edit(_val_json(root), lambda c: c["annotations"].clear()),
-            ValueError,
-            r"has no object on its 2 images, out of 0 annotations",
-        ),
-        (
             lambda root: (root / "val2017/1.png").unlink(),
-            FileNotFoundError,
             r"1 of the 2 images of '.*' are not in '.*val2017', first '1\.png': add them",
         ),
         (
             lambda root: (root / "val2017").rename(root / "elsewhere"),
-            FileNotFoundError,
             r"none of the 2 images of '.*' is there, e\.g\. '0\.png': looked in '",
-        ),
-        (
-            lambda root: _edit(_val_json(root), lambda c: c["categories"].pop(0)),
-            ValueError,
-            r"annotation 1 of '.*' has category_id 10, which is none of the categories 20, 30",
-        ),
-        (
-            lambda root: _edit(_val_json(root), lambda c: c["categories"].reverse()),
-            ValueError,
-            r"has 3 categories and '.*' 3, which differ from number 0 on, 'blue' "
-            r"against 'red'",
-        ),
-        (
-            lambda root: _edit(_val_json(root), lambda c: c["categories"][0].update(name="red")),
-            ValueError,
-            r"several categories named 'red': make them one",
-        ),
-        (
-            _without_one_mask,
-            ValueError,
-            r"1 of 6 objects in '.*' have no segmentation: annotate all",
-        ),
-        (
-            lambda root: write_coco(root / "annotations/instances_val.json", root / "val"),
-            ValueError,
-            r"instances_val\.json' and '.*instances_val2017\.json' both fit the val split",
         ),
     ],
 )
-def test_a_folder_that_does_not_fit_is_refused(tmp_path: Path, spoil, error, message: str):
+def test_missing_files_are_named(tmp_path: Path, spoil, message: str):
     spoil(coco_folder(tmp_path))
-    with pytest.raises(error, match=message):
+    with pytest.raises(FileNotFoundError, match=message):
+        set_own_data(load(RECIPE), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("images"), r"instances_val2017\.json' has no list 'images'"),
+        (lambda c: c["annotations"].clear(), "has no object on its 2 images, out of 0"),
+        (lambda c: c["annotations"][1].pop("area"), "annotation 2 of .* has no 'area'"),
+        (lambda c: c["annotations"][1].update(bbox=[1]), r"annotation 2 of .* has bbox \[1\]"),
+        (
+            lambda c: c["categories"].pop(0),
+            "annotation 1 of '.*' has category_id 10, which is none of the categories 20, 30",
+        ),
+        (
+            lambda c: c["categories"].reverse(),
+            "3 categories and '.*' 3, which differ from number 0 on, 'blue' against 'red'",
+        ),
+        (lambda c: c["categories"][0].update(name="red"), "several categories named 'red'"),
+    ],
+)
+def test_annotations_that_do_not_fit_are_refused(tmp_path: Path, change, message: str):
+    _edit(_val_json(coco_folder(tmp_path)), change)
+    with pytest.raises(ValueError, match=message):
+        set_own_data(load(RECIPE), str(tmp_path))
+
+
+def test_masks_of_some_objects_only_are_refused(tmp_path: Path):
+    path = coco_folder(tmp_path) / "annotations/instances_train2017.json"
+    _edit(path, lambda content: content["annotations"][0].pop("segmentation"))
+    with pytest.raises(ValueError, match=r"1 of 6 objects in '.*' have no segmentation: annotate"):
+        set_own_data(load(RECIPE), str(tmp_path))
+
+
+def test_two_files_of_one_split_are_refused(tmp_path: Path):
+    write_coco(coco_folder(tmp_path) / "annotations/instances_val.json", tmp_path / "val")
+    message = r"instances_val\.json' and '.*instances_val2017\.json' both fit the val split"
+    with pytest.raises(ValueError, match=message):
         set_own_data(load(RECIPE), str(tmp_path))
