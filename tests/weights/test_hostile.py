@@ -1,4 +1,4 @@
-"""Ten ways of hiding code in a weights file: none runs, and the error names the file."""
+"""Ways of hiding code in a weights file: none runs, and the error names the file."""
 
 import codecs
 import io
@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import zipfile
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +89,12 @@ PAYLOADS: dict[str, Callable[[Path], tuple[str, bytes]]] = {
     "subprocess": lambda m: ("a.pth", torch_file(Call(subprocess.call, ["mkdir", str(m)]))),
     "getattr, then a call": lambda m: ("a.pth", zipped(through_getattr(m), False)),
     "a state setter": lambda m: ("a.pth", torch_file(ByState(m))),
+    "the command line of a training": lambda m: (
+        "a.pth",
+        torch_file(Namespace(path=Call(os.mkdir, str(m)))),
+    ),
+    "a pickle of protocol 2": lambda m: ("a.pth", pickle.dumps(Call(os.mkdir, str(m)), 2)),
+    "a pickle of protocol 4": lambda m: ("a.pth", pickle.dumps(Call(os.mkdir, str(m)), 4)),
     "a bare pickle": lambda m: ("a.pth", raw("posix", "mkdir", str(m))),
     "a codec": lambda m: ("a.pth", torch_file(Call(codecs.decode, str(m), "rot13"))),
     "an array of objects": lambda m: ("a.npz", object_array(m)),
@@ -111,7 +118,22 @@ def test_hidden_code_is_refused_in_one_line_and_does_not_run(
     with pytest.raises(ValueError, match=rf"weights file '.*{name}'") as error:
         read(tmp_path / name)
     assert not marker.exists()
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "os.mkdir in a torch file",
+        "os.mkdir in an old torch file",
+        "the command line of a training",
+    ],
+)
+def test_the_error_names_what_would_run_and_the_remedy(payload: str, tmp_path: Path):
+    name, content = PAYLOADS[payload](tmp_path / "marker")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.pth' holds Python objects .*mkdir.*; convert it"):
+        read_checkpoint(tmp_path / name)
 
 
 def test_the_payloads_do_run_where_a_file_is_trusted(tmp_path: Path):
