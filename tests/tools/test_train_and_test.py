@@ -250,7 +250,7 @@ def test_a_mistake_on_two_processes_is_told_once_and_without_a_traceback(
 def test_a_mistake_of_the_second_process_alone_is_told(folder: Path, repo_root: Path):
     Path("second.py").write_text(
         "import os, time\n"
-        "from milan_mm.engine import launch\n"
+        "from milan_mm.run import launch\n"
         "launch.SECONDS_FOR_THE_FIRST = 0.5\n"
         "with launch.user_errors():\n"
         "    if os.environ['RANK'] == '1':\n"
