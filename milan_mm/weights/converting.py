@@ -7,7 +7,7 @@ with rows and columns swapped, so weights are worthless with a table that was bu
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -52,7 +52,7 @@ class Codebase:
     Attributes:
         names: Name in this package -> name there, as in the tables above.
         wrapper: Entry of a torch file that holds the tensors.
-        spare: Prefixes of tensors that are no part of encoder and decoder.
+        spare: Prefixes of tensors that belong to neither encoder nor decoder.
     """
 
     names: dict[str, str]
@@ -75,13 +75,13 @@ CODEBASES = {
     "mmpretrain": Codebase(MMPRETRAIN, "state_dict", spare=("target_generator.",)),
 }
 SUFFIXES = (".pth", ".pt", ".safetensors")
-# These two together tell a layout.
+# These two together identify a layout.
 _MARKERS = ("backbone.patch_embed.projection.weight", "decoder.decoder_embed.weight")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the tensors tell of an architecture; the numbers of heads leave no trace in a file.
+    """The sizes that the tensors show; the numbers of heads leave no trace in a file.
 
     Attributes:
         embed_dims, num_layers: Width D and blocks of the encoder.
@@ -102,7 +102,7 @@ class Sizes:
     prompting: bool
 
 
-@dataclass
+@dataclass(frozen=True)
 class ConversionReport:
     """What became of the content of a file."""
 
@@ -145,7 +145,7 @@ def convert_checkpoint(source: str | Path, out: str | Path, to: str) -> Conversi
         to: A key of `CODEBASES`.
 
     Raises:
-        MissingFileError, UserError: When the source is no complete checkpoint in a known layout,
+        MissingFileError, UserError: When the source is not a complete checkpoint in a known layout,
             or `out` cannot be written to. Nothing is written then.
     """
     source, out = Path(source), Path(out)
@@ -156,7 +156,7 @@ def convert_checkpoint(source: str | Path, out: str | Path, to: str) -> Conversi
     checkpoint = read_checkpoint(source)
     state_dict, left_behind = _unwrap(checkpoint, source)
     converted, report = convert_state_dict(state_dict, to, source)
-    report.left_behind = left_behind
+    report = replace(report, left_behind=left_behind)
     metadata = dict(format="pt", layout=to, source=source.name)
     with replacing(out) as partial:
         if out.suffix == ".safetensors":
@@ -189,8 +189,8 @@ def convert_state_dict(
     sizes = _measure(kept, codebase, source)
     shapes = tensor_shapes(sizes)
     names = {codebase.name(ours): ours for ours in shapes}
-    _refuse(source, found, "lacks", [name for name in names if name not in kept])
-    _refuse(source, found, "holds unknown", [name for name in kept if name not in names])
+    _refuse(source, found, "is missing", [name for name in names if name not in kept])
+    _refuse(source, found, "has unknown", [name for name in kept if name not in names])
     for name, ours in names.items():
         if _shape(kept[name]) != shapes[ours]:
             raise UserError(
@@ -206,7 +206,7 @@ def convert_state_dict(
 
 
 def detect_layout(state_dict: dict, source: str | Path) -> str:
-    """The key of `CODEBASES` whose names a checkpoint has, told by whole names.
+    """The key of `CODEBASES` whose names a checkpoint has; whole names decide.
 
     Raises:
         UserError: When no layout fits, or more than one does.
@@ -222,10 +222,10 @@ def detect_layout(state_dict: dict, source: str | Path) -> str:
     halves = sorted({name for names in half for name in names})
     if halves:
         have = ", ".join(f"'{name}'" for name in halves if name in state_dict)
-        lack = " or ".join(f"'{name}'" for name in halves if name not in state_dict)
+        missing = " or ".join(f"'{name}'" for name in halves if name not in state_dict)
         raise UserError(
-            f"{source} holds {have}, but not {lack}: only complete pretraining checkpoints, with "
-            "encoder and decoder, are converted"
+            f"{source} holds {have}, but not {missing}: only complete pretraining checkpoints, "
+            "with encoder and decoder, are converted"
         )
     first = ", ".join(str(name) for name in list(state_dict)[:3])
     raise UserError(
@@ -292,7 +292,7 @@ def _measure(state_dict: dict[str, Tensor], codebase: Codebase, source: str | Pa
     def shape(ours: str, num_dims: int) -> tuple[int, ...]:
         name = codebase.name(ours)
         if name not in state_dict:
-            raise UserError(f"{source} lacks '{name}': the checkpoint is not complete")
+            raise UserError(f"{source} is missing '{name}': the checkpoint is not complete")
         found = _shape(state_dict[name])
         if len(found) != num_dims:
             raise UserError(f"{source}: '{name}' is {found}, it needs {num_dims} dimensions")
@@ -335,4 +335,4 @@ def _shape(value: object) -> tuple[int, ...]:
 
 def _refuse(source: str | Path, layout: str, verb: str, names: list[str]) -> None:
     if names:
-        raise UserError(f"{source} {verb} {len(names)} tensor(s) of layout {layout}: {some(names)}")
+        raise UserError(f"{source} {verb} tensors of layout {layout}: {some(names)}")

@@ -78,13 +78,13 @@ class Encoder:
         if "num_heads" not in arch:
             raise UserError(
                 f"{self.source} has {arch['num_layers']} blocks of width {arch['embed_dims']}, and "
-                "no tensor tells the number of attention heads: pass --num-heads, that of the "
-                "pretraining"
+                "the tensors do not show the number of attention heads: pass --num-heads, "
+                "that of the pretraining"
             )
         if "img_size" not in self.settings:
             raise UserError(
-                f"{self.source} has positions for {self.num_patches} patches, which is no square "
-                "grid: such encoders are not supported here"
+                f"{self.source} has positions for {self.num_patches} patches, which is not a "
+                "square grid: such encoders are not supported here"
             )
         return {n: v for n, v in self.settings.items() if n not in DEFAULTS or v != DEFAULTS[n]}
 

@@ -133,18 +133,18 @@ def reasons_for_rest(found: Found, used: Collection[str]) -> dict[str, str]:
         if reason is None and any(_belongs(key, prefix, name) for key, prefix in found.others):
             reason = "another encoder, which was not asked for"
         if reason is None and not isinstance(value, Tensor):
-            reason = "no tensor"
+            reason = "not a tensor"
         if reason is None:
             unknown.append(name)
         else:
             dropped[name] = reason
     if unknown:
-        raise UserError(f"{found.path} holds unknown {len(unknown)} tensor(s): {some(unknown)}")
+        raise UserError(f"{found.path} has unknown tensors: {some(unknown)}")
     return dropped
 
 
 def some(names: list[str]) -> str:
-    """The first five names, and how many there are more."""
+    """The first five names, and how many more there are."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
@@ -187,8 +187,8 @@ def _nearest(names: Collection[str], path: str | Path, layout: str | None) -> st
             there = sum(_belongs(key, prefix, name) for name in names)
             if len(missing) == len(table.markers) and there < 4:
                 continue
-            parts = [f"lacks {' and '.join(missing)}"] if missing else []
-            parts += [f"holds '{hindering[0]}'"] if hindering else []
+            parts = [f"is missing {' and '.join(missing)}"] if missing else []
+            parts += [f"has '{hindering[0]}'"] if hindering else []
             gap = (-there, f"for layout {key} it {' and '.join(parts)}")
             gaps[key] = min(gap, gaps.get(key, gap))
     first = ", ".join(sorted(names)[:3]) or "none"

@@ -1,4 +1,4 @@
-"""Models as Hugging Face and timm store them: names on the hub, and what a `config.json` tells."""
+"""Models as Hugging Face and timm store them: names on the hub, and facts from `config.json`."""
 
 import json
 import math
@@ -27,7 +27,7 @@ def local_path(path: str | Path) -> str | Path:
             'timm:vit_base_patch16_224.dino'. Downloaded once, without any code.
 
     Raises:
-        UserError: When there is no such model, or no network.
+        UserError: When the model does not exist, or there is no network.
     """
     prefix = next((p for p in HUB_PREFIXES if str(path).startswith(p)), None)
     if prefix is None:
@@ -45,7 +45,7 @@ def local_path(path: str | Path) -> str | Path:
 
 @dataclass(frozen=True)
 class HubFacts:
-    """Options of an encoder that a config tells; None where it is silent."""
+    """Options of an encoder that a config states; None where it states none."""
 
     system: str | None = None
     embed_dims: int | None = None
@@ -66,10 +66,10 @@ def read_hub_facts(path: str | Path) -> HubFacts:
 
     Args:
         path: The folder, or the weights file in it. Files of other names than `FOLDER_FILES` have
-            no config: one that lies beside them is that of another model.
+            no config: one in the same folder belongs to another model.
 
     Raises:
-        UserError: When they are no JSON, or ask for what `PlainViT` does not have.
+        UserError: When they are not JSON, or ask for what `PlainViT` does not have.
     """
     path = Path(path)
     if not path.is_dir() and path.name not in FOLDER_FILES:
@@ -103,7 +103,7 @@ def _hugging_face(config: dict, preprocessor: dict, folder: Path) -> HubFacts:
     if "use_mean_pooling" in config:
         pooling = "mean" if config["use_mean_pooling"] else "cls"
     rope = "rope_theta" if "rope_theta" in config else "pos_embed_rope_base"
-    is_pair = isinstance(config.get("image_size"), list)  # height and width tell no square grid
+    is_pair = isinstance(config.get("image_size"), list)  # height and width: not a square grid
     return HubFacts(
         system=HF_TYPES[config["model_type"]],
         embed_dims=_number(config, "hidden_size", folder),
@@ -121,7 +121,7 @@ def _hugging_face(config: dict, preprocessor: dict, folder: Path) -> HubFacts:
 
 
 def _number(config: dict, name: str, folder: Path, kind: type = int) -> Any:
-    """A number from 0 on; one that is no integer where `kind` is float."""
+    """A number, 0 or more, or None; a whole number unless `kind` is float."""
     value: Any = config.get(name)
     if value is None:
         return None

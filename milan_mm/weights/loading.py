@@ -1,7 +1,7 @@
-"""Loading a pretrained encoder into a `PlainViT`: all of it arrives, or an error says what not."""
+"""Load a pretrained encoder into a `PlainViT`: every tensor, or an error names the missing ones."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from milan_mm.models.plain_vit import PlainViT
 from milan_mm.models.positions import resize_pos_embed
 from milan_mm.models.relative_bias import resize_bias_table
 from milan_mm.models.relative_positions import resize_rel_pos
+from milan_mm.models.vit_options import pair
 from milan_mm.registry import WEIGHT_INITIALIZERS
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.finding import some
+from milan_mm.weights.position_rows import square_side
 from milan_mm.weights.recognising import read_encoder
 
 # A task may do without these tensors of the file ...
@@ -65,7 +67,10 @@ class EncoderWeights:
             report.save(self.report)
 
 
-@dataclass
+_FATES = ("loaded", "resized", "initialised", "dropped", "left_out")
+
+
+@dataclass(frozen=True)
 class LoadReport:
     """What became of every tensor, by name.
 
@@ -74,36 +79,35 @@ class LoadReport:
         layout, system: See `Encoder`.
         loaded, resized, initialised: Names in `PlainViT`; what was resized is loaded too.
         dropped: Names in `PlainViT` of tensors that this model does without.
-        left_out: Name in the file -> why it is no part of the encoder.
+        left_out: Name in the file -> why it is not part of the encoder.
         added: Name in `PlainViT` -> what was made up.
         assumed: Setting -> sentence.
     """
 
     source: str
-    layout: str = ""
-    system: str = ""
-    loaded: list[str] = field(default_factory=list)
-    resized: list[str] = field(default_factory=list)
-    initialised: list[str] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-    added: dict[str, str] = field(default_factory=dict)
-    assumed: dict[str, str] = field(default_factory=dict)
+    layout: str
+    system: str
+    loaded: list[str]
+    resized: list[str]
+    initialised: list[str]
+    dropped: list[str]
+    left_out: dict[str, str]
+    added: dict[str, str]
+    assumed: dict[str, str]
 
     def __str__(self) -> str:
         lines = [f"encoder weights from {self.source}"]
         lines.append(f"  taken for         {self.system}, layout {self.layout}")
-        for kind in ("loaded", "resized", "initialised", "dropped", "left_out"):
-            names = list(getattr(self, kind))
+        for fate in _FATES:
+            names = list(getattr(self, fate))
             shown = ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")
-            lines.append(f"  {kind.replace('_', ' '):<12}{len(names):>4}  {shown}")
+            lines.append(f"  {fate.replace('_', ' '):<12}{len(names):>4}  {shown}")
         lines += [f"  assumed      {name}: {sentence}" for name, sentence in self.assumed.items()]
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:
         """Write counts and names as JSON; the file appears whole."""
-        kinds = ("loaded", "resized", "initialised", "dropped", "left_out")
-        counts = {kind: len(getattr(self, kind)) for kind in kinds}
+        counts = {fate: len(getattr(self, fate)) for fate in _FATES}
         with replacing(path) as partial:
             partial.write_text(json.dumps(dict(counts=counts) | asdict(self), indent=2) + "\n")
 
@@ -121,44 +125,52 @@ def load_encoder(vit: PlainViT, source: str | Path | Encoder) -> LoadReport:
 
     Raises:
         MissingFileError, UserError: When a tensor is missing, unknown or of another shape, and
-            when the model lacks an option that the file needs.
+            when the file needs an option that the model does not have.
     """
     encoder = source if isinstance(source, Encoder) else read_encoder(source)
     path, tensors = encoder.source, encoder.state_dict
     check_options(encoder, vit)
     target = vit.state_dict()
-    report = LoadReport(path, encoder.layout, encoder.system)
-    report.left_out, report.added = encoder.dropped, encoder.added
-    report.assumed = encoder.assumed
-    report.initialised = [name for name in target if name not in tensors]
-    report.dropped = [name for name in tensors if name not in target]
-    adds_rel_pos = not any(name.endswith(REL_POS_NAMES) for name in tensors)
-    fresh = [n for n in target if adds_rel_pos and n.endswith(REL_POS_NAMES)] + [*FRESH_NAMES]
-    spare = SPARE_NAMES + (() if vit.with_cls_token else SPARE_TOKENS)
-    _refuse(path, "lacks", [n for n in report.initialised if n not in fresh])
-    _refuse(path, "holds unknown", [n for n in report.dropped if n not in spare])
+    initialised = [name for name in target if name not in tensors]
+    dropped = [name for name in tensors if name not in target]
+    has_rel_pos = any(name.endswith(REL_POS_NAMES) for name in tensors)
+    fresh = [n for n in target if n.endswith(REL_POS_NAMES) and not has_rel_pos] + [*FRESH_NAMES]
+    spare = SPARE_NAMES if vit.with_cls_token else SPARE_NAMES + SPARE_TOKENS
+    _refuse(path, "is missing", [name for name in initialised if name not in fresh])
+    _refuse(path, "has unknown", [name for name in dropped if name not in spare])
     filled: dict[str, Tensor] = {}
+    resized = []
     for name, tensor in tensors.items():
-        if name in report.dropped:
+        if name not in target:
             continue
         fitted = _fit(name, tensor, vit, encoder, target[name])
         if fitted.shape != tensor.shape:
-            report.resized.append(f"{name} {tuple(tensor.shape)} to {tuple(fitted.shape)}")
+            resized.append(f"{name} {tuple(tensor.shape)} to {tuple(fitted.shape)}")
         if fitted.shape != target[name].shape:
             raise UserError(
                 f"{path}: '{name}' is {tuple(tensor.shape)}, the model needs "
                 f"{tuple(target[name].shape)}: the file belongs to another architecture"
             )
         filled[name] = fitted.to(target[name].dtype)
-        report.loaded.append(name)
     vit.load_state_dict(target | filled)
-    return report
+    return LoadReport(
+        source=path,
+        layout=encoder.layout,
+        system=encoder.system,
+        loaded=list(filled),
+        resized=resized,
+        initialised=initialised,
+        dropped=dropped,
+        left_out=encoder.dropped,
+        added=encoder.added,
+        assumed=encoder.assumed,
+    )
 
 
 def check_options(encoder: Encoder, vit: PlainViT) -> None:
     """Refuse a model that would compute something else from these weights.
 
-    What the file does not tell (`encoder.assumed`) may be set to anything.
+    What the file does not settle (`encoder.assumed`) may be set to anything.
 
     Raises:
         UserError: Naming the options to set.
@@ -180,9 +192,7 @@ def check_options(encoder: Encoder, vit: PlainViT) -> None:
         raise UserError(
             f"{encoder.source} needs a model.backbone with {settings}; this one has {present}"
         )
-    heads = needs["arch"].get("num_heads")
-    layer: Any = vit.layers[0]
-    model_heads = layer.attn.num_heads
+    heads, model_heads = needs["arch"].get("num_heads"), vit.options.num_heads
     if heads not in (None, model_heads) and "num_heads" not in encoder.assumed:
         raise UserError(
             f"{encoder.source} has {heads} attention heads, this model.backbone {model_heads}: set "
@@ -211,34 +221,36 @@ def _fit(name: str, tensor: Tensor, vit: PlainViT, encoder: Encoder, target: Ten
 
 def _fit_bias_table(table: Tensor, vit: PlainViT, encoder: Encoder) -> Tensor:
     """Resize a table of relative position bias; a model without class token takes no row of it."""
-    layer: Any = vit.layers[0]
-    src, dst = encoder.settings["rel_pos_bias_grid"], layer.attn.bias_grid
+    assert vit.options.rel_pos_bias_grid is not None  # see `check_options`
+    src, dst = encoder.settings["rel_pos_bias_grid"], pair(vit.options.rel_pos_bias_grid)
     has_cls_token = "cls_token" in encoder.state_dict
     if has_cls_token and not vit.with_cls_token:
         table, has_cls_token = table[:-3], False
-    return resize_bias_table(table, src, tuple(dst), has_cls_token)
+    return resize_bias_table(table, src, dst, has_cls_token)
 
 
 def _fit_pos_embed(table: Tensor, vit: PlainViT, has_cls_token: bool) -> Tensor:
     """Resize a square table to the model's grid; keep the class token's row where it is wanted.
 
-    A table that does not fit is returned as it is, for the shape check to refuse. Raises
-    ValueError when the rows fit two grids.
+    A table that does not fit is returned as it is, for the shape check to refuse.
+
+    Raises:
+        UserError: When the rows fit two grids.
     """
     if has_cls_token and not vit.with_cls_token:
         table = table[:, 1:]
     num_rows = table.shape[1] - int(has_cls_token and vit.with_cls_token)
-    side = round(num_rows**0.5)
-    if num_rows == vit.num_patches and (side, side) != vit.grid_size and side**2 == num_rows:
+    side = square_side(num_rows)
+    if num_rows == vit.num_patches and side and (side, side) != vit.grid_size:
         raise UserError(
             f"pos_embed has {num_rows} rows, a grid of {side}x{side} or of "
             f"{vit.grid_size[0]}x{vit.grid_size[1]}: give the model the img_size of the pretraining"
         )
-    if num_rows == vit.num_patches or side**2 != num_rows:
+    if num_rows == vit.num_patches or not side:
         return table
     return resize_pos_embed(table, (side, side), vit.grid_size)
 
 
 def _refuse(path: str | Path, verb: str, names: list[str]) -> None:
     if names:
-        raise UserError(f"{path} {verb} {len(names)} tensor(s) of the encoder: {some(names)}")
+        raise UserError(f"{path} {verb} tensors of the encoder: {some(names)}")

@@ -44,7 +44,7 @@ def fit_positions(found: Found, renamed: Renamed) -> Renamed:
         elif found.layout in ("timm", "hf-vit") and not distilled and square_side(rows - 2):
             token = next(n for n in found.table.extras if "dist" in n and n.endswith("_token"))
             raise UserError(
-                f"{found.path} lacks '{found.prefix}{token}': '{name}' has a row for it"
+                f"{found.path} is missing '{found.prefix}{token}': '{name}' has a row for it"
             )
         elif square_side(rows):
             raise UserError(
@@ -104,11 +104,11 @@ def _refuse_lost_class_token(found: Found, renamed: Renamed, rows: int) -> None:
     token = f"{found.prefix}{spelling}"
     if not square_side(rows) and square_side(rows - 1):
         name = renamed.theirs["pos_embed"]
-        raise UserError(f"{found.path} lacks '{token}': '{name}' has a row for it")
+        raise UserError(f"{found.path} is missing '{token}': '{name}' has a row for it")
     # DeiT III has no row for it; timm's models without class token normalise after pooling
     scaled, pooled = "layers.0.gamma_1" in renamed.tensors, "ln2.weight" in renamed.tensors
     if found.layout == "timm" and scaled and not pooled:
-        raise UserError(f"{found.path} lacks '{token}'")
+        raise UserError(f"{found.path} is missing '{token}'")
 
 
 def _gives_class_no_position(found: Found, renamed: Renamed) -> bool:

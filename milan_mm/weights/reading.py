@@ -1,4 +1,4 @@
-"""Reading weight files of others without running code that may be hidden in them."""
+"""Read untrusted weight files without running code that may be hidden in them."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
         The file's top-level dict: tensors by name, or e.g. `state_dict`, `meta`, `optimizer`.
 
     Raises:
-        MissingFileError: When there is no such file.
+        MissingFileError: When the file does not exist.
         UserError: When the file is damaged, holds no dict, or would have to run code to be read.
     """
     path = weights_file(path)
@@ -90,7 +90,7 @@ def weights_file(path: str | Path) -> Path:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """What is written beside the tensors of a safetensors file; nothing for other files.
+    """The metadata of a safetensors file; empty for other files.
 
     Raises:
         MissingFileError, UserError: See `read_checkpoint`.
@@ -158,7 +158,8 @@ def _safe_globals() -> list:
     """What training checkpoints hold besides tensors.
 
     mmengine pickles log buffers with numpy arrays inside them; the MAE family pickles its command
-    line, which may name folders.
+    line, which may name folders. numpy pickles arrays and scalars as calls of two private
+    functions, under the module name of its version, so both have to be allowed by name.
     """
     cores = ("core", "_core")  # numpy 1 and 2
     dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "u4", "u1", "?")]
@@ -198,5 +199,5 @@ def _reason(error: Exception) -> str:
             "safetensors where you trust it"
         )
     if isinstance(error, UnpicklingError) or not text.strip():
-        return "is damaged or no weights file: copy or download it again"
+        return "is damaged or not a weights file: copy or download it again"
     return f"is damaged or of an unknown format: {text.strip().splitlines()[0][:200]}"

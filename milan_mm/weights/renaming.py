@@ -89,7 +89,7 @@ def rename(found: Found, rotary: bool = False) -> Renamed:
         theirs[ours], tensors[ours] = f"{found.prefix}{found.table.shared_table}", table
         del missing[ours]
     biases = [ours for ours, _ in _expand("layers.#.attn.qkv.bias", num_layers)]
-    if found.table.may_lack_bias and not any(name in tensors for name in biases):
+    if found.table.optional_bias and not any(name in tensors for name in biases):
         for ours in biases:
             tensors[ours] = torch.zeros(3 * width)
             added[ours] = "zero biases; the source's attention has none"
@@ -177,7 +177,7 @@ def _first(found: Found, stem: str, shape: Shape) -> Tensor:
     """A tensor, that of the first block where every block has one."""
     name = found.names(found.table.tensors()[stem], 0)[0]
     if name not in found.state_dict:
-        raise UserError(f"{found.path} lacks '{name}'")
+        raise UserError(f"{found.path} is missing '{name}'")
     return _take(found, name, shape, found.table.changes.get(stem))
 
 
@@ -212,15 +212,15 @@ def _take(found: Found, name: str, shape: Shape, change: Change | None = None) -
 def _fuse(found: Found, stem: str, names: list[str], width: int) -> Tensor | None:
     """Queries, keys and values in one tensor; None when all three are missing."""
     is_bias = stem.endswith(".bias")
-    lacking = [name for name in names if name not in found.state_dict]
-    if len(lacking) == 3:
+    missing = [name for name in names if name not in found.state_dict]
+    if len(missing) == 3:
         return None
-    if lacking and (lacking != [names[1]] or not is_bias or found.table.key_bias):
-        raise UserError(f"{found.path} lacks {len(lacking)} tensor(s): {', '.join(lacking)}")
+    if missing and (missing != [names[1]] or not is_bias or found.table.key_bias):
+        raise UserError(f"{found.path} is missing {' and '.join(missing)}")
     shape = (width,) if is_bias else (width, width)
     change = found.table.changes.get(stem)
     parts = [
-        _take(found, name, shape, change) if name not in lacking else torch.zeros(width)
+        _take(found, name, shape, change) if name not in missing else torch.zeros(width)
         for name in names
     ]
     return torch.cat(parts)
@@ -253,17 +253,15 @@ def _refuse_missing(
         names = {ours for stem in group for ours, _ in _expand(stem, num_layers)}
         if not names & tensors.keys() and not names & set(found.table.needs):
             excused |= names
-    for ours, reasons in found.table.may_lack.items():
+    for ours, reasons in found.table.optional.items():
         names = {ours, f"{ours}.weight", f"{ours}.bias"}
         allowed = not reasons or any(matches(r, name) for r in reasons for name in found.tower)
         if allowed and not names & tensors.keys():
             excused |= names
     if "pre_norm.weight" in tensors:  # CLIP: its patch embedding has no bias
         excused.add("patch_embed.projection.bias")
-    if lacking := [theirs for ours, theirs in missing.items() if ours not in excused]:
-        raise UserError(
-            f"{found.path} lacks {len(lacking)} tensor(s) of the encoder: {some(lacking)}"
-        )
+    if gaps := [theirs for ours, theirs in missing.items() if ours not in excused]:
+        raise UserError(f"{found.path} is missing tensors of the encoder: {some(gaps)}")
 
 
 def _refuse_no_positions(found: Found, tensors: Mapping[str, Tensor]) -> None:
@@ -277,4 +275,4 @@ def _refuse_no_positions(found: Found, tensors: Mapping[str, Tensor]) -> None:
     stored = [table.names.get("pos_embed"), table.shared_table, table.names.get(BIAS_TABLE)]
     if places := found.names([str(name) for name in stored if name], 0):
         hint = " (DINOv3 has 'reg_token' instead)" if found.layout == "beit" else ""
-        raise UserError(f"{found.path} lacks any positions: {' or '.join(places)}{hint}")
+        raise UserError(f"{found.path} has no positions: {' or '.join(places)}{hint} is missing")

@@ -30,7 +30,7 @@ class Settings:
 
     Attributes:
         values: Keyword arguments of `PlainViT`. `arch` has no `num_heads` where they are unknown,
-            and there is no `img_size` where the position table is of no square grid.
+            and there is no `img_size` where the position table is not of a square grid.
         assumed: Name -> sentence, where the file does not settle the value.
     """
 
@@ -163,7 +163,7 @@ def _num_heads(
     if given is not None:
         stated.setdefault(given, "--num-heads")
     if len(stated) > 1:
-        parts = " and ".join(f"{source} tells {number}" for number, source in stated.items())
+        parts = " and ".join(f"{source} says {number}" for number, source in stated.items())
         raise UserError(f"{found.path}: {parts} attention heads")
     size = (width, num_layers)
     heads = next(iter(stated), system.heads.get(size, HEADS.get(size)))
@@ -172,8 +172,8 @@ def _num_heads(
     if stated or heads is None:
         return heads, ""
     return heads, (
-        f"{heads} heads are usual for {num_layers} blocks of width {width} of {system.name}; no "
-        "tensor tells them"
+        f"{heads} heads are usual for {num_layers} blocks of width {width} of {system.name}; the "
+        "tensors do not show them"
     )
 
 
@@ -193,7 +193,7 @@ def _bias_grid(found: Found, renamed: Renamed) -> tuple[int, int] | None:
     """(h, w) in patches of the relative position bias, if there is any.
 
     Raises:
-        UserError: When the tables differ in size or are of no square grid.
+        UserError: When the tables differ in size or are not of a square grid.
     """
     names = [n for n in renamed.tensors if n.endswith(".relative_position_bias_table")]
     if not names:
@@ -220,7 +220,7 @@ def _norm_eps(found: Found, tensors: Mapping[str, Tensor], facts: HubFacts) -> t
     usual = found.table.norm_eps
     if found.table.settled:
         return usual, ""
-    return usual, f"epsilon {usual:g} is usual for this layout; no tensor tells it"
+    return usual, f"epsilon {usual:g} is usual for this layout; the tensors do not show it"
 
 
 def _act(found: Found, facts: HubFacts, system: System) -> tuple[str, str]:
@@ -231,7 +231,7 @@ def _act(found: Found, facts: HubFacts, system: System) -> tuple[str, str]:
     usual = found.table.act
     if found.table.settled:
         return usual, ""
-    return usual, f"{usual} is usual for this layout; no tensor tells it"
+    return usual, f"{usual} is usual for this layout; the tensors do not show it"
 
 
 def _rope_base(
@@ -250,8 +250,8 @@ def _rope_base(
     base = periods[-1].abs().double() ** (1 / shares[-1])
     if not torch.allclose(base**shares, periods.double(), rtol=0.02) or base > MAX_ROPE_BASE:
         raise UserError(
-            f"{found.path}: '{found.prefix}rope_embed.periods' are no periods of rotary positions: "
-            "the file is damaged"
+            f"{found.path}: '{found.prefix}rope_embed.periods' are not the periods of rotary "
+            "positions: the file is damaged"
         )
     return round(base.item(), 2), ""
 
@@ -286,5 +286,5 @@ def _check_config(
     if facts.num_registers is None and usual and registers != usual:
         raise UserError(
             f"{found.path}: '{renamed.theirs['register_tokens']}' holds {registers} registers, "
-            f"{system.name} has {usual}: the file is damaged or lacks its config.json"
+            f"{system.name} has {usual}: the file is damaged or its config.json is missing"
         )

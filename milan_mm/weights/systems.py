@@ -27,7 +27,7 @@ class System:
         stats: Key of `STATS`: what it normalises images by.
         pooling: 'cls', or 'mean' over the patches followed by a norm, in its own classification.
         wrote: Whether a file in one of these layouts is probably its own; None for systems whose
-            files cannot be told from another's and that only the user can name.
+            files look like another's, so that only the user can name it.
         sizes: Sides, in pixels, of the images that its published plain ViTs were trained on; empty
             where there are many, or where anybody's files are taken for this system.
         heads: (width, blocks) -> attention heads, where they are not the usual ones.
@@ -117,7 +117,8 @@ _ROWS = (
            wrote=lambda found: found.layout == "clip" or "norm_pre.weight" in found.tower
            or found.prefix.endswith("visual.trunk."),
            act_note="GELU, as open_clip's LAION and DataComp weights have; its OpenAI, MetaCLIP "
-           "and DFN weights need QuickGELU, and no tensor tells it: give --system CLIP for those",
+           "and DFN weights need QuickGELU, which the tensors do not show: give --system CLIP for "
+           "those",
            stored="flat or `state_dict`, `[module.]visual.`", differs="as CLIP, with GELU"),
     System("DINOv3", ("dinov3", "dinov3-timm", "hf-dinov3"), "imagenet", "cls",
            hf_types=("dinov3_vit",), timm_name="dinov3", stored="flat, or a folder",
@@ -180,7 +181,7 @@ _ROWS = (
 )
 # fmt: on
 SYSTEMS = {row.name: row for row in _ROWS}
-# Of Hugging Face: model -> system; None where the tensors have to tell it.
+# Of Hugging Face: model -> system; None where the tensors decide.
 HF_TYPES = {
     "vit": None,
     "beit": None,

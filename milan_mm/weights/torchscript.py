@@ -66,7 +66,7 @@ class _Holder:
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, dict):
-            raise pickle.UnpicklingError("a module's attributes are no dict")
+            raise pickle.UnpicklingError("a module's attributes are not a dict")
         self.attributes = state
 
 

@@ -1,4 +1,4 @@
-"""What a training checkpoint of this package tells of its encoder: the config that it carries.
+"""Facts about an encoder from the config in a training checkpoint of this package.
 
 mmengine stores the config as the text of a Python file. It is parsed here and never executed; only
 literals and `dict(...)` are understood.
@@ -14,7 +14,7 @@ from milan_mm.weights.statistics import stats_name
 
 
 def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
-    """Options of the encoder that no tensor tells, as the training had them.
+    """Options of the encoder that the tensors do not show, as the training had them.
 
     Args:
         checkpoint: See `read_checkpoint`.

@@ -56,7 +56,7 @@ def test_heads_of_an_unusual_size_are_asked_for(tmp_path):
 
 def test_positions_of_no_square_grid_are_refused():
     vit = tiny_vit(img_size=(32, 24))
-    with pytest.raises(ValueError, match="positions for 12 patches, which is no square grid"):
+    with pytest.raises(ValueError, match="positions for 12 patches, which is not a square grid"):
         recognise(vit.state_dict(), "file", num_heads=4).model_settings()
 
 

@@ -110,7 +110,7 @@ def test_a_class_without_training_images_is_named(folder, error_of):
     [
         (dict(weights="gone.pth"), "weights file 'gone.pth' does not exist"),
         (dict(data="gone"), "data folder 'gone/train' with one folder per class does not exist"),
-        (dict(num_heads=None), "3 blocks of width 48, and no tensor tells"),
+        (dict(num_heads=None), "3 blocks of width 48, and the tensors do not show"),
         (dict(k=19), "--k 19 exceeds the 18 images in images/train"),
         (dict(k=0), "--k 0: give 1 or more"),
         (dict(temperature=0), "--temperature 0.0: give a number above 0"),

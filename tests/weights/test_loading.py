@@ -11,6 +11,7 @@ from milan_mm.models.positions import resize_pos_embed
 from milan_mm.registry import MODELS
 from milan_mm.weights.loading import load_encoder
 from milan_mm.weights.reading import read_checkpoint
+from milan_mm.weights.recognising import read_encoder
 from tests.helpers import milan_config, randomise, save_state, tiny_vit
 
 
@@ -45,7 +46,7 @@ def without(name: str) -> dict[str, torch.Tensor]:
 
 # `test_strictness.py` goes through all tensors of all layouts; these leave the model as it was
 def test_a_missing_tensor_is_refused_by_name(tmp_path):
-    refuse(tiny_vit(), without("ln1.bias"), tmp_path, r"lacks .*ln1\.bias")
+    refuse(tiny_vit(), without("ln1.bias"), tmp_path, r"is missing .*ln1\.bias")
 
 
 @pytest.mark.parametrize("build", [tiny_vit, dense_vit])
@@ -57,7 +58,7 @@ def test_a_renamed_tensor_is_refused_by_name(tmp_path, build):
 
 def test_a_renamed_class_token_is_refused_where_none_is_wanted(tmp_path):
     state = without("cls_token") | {"cls_token_v2": torch.randn(1, 1, 48)}
-    refuse(dense_vit(), state, tmp_path, "holds unknown .*cls_token_v2")
+    refuse(dense_vit(), state, tmp_path, "has unknown .*cls_token_v2")
 
 
 def test_a_tensor_of_another_shape_is_refused_by_name(tmp_path):
@@ -66,14 +67,21 @@ def test_a_tensor_of_another_shape_is_refused_by_name(tmp_path):
     refuse(tiny_vit(), state, tmp_path, message)
 
 
+def test_a_missing_norm_of_a_block_is_not_taken_for_that_after_the_pooling(tmp_path):
+    encoder = read_encoder(save_state(tiny_vit().state_dict(), tmp_path))
+    del encoder.state_dict["layers.1.ln2.weight"]
+    with pytest.raises(ValueError, match=r"is missing .*layers\.1\.ln2\.weight"):
+        load_encoder(tiny_vit(), encoder)
+
+
 def test_a_deeper_encoder_is_refused(tmp_path):
     deeper = tiny_vit(arch=dict(embed_dims=48, num_layers=4, num_heads=4))
-    refuse(tiny_vit(), deeper.state_dict(), tmp_path, r"holds unknown 12 tensor.*layers\.3\.")
+    refuse(tiny_vit(), deeper.state_dict(), tmp_path, r"has unknown .*layers\.3\..* and 7 more")
 
 
 def test_a_shallower_encoder_is_refused(tmp_path):
     shallower = tiny_vit(arch=dict(embed_dims=48, num_layers=2, num_heads=4))
-    refuse(tiny_vit(), shallower.state_dict(), tmp_path, r"lacks 12 tensor.*layers\.2\.")
+    refuse(tiny_vit(), shallower.state_dict(), tmp_path, r"is missing .*layers\.2\.")
 
 
 def test_a_file_without_an_encoder_is_refused_with_its_first_names(tmp_path):
@@ -84,7 +92,7 @@ def test_a_file_without_an_encoder_is_refused_with_its_first_names(tmp_path):
 def test_a_model_with_unknown_parts_is_refused(tmp_path):
     state = {f"backbone.{n}": t for n, t in tiny_vit().state_dict().items()}
     state["surprise.weight"] = torch.ones(2)
-    refuse(tiny_vit(), state, tmp_path, r"holds unknown .*surprise\.weight")
+    refuse(tiny_vit(), state, tmp_path, r"has unknown .*surprise\.weight")
 
 
 @pytest.mark.parametrize("part", ["roi_head", "decode_head", "neck", "decoder"])
@@ -243,9 +251,11 @@ def test_relative_positions_of_another_grid_are_resized_linearly(tmp_path):
 def test_a_single_missing_table_of_relative_positions_is_refused(tmp_path):
     state = windowed_vit(rel_pos_grid=4).state_dict()
     del state["layers.2.attn.rel_pos_w"]
-    refuse(windowed_vit(rel_pos_grid=4), state, tmp_path, r"lacks 1 .*layers\.2\.attn\.rel_pos_w")
+    refuse(
+        windowed_vit(rel_pos_grid=4), state, tmp_path, r"is missing .*layers\.2\.attn\.rel_pos_w"
+    )
 
 
 def test_relative_positions_that_the_model_has_no_place_for_are_refused(tmp_path):
     state = windowed_vit(rel_pos_grid=4).state_dict()
-    refuse(windowed_vit(), state, tmp_path, r"holds unknown 6 .*rel_pos")
+    refuse(windowed_vit(), state, tmp_path, r"has unknown .*rel_pos.* and 1 more")

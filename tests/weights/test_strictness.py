@@ -173,7 +173,9 @@ def test_an_unknown_layout_is_refused():
 
 
 def test_a_layout_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"for layout beit it lacks 'blocks\.0\.attn\.q_bias'"):
+    with pytest.raises(
+        ValueError, match=r"for layout beit it is missing 'blocks\.0\.attn\.q_bias'"
+    ):
         recognise(timm_vit().state_dict(), "a.pth", layout="beit")
 
 
@@ -202,11 +204,11 @@ def test_moco_v3s_small_vit_has_twice_the_heads():
     state = prefixed(timm_vit(**sizes).state_dict(), "module.base_encoder.")
     encoder = recognise(dict(state_dict=state), "a.pth")
     assert encoder.settings["arch"]["num_heads"] == 12
-    assert "no tensor tells" in encoder.assumed["num_heads"]
+    assert "the tensors do not show" in encoder.assumed["num_heads"]
 
 
 def test_heads_that_contradict_the_file_are_refused():
-    with pytest.raises(ValueError, match="tells 4 and --num-heads tells 6 attention heads"):
+    with pytest.raises(ValueError, match="says 4 and --num-heads says 6 attention heads"):
         recognise(SYSTEMS["beit"](Path()).content, "a.pth", num_heads=6)
 
 

@@ -79,7 +79,7 @@ def test_a_config_is_never_executed(tmp_path: Path):
 
 
 def test_a_config_that_contradicts_what_is_given_is_refused():
-    with pytest.raises(ValueError, match="tells 4 and --num-heads tells 6 attention heads"):
+    with pytest.raises(ValueError, match="says 4 and --num-heads says 6 attention heads"):
         recognise(checkpoint(), "epoch_1.pth", num_heads=6)
 
 

@@ -51,7 +51,7 @@ BEIT = Layout(
         "rel_pos_bias.relative_position_index": reasons.COUNTER,
         "blocks.#.attn.relative_position_index": reasons.COUNTER,
     },
-    may_lack={"ln1": ("fc_norm.weight",)},
+    optional={"ln1": ("fc_norm.weight",)},
     heads=(
         ("rel_pos_bias.relative_position_bias_table", 1),
         ("blocks.#.attn.relative_position_bias_table", 1),

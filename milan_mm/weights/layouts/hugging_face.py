@@ -40,7 +40,7 @@ HF_VIT = Layout(
     absent=("encoder.layer.0.lambda_1", "encoder.layer.0.lambda_2"),
     prefixes={"": {}, "vit.": _OUTSIDE, "deit.": _OUTSIDE},
     splits=_SPLITS,
-    may_lack_bias=True,  # qkv_bias=False
+    optional_bias=True,  # qkv_bias=False
     extras=_EXTRAS
     | {"embeddings.distillation_token": "distillation token; its position row goes with it"},
     norm_eps=1e-12,
@@ -75,7 +75,7 @@ HF_BEIT = Layout(
             reasons.COUNTER
         ),
     },
-    may_lack={"ln1": ("pooler.layernorm.weight",)},
+    optional={"ln1": ("pooler.layernorm.weight",)},
     heads=((_SHARED_TABLE, 1), (_OWN_TABLE, 1)),
     norm_eps=1e-12,
     layer_scale=0.1,

@@ -37,7 +37,7 @@ MMPRETRAIN = Layout(
     prefixes={"": {}, "backbone.": _AROUND},
     shared_table=_SHARED_TABLE,
     extras=_EXTRAS,
-    may_lack={"ln1": (), "cls_token": ()},  # dense and finetuned models have none
+    optional={"ln1": (), "cls_token": ()},  # dense and finetuned models have none
     heads=_HEADS,
     settled=False,
 )
@@ -70,7 +70,7 @@ MMPRETRAIN_BEIT = Layout(
     key_bias=False,
     shared_table=_SHARED_TABLE,
     extras=_EXTRAS,
-    may_lack={"ln1": ()},
+    optional={"ln1": ()},
     heads=_HEADS,
     layer_scale=0.1,
 )

@@ -44,15 +44,15 @@ class Layout:
             encoder, with the reason why they are dropped.
         splits: Queries, keys and values that are stored apart -> their three names.
         key_bias: False where queries and values have a bias and keys have none.
-        may_lack_bias: The attention may have no bias at all.
+        optional_bias: Whether files without any bias in the attention are complete.
         shared_table: Name of one table of relative position bias that all blocks share.
         changes: Tensor of `PlainViT` -> (rank there, change to the form here).
         extras: Names under the same prefix that are not of the encoder -> why they are dropped.
         needs: Optional parts of `PlainViT` that every file of this layout has.
-        may_lack: Module of `PlainViT` -> names there, one of which excuses that it is missing; an
+        optional: Module of `PlainViT` -> names there, one of which excuses that it is missing; an
             empty tuple excuses it always.
         heads: (name, dimension) of tensors whose size there is the number of attention heads.
-        num_registers: Of every file whose config does not state another number.
+        num_registers: Number in every file whose config states no other.
         norm_eps, act, layer_scale: Options of `PlainViT` that no tensor shows.
         settled: Whether the layout settles `norm_eps` and `act`; otherwise they are assumed.
     """
@@ -63,12 +63,12 @@ class Layout:
     prefixes: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {"": {}})
     splits: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     key_bias: bool = True
-    may_lack_bias: bool = False
+    optional_bias: bool = False
     shared_table: str | None = None
     changes: Mapping[str, Change] = field(default_factory=dict)
     extras: Mapping[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
-    may_lack: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     heads: tuple[tuple[str, int], ...] = ()
     num_registers: int | None = None
     norm_eps: float = 1e-6

@@ -70,5 +70,5 @@ TIMM = Layout(
     },
     extras=TIMM_EXTRAS,
     # finetuned with average pooling: a norm after it replaces the final one; MaskFeat deletes it
-    may_lack={"ln1": ("fc_norm.weight", "pred_head.*"), "cls_token": ()},
+    optional={"ln1": ("fc_norm.weight", "pred_head.*"), "cls_token": ()},
 )
