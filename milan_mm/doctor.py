@@ -8,6 +8,7 @@ import contextlib
 import functools
 import importlib
 import io
+import json
 import os
 import shutil
 import sys
@@ -181,10 +182,9 @@ def check_shapes_clip() -> str:
         if not path.is_file():
             raise Fault(f"{path.name} is missing from {assets}", _restore_assets())
     try:
-        open_clip = _import("open_clip")
-        open_clip.add_model_config(config)
-        with _quiet():
-            open_clip.create_model(config.stem, pretrained=str(weights))
+        open_clip, safetensors = _import("open_clip"), _import("safetensors.torch")
+        model = open_clip.CLIP(**json.loads(config.read_text()))
+        model.load_state_dict(safetensors.load_file(weights))
     except Exception as error:
         raise Fault(
             f"{weights.name} does not load: {_one_line(error)}", _restore_assets()

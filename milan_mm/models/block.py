@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timm.layers import QuickGELU
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -17,7 +18,16 @@ from milan_mm.models.attention import SelfAttention
 from milan_mm.models.patches import merge_windows, split_windows
 from milan_mm.models.recompute import recompute_input
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"GELU": nn.GELU, "QuickGELU": QuickGELU}
+
+class SiLU(nn.Module):
+    """x sigmoid(x), written over its input where no gradient is computed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(...) to (...)."""
+        return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"GELU": nn.GELU, "QuickGELU": QuickGELU, "SiLU": SiLU}
 
 
 class EncoderLayer(nn.Module):
@@ -153,8 +163,9 @@ class DropPath(nn.Module):
         super().__init__()
         self.drop_prob = drop_prob
         self.drops = drop_prob > 0
-        self.keep_prob: Tensor
-        self.register_buffer("keep_prob", torch.tensor(1 - drop_prob), persistent=False)
+        if self.drops:
+            self.keep_prob: Tensor
+            self.register_buffer("keep_prob", torch.tensor(1 - drop_prob), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop whole images of x (B, ...) in training, and scale the others up."""
