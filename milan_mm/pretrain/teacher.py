@@ -1,7 +1,7 @@
-"""The teacher: a frozen `PlainViT`, what it says of an image, and where it hides.
+"""The teacher: a frozen `PlainViT`, its answer to an image, and its hiding place.
 
-Where its weights are from is told in `teacher_clip.py` (open_clip) and `teacher_timm.py` (timm,
-DINO, SLIP), and how they become those of a `PlainViT` in `tower.py`.
+`teacher_clip.py` (open_clip) and `teacher_timm.py` (timm, DINO, SLIP) fetch its weights, and
+`tower.py` makes them those of a `PlainViT`.
 """
 
 from collections.abc import Callable, Sequence
@@ -179,7 +179,7 @@ def _linear(matrix: Tensor) -> nn.Linear:
 
 
 def round_matrices(module: nn.Module, dtype: torch.dtype) -> None:
-    """Change the type of what autocast rounds anyway: weights of linear layers and convolutions."""
+    """Round what autocast would round anyway: the weights of linear layers and convolutions."""
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.Conv2d)):
             part.weight.data = part.weight.data.to(dtype)
@@ -188,13 +188,12 @@ def round_matrices(module: nn.Module, dtype: torch.dtype) -> None:
 class HiddenTeacher(nn.Module):
     """Keeps a frozen module out of everything that belongs to the student.
 
-    The teacher is no submodule: it has no entry in `parameters()`, so neither in the optimizer nor
-    in DDP's buckets, and none in `state_dict()`, so not in checkpoints. It takes no gradient, stays
-    in eval mode and runs without a graph. It still follows the student to a device.
+    The teacher is not a submodule. So it has no entry in `parameters()` (optimizer, DDP's buckets)
+    or in `state_dict()` (checkpoints). It takes no gradient, stays in eval mode and runs without a
+    graph. It still follows the student to a device.
 
-    Under autocast its matrices are rounded once and for all, as autocast would round them in every
-    step: the results are the same bit for bit, half of its memory is free, and from then on it runs
-    in that precision.
+    In the first step under autocast its matrices are rounded, as autocast would round them in every
+    step. Results are the same bit for bit, its memory is halved, and it stays in that precision.
     """
 
     def __init__(self, teacher: nn.Module) -> None:
@@ -205,7 +204,7 @@ class HiddenTeacher(nn.Module):
 
     @classmethod
     def build(cls, settings: dict) -> "HiddenTeacher":
-        """Hide the teacher of a config; `type` is 'milan_mm.CLIPTeacher' unless it says another."""
+        """Hide the teacher of a config, whose `type` is 'milan_mm.CLIPTeacher' by default."""
         return cls(MODELS.build(dict(type="milan_mm.CLIPTeacher") | settings))
 
     @property
@@ -215,7 +214,7 @@ class HiddenTeacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Calls the teacher without building a graph; on CPUs with some images at a time."""
+        """Call the teacher without a graph; on CPUs with `IMAGES_PER_THREAD` images per pass."""
         with self._precision(imgs.device.type):
             features, importance = zip(*map(self.module, _parts(imgs)), strict=True)
         return _joined(features), None if importance[0] is None else _joined(importance)

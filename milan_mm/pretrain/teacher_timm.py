@@ -174,8 +174,6 @@ def _foreign_part(visual: nn.Module) -> str | None:
             continue
         if type(part) not in _PARTS and name != "attn_pool":
             return f"'{name or 'it'}' is a {type(part).__name__}"
-        if isinstance(part, nn.GELU) and part.approximate != "none":
-            return f"'{name}' is a GELU with the approximation {part.approximate}"
         if isinstance(part, Mlp) and part.fc1.weight.shape[0] != 4 * part.fc1.weight.shape[1]:
             return f"'{name}' is not four times as wide as its input"
     return None

@@ -1,7 +1,7 @@
 """From the image tower of another library to a `PlainViT` with the same weights.
 
-open_clip and timm know architectures and published weights by name; how a tower computes is known
-here alone. Names of tensors come from the written tables of `milan_mm.weights.layouts`.
+open_clip and timm know architectures and published weights by name; `PlainViT` does the computing.
+The tables of `milan_mm.weights.layouts` say which of its parameters a tensor is.
 """
 
 from collections.abc import Mapping
@@ -86,7 +86,7 @@ class Tower:
 
 
 def warn_of_random_weights(model_name: str) -> None:
-    """Say in the log that a teacher knows nothing."""
+    """Warn in the log that a teacher has learnt nothing."""
     print_log(f"teacher {model_name} has RANDOM weights: good for trials only", "current", 30)
 
 
@@ -146,8 +146,8 @@ def _folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights with which SiLU computes what QuickGELU did.
 
     x sigmoid(1.702 x) is silu(1.702 x) / 1.702, and the linear layers around it take the factors:
-    one pass over the widest map of a block instead of three, and one rounding. Such weights are not
-    for training.
+    one pass over the widest map of a block instead of three, and one rounding. Such weights must
+    not be trained.
     """
     folded = dict(tensors)
     for name, tensor in tensors.items():
