@@ -4,11 +4,11 @@ Shape letters as in `milan_mm/models/plain_vit.py`; N tokens attend to each othe
 before the patches (class token and registers), s is the side of a window.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from timm.layers import QuickGELU
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -18,16 +18,11 @@ from milan_mm.models.attention import SelfAttention
 from milan_mm.models.patches import merge_windows, split_windows
 from milan_mm.models.recompute import recompute_input
 
-
-class SiLU(nn.Module):
-    """x sigmoid(x), written over its input where no gradient is computed."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(...) to (...)."""
-        return F.silu(x, inplace=not torch.is_grad_enabled())
-
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {"GELU": nn.GELU, "QuickGELU": QuickGELU, "SiLU": SiLU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "GELU": nn.GELU,
+    "QuickGELU": QuickGELU,
+    "SiLU": partial(nn.SiLU, inplace=True),
+}
 
 
 class EncoderLayer(nn.Module):
