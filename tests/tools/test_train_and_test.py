@@ -334,7 +334,7 @@ def test_an_image_size_that_the_patch_does_not_divide_is_named(folder: Path, err
 def test_crops_of_another_size_than_the_encoder_expects_are_named(folder: Path, error_of):
     pipeline = "train_dataloader.dataset.pipeline.2.scale=(100,100)"
     error = error_of("tiny.py", "--cfg-options", pipeline, "train_dataloader.num_workers=0")
-    assert "images of 100x100 pixels arrive, but backbone.img_size is 96x96" in error
+    assert "got images of 100x100 pixels, but backbone.img_size is 96x96" in error
 
 
 def test_too_many_unreadable_images_stop_the_run_with_one_line(folder: Path, error_of):
