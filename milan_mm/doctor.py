@@ -8,7 +8,6 @@ import contextlib
 import functools
 import importlib
 import io
-import json
 import os
 import shutil
 import sys
