@@ -172,7 +172,8 @@ def _forbidden(table: Layout, prefix: str, names: Collection[str]) -> list[str]:
 
 def _belongs(layout: str, prefix: str, name: str) -> bool:
     """Whether a whole name is one that a layout knows under a prefix."""
-    return name.startswith(prefix) and LAYOUTS[layout].knows(name.removeprefix(prefix))
+    rest = name.removeprefix(prefix)
+    return name.startswith(prefix) and any(matches(p, rest) for p in LAYOUTS[layout].patterns)
 
 
 def _nearest(names: Collection[str], path: str | Path, layout: str | None) -> str:

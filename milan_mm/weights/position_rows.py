@@ -100,7 +100,7 @@ def square_side(num_patches: int) -> int:
 
 def _refuse_lost_class_token(found: Found, renamed: Renamed, rows: int) -> None:
     """Refuse a file whose class token is missing, not left out by design."""
-    (spelling,) = found.table.tensors()["cls_token"]
+    (spelling,) = found.table.tensors["cls_token"]
     token = f"{found.prefix}{spelling}"
     if not square_side(rows) and square_side(rows - 1):
         name = renamed.theirs["pos_embed"]

@@ -62,7 +62,7 @@ def rename(found: Found, rotary: bool = False) -> Renamed:
     added: dict[str, str] = {}
     missing: dict[str, str] = {}  # name here -> names in the file
     used: set[str] = set()
-    for stem, spelling in found.table.tensors().items():
+    for stem, spelling in found.table.tensors.items():
         shape = shape_of(stem, width, patch_size)
         for ours, block in _expand(stem, num_layers):
             names = found.names(spelling, block)
@@ -74,7 +74,7 @@ def rename(found: Found, rotary: bool = False) -> Renamed:
                 tensors[ours] = _take(found, there[0], shape, found.table.changes.get(stem))
             else:
                 missing[ours] = " or ".join(names)
-    for stem, parts in found.table.split_tensors().items():
+    for stem, parts in found.table.split_tensors.items():
         for ours, block in _expand(stem, num_layers):
             names = found.names(parts, block)
             fused = _fuse(found, stem, names, width)
@@ -135,7 +135,7 @@ def _expand(stem: str, num_layers: int) -> list[tuple[str, int | None]]:
 
 def _count_blocks(found: Found) -> int:
     """One more than the highest number of a block, so that gaps are missed by name."""
-    start = found.table.tensors()["layers.#.ln1.weight"][0].partition("#")[0]
+    start = found.table.tensors["layers.#.ln1.weight"][0].partition("#")[0]
     numbers = set()
     for name in found.tower:
         number, sep, _ = name.removeprefix(start).replace("/", ".").partition(".")
@@ -165,7 +165,7 @@ def _measure(found: Found) -> tuple[int, int]:
     )
     width, _, height, patch_size = first.shape
     if height != patch_size or not patch_size:
-        (name,) = found.names(found.table.tensors()["patch_embed.projection.weight"], None)
+        (name,) = found.names(found.table.tensors["patch_embed.projection.weight"], None)
         raise UserError(
             f"{found.path}: '{name}' is {tuple(found.state_dict[name].shape)}, the model needs "
             "square patches: the file is damaged or of another architecture"
@@ -175,7 +175,7 @@ def _measure(found: Found) -> tuple[int, int]:
 
 def _first(found: Found, stem: str, shape: Shape) -> Tensor:
     """A tensor, that of the first block where every block has one."""
-    name = found.names(found.table.tensors()[stem], 0)[0]
+    name = found.names(found.table.tensors[stem], 0)[0]
     if name not in found.state_dict:
         raise UserError(f"{found.path} is missing '{name}'")
     return _take(found, name, shape, found.table.changes.get(stem))

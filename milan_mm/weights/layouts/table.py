@@ -7,7 +7,8 @@ at the start for a name that no prefix precedes.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
+from itertools import chain
 
 from torch import Tensor
 
@@ -76,6 +77,7 @@ class Layout:
     layer_scale: float = 1e-5
     settled: bool = True
 
+    @cached_property
     def tensors(self) -> dict[str, tuple[str, ...]]:
         """Tensor of `PlainViT` -> its spellings there."""
         found = {}
@@ -84,6 +86,7 @@ class Layout:
                 found[ours + suffix] = tuple(name + suffix for name in spellings(spelling))
         return found
 
+    @cached_property
     def split_tensors(self) -> dict[str, tuple[str, str, str]]:
         """Tensor of `PlainViT` -> names there of its queries, keys and values."""
         found = {}
@@ -92,12 +95,11 @@ class Layout:
                 found[ours + suffix] = (q + suffix, k + suffix, v + suffix)
         return found
 
-    def knows(self, name: str) -> bool:
-        """Whether a name without its prefix is in the tables."""
-        known = [name for names in self.tensors().values() for name in names]
-        known += [name for names in self.split_tensors().values() for name in names]
-        known += [*self.extras, *filter(None, [self.shared_table])]
-        return any(matches(pattern, name) for pattern in known)
+    @cached_property
+    def patterns(self) -> tuple[str, ...]:
+        """All names in the tables."""
+        known = [*self.tensors.values(), *self.split_tensors.values(), tuple(self.extras)]
+        return tuple(chain(*known, filter(None, [self.shared_table])))
 
 
 def derive(names: Names, drop: Iterable[str] = (), add: Names | None = None) -> Names:
