@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.utils.dl_utils import collect_env
 
 from milan_mm.configs import shipped_folder
 from tests.helpers import forget_runs
@@ -66,6 +67,19 @@ def recipes_are_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Config, "fromfile", read)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runs_start_quickly() -> Iterator[None]:
+    """A run in this process neither lays out its config with yapf nor looks for compilers again.
+
+    mmengine does the first four times a run, 0.3 seconds each for a large config.
+    """
+    describe = functools.cache(collect_env)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, **_: (text, True))
+        patch.setattr("mmengine.runner.runner.collect_env", lambda: describe().copy())
         yield
 
 

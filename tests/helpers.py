@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.pretrain.decoder import MAEDecoder, PromptingDecoder
 from milan_mm.pretrain.masking import split_patches
+from milan_mm.pretrain.teacher_clip import model_config
 
 STATS = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])  # RGB, 0-255
 TINY_ARCH = dict(embed_dims=48, num_layers=3, num_heads=4)
@@ -113,7 +114,7 @@ def save_state(state_dict: dict[str, Tensor], folder: Path, name: str = "weights
 
 def saved_clip(name: str, folder) -> tuple[dict[str, Tensor], str]:
     """Random weights of an architecture, as a state dict and as a file."""
-    state = randomise(open_clip.create_model(name)).state_dict()
+    state = randomise(open_clip.CLIP(**model_config(name))).state_dict()
     # sharper attention than at initialisation, so that the importance differs between patches
     state = {n: t * 4 if n.endswith("in_proj_weight") else t for n, t in state.items()}
     return state, str(save_state(state, folder))

@@ -71,8 +71,12 @@ def test_installed_wheel_lists_and_finds_its_configs_from_an_empty_folder(
 def test_configs_of_the_installed_wheel_find_their_bases(installed: Path, tmp_path: Path):
     code = (
         "import milan_mm.configs as c\n"
+        "from mmengine.config import Config\n"
+        "c.find_mmseg_configs()\n"
         "for name in c.list_configs():\n"
-        "    if '-base-' in name: c.load(name); print(name)"
+        "    if '-base-' in name:\n"
+        "        Config.fromfile(c.find_config(name), import_custom_modules=False)\n"
+        "        print(name)"
     )
     found = _run(installed, tmp_path, "-c", code)
     assert {"det", "seg", "cls", "pretrain"} <= {n.split("/")[0] for n in found.stdout.split()}, (

@@ -173,7 +173,7 @@ def train_stage(
         losses = {"clip": loss.item()}
         if projector:
             views = view_pairs(torch.from_numpy(images).permute(0, 3, 1, 2))
-            pooled = model.visual.trunk(normalise(views.permute(0, 2, 3, 1).numpy()))
+            pooled = model.visual(normalise(views.permute(0, 2, 3, 1).numpy()))
             simclr = simclr_loss(projector(pooled))
             losses["simclr"] = simclr.item()
             loss = loss + SIMCLR_WEIGHT * simclr

@@ -151,8 +151,8 @@ class CocoFile:
     def objects(self, category_ids: Collection | None = None) -> list[dict]:
         """Annotations that a detector learns from; mmdet leaves the others out without a word.
 
-        Crowds do not count, nor does what is smaller than a pixel. Asks for annotations that are
-        complete and have boxes, see `refuse`.
+        Crowds do not count, nor does anything smaller than a pixel. To be called after `refuse`:
+        annotations must be complete and have boxes.
 
         Args:
             category_ids: Those that will be used; None takes all of the file's.

@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 
 from milan_mm.configs import load
 from milan_mm.errors import UserError
+from milan_mm.evaluation.results import PATCH_SIZE
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.run.config_nodes import config_nodes
 from milan_mm.weights.encoder import Encoder
@@ -18,7 +19,6 @@ RECIPES = dict(
     coco="det/mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_coco",
     ade20k="seg/upernet_vit-{arch}-p{patch}_8xb2-amp-160k_ade20k-512x512",
 )
-PATCH_SIZE = 16  # pixels, of all that are shipped
 SIZED = ("base", "large")  # architectures with recipes of their own
 KNN = dict(k=20, temperature=0.07, crop_pct=0.875)  # the published vote, see knn.py
 # What the test tool prints -> metric and the factor to %.

@@ -45,6 +45,7 @@ METRICS = dict(
     ade20k=("mIoU",),
 )
 DATA = dict(knn="ImageNet", linear="ImageNet", finetune="ImageNet", coco="COCO", ade20k="ADE20K")
+PATCH_SIZE = 16  # pixels, of all recipes that are shipped
 # Ends a line that a killed writer left unfinished; no JSON value ends like this.
 TORN = b" <- cut off"
 STALE_SECONDS = 30.0  # an append takes milliseconds, so an older lock file is of a killed writer

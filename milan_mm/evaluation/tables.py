@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 from milan_mm.errors import UserError
 from milan_mm.evaluation.published import Published, plain_name, published, source
-from milan_mm.evaluation.results import DATA, METRICS
+from milan_mm.evaluation.results import DATA, METRICS, PATCH_SIZE
 
 # The paper's tables were made with all of the data: least training and exact validation images.
 WHOLE_DATA = dict(finetune=(1_281_167, 50_000), coco=(117_000, 5_000), ade20k=(20_210, 2_000))
 _VERBS = dict(knn="k-NN", linear="linear", finetune="finetuned", coco="", ade20k="")
-PATCH_SIZE = 16  # pixels, of the recipes for COCO and ADE20K
 _ARCHS = dict(small="S", base="B", large="L", huge="H")
 
 

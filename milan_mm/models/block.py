@@ -4,6 +4,7 @@ Shape letters as in `milan_mm/models/plain_vit.py`; N tokens attend to each othe
 before the patches (class token and registers), s is the side of a window.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,11 @@ from milan_mm.models.attention import SelfAttention
 from milan_mm.models.patches import merge_windows, split_windows
 from milan_mm.models.recompute import recompute_input
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"GELU": nn.GELU, "QuickGELU": QuickGELU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "GELU": nn.GELU,
+    "QuickGELU": QuickGELU,
+    "SiLU": partial(nn.SiLU, inplace=True),
+}
 
 
 class EncoderLayer(nn.Module):
@@ -153,8 +158,9 @@ class DropPath(nn.Module):
         super().__init__()
         self.drop_prob = drop_prob
         self.drops = drop_prob > 0
-        self.keep_prob: Tensor
-        self.register_buffer("keep_prob", torch.tensor(1 - drop_prob), persistent=False)
+        if self.drops:
+            self.keep_prob: Tensor
+            self.register_buffer("keep_prob", torch.tensor(1 - drop_prob), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop whole images of x (B, ...) in training, and scale the others up."""

@@ -12,6 +12,7 @@ width, C target width, A heads, H W image pixels, h w patch grid. The class toke
 a full sequence is 1+L, and 1+R+L with R registers.
 """
 
+from collections.abc import Collection
 from typing import Any, Self
 
 import numpy as np
@@ -125,15 +126,29 @@ class PlainViT(BaseModule):
             One tensor per entry of `out_indices`, shaped as `out_type` says. The last block's
             output is normalised when `final_norm` is set, earlier ones never are.
         """
+        grid, last = self._grid(imgs), self.num_layers - 1
+        tokens = self.tokens_after(imgs, self.out_indices)
+        return tuple(self._format(self.ln1(x) if i == last else x, grid) for i, x in tokens.items())
+
+    def tokens_after(self, imgs: Tensor, blocks: Collection[int]) -> dict[int, Tensor]:
+        """Encode all patches up to the last of some blocks; later blocks do not run.
+
+        Args:
+            imgs: (B, 3, H, W) float, normalised.
+            blocks: Their numbers, from 0.
+
+        Returns:
+            Block -> (B, [1+][R+]L, D), the output of the block without the final norm.
+        """
         grid = self._grid(imgs)
         x = self._prepend_tokens(self.embed(imgs))
         rope = self.rope.get_embed(list(grid)) if self.options.rope_base else None  # (h*w, 2D/A)
-        outs = []
-        for i, layer in enumerate(self.layers):
-            x = layer(x, grid, rope)
-            if i in self.out_indices:
-                outs.append(self._format(self.ln1(x) if i == self.num_layers - 1 else x, grid))
-        return tuple(outs)
+        tokens = {}
+        for i in range(max(blocks) + 1):
+            x = self.layers[i](x, grid, rope)
+            if i in blocks:
+                tokens[i] = x
+        return tokens
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning rates (mmpretrain's convention).

@@ -1,9 +1,10 @@
 """Decoders: from the encoder's output to a prediction for every token of the image.
 
-Both take the latent of the kept patches and return (B, 1+L, C) in image order, class token first.
+Both take the encoded kept patches and return (B, 1+L, C) in image order, class token first.
 Parameter names follow mmpretrain's pretraining decoders, which call `decoder_norm` `ln1`.
 """
 
+from abc import abstractmethod
 from functools import partial
 
 import torch
@@ -83,8 +84,9 @@ class PretrainDecoder(BaseModule):
         return recompute_input(self.decoder_norm, self.decoder_pred, tokens)
 
     @staticmethod
+    @abstractmethod
     def _build_block(embed_dims: int, num_heads: int) -> nn.Module:
-        raise TypeError("use PromptingDecoder or MAEDecoder")
+        """One of the `num_layers` blocks."""
 
 
 @MODELS.register_module()
@@ -93,7 +95,7 @@ class PromptingDecoder(PretrainDecoder):
 
     In every block the mask tokens attend to the encoder's tokens and to themselves. The encoder's
     tokens are never updated, so their quality is the encoder's job alone (arXiv 2208.06049,
-    "prompting decoder"). The prediction is read off all tokens.
+    "prompting decoder"). The prediction covers all tokens.
     """
 
     def forward(self, latent: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
@@ -135,11 +137,11 @@ class PromptingLayer(nn.Module):
 
 
 class PromptingAttention(nn.Module):
-    """Mask tokens ask; encoder tokens and mask tokens answer.
+    """Queries from the mask tokens; keys and values from encoder tokens and mask tokens.
 
-    The prompts enter keys and values as they are, without the LayerNorm that the mask tokens get.
-    This asymmetry is part of the published method, and its weights depend on it. Keys need not be
-    in image order, because attention does not see their order.
+    The prompts enter keys and values without the LayerNorm that the mask tokens get. This asymmetry
+    is part of the published method, and its weights depend on it. Keys need not be in image order,
+    because attention ignores their order.
     """
 
     def __init__(self, embed_dims: int, num_heads: int) -> None:
@@ -152,7 +154,7 @@ class PromptingAttention(nn.Module):
     def forward(self, masked: Tensor, prompts: Tensor) -> Tensor:
         """masked: (B, M, E), prompts: (B, 1+K, E). Returns: (B, M, E)."""
         q = self.q(masked).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, A, M, E/A)
-        # no change but under autocast, where every block would keep its own rounded prompts
+        # Under autocast each block would otherwise keep its own rounded copy of the prompts.
         known = recompute_input(_IDENTITY, self.kv, prompts)
         kv = torch.cat([known, self.kv(masked)], dim=1)  # (B, 1+L, 2E), any order
         k, v = kv.unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)

@@ -1,5 +1,7 @@
 """Which patches the encoder sees."""
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
@@ -10,12 +12,12 @@ from milan_mm.errors import UserError
 from milan_mm.registry import MODELS
 
 
-class MaskGenerator(nn.Module):
-    """Splits the patches of each image into kept and masked ones; siblings choose the weights.
+class MaskGenerator(nn.Module, ABC):
+    """Splits the patches of each image into kept and masked ones; subclasses weight the draw.
 
     `round(L * (1 - mask_ratio))` patches are drawn without replacement. Within a run the random
-    numbers depend on the seed and the iteration only, and are drawn for the global batch on every
-    process, which uses its own rows: at equal accumulation masks are the same on any number of
+    numbers depend on the seed and the iteration only. Every process draws them for the global batch
+    and uses its own rows. So with equal accumulation the masks are the same on any number of
     processes, and a resumed run continues the sequence.
 
     Args:
@@ -46,18 +48,19 @@ class MaskGenerator(nn.Module):
         """Split the patches of each image.
 
         Args:
-            imgs: (B, ...); only their number and device are used.
+            imgs: (B, ...); only the number of images and their device are used.
             num_patches: L of each image.
-            importance: (B, L) float >= 0, any scale; None where the sibling needs none.
+            importance: (B, L) float >= 0, any scale; None if `needs_importance` is False.
 
         Returns:
-            ids_keep (B, K) and ids_mask (B, M), int64 in [0, L), disjoint, together complete.
+            ids_keep (B, K) and ids_mask (B, M), int64 in [0, L), disjoint; together all patches.
         """
         noise = global_gumbel_noise(len(imgs), num_patches, imgs.device)
         return split_patches(self._weights(noise, importance), noise, self.num_keep(num_patches))
 
+    @abstractmethod
     def _weights(self, noise: Tensor, importance: Tensor | None) -> Tensor:
-        raise TypeError("use SemanticMaskGenerator or UniformMaskGenerator")
+        """(B, L) >= 0: how likely each patch is kept."""
 
 
 @MODELS.register_module()
@@ -90,13 +93,13 @@ def global_gumbel_noise(batch_size: int, num_patches: int, device: torch.device)
     step = MessageHub.get_current_instance().get_info("iter")
     if step is None:  # not inside a run: follow torch's global random state
         step = int(torch.randint(2**31, ()))
-    # mixed, because torch's CPU generator reads the lower 32 bits of its seed only
+    # mixed, because torch's CPU generator uses only the lower 32 bits of its seed
     seed = np.random.SeedSequence((torch.initial_seed(), step)).generate_state(1, np.uint64)
     generator = torch.Generator(device)
     generator.manual_seed(int(seed[0]))
     shape = (batch_size * world_size, num_patches)
     exponential = torch.empty(shape, device=device).exponential_(generator=generator)
-    # the sampler deals images out to the processes like cards, hence the stride
+    # the sampler gives every world_size-th image to this process, hence the stride
     return -exponential[rank::world_size].log()
 
 
@@ -105,8 +108,8 @@ def split_patches(importance: Tensor, noise: Tensor, num_keep: int) -> tuple[Ten
 
     The largest values of log(importance) + Gumbel noise are distributed as successive draws
     without replacement (Gumbel top-k, arXiv 1903.06059), in one pass without a loop. Zeros are
-    raised to the smallest normal number: such patches come last, in random order, so that the
-    count is exact whatever the attention looks like.
+    raised to the smallest normal number: such patches come last, in random order, so the count is
+    exact for any attention.
 
     Args:
         importance: (B, L) float >= 0, any scale.

@@ -60,7 +60,7 @@ class MILAN(BaseSelfSupervisor):
         height, width = (n * self.backbone.patch_size for n in self.backbone.grid_size)
         if inputs.shape[-2:] != (height, width):
             raise UserError(
-                f"images of {inputs.shape[-2]}x{inputs.shape[-1]} pixels arrive, but "
+                f"got images of {inputs.shape[-2]}x{inputs.shape[-1]} pixels, but "
                 f"backbone.img_size is {height}x{width}: change one of the two (the crop of the "
                 "data pipeline, or backbone.img_size with decoder.grid_size)"
             )
@@ -83,8 +83,8 @@ class MILAN(BaseSelfSupervisor):
         if head.grid_size not in (None, backbone.grid_size):
             raise UserError(
                 f"the teacher's patch grid is {head.grid_size}, the backbone's is "
-                f"{backbone.grid_size}: set head.teacher.grid_size={backbone.grid_size}, and the "
-                "teacher looks at images resized to that grid"
+                f"{backbone.grid_size}: set head.teacher.grid_size={backbone.grid_size}, so that "
+                "the teacher sees images resized to that grid"
             )
         if getattr(head, "patch_size", backbone.patch_size) != backbone.patch_size:
             raise UserError(
@@ -97,9 +97,9 @@ class MILAN(BaseSelfSupervisor):
                 f"{head.target_dims} wide: set decoder.target_dims={head.target_dims}"
             )
         if self.mask_generator.needs_importance and not head.gives_importance:
-            lack = "its teacher has no class token" if head.teacher else "it has no teacher"
+            reason = "its teacher has no class token" if head.teacher else "it has no teacher"
             raise UserError(
                 f"{type(self.mask_generator).__name__} needs the importance of patches, which "
-                f"{type(head).__name__} does not give because {lack}: set head.teacher to a ViT "
+                f"{type(head).__name__} does not give because {reason}: set head.teacher to a ViT "
                 "with a class token, or use UniformMaskGenerator"
             )

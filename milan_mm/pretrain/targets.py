@@ -3,6 +3,7 @@
 A head turns images into `(target, importance)` and compares a prediction with the target.
 """
 
+from abc import abstractmethod
 from typing import Any
 
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from milan_mm.registry import MODELS
 
 
 class TargetHead(BaseModule):
-    """What the heads share: the teacher, and the choice of tokens that the loss counts.
+    """What the heads share: the teacher, and which tokens count in the loss.
 
     Args:
         loss_tokens: 'all' tokens that have a target, or the 'masked' patches only.
@@ -46,28 +47,29 @@ class TargetHead(BaseModule):
 
     @property
     def gives_importance(self) -> bool:
-        """Whether `targets` tells how important patches are."""
+        """Whether `targets` returns the importance of patches."""
         return self.teacher is not None and self.teacher.module.with_cls_token
 
+    @abstractmethod
     def targets(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Ask the teacher, or the image itself.
+        """Make the targets from the teacher's answer or from the pixels.
 
         Args:
             imgs: (B, 3, H, W) float, normalised for the student.
 
         Returns:
-            target (B, 1+L, C), or (B, L, C) where the class token has none; importance (B, L): the
-            class attention of the teacher's last layer, None where `gives_importance` is False.
+            target (B, 1+L, C), or (B, L, C) if there is none for the class token; importance
+            (B, L): the class attention of the teacher's last layer, None if `gives_importance` is
+            False.
         """
-        raise TypeError("use CLIPTargetHead or PixelTargetHead")
 
+    @abstractmethod
     def token_loss(self, pred: Tensor, target: Tensor) -> Tensor:
         """Compare the prediction (B, 1+L, C) with the target, token by token.
 
         Returns:
             One float32 per token of the target: (B, 1+L) or (B, L).
         """
-        raise TypeError("use CLIPTargetHead or PixelTargetHead")
 
     def loss(self, pred: Tensor, target: Tensor, ids_mask: Tensor) -> Tensor:
         """Mean of `token_loss` over the tokens that count.
@@ -127,7 +129,7 @@ class PixelTargetHead(TargetHead):
         patch_size: Side of a patch in pixels.
         norm_pix: Normalise the pixels of each patch to mean 0 and variance 1.
         loss_tokens: MAE counts the 'masked' patches.
-        teacher: Only tells the importance of patches, for semantic-aware sampling; see
+        teacher: Provides only the importance of patches, for semantic-aware sampling; see
             `TargetHead`.
     """
 
@@ -142,8 +144,8 @@ class PixelTargetHead(TargetHead):
         super().__init__(loss_tokens, teacher, init_cfg)
         if teacher and (layers := teacher.get("num_target_layers", 1)) != 1:
             raise UserError(
-                f"teacher.num_target_layers={layers} says what the target is made of, but the "
-                "target is pixels: leave it out"
+                f"teacher.num_target_layers={layers} chooses the layers of the target, but the "
+                "target is pixels: remove it"
             )
         self.patch_size = patch_size
         self.norm_pix = norm_pix

@@ -1,6 +1,7 @@
-"""What every teacher shares: image adaptation, class attention, and the hiding place.
+"""The teacher: a frozen `PlainViT`, its answer to an image, and its hiding place.
 
-The towers themselves are in `teacher_clip.py` (open_clip) and `teacher_timm.py` (timm, DINO, SLIP).
+`teacher_clip.py` (open_clip) and `teacher_timm.py` (timm, DINO, SLIP) fetch its weights, and
+`tower.py` makes them those of a `PlainViT`.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,45 +15,68 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from milan_mm.errors import UserError
+from milan_mm.models.plain_vit import PlainViT
+from milan_mm.pretrain.tower import Tower
 from milan_mm.registry import MODELS
 
 ASSETS = Path(str(files("milan_mm") / "assets"))
 
-# What a CPU's teacher is shown at once: the maps of more images fall out of the caches. With two
-# threads 32 images took 1.30 s, in two halves 1.16 s, and features were the same bit for bit
-# (ViT-B/16, bfloat16).
+# Images per pass on CPUs: the maps of larger batches overflow the caches.
 IMAGES_PER_THREAD = 8
 
 
 class Teacher(nn.Module):
-    """A frozen image tower: features of all tokens, and the attention of its class token.
+    """Features of all tokens, and the attention of the class token, of a pretrained `PlainViT`.
 
     Args:
+        model_name: Of the architecture, for messages.
+        tower: The pretrained image tower.
         input_stats: `dict(mean, std)` of the images that arrive, in 0-255 RGB.
         stats: `dict(mean, std)` that the teacher is to see. The paper's code shows the teacher the
             student's ImageNet-normalised images, although CLIP was trained with other statistics.
-        image_size: (height, width) in pixels that the tower expects; other images are resized.
-        grid_size: (h, w) of the tower's patches for such images.
+        grid_size: (h, w) of the student's patches. Images are resized to `grid_size` times the
+            teacher's patch size, and its position table to `grid_size`, so that a teacher of any
+            patch size looks at the student's patches. None takes the tower's own grid.
+        num_target_layers: The target is the mean over that many last layers, each after the final
+            norm; 1, the last layer alone, is the published method.
+
+    Attributes:
+        vit: The encoder.
+        projection: To the space that image and text share; the identity where there is none.
+        image_size: (height, width) in pixels that images are resized to.
+        grid_size: (h, w) of the patches of such images.
         target_dims: Width C of the features.
         with_cls_token: Whether the tower has a class token, and so an importance of patches.
+
+    Raises:
+        UserError: When the tower has too few blocks, or its weights do not fit.
     """
 
-    compiled_methods = ("look", "attend")  # no gradients: each is one piece
+    compiled_methods = ("encode", "class_attention")  # no gradients: each is one piece
 
     def __init__(
         self,
+        model_name: str,
+        tower: Tower,
         input_stats: dict,
         stats: dict,
-        image_size: tuple[int, int],
-        grid_size: tuple[int, int],
-        target_dims: int,
-        with_cls_token: bool,
+        grid_size: tuple[int, int] | None = None,
+        num_target_layers: int = 1,
     ) -> None:
         super().__init__()
-        self.image_size = image_size
-        self.grid_size = grid_size
-        self.target_dims = target_dims
-        self.with_cls_token = with_cls_token
+        num_layers = tower.options["arch"]["num_layers"]
+        _check_layer_counts(model_name, num_layers, num_target_layers)
+        self.vit: PlainViT = tower.build(grid_size)
+        self.projection: nn.Module = nn.Identity()
+        self.target_dims = self.vit.embed_dims
+        if tower.projection is not None:
+            self.projection = _linear(tower.projection)
+            self.target_dims = tower.projection.shape[1]
+        self.num_target_layers = num_target_layers
+        self.with_cls_token = self.vit.with_cls_token
+        self.grid_size = self.vit.grid_size
+        height, width = (n * self.vit.patch_size for n in self.grid_size)
+        self.image_size = (height, width)
         # x_teacher = (x * input_std + input_mean - mean) / std, as one affine map per channel
         scale = torch.tensor(input_stats["std"]) / torch.tensor(stats["std"])
         mean_gap = torch.tensor(input_stats["mean"]) - torch.tensor(stats["mean"])
@@ -73,10 +97,10 @@ class Teacher(nn.Module):
             importance (B, L) float32: attention of the class token to the patches in the last
             layer, averaged over heads (arXiv 2208.06049); None of a tower without class token.
         """
-        return self.look(self._adapt(imgs))
+        return self.encode(self._adapt(imgs))
 
     def importance(self, imgs: Tensor) -> Tensor | None:
-        """What `forward` says of the patches, without computing features: the last block is spared.
+        """The importance that `forward` returns, without features: the last block is not run.
 
         Args:
             imgs: See `forward`.
@@ -84,15 +108,28 @@ class Teacher(nn.Module):
         Returns:
             (B, L) float32; None of a tower without class token.
         """
-        return self.attend(self._adapt(imgs)) if self.with_cls_token else None
+        return self.class_attention(self._adapt(imgs)) if self.with_cls_token else None
 
-    def look(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """`forward`, after the images were given the statistics and the size of the tower."""
-        raise TypeError("use CLIPTeacher or TimmTeacher")
+    def encode(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`forward`, of images in the statistics and the size of the tower."""
+        vit, num_prefix = self.vit, self.vit.num_prefix_tokens
+        count = max(self.num_target_layers, 2)
+        blocks = range(vit.num_layers - count, vit.num_layers)
+        tokens = list(vit.tokens_after(imgs, blocks).values())
+        last = [vit.ln1(x) for x in tokens[-self.num_target_layers :]]
+        mean = torch.stack(last).mean(dim=0) if len(last) > 1 else last[0]
+        features = self.projection(mean)  # (B, [1+][R+]L, C)
+        if not self.with_cls_token:
+            return features[:, num_prefix:], None
+        if num_prefix > 1:
+            features = torch.cat([features[:, :1], features[:, num_prefix:]], dim=1)
+        return features, class_attention(vit.layers[-1], tokens[-2], num_prefix)
 
-    def attend(self, imgs: Tensor) -> Tensor:
-        """`importance`, after the images were given the statistics and the size of the tower."""
-        raise TypeError("use CLIPTeacher or TimmTeacher")
+    def class_attention(self, imgs: Tensor) -> Tensor:
+        """`importance`, of images in the statistics and the size of the tower."""
+        last = self.vit.num_layers - 1
+        tokens = self.vit.tokens_after(imgs, [last - 1])[last - 1]
+        return class_attention(self.vit.layers[last], tokens, self.vit.num_prefix_tokens)
 
     def _adapt(self, imgs: Tensor) -> Tensor:
         if not self.same_stats:
@@ -102,27 +139,28 @@ class Teacher(nn.Module):
         return imgs
 
 
-def class_attention(q: Tensor, k: Tensor, num_extra: int = 1) -> Tensor:
-    """Attention of the class token to the patches, averaged over heads.
+def class_attention(block: Any, x: Tensor, num_prefix: int) -> Tensor:
+    """Attention of the class token to the patches in a block, averaged over heads.
 
     Args:
-        q: (B, A, 1, D/A), the query of the class token; no other row is ever computed.
-        k: (B, A, N, D/A), the keys of all tokens, extra ones first.
-        num_extra: Number of tokens that are no patches: class token, registers.
+        block: An `EncoderLayer`.
+        x: (B, N, D), its input, class token first.
+        num_prefix: Number of tokens before the patches: class token and registers.
 
     Returns:
-        (B, L) float32. A row sums to 1 minus the attention that goes to the extra tokens.
+        (B, L) float32. A row sums to 1 minus the attention that goes to the prefix tokens.
     """
+    x, qkv, num_heads = block.ln1(x), block.attn.qkv, block.attn.num_heads
+    w_q, w_k, _ = qkv.weight.chunk(3)
+    b_q, b_k, _ = qkv.bias.chunk(3)
+    # of the queries, only the class token's is computed
+    q = F.linear(x[:, :1], w_q, b_q).unflatten(2, (num_heads, -1)).transpose(1, 2)  # (B, A, 1, d)
+    k = F.linear(x, w_k, b_k).unflatten(2, (num_heads, -1)).transpose(1, 2)  # (B, A, N, d)
     logits = (q @ k.transpose(2, 3)).float() / q.shape[-1] ** 0.5
-    return logits.softmax(dim=-1)[:, :, 0, num_extra:].mean(dim=1)
+    return logits.softmax(dim=-1)[:, :, 0, num_prefix:].mean(dim=1)
 
 
-def check_layer_counts(model_name: str, num_layers: int, num_target_layers: int) -> None:
-    """Refuse towers that are too shallow, and targets from more layers than there are.
-
-    Raises:
-        UserError: Naming the counts.
-    """
+def _check_layer_counts(model_name: str, num_layers: int, num_target_layers: int) -> None:
     if num_layers < 2:
         raise UserError(f"teacher '{model_name}' has {num_layers} block, at least 2 are needed")
     if not 0 < num_target_layers <= num_layers:
@@ -132,25 +170,30 @@ def check_layer_counts(model_name: str, num_layers: int, num_target_layers: int)
         )
 
 
+def _linear(matrix: Tensor) -> nn.Linear:
+    """x @ matrix, of (D, C), as a layer."""
+    width, dims = matrix.shape
+    linear = nn.Linear(width, dims, bias=False, device="meta")  # no random start
+    linear.load_state_dict(dict(weight=matrix.T), assign=True)
+    return linear
+
+
 def round_matrices(module: nn.Module, dtype: torch.dtype) -> None:
-    """Change the type of what autocast rounds anyway: weights of linear layers and convolutions."""
+    """Round what autocast would round anyway: the weights of linear layers and convolutions."""
     for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Conv2d, nn.MultiheadAttention)):
-            for parameter in part.parameters(recurse=False):
-                if parameter.ndim > 1:
-                    parameter.data = parameter.data.to(dtype)
+        if isinstance(part, (nn.Linear, nn.Conv2d)):
+            part.weight.data = part.weight.data.to(dtype)
 
 
 class HiddenTeacher(nn.Module):
     """Keeps a frozen module out of everything that belongs to the student.
 
-    The teacher is no submodule: it has no entry in `parameters()`, so neither in the optimizer nor
-    in DDP's buckets, and none in `state_dict()`, so not in checkpoints. It takes no gradient, stays
-    in eval mode and runs without a graph. It still follows the student to a device.
+    The teacher is not a submodule. So it has no entry in `parameters()` (optimizer, DDP's buckets)
+    or in `state_dict()` (checkpoints). It takes no gradient, stays in eval mode and runs without a
+    graph. It still follows the student to a device.
 
-    Under autocast its matrices are rounded once and for all, as autocast would round them in every
-    step: the results are the same bit for bit, half of its memory is free, and from then on it runs
-    in that precision.
+    In the first step under autocast its matrices are rounded, as autocast would round them in every
+    step. Results are the same bit for bit, its memory is halved, and it stays in that precision.
     """
 
     def __init__(self, teacher: nn.Module) -> None:
@@ -161,7 +204,7 @@ class HiddenTeacher(nn.Module):
 
     @classmethod
     def build(cls, settings: dict) -> "HiddenTeacher":
-        """Hide the teacher of a config; `type` is 'milan_mm.CLIPTeacher' unless it says another."""
+        """Hide the teacher of a config, whose `type` is 'milan_mm.CLIPTeacher' by default."""
         return cls(MODELS.build(dict(type="milan_mm.CLIPTeacher") | settings))
 
     @property
@@ -171,7 +214,7 @@ class HiddenTeacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Calls the teacher without building a graph; on CPUs with some images at a time."""
+        """Call the teacher without a graph; on CPUs with `IMAGES_PER_THREAD` images per pass."""
         with self._precision(imgs.device.type):
             features, importance = zip(*map(self.module, _parts(imgs)), strict=True)
         return _joined(features), None if importance[0] is None else _joined(importance)

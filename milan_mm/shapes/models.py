@@ -7,38 +7,57 @@ from pathlib import Path
 import open_clip
 import torch
 from safetensors.torch import load_file, save_file
-from timm.models.vision_transformer import checkpoint_filter_fn
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from milan_mm.files import replacing
 from milan_mm.models.positions import sincos_pos_embed
 from milan_mm.pretrain.teacher import ASSETS, Teacher
-from milan_mm.pretrain.teacher_clip import CLIPTeacher
-from milan_mm.pretrain.teacher_timm import TimmTeacher
+from milan_mm.pretrain.teacher_clip import CLIPTeacher, model_config
+from milan_mm.pretrain.teacher_timm import SHIPPED_TOWERS, TimmTeacher
 from milan_mm.shapes.captions import encode_caption
 from milan_mm.weights.statistics import STATS as ENCODER_STATS
 
 CLIP, SLIP = "shapes-clip", "shapes-slip"
+SLIP_TOWER = "vit_shapes_patch8_96"
 # The paper's code feeds the teacher ImageNet-normalised images; the tiny towers learn on the same.
 MEAN, STD = ENCODER_STATS["imagenet"]
 STATS = dict(mean=[255 * value for value in MEAN], std=[255 * value for value in STD])
 # Fixed sine-cosines, which belong to the image size and not to what was learnt.
-POSITIONS = ("visual.positional_embedding", "visual.trunk.pos_embed")
-open_clip.add_model_config(ASSETS / f"{CLIP}.json")
-open_clip.add_model_config(ASSETS / f"{SLIP}.json")
+POSITIONS = ("visual.positional_embedding", "visual.pos_embed")
+
+
+class TinySLIP(open_clip.CLIP):
+    """open_clip's model with the image tower of SLIP's authors: timm's ViT, then a projection.
+
+    Names of weights are those of the authors' files.
+    """
+
+    def __init__(self, image_size: int = 96, patch_dropout: float = 0.0) -> None:
+        config = json.loads((ASSETS / f"{SLIP}.json").read_text())
+        dims = config["embed_dim"]
+        # the image tower of the tiny CLIP is built and replaced
+        super().__init__(dims, model_config(CLIP)["vision_cfg"], config["text_cfg"])
+        settings = dict(img_size=image_size, patch_drop_rate=patch_dropout)
+        self.visual = tower = VisionTransformer(**(SHIPPED_TOWERS[SLIP_TOWER] | settings))
+        table = sincos_pos_embed(tower.embed_dim, tower.patch_embed.grid_size, with_cls_token=True)
+        tower.pos_embed = nn.Parameter(table, requires_grad=False)
+        self.image_projection = nn.Parameter(torch.randn(tower.embed_dim, dims) / dims**0.5)
+
+    def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
+        """(B, 3, H, W) to (B, C)."""
+        features = self.visual(image) @ self.image_projection
+        return F.normalize(features, dim=-1) if normalize else features
 
 
 def create(name: str, image_size: int = 96, patch_dropout: float = 0.0) -> open_clip.CLIP:
     """A model with random weights and fixed sine-cosine positions; image_size in pixels."""
-    model = open_clip.create_model(
-        name, force_image_size=image_size, force_patch_dropout=patch_dropout
-    )
     if name == SLIP:
-        trunk = model.visual.trunk
-        table = sincos_pos_embed(trunk.embed_dim, trunk.patch_embed.grid_size, with_cls_token=True)
-        trunk.pos_embed = nn.Parameter(table, requires_grad=False)
-    return model
+        return TinySLIP(image_size, patch_dropout)
+    config = model_config(CLIP)
+    config["vision_cfg"] |= dict(image_size=image_size, patch_dropout=patch_dropout)
+    return open_clip.CLIP(**config)
 
 
 def fill(model: open_clip.CLIP, weights: Mapping[str, Tensor]) -> open_clip.CLIP:
@@ -49,14 +68,14 @@ def fill(model: open_clip.CLIP, weights: Mapping[str, Tensor]) -> open_clip.CLIP
 
 
 def shipped_clip_in_timm() -> dict[str, Tensor]:
-    """The shipped CLIP under the names of a model whose image tower is timm's."""
+    """The shipped CLIP under the names of the tiny SLIP."""
     clip = load_file(ASSETS / "shapes_clip.safetensors")
-    tower = checkpoint_filter_fn(clip, create(SLIP).visual.trunk)
+    tower = checkpoint_filter_fn(clip, create(SLIP).visual)
     projection = tower.pop("head.weight")
     tower.pop("head.bias")  # of timm's making, zero
     weights = {name: tensor for name, tensor in clip.items() if not name.startswith("visual.")}
-    weights |= {f"visual.trunk.{name}": tensor for name, tensor in tower.items()}
-    return weights | {"visual.head.proj.weight": projection}
+    weights |= {f"visual.{name}": tensor for name, tensor in tower.items()}
+    return weights | dict(image_projection=projection.T)
 
 
 def save(
@@ -69,14 +88,8 @@ def save(
     """Write fp16 weights, how they came about, and the evaluation.
 
     An interrupted save leaves the old file whole.
-
-    The SLIP has the names of its authors' files, so that `TimmTeacher` reads it like theirs.
     """
     tensors = model.state_dict()
-    if name == SLIP:
-        projection = tensors.pop("visual.head.proj.weight")
-        tensors = {n.replace("visual.trunk.", "visual."): t for n, t in tensors.items()}
-        tensors["image_projection"] = projection.T
     metadata = {
         "model": name,
         "command": command,
@@ -90,13 +103,8 @@ def save(
 
 def load(name: str, path: Path) -> open_clip.CLIP:
     """The whole model, for images of 96 pixels, from a file that `save` wrote."""
-    tensors = load_file(path)
-    if name == SLIP:
-        projection = tensors.pop("image_projection")
-        tensors = {n.replace("visual.", "visual.trunk."): t for n, t in tensors.items()}
-        tensors["visual.head.proj.weight"] = projection.T
     model = create(name)
-    model.load_state_dict(tensors)
+    model.load_state_dict(load_file(path))
     return model.eval()
 
 
@@ -104,7 +112,7 @@ def load_teacher(name: str, path: Path) -> Teacher:
     """The image tower alone, as MILAN sees it."""
     if name == CLIP:
         return CLIPTeacher(CLIP, str(path), STATS, STATS).eval()
-    return TimmTeacher("vit_shapes_patch8_96", str(path), STATS, STATS, projection_dims=128).eval()
+    return TimmTeacher(SLIP_TOWER, str(path), STATS, STATS, projection_dims=128).eval()
 
 
 def encode_texts(model: open_clip.CLIP, captions: list[str]) -> Tensor:

@@ -145,7 +145,7 @@ def test_unknown_rule_is_refused():
         construct(TinyModel(), dict(norm_decay_mult=0.0))
 
 
-def test_layer_decay_without_a_backbone_that_tells_depths_is_refused():
+def test_layer_decay_without_a_backbone_that_has_depths_is_refused():
     with pytest.raises(
         ValueError, match=r"layer_decay_rate=0\.5 needs a backbone with get_layer_dep"
     ):

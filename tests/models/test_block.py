@@ -29,10 +29,10 @@ def output_and_gradients(forward: Callable, x: Tensor, mlp: nn.Module) -> list[T
     return [out, *torch.autograd.grad((out * weights).sum(), [x, *wanted])]
 
 
-@pytest.mark.parametrize("act", ["GELU", "QuickGELU"])
+@pytest.mark.parametrize("act", ["GELU", "QuickGELU", "SiLU"])
 @pytest.mark.parametrize("frozen", ["none", "0.0", "1.weight", "weight", "bias"])
 def test_names_output_and_gradients_are_those_of_mmcv(act, frozen):
-    act_cfg = dict(type="GELU" if act == "GELU" else "mmpretrain.QuickGELU")
+    act_cfg = dict(type="mmpretrain.QuickGELU" if act == "QuickGELU" else act)
     theirs = FFN(DIMS, 4 * DIMS, act_cfg=act_cfg, add_identity=False)
     ours = FeedForward(DIMS, act)
     ours.load_state_dict(theirs.state_dict(), strict=True)

@@ -136,7 +136,7 @@ def test_teacher_with_another_grid_is_refused():
 
 @pytest.mark.parametrize("size", [(80, 96), (128, 128)])
 def test_images_of_another_size_are_refused(size):
-    with pytest.raises(ValueError, match=rf"{size[0]}x{size[1]} pixels arrive.*img_size is 96x96"):
+    with pytest.raises(ValueError, match=rf"{size[0]}x{size[1]} pixels, but .*img_size is 96x96"):
         build().loss(torch.randn(1, 3, *size))
 
 

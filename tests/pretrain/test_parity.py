@@ -8,6 +8,7 @@ may differ by 1e-5; a gradient by 1e-4, and by 1e-4 of the largest value of its 
 import itertools
 import json
 import math
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -373,14 +374,19 @@ def clip_names(tmp_path_factory) -> dict[str, str]:
     return names
 
 
+def saved_clip(name: str, folder: Path) -> tuple[nn.Module, str]:
+    """The image tower of a CLIP with random weights, and their file."""
+    clip = open_clip.create_model(name)
+    visual = sharpen(randomise(clip.visual))
+    save_file(clip.state_dict(), folder / "clip.safetensors")
+    return visual, str(folder / "clip.safetensors")
+
+
 @pytest.mark.parametrize("batch_size", [1, 2])
 @pytest.mark.parametrize(("activation", "act"), [("GELU", gelu), ("QuickGELU", quick_gelu)])
 def test_teacher_equals_the_slow_teacher(activation, act, batch_size, clip_names, tmp_path):
-    source = open_clip.create_model(clip_names[activation])
-    visual = sharpen(randomise(source.visual))
-    file = tmp_path / "clip.safetensors"
-    save_file(source.state_dict(), file)
-    clip = CLIPTeacher(**teacher_settings(str(file), model_name=clip_names[activation]))
+    visual, file = saved_clip(clip_names[activation], tmp_path)
+    clip = CLIPTeacher(**teacher_settings(file, model_name=clip_names[activation]))
     imgs = torch.randn(batch_size, 3, 24, 40)
     features, importance = HiddenTeacher(clip)(imgs)
     weights = in_float64(visual)
@@ -418,21 +424,21 @@ def test_clip_loss_equals_the_slow_loss(batch_size, clip_names):
     ],
     ids=["MILAN", "MILAN with the MAE decoder", "MAE"],
 )
-def test_step_equals_the_slow_step(mask_generator, decoder, head, batch_size, clip_names):
+def test_step_equals_the_slow_step(mask_generator, decoder, head, batch_size, clip_names, tmp_path):
     config = milan_config(mask_generator, decoder, head)
     config["backbone"]["img_size"] = (24, 40)
     config["decoder"]["grid_size"] = (3, 5)
     config["mask_generator"]["mask_ratio"] = 0.6
     is_clip = head == "CLIPTargetHead"
     if is_clip:
-        config["head"]["teacher"]["model_name"] = clip_names["GELU"]
+        visual, file = saved_clip(clip_names["GELU"], tmp_path)
+        config["head"]["teacher"] |= dict(model_name=clip_names["GELU"], pretrained=file)
         config["decoder"]["target_dims"] = 20
     model = sharpen(randomise(MODELS.build(config))).train()
     weights = in_float64(model)
     encoder_weights, decoder_weights = below(weights, "backbone"), below(weights, "decoder")
     slow_decoder = slow_prompting_decoder if decoder == "PromptingDecoder" else slow_mae_decoder
     if is_clip:
-        visual = sharpen(randomise(model.head.teacher.module.visual))
         teacher_weights = in_float64(visual)
 
     imgs = torch.randn(batch_size, 3, 24, 40, requires_grad=True)

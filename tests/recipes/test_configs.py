@@ -216,6 +216,14 @@ def test_learning_rate_is_the_base_rate_times_the_batch(recipe):
     assert config.optim_wrapper.optimizer.lr == config.base_lr * config.total_batch / 256
 
 
+@pytest.mark.parametrize("recipe", [r for r in PRETRAINING if r.endswith("_in1k")])
+def test_pretraining_at_paper_scale_has_the_published_optimizer(recipe):
+    config = load(recipe)
+    optimizer = config.optim_wrapper.optimizer
+    assert (config.base_lr, config.total_batch) == (1.5e-4, 4096)
+    assert (optimizer.type, optimizer.weight_decay, *optimizer.betas) == ("AdamW", 0.05, 0.9, 0.95)
+
+
 @pytest.mark.parametrize("recipe", [r for r in RECIPES if r.startswith("cls/")])
 def test_classifier_has_as_many_classes_as_the_data(recipe):
     classes = dict(shapes=len(COLOURS), in1k=1000, cifar10=10)[parts_of(recipe)["data"]]

@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
+from milan_mm.configs import load
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.run import launch
 from milan_mm.run.encoder_weights import set_encoder_weights
@@ -213,6 +214,19 @@ def test_the_probe_is_a_normalisation_and_a_linear_layer_on_the_last_normalised_
     torch.testing.assert_close(scores[0].flatten(1).T, expected, rtol=1e-4, atol=1e-5)
 
 
+# Optimisation
+
+
+@pytest.mark.parametrize(
+    ("recipe", "lr", "weight_decay"),
+    [(BASE, 1e-4, 0.05), (LARGE, 4e-5, 0.05), (LINEAR.format("base"), 1e-3, 1e-4)],
+)
+def test_rate_and_decay_are_the_published_ones(recipe: str, lr: float, weight_decay: float):
+    optimizer = load(recipe).optim_wrapper.optimizer
+    assert optimizer.type == "AdamW"
+    assert (optimizer.lr, optimizer.weight_decay) == (lr, weight_decay)
+
+
 # Whole runs
 
 
@@ -239,7 +253,7 @@ def test_one_checkpoint_is_tested_at_one_scale_and_at_many(ade: Path, tmp_path: 
     checkpoint = str(tmp_path / "run/iter_4.pth")
     for recipe in (BASE, MULTI_SCALE.format("base")):
         metrics = evaluate(small_run(recipe, ade, tmp_path / "test"), checkpoint, [])
-        assert 0 <= metrics["mIoU"] <= 100
+        assert metrics["aAcc"] > 0  # some pixels are right: labels and predictions meet
     with pytest.raises(ValueError, match=r"iter_4\.pth lacks .* it belongs to another config"):
         evaluate(small_run(LINEAR.format("base"), ade, tmp_path / "test"), checkpoint, [])
     linear = small_run(MULTI_SCALE.format("base"), ade, tmp_path / "test")
@@ -263,7 +277,7 @@ def test_a_probe_keeps_its_encoder_from_the_file_to_the_checkpoint(ade: Path, tm
     metrics = evaluate(
         small_run(LINEAR.format("base"), ade, tmp_path / "test"), str(checkpoint), []
     )
-    assert 0 <= metrics["mIoU"] <= 100
+    assert metrics["aAcc"] > 0
 
 
 def test_a_test_with_views_and_no_model_to_merge_them_is_refused(ade: Path, tmp_path: Path):

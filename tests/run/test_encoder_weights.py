@@ -10,10 +10,10 @@ from mmengine.config import Config
 from milan_mm.registry import MODELS
 from milan_mm.run.encoder_weights import set_encoder_weights, set_load_report
 from milan_mm.run.launch import load_config
-from tests.helpers import TINY_ARCH, milan_config, save_state, tiny_vit
+from tests.helpers import STATS, TINY_ARCH, milan_config, save_state, tiny_vit
 from tests.weights.zoo import SYSTEMS, timm_vit
 
-RGB = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+RGB = dict(STATS, to_rgb=True)
 HALF = [127.5, 127.5, 127.5]
 
 

@@ -3,13 +3,15 @@
 import json
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from safetensors import safe_open
 
+from milan_mm.pretrain.teacher import ASSETS
 from milan_mm.pretrain.teacher_clip import SHIPPED as SHIPPED_CLIP
 from milan_mm.pretrain.teacher_timm import SHIPPED as SHIPPED_SLIP
-from milan_mm.shapes.captions import encode_caption
+from milan_mm.shapes.captions import VOCABULARY, encode_caption
 from milan_mm.shapes.measures import normalise
 from milan_mm.shapes.models import (
     CLIP,
@@ -34,12 +36,17 @@ def scenes() -> list:
     return [render_scene(10**9 + seed) for seed in range(40)]
 
 
+@pytest.fixture(scope="module")
+def singles() -> list:
+    return [render_scene(10**9 + seed, num_objects=(1, 1)) for seed in range(240)]
+
+
 def pixels_of(scenes: list) -> torch.Tensor:
     return normalise(np.stack([scene.image for scene in scenes]))
 
 
 @each_file
-def test_a_file_is_small_and_tells_how_it_was_measured(name):
+def test_a_file_is_small_and_states_how_it_was_measured(name):
     assert FILES[name].stat().st_size <= 4_000_000
     with safe_open(FILES[name], "pt") as file:
         stated = file.metadata()
@@ -47,7 +54,20 @@ def test_a_file_is_small_and_tells_how_it_was_measured(name):
     assert json.loads(stated["evaluation"])["attention_on_objects"] > 0.5
 
 
-def test_the_slip_tells_the_command_that_made_it():
+def test_open_clip_itself_loads_the_clip():
+    open_clip.add_model_config(ASSETS / f"{CLIP}.json")
+    clip = open_clip.create_model(CLIP, pretrained=str(FILES[CLIP]))
+    expected = load(CLIP, FILES[CLIP]).state_dict()
+    assert clip.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in clip.state_dict().items())
+
+
+@each_file
+def test_the_text_tower_has_one_embedding_per_word(name):
+    assert load(name, FILES[name]).token_embedding.num_embeddings == len(VOCABULARY)
+
+
+def test_the_slip_states_the_command_that_made_it():
     with safe_open(FILES[SLIP], "pt") as file:
         command = file.metadata()["command"]
     assert command == "tools/train_shapes_clip.py --slip --scenes 6000 --seed 0 --threads 1"
@@ -63,9 +83,8 @@ def test_the_slip_has_the_names_of_its_authors_files():
 
 
 @each_file
-def test_single_objects_are_named_far_above_chance(name):
+def test_single_objects_are_named_far_above_chance(name, singles):
     model = load(name, FILES[name])
-    singles = [render_scene(10**9 + seed, num_objects=(1, 1)) for seed in range(240)]
     prompts = [f"a {size} {shape}" for shape in SHAPES for size in SIZES]
     with torch.inference_mode():
         texts = encode_texts(model, prompts).view(len(SHAPES), len(SIZES), -1).mean(1)

@@ -16,10 +16,9 @@ from PIL import Image
 from safetensors import safe_open
 
 from milan_mm.registry import MODELS
-from tests.helpers import forget_runs, milan_config
+from tests.helpers import STATS, forget_runs, milan_config
 from tests.run.own_data.folders import image_folder
 
-STATS = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 CONFIG = """
 _base_ = ["{repo}/configs/_base_/default_runtime.py"]
 model = dict(
@@ -250,7 +249,7 @@ def test_a_mistake_on_two_processes_is_told_once_and_without_a_traceback(
 def test_a_mistake_of_the_second_process_alone_is_told(folder: Path, repo_root: Path):
     Path("second.py").write_text(
         "import os, time\n"
-        "from milan_mm.engine import launch\n"
+        "from milan_mm.run import launch\n"
         "launch.SECONDS_FOR_THE_FIRST = 0.5\n"
         "with launch.user_errors():\n"
         "    if os.environ['RANK'] == '1':\n"
@@ -301,12 +300,16 @@ def test_a_missing_data_folder_is_named_and_nothing_is_written(folder: Path, err
 def test_annotations_of_other_classes_are_named_and_nothing_is_written(folder: Path, error_of):
     for part in ("train2017", "val2017", "annotations"):
         (folder / "data/coco" / part).mkdir(parents=True)
-    content = dict(images=[dict(id=1)], annotations=[], categories=[dict(id=1, name="screw")])
+    image = dict(id=1, file_name="1.jpg", height=8, width=8)
+    content = dict(images=[image], annotations=[], categories=[dict(id=1, name="screw")])
     for part in ("train", "val"):
         path = folder / f"data/coco/annotations/instances_{part}2017.json"
         path.write_text(json.dumps(content))
     error = error_of("det/mask-rcnn_vit-base-p16_8xb2-amp-lsj-12e_coco")
-    assert "lacks 80 of the config's 80 classes, first 'person'; its categories are screw" in error
+    assert (
+        "not have 80 of the config's 80 classes, first 'person'; its categories are 'screw'"
+        in error
+    )
     assert not (folder / "work_dirs").exists()
 
 
@@ -334,7 +337,7 @@ def test_an_image_size_that_the_patch_does_not_divide_is_named(folder: Path, err
 def test_crops_of_another_size_than_the_encoder_expects_are_named(folder: Path, error_of):
     pipeline = "train_dataloader.dataset.pipeline.2.scale=(100,100)"
     error = error_of("tiny.py", "--cfg-options", pipeline, "train_dataloader.num_workers=0")
-    assert "images of 100x100 pixels arrive, but backbone.img_size is 96x96" in error
+    assert "got images of 100x100 pixels, but backbone.img_size is 96x96" in error
 
 
 def test_too_many_unreadable_images_stop_the_run_with_one_line(folder: Path, error_of):

@@ -65,8 +65,8 @@ def test_blocks_teacher_and_the_ends_of_the_step_are_compiled(model, compiled):
     assert Counter(compiled) == {
         "EncoderLayer.forward": len(model.backbone.layers),
         "PromptingLayer.forward": len(model.decoder.decoder_blocks),
-        "CLIPTeacher.look": 1,
-        "CLIPTeacher.attend": 1,
+        "Teacher.encode": 1,
+        "Teacher.class_attention": 1,
         "PretrainDecoder.embed": 1,
         "PretrainDecoder.predict": 1,
         "PlainViT.embed": 1,

@@ -39,14 +39,14 @@ def steps() -> Steps:
     return Steps(LoadingTimeHook(limit=0.2, interval=4, warm_up=1))
 
 
-def test_waiting_above_the_limit_is_told_with_share_and_workers(steps):
+def test_waiting_above_the_limit_is_reported_with_share_and_workers(steps):
     steps.epoch(0, 0.1, 0.4, 0.4, 0.1)
     (warning,) = steps.warnings
     assert warning.startswith("training waits for its images: 25% of the time of 4 iterations. 3 ")
     assert "tools/shrink_images.py" in warning
 
 
-def test_waiting_below_the_limit_is_not_told(steps):
+def test_waiting_below_the_limit_is_not_reported(steps):
     steps.epoch(0, 0.7, 0, 0, 0)
     assert not steps.warnings
 
@@ -57,7 +57,7 @@ def test_iterations_of_short_epochs_add_up(steps):
     assert len(steps.warnings) == 1
 
 
-def test_it_is_told_once(steps):
+def test_it_is_reported_once(steps):
     steps.epoch(*[0.5] * 20)
     assert len(steps.warnings) == 1
 
@@ -67,13 +67,13 @@ def test_a_late_wait_is_not_hidden_by_quick_iterations_before(steps):
     assert len(steps.warnings) == 1
 
 
-def test_workers_that_start_are_no_waiting(steps):
+def test_iterations_in_which_workers_start_do_not_count(steps):
     for _ in range(4):
         steps.epoch(0.9, 0.1)
     assert not steps.warnings
 
 
-def test_a_validation_is_no_waiting(steps):
+def test_the_iteration_after_a_validation_does_not_count(steps):
     steps.epoch(0, 0, 0, 0)
     steps.hook.after_val(steps.runner)
     steps.runner.message_hub.update_scalar("train/data_time", 0.9)

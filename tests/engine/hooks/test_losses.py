@@ -12,7 +12,7 @@ RUNNER = SimpleNamespace(iter=41)
 
 
 @pytest.mark.parametrize("value", [float("nan"), torch.tensor(float("inf"))])
-def test_a_loss_that_is_no_number_stops_the_run_and_is_named(value: float | torch.Tensor):
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(value: float | torch.Tensor):
     with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) at iteration 42"):
         LossHook().after_train_iter(RUNNER, 0, outputs=dict(loss=value))
 
