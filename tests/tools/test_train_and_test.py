@@ -250,12 +250,12 @@ def test_a_missing_data_folder_is_named_and_nothing_is_written(folder: Path, mis
 def test_annotations_of_other_classes_are_named_and_nothing_is_written(folder: Path, mistake):
     for part in ("train2017", "val2017", "annotations"):
         (folder / "data/coco" / part).mkdir(parents=True)
-    content = dict(images=[dict(id=1)], annotations=[], categories=[dict(id=1, name="screw")])
+    content = dict(images=[dict(id=1, file_name="1.jpg", width=8, height=8)], annotations=[], categories=[dict(id=1, name="screw")])
     for part in ("train", "val"):
         path = folder / f"data/coco/annotations/instances_{part}2017.json"
         path.write_text(json.dumps(content))
     error = mistake("det/mask-rcnn_vit-base-p16_8xb2-amp-lsj-12e_coco")
-    assert "lacks 80 of the config's 80 classes, first 'person'; its categories are screw" in error
+    assert "80 of the config's 80 classes, first 'person'; its categories are screw" in error
     assert not (folder / "work_dirs").exists()
 
 
@@ -312,7 +312,7 @@ def test_fewer_images_than_a_batch_are_counted_in_the_message(folder: Path, mist
 
 
 def test_a_batch_per_gpu_of_nothing_is_named(folder: Path, mistake):
-    assert "--batch-per-gpu 0: give 1 or more" in mistake("tiny.py", "--batch-per-gpu", 0)
+    assert "--batch-per-gpu: 0: give 1 or more" in mistake("tiny.py", "--batch-per-gpu", 0)
 
 
 def test_an_option_without_a_value_is_named(folder: Path, mistake):
