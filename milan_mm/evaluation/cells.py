@@ -65,11 +65,11 @@ class EvaluationCell(ABC):
     @property
     @abstractmethod
     def job(self) -> Job | None:
-        """The training; see `milan_mm.evaluation.grid.Cell`."""
+        """The training; see `milan_mm.evaluation.grid.GridCell`."""
 
     @abstractmethod
     def rows(self) -> list[dict]:
-        """The numbers; see `milan_mm.evaluation.grid.Cell`."""
+        """The numbers; see `milan_mm.evaluation.grid.GridCell`."""
 
     @property
     def title(self) -> str:
@@ -126,7 +126,7 @@ class KnnCell(EvaluationCell):
         """There is no training."""
 
     def rows(self) -> list[dict]:
-        """Read the encoder, extract features, and vote; see `Cell`."""
+        """Read the encoder, extract features, and vote; see `GridCell`."""
         read = self.candidate.read
         knn = Knn.of(read_encoder(read.source, **read.options), self.images, self.settings)
         (values,) = knn.accuracies().values()
@@ -204,7 +204,7 @@ class TrainedCell(EvaluationCell):
         )
 
     def rows(self) -> list[dict]:
-        """Test the last checkpoint; see `Cell`. Its output goes to test.log in the work folder."""
+        """Test the last checkpoint; see `GridCell`. Its output goes to test.log in the work folder."""
         log, metrics = self.work_dir / "test.log", self.work_dir / "test/metrics.json"
         metrics.unlink(missing_ok=True)
         arguments = [self.config, self.checkpoint, "--work-dir", metrics.parent, "--out", metrics]

@@ -19,7 +19,7 @@ from milan_mm.run.errors import one_line
 from milan_mm.run.jobs import Job, run_jobs
 
 
-class Cell(Protocol):
+class GridCell(Protocol):
     """One place of a grid: a training, and the rows that it gives."""
 
     @property
@@ -42,10 +42,10 @@ class Cell(Protocol):
         """
 
 
-AnyCell = TypeVar("AnyCell", bound=Cell)
+AnyCell = TypeVar("AnyCell", bound=GridCell)
 
 
-def is_in(cell: Cell, rows: Sequence[Mapping]) -> bool:
+def is_in(cell: GridCell, rows: Sequence[Mapping]) -> bool:
     """Whether a row of a results file is this cell's."""
     return any(all(row.get(k) == v for k, v in cell.identity.items()) for row in rows)
 
@@ -66,7 +66,7 @@ def missing_cells(cells: Sequence[AnyCell], results: Path, hint: str = "") -> li
     return missing
 
 
-def run_side_by_side(cells: Sequence[Cell], results: Path, num_parallel: int) -> None:
+def run_side_by_side(cells: Sequence[GridCell], results: Path, num_parallel: int) -> None:
     """Train cells, several at a time, each from the start.
 
     Raises:
@@ -82,7 +82,7 @@ def run_side_by_side(cells: Sequence[Cell], results: Path, num_parallel: int) ->
         append_rows(results, _timed(cell_of[id(job)].rows(), seconds))
 
 
-def run_in_turn(cells: Sequence[Cell], results: Path) -> list[Cell]:
+def run_in_turn(cells: Sequence[GridCell], results: Path) -> list[GridCell]:
     """Train cells one after another, each from its last checkpoint on, also after one that failed.
 
     Returns:

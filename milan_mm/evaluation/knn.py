@@ -125,11 +125,11 @@ class Knn:
         labels = self._val_labels()
         found = {}
         for key in val:
-            predictions = self._vote(train[key], val[key])
+            predictions = self._predict(train[key], val[key])
             found[key] = {m: top_k_accuracy(predictions, labels, k) for m, k in METRICS.items()}
         return found
 
-    def _vote(self, train: Tensor, val: Tensor) -> Tensor:
+    def _predict(self, train: Tensor, val: Tensor) -> Tensor:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return knn_predict(
             train.to(device),
