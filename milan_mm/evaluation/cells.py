@@ -204,7 +204,7 @@ class TrainedCell(EvaluationCell):
         )
 
     def rows(self) -> list[dict]:
-        """Test the last checkpoint; see `GridCell`. Its output goes to test.log in the work folder."""
+        """Test the last checkpoint, with test.log in the work folder; see `GridCell`."""
         log, metrics = self.work_dir / "test.log", self.work_dir / "test/metrics.json"
         metrics.unlink(missing_ok=True)
         arguments = [self.config, self.checkpoint, "--work-dir", metrics.parent, "--out", metrics]
