@@ -99,25 +99,26 @@ def main(argv: list[str] | None = None) -> None:
     """Print the accuracies; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
     # here, so that --help is quick
-    from milan_mm.evaluation.knn import Knn, KnnSettings
     from milan_mm.evaluation.results import append_rows
     from milan_mm.run.errors import user_errors
     from milan_mm.run.silence import silence
     from milan_mm.weights.recognising import given_options, read_encoder
 
     started = time.monotonic()
-    settings = KnnSettings(
-        k=args.k,
-        temperature=args.temperature,
-        features=tuple(args.feature),
-        img_size=args.img_size,
-        crop_pct=args.crop_pct,
-        stats=args.stats,
-        amp=args.amp,
-        batch_size=args.batch_size,
-        num_workers=args.workers,
-    )
     with user_errors(), silence():
+        from milan_mm.evaluation.knn import Knn, KnnSettings  # what it imports prints a line
+
+        settings = KnnSettings(
+            k=args.k,
+            temperature=args.temperature,
+            features=tuple(args.feature),
+            img_size=args.img_size,
+            crop_pct=args.crop_pct,
+            stats=args.stats,
+            amp=args.amp,
+            batch_size=args.batch_size,
+            num_workers=args.workers,
+        )
         encoder = read_encoder(args.weights, **given_options(args))
         knn = Knn.of(encoder, args.data, settings, args.random)
         print(knn.description, file=sys.stderr)
