@@ -22,8 +22,8 @@ from milan_mm.configs import load
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
 from milan_mm.registry import MODELS
-from milan_mm.run.building import silence
 from milan_mm.run.machine import fit_to_machine
+from milan_mm.run.silence import silence
 
 RECIPES = {
     "det": "det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco",

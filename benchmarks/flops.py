@@ -14,7 +14,8 @@ from torch import Tensor
 
 from milan_mm.benchmark.flop_count import count_flops
 from milan_mm.configs import load
-from milan_mm.run.building import build_without_memory, silence
+from milan_mm.run.building import build_without_memory
+from milan_mm.run.silence import silence
 
 RECIPES = {
     "ViT-B/16": "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k",

@@ -98,7 +98,7 @@ def milan_config(
 
 def narrow_teacher(name: str, folder: Path) -> str:
     """A teacher with the patches and the target width of `name`, but cheap."""
-    config = open_clip.get_model_config(name)
+    config = model_config(name)
     config["vision_cfg"] |= dict(layers=2, width=64, head_width=16)
     config["text_cfg"] |= dict(layers=1, width=16, heads=2)
     (folder / f"narrow-{name}.json").write_text(json.dumps(config))

@@ -2,7 +2,7 @@
 """The ablation of MILAN (Table 4 of arXiv 2208.06049) in miniature, with a table as its result.
 
 Pretrains a tiny ViT in the nine ways of the table, finetunes each encoder on a few labelled images,
-and writes OUT/table.md: top-1 over several seeds, beside the paper's numbers. Finished runs are
+and writes OUT/table.md: top-1 over several seeds, next to the paper's numbers. Finished runs are
 kept, so an interrupted ablation goes on where it was.
 
 Examples:
@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -24,11 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milan_mm.errors import UserError
+from milan_mm.run import options
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-    from milan_mm.run.jobs import Job
+    from milan_mm.evaluation.ablation import AblationCell
 
 NUM_ROWS = 9
 # Scenes as the demo's, sorted by the colour of the largest object: its shape stays a matter of
@@ -42,9 +42,7 @@ SCENE_OPTIONS = [
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.tool_parser(__doc__)
     parser.add_argument(
         "--data",
         type=Path,
@@ -58,12 +56,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--rows", type=row_numbers, default=list(range(1, NUM_ROWS + 1)), help="e.g. 1,2,8 (all)"
     )
     parser.add_argument(
-        "--seeds", type=positive, default=3, metavar="N", help="runs of each row (3)"
+        "--seeds", type=options.positive, default=3, metavar="N", help="runs of each row (3)"
     )
-    parser.add_argument("--epochs", type=positive, metavar="N", help="of pretraining")
-    parser.add_argument("--finetune-epochs", type=positive, metavar="N")
+    parser.add_argument("--epochs", type=options.positive, metavar="N", help="of pretraining")
+    parser.add_argument("--finetune-epochs", type=options.positive, metavar="N")
     parser.add_argument(
-        "--labels", type=positive, default=600, metavar="N", help="labelled images (600)"
+        "--labels", type=options.positive, default=600, metavar="N", help="labelled images (600)"
     )
     parser.add_argument(
         "--teacher", metavar="FILE", default="shipped", help="weights of the CLIP, file or tag"
@@ -74,7 +72,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--slip-teacher",
         metavar="FILE",
-        help="weights of the teacher of row 9 (beside the shipped CLIP: the shipped SLIP)",
+        help="weights of the teacher of row 9 (with the shipped CLIP: the shipped SLIP)",
     )
     parser.add_argument(
         "--slip-model", metavar="NAME", help="its name in timm (vit_base_patch16_224)"
@@ -97,50 +95,29 @@ def row_numbers(text: str) -> list[int]:
     return sorted(set(rows))
 
 
-def positive(text: str) -> int:
-    """A number from 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is below 1 or no whole number: give 1 or more")
-    return int(text)
-
-
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing; exits with code 2 after a mistake of the user, 1 after a failed run."""
     args = parse_args(argv)
-    # here, so that --help answers at once
+    # here, so that --help is quick
+    from milan_mm.evaluation import grid
     from milan_mm.evaluation.ablation import write_table
-    from milan_mm.evaluation.results import append_rows, read_rows
-    from milan_mm.run.jobs import run_jobs
-    from milan_mm.run.launch import user_errors
+    from milan_mm.evaluation.results import read_rows
+    from milan_mm.run.errors import user_errors
 
     results = args.out / "results.jsonl"
     with user_errors():
         plan = prepare(args)
-        finished = {(row["row"], row["seed"]) for row in read_rows(results)}
-    wanted = [(row, seed) for seed in range(args.seeds) for row in plan.pretrain]
-    missing = [run for run in wanted if run not in finished]
-    if len(missing) < len(wanted):
-        say(f"{len(wanted) - len(missing)} finished runs are kept (--fresh starts over)")
-    for row, reason in plan.lacking.items():
-        say(f"row {row} is left out: {reason}")
-    runs = {run: plan.job(*run) for run in missing}
-    for job in runs.values():
-        shutil.rmtree(job.work_dir.parent, ignore_errors=True)  # of an interrupted run
-    run_of = {job.init: run for run, job in runs.items()}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the trainings would outlive it
+        cells = [plan.cell(row, seed) for seed in range(args.seeds) for row in plan.pretrain]
+        missing = grid.missing_cells(cells, results, "--fresh starts over")
+    for row, reason in plan.missing.items():
+        grid.say(f"row {row} is left out: {reason}")
     try:
-        for job, seconds in run_jobs(list(runs.values()), min(2, os.cpu_count() or 1)):
-            append_rows(results, [result_row(job, *run_of[job.init], seconds)])
-    except RuntimeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted: finished runs are kept, the same command goes on", file=sys.stderr)
-        sys.exit(130)
+        with grid.stopping():
+            grid.run_side_by_side(missing, results, min(2, os.cpu_count() or 1))
     finally:
-        table = write_table(read_rows(results), plan.lacking)
+        table = write_table(read_rows(results), plan.missing)
         (args.out / "table.md").write_text(table, encoding="utf-8")
-    say(f"{table}\nThis table is in {args.out / 'table.md'}, the numbers in {results}.")
+    grid.say(f"{table}\nThis table is in {args.out / 'table.md'}, the numbers in {results}.")
 
 
 @dataclass
@@ -150,17 +127,18 @@ class Plan:
     Attributes:
         out: Folder of the results. pretrain: Config file of each row. finetune: That of all rows.
         iterations: Of one pretraining and of one finetuning.
-        lacking: Why a row that was asked for cannot run.
+        missing: Why a row that was asked for cannot run.
     """
 
     out: Path
     pretrain: dict[int, Path]
     finetune: Path
     iterations: tuple[int, int]
-    lacking: dict[int, str]
+    missing: dict[int, str]
 
-    def job(self, row: int, seed: int) -> "Job":
+    def cell(self, row: int, seed: int) -> "AblationCell":
         """Pretraining, followed by finetuning."""
+        from milan_mm.evaluation.ablation import AblationCell
         from milan_mm.run.jobs import Job
 
         folder = self.out / f"row-{row}_seed-{seed}"
@@ -179,7 +157,7 @@ class Plan:
                 ("pretrain", self.pretrain[row], self.iterations[0]),
             )
         )
-        return replace(pretrain, follow_up=finetune)
+        return AblationCell(row, seed, replace(pretrain, follow_up=finetune))
 
 
 def prepare(args: argparse.Namespace) -> Plan:
@@ -213,13 +191,13 @@ def prepare(args: argparse.Namespace) -> Plan:
     teacher.update(model_name=args.teacher_model, pretrained=args.teacher)
     mini.model.decoder.target_dims = MODELS.build(teacher).target_dims
     rows = {row: load(ablation.row_recipe(row)) for row in args.rows}
-    second, lacking = None, {}
+    second, missing = None, {}
     slip = args.slip_teacher or ("shipped" if args.teacher == "shipped" else None)
     if slip and 9 in rows:
         second = ablation.slip_settings(rows[9], mini, slip, args.slip_model)
         MODELS.build(second)
     elif rows.pop(9, None):
-        lacking[9] = ablation.NO_SLIP
+        missing[9] = ablation.NO_SLIP
     recipes = {row: ablation.miniature(cfg, mini, second) for row, cfg in rows.items()}
 
     settings = dict(
@@ -245,7 +223,7 @@ def prepare(args: argparse.Namespace) -> Plan:
         pretrain={row: folder / f"row-{row}.py" for row in recipes},
         finetune=folder / "finetune.py",
         iterations=(iterations(mini, num_train), iterations(finetune, len(labelled))),
-        lacking=lacking,
+        missing=missing,
     )
 
 
@@ -255,7 +233,7 @@ def generated_scenes() -> Path:
 
     make_shapes = shipped_folder("tools") / "make_shapes.py"
     if subprocess.run([sys.executable, str(make_shapes), str(SCENES), *SCENE_OPTIONS]).returncode:
-        sys.exit(2)  # it has told why
+        sys.exit(2)  # it has said why
     return SCENES / "imagenet"
 
 
@@ -271,7 +249,7 @@ def iterations(cfg: "Config", num_images: int) -> int:
 
 
 def fingerprint(*recipes: "Config") -> str:
-    """Tells recipes apart, so that results of an edited one are not mixed with others."""
+    """Hash of recipes, so that results of an edited one are not mixed with others."""
     text = json.dumps([recipe.to_dict() for recipe in recipes], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -286,7 +264,7 @@ def enter_folder(out: Path, settings: dict, fresh: bool) -> None:
     """
     file = out / "settings.json"
     if out.exists() and not file.is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"'{out}' holds something else than an ablation: choose another --out")
+        raise UserError(f"'{out}' holds something other than an ablation: choose another --out")
     if fresh:
         shutil.rmtree(out, ignore_errors=True)
     found = json.loads(file.read_text()) if file.is_file() else {}
@@ -298,26 +276,6 @@ def enter_folder(out: Path, settings: dict, fresh: bool) -> None:
             )
     out.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(found | settings, indent=1) + "\n")
-
-
-def result_row(job: "Job", row: int, seed: int, seconds: float) -> dict:
-    """The numbers of a finished run; `value` is the top-1 of the last epoch, in %."""
-    losses = [line["loss"] for line in job.logged() if "loss" in line]
-    assert job.follow_up
-    (validation,) = (line for line in job.follow_up.logged() if "accuracy/top1" in line)
-    return dict(
-        task="ablation",
-        row=row,
-        seed=seed,
-        metric="top-1",
-        value=validation["accuracy/top1"],
-        pretrain_loss=losses[-1],
-        seconds=round(seconds, 1),
-    )
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as tools/train.py does without a GPU
     # imported here, so that --help answers without delay
-    from milan_mm.run.launch import user_errors
+    from milan_mm.run.errors import user_errors
 
     with user_errors():
         bench = _import(_module(args))

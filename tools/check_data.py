@@ -61,9 +61,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Check and report; the exit code says what came out."""
     args = parse_args(argv)
-    # here, so that --help is fast
-    from milan_mm.run.building import silence
-    from milan_mm.run.launch import user_errors
+    # here, so that --help is quick
+    from milan_mm.run.errors import user_errors
+    from milan_mm.run.silence import silence
 
     with user_errors():
         check_arguments(args)

@@ -22,12 +22,12 @@ Examples:
 import argparse
 import sys
 
+from milan_mm.run import options
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.tool_parser(__doc__)
     parser.add_argument(
         "src", metavar="SRC", help="weights file, or folder of Hugging Face or timm"
     )
@@ -39,27 +39,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--to", choices=["milan_mm", "official", "mmpretrain"], help="layout of DST, with decoder"
     )
-    encoder = parser.add_argument_group("an encoder alone, without --to")
-    encoder.add_argument("--layout", help="names to expect, for files that hold several encoders")
-    encoder.add_argument(
-        "--system", help="origin, where the most probable one is not the right one"
+    parser.add_argument(
+        "--half", action="store_true", help="of an encoder: store float16, half the size"
     )
-    encoder.add_argument(
-        "--num-heads", type=int, metavar="N", help="attention heads, where nothing tells them"
-    )
-    encoder.add_argument(
-        "--student", action="store_true", help="of a self-distillation, the student"
-    )
-    encoder.add_argument("--half", action="store_true", help="store float16, half the size")
-    encoder.add_argument(
-        "--trust-pickle",
-        action="store_true",
-        help="run whatever code the file holds; for files of your own only",
-    )
+    options.add_reading(parser, trust=True)
     args = parser.parse_args(argv)
-    names = ("layout", "system", "num_heads", "student", "half", "trust_pickle")
-    given = [f"--{n.replace('_', '-')}" for n in names if getattr(args, n) not in (None, False)]
-    if args.to and given:
+    of_encoders = ("layout", "system", "num_heads", "student", "half", "trust_pickle")
+    if args.to and (given := options.given(args, of_encoders)):
         parser.error(f"--to converts a whole pretraining: leave out {', '.join(given)}")
     return args
 
@@ -67,8 +53,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Convert and print a report; exits with code 2 and one line after a mistake."""
     args = parse_args(argv)
-    # here, so that --help answers at once
-    from milan_mm.run.launch import user_errors
+    # here, so that --help is quick
+    from milan_mm.run.errors import user_errors
     from milan_mm.weights.converting import convert_checkpoint
     from milan_mm.weights.exporting import export_encoder
     from milan_mm.weights.inspecting import inspection
@@ -78,8 +64,8 @@ def main(argv: list[str] | None = None) -> None:
         if args.to:
             print(convert_checkpoint(args.src, args.dst, args.to))
         else:
-            options = given_options(args)
-            encoder = read_encoder(args.src, **options, trust_pickle=args.trust_pickle)
+            reading = given_options(args) | dict(trust_pickle=args.trust_pickle)
+            encoder = read_encoder(args.src, **reading)
             metadata = export_encoder(encoder, args.dst, half=args.half)
             print(inspection(encoder))
             print(f"  sha256      {metadata['sha256']} of the tensors")

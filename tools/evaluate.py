@@ -12,28 +12,23 @@ Examples:
 """
 
 import argparse
-import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from milan_mm.errors import MissingFileError, UserError
+from milan_mm.errors import MissingFileError
+from milan_mm.run import options
 
 if TYPE_CHECKING:
-    from milan_mm.evaluation.cells import Cell
+    from milan_mm.evaluation.cells import EvaluationCell
 
 TASKS = ("knn", "linear", "finetune", "coco", "ade20k")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--weights", nargs="+", required=True, metavar="FILE", help="encoders, of any system"
-    )
+    parser = options.tool_parser(__doc__)
+    options.add_weights(parser, nargs="+", required=True)
     parser.add_argument(
         "--method",
         nargs="+",
@@ -67,33 +62,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--out", type=Path, default=Path("work_dirs/evaluate"), metavar="DIR", help="for results"
     )
     parser.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="runs of each trained task (1)"
+        "--seeds", type=options.positive, default=1, metavar="N", help="runs of each training (1)"
     )
     parser.add_argument(
         "--gpus",
-        type=int,
+        type=options.positive,
         default=1,
         metavar="N",
         help="processes of one training, one per GPU (1)",
     )
-    parser.add_argument(
-        "--batch-per-gpu",
-        type=int,
-        metavar="N",
-        help="most images that a GPU holds at once; the rest of the total batch is accumulated",
-    )
-    parser.add_argument(
-        "--layout", help="of all these files: names to expect, where a file fits several"
-    )
-    parser.add_argument(
-        "--system", help="of all these files: origin, where it is not the most probable one"
-    )
-    parser.add_argument(
-        "--num-heads", type=int, metavar="N", help="of all these files, where nothing tells them"
-    )
-    parser.add_argument(
-        "--student", action="store_true", help="of self-distillations, take the students"
-    )
+    options.add_batch_per_gpu(parser)
     parser.add_argument(
         "--print-commands",
         choices=["slurm", "torchrun"],
@@ -103,6 +81,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--partition", default="PARTITION", metavar="NAME", help="of Slurm, for --print-commands"
     )
+    options.add_reading(parser)
     return parser.parse_args(argv)
 
 
@@ -117,108 +96,64 @@ def task_names(text: str) -> list[str]:
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing; exits with code 2 after a mistake of the user, 1 after a failed run."""
     args = parse_args(argv)
-    # here, so that --help answers at once
-    from milan_mm.evaluation.results import read_rows
-    from milan_mm.run.building import silence
-    from milan_mm.run.launch import user_errors
+    # here, so that --help is quick
+    from milan_mm.evaluation import grid
+    from milan_mm.run.errors import user_errors
+    from milan_mm.run.silence import silence
 
     results = args.out / "results.jsonl"
     with user_errors():
         with silence():
             cells = plan(args)
-        rows = read_rows(results)
-    missing = [cell for cell in cells if not cell.is_in(rows)]
-    if len(missing) < len(cells):
-        say(f"{len(cells) - len(missing)} of {len(cells)} cells are finished and kept")
+        missing = grid.missing_cells(cells, results)
     if args.print_commands:
         print_commands(missing, args)
         return
-    # else the trainings would outlive it
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    failed = []
-    try:
-        for i, cell in enumerate(missing, 1):
-            say(f"{i}/{len(missing)} {cell.title}")
-            try:
-                run(cell, args, results)
-            except RuntimeError as error:
-                failed.append(cell)
-                print(f"error: {error}", file=sys.stderr, flush=True)
-    except KeyboardInterrupt:
-        print("interrupted: finished cells are kept, the same command goes on", file=sys.stderr)
-        sys.exit(130)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with grid.stopping():
+        failed = grid.run_in_turn(missing, results)
     if failed:
         print(f"error: {len(failed)} of {len(missing)} cells failed", file=sys.stderr)
         sys.exit(1)
-    say(f"the numbers are in {results}; the table: python tools/report.py {results}")
+    grid.say(f"the numbers are in {results}; the table: python tools/report.py {results}")
 
 
-def plan(args: argparse.Namespace) -> list["Cell"]:
+def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     """Every cell, checked before anything runs."""
-    from milan_mm.evaluation.cells import plan_cell, read_encoders, training_job
+    from milan_mm.evaluation.planning import Evaluation, read_candidates
     from milan_mm.weights.recognising import given_options
 
-    for name in ("seeds", "gpus", "batch_per_gpu", "num_heads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: give 1 or more")
     if not args.data.is_dir():
         raise MissingFileError(
             f"data folder '{args.data}' does not exist: link or unpack the data there, or pass "
             "--data ROOT"
         )
-    encoders = read_encoders(args.weights, args.method, **given_options(args))
+    candidates = read_candidates(args.weights, args.method, **given_options(args))
+    evaluation = Evaluation(
+        args.protocol, args.data, args.out, args.images, args.gpus, args.batch_per_gpu
+    )
     cells = [
-        plan_cell(encoder, task, seed, args.protocol, args.data, args.out, args.images)
+        evaluation.plan(candidate, task, seed)
         for task in args.tasks
-        for encoder in encoders
+        for candidate in candidates
         for seed in range(1 if task == "knn" else args.seeds)
     ]
     for cell in cells:
-        if cell.config:
-            training_job(cell, args.gpus, args.batch_per_gpu)  # a batch that does not split
+        _ = cell.job  # raises when its batch cannot be split
     return cells
 
 
-def run(cell: "Cell", args: argparse.Namespace, results: Path) -> None:
-    """Train where that is not done yet, test, and append the rows."""
-    from milan_mm.evaluation.cells import measure, result_rows, training_job
-    from milan_mm.evaluation.results import append_rows
-    from milan_mm.run.jobs import run_jobs
-
-    started = time.monotonic()
-    if cell.config and not cell.is_trained:
-        for _ in run_jobs([training_job(cell, args.gpus, args.batch_per_gpu)], 1):
-            pass
-    rows = result_rows(cell, measure(cell), time.monotonic() - started)
-    append_rows(results, rows)
-    say("    " + ", ".join(f"{row['metric']} {number(row['value'])}" for row in rows))
-
-
-def number(value: float | None) -> str:
-    """A value in %, or 'undefined'."""
-    return "undefined" if value is None else f"{value:.2f}"
-
-
-def print_commands(missing: list["Cell"], args: argparse.Namespace) -> None:
+def print_commands(missing: list["EvaluationCell"], args: argparse.Namespace) -> None:
     """A line for each training that is missing, and what comes then."""
-    from milan_mm.evaluation.cells import commands
+    from milan_mm.evaluation.cells import TrainedCell
 
     for cell in missing:
-        if cell.config is None:
+        if not isinstance(cell, TrainedCell):
             print(f"# {cell.title} trains nothing: the last command votes")
         elif cell.is_trained:
             print(f"# {cell.title} is trained: the last command tests it")
         else:
-            print(f"# {cell.title}\n{commands(cell, args.print_commands, args.partition)}")
+            print(f"# {cell.title}\n{cell.command(args.print_commands, args.partition)}")
     print("# then the same command without --print-commands")
-
-
-def say(text: str) -> None:
-    """A line of progress, at once."""
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,46 +11,34 @@ Examples:
 import argparse
 import sys
 
+from milan_mm.run import options
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.tool_parser(__doc__)
     parser.add_argument(
         "files",
         nargs="+",
         metavar="FILE",
         help="weights file of any system in docs/weights.md, or its folder",
     )
-    parser.add_argument("--layout", help="names to expect, for files that hold several encoders")
-    parser.add_argument("--system", help="origin, where the most probable one is not the right one")
-    parser.add_argument(
-        "--num-heads", type=int, metavar="N", help="attention heads, where nothing tells them"
-    )
-    parser.add_argument(
-        "--student", action="store_true", help="of a self-distillation, the student"
-    )
-    parser.add_argument(
-        "--trust-pickle",
-        action="store_true",
-        help="run whatever code the file holds; for files of your own only",
-    )
+    options.add_reading(parser, trust=True)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print what the file is; exits with code 2 and one line after a mistake."""
     args = parse_args(argv)
-    # here, so that --help answers at once
-    from milan_mm.run.launch import user_errors
+    # here, so that --help is quick
+    from milan_mm.run.errors import user_errors
     from milan_mm.weights.inspecting import inspection
     from milan_mm.weights.recognising import given_options, read_encoder
 
     with user_errors():
-        options = given_options(args) | dict(trust_pickle=args.trust_pickle)
+        reading = given_options(args) | dict(trust_pickle=args.trust_pickle)
         for i, file in enumerate(args.files):
-            print("\n" * (i > 0) + inspection(read_encoder(file, **options)))
+            print("\n" * (i > 0) + inspection(read_encoder(file, **reading)))
 
 
 if __name__ == "__main__":

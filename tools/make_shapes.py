@@ -7,11 +7,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from milan_mm.run import options
+
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.tool_parser(__doc__)
     parser.add_argument(
         "root", type=Path, nargs="?", default=Path("work_dirs/shapes"), help="folder to create"
     )

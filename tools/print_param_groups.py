@@ -15,30 +15,31 @@ import argparse
 import signal
 import sys
 
+from milan_mm.run import options
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", help="config file, or name of a recipe in configs/")
+    parser = options.tool_parser(__doc__)
+    options.add_config(parser)
     parser.add_argument("--all", action="store_true", help="list frozen parameters too")
-    parser.add_argument(
-        "--cfg-options", nargs="+", metavar="KEY=VALUE", help="override fields of the config"
-    )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print the table and a summary; exits with code 2 and one line after a mistake."""
     args = parse_args(argv)
-    # here, so that --help answers at once
+    # here, so that --help is quick
+    from milan_mm.configs import load
     from milan_mm.engine.optim import group_summary, parameter_table
-    from milan_mm.run.building import build_optimizer, build_without_memory, silence
-    from milan_mm.run.launch import load_config, user_errors
+    from milan_mm.run.building import build_optimizer, build_without_memory
+    from milan_mm.run.errors import user_errors
+    from milan_mm.run.prepare import RunOptions, set_fields
+    from milan_mm.run.silence import silence
 
     with user_errors(), silence():
-        cfg = load_config(args.config, args.cfg_options)
+        cfg = load(args.config)
+        set_fields(cfg, RunOptions(cfg_options=args.cfg_options or ()))
         model = build_without_memory(cfg)
         optimizer = build_optimizer(cfg, model)
     print(parameter_table(model, optimizer, with_frozen=args.all))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The table of a results file: methods and tasks, beside the paper's Tables 1 and 3.
+"""The table of a results file: methods and tasks, next to the paper's Tables 1 and 3.
 
 Numbers of different protocols or data are never ranked together, repeats give mean and range, and
 what was not run stays visible.
@@ -13,12 +13,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from milan_mm.run import options
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.tool_parser(__doc__)
     parser.add_argument("results", type=Path, metavar="FILE", help="of tools/evaluate.py")
     parser.add_argument(
         "--format", choices=["markdown", "csv", "latex"], default="markdown", help="(markdown)"
@@ -30,11 +30,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Print or write the table; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
-    # here, so that --help answers at once
+    # here, so that --help is quick
     from milan_mm.evaluation.formats import render
     from milan_mm.evaluation.results import read_results
     from milan_mm.evaluation.tables import make_tables
-    from milan_mm.run.launch import user_errors
+    from milan_mm.run.errors import user_errors
 
     with user_errors():
         text = render(make_tables(read_results(args.results)), args.format)

@@ -59,8 +59,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Copy and report."""
     args = parse_args(argv)
-    # here, so that --help is fast
-    from milan_mm.run.launch import user_errors
+    # here, so that --help is quick
+    from milan_mm.run.errors import user_errors
     from milan_mm.upkeep.shrink import ShrinkSettings, shrink_folder
 
     with user_errors():

@@ -23,7 +23,7 @@ from milan_mm.benchmark.contest import default_device
 from milan_mm.configs import load
 from milan_mm.engine.hooks.compiling import compile_parts
 from milan_mm.registry import MODELS
-from milan_mm.run.building import silence
+from milan_mm.run.silence import silence
 from milan_mm.weights.converting import convert_state_dict
 
 OURS = "pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"

@@ -9,6 +9,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,13 +19,15 @@ from mmpretrain.datasets import CustomDataset
 from milan_mm.configs import list_configs
 from milan_mm.datasets.folders import find_class_folders
 from milan_mm.errors import UserError
+from milan_mm.evaluation.results import make_rows
+from milan_mm.run.jobs import Job
 from milan_mm.weights.reading import read_checkpoint
 
 PRETRAIN = "pretrain/milan_vit-micro-p8_1xb32-coslr-2e_shapes"
 FINETUNE = "cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes"
 # Finetuned top-1 in % on ImageNet-1K, ViT-B/16 pretrained for 400 epochs.
 PUBLISHED = {1: 83.0, 2: 83.9, 3: 83.0, 4: 83.3, 5: 83.3, 6: 84.1, 7: 85.1, 8: 85.4, 9: 84.4}
-# The teacher of row 9 beside the shipped CLIP. Beside another CLIP it would compare nothing.
+# The teacher of row 9 that goes with the shipped CLIP; with another CLIP it would compare nothing.
 SHIPPED_SLIP = dict(model_name="vit_shapes_patch8_96", pretrained="shipped", projection_dims=128)
 NO_SLIP = "no second teacher given (--slip-teacher)"
 # From MAE to MILAN, one part at a time: target, decoder, sampling.
@@ -33,6 +36,36 @@ STEPS = {
     (2, 7): "decoder: MAE to prompting",
     (7, 8): "sampling: uniform to semantic",
 }
+
+
+@dataclass(frozen=True)
+class AblationCell:
+    """A row of the table with one seed: a pretraining, followed by a finetuning.
+
+    Attributes:
+        row: Its number. seed: Of both trainings.
+        job: The pretraining.
+    """
+
+    row: int
+    seed: int
+    job: Job
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"row {self.row} seed {self.seed}"
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What tells its rows from those of other cells."""
+        return dict(row=self.row, seed=self.seed)
+
+    def rows(self) -> list[dict]:
+        """Top-1 of the last epoch in %, and the last loss of the pretraining."""
+        assert self.job.follow_up
+        facts = self.identity | dict(task="ablation", pretrain_loss=self.job.losses()[-1])
+        return make_rows(facts, {"top-1": self.job.follow_up.validation()["accuracy/top1"]})
 
 
 def row_recipe(row: int) -> str:
@@ -161,7 +194,7 @@ def choose_labelled(images: Mapping[str, Sequence[str]], count: int) -> list[str
 
 
 def write_table(rows: Sequence[dict], lacking: Mapping[int, str]) -> str:
-    """The ablation as Markdown: every row beside the paper's, and the steps from MAE to MILAN.
+    """The ablation as Markdown: every row next to the paper's, and the steps from MAE to MILAN.
 
     Args:
         rows: Results with the keys `row`, `seed` and `value`, top-1 in %.

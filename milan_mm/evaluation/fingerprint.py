@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 import milan_mm
+from milan_mm.models.vit_options import WEIGHT_OPTIONS
 from milan_mm.run.config_nodes import config_nodes, datasets_of
 
 # Options of `read_encoder` that choose among the encoders of one file.
@@ -41,28 +42,31 @@ _SECTIONS = (
     "randomness",
 )
 # Of a data loader, and what splits one step among processes and saves memory.
-_MACHINE = (
+OF_THE_MACHINE = (
     "num_workers",
     "persistent_workers",
     "pin_memory",
+    "pin_memory_device",
+    "multiprocessing_context",
     "non_blocking",
     "prefetch_factor",
     "timeout",
     "accumulative_counts",
     "with_cp",
 )
-# Hooks that watch a run, or change its rounding alone.
-_HARMLESS_HOOKS = ("LossHook", "UnreadableImagesHook", "LoadingTimeHook", "CompileHook")
-# Settings of the encoder that a task chooses; all others come with the weights.
-_BACKBONE_OF_TASK = (
-    "drop_path_rate",
-    "drop_rate",
-    "frozen",
-    "out_type",
-    "out_indices",
-    "window_size",
-    "global_layers",
-    "rel_pos_grid",
+# Hooks of this package that watch a run, or change its rounding alone; all others count.
+HARMLESS_HOOKS = ("LossHook", "UnreadableImagesHook", "LoadingTimeHook", "CompileHook")
+# Options of `PlainViT` that come with the weights; all others belong to the task.
+OF_THE_ENCODER = (
+    "type",
+    "arch",
+    "img_size",
+    "patch_size",
+    "with_cls_token",
+    "final_norm",
+    "fixed_pos_embed",
+    "init_cfg",
+    *WEIGHT_OPTIONS,
 )
 _STATISTICS = ("mean", "std")  # what the encoder was pretrained with
 # Names of distributions: the forks, or what they forked.
@@ -110,7 +114,7 @@ def protocol_hash(cfg: Config) -> str:
     model = recipe.get("model", {})
     if isinstance(model, dict):
         backbone = model.pop("backbone", {})
-        model["backbone"] = {k: v for k, v in backbone.items() if k in _BACKBONE_OF_TASK}
+        model["backbone"] = {k: v for k, v in backbone.items() if k not in OF_THE_ENCODER}
     for preprocessor in (model.get("data_preprocessor"), recipe.get("data_preprocessor")):
         for key in _STATISTICS:
             (preprocessor or {}).pop(key, None)
@@ -191,7 +195,7 @@ def _canonical(cfg: Config) -> dict:
     recipe["custom_hooks"] = [
         hook
         for hook in recipe.get("custom_hooks") or []
-        if str(hook.get("type")).rpartition(".")[2] not in _HARMLESS_HOOKS
+        if str(hook.get("type")).rpartition(".")[2] not in HARMLESS_HOOKS
     ]
     return recipe
 
@@ -202,7 +206,7 @@ def _clean(node: object, roots: list[str]) -> Any:
         return {
             str(key): _clean(value, roots)
             for key, value in node.items()
-            if key not in _MACHINE and key != "data_root"
+            if key not in OF_THE_MACHINE and key != "data_root"
         }
     if isinstance(node, (list, tuple)):
         return [_clean(value, roots) for value in node]
@@ -218,7 +222,7 @@ def _clean(node: object, roots: list[str]) -> Any:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says; None when there is no git, or it says no."""
+    """The output of git; None when there is no git, or it fails."""
     command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from io import StringIO
 
-from milan_mm.evaluation.tables import Cell, Entry, Line, Table
+from milan_mm.evaluation.tables import Entry, Line, Table, TableCell
 
 FORMATS = ("markdown", "csv", "latex")
 NOT_RUN, NOT_PUBLISHED, UNDEFINED = "not run", "none", "undefined"
@@ -84,8 +84,8 @@ def _escaped(text: str) -> str:
     return "".join(_LATEX_ESCAPES.get(c, c) for c in text)
 
 
-def _text(cell: Cell, line: Line, bold: str) -> str:
-    """A cell in words: numbers of one's own beside the published one."""
+def _text(cell: TableCell, line: Line, bold: str) -> str:
+    """A cell in words: own numbers, then the published one."""
     if not line.weights:
         return NOT_PUBLISHED if cell.published is None else f"{cell.published:.1f}"
     own = "; ".join(_entry_text(entry, bold) for entry in cell.entries) or NOT_RUN
@@ -131,7 +131,7 @@ def _csv(tables: Sequence[Table]) -> str:
     return file.getvalue()
 
 
-def _origin_without_runs(line: Line, cell: Cell) -> str:
+def _origin_without_runs(line: Line, cell: TableCell) -> str:
     if line.weights:
         return NOT_RUN
     return NOT_PUBLISHED if cell.published is None else "published"

@@ -1,86 +1,175 @@
-"""k-nearest-neighbour classification of frozen features: a first number without training.
+"""Judge an encoder by the nearest neighbours of its images: a first number without training."""
 
-Source: the weighted vote of arXiv 1805.01978, with the settings of DINO (arXiv 2104.14294): cosine
-similarity, k = 20, weight exp(similarity / 0.07).
-"""
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
+from mmpretrain.datasets import CustomDataset
 from torch import Tensor
 
 from milan_mm.errors import UserError
+from milan_mm.evaluation.encoders import heads_of, load_frozen_encoder, random_encoder_like
+from milan_mm.evaluation.features import extract_features, read_image_folder
+from milan_mm.evaluation.voting import knn_predict, top_k_accuracy
+from milan_mm.models.plain_vit import PlainViT
+from milan_mm.weights.encoder import Encoder
 
-TOP = 5
+METRICS = {"top-1": 1, "top-5": 5}
 
 
-@torch.inference_mode()
-def knn_predict(
-    train_features: Tensor,
-    train_labels: Tensor,
-    features: Tensor,
-    num_classes: int,
-    k: int = 20,
-    temperature: float = 0.07,
-    chunk: int = 512,
-    train_chunk: int = 65536,
-) -> Tensor:
-    """The likeliest classes of each image, by a weighted vote of its nearest training images.
+@dataclass(frozen=True)
+class KnnSettings:
+    """How the neighbours vote, and by which features they are found.
 
-    Similarities are computed in blocks of `chunk` x `train_chunk`, so that ImageNet fits: the
-    features of 1.28 million images take 3.9 GB at width 768, a block 134 MB.
-
-    Args:
-        train_features: (T, D) float, of length 1.
-        train_labels: (T,) int64 in [0, num_classes).
-        features: (N, D) float, of length 1, on the same device.
-        k: Number of neighbours.
-        temperature: A neighbour of similarity s votes with the weight exp(s / temperature).
-
-    Returns:
-        (N, min(5, num_classes)) int64: classes by falling vote.
-
-    Raises:
-        UserError: When k is outside 1..T.
+    Attributes:
+        k: Neighbours that vote. temperature: Similarity s has the weight exp(s / temperature).
+        features: Of 'cls_token' and 'avg'; each gives numbers of its own.
+        img_size: Side of the images in pixels; None takes that of the pretraining.
+        crop_pct: Share of the short side that the centre crop keeps.
+        stats: Key of `STATS`; None takes those of the pretraining.
+        amp: Compute features in bfloat16.
+        batch_size, num_workers: Of the feature extraction, see `extract_features`.
     """
-    if not 1 <= k <= len(train_features):
-        raise UserError(
-            f"k {k} is outside 1..{len(train_features)}, the number of training images: pass --k"
+
+    k: int = 20
+    temperature: float = 0.07
+    features: tuple[str, ...] = ("cls_token",)
+    img_size: int | None = None
+    crop_pct: float = 0.875
+    stats: str | None = None
+    amp: bool = False
+    batch_size: int = 64
+    num_workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Knn:
+    """Everything that a vote needs, read and checked; nothing is computed yet.
+
+    Attributes:
+        encoder: What was read from the weights file.
+        vits: By name: 'weights', and 'random' for an untrained encoder of the same shape.
+        train, val: The images that vote, and those that are voted on.
+        settings: With the size and the statistics that are used.
+        loaded: Report on what was loaded from the weights file.
+    """
+
+    encoder: Encoder
+    vits: Mapping[str, PlainViT]
+    train: CustomDataset
+    val: CustomDataset
+    settings: KnnSettings
+    loaded: str
+
+    @classmethod
+    def of(
+        cls, encoder: Encoder, images: str | Path, settings: KnnSettings, with_random: bool = False
+    ) -> "Knn":
+        """Load the encoder, and look for the images.
+
+        Args:
+            images: Folder with train/CLASS/* and val/CLASS/*.
+            with_random: Also judge an untrained encoder.
+
+        Raises:
+            MissingFileError, UserError: For weights, images or settings that cannot be used.
+        """
+        vit, report = load_frozen_encoder(encoder)
+        if "cls_token" in settings.features and not vit.with_cls_token:
+            raise UserError(f"{encoder.source} has no class token: pass --feature avg")
+        vits = dict(weights=vit)
+        if with_random:
+            torch.manual_seed(0)
+            vits["random"] = random_encoder_like(vit)
+        img_size = _image_size(settings.img_size, vit)
+        settings = replace(settings, img_size=img_size, stats=settings.stats or encoder.stats)
+        train, val = _read_images(images, img_size, settings)
+        return cls(encoder, vits, train, val, settings, str(report))
+
+    @property
+    def description(self) -> str:
+        """What is judged, on what."""
+        vit, val, settings = self.vits["weights"], self.val, self.settings
+        norm = "final norm" if isinstance(vit.ln1, torch.nn.LayerNorm) else "no final norm"
+        return (
+            f"{self.loaded}\n{self.encoder.source}: {vit.num_layers} blocks of width "
+            f"{vit.embed_dims}, {heads_of(vit)} heads, patches of {vit.patch_size} px, {norm}; "
+            f"taken for {self.encoder.system}, image statistics '{settings.stats}'\n"
+            f"{val.data_root}: {len(self.train)} training and {len(val)} validation images of "
+            f"{len(self.train.CLASSES)} classes, at {settings.img_size} pixels"
         )
-    return torch.cat(
-        [
-            _vote(
-                *nearest(part, train_features, train_labels, k, train_chunk),
-                num_classes,
-                temperature,
+
+    def accuracies(self) -> dict[tuple[str, str], dict[str, float]]:
+        """Extract the features of all images, and let the neighbours vote.
+
+        Returns:
+            Top-1 and top-5 in %, by encoder and feature.
+        """
+        train, val = (
+            extract_features(
+                self.vits,
+                dataset,
+                self.settings.features,
+                stats=self.settings.stats or self.encoder.stats,
+                batch_size=self.settings.batch_size,
+                num_workers=self.settings.num_workers,
+                amp=self.settings.amp,
+                title=title,
             )
-            for part in features.split(chunk)
-        ]
+            for dataset, title in (
+                (self.train, "training images"),
+                (self.val, "validation images"),
+            )
+        )
+        labels = self._val_labels()
+        found = {}
+        for key in val:
+            predictions = self._predict(train[key], val[key])
+            found[key] = {m: top_k_accuracy(predictions, labels, k) for m, k in METRICS.items()}
+        return found
+
+    def _predict(self, train: Tensor, val: Tensor) -> Tensor:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return knn_predict(
+            train.to(device),
+            torch.as_tensor(self.train.get_gt_labels()).to(device),
+            val.to(device),
+            len(self.train.CLASSES),
+            k=self.settings.k,
+            temperature=self.settings.temperature,
+        ).cpu()
+
+    def _val_labels(self) -> Tensor:
+        """(N,) labels of the validation images, as the training images number the classes.
+
+        By name, since val/ may have fewer classes.
+        """
+        ids = torch.tensor([self.train.CLASSES.index(name) for name in self.val.CLASSES])
+        return ids[torch.as_tensor(self.val.get_gt_labels())]
+
+
+def _image_size(wanted: int | None, vit: PlainViT) -> int:
+    size = wanted or vit.grid_size[0] * vit.patch_size
+    if size % vit.patch_size:
+        raise UserError(
+            f"--img-size {size} is not a multiple of the patch size {vit.patch_size}: use "
+            f"{max(1, round(size / vit.patch_size)) * vit.patch_size}"
+        )
+    return size
+
+
+def _read_images(
+    root: str | Path, img_size: int, settings: KnnSettings
+) -> tuple[CustomDataset, CustomDataset]:
+    train, val = (
+        read_image_folder(root, part, img_size, settings.crop_pct) for part in ("train", "val")
     )
-
-
-def nearest(
-    features: Tensor, train_features: Tensor, train_labels: Tensor, k: int, train_chunk: int
-) -> tuple[Tensor, Tensor]:
-    """Similarities and labels of the k training images most similar to each image, both (N, k)."""
-    best = features.new_empty(len(features), 0)
-    labels = train_labels.new_empty(len(features), 0)
-    for block, block_labels in zip(
-        train_features.split(train_chunk), train_labels.split(train_chunk), strict=True
-    ):
-        similarity = features @ block.T  # (N, train_chunk)
-        top, ids = similarity.topk(min(k, len(block)), dim=1)
-        best = torch.cat([best, top], dim=1)
-        labels = torch.cat([labels, block_labels[ids]], dim=1)
-        best, ids = best.topk(min(k, best.shape[1]), dim=1)
-        labels = labels.gather(1, ids)
-    return best, labels
-
-
-def top_k_accuracy(predictions: Tensor, labels: Tensor, k: int) -> float:
-    """Share in % of the images whose label is among the first k of their (N, TOP) predictions."""
-    return 100 * (predictions[:, :k] == labels[:, None]).any(dim=1).double().mean().item()
-
-
-def _vote(similarity: Tensor, labels: Tensor, num_classes: int, temperature: float) -> Tensor:
-    votes = similarity.new_zeros(len(similarity), num_classes)
-    votes.scatter_add_(1, labels, (similarity / temperature).exp())
-    return votes.topk(min(TOP, num_classes), dim=1).indices
+    if unknown := [name for name in val.CLASSES if name not in train.CLASSES]:
+        raise UserError(
+            f"{len(unknown)} classes of {root}/val are not in train/, e.g. '{unknown[0]}': no "
+            "neighbour could vote for them"
+        )
+    if settings.k > len(train):
+        raise UserError(f"--k {settings.k} exceeds the {len(train)} images in {root}/train")
+    return train, val

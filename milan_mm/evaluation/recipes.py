@@ -21,7 +21,7 @@ RECIPES = dict(
 )
 SIZED = ("base", "large")  # architectures with recipes of their own
 KNN = dict(k=20, temperature=0.07, crop_pct=0.875)  # the published vote, see knn.py
-# What the test tool prints -> metric and the factor to %.
+# What tools/test.py measures -> metric and the factor to %.
 MEASURES = dict(
     linear={"accuracy/top1": ("top-1", 1), "accuracy/top5": ("top-5", 1)},
     finetune={"accuracy/top1": ("top-1", 1), "accuracy/top5": ("top-5", 1)},
@@ -62,7 +62,7 @@ class Shape:
         return named[0] if named else f"w{self.embed_dims}d{self.num_layers}"
 
 
-def knn_settings(shape: Shape) -> tuple[str, dict[str, Any]]:
+def knn_recipe(shape: Shape) -> tuple[str, dict[str, Any]]:
     """Name and settings of k-NN: at the size of the pretraining, by the class token if any."""
     feature = "cls_token" if shape.with_cls_token else "avg"
     settings = KNN | dict(feature=feature, img_size=shape.img_size)

@@ -20,7 +20,8 @@ A row of `tools/evaluate.py`, which `tools/report.py` turns into tables, has the
   time            when the row was written, in ISO 8601
   seconds         that the run took
 
-The demo, the ablation and k-NN write rows of their own, for their own tables.
+The demo, the ablation and tools/knn.py write rows with other facts, for their own tables; task,
+metric, value and seconds are the same in all of them.
 """
 
 import errno
@@ -79,6 +80,16 @@ _OTHER_TABLES = dict(
 )
 
 
+def make_rows(facts: Mapping[str, object], values: Mapping[str, float | None]) -> list[dict]:
+    """The rows of one run: a row for each metric, all with the same facts.
+
+    Args:
+        facts: By key.
+        values: By metric.
+    """
+    return [dict(metric=metric, value=value, **facts) for metric, value in values.items()]
+
+
 def append_rows(path: str | Path, rows: Iterable[dict]) -> None:
     """Append rows to a JSON-lines file in one write, whole or not at all.
 
@@ -107,7 +118,7 @@ def append_rows(path: str | Path, rows: Iterable[dict]) -> None:
 
 
 def _ending(content: bytes) -> bytes:
-    """What ends the last line of a file: an editor may have left out just the line end."""
+    """What completes the last line of a file: an editor may have left out just the line end."""
     try:
         json.loads(content.rpartition(b"\n")[2])
     except ValueError:
@@ -135,46 +146,57 @@ def read_results(path: str | Path) -> list[dict]:
         raise MissingFileError(f"results file '{path}' does not exist: tools/evaluate.py writes it")
     rows = _numbered_rows(path)
     for number, row in rows:
-        if problem := row_problem(row):
-            raise UserError(f"{path}:{number} {problem}")
+        check_row(row, f"{path}:{number}")
     return [row for _, row in rows]
 
 
-def row_problem(row: Mapping) -> str:
-    """What keeps a row from being a result of `tools/evaluate.py`; '' if nothing does."""
+def check_row(row: Mapping, place: str) -> None:
+    """Check that a row is a result of `tools/evaluate.py`.
+
+    Args:
+        place: Of the row, for messages.
+
+    Raises:
+        UserError: Naming the place and the key that does not fit the schema above.
+    """
     task = row.get("task")
     if task in _OTHER_TABLES:
-        return (
-            f"has task '{task}', a row of {_OTHER_TABLES[task]}, which makes its own table: give "
-            "the results.jsonl of tools/evaluate.py"
+        raise UserError(
+            f"{place} has task '{task}', a row of {_OTHER_TABLES[task]}, which makes its own "
+            "table: give the results.jsonl of tools/evaluate.py"
         )
     if task == "knn" and "init" in row:
-        return (
-            "is a row of tools/knn.py --out, which says nothing of method and protocol: run "
+        raise UserError(
+            f"{place} is a row of tools/knn.py --out, which states no method and no protocol: run "
             "tools/evaluate.py --tasks knn"
         )
     for key, types in _TYPES.items():
         if key not in row:
-            return f"has no key '{key}', which every result needs"
+            raise UserError(f"{place} has no key '{key}', which every result needs")
         value = row[key]
         if not isinstance(value, types) or isinstance(value, bool):
             wanted = " or ".join("null" if t is type(None) else t.__name__ for t in types)
-            return f"has {key} {value!r}, wanted is {wanted}"
-    for key, allowed in (("task", TASKS), ("protocol", PROTOCOLS)):
-        if row[key] not in allowed:
-            return f"has {key} '{row[key]}', known are {', '.join(allowed)}"
-    if row["metric"] not in METRICS[row["task"]]:
-        return f"has metric '{row['metric']}', {task} has {', '.join(METRICS[row['task']])}"
+            raise UserError(f"{place} has {key} {value!r}, expected {wanted}")
+    for key, known in (
+        ("task", TASKS),
+        ("protocol", PROTOCOLS),
+        ("metric", METRICS.get(row["task"], ())),
+    ):
+        if row[key] not in known:
+            raise UserError(f"{place} has {key} '{row[key]}', expected one of {', '.join(known)}")
     if row["value"] is not None and not 0 <= row["value"] <= 100:
-        return f"has value {row['value']}, which is outside 0..100 %"
+        raise UserError(f"{place} has value {row['value']}, which is outside 0..100 %")
     digits = set(row["weights_sha256"])
     if len(row["weights_sha256"]) != 64 or not digits <= set("0123456789abcdef"):
-        return f"has weights_sha256 '{row['weights_sha256']}', wanted are 64 hexadecimal digits"
+        raise UserError(
+            f"{place} has weights_sha256 '{row['weights_sha256']}', expected 64 hexadecimal digits"
+        )
     try:
         datetime.fromisoformat(row["time"])
     except ValueError:
-        return f"has time '{row['time']}', wanted is ISO 8601, like 2026-01-31T12:00:00"
-    return ""
+        raise UserError(
+            f"{place} has time '{row['time']}', expected ISO 8601, like 2026-01-31T12:00:00"
+        ) from None
 
 
 def _numbered_rows(path: str | Path) -> list[tuple[int, dict]]:

@@ -1,4 +1,4 @@
-"""From results to tables of methods and tasks, beside the published numbers.
+"""From results to tables of methods and tasks, next to the published numbers.
 
 Only numbers of one group are ranked: equal task, protocol hash and data counts. A difference to a
 published number is taken where the protocol is 'paper' and the data are whole.
@@ -78,7 +78,7 @@ class Entry:
 
 
 @dataclass
-class Cell:
+class TableCell:
     """What a line has in a column: no entries mean "not run", no published number "none"."""
 
     entries: list[Entry] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Line:
     method: str
     weights: str
     sha256: str
-    cells: list[Cell]
+    cells: list[TableCell]
 
 
 @dataclass
@@ -209,7 +209,7 @@ def _own_lines(
         own = [r for r in rows if (r["method"], r["weights_sha256"]) == (method, sha256)]
         cells = []
         for column in columns:
-            cell = Cell(published=_published_value(numbers, method, column))
+            cell = TableCell(published=_published_value(numbers, method, column))
             cell.entries = _entries([r for r in own if column_of(r) == column], marks)
             for entry in cell.entries:
                 if entry.mean is not None and cell.published is not None and _is_whole(entry.group):
@@ -280,7 +280,7 @@ def _paper_lines(own: list[Line], columns: list[Column], numbers: list[Published
             name,
             "",
             "",
-            [Cell(published=_published_value(numbers, name, column)) for column in columns],
+            [TableCell(published=_published_value(numbers, name, column)) for column in columns],
         )
         for name in names
     ]

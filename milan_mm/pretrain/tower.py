@@ -98,11 +98,10 @@ def _renamed(
     Raises:
         UserError: Naming those that are missing or have no place.
     """
-    spellings = table.tensors
     renamed, missing, used = {}, [], set()
     for ours in expected:
         stem, number = _stem(ours)
-        names = [name.replace("#", number) for name in spellings[stem]]
+        names = [name.replace("#", number) for name in table.tensors[stem]]
         name = next((name for name in names if name in tensors), None)
         if name is None:
             missing.append(names[0])

@@ -11,7 +11,7 @@ def split_total_batch(total: int, largest: int, world_size: int) -> tuple[int, i
 
     Args:
         total: Images per optimizer step.
-        largest: Most images that fit into one process at once.
+        largest: Most images that fit into one process.
         world_size: Number of processes.
 
     Returns:
@@ -54,8 +54,8 @@ def apply_total_batch(cfg: Config, world_size: int) -> str | None:
     _check_learning_rate(cfg)
     if (chosen := cfg.optim_wrapper.get("accumulative_counts", 1)) != 1:
         raise UserError(
-            f"optim_wrapper.accumulative_counts={chosen} is not for a config to choose beside "
-            f"total_batch {cfg.total_batch}: start from the recipe and pass --batch-per-gpu N"
+            f"optim_wrapper.accumulative_counts={chosen} conflicts with total_batch "
+            f"{cfg.total_batch}, which derives it: start from the recipe and pass --batch-per-gpu N"
         )
     loader = cfg.train_dataloader
     loader.batch_size, accumulation = split_total_batch(
@@ -70,7 +70,7 @@ def apply_total_batch(cfg: Config, world_size: int) -> str | None:
 
 
 def _check_learning_rate(cfg: Config) -> None:
-    """`auto_scale_lr.base_batch_size` says for which total batch the learning rate was chosen."""
+    """Compare with `auto_scale_lr.base_batch_size`, for which the learning rate was chosen."""
     scaling = cfg.get("auto_scale_lr") or {}
     base = scaling.get("base_batch_size", cfg.total_batch)
     if scaling.get("enable"):

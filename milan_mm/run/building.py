@@ -1,13 +1,9 @@
 """Building the model of a config without its weights: no memory, no download, no data."""
 
 import copy
-import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
@@ -15,6 +11,7 @@ from torch.optim import Optimizer
 
 from milan_mm.errors import UserError
 from milan_mm.registry import MODELS
+from milan_mm.run.config_nodes import teachers
 
 
 def build_without_memory(cfg: Config) -> nn.Module:
@@ -27,7 +24,7 @@ def build_without_memory(cfg: Config) -> nn.Module:
         UserError: When the config has no model, or its parts contradict each other.
     """
     if "model" not in cfg:
-        raise UserError(f"{cfg.filename} has no model: it is no training config")
+        raise UserError(f"{cfg.filename} has no model: it is not a training config")
     model = copy.deepcopy(cfg.model)
     for teacher in teachers(model):
         teacher.pretrained = "random"
@@ -46,36 +43,11 @@ def build_optimizer(cfg: Config, model: nn.Module) -> Optimizer:
         UserError: When the config has no optimizer, or its rules do not fit the model.
     """
     if "optimizer" not in cfg.get("optim_wrapper", {}):
-        raise UserError(f"{cfg.filename} has no optim_wrapper.optimizer: it is no training config")
+        raise UserError(
+            f"{cfg.filename} has no optim_wrapper.optimizer: it is not a training config"
+        )
     # precision and accumulation change no group, and mmengine's AMP wrapper wants a GPU
     kept = ("optimizer", "constructor", "paramwise_cfg")
     wrapper = {key: value for key, value in cfg.optim_wrapper.items() if key in kept}
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
         return build_optim_wrapper(model, dict(wrapper, type="OptimWrapper")).optimizer
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Log nothing below an error, and keep what libraries print out of the output (to stderr).
-
-    They would say, for instance, that a model has random weights, where that is meant.
-    """
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        logging.disable(before)
-
-
-def teachers(node: object) -> Iterator[ConfigDict]:
-    """The settings of every teacher in a config: wherever an architecture and weights are named."""
-    if isinstance(node, (list, tuple)):
-        for value in node:
-            yield from teachers(value)
-    elif isinstance(node, dict):
-        if "model_name" in node and "pretrained" in node:
-            yield node
-        for value in node.values():
-            yield from teachers(value)

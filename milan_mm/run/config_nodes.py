@@ -1,4 +1,4 @@
-"""Walking over a config: its dicts, its data sets, its metrics."""
+"""Walking over a config: its dicts, its data sets, its metrics, its teachers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -45,6 +45,11 @@ def evaluators_of(cfg: Config, loader: str) -> list[Any]:
     """The metrics that judge the samples of a data loader."""
     found = cfg.get(loader.replace("dataloader", "evaluator")) or []
     return [found] if isinstance(found, dict) else list(found)
+
+
+def teachers(node: object) -> Iterator[Any]:
+    """The settings of every teacher in a config: wherever an architecture and weights are named."""
+    return (part for _, part in config_nodes(node) if {"model_name", "pretrained"} <= part.keys())
 
 
 def _unwrap(dataset: dict, name: str) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Training jobs of the demo and of the ablation: processes of `tools/train.py`, side by side."""
+"""Tools as processes of their own: trainings side by side with a progress bar, and tests."""
 
 import json
 import os
@@ -51,6 +51,28 @@ class Job:
         """The last checkpoint of a finished job."""
         return Path((self.work_dir / "last_checkpoint").read_text().strip())
 
+    def chain(self) -> "Iterator[Job]":
+        """The job and all that follow it."""
+        link: Job | None = self
+        while link:
+            yield link
+            link = link.follow_up
+
+    def losses(self) -> list[float]:
+        """The losses logged so far."""
+        return [line["loss"] for line in self.logged() if "loss" in line]
+
+    def validation(self) -> dict:
+        """The metrics of the last validation, by name.
+
+        Raises:
+            RuntimeError: When there was none.
+        """
+        for line in reversed(self.logged()):
+            if "loss" not in line:
+                return line
+        raise RuntimeError(f"{self.title} logged no validation in {self.work_dir}")
+
     def logged(self) -> list[dict]:
         """All scalars logged so far, training and validation lines alike."""
         files = sorted(self.work_dir.glob("*/vis_data/scalars.json"))
@@ -99,7 +121,7 @@ def run_jobs(jobs: Sequence[Job], num_parallel: int) -> Iterator[tuple[Job, floa
                     failures.append(error)
                     continue
                 yield job, seconds
-        except BaseException:  # an interrupt, or a consumer that stopped asking
+        except BaseException:  # interrupted, or the caller stopped iterating
             pool.shutdown(wait=False, cancel_futures=True)
             workers.terminate()
             raise
@@ -107,11 +129,29 @@ def run_jobs(jobs: Sequence[Job], num_parallel: int) -> Iterator[tuple[Job, floa
         raise failures[0]
 
 
+def run_tool(title: str, name: str, arguments: Sequence[str], log: Path) -> None:
+    """Run a script of tools/ in a process of its own; its output goes to a log.
+
+    Args:
+        title: What an error calls it.
+        name: Of the script, e.g. 'test.py'.
+
+    Raises:
+        RuntimeError: When it failed, with its last lines.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(shipped_folder("tools") / name), *arguments]
+    with log.open("w") as output:
+        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise _failure(title, done.returncode, log)
+
+
 class _Workers:
     """What the threads of `run_jobs` share: the screen, and the processes that they wait for."""
 
     def __init__(self, progress: Progress, jobs: Sequence[Job], num_threads: int) -> None:
-        total = sum(link.num_iters for job in jobs for link in _chain(job))
+        total = sum(link.num_iters for job in jobs for link in job.chain())
         self.progress = progress
         self.bar_of_all = progress.add_task("all", total=total, note=f"{len(jobs)} to do")
         self.environment = os.environ | dict(OMP_NUM_THREADS=str(num_threads))
@@ -126,7 +166,7 @@ class _Workers:
         seconds = 0.0
         weights: list[str] = []
         try:
-            for link in _chain(job):
+            for link in job.chain():
                 seconds += self._run(link, weights)
                 weights = ["--weights", str(link.checkpoint)]
         except RuntimeError:
@@ -169,11 +209,7 @@ class _Workers:
         seconds = time.monotonic() - started
         progress.remove_task(bar)  # dozens of finished bars would fill the screen
         if process.returncode:
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-            raise RuntimeError(
-                f"{job.title} failed with {_ending(process.returncode)}, see {log}; it ended with:"
-                f"\n{tail or '(nothing)'}"
-            )
+            raise _failure(job.title, process.returncode, log)
         progress.advance(self.bar_of_all, job.num_iters - steps_done)
         progress.console.print(f"{job.title} done in {seconds:.0f} s, log in {log}")
         return seconds
@@ -191,16 +227,12 @@ def _command(job: Job) -> list[str]:
     return [*start, str(train), job.config, *work_dir, *job.arguments, *end]
 
 
-def _ending(returncode: int) -> str:
-    """How a process ended: its exit code, or the signal that ended it."""
+def _failure(title: str, returncode: int, log: Path) -> RuntimeError:
+    """How a process ended: its exit code or the signal that ended it, and its last lines."""
+    ending = f"exit code {returncode}"
     if returncode < 0:
-        return f"signal {signal.Signals(-returncode).name}"
-    return f"exit code {returncode}"
-
-
-def _chain(job: Job) -> Iterator[Job]:
-    """The job and all that follow it."""
-    link: Job | None = job
-    while link:
-        yield link
-        link = link.follow_up
+        ending = f"signal {signal.Signals(-returncode).name}"
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+    return RuntimeError(
+        f"{title} failed with {ending}, see {log}; it ended with:\n{tail or '(nothing)'}"
+    )

@@ -1,27 +1,13 @@
 """Fitting a config, written for GPUs and NCCL, to the machine at hand."""
 
 import os
-from datetime import timedelta
 
 import torch
-import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
 
 from milan_mm.errors import UserError
+from milan_mm.run.config_nodes import config_nodes
 from milan_mm.torch_private import has_fast_bfloat16
-
-
-def world_size(launcher: str) -> int:
-    """Number of processes of the run, known from the launcher before they are connected."""
-    variable = {"pytorch": "WORLD_SIZE", "slurm": "SLURM_NTASKS", "mpi": "OMPI_COMM_WORLD_SIZE"}
-    if launcher == "none":
-        return 1
-    if variable[launcher] not in os.environ:
-        raise UserError(
-            f"--launcher {launcher} but {variable[launcher]} is not set: start the run with "
-            "tools/dist_train.sh or tools/slurm_train.sh"
-        )
-    return int(os.environ[variable[launcher]])
 
 
 def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
@@ -69,7 +55,7 @@ def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
 
 
 def check_precision(cfg: Config) -> None:
-    """Look whether this machine can train in the precision of the config.
+    """Check that this machine can train in the precision of the config.
 
     Raises:
         UserError: For float16 without a GPU.
@@ -79,13 +65,6 @@ def check_precision(cfg: Config) -> None:
             "optim_wrapper.type=AmpOptimWrapper trains in float16, which needs a GPU: leave it "
             "out, or take OptimWrapper for float32"
         )
-
-
-def connect_processes(cfg: Config) -> None:
-    """Connect CPU processes; with GPUs this is left to mmengine, which needs a device for it."""
-    if cfg.launcher == "pytorch" and not torch.cuda.is_available():
-        timeout = timedelta(seconds=cfg.env_cfg.dist_cfg.timeout)
-        dist.init_process_group("gloo", timeout=timeout)
 
 
 def _check_gpus(launcher: str) -> None:
@@ -103,7 +82,7 @@ def _precision(cfg: Config) -> str:
 
 
 def _leave_bfloat16(cfg: Config) -> bool:
-    """Train in float32; says whether the config wanted bfloat16."""
+    """Train in float32; returns whether the config wanted bfloat16."""
     if _precision(cfg) != "BFloat16OptimWrapper":
         return False
     cfg.optim_wrapper.type = "OptimWrapper"
@@ -112,7 +91,7 @@ def _leave_bfloat16(cfg: Config) -> bool:
 
 
 def _leave_modules(cfg: Config) -> list[str]:
-    """Take the recipe's `modules` from a wrapper, chosen instead, that knows no such thing."""
+    """Drop the recipe's `modules` if the user chose a wrapper that does not support it."""
     kind = _precision(cfg)
     if kind == "BFloat16OptimWrapper" or "modules" not in (cfg.get("optim_wrapper") or {}):
         return []
@@ -120,12 +99,9 @@ def _leave_modules(cfg: Config) -> list[str]:
     return [f"optim_wrapper.modules is for bfloat16 only: {kind} takes the whole model"]
 
 
-def _replace_sync_bn(node: object) -> int:
-    """Replace SyncBN, which needs a GPU, anywhere in a config; returns how often."""
-    if isinstance(node, dict):
-        count = sum(_replace_sync_bn(value) for value in node.values())
-        if node.get("type") == "SyncBN":
-            node["type"] = "BN"
-            count += 1
-        return count
-    return sum(map(_replace_sync_bn, node)) if isinstance(node, (list, tuple)) else 0
+def _replace_sync_bn(model: ConfigDict) -> int:
+    """Replace SyncBN, which needs a GPU, anywhere in a model; returns how often."""
+    found = [node for _, node in config_nodes(model) if node.get("type") == "SyncBN"]
+    for node in found:
+        node["type"] = "BN"
+    return len(found)

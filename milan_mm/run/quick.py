@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from milan_mm.run.building import teachers
+from milan_mm.run.config_nodes import teachers
 from milan_mm.run.schedules import is_iter_based, shrink_schedule
 
 ITERATIONS = 4
@@ -29,7 +29,7 @@ def make_quick(cfg: Config, world_size: int) -> list[str]:
         rcnn.score_thr = 0.0  # an untrained detector is sure of nothing, and masks are to be tried
     notes = [
         f"--quick: {ITERATIONS} iterations with a batch of {batch_size} per process, then one "
-        "validation batch; the numbers say that the recipe runs, no more"
+        "validation batch; the numbers only show that the recipe runs"
     ]
     return notes + _random_teachers(cfg.model)
 

@@ -11,8 +11,7 @@ from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.config_nodes import datasets_of
-from milan_mm.run.launch import is_main_process
-from milan_mm.run.machine import connect_processes
+from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.weights.reading import read_checkpoint
 
 
@@ -20,7 +19,7 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
     """Build everything, then train.
 
     Args:
-        cfg: See `milan_mm.run.launch`.
+        cfg: See `milan_mm.run.prepare`.
         resume: None, 'auto' for the last checkpoint of the work directory, or a file.
         notes: Lines for the log.
 
@@ -42,7 +41,7 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
         raise UserError(
             f"{len(loader.dataset)} training images make no full batch of {loader.batch_size} per "
             "process: pass --cfg-options total_batch=N train_dataloader.batch_size=N with a "
-            "smaller N (the next error tells the learning rate), or try --quick"
+            "smaller N (the next error gives the learning rate), or try --quick"
         )
     runner.train()
     return runner
@@ -81,7 +80,7 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
 
 
 def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
-    """Look for the data; the main process also looks into them, while the others wait for it."""
+    """Look for the data; the main process also checks their content, and the others wait for it."""
     check_data(cfg, loaders)
     if not is_main_process():
         return []

@@ -47,7 +47,7 @@ def transfer_picture(jobs: Mapping[str, Job], num_images: int) -> np.ndarray:
     first = next(iter(jobs.values()))
     draw = _draw_detection if first.task == "det" else _draw_segmentation
     columns = {title: load_model(job) for title, job in jobs.items()}
-    config = load_config(first)
+    config = _config_of(first)
     dataset = DATASETS.build(config.val_dataloader.dataset)
     rows = []
     for index in range(num_images):
@@ -63,21 +63,21 @@ def transfer_picture(jobs: Mapping[str, Job], num_images: int) -> np.ndarray:
     return grid(rows, ["image", "ground truth", *columns])
 
 
-def load_config(job: Job) -> Config:
+def load_model(job: Job) -> Any:
+    """The trained model of a job, in eval mode."""
+    config = _config_of(job)
+    config.model.backbone.init_cfg = None  # everything comes from the checkpoint
+    model = MODELS.build(config.model)
+    model.load_state_dict(read_checkpoint(job.checkpoint)["state_dict"])
+    return model.eval()
+
+
+def _config_of(job: Job) -> Config:
     """The config that the job ran with, as dumped into its work dir."""
     (path,) = Path(job.work_dir).glob("*.py")
     config = load(path)
     init_default_scope(config.default_scope)
     return config
-
-
-def load_model(job: Job) -> Any:
-    """The trained model of a job, in eval mode."""
-    config = load_config(job)
-    config.model.backbone.init_cfg = None  # everything comes from the checkpoint
-    model = MODELS.build(config.model)
-    model.load_state_dict(read_checkpoint(job.checkpoint)["state_dict"])
-    return model.eval()
 
 
 def _draw_detection(image: np.ndarray, truth: Any, prediction: Any) -> np.ndarray:

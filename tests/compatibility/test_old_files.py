@@ -13,7 +13,8 @@ from PIL import Image
 from milan_mm.configs import load
 from milan_mm.evaluation.results import read_results
 from milan_mm.evaluation.tables import make_tables
-from milan_mm.run.building import build_without_memory, silence
+from milan_mm.run.building import build_without_memory
+from milan_mm.run.silence import silence
 from milan_mm.run.training import test as evaluate
 from milan_mm.run.training import train
 

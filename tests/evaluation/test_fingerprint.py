@@ -1,16 +1,21 @@
 """A fingerprint changes with what can change a number, and with nothing else."""
 
 import copy
+import inspect
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 from PIL import Image
+from torch.utils.data import DataLoader
 
+import milan_mm.register  # noqa: F401 (fills the registries)
 from milan_mm.configs import load
+from milan_mm.evaluation import fingerprint
 from milan_mm.evaluation.fingerprint import (
     config_hash,
     data_counts,
@@ -19,7 +24,9 @@ from milan_mm.evaluation.fingerprint import (
     protocol_hash,
     settings_hash,
 )
-from milan_mm.run.launch import set_compile
+from milan_mm.models.vit_options import ViTOptions
+from milan_mm.registry import HOOKS
+from milan_mm.run.prepare import RunOptions, compile_parts
 
 COCO = "det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco"
 ADE = "seg/upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512"
@@ -62,7 +69,7 @@ OF_THE_MACHINE = dict(
     accumulation=options(optim_wrapper__accumulative_counts=4),
     validation_batch=options(val_dataloader__batch_size=7, test_dataloader__batch_size=7),
     memory=options(model__backbone__with_cp=True),
-    compilation=set_compile,
+    compilation=lambda cfg: compile_parts(cfg, RunOptions(compile=True)),
     copies=options(model__data_preprocessor__non_blocking=True),
     logs=options(
         default_hooks__logger__interval=1, log_processor__window_size=1, log_level="DEBUG"
@@ -77,7 +84,7 @@ OF_THE_MACHINE = dict(
 OF_THE_ENCODER = dict(
     arch=lambda cfg: cfg.model.backbone.update(arch=dict(embed_dims=96, num_layers=3)),
     patch_size=options(model__backbone__patch_size=14),
-    bias=options(model__backbone__qkv_bias=False),
+    bias=options(model__backbone__patch_bias=False),
     class_token=options(model__backbone__with_cls_token=True),
     statistics=options(model__data_preprocessor__mean=[127.5] * 3),
     student=options(model__backbone__init_cfg=dict(checkpoint="b.pth", student=True)),
@@ -122,8 +129,35 @@ def test_the_protocol_changes_both_hashes(recipes, change):
     assert protocol_hash(changed(cfg, change)) != protocol_hash(cfg)
 
 
+def test_every_option_of_the_encoder_is_classified():
+    """A new option of `PlainViT` belongs to the weights, to the machine, or here, to the task."""
+    of_the_task = {
+        "drop_path_rate",
+        "frozen",
+        "global_layers",
+        "out_indices",
+        "out_type",
+        "rel_pos_grid",
+        "window_size",
+    }
+    known = {*fingerprint.OF_THE_ENCODER, *fingerprint.OF_THE_MACHINE, *of_the_task}
+    assert {field.name for field in fields(ViTOptions)} <= known
+
+
+def test_every_hook_of_this_package_is_classified():
+    counted = {"SampleSeedHook"}
+    assert HOOKS.module_dict.keys() == {*fingerprint.HARMLESS_HOOKS, *counted}
+
+
+def test_every_option_of_a_data_loader_is_classified():
+    counted = {"dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "collate_fn"}
+    counted |= {"drop_last", "worker_init_fn", "generator", "in_order"}
+    options = set(inspect.signature(DataLoader).parameters)
+    assert options <= {*fingerprint.OF_THE_MACHINE, *counted}
+
+
 def test_without_a_total_batch_the_loaders_batch_counts(recipes):
-    cfg = changed(recipes[COCO], lambda cfg: cfg._cfg_dict.pop("total_batch"))
+    cfg = changed(recipes[COCO], lambda cfg: cfg.pop("total_batch"))
     other = changed(cfg, options(train_dataloader__batch_size=1))
     assert protocol_hash(other) != protocol_hash(cfg)
 

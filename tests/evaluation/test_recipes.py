@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from milan_mm.configs import load
-from milan_mm.evaluation.recipes import MEASURES, RECIPES, Shape, knn_settings, recipe, set_data
+from milan_mm.evaluation.recipes import MEASURES, RECIPES, Shape, knn_recipe, recipe, set_data
 from milan_mm.evaluation.results import METRICS, TASKS
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.run.building import build_without_memory
@@ -71,9 +71,9 @@ def test_a_shape_is_that_of_the_file():
 
 def test_knn_takes_the_class_token_where_there_is_one():
     without = Shape(**ARCHS["base"], patch_size=16, img_size=384, with_cls_token=False)
-    assert knn_settings(BASE)[0] == "knn_vit-base-p16"
-    assert knn_settings(BASE)[1]["feature"] == "cls_token"
-    assert knn_settings(without)[1] == knn_settings(BASE)[1] | dict(feature="avg", img_size=384)
+    assert knn_recipe(BASE)[0] == "knn_vit-base-p16"
+    assert knn_recipe(BASE)[1]["feature"] == "cls_token"
+    assert knn_recipe(without)[1] == knn_recipe(BASE)[1] | dict(feature="avg", img_size=384)
 
 
 @pytest.mark.parametrize("task", RECIPES)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from milan_mm.evaluation.tables import Cell, Table, make_tables
+from milan_mm.evaluation.tables import Table, TableCell, make_tables
 from tests.evaluation.rows import COCO_COUNTS, CONFIGS, result
 
 
@@ -11,7 +11,7 @@ def only_table(*rows: dict) -> Table:
     return table
 
 
-def cell(table: Table, method: str, title: str = "COCO box AP") -> Cell:
+def cell(table: Table, method: str, title: str = "COCO box AP") -> TableCell:
     (line,) = (line for line in table.lines if line.method == method)
     return line.cells[[column.title for column in table.columns].index(title)]
 
@@ -151,8 +151,8 @@ def test_short_runs_and_subsets_have_no_difference_to_published_numbers(change):
 
 def test_what_was_not_run_stays_visible():
     table = only_table(result("MAE"), result("MAE", task="knn"), result("MILAN", task="knn"))
-    assert cell(table, "MILAN") == Cell(entries=[], published=52.6)
-    assert cell(table, "MAE", "ADE20K mIoU") == Cell(entries=[], published=48.1)
+    assert cell(table, "MILAN") == TableCell(entries=[], published=52.6)
+    assert cell(table, "MAE", "ADE20K mIoU") == TableCell(entries=[], published=48.1)
 
 
 def test_methods_of_the_paper_without_a_run_follow_as_published():

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from milan_mm.configs import load
-from milan_mm.run import launch
+from milan_mm.run.prepare import TRAINING, RunOptions, prepare
 from milan_mm.run.training import test as evaluate
 from milan_mm.run.training import train
 from milan_mm.shapes.files import write_shapes
@@ -58,8 +58,7 @@ def small_recipe(root: Path, work_dir: Path) -> Config:
     cfg.param_scheduler[0].end = cfg.param_scheduler[1].begin = 20
     cfg.param_scheduler[1].end = NUM_ITERS
     cfg.default_hooks.checkpoint.interval = NUM_ITERS
-    launch.set_work_dir(cfg, str(work_dir), quick=False)
-    launch.fit_run(cfg, "none", quick=False)
+    prepare(cfg, RunOptions(work_dir=str(work_dir)), TRAINING)
     return cfg
 
 

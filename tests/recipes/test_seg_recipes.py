@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from milan_mm.configs import load
 from milan_mm.models.plain_vit import PlainViT
-from milan_mm.run import launch
 from milan_mm.run.encoder_weights import set_encoder_weights
+from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+from milan_mm.run.quick import make_quick
 from milan_mm.run.training import test as evaluate
 from milan_mm.run.training import train
 from tests.helpers import forget_runs, randomise, save_state
@@ -234,8 +235,7 @@ def small_run(recipe: str, root: Path, work_dir: Path) -> Config:
     """A recipe on small images, shrunk by --quick, ready for `train` or `evaluate`."""
     forget_runs()
     cfg = shorten(use_data(narrow(recipe), root))
-    launch.set_work_dir(cfg, str(work_dir), quick=True)
-    launch.fit_run(cfg, "none", quick=True)
+    prepare(cfg, RunOptions(work_dir=str(work_dir), shorten=make_quick), TRAINING)
     return cfg
 
 

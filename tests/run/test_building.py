@@ -7,7 +7,8 @@ from torch import nn
 
 from milan_mm.configs import load
 from milan_mm.registry import MODELS
-from milan_mm.run.building import build_optimizer, build_without_memory, teachers
+from milan_mm.run.building import build_optimizer, build_without_memory
+from milan_mm.run.config_nodes import teachers
 
 PRETRAIN = "milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
 
@@ -36,7 +37,7 @@ def test_a_model_that_needs_values_is_built_on_the_cpu():
 
 
 def test_a_config_without_a_model_is_named():
-    with pytest.raises(ValueError, match=r"has no model: it is no training config"):
+    with pytest.raises(ValueError, match=r"has no model: it is not a training config"):
         build_without_memory(Config(dict(total_batch=8)))
 
 
@@ -48,4 +49,4 @@ def test_a_config_without_an_optimizer_is_named():
 def test_teachers_are_found_at_any_depth():
     one, two = dict(model_name="a", pretrained="x"), dict(model_name="b", pretrained="y")
     model = Config(dict(head=dict(teacher=one), heads=[dict(parts=(dict(teacher=two),))]))
-    assert [teacher.model_name for teacher in teachers(model._cfg_dict)] == ["a", "b"]
+    assert [teacher.model_name for teacher in teachers(model)] == ["a", "b"]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from milan_mm.configs import load
 from milan_mm.registry import MODELS
 from milan_mm.run.encoder_weights import set_encoder_weights, set_load_report
-from milan_mm.run.launch import load_config
 from tests.helpers import STATS, TINY_ARCH, milan_config, save_state, tiny_vit
 from tests.weights.zoo import SYSTEMS, timm_vit
 
@@ -93,7 +93,7 @@ def test_pretraining_keeps_the_statistics_that_its_teacher_shares(tmp_path: Path
     ],
 )
 def test_every_recipes_images_get_the_statistics_of_the_file(tmp_path: Path, name: str):
-    cfg = load_config(name, None)
+    cfg = load(name)
     set_encoder_weights(cfg, weights("beit", tmp_path))
     preprocessors = [cfg.model.get("data_preprocessor"), cfg.get("data_preprocessor")]
     means = [list(p.mean) for p in preprocessors if p and "mean" in p]
@@ -111,7 +111,7 @@ def test_every_recipes_images_get_the_statistics_of_the_file(tmp_path: Path, nam
 def test_weight_decay_spares_the_parameters_that_the_encoder_has(
     tmp_path: Path, system: str, expected: list[str]
 ):
-    cfg = load_config("cls/finetune_vit-base-p16_8xb128-amp-coslr-100e_in1k", None)
+    cfg = load("cls/finetune_vit-base-p16_8xb128-amp-coslr-100e_in1k")
     set_encoder_weights(cfg, weights(system, tmp_path))
     assert cfg.optim_wrapper.paramwise_cfg.no_decay_names == expected
 
@@ -126,7 +126,7 @@ def test_a_file_without_class_token_makes_a_model_without_one(tmp_path: Path):
 
 
 def test_a_probe_of_a_file_without_final_norm_does_without_it_and_says_so(tmp_path: Path):
-    cfg = load_config("cls/linear_vit-base-p16_8xb2048-amp-coslr-100e_in1k", None)
+    cfg = load("cls/linear_vit-base-p16_8xb2048-amp-coslr-100e_in1k")
     cfg.model.backbone.update(arch=TINY_ARCH)
     notes = set_encoder_weights(cfg, weights("maskfeat", tmp_path))
     assert "model.backbone takes final_norm=False from" in notes[0]

@@ -44,6 +44,7 @@ def test_jobs_are_yielded_in_the_given_order_with_their_logs(tmp_path):
     assert [job.init for job, _ in done] == ["c", "a", "b"]
     assert all(seconds > 0 for _, seconds in done)
     assert todo[0].logged() == [dict(loss=1.5, step=3)]
+    assert todo[0].losses() == [1.5]
 
 
 def test_a_follow_up_starts_from_the_last_checkpoint_of_its_job(tmp_path):

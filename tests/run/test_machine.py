@@ -5,7 +5,8 @@ import torch
 from mmengine.config import Config
 
 from milan_mm.run import machine
-from milan_mm.run.machine import check_precision, fit_to_machine, world_size
+from milan_mm.run.machine import check_precision, fit_to_machine
+from milan_mm.run.processes import world_size
 
 
 def _config() -> Config:

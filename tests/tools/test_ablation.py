@@ -1,9 +1,7 @@
 """tools/ablation.py as a user meets it: a whole small ablation, and one-line errors."""
 
 import json
-import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from PIL import Image
 from milan_mm.configs import load
 from milan_mm.evaluation.ablation import NO_SLIP
 from milan_mm.evaluation.results import read_rows
+from tests.tools.conftest import defined_by
 
 SHORT = (
     *("--data", "images", "--out", "out"),
@@ -41,36 +40,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def tool(repo_root: Path) -> dict:
+def tool() -> dict:
     """What tools/ablation.py defines."""
-    return runpy.run_path(str(repo_root / "tools/ablation.py"))
+    return defined_by("ablation")
 
 
 @pytest.fixture
-def error_of(tool: dict, capfd: pytest.CaptureFixture) -> Callable[..., str]:
-    """Calls the tool, expects exit code 2, and returns what it says on stderr last."""
-
-    def run(*arguments: object) -> str:
-        with pytest.raises(SystemExit) as stop:
-            tool["main"]([str(argument) for argument in arguments])
-        assert stop.value.code == 2
-        return capfd.readouterr().err.splitlines()[-1]
-
-    return run
+def mistake(error_of: Callable[..., str]) -> Callable[..., str]:
+    return lambda *arguments: error_of("ablation", *arguments)
 
 
 @pytest.mark.long
-def test_an_ablation_is_resumed_where_it_was_and_ends_with_a_table(folder: Path, repo_root: Path):
+def test_an_ablation_is_resumed_where_it_was_and_ends_with_a_table(folder: Path, call, capsys):
     def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, str(repo_root / "tools/ablation.py"), *SHORT, *arguments],
-            env=os.environ | dict(OMP_NUM_THREADS="1"),
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-        return done.stdout
+        call("ablation", *SHORT, *arguments)
+        return capsys.readouterr().out
 
     run("--rows", "1")
     (first,) = read_rows("out/results.jsonl")
@@ -81,7 +65,7 @@ def test_an_ablation_is_resumed_where_it_was_and_ends_with_a_table(folder: Path,
 
     (folder / "out/row-8_seed-0/pretrain").mkdir(parents=True)  # an interrupted run leaves this
     said = run("--rows", "1,8,9")
-    assert "1 finished runs are kept" in said
+    assert "1 of 3 cells are finished and kept (--fresh starts over)" in said
     rows = read_rows("out/results.jsonl")
     assert rows[0] == first
     assert sorted((row["row"], row["seed"]) for row in rows) == [(1, 0), (8, 0), (9, 0)]
@@ -103,58 +87,48 @@ def test_a_tool_that_is_ended_ends_its_trainings(folder: Path, repo_root: Path):
     tool.send_signal(signal.SIGTERM)
     _, said = tool.communicate(timeout=60)
     assert tool.returncode == 130
-    assert said.endswith("interrupted: finished runs are kept, the same command goes on\n")
+    assert said.endswith("interrupted: finished cells are kept, the same command goes on\n")
     assert not list(folder.glob("out/row-1_seed-0/*/last_checkpoint"))
     processes = subprocess.run(["ps", "-ef"], capture_output=True, text=True).stdout
     assert str(folder / "out") not in processes
 
 
-def test_help_answers_with_an_example_and_without_heavy_imports(repo_root: Path):
-    code = (
-        f"import runpy, sys; sys.argv = ['x', '--help']; sys.modules['torch'] = None; "
-        f"runpy.run_path({str(repo_root / 'tools/ablation.py')!r}, run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "python tools/ablation.py " in done.stdout
-
-
 @pytest.mark.parametrize("rows", ["0", "10", "1,x", "", "8,"])
-def test_a_row_that_does_not_exist_is_named(error_of, rows):
-    assert "is outside 1..9: give numbers like 1,2,8" in error_of("--rows", rows)
+def test_a_row_that_does_not_exist_is_named(mistake, rows):
+    assert "is outside 1..9: give numbers like 1,2,8" in mistake("--rows", rows)
 
 
-def test_zero_seeds_are_refused(error_of):
-    assert "'0' is below 1" in error_of("--seeds", "0")
+def test_zero_seeds_are_refused(mistake):
+    assert "argument --seeds: 0: give 1 or more" in mistake("--seeds", "0")
 
 
-def test_missing_data_are_named_and_nothing_is_written(folder: Path, error_of):
-    assert "data folder 'gone/train'" in error_of("--data", "gone", "--out", "out")
+def test_missing_data_are_named_and_nothing_is_written(folder: Path, mistake):
+    assert "data folder 'gone/train'" in mistake("--data", "gone", "--out", "out")
     assert not (folder / "out").exists()
 
 
-def test_a_class_that_validation_lacks_is_named_and_nothing_is_written(folder: Path, error_of):
+def test_a_class_that_validation_lacks_is_named_and_nothing_is_written(folder: Path, mistake):
     for file in (folder / "images/val/cat").iterdir():
         file.unlink()
-    error = error_of("--data", "images", "--out", "out")
+    error = mistake("--data", "images", "--out", "out")
     assert "class 'cat' has 17 images in images/train and 0 in images/val" in error
     assert not (folder / "out").exists()
 
 
-def test_fewer_images_than_a_batch_are_counted(folder: Path, error_of):
+def test_fewer_images_than_a_batch_are_counted(folder: Path, mistake):
     for file in (folder / "images/train/dog").glob("1*.png"):
         file.unlink()
-    error = error_of("--data", "images", "--out", "out")
+    error = mistake("--data", "images", "--out", "out")
     assert "26 training images in images/train, a batch has 32: add images" in error
 
 
-def test_fewer_labels_than_a_batch_are_counted(folder: Path, error_of):
-    error = error_of("--data", "images", "--out", "out", "--labels", "10")
+def test_fewer_labels_than_a_batch_are_counted(folder: Path, mistake):
+    error = mistake("--data", "images", "--out", "out", "--labels", "10")
     assert "10 labelled images, a batch has 32: raise --labels" in error
 
 
-def test_a_teacher_that_is_no_file_is_named(folder: Path, error_of):
-    error = error_of("--data", "images", "--out", "out", "--teacher", "gone.pt")
+def test_a_teacher_that_is_no_file_is_named(folder: Path, mistake):
+    error = mistake("--data", "images", "--out", "out", "--teacher", "gone.pt")
     assert "weights 'gone.pt' of teacher 'shapes-clip' could not be loaded" in error
     assert not (folder / "out").exists()
 
@@ -162,7 +136,7 @@ def test_a_teacher_that_is_no_file_is_named(folder: Path, error_of):
 def test_all_nine_rows_are_prepared_by_default(folder: Path, tool: dict):
     plan = tool["prepare"](tool["parse_args"]([*SHORT]))
     assert list(plan.pretrain) == list(range(1, 10))
-    assert not plan.lacking
+    assert not plan.missing
     slip = load(plan.pretrain[9]).model.head.teacher
     assert (slip.model_name, slip.pretrained) == ("vit_shapes_patch8_96", "shipped")
 
@@ -171,7 +145,7 @@ def test_row_9_beside_a_teacher_of_the_user_wants_one_too(folder: Path, tool: di
     args = tool["parse_args"]([*SHORT, "--rows", "8,9", "--teacher", "random"])
     plan = tool["prepare"](args)
     assert list(plan.pretrain) == [8]
-    assert plan.lacking == {9: NO_SLIP}
+    assert plan.missing == {9: NO_SLIP}
 
 
 def test_row_9_is_added_to_other_rows_but_not_with_a_second_slip(folder: Path, tool: dict):
@@ -184,16 +158,16 @@ def test_row_9_is_added_to_other_rows_but_not_with_a_second_slip(folder: Path, t
         tool["prepare"](tool["parse_args"]([*SHORT, "--rows", "1,9"]))
 
 
-def test_results_of_other_settings_are_not_mixed(folder: Path, error_of):
+def test_results_of_other_settings_are_not_mixed(folder: Path, mistake):
     (folder / "out").mkdir()
     settings = dict(data=str(folder / "images"), images=[34, 4], labels=34, epochs=9)
     (folder / "out/settings.json").write_text(json.dumps(settings))
-    error = error_of("--data", "images", "--out", "out", "--epochs", "5")
+    error = mistake("--data", "images", "--out", "out", "--epochs", "5")
     assert "epochs is 5, the runs in 'out' had 9: choose another --out" in error
     assert "--fresh" in error
 
 
-def test_a_folder_of_something_else_is_never_emptied(folder: Path, error_of):
-    error = error_of("--data", "images", "--out", "images", "--fresh")
-    assert "'images' holds something else than an ablation" in error
+def test_a_folder_of_something_else_is_never_emptied(folder: Path, mistake):
+    error = mistake("--data", "images", "--out", "images", "--fresh")
+    assert "'images' holds something other than an ablation" in error
     assert len(list((folder / "images/train/cat").iterdir())) == 17

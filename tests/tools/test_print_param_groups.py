@@ -1,24 +1,23 @@
 """The printed table of parameter groups."""
 
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from milan_mm.configs import find_config, list_configs, load
-from milan_mm.run.building import build_without_memory, silence
+from milan_mm.run.building import build_without_memory
+from milan_mm.run.silence import silence
 
 MINI = "milan_vit-mini-p8_1xb64-amp-coslr-12e_shapes"
 
 
 @pytest.fixture
-def printed(repo_root: Path, capsys: pytest.CaptureFixture) -> Callable[..., str]:
+def printed(call: Callable[..., None], capsys: pytest.CaptureFixture) -> Callable[..., str]:
     """Runs the tool and returns what it prints, which nothing else may print into."""
-    main = runpy.run_path(str(repo_root / "tools/print_param_groups.py"))["main"]
 
     def run(*arguments: str) -> str:
-        main(list(arguments))
+        call("print_param_groups", *arguments)
         return capsys.readouterr().out
 
     return run

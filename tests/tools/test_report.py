@@ -2,10 +2,6 @@
 
 import csv
 import io
-import runpy
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,14 +23,8 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results.jsonl"
 
 
-@pytest.fixture
-def report(repo_root: Path) -> Callable[..., None]:
-    main = runpy.run_path(str(repo_root / "tools/report.py"))["main"]
-    return lambda *arguments: main([str(argument) for argument in arguments])
-
-
-def test_markdown_has_a_line_for_each_encoder_and_each_published_method(results, report, capsys):
-    report(results)
+def test_markdown_has_a_line_for_each_encoder_and_each_published_method(results, call, capsys):
+    call("report", results)
     lines = capsys.readouterr().out.splitlines()
     head = [cell.strip() for cell in lines[2].strip("|").split("|")]
     rows = {}
@@ -51,8 +41,8 @@ def test_markdown_has_a_line_for_each_encoder_and_each_published_method(results,
     assert rows["SWAG"]["COCO box AP"] == "none"
 
 
-def test_csv_has_a_line_for_each_number_and_each_gap(results, report, capsys):
-    report(results, "--format", "csv")
+def test_csv_has_a_line_for_each_number_and_each_gap(results, call, capsys):
+    call("report", results, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     found = {(row["method"], row["task"], row["metric"]): row for row in rows}
     mae = found["MAE", "coco", "box AP"]
@@ -66,8 +56,8 @@ def test_csv_has_a_line_for_each_number_and_each_gap(results, report, capsys):
     assert (swag["origin"], swag["published"]) == ("none", "")
 
 
-def test_latex_escapes_names_and_sets_the_best_bold(results, report, capsys):
-    report(results, "--format", "latex")
+def test_latex_escapes_names_and_sets_the_best_bold(results, call, capsys):
+    call("report", results, "--format", "latex")
     text = capsys.readouterr().out
     assert r"My\_ViT & myvit.pth & not run" in text and r"\textbf{51.0}" in text
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
@@ -75,8 +65,8 @@ def test_latex_escapes_names_and_sets_the_best_bold(results, report, capsys):
     assert len({line.count(" & ") for line in rows}) == 1
 
 
-def test_the_table_goes_to_a_file(results, report, capsys, tmp_path):
-    report(results, "--out", tmp_path / "new/table.md")
+def test_the_table_goes_to_a_file(results, call, capsys, tmp_path):
+    call("report", results, "--out", tmp_path / "new/table.md")
     assert (tmp_path / "new/table.md").read_text().startswith("## ViT-B/16\n")
     assert not capsys.readouterr().out
 
@@ -88,27 +78,18 @@ def test_the_table_goes_to_a_file(results, report, capsys, tmp_path):
         ({k: v for k, v in ROWS[0].items() if k != "protocol_hash"}, "no key 'protocol_hash'"),
     ],
 )
-def test_rows_of_other_tools_and_incomplete_ones_are_one_line(results, report, capfd, row, message):
+def test_rows_of_other_tools_and_incomplete_ones_are_one_line(results, call, capfd, row, message):
     append_rows(results, [row])
     with pytest.raises(SystemExit) as stop:
-        report(results)
+        call("report", results)
     assert stop.value.code == 2
     error = capfd.readouterr().err
     assert error.startswith(f"error: {results}:5 ") and message in error
     assert error.count("\n") == 1
 
 
-def test_a_missing_file_is_one_line(tmp_path, report, capfd):
+def test_a_missing_file_is_one_line(tmp_path, call, capfd):
     with pytest.raises(SystemExit) as stop:
-        report(tmp_path / "gone.jsonl")
+        call("report", tmp_path / "gone.jsonl")
     assert stop.value.code == 2
     assert "gone.jsonl' does not exist" in capfd.readouterr().err
-
-
-def test_help_answers_without_heavy_imports(repo_root: Path):
-    code = (
-        "import runpy, sys; sys.argv = ['x', '--help']; sys.modules['torch'] = None; "
-        f"runpy.run_path({str(repo_root / 'tools/report.py')!r}, run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "python tools/report.py" in done.stdout

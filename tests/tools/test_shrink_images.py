@@ -1,6 +1,5 @@
 """tools/shrink_images.py as a user meets it: exit codes, the report, one line for a mistake."""
 
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,13 +19,12 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def shrink(repo_root: Path) -> Callable[..., int]:
+def shrink(call: Callable[..., None]) -> Callable[..., int]:
     """Calls the tool and returns its exit code."""
-    main = runpy.run_path(str(repo_root / "tools/shrink_images.py"))["main"]
 
     def run(*arguments: str) -> int:
         with pytest.raises(SystemExit) as stop:
-            main(list(arguments))
+            call("shrink_images", *arguments)
         return stop.value.code
 
     return run

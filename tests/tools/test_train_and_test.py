@@ -3,9 +3,7 @@
 import json
 import os
 import re
-import runpy
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +14,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from milan_mm.registry import MODELS
-from tests.helpers import STATS, forget_runs, milan_config
+from milan_mm.run.metrics import read_metrics
+from tests.helpers import STATS, milan_config
 from tests.run.own_data.folders import image_folder
 
 CONFIG = """
@@ -74,7 +73,6 @@ train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=2)
 default_hooks = dict(logger=dict(interval=1))
 log_processor = dict(window_size=1)
 """
-Tool = Callable[..., subprocess.CompletedProcess]
 
 
 @pytest.fixture
@@ -91,37 +89,8 @@ def folder(tmp_path: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def tool(repo_root: Path) -> Tool:
-    """Runs a script of tools/ in its own process; fails the test when the script fails."""
-
-    def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
-        program = "bash" if script.endswith(".sh") else sys.executable
-        done = subprocess.run(
-            [program, str(repo_root / "tools" / script), *map(str, arguments)],
-            env=os.environ | dict(PYTHON=sys.executable, OMP_NUM_THREADS="1"),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-        return done
-
-    return run
-
-
-@pytest.fixture
-def error_of(repo_root: Path, capfd: pytest.CaptureFixture) -> Callable[..., str]:
-    """Calls the train tool, expects exit code 2, and returns what it says on stderr last."""
-    main = runpy.run_path(str(repo_root / "tools/train.py"))["main"]
-
-    def run(*arguments: object) -> str:
-        forget_runs()  # mmengine names them by config and second
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        assert stop.value.code == 2
-        return capfd.readouterr().err.splitlines()[-1]
-
-    return run
+def mistake(error_of: Callable[..., str]) -> Callable[..., str]:
+    return lambda *arguments: error_of("train", *arguments)
 
 
 def _losses(work_dir: Path) -> list[float]:
@@ -131,9 +100,9 @@ def _losses(work_dir: Path) -> list[float]:
 
 
 @pytest.mark.long
-def test_two_processes_log_the_losses_of_one_at_the_same_total_batch(folder: Path, tool: Tool):
-    tool("train.py", "tiny.py", "--work-dir", "one")
-    done = tool("dist_train.sh", "tiny.py", 2, "--work-dir", "two")
+def test_two_processes_log_the_losses_of_one_at_the_same_total_batch(folder: Path, process):
+    process("train.py", "tiny.py", "--work-dir", "one")
+    done = process("dist_train.sh", "tiny.py", 2, "--work-dir", "two")
     assert "total batch 8 = 4 per process x 2 process(es) x 1" in done.stdout + done.stderr
     one, two = _losses(folder / "one"), _losses(folder / "two")
     assert len(one) == len(two) == 6
@@ -141,45 +110,42 @@ def test_two_processes_log_the_losses_of_one_at_the_same_total_batch(folder: Pat
 
 
 @pytest.mark.long
-def test_a_resumed_run_continues_with_the_losses_of_an_uninterrupted_one(folder: Path, tool: Tool):
-    tool("train.py", "tiny.py", "--work-dir", "whole")
-    tool("train.py", "tiny.py", "--work-dir", "rest", "--resume", "whole/epoch_1.pth")
+def test_a_resumed_run_continues_with_the_losses_of_an_uninterrupted_one(folder: Path, process):
+    process("train.py", "tiny.py", "--work-dir", "whole")
+    process("train.py", "tiny.py", "--work-dir", "rest", "--resume", "whole/epoch_1.pth")
     assert _losses(folder / "rest") == pytest.approx(_losses(folder / "whole")[3:], abs=1e-6)
 
 
 @pytest.mark.long
-def test_a_trial_ends_with_a_checkpoint_whose_encoder_can_be_exported(folder: Path, tool: Tool):
-    tool("train.py", "tiny.py", "--quick")
+def test_a_trial_ends_with_a_checkpoint_whose_encoder_can_be_exported(folder: Path, process):
+    process("train.py", "tiny.py", "--quick")
     work_dir = folder / "work_dirs/tiny-quick"
     assert len(_losses(work_dir)) == 4
-    done = tool("export_encoder.py", work_dir / "epoch_1.pth", "encoder.safetensors")
+    done = process("export_encoder.py", work_dir / "epoch_1.pth", "encoder.safetensors")
     assert "embed_dims: 32" in done.stdout
     with safe_open("encoder.safetensors", "pt") as file:
         assert "layers.1.attn.qkv.weight" in file.keys()  # noqa: SIM118 (no mapping)
 
 
 @pytest.mark.long
-def test_own_data_train_and_are_tested_by_one_option(folder: Path, tool: Tool):
+def test_own_data_train_and_are_tested_by_one_option(folder: Path, process):
     image_folder(folder / "fruit")
     recipe = "cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes"
-    done = tool("train.py", recipe, "--data", "fruit", "--quick")
+    done = process("train.py", recipe, "--data", "fruit", "--quick")
     assert done.stdout.startswith("--data fruit: 6 images in 'fruit/train', 6 in 'fruit/val'\n")
     work_dir = Path(f"work_dirs/{Path(recipe).name}-fruit-quick")
     assert len(_losses(work_dir)) == 4
-    done = tool("test.py", recipe, work_dir / "epoch_1.pth", "--data", "fruit")
+    options = ("--data", "fruit", "--out", "new/metrics.json")
+    done = process("test.py", recipe, work_dir / "epoch_1.pth", *options)
+    (top1,) = re.findall(r"^accuracy/top1: (\S+)$", done.stdout, re.MULTILINE)
+    assert read_metrics("new/metrics.json")["accuracy/top1"] == pytest.approx(float(top1), abs=1e-4)
     assert re.search(r"^accuracy/top1: (0|16|33|50|66|83|100)\.", done.stdout, re.MULTILINE)
 
 
-def _convert(repo_root: Path) -> Callable[[list[str]], None]:
-    return runpy.run_path(str(repo_root / "tools/convert_checkpoint.py"))["main"]
-
-
 @pytest.mark.long
-def test_a_trained_checkpoint_is_converted_and_trains_on_after_the_way_back(
-    folder: Path, tool: Tool
-):
-    tool("train.py", "tiny.py", "--quick")
-    done = tool(
+def test_a_trained_checkpoint_is_converted_and_trains_on_after_the_way_back(folder: Path, process):
+    process("train.py", "tiny.py", "--quick")
+    done = process(
         "convert_checkpoint.py",
         "work_dirs/tiny-quick/epoch_1.pth",
         "official.pth",
@@ -187,19 +153,19 @@ def test_a_trained_checkpoint_is_converted_and_trains_on_after_the_way_back(
         "official",
     )
     assert "epoch_1.pth: layout milan_mm" in done.stdout and "optimizer" in done.stdout
-    tool("convert_checkpoint.py", "official.pth", "back.pth", "--to", "milan_mm")
-    done = tool("train.py", "tiny.py", "--work-dir", "on", "--cfg-options", "load_from=back.pth")
+    process("convert_checkpoint.py", "official.pth", "back.pth", "--to", "milan_mm")
+    done = process("train.py", "tiny.py", "--work-dir", "on", "--cfg-options", "load_from=back.pth")
     log = done.stdout + done.stderr
     assert "Load checkpoint from back.pth" in log and "do not match" not in log
 
 
 def test_a_conversion_prints_its_report_and_the_new_file(
-    folder: Path, repo_root: Path, capsys: pytest.CaptureFixture
+    folder: Path, call, capsys: pytest.CaptureFixture
 ):
     model = MODELS.build(milan_config())
     torch.save(dict(state_dict=model.state_dict(), optimizer={}), "epoch_1.pth")
     capsys.readouterr()
-    _convert(repo_root)(["epoch_1.pth", "new/official.pth", "--to", "official"])
+    call("convert_checkpoint", "epoch_1.pth", "new/official.pth", "--to", "official")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "epoch_1.pth: layout milan_mm" and lines[-1] == "new/official.pth"
     assert any("left behind  optimizer" in line for line in lines)
@@ -207,7 +173,7 @@ def test_a_conversion_prints_its_report_and_the_new_file(
 
 
 def test_a_file_that_cannot_be_converted_is_answered_with_one_line(
-    folder: Path, repo_root: Path, capsys: pytest.CaptureFixture
+    folder: Path, call, capsys: pytest.CaptureFixture
 ):
     torch.save({"conv1.weight": torch.zeros(3)}, "resnet.pth")
     for source, message in (
@@ -215,56 +181,39 @@ def test_a_file_that_cannot_be_converted_is_answered_with_one_line(
         ("resnet.pth", "error: resnet.pth holds no pretraining checkpoint"),
     ):
         with pytest.raises(SystemExit) as stop:
-            _convert(repo_root)([source, "out.pth", "--to", "milan_mm"])
+            call("convert_checkpoint", source, "out.pth", "--to", "milan_mm")
         errors = capsys.readouterr().err.splitlines()
         assert stop.value.code == 2 and len(errors) == 1 and errors[0].startswith(message)
     assert not (folder / "out.pth").exists()
 
 
 @pytest.mark.parametrize("name", ["dist_train.sh", "dist_test.sh", "slurm_train.sh"])
-def test_a_launcher_without_arguments_shows_its_usage(repo_root: Path, name: str):
-    done = subprocess.run(
-        ["bash", str(repo_root / "tools" / name)], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 2
-    assert f"bash tools/{name} " in done.stdout
+def test_a_launcher_without_arguments_shows_its_usage(process, name: str):
+    assert f"bash tools/{name} " in process(name, expect=2).stdout
 
 
 @pytest.mark.long
-def test_a_mistake_on_two_processes_is_told_once_and_without_a_traceback(
-    folder: Path, repo_root: Path
-):
-    done = subprocess.run(
-        ["bash", str(repo_root / "tools/dist_train.sh"), "tiny.py", "2", "--weights", "gone.pth"],
-        env=os.environ | dict(PYTHON=sys.executable, OMP_NUM_THREADS="1"),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 2
+def test_a_mistake_on_two_processes_is_told_once_and_without_a_traceback(folder: Path, process):
+    done = process("dist_train.sh", "tiny.py", 2, "--weights", "gone.pth", expect=2)
     assert done.stderr.count("error: ") == 1 and "gone.pth" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_mistake_of_the_second_process_alone_is_told(folder: Path, repo_root: Path):
+def test_a_mistake_of_the_second_process_alone_is_told(
+    folder: Path, process, monkeypatch, repo_root
+):
     Path("second.py").write_text(
         "import os, time\n"
-        "from milan_mm.run import launch\n"
-        "launch.SECONDS_FOR_THE_FIRST = 0.5\n"
-        "with launch.user_errors():\n"
+        "from milan_mm.run import errors\n"
+        "errors.SECONDS_FOR_THE_FIRST = 0.5\n"
+        "with errors.user_errors():\n"
         "    if os.environ['RANK'] == '1':\n"
         "        raise ValueError('only here')\n"
         "    time.sleep(100)\n"
     )
-    torchrun = [str(repo_root / "tools/_torchrun.py"), "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [sys.executable, *torchrun, "second.py"],
-        env=os.environ | dict(PYTHONPATH=str(repo_root), OMP_NUM_THREADS="1"),
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    assert done.returncode == 2
+    monkeypatch.setenv("PYTHONPATH", str(repo_root))
+    options = ("--standalone", "--nproc-per-node", 2)
+    done = process("_torchrun.py", *options, "second.py", expect=2)
     assert done.stderr.count("error: only here\n") == 1
     assert "Traceback" not in done.stderr
 
@@ -285,112 +234,108 @@ def test_slurm_starts_one_task_per_gpu(folder: Path, repo_root: Path):
     assert done.stdout.strip().endswith("train.py c.py --quick --launcher slurm")
 
 
-def test_an_unknown_config_is_answered_with_the_closest_names(folder: Path, error_of):
-    error = error_of("milan_vit-bse-p16")
+def test_an_unknown_config_is_answered_with_the_closest_names(folder: Path, mistake):
+    error = mistake("milan_vit-bse-p16")
     assert error.startswith("error: config 'milan_vit-bse-p16'")
     assert "milan_vit-base-p16" in error
 
 
-def test_a_missing_data_folder_is_named_and_nothing_is_written(folder: Path, error_of):
-    error = error_of("tiny.py", "--cfg-options", "train_dataloader.dataset.data_root=gone")
+def test_a_missing_data_folder_is_named_and_nothing_is_written(folder: Path, mistake):
+    error = mistake("tiny.py", "--cfg-options", "train_dataloader.dataset.data_root=gone")
     assert "'gone' (train_dataloader.dataset.data_root) does not exist" in error
     assert not (folder / "work_dirs").exists()
 
 
-def test_annotations_of_other_classes_are_named_and_nothing_is_written(folder: Path, error_of):
+def test_annotations_of_other_classes_are_named_and_nothing_is_written(folder: Path, mistake):
     for part in ("train2017", "val2017", "annotations"):
         (folder / "data/coco" / part).mkdir(parents=True)
-    image = dict(id=1, file_name="1.jpg", height=8, width=8)
-    content = dict(images=[image], annotations=[], categories=[dict(id=1, name="screw")])
+    content = dict(
+        images=[dict(id=1, file_name="1.jpg", width=8, height=8)],
+        annotations=[],
+        categories=[dict(id=1, name="screw")],
+    )
     for part in ("train", "val"):
         path = folder / f"data/coco/annotations/instances_{part}2017.json"
         path.write_text(json.dumps(content))
-    error = error_of("det/mask-rcnn_vit-base-p16_8xb2-amp-lsj-12e_coco")
-    assert (
-        "not have 80 of the config's 80 classes, first 'person'; its categories are 'screw'"
-        in error
-    )
+    error = mistake("det/mask-rcnn_vit-base-p16_8xb2-amp-lsj-12e_coco")
+    assert "80 of the config's 80 classes, first 'person'" in error and "screw" in error
     assert not (folder / "work_dirs").exists()
 
 
-def test_own_data_that_do_not_fit_are_named_before_anything_is_written(folder: Path, error_of):
+def test_own_data_that_do_not_fit_are_named_before_anything_is_written(folder: Path, mistake):
     image_folder(folder / "fruit")
     (folder / "fruit/val/red").rename(folder / "fruit/val/pink")
     recipe = "cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes"
-    error = error_of(recipe, "--data", "fruit", "--quick")
+    error = mistake(recipe, "--data", "fruit", "--quick")
     assert error.startswith("error: 1 of 3 classes in 'fruit/val' are not among the 3 in ")
     assert not (folder / "work_dirs").exists()
 
 
-def test_an_impossible_mask_ratio_is_named_and_nothing_is_left_behind(folder: Path, error_of):
-    error = error_of("tiny.py", "--cfg-options", "model.mask_generator.mask_ratio=1.5")
+def test_an_impossible_mask_ratio_is_named_and_nothing_is_left_behind(folder: Path, mistake):
+    error = mistake("tiny.py", "--cfg-options", "model.mask_generator.mask_ratio=1.5")
     assert "mask_ratio 1.5 is outside (0, 1)" in error
     assert not (folder / "work_dirs").exists()
 
 
-def test_an_image_size_that_the_patch_does_not_divide_is_named(folder: Path, error_of):
-    error = error_of("tiny.py", "--cfg-options", "model.backbone.img_size=100")
+def test_an_image_size_that_the_patch_does_not_divide_is_named(folder: Path, mistake):
+    error = mistake("tiny.py", "--cfg-options", "model.backbone.img_size=100")
     assert "img_size (100, 100) is not a multiple of patch_size 8" in error
     assert not (folder / "work_dirs").exists()
 
 
-def test_crops_of_another_size_than_the_encoder_expects_are_named(folder: Path, error_of):
+def test_crops_of_another_size_than_the_encoder_expects_are_named(folder: Path, mistake):
     pipeline = "train_dataloader.dataset.pipeline.2.scale=(100,100)"
-    error = error_of("tiny.py", "--cfg-options", pipeline, "train_dataloader.num_workers=0")
+    error = mistake("tiny.py", "--cfg-options", pipeline, "train_dataloader.num_workers=0")
     assert "got images of 100x100 pixels, but backbone.img_size is 96x96" in error
 
 
-def test_too_many_unreadable_images_stop_the_run_with_one_line(folder: Path, error_of):
+def test_too_many_unreadable_images_stop_the_run_with_one_line(folder: Path, mistake):
     (folder / "images/07.png").write_bytes(b"no image")
-    error = error_of("tiny.py")
+    error = mistake("tiny.py")
     assert "1 of" in error and "images could not be read, the limit is 1%" in error
     (log,) = folder.glob("work_dirs/tiny/*/*.log")
     assert "skipped unreadable image images/07.png" in log.read_text()
 
 
-def test_weights_that_are_missing_or_of_another_model_are_named(folder: Path, error_of):
-    assert "'gone.pth' does not exist" in error_of("tiny.py", "--weights", "gone.pth")
+def test_weights_that_are_missing_or_of_another_model_are_named(folder: Path, mistake):
+    assert "'gone.pth' does not exist" in mistake("tiny.py", "--weights", "gone.pth")
     torch.save({"conv1.weight": torch.zeros(3)}, "resnet.pth")
-    error = error_of("tiny.py", "--weights", "resnet.pth")
+    error = mistake("tiny.py", "--weights", "resnet.pth")
     assert "resnet.pth holds no complete plain-ViT encoder" in error and "conv1.weight" in error
     torch.save({"patch_embed.projection.weight": torch.zeros(64, 3, 8, 8)}, "wide.pth")
-    error = error_of("tiny.py", "--weights", "wide.pth")
+    error = mistake("tiny.py", "--weights", "wide.pth")
     assert "error: wide.pth holds no blocks 'layers.*'" in error
     assert not (folder / "work_dirs").exists()
 
 
-def test_fewer_images_than_a_batch_are_counted_in_the_message(folder: Path, error_of):
+def test_fewer_images_than_a_batch_are_counted_in_the_message(folder: Path, mistake):
     options = ("total_batch=32", "train_dataloader.batch_size=32")
-    error = error_of("tiny.py", "--cfg-options", *options)
+    error = mistake("tiny.py", "--cfg-options", *options)
     assert "24 training images make no full batch of 32" in error
 
 
-def test_a_batch_per_gpu_of_nothing_is_named(folder: Path, error_of):
-    assert "--batch-per-gpu 0: give 1 or more" in error_of("tiny.py", "--batch-per-gpu", 0)
+def test_a_batch_per_gpu_of_nothing_is_named(folder: Path, mistake):
+    assert "--batch-per-gpu: 0: give 1 or more" in mistake("tiny.py", "--batch-per-gpu", 0)
 
 
-def test_an_option_without_a_value_is_named(folder: Path, error_of):
-    assert "'total_batch' is not of the form key=value" in error_of(
+def test_an_option_without_a_value_is_named(folder: Path, mistake):
+    assert "'total_batch' is not of the form key=value" in mistake(
         "tiny.py", "--cfg-options", "total_batch"
     )
 
 
-def test_testing_a_pretraining_config_is_refused_with_the_alternative(
-    folder: Path, repo_root: Path, capfd: pytest.CaptureFixture
-):
-    main = runpy.run_path(str(repo_root / "tools/test.py"))["main"]
-    with pytest.raises(SystemExit):
-        main(["tiny.py", "any.pth"])
-    assert "has no test_evaluator: pretraining is judged by a transfer" in capfd.readouterr().err
+def test_testing_a_pretraining_config_is_refused_with_the_alternative(folder: Path, error_of):
+    error = error_of("test", "tiny.py", "any.pth")
+    assert "has no test_evaluator: pretraining is judged by a transfer" in error
 
 
-def test_a_work_directory_that_is_a_file_is_named(folder: Path, error_of):
+def test_a_work_directory_that_is_a_file_is_named(folder: Path, mistake):
     Path("taken").write_text("a file")
-    assert "taken" in error_of("tiny.py", "--work-dir", "taken")
+    assert "taken" in mistake("tiny.py", "--work-dir", "taken")
     assert Path("taken").read_text() == "a file"
 
 
-def test_a_misspelt_field_is_named(folder: Path, error_of):
-    error = error_of("tiny.py", "--cfg-options", "train_dataloader.datset.data_root=images")
+def test_a_misspelt_field_is_named(folder: Path, mistake):
+    error = mistake("tiny.py", "--cfg-options", "train_dataloader.datset.data_root=images")
     assert "unexpected keyword argument 'datset'" in error
     assert not (folder / "work_dirs").exists()

@@ -3,10 +3,6 @@
 import json
 import os
 import re
-import runpy
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,27 +18,16 @@ from tests.helpers import save_state
 from tests.weights.zoo import SYSTEMS, moco_v3
 
 
-@pytest.fixture
-def tool(repo_root: Path) -> Callable[..., None]:
-    """Run a tool by name, in this process."""
-
-    def run(name: str, *arguments: object) -> None:
-        main = runpy.run_path(str(repo_root / f"tools/{name}.py"))["main"]
-        main([str(argument) for argument in arguments])
-
-    return run
-
-
 def save(system: str, folder: Path) -> Path:
     return save_state(SYSTEMS[system](folder).content, folder, f"{system}.pth")
 
 
 @pytest.mark.parametrize("system", ["beit", "openai_clip", "dinov3", "mae", "swag", "hf_dinov2"])
 def test_inspection_tells_layout_system_statistics_and_every_task(
-    tool, capsys, tmp_path: Path, system: str
+    call, capsys, tmp_path: Path, system: str
 ):
     file = save(system, tmp_path)
-    tool("inspect_weights", file, "--num-heads", 4)
+    call("inspect_weights", file, "--num-heads", 4)
     out, encoder = capsys.readouterr().out, read_encoder(file)
     for word in (encoder.layout, encoder.system, f"statistics  {encoder.stats}", encoder.pooling):
         assert word in out
@@ -53,32 +38,32 @@ def test_inspection_tells_layout_system_statistics_and_every_task(
         assert re.search(rf"^  {task} +\w", out, re.MULTILINE)
 
 
-def test_several_files_are_inspected_in_turn(tool, capsys, tmp_path: Path):
-    tool("inspect_weights", save("mae", tmp_path), save("beit", tmp_path))
+def test_several_files_are_inspected_in_turn(call, capsys, tmp_path: Path):
+    call("inspect_weights", save("mae", tmp_path), save("beit", tmp_path))
     out = capsys.readouterr().out
     assert out.index("system      MAE") < out.index("\n\n") < out.index("system      BEiT")
 
 
-def test_inspection_of_an_encoder_without_known_heads_asks_for_them(tool, capsys, tmp_path: Path):
-    tool("inspect_weights", save("mae", tmp_path))
+def test_inspection_of_an_encoder_without_known_heads_asks_for_them(call, capsys, tmp_path: Path):
+    call("inspect_weights", save("mae", tmp_path))
     assert "unknown (--num-heads) heads" in capsys.readouterr().out
 
 
-def test_inspection_says_when_pretraining_cannot_go_on(tool, capsys, tmp_path: Path):
-    tool("inspect_weights", save("beit", tmp_path))
+def test_inspection_says_when_pretraining_cannot_go_on(call, capsys, tmp_path: Path):
+    call("inspect_weights", save("beit", tmp_path))
     assert "pretraining   not possible" in capsys.readouterr().out
-    tool("inspect_weights", save("milan", tmp_path))
+    call("inspect_weights", save("milan", tmp_path))
     assert "pretraining   the encoder goes on" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_converted_encoder_is_read_back_with_all_that_is_known_of_it(
-    tool, tmp_path: Path, system: str
+    call, tmp_path: Path, system: str
 ):
     content = SYSTEMS[system](tmp_path).content
     torch.save(content, tmp_path / "source.pth")
     out = tmp_path / "encoder.safetensors"
-    tool("convert_checkpoint", tmp_path / "source.pth", out, "--num-heads", 4)
+    call("convert_checkpoint", tmp_path / "source.pth", out, "--num-heads", 4)
     before, after = read_encoder(tmp_path / "source.pth", num_heads=4), read_encoder(out)
     assert after.settings == before.settings
     for name in ("system", "stats", "pooling", "assumed"):
@@ -88,9 +73,9 @@ def test_a_converted_encoder_is_read_back_with_all_that_is_known_of_it(
     load_encoder(PlainViT(**after.model_settings()), after)
 
 
-def test_the_metadata_tell_source_checksums_grid_and_settings(tool, tmp_path: Path):
+def test_the_metadata_tell_source_checksums_grid_and_settings(call, tmp_path: Path):
     file, out = save("beit", tmp_path), tmp_path / "encoder.safetensors"
-    tool("convert_checkpoint", file, out, "--system", "mc-BEiT")
+    call("convert_checkpoint", file, out, "--system", "mc-BEiT")
     metadata = read_metadata(out)
     expected = dict(
         source="beit.pth",
@@ -107,17 +92,17 @@ def test_the_metadata_tell_source_checksums_grid_and_settings(tool, tmp_path: Pa
     assert len(metadata["sha256"]) == len(metadata["metadata_sha256"]) == 64
 
 
-def test_half_precision_halves_the_file(tool, tmp_path: Path):
+def test_half_precision_halves_the_file(call, tmp_path: Path):
     out = tmp_path / "encoder.safetensors"
-    tool("convert_checkpoint", save("mae", tmp_path), out, "--half")
+    call("convert_checkpoint", save("mae", tmp_path), out, "--half")
     with safe_open(out, framework="pt") as file:
         assert file.get_tensor("cls_token").dtype == torch.float16
     assert read_encoder(out).state_dict["cls_token"].dtype == torch.float32
 
 
-def test_the_students_weights_are_converted_on_request(tool, tmp_path: Path):
+def test_the_students_weights_are_converted_on_request(call, tmp_path: Path):
     file, out = save("dino_full", tmp_path), tmp_path / "student.safetensors"
-    tool("convert_checkpoint", file, out, "--student")
+    call("convert_checkpoint", file, out, "--student")
     student = torch.load(file, weights_only=True)["student"]
     expected = student["module.backbone.cls_token"]
     assert torch.equal(read_encoder(out).state_dict["cls_token"], expected)
@@ -135,59 +120,48 @@ def test_the_students_weights_are_converted_on_request(tool, tmp_path: Path):
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(
-    tool, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments, message: str
+    call, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments, message: str
 ):
     save("mae", tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        tool("convert_checkpoint", *arguments)
+        call("convert_checkpoint", *arguments)
     assert stop.value.code == 2
     assert re.search(message, capsys.readouterr().err.splitlines()[-1])
     assert [path.name for path in tmp_path.iterdir()] == ["mae.pth"]
 
 
-def test_an_encoder_does_not_overwrite_its_source(tool, capsys, tmp_path: Path):
+def test_an_encoder_does_not_overwrite_its_source(call, capsys, tmp_path: Path):
     out = tmp_path / "encoder.safetensors"
-    tool("convert_checkpoint", save("mae", tmp_path), out)
+    call("convert_checkpoint", save("mae", tmp_path), out)
     before = out.read_bytes()
     with pytest.raises(SystemExit):
-        tool("convert_checkpoint", out, out)
+        call("convert_checkpoint", out, out)
     assert "is the source itself" in capsys.readouterr().err
     assert out.read_bytes() == before
 
 
-def test_a_whole_pretraining_is_still_converted_bit_for_bit(tool, capsys, tmp_path: Path):
+def test_a_whole_pretraining_is_still_converted_bit_for_bit(call, capsys, tmp_path: Path):
     file = save_state(moco_v3().content, tmp_path, "moco.pth")
     with pytest.raises(SystemExit):  # it has no decoder
-        tool("convert_checkpoint", file, tmp_path / "a.pth", "--to", "milan_mm")
+        call("convert_checkpoint", file, tmp_path / "a.pth", "--to", "milan_mm")
     assert "no pretraining checkpoint of milan_mm, official, mmpretrain" in capsys.readouterr().err
 
 
-def test_code_runs_only_where_the_file_is_trusted(tool, capsys, tmp_path: Path):
+def test_code_runs_only_where_the_file_is_trusted(call, capsys, tmp_path: Path):
     class Intruder:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "marker"),)
 
     file = save_state(SYSTEMS["mae"](tmp_path).content | dict(args=Intruder()), tmp_path)
     with pytest.raises(SystemExit):
-        tool("inspect_weights", file)
+        call("inspect_weights", file)
     assert not (tmp_path / "marker").exists()
-    tool("inspect_weights", file, "--trust-pickle")
+    call("inspect_weights", file, "--trust-pickle")
     assert (tmp_path / "marker").exists() and "system      MAE" in capsys.readouterr().out
 
 
-def test_the_export_sends_files_of_other_systems_to_the_tool_with_options(tool, capsys):
+def test_the_export_sends_files_of_other_systems_to_the_tool_with_options(call, capsys):
     with pytest.raises(SystemExit):
-        tool("export_encoder", "--help")
+        call("export_encoder", "--help")
     assert "tools/convert_checkpoint.py" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", ["inspect_weights", "convert_checkpoint", "export_encoder"])
-def test_help_answers_at_once(repo_root: Path, name: str):
-    code = (
-        f"import runpy, sys; sys.argv = ['{name}.py', '--help']\n"
-        f"try: runpy.run_path(r'{repo_root}/tools/{name}.py', run_name='__main__')\n"
-        "except SystemExit: print('torch' in sys.modules)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout.splitlines()[-1] == "False", result.stderr

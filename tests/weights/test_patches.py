@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from timm.models.vision_transformer import checkpoint_filter_fn
 
+from milan_mm.configs import load
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.registry import MODELS
 from milan_mm.run.encoder_weights import set_encoder_weights, set_load_report
-from milan_mm.run.launch import load_config
 from milan_mm.weights.loading import load_encoder
 from milan_mm.weights.recognising import recognise
 from tests.helpers import TINY_ARCH, save_state
@@ -31,7 +31,7 @@ def dinov2(folder: Path, **settings) -> str:
 
 
 def with_weights(recipe: str, file: str, **options) -> tuple[Config, list[str]]:
-    cfg = load_config(recipe, None)
+    cfg = load(recipe)
     cfg.model.backbone.arch = TINY_ARCH
     cfg.model.backbone.pop("global_layers", None)
     if recipe == SEG:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.neighbors import KNeighborsClassifier
 
-from milan_mm.evaluation.knn import knn_predict, nearest, top_k_accuracy
+from milan_mm.evaluation.voting import knn_predict, nearest, top_k_accuracy
 
 
 def random_features(num: int, width: int = 6) -> torch.Tensor:

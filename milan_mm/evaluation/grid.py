@@ -1,0 +1,140 @@
+"""Running a grid of trainings: what has its rows is kept, the rest runs and appends its own.
+
+The demo, the ablation and the evaluation of encoders are such grids. A grid that was interrupted
+goes on where it was.
+"""
+
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from milan_mm.errors import UserError
+from milan_mm.evaluation.results import append_rows, read_rows
+from milan_mm.run.errors import one_line
+from milan_mm.run.jobs import Job, run_jobs
+
+
+class GridCell(Protocol):
+    """One place of a grid: a training, and the rows that it gives."""
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Keys and values that its rows have, and those of no other cell."""
+
+    @property
+    def job(self) -> Job | None:
+        """Its training; None if nothing is left to train."""
+
+    def rows(self) -> list[dict]:
+        """Its numbers, once it is trained; the grid adds the seconds that they took.
+
+        Raises:
+            RuntimeError, UserError: When there are none.
+        """
+
+
+AnyCell = TypeVar("AnyCell", bound=GridCell)
+
+
+def is_in(cell: GridCell, rows: Sequence[Mapping]) -> bool:
+    """Whether a row of a results file is this cell's."""
+    return any(all(row.get(k) == v for k, v in cell.identity.items()) for row in rows)
+
+
+def missing_cells(cells: Sequence[AnyCell], results: Path, hint: str = "") -> list[AnyCell]:
+    """The cells without rows; says how many have some.
+
+    Args:
+        hint: How to run these again.
+
+    Raises:
+        UserError: For a results file that cannot be read.
+    """
+    rows = read_rows(results)
+    missing = [cell for cell in cells if not is_in(cell, rows)]
+    if kept := len(cells) - len(missing):
+        say(f"{kept} of {len(cells)} cells are finished and kept" + (hint and f" ({hint})"))
+    return missing
+
+
+def run_side_by_side(cells: Sequence[GridCell], results: Path, num_parallel: int) -> None:
+    """Train cells, several at a time, each from the start.
+
+    Raises:
+        RuntimeError: When a training failed. Those that run by then are finished first, and their
+            rows are kept.
+    """
+    todo = [(cell, job) for cell in cells if (job := cell.job)]
+    for _, job in todo:
+        for link in job.chain():
+            shutil.rmtree(link.work_dir, ignore_errors=True)  # of an interrupted run
+    cell_of = {id(job): cell for cell, job in todo}
+    for job, seconds in run_jobs([job for _, job in todo], num_parallel):
+        append_rows(results, _timed(cell_of[id(job)].rows(), seconds))
+
+
+def run_in_turn(cells: Sequence[GridCell], results: Path) -> list[GridCell]:
+    """Train cells one after another, each from its last checkpoint on, also after one that failed.
+
+    Returns:
+        The cells that failed, whose errors were printed.
+    """
+    failed = []
+    for i, cell in enumerate(cells, 1):
+        say(f"{i}/{len(cells)} {cell.title}")
+        started = time.monotonic()
+        try:
+            if job := cell.job:
+                for _ in run_jobs([job], 1):
+                    pass
+            rows = _timed(cell.rows(), time.monotonic() - started)
+        except (RuntimeError, UserError) as error:
+            failed.append(cell)
+            message = one_line(error) if isinstance(error, UserError) else error
+            print(f"error: {message}", file=sys.stderr, flush=True)
+            continue
+        append_rows(results, rows)
+        say("    " + ", ".join(f"{row['metric']} {_number(row['value'])}" for row in rows))
+    return failed
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """How a grid ends before its end: exit code 1 after a failed training, 130 when interrupted.
+
+    SIGTERM interrupts like Ctrl-C; else the trainings, which are processes of their own, would
+    outlive the grid.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted: finished cells are kept, the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def say(text: str) -> None:
+    """Print a line of progress without delay, also into a pipe."""
+    print(text, flush=True)
+
+
+def _timed(rows: Sequence[Mapping], seconds: float) -> list[dict]:
+    return [dict(row) | dict(seconds=round(seconds, 1)) for row in rows]
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"

@@ -1,0 +1,223 @@
+"""From weights, tasks and seeds to cells whose recipes are written and whose data are there."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from milan_mm.errors import MissingFileError, UserError
+from milan_mm.evaluation.cells import Candidate, EvaluationCell, KnnCell, TrainedCell
+from milan_mm.evaluation.features import read_image_folder
+from milan_mm.evaluation.fingerprint import (
+    CHOICES,
+    config_hash,
+    data_counts,
+    protocol_hash,
+    settings_hash,
+)
+from milan_mm.evaluation.knn import KnnSettings
+from milan_mm.evaluation.recipes import Shape, knn_recipe, recipe, set_data
+from milan_mm.evaluation.results import DATA
+from milan_mm.evaluation.short import shorten, small_images
+from milan_mm.run.checks.files import check_data
+from milan_mm.run.own_data.classification import use_image_folder
+from milan_mm.run.prepare import RECIPE, RunOptions, prepare
+from milan_mm.run.schedules import is_iter_based
+from milan_mm.weights.reading import file_sha256
+from milan_mm.weights.recognising import read_encoder
+
+_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+
+
+def read_candidates(
+    weights: Iterable[str], methods: Iterable[str] | None, **options: Any
+) -> list[Candidate]:
+    """Read every weights file, and keep what is known about it.
+
+    Args:
+        methods: A name for each; None takes the systems that the files are taken for.
+        options: Of `read_encoder`, for all of them.
+
+    Raises:
+        MissingFileError, UserError: For a file that cannot be used, and for numbers of names and
+            files that differ.
+    """
+    paths = list(weights)
+    names = list(methods) if methods is not None else [None] * len(paths)
+    if len(names) != len(paths):
+        raise UserError(f"--method names {len(names)} systems, --weights {len(paths)} files")
+    candidates = []
+    for name, path in zip(names, paths, strict=True):
+        read = read_encoder(path, **options)
+        sha256, shape = file_sha256(read.source), Shape.of(read)
+        read = replace(read, state_dict={})  # hundreds of MB
+        candidates.append(Candidate(name or read.system, Path(path).name, sha256, shape, read))
+    if len({candidate.sha256 for candidate in candidates}) < len(candidates):
+        raise UserError("--weights holds a file twice: give each once")
+    return candidates
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What all cells of one evaluation have in common.
+
+    Attributes:
+        protocol: 'paper' or 'short'.
+        data: Folder with imagenet/, coco/ and ade/.
+        out: Folder of the results, where recipes are written.
+        images: Image folder for k-NN and classification instead of DATA/imagenet.
+        num_processes: Of one training, one per GPU.
+        batch_per_gpu: Most images that a GPU holds at a time; None takes the recipes' numbers.
+    """
+
+    protocol: str
+    data: Path
+    out: Path
+    images: Path | None = None
+    num_processes: int = 1
+    batch_per_gpu: int | None = None
+
+    def plan(self, candidate: Candidate, task: str, seed: int) -> EvaluationCell:
+        """Prepare a cell: its data are looked for, and its recipe is written to OUT/configs.
+
+        Raises:
+            MissingFileError, UserError: When no recipe fits, or the data are not there.
+        """
+        plan = self._plan_knn if task == "knn" else self._plan_training
+        return plan(candidate, task, seed)
+
+    def _plan_knn(self, candidate: Candidate, task: str, seed: int) -> KnnCell:
+        name, settings = knn_recipe(candidate.shape)
+        images = self._own_images(task) or self.data / "imagenet"
+        if self.protocol == "short":
+            images = small_images(images, self._small_data)
+        size = settings["img_size"], settings["crop_pct"]
+        try:
+            counts = {
+                split: len(read_image_folder(images, split, *size)) for split in ("train", "val")
+            }
+        except FileNotFoundError as error:
+            raise _data_are_missing(error) from None
+        identity = settings | dict(protocol=self.protocol)
+        read = candidate.read
+        chosen = {key: read.options.get(key) for key in CHOICES}
+        return KnnCell(
+            candidate=candidate,
+            task=task,
+            seed=seed,
+            recipe=name,
+            protocol=self.protocol,
+            config_hash=settings_hash([identity, read.settings, read.stats, chosen]),
+            protocol_hash=settings_hash(identity),
+            data=self._data_name(task),
+            data_counts=counts,
+            images=images,
+            settings=knn_settings(settings),
+        )
+
+    def _plan_training(self, candidate: Candidate, task: str, seed: int) -> TrainedCell:
+        name, cfg = recipe(task, candidate.shape)
+        gpus = cfg.get("gpus", 8)
+        self._set_data(cfg, task)
+        is_short = self.protocol == "short"
+        if is_short:
+            prepare(cfg, RunOptions(shorten=lambda cfg, _: self._shorten(cfg, task)), RECIPE)
+        protocol_id = protocol_hash(cfg)  # before the encoder brings options of its own
+        prepare(cfg, RunOptions(weights=candidate.read), RECIPE)
+        cfg.setdefault("randomness", {})["seed"] = seed
+        config_id, counts = config_hash(cfg), data_counts(cfg)
+        # a changed recipe, or more images, never goes on from another training's files
+        folder = self._folder_name(candidate, task, seed, settings_hash([config_id, counts]))
+        config = self.out / "configs" / f"{folder}.py"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        cfg.dump(config)
+        total_batch = cfg.get("total_batch") or cfg.train_dataloader.batch_size
+        return TrainedCell(
+            candidate=candidate,
+            task=task,
+            seed=seed,
+            recipe=name,
+            protocol=self.protocol,
+            config_hash=config_id,
+            protocol_hash=protocol_id,
+            data=self._data_name(task),
+            data_counts=counts,
+            config=config,
+            work_dir=self.out / folder,
+            total_batch=total_batch,
+            num_iters=_iterations(cfg, counts["train"], total_batch),
+            recipe_gpus=1 if is_short else gpus,
+            num_processes=self.num_processes,
+            batch_per_gpu=self.batch_per_gpu,
+        )
+
+    @property
+    def _small_data(self) -> Path:
+        return self.out / "short"
+
+    def _data_name(self, task: str) -> str:
+        own = self._own_images(task)
+        return own.absolute().name if own else DATA[task]
+
+    def _own_images(self, task: str) -> Path | None:
+        """The folder of `--images`, for the tasks that would use ImageNet."""
+        if self.images is None or DATA[task] != "ImageNet":
+            return None
+        if not self.images.is_dir():
+            raise MissingFileError(
+                f"image folder '{self.images}' does not exist: give --images a folder with "
+                "train/CLASS/* and val/CLASS/*"
+            )
+        return self.images
+
+    def _set_data(self, cfg: Config, task: str) -> None:
+        """Let a recipe read the data of this evaluation, which must be there."""
+        set_data(cfg, self.data)
+        if images := self._own_images(task):
+            if self.protocol == "short":
+                images = small_images(images, self._small_data)
+            use_image_folder(cfg, images)
+        try:
+            check_data(cfg, _LOADERS)
+        except MissingFileError as error:
+            raise _data_are_missing(error) from None
+
+    def _shorten(self, cfg: Config, task: str) -> list[str]:
+        shorten(cfg, task, self._small_data)
+        return []
+
+    def _folder_name(self, candidate: Candidate, task: str, seed: int, identity: str) -> str:
+        parts = [task, self.protocol, candidate.sha256[:8], identity[:8]]
+        if (name := self._data_name(task)) != DATA[task]:
+            parts.append(re.sub(r"\W", "-", name))
+        return "_".join([*parts, f"seed{seed}"])
+
+
+def knn_settings(published: dict[str, Any]) -> KnnSettings:
+    """The settings of a vote from those that a recipe names."""
+    return KnnSettings(
+        k=published["k"],
+        temperature=published["temperature"],
+        features=(published["feature"],),
+        img_size=published["img_size"],
+        crop_pct=published["crop_pct"],
+        amp=torch.cuda.is_available(),
+    )
+
+
+def _iterations(cfg: Config, num_train: int, total_batch: int) -> int:
+    """Optimizer steps of a training."""
+    if is_iter_based(cfg):
+        return cfg.train_cfg.max_iters
+    batches = cfg.train_dataloader.get("num_batch_per_epoch") or num_train // total_batch
+    return cfg.train_cfg.max_epochs * batches
+
+
+def _data_are_missing(error: FileNotFoundError) -> MissingFileError:
+    """Replace the remedy in the message by this tool's option."""
+    what = str(error).partition(": ")[0]
+    return MissingFileError(f"{what}: link or unpack the data there, or pass --data ROOT")

@@ -1,0 +1,101 @@
+"""Mistakes of the user become one line and exit code 2; defects keep their traceback."""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+
+from milan_mm.errors import UserError
+from milan_mm.run.processes import is_first_of_launcher, is_main_process
+
+# How long another process waits for the first one to speak; the launcher ends all of them by then.
+SECONDS_FOR_THE_FIRST = 10.0
+_PATH_ERRORS = (
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
+# a misspelt field of a config reaches a constructor as a TypeError
+_USER_ERRORS = (ValueError, FloatingPointError, TypeError, OSError)
+
+
+@contextmanager
+def user_errors(cfg: Config | None = None) -> Iterator[None]:
+    """Turn mistakes of the user into one line and exit code 2; defects keep their traceback.
+
+    A mistake is a `UserError`, which this package raises with value, limit and remedy. Before
+    training starts it is also any other ValueError, a path that the system rejects, and a setting
+    that a class does not know. A work directory that the run itself created is removed again if
+    training had not started.
+
+    Of several processes the first one speaks. The others wait until the launcher, which has seen it
+    fail, ends them. A process that is still there after that made the mistake alone, and reports
+    it.
+
+    Args:
+        cfg: Of the run, once its work directory is known.
+    """
+    existed = {path for path in _work_dir_and_parents(cfg) if path.exists()}
+    try:
+        yield
+    except _USER_ERRORS as error:
+        message = one_line(error)
+        if isinstance(error, TypeError) and "unexpected keyword argument" not in message:
+            raise
+        if isinstance(error, OSError):
+            of_system = error.errno is not None and error.filename is not None
+            if not of_system and not isinstance(error, _PATH_ERRORS):  # of a network, a socket, ...
+                raise
+            message = f"'{error.filename}': {error.strerror}" if of_system else message
+        started = MessageHub.get_current_instance().get_info("loop_stage") is not None
+        if started and not isinstance(error, UserError):
+            raise
+        if not started:
+            _remove_new(cfg, existed)
+        if not is_first_of_launcher():
+            time.sleep(SECONDS_FOR_THE_FIRST)
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line.
+
+    torch hands on an error of a data-loading worker as one of the same class, with the traceback
+    for its text: the last line of that is the message.
+    """
+    text = str(error).rstrip()
+    if isinstance(error, UserError) and "DataLoader worker" in text:
+        text = text.splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
+
+
+def _work_dir_and_parents(cfg: Config | None) -> list[Path]:
+    """The work directory and the folders above it, inner first."""
+    if cfg is None:
+        return []
+    path = Path(cfg.work_dir).resolve()
+    return [path, *path.parents]
+
+
+def _remove_new(cfg: Config | None, existed: set[Path]) -> None:
+    """Remove a work directory that did not exist before, and parents that are empty now."""
+    new = [path for path in _work_dir_and_parents(cfg) if path not in existed and path.exists()]
+    if not new or not is_main_process():
+        return
+    shutil.rmtree(new[0], ignore_errors=True)
+    for parent in new[1:]:
+        if any(parent.iterdir()):
+            return
+        parent.rmdir()

@@ -1,0 +1,25 @@
+"""metrics.json: what `tools/test.py --out` measured, for programs that go on from there."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from milan_mm.files import replacing
+
+
+def write_metrics(path: str | Path, metrics: Mapping[str, float]) -> None:
+    """Write the metrics of an evaluator by name; NaN and infinity become null.
+
+    Raises:
+        OSError: When the file cannot be written; an older one then stays as it was.
+    """
+    values = {name: float(value) for name, value in metrics.items()}
+    content = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_metrics(path: str | Path) -> dict[str, float | None]:
+    """The metrics by name; None where one was undefined."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -1,0 +1,124 @@
+"""Command-line options that several tools share, each with one wording.
+
+Imported by `--help`, so nothing but the standard library is imported here.
+"""
+
+import argparse
+import os
+from collections.abc import Iterable
+
+LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+
+
+def tool_parser(docstring: str | None) -> argparse.ArgumentParser:
+    """A parser whose help is the docstring of its tool, examples included."""
+    return argparse.ArgumentParser(
+        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    """A whole number from 0."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, lowest: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
+    if number < lowest:
+        raise argparse.ArgumentTypeError(f"{text}: give {lowest} or more")
+    return number
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """The recipe, and fields of it."""
+    parser.add_argument("config", metavar="CONFIG", help="config file, or name of a recipe")
+    parser.add_argument(
+        "--cfg-options", nargs="+", metavar="KEY=VALUE", help="override fields of the config"
+    )
+
+
+def add_run(parser: argparse.ArgumentParser, data: str, quick: str) -> None:
+    """Data, length, folder and processes of a run.
+
+    Args:
+        data, quick: What `--data` and `--quick` do.
+    """
+    parser.add_argument("--data", metavar="DIR", help=data)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument(
+        "--work-dir", metavar="DIR", help="for logs and checkpoints (work_dirs/NAME[-DATA][-quick])"
+    )
+    parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="(none)")
+    # torch.distributed.launch passes it, with a hyphen or an underscore
+    parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def set_local_rank(args: argparse.Namespace) -> None:
+    """Pass `--local-rank` on to the libraries that look for it in the environment."""
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+
+
+def add_batch_per_gpu(parser: argparse.ArgumentParser) -> None:
+    """The memory of a GPU, as a number of images."""
+    parser.add_argument(
+        "--batch-per-gpu",
+        type=positive,
+        metavar="N",
+        help="most images that a GPU holds at a time; the rest of the total batch is accumulated",
+    )
+
+
+def add_reading(parser: argparse.ArgumentParser, trust: bool = False) -> None:
+    """How to read a weights file, where it does not say so itself.
+
+    Args:
+        trust: Also offer to unpickle it.
+    """
+    group = parser.add_argument_group(
+        "reading weights files", "each is recognised by itself; these options override that"
+    )
+    group.add_argument("--layout", help="tensor names to expect, if a file fits several layouts")
+    group.add_argument("--system", help="where the weights come from, if not the most likely one")
+    group.add_argument(
+        "--num-heads",
+        type=positive,
+        metavar="N",
+        help="attention heads, if the file does not say",
+    )
+    group.add_argument(
+        "--student", action="store_true", help="take the student of a self-distillation"
+    )
+    if trust:
+        group.add_argument(
+            "--trust-pickle",
+            action="store_true",
+            help="run whatever code the file holds; only for your own files",
+        )
+
+
+def add_weights(parser: argparse.ArgumentParser, **settings: object) -> None:
+    """A pretrained encoder.
+
+    Args:
+        settings: Further ones of `add_argument`.
+    """
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="pretrained encoder, of any system in docs/weights.md",
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def given(args: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    """Those of some options that were given, as the user wrote them."""
+    flags = {name: f"--{name.replace('_', '-')}" for name in names}
+    return [flag for name, flag in flags.items() if getattr(args, name) not in (None, False)]

@@ -1,0 +1,257 @@
+"""From options to a config that can run: every change to a recipe, in the one order that works.
+
+Training and testing take their steps from here, and so does the evaluation of encoders, whose
+recipes stop before what belongs to a machine (`RECIPE`). A step whose option was not given leaves
+the config as it is.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from milan_mm.errors import UserError
+from milan_mm.run.batch import apply_total_batch
+from milan_mm.run.encoder_weights import set_encoder_weights, set_load_report
+from milan_mm.run.machine import check_precision, fit_to_machine
+from milan_mm.run.own_data import set_own_data
+from milan_mm.run.processes import is_main_process, world_size
+from milan_mm.run.quick import make_quick
+from milan_mm.weights.encoder import Encoder
+from milan_mm.weights.recognising import given_options
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a user asks of a recipe; every default leaves it as it is.
+
+    Attributes:
+        data: Folder of the user's own images, `--data`.
+        cfg_options: Fields as 'key=value'.
+        shorten: Cuts the run down to a trial, given the config and the number of processes, and
+            returns lines for the log; `make_quick` for `--quick`.
+        weights: File of a pretrained encoder, or what was read from it.
+        reading: How to read that file, see `read_encoder`.
+        amp: Train in bfloat16. compile: Compile the parts of a step.
+        batch_per_gpu: Most images that one process holds at a time.
+        work_dir: For logs and checkpoints.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+    """
+
+    data: str | None = None
+    cfg_options: Sequence[str] = ()
+    shorten: Callable[[Config, int], list[str]] | None = None
+    weights: str | Encoder | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    amp: bool = False
+    compile: bool = False
+    batch_per_gpu: int | None = None
+    work_dir: str | None = None
+    launcher: str = "none"
+
+    @classmethod
+    def of_training(cls, args: argparse.Namespace) -> "RunOptions":
+        """Those of tools/train.py."""
+        return cls(
+            **_shared(args),
+            weights=args.weights,
+            reading=given_options(args),
+            amp=args.amp,
+            compile=args.compile,
+            batch_per_gpu=args.batch_per_gpu,
+        )
+
+    @classmethod
+    def of_test(cls, args: argparse.Namespace) -> "RunOptions":
+        """Those of tools/test.py."""
+        return cls(**_shared(args))
+
+
+def _shared(args: argparse.Namespace) -> dict[str, Any]:
+    return dict(
+        data=args.data,
+        cfg_options=args.cfg_options or (),
+        shorten=make_quick if args.quick else None,
+        work_dir=args.work_dir,
+        launcher=args.launcher,
+    )
+
+
+Step = Callable[[Config, RunOptions], list[str]]
+
+
+def prepare(cfg: Config, options: RunOptions, steps: Sequence[Step]) -> list[str]:
+    """Apply options to a recipe, in place.
+
+    Args:
+        steps: `TRAINING`, `TEST`, or `RECIPE`.
+
+    Returns:
+        Lines for the log about what was found, changed or derived.
+
+    Raises:
+        MissingFileError, UserError: When an option cannot be applied, or two exclude each other.
+    """
+    return [note for step in steps for note in step(cfg, options)]
+
+
+def use_own_data(cfg: Config, options: RunOptions) -> list[str]:
+    """Train and test on the folder of `--data`.
+
+    What was found there is printed as well as logged, since it is the first thing that a user wants
+    to see of a run.
+    """
+    if options.data is None:
+        return []
+    found = set_own_data(cfg, options.data)
+    if is_main_process():
+        print("\n".join(found), flush=True)
+    return found
+
+
+def set_fields(cfg: Config, options: RunOptions) -> list[str]:
+    """Set the fields of `--cfg-options`.
+
+    Raises:
+        UserError: When an option is not of the form key=value.
+    """
+    for option in options.cfg_options:
+        if "=" not in option:
+            raise UserError(f"--cfg-options '{option}' is not of the form key=value")
+    if options.cfg_options:
+        parser = argparse.ArgumentParser()
+        parser.add_argument("fields", nargs="+", action=DictAction)
+        cfg.merge_from_dict(parser.parse_args([*options.cfg_options]).fields)
+    return []
+
+
+def cut_short(cfg: Config, options: RunOptions) -> list[str]:
+    """Make the run a trial."""
+    return options.shorten(cfg, world_size(options.launcher)) if options.shorten else []
+
+
+def use_weights(cfg: Config, options: RunOptions) -> list[str]:
+    """Start from a pretrained encoder.
+
+    Raises:
+        UserError: For options about a weights file without one; see also `set_encoder_weights`.
+    """
+    if options.weights is None:
+        if options.reading:
+            given = ", ".join(f"--{name.replace('_', '-')}" for name in options.reading)
+            raise UserError(f"{given} applies to --weights FILE, which is missing")
+        return []
+    fixed = [option.partition("=")[0] for option in options.cfg_options]
+    return set_encoder_weights(cfg, options.weights, fixed, **options.reading)
+
+
+def use_bfloat16(cfg: Config, options: RunOptions) -> list[str]:
+    """Train in bfloat16 autocast, unless the config chose a mixed precision already.
+
+    Raises:
+        UserError: When the config has an optimizer wrapper of its own kind.
+    """
+    if not options.amp:
+        return []
+    wrapper = cfg.optim_wrapper.get("type", "OptimWrapper")
+    if "Amp" in wrapper or "BFloat16" in wrapper:
+        return []
+    if wrapper != "OptimWrapper":
+        raise UserError(
+            f"--amp does not support optim_wrapper.type='{wrapper}': use 'OptimWrapper'"
+        )
+    cfg.optim_wrapper.type = "milan_mm.BFloat16OptimWrapper"
+    if cfg.get("default_scope") == "mmdet":  # NMS and RoIAlign do not support bfloat16
+        cfg.optim_wrapper.modules = [m for m in ("backbone", "neck") if m in cfg.model]
+    return []
+
+
+def compile_parts(cfg: Config, options: RunOptions) -> list[str]:
+    """Let a hook compile the parts of a step before training."""
+    if options.compile:
+        hook = dict(type="milan_mm.CompileHook")
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
+    return []
+
+
+def limit_batch(cfg: Config, options: RunOptions) -> list[str]:
+    """State how many images one process holds at a time; the total batch stays what it is.
+
+    Raises:
+        UserError: When the config has no total batch, or a trial has its own.
+    """
+    limit = options.batch_per_gpu
+    if limit is None:
+        return []
+    if limit < 1:
+        raise UserError(f"--batch-per-gpu {limit}: give 1 or more images")
+    if options.shorten:
+        raise UserError("--batch-per-gpu and --quick exclude each other: a trial has its own batch")
+    if "total_batch" not in cfg:
+        raise UserError(
+            f"--batch-per-gpu: {cfg.filename} states no total_batch for its learning rate: set "
+            "total_batch to gpus * batch of the original recipe"
+        )
+    cfg.train_dataloader.batch_size = limit
+    return []
+
+
+def choose_work_dir(cfg: Config, options: RunOptions) -> list[str]:
+    """Take the folder of the command line, or that of the config, or work_dirs/NAME.
+
+    A run on own data without a folder of its own adds their name, a trial adds `-quick`.
+    """
+    default = cfg.get("work_dir") or str(Path("work_dirs", Path(cfg.filename).stem))
+    if options.data is not None:
+        default += f"-{Path(options.data).resolve().name}"
+    cfg.work_dir = options.work_dir or default + ("-quick" if options.shorten else "")
+    return []
+
+
+def save_load_report(cfg: Config, _: RunOptions) -> list[str]:
+    """Write what was loaded from a weights file into the work directory."""
+    set_load_report(cfg)
+    return []
+
+
+def split_batch(cfg: Config, options: RunOptions) -> list[str]:
+    """Divide the total batch among processes, and accumulate the rest."""
+    check_precision(cfg)
+    note = apply_total_batch(cfg, world_size(options.launcher))
+    return [note] if note else []
+
+
+def save_atomically(cfg: Config, _: RunOptions) -> list[str]:
+    """Write checkpoints whole or not at all, unless the config chose a backend for them."""
+    if checkpoint := (cfg.get("default_hooks") or {}).get("checkpoint"):
+        checkpoint.setdefault("backend_args", dict(backend="atomic_local"))
+    return []
+
+
+def use_machine(cfg: Config, options: RunOptions) -> list[str]:
+    """Fit the config to the devices and the launcher."""
+    return fit_to_machine(cfg, options.launcher)
+
+
+# What is trained, on what data, for how long, and from which encoder.
+RECIPE: tuple[Step, ...] = (
+    use_own_data,  # first, so that fields which the user writes out have the last word
+    set_fields,
+    cut_short,  # after the data, whose sets it wraps
+    use_weights,  # after the fields, which it leaves alone
+)
+TRAINING: tuple[Step, ...] = (
+    *RECIPE,
+    use_bfloat16,
+    compile_parts,
+    limit_batch,  # a trial has no total batch any more
+    choose_work_dir,
+    save_load_report,  # into the work directory
+    split_batch,  # after the limit; makes the schedule longer
+    save_atomically,
+    use_machine,  # last: replaces what this machine cannot do, whoever chose it
+)
+TEST: tuple[Step, ...] = (*RECIPE, choose_work_dir, use_machine)

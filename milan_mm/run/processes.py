@@ -1,0 +1,48 @@
+"""The processes of a run: what their launcher says about them, and how they connect on CPUs."""
+
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+
+from milan_mm.errors import UserError
+
+_WORLD_SIZE = {"pytorch": "WORLD_SIZE", "slurm": "SLURM_NTASKS", "mpi": "OMPI_COMM_WORLD_SIZE"}
+
+
+def world_size(launcher: str) -> int:
+    """Number of processes of the run, known from the launcher before they are connected.
+
+    Raises:
+        UserError: When the launcher did not start this process.
+    """
+    if launcher == "none":
+        return 1
+    variable = _WORLD_SIZE[launcher]
+    if variable not in os.environ:
+        raise UserError(
+            f"--launcher {launcher} but {variable} is not set: start the run with "
+            "tools/dist_train.sh or tools/slurm_train.sh"
+        )
+    return int(os.environ[variable])
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for the run, known before the processes are connected."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+
+
+def is_first_of_launcher() -> bool:
+    """Whether this process is the first that its launcher watches; torchrun has one per machine."""
+    if "RANK" in os.environ:
+        return int(os.environ.get("LOCAL_RANK", 0)) == 0
+    return is_main_process()
+
+
+def connect_processes(cfg: Config) -> None:
+    """Connect CPU processes; with GPUs this is left to mmengine, which needs a device for it."""
+    if cfg.launcher == "pytorch" and not torch.cuda.is_available():
+        timeout = timedelta(seconds=cfg.env_cfg.dist_cfg.timeout)
+        dist.init_process_group("gloo", timeout=timeout)

@@ -1,0 +1,100 @@
+"""A grid keeps what has rows, and says how it ended."""
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from milan_mm.errors import UserError
+from milan_mm.evaluation import grid
+from milan_mm.evaluation.results import append_rows, make_rows, read_rows
+from milan_mm.run.jobs import Job
+
+
+@dataclass
+class Number:
+    """A cell whose number is there at once, or whose training fails."""
+
+    number: int
+    job: Job | None = None
+    error: Exception | None = None
+
+    @property
+    def title(self) -> str:
+        return f"number {self.number}"
+
+    @property
+    def identity(self) -> dict:
+        return dict(number=self.number)
+
+    def rows(self) -> list[dict]:
+        if self.error:
+            raise self.error
+        return make_rows(self.identity, dict(AP=1.0 * self.number))
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return tmp_path / "results.jsonl"
+
+
+def test_cells_with_rows_are_kept_and_counted(results: Path, capsys: pytest.CaptureFixture):
+    cells = [Number(0), Number(1)]
+    append_rows(results, cells[0].rows())
+    assert grid.missing_cells(cells, results, "--fresh starts over") == cells[1:]
+    said = capsys.readouterr().out
+    assert said == "1 of 2 cells are finished and kept (--fresh starts over)\n"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), UserError("no\nimage")])
+def test_a_cell_that_fails_is_named_and_the_others_run(
+    results: Path, capsys: pytest.CaptureFixture, error: Exception
+):
+    cells = [Number(0, error=error), Number(1)]
+    assert grid.run_in_turn(cells, results) == cells[:1]
+    (row,) = read_rows(results)
+    assert (row["number"], row["metric"], row["value"]) == (1, "AP", 1.0)
+    assert row["seconds"] >= 0
+    out, err = capsys.readouterr()
+    assert err == f"error: {' '.join(str(error).split())}\n"
+    assert out.splitlines() == ["1/2 number 0", "2/2 number 1", "    AP 1.00"]
+
+
+def test_cells_side_by_side_start_from_empty_folders(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    later = Job("finetune", "b", "config", tmp_path / "later", num_iters=1)
+    job = Job("pretrain", "a", "config", tmp_path / "first", num_iters=1, follow_up=later)
+    for link in job.chain():
+        (link.work_dir / "of-an-interrupted-run").mkdir(parents=True)
+    monkeypatch.setattr(grid, "run_jobs", lambda jobs, _: [(job, 2.0) for job in jobs])
+    grid.run_side_by_side([Number(3, job)], results, num_parallel=2)
+    assert not later.work_dir.exists() and not job.work_dir.exists()
+    assert read_rows(results) == [dict(metric="AP", value=3.0, number=3, seconds=2.0)]
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "message"),
+    [
+        (RuntimeError("det failed"), 1, "error: det failed"),
+        (KeyboardInterrupt(), 130, "interrupted: finished cells are kept"),
+    ],
+)
+def test_a_grid_that_stops_says_why_by_its_exit_code(
+    capsys: pytest.CaptureFixture, stop: BaseException, code: int, message: str
+):
+    with pytest.raises(SystemExit) as end, grid.stopping():
+        raise stop
+    assert end.value.code == code
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_sigterm_stops_a_grid_like_an_interrupt_and_only_a_grid():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end, grid.stopping():
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.sigtimedwait([], 1)  # the handler runs between two instructions
+    assert end.value.code == 130
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,64 @@
+"""Calling the tools as a user does: in this process where possible, which saves their imports."""
+
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import forget_runs
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+
+
+@cache
+def defined_by(name: str) -> dict:
+    """What tools/NAME.py defines."""
+    return runpy.run_path(str(TOOLS / f"{name}.py"))
+
+
+@pytest.fixture
+def call() -> Callable[..., None]:
+    """Call a tool by name in this process: `call("knn", "--weights", file)`."""
+
+    def run(name: str, *arguments: object) -> None:
+        forget_runs()  # mmengine names them by config and second
+        defined_by(name)["main"]([str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def error_of(call: Callable[..., None], capfd: pytest.CaptureFixture) -> Callable[..., str]:
+    """Call a tool, expect exit code 2, and return the last line on stderr."""
+
+    def run(name: str, *arguments: object) -> str:
+        with pytest.raises(SystemExit) as stop:
+            call(name, *arguments)
+        assert stop.value.code == 2
+        return capfd.readouterr().err.splitlines()[-1]
+
+    return run
+
+
+@pytest.fixture
+def process() -> Callable[..., subprocess.CompletedProcess]:
+    """Run a script of tools/ in a process of its own, and expect an exit code."""
+
+    def run(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
+        program = "bash" if script.endswith(".sh") else sys.executable
+        done = subprocess.run(
+            [program, str(TOOLS / script), *map(str, arguments)],
+            env=os.environ | dict(PYTHON=sys.executable, OMP_NUM_THREADS="1"),
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == expect, done.stdout[-2000:] + done.stderr[-2000:]
+        return done
+
+    return run
