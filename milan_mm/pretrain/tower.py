@@ -98,7 +98,7 @@ def _renamed(
     Raises:
         UserError: Naming those that are missing or have no place.
     """
-    spellings = table.tensors()
+    spellings = table.tensors
     renamed, missing, used = {}, [], set()
     for ours in expected:
         stem, number = _stem(ours)
