@@ -249,16 +249,16 @@ def test_a_missing_data_folder_is_named_and_nothing_is_written(folder: Path, mis
 def test_annotations_of_other_classes_are_named_and_nothing_is_written(folder: Path, mistake):
     for part in ("train2017", "val2017", "annotations"):
         (folder / "data/coco" / part).mkdir(parents=True)
-    content = dict(
-        images=[dict(id=1, file_name="1.jpg", width=8, height=8)],
-        annotations=[],
-        categories=[dict(id=1, name="screw")],
-    )
+    image = dict(id=1, file_name="1.jpg", height=8, width=8)
+    content = dict(images=[image], annotations=[], categories=[dict(id=1, name="screw")])
     for part in ("train", "val"):
         path = folder / f"data/coco/annotations/instances_{part}2017.json"
         path.write_text(json.dumps(content))
     error = mistake("det/mask-rcnn_vit-base-p16_8xb2-amp-lsj-12e_coco")
-    assert "80 of the config's 80 classes, first 'person'" in error and "screw" in error
+    assert (
+        "not have 80 of the config's 80 classes, first 'person'; its categories are 'screw'"
+        in error
+    )
     assert not (folder / "work_dirs").exists()
 
 
