@@ -1,16 +1,11 @@
 """Captions of the shapes scenes: closed vocabulary, wording, word tokens for the tiny CLIP."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from milan_mm.errors import UserError
-
-if TYPE_CHECKING:
-    from milan_mm.shapes.scenes import SceneObject
 
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross")
 STUFF = ("sand", "grass", "water")
@@ -23,6 +18,23 @@ _GLUE = ("a", "and", "beside", "near", "in", "on", "over", "with", "picture", "o
 VOCABULARY = ("<pad>", "<start>", *_GLUE, *SIZES, *COLOURS, *TEXTURES, *SHAPES, *STUFF, "<end>")
 CONTEXT_LENGTH = 48
 _TOKEN = {word: index for index, word in enumerate(VOCABULARY)}
+
+
+@dataclass
+class SceneObject:
+    """One foreground object.
+
+    Attributes:
+        mask: (H, W) bool, the visible pixels.
+        bbox: (x, y, width, height) of the visible pixels, in pixels.
+    """
+
+    shape: str
+    colour: str
+    texture: str
+    size: str
+    mask: np.ndarray = field(repr=False)
+    bbox: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 def describe(objects: Sequence[SceneObject], stuff: str, rng: np.random.Generator) -> str:

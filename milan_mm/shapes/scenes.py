@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from milan_mm.errors import UserError
-from milan_mm.shapes.captions import COLOURS, SHAPES, SIZES, STUFF, TEXTURES, describe
+from milan_mm.shapes.captions import COLOURS, SHAPES, SIZES, STUFF, TEXTURES, SceneObject, describe
 
 # Semantic labels as in ADE20K: 0 is "other" (the clutter), then the classes from 1.
 SEMANTIC_CLASSES = STUFF + SHAPES
@@ -40,23 +40,6 @@ _STUFF_RANGES = {
 }
 _DIAMETERS = {"small": (16, 22), "large": (30, 40)}  # pixels in a scene of 96 pixels
 _MIN_VISIBLE = 0.6  # share of an object's area that must stay uncovered
-
-
-@dataclass
-class SceneObject:
-    """One foreground object.
-
-    Attributes:
-        mask: (H, W) bool, the visible pixels.
-        bbox: (x, y, width, height) of the visible pixels, in pixels.
-    """
-
-    shape: str
-    colour: str
-    texture: str
-    size: str
-    mask: np.ndarray = field(repr=False)
-    bbox: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 @dataclass
