@@ -30,7 +30,7 @@ def shipped_folder(name: str) -> Path:
         if place.is_dir():
             return place
     raise MissingFileError(
-        f"{name}/ is missing beside {_PACKAGE}: install milan_mm again from a checkout or a wheel"
+        f"{name}/ is missing next to {_PACKAGE}: install milan_mm again from a checkout or a wheel"
     )
 
 

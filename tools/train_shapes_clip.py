@@ -6,7 +6,7 @@ whole scenes. Each stage ends with an atomic save and an evaluation on held-out 
 go into the metadata of the safetensors file. Cost: 22 minutes on 2 shared cores, 3 GiB.
 
 With --slip the shipped CLIP learns on as the tiny SLIP (arXiv 2112.12750): two more views of every
-image, and SimCLR's loss between them beside the CLIP's own. Cost: 6 minutes on one core, 2 GiB.
+image, and SimCLR's loss between them added to CLIP's. Cost: 6 minutes on one core, 2 GiB.
 
 Run: python tools/train_shapes_clip.py --out milan_mm/assets/shapes_clip.safetensors
      python tools/train_shapes_clip.py --slip --scenes 6000 --threads 1 \\

@@ -58,7 +58,7 @@ class AblationCell:
 
     @property
     def identity(self) -> dict[str, object]:
-        """What tells its rows from those of other cells."""
+        """The fields that identify its rows."""
         return dict(row=self.row, seed=self.seed)
 
     def rows(self) -> list[dict]:
@@ -78,8 +78,8 @@ def miniature(row: Config, mini: Config, second_teacher: dict | None = None) -> 
     """A row of the ablation at the size of a small recipe.
 
     Args:
-        row: The row's recipe at paper scale: tells sampling, decoder, target and loss tokens.
-        mini: A small recipe of MILAN: tells sizes, teacher, data and schedule.
+        row: The row's recipe at paper scale: sampling, decoder, target and loss tokens.
+        mini: A small recipe of MILAN: sizes, teacher, data and schedule.
         second_teacher: Settings for a row whose teacher is of another type than `mini`'s;
             `projection_dims` is the width of its features.
 
@@ -109,7 +109,7 @@ def slip_settings(row: Config, mini: Config, path: str, model_name: str | None) 
     """Settings of head.teacher for row 9.
 
     Args:
-        row: Row 9 at paper scale. mini: The small recipe, which tells the patch grid.
+        row: Row 9 at paper scale. mini: The small recipe, for the patch grid.
         path: A file that `TimmTeacher` reads, or 'shipped'.
         model_name: Architecture of a file in timm's naming; None takes that of the row.
 

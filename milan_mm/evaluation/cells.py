@@ -78,7 +78,7 @@ class EvaluationCell(ABC):
 
     @property
     def identity(self) -> dict[str, object]:
-        """What tells its rows from those of other cells; more images are another cell."""
+        """The fields that identify its rows; more images are another cell."""
         return dict(
             weights_sha256=self.candidate.sha256,
             task=self.task,

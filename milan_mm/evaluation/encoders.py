@@ -16,7 +16,7 @@ def load_frozen_encoder(
 
     Args:
         source: A file, see `read_encoder`, or what was read from it.
-        num_heads: Of the attention, where neither the file nor its width and depth tell.
+        num_heads: Of the attention, where neither the file nor its width and depth settle it.
 
     Raises:
         FileNotFoundError, ValueError: See `read_encoder`, `load_encoder`.

@@ -187,7 +187,7 @@ def _canonical(cfg: Config) -> dict:
     backbone = recipe.get("model", {}).get("backbone")
     if isinstance(backbone, dict):
         init_cfg = backbone.pop("init_cfg", None) or {}
-        # which of a file's encoders: its checksum does not tell
+        # which of a file's encoders: its checksum does not show
         chosen = {key: init_cfg[key] for key in CHOICES if init_cfg.get(key)}
         backbone |= dict(init_cfg=chosen) if chosen else {}
     for key in ("seed", "deterministic"):

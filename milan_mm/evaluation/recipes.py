@@ -74,7 +74,7 @@ def recipe(task: str, shape: Shape) -> tuple[str, Config]:
 
     ViT-B and ViT-L have recipes of their own; other widths and depths take that of ViT-B, with the
     blocks that dense tasks use at the same shares of the depth. Patches of other sizes are a matter
-    of `set_encoder_weights`; the name tells those of the encoder.
+    of `set_encoder_weights`; the name identifies those of the encoder.
 
     Raises:
         UserError: When no recipe fits the encoder.

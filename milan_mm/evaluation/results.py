@@ -130,7 +130,7 @@ def read_rows(path: str | Path) -> list[dict]:
     """All rows of a results file; an absent file has none.
 
     Raises:
-        UserError: Naming the line that is no JSON object.
+        UserError: Naming the line that is not a JSON object.
     """
     return [row for _, row in _numbered_rows(path)]
 

@@ -21,7 +21,7 @@ _ARCHS = dict(small="S", base="B", large="L", huge="H")
 
 
 class Trial(NamedTuple):
-    """A task on a data set; `img_size` in pixels tells finetuning at 224 and at 384 apart."""
+    """A task on a data set; `img_size` in pixels separates finetuning at 224 and at 384."""
 
     task: str
     data: str

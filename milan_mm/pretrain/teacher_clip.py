@@ -20,7 +20,7 @@ from milan_mm.weights.reading import read_checkpoint
 
 # What OpenAI's files hold besides weights; no other CLIP's do.
 _OPENAI_SETTINGS = {"input_resolution", "context_length", "vocab_size"}
-# What `PlainViT` can be told about an image tower, and what only training or other poolings ask.
+# Options of an image tower that `PlainViT` has, and those that only training or other poolings use.
 _EXPRESSED = {"layers", "width", "head_width", "patch_size", "image_size", "ls_init_value"}
 _EXPRESSED |= {"no_ln_pre", "norm_kwargs", "pos_embed_type"}
 _IDLE = {"patch_dropout", "output_tokens", "attn_pooler_queries", "attn_pooler_heads"}
@@ -142,7 +142,7 @@ def _created(
 ) -> dict[str, Tensor]:
     """The image tower's tensors in open_clip's model, with the weights of a tag or random ones.
 
-    It is created for a file too: with one seed a student starts the same beside any weights.
+    It is created for a file too: with one seed a student starts the same, whatever the weights.
     """
     is_random = is_file or pretrained == "random"
     try:
@@ -174,7 +174,7 @@ def _check_activation(model_name: str, act: str, pretrained: str, file: dict | N
         wanted = "QuickGELU" if tag_config.get("quick_gelu") else "GELU"
     elif file is not None and _OPENAI_SETTINGS & file.keys():
         wanted = "QuickGELU"
-    else:  # other local files do not tell
+    else:  # other local files do not state it
         return
     if wanted != act:
         name = model_name.removesuffix("-quickgelu")

@@ -115,7 +115,7 @@ def _check_fit(path: str, found: dict, wanted: dict) -> None:
     unknown = [name for name in found if name not in wanted]
     other_shape = [n for n in wanted if n in found and wanted[n].shape != found[n].shape]
     for verb, names in (
-        ("lacks", missing),
+        ("is missing", missing),
         ("holds unknown", unknown),
         ("has other shapes of", other_shape),
     ):

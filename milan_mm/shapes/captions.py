@@ -41,7 +41,7 @@ def describe(objects: Sequence[SceneObject], stuff: str, rng: np.random.Generato
     """Write a caption that names every object, and two times in three the background.
 
     Word order varies, and so does the share of attributes that a caption mentions, so that shape
-    words are often all there is to tell scenes apart.
+    words are often the only difference between scenes.
     """
     detail = rng.uniform(0.2, 1.0)
     phrases = [_phrase(objects[i], detail, rng) for i in rng.permutation(len(objects))]

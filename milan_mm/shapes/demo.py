@@ -41,7 +41,7 @@ class DemoCell:
 
     @property
     def identity(self) -> dict[str, object]:
-        """What tells its rows from those of other cells."""
+        """The fields that identify its rows."""
         return dict(task=self.job.task, init=self.job.init)
 
     def rows(self) -> list[dict]:

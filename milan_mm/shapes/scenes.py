@@ -18,8 +18,8 @@ from milan_mm.shapes.captions import COLOURS, SHAPES, SIZES, STUFF, TEXTURES, Sc
 
 # Semantic labels as in ADE20K: 0 is "other" (the clutter), then the classes from 1.
 SEMANTIC_CLASSES = STUFF + SHAPES
-# The written detection and segmentation labels tell objects by size. Six shapes are more than
-# minutes of training on a CPU can tell apart, so that no encoder would look better than another.
+# The written detection and segmentation labels name objects by size. Six shapes are more than
+# minutes of CPU training can distinguish: no encoder would look better than another.
 DENSE_CLASSES = STUFF + SIZES
 
 # HSV ranges: hue in degrees (may pass 360), saturation and value in 0-1.
