@@ -254,7 +254,7 @@ def test_one_checkpoint_is_tested_at_one_scale_and_at_many(ade: Path, tmp_path: 
     for recipe in (BASE, MULTI_SCALE.format("base")):
         metrics = evaluate(small_run(recipe, ade, tmp_path / "test"), checkpoint, [])
         assert metrics["aAcc"] > 0  # some pixels are right: labels and predictions meet
-    with pytest.raises(ValueError, match=r"iter_4\.pth lacks .* it belongs to another config"):
+    with pytest.raises(ValueError, match=r"iter_4\.pth is missing .* it belongs to another config"):
         evaluate(small_run(LINEAR.format("base"), ade, tmp_path / "test"), checkpoint, [])
     linear = small_run(MULTI_SCALE.format("base"), ade, tmp_path / "test")
     linear.model.decode_head.channels = 24
