@@ -21,7 +21,7 @@ RULES = {
     "benchmark": {"run", "engine", "datasets", "weights", "models", "upkeep"},
     "__main__": {"doctor"},
 }
-EVERYTHING = {"register", "shapes"}  # import every room; no room imports them
+EVERYTHING = {"register", "shapes"}  # may import every room; no room imports them
 
 
 def imports() -> dict[str, set[str]]:
@@ -56,6 +56,7 @@ def _imported_names(tree: ast.Module) -> set[str]:
 
 def test_a_room_imports_only_what_its_rule_allows():
     broken = set()
+    assert "pretrain.milan" in imports()
     for importer, modules in imports().items():
         room = importer.partition(".")[0]
         allowed = {room} | EVERYBODY | RULES.get(room, set())

@@ -1,6 +1,6 @@
 """COCO's annotation files: read once, and everything that can be wrong with one.
 
-What is fatal is for the callers to decide, who look to different depths: `--data` wants classes
+Callers decide what is fatal and how deep to check: `--data` wants classes
 and objects (run/own_data/detection.py), the check before a start what this detector will need
 (run/checks/coco.py), and tools/check_data.py everything (upkeep/check_coco.py).
 """
@@ -43,14 +43,15 @@ class Kind(StrEnum):
     BOX_OUTSIDE = "boxes are not inside their image"
     NO_MASK = "annotations have no mask"
     MASK_SIZE = "masks have another size than their image"
+    NO_POLYGON = "masks have no polygon of three or more points"
     BAD_POLYGON = "masks have polygons of fewer than three points"
 
 
-# What the owner of the file can do; a published file is better unpacked again.
+# What the owner of the file can do; published files should be unpacked again instead.
 REMEDIES = {
-    Kind.SHARED_CATEGORY: "make them one",
+    Kind.SHARED_CATEGORY: "merge them",
     Kind.SHARED_IMAGE: "give every image an id of its own, and its annotations the same",
-    Kind.NO_SIZE: "state the pixels of the image file",
+    Kind.NO_SIZE: "set height and width to those of the image file",
     Kind.INCOMPLETE: "export the file again, or complete it",
     Kind.SHARED_ID: "number the annotations",
     Kind.UNKNOWN_CATEGORY: "add the category, or remove the annotation",
@@ -59,6 +60,7 @@ REMEDIES = {
     Kind.BOX_OUTSIDE: "correct or remove the annotation",
     Kind.NO_MASK: "annotate the masks, or take a detector without a mask head",
     Kind.MASK_SIZE: "export the masks at the size of the image",
+    Kind.NO_POLYGON: "annotate the mask again; mmdet trains without this object",
     Kind.BAD_POLYGON: "correct or remove the polygon",
 }
 
@@ -134,7 +136,7 @@ class CocoFile:
         category_ids: Collection | None = None,
         with_masks: bool = True,
     ) -> None:
-        """Raise for the first problem of a kind that cannot be lived with.
+        """Raise for the first problem of a fatal kind.
 
         Args:
             fatal: These kinds. category_ids, with_masks: See `problems`.
@@ -149,7 +151,7 @@ class CocoFile:
                 )
 
     def objects(self, category_ids: Collection | None = None) -> list[dict]:
-        """Annotations that a detector learns from; mmdet leaves the others out without a word.
+        """Annotations that a detector learns from; mmdet silently ignores the others.
 
         Crowds do not count, nor does anything smaller than a pixel. To be called after `refuse`:
         annotations must be complete and have boxes.
@@ -174,7 +176,7 @@ class CocoFile:
             raise UserError(
                 f"annotation file '{self.path}' has no object on its {len(self.images)} images, "
                 f"out of {len(self.annotations)} annotations: there is nothing to learn, and AP is "
-                "undefined"
+                "undefined: annotate some"
             )
         return found
 
@@ -355,7 +357,7 @@ def _mask_problems(mask: object, image: dict) -> Iterator[tuple[Kind, str]]:
     else:
         wrong = sum(not _is_polygon(part) for part in mask)
         if wrong == len(mask):
-            yield Kind.NO_MASK, "has no polygon of three or more points [x, y, x, y, ...]"
+            yield Kind.NO_POLYGON, "has no polygon of three or more points [x, y, x, y, ...]"
         elif wrong:
             detail = f"has {wrong} of {len(mask)} polygons that are not three or more points"
             yield Kind.BAD_POLYGON, detail

@@ -1,4 +1,5 @@
-"""The teacher: a frozen `PlainViT`, its answer to an image, and its hiding place.
+"""The teacher: a frozen `PlainViT`, what it returns for an image, and how it is kept out of the
+module tree.
 
 `teacher_clip.py` (open_clip) and `teacher_timm.py` (timm, DINO, SLIP) fetch its weights, and
 `tower.py` makes them those of a `PlainViT`.
@@ -21,7 +22,7 @@ from milan_mm.registry import MODELS
 
 ASSETS = Path(str(files("milan_mm") / "assets"))
 
-# Images per pass on CPUs: the maps of larger batches overflow the caches.
+# Images per thread and pass on CPUs: the maps of larger batches overflow the caches.
 IMAGES_PER_THREAD = 8
 
 
@@ -29,7 +30,7 @@ class Teacher(nn.Module):
     """Features of all tokens, and the attention of the class token, of a pretrained `PlainViT`.
 
     Args:
-        model_name: Of the architecture, for messages.
+        model_name: Name of the architecture, for error messages.
         tower: The pretrained image tower.
         input_stats: `dict(mean, std)` of the images that arrive, in 0-255 RGB.
         stats: `dict(mean, std)` that the teacher is to see. The paper's code shows the teacher the
@@ -162,7 +163,9 @@ def class_attention(block: Any, x: Tensor, num_prefix: int) -> Tensor:
 
 def _check_layer_counts(model_name: str, num_layers: int, num_target_layers: int) -> None:
     if num_layers < 2:
-        raise UserError(f"teacher '{model_name}' has {num_layers} block, at least 2 are needed")
+        raise UserError(
+            f"teacher '{model_name}' has {num_layers} block, at least 2 are needed: choose another"
+        )
     if not 0 < num_target_layers <= num_layers:
         raise UserError(
             f"teacher.num_target_layers is {num_target_layers}, '{model_name}' has {num_layers} "

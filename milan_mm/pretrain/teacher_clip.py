@@ -8,6 +8,7 @@ from typing import Any
 
 import open_clip
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from milan_mm.errors import UserError
@@ -15,21 +16,22 @@ from milan_mm.models.vit_options import pair
 from milan_mm.pretrain.teacher import ASSETS, Teacher
 from milan_mm.pretrain.tower import Tower, warn_of_random_weights
 from milan_mm.registry import MODELS
-from milan_mm.weights.finding import find_encoder
+from milan_mm.weights.finding import Found, find_encoder
 from milan_mm.weights.reading import read_checkpoint
+from milan_mm.weights.torchscript import is_torchscript
 
 # What OpenAI's files hold besides weights; no other CLIP's do.
 _OPENAI_SETTINGS = {"input_resolution", "context_length", "vocab_size"}
 # Options of an image tower that `PlainViT` has, and those that only training or other poolings use.
 _EXPRESSED = {"layers", "width", "head_width", "patch_size", "image_size", "ls_init_value"}
 _EXPRESSED |= {"no_ln_pre", "norm_kwargs", "pos_embed_type"}
-_IDLE = {"patch_dropout", "output_tokens", "attn_pooler_queries", "attn_pooler_heads"}
+_IRRELEVANT = {"patch_dropout", "output_tokens", "attn_pooler_queries", "attn_pooler_heads"}
 SHIPPED = {"shapes-clip": ASSETS / "shapes_clip.safetensors"}
 
 
 @MODELS.register_module()
 class CLIPTeacher(Teacher):
-    """The image tower of an open_clip ViT; features are projected to the space of the texts.
+    """The image tower of an open_clip ViT; features are projected to the image-text space.
 
     Args:
         model_name: An architecture of open_clip, e.g. 'ViT-B-16-quickgelu'; `shapes-clip` is the
@@ -94,14 +96,16 @@ def fetch_tower(model_name: str, pretrained: str) -> Tower:
             f"teacher '{model_name}' has no weights: set teacher.pretrained to a tag "
             f"{open_clip.list_pretrained_tags_by_model(model_name)} or to a local file"
         )
-    file = read_checkpoint(pretrained) if Path(pretrained).is_file() else None
-    _check_activation(model_name, options["act"], pretrained, file)
     source = f"weights '{pretrained}' of teacher '{model_name}'"
-    tensors = _created(model_name, config, pretrained, is_file=file is not None)
-    if file is not None:
-        tensors = find_encoder(file, source, "clip").tower
+    found = None
+    if Path(pretrained).is_file():
+        found = find_encoder(read_checkpoint(pretrained), source, "clip")
+    _check_activation(model_name, options["act"], pretrained, found)
+    tensors = _created(model_name, config, pretrained, is_file=found is not None)
+    if found:
+        tensors = found.tower
     if not isinstance(tensors.get("proj"), Tensor):
-        raise UserError(f"{source} hold no 'proj', the projection to the space of the texts")
+        raise UserError(f"{source} have no 'proj', the projection to the image-text space")
     return Tower(source, "clip", tensors, options, projection=tensors["proj"].detach().float())
 
 
@@ -112,15 +116,16 @@ def _options(model_name: str, config: dict[str, Any]) -> dict[str, Any]:
     foreign = {
         name: value
         for name, (value, default) in values.items()
-        if value != default and name not in _EXPRESSED | _IDLE
+        if value != default and name not in _EXPRESSED | _IRRELEVANT
     }
     if not isinstance(cfg.layers, int):
         foreign["layers"] = cfg.layers
     if foreign:
         settings = ", ".join(f"{name}={value}" for name, value in foreign.items())
         raise UserError(
-            f"teacher '{model_name}' has no plain ViT as image tower that is pooled by its class "
-            f"token: open_clip says {settings}; use a plain ViT, e.g. 'ViT-B-16-quickgelu'"
+            f"teacher '{model_name}': its image tower is not a ViT that PlainViT can express, with "
+            f"MLPs 4 times as wide and pooled by its class token; open_clip says {settings}: use a "
+            "plain ViT, e.g. 'ViT-B-16-quickgelu'"
         )
     height, width = pair(cfg.image_size)
     return dict(
@@ -142,7 +147,7 @@ def _created(
 ) -> dict[str, Tensor]:
     """The image tower's tensors in open_clip's model, with the weights of a tag or random ones.
 
-    It is created for a file too: with one seed a student starts the same, whatever the weights.
+    It is created for a file too, so that the student's initialisation depends on the seed only.
     """
     is_random = is_file or pretrained == "random"
     try:
@@ -167,14 +172,25 @@ def _created(
     return model.visual.state_dict()
 
 
-def _check_activation(model_name: str, act: str, pretrained: str, file: dict | None) -> None:
+def _check_activation(model_name: str, act: str, pretrained: str, found: Found | None) -> None:
     """Refuse weights in a tower with the other GELU: the features would silently differ."""
     tag_config = open_clip.get_pretrained_cfg(model_name, pretrained)
     if tag_config:
         wanted = "QuickGELU" if tag_config.get("quick_gelu") else "GELU"
-    elif file is not None and _OPENAI_SETTINGS & file.keys():
+    elif found and _OPENAI_SETTINGS & found.state_dict.keys():
         wanted = "QuickGELU"
-    else:  # other local files do not state it
+    elif found and is_torchscript(Path(pretrained)):
+        raise UserError(
+            f"weights '{pretrained}' of teacher '{model_name}' are a TorchScript archive, and not "
+            "one of OpenAI's CLIP: save its state_dict() as safetensors if you trust it"
+        )
+    else:
+        if found and model_name not in SHIPPED:
+            print_log(
+                f"weights '{pretrained}' do not state their activation: {act} is used, as in "
+                f"'{model_name}'; OpenAI's need the -quickgelu architecture",
+                "current",
+            )
         return
     if wanted != act:
         name = model_name.removesuffix("-quickgelu")

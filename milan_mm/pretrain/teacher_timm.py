@@ -89,7 +89,7 @@ def fetch_tower(model_name: str, pretrained: str, projection_dims: int | None = 
     options = _options(model_name, visual)
     source = f"weights '{pretrained}' of teacher '{model_name}'"
     tower = Tower(source, "timm", visual.state_dict(), options)
-    tower.num_placed = 0 if visual.no_embed_class else visual.num_prefix_tokens
+    tower.num_prefix_positions = 0 if visual.no_embed_class else visual.num_prefix_tokens
     if projection_dims:
         linear = nn.Linear(visual.embed_dim, projection_dims, bias=False)
         tower.projection = linear.weight.detach().T
@@ -106,7 +106,10 @@ def fetch_tower(model_name: str, pretrained: str, projection_dims: int | None = 
         )
     tower.tensors = {n: t for n, t in tower.tensors.items() if not n.startswith(_POOLINGS)}
     if "dist_token" in tower.tensors:
-        raise UserError(f"{source} are of a distilled ViT: its second class token has no place")
+        raise UserError(
+            f"{source} come from a distilled ViT, whose distillation token is not supported: use "
+            "an undistilled one"
+        )
     return tower
 
 
@@ -139,7 +142,7 @@ def _options(model_name: str, visual: Any) -> dict[str, Any]:
     Raises:
         UserError: When there are none.
     """
-    reason = _foreign_part(visual)
+    reason = _unsupported_part(visual)
     if reason:
         raise UserError(
             f"teacher '{model_name}' is not a plain ViT: {reason}; use a VisionTransformer of "
@@ -167,13 +170,17 @@ def _options(model_name: str, visual: Any) -> dict[str, Any]:
     )
 
 
-def _foreign_part(visual: nn.Module) -> str | None:
+def _unsupported_part(visual: nn.Module) -> str | None:
     """What of a tower `PlainViT` cannot be, in words."""
     for name, part in visual.named_modules():
         if name.startswith(_POOLINGS):
             continue
         if type(part) not in _PARTS and name != "attn_pool":
-            return f"'{name or 'it'}' is a {type(part).__name__}"
+            return f"{repr(name) if name else 'the model'} is a {type(part).__name__}"
+        if isinstance(part, Attention) and part.qkv.bias is None:
+            return f"'{name}' has no bias of queries, keys and values"
+        if isinstance(part, Attention) and not isinstance(part.q_norm, nn.Identity):
+            return f"'{name}' normalises queries and keys"
         if isinstance(part, Mlp) and part.fc1.weight.shape[0] != 4 * part.fc1.weight.shape[1]:
             return f"'{name}' is not four times as wide as its input"
     return None

@@ -20,7 +20,7 @@ from milan_mm.weights.layouts import LAYOUTS
 from milan_mm.weights.layouts.table import Layout, matches
 from milan_mm.weights.position_rows import square_side
 
-QUICK = 1.702  # the factor in QuickGELU
+QUICK_GELU_SCALE = 1.702  # the factor in QuickGELU
 
 
 @dataclass
@@ -28,11 +28,11 @@ class Tower:
     """An image tower under the names of its library.
 
     Attributes:
-        source: Of the tensors, for messages: "weights 'FILE' of teacher 'NAME'".
+        source: Where the tensors come from, for error messages: "weights 'FILE' of teacher 'NAME'".
         layout: Key of `LAYOUTS`: the spelling of the tensors.
         tensors: By name there, on any device.
         options: Of a `PlainViT` that computes the same.
-        num_placed: Rows of the position table before those of the patches.
+        num_prefix_positions: Rows of the position table before those of the patches.
         projection: (D, C) that follows the final norm; None for none.
     """
 
@@ -40,7 +40,7 @@ class Tower:
     layout: str
     tensors: dict[str, Tensor]
     options: dict[str, Any]
-    num_placed: int = 1
+    num_prefix_positions: int = 1
     projection: Tensor | None = None
 
     def build(self, grid_size: tuple[int, int] | None = None) -> PlainViT:
@@ -61,7 +61,7 @@ class Tower:
             vit = PlainViT(**options)
         expected = vit.state_dict()
         renamed = _renamed(self.tensors, LAYOUTS[self.layout], expected, self.source)
-        _fit_positions(renamed, self._table_grid(renamed), vit, self.num_placed)
+        _fit_positions(renamed, self._table_grid(renamed), vit, self.num_prefix_positions)
         for name, tensor in renamed.items():
             if tensor.shape != expected[name].shape:
                 raise UserError(
@@ -73,7 +73,7 @@ class Tower:
 
     def _table_grid(self, renamed: Mapping[str, Tensor]) -> tuple[int, int]:
         """(h, w) of the position table: the architecture's own, or any square of a file."""
-        num_patches = renamed["pos_embed"].shape[1] - self.num_placed
+        num_patches = renamed["pos_embed"].shape[1] - self.num_prefix_positions
         height, width = (n // self.options["patch_size"] for n in self.options["img_size"])
         if height * width == num_patches:
             return height, width
@@ -86,7 +86,7 @@ class Tower:
 
 
 def warn_of_random_weights(model_name: str) -> None:
-    """Warn in the log that a teacher has learnt nothing."""
+    """Log a warning that the teacher is untrained."""
     print_log(f"teacher {model_name} has RANDOM weights: good for trials only", "current", 30)
 
 
@@ -128,15 +128,15 @@ def _stem(name: str) -> tuple[str, str]:
 
 
 def _fit_positions(
-    tensors: dict[str, Tensor], grid: tuple[int, int], vit: PlainViT, num_placed: int
+    tensors: dict[str, Tensor], grid: tuple[int, int], vit: PlainViT, num_prefix_positions: int
 ) -> None:
     """Bring the position table to the grid and to the rows [1+]L of a `PlainViT`, in place."""
     table = resize_pos_embed(tensors["pos_embed"], grid, vit.grid_size)
     num_class = int(vit.with_cls_token)
-    placed, patches = table.split([num_placed, vit.num_patches], dim=1)
-    if not num_placed:  # the tokens before the patches have no positions
+    placed, patches = table.split([num_prefix_positions, vit.num_patches], dim=1)
+    if not num_prefix_positions:  # the tokens before the patches have no positions
         placed = F.pad(placed, (0, 0, 0, num_class))
-    elif num_placed > num_class:
+    elif num_prefix_positions > num_class:
         tensors["register_tokens"] = tensors["register_tokens"] + placed[:, num_class:]
     tensors["pos_embed"] = torch.cat([placed[:, :num_class], patches], dim=1)
 
@@ -151,7 +151,7 @@ def _folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     folded = dict(tensors)
     for name, tensor in tensors.items():
         if name.endswith((".ffn.layers.0.0.weight", ".ffn.layers.0.0.bias")):
-            folded[name] = tensor * QUICK
+            folded[name] = tensor * QUICK_GELU_SCALE
         elif name.endswith(".ffn.layers.1.weight"):
-            folded[name] = tensor / QUICK
+            folded[name] = tensor / QUICK_GELU_SCALE
     return folded

@@ -57,7 +57,7 @@ def _begin() -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot end its processes, which would wait for work for ever."""
+    """A parent that is killed cannot end its processes, which would wait for work forever."""
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)

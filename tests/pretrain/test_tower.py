@@ -186,6 +186,28 @@ def test_a_file_of_openai_gives_the_features_of_its_weights(tmp_path):
     assert torch.equal(features, expected)
 
 
+def test_settings_of_openai_inside_a_wrapper_name_its_activation_too(tmp_path):
+    state = openai_state(clip("tiny-quickgelu").state_dict())
+    file = save_state(dict(state_dict=state), tmp_path)
+    with pytest.raises(ValueError, match="has GELU: use 'tiny-quickgelu'"):
+        clip_teacher(file, "tiny")
+
+
+@pytest.mark.filterwarnings("ignore:.*TorchScript:UserWarning")
+def test_a_scripted_clip_that_is_not_openais_is_refused_with_a_remedy(tmp_path):
+    class ImageEncoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.visual = clip("tiny").visual.eval()
+
+        def forward(self, imgs: Tensor) -> Tensor:
+            return self.visual(imgs)
+
+    torch.jit.trace(ImageEncoder(), torch.rand(1, 3, 32, 32)).save(tmp_path / "clip.pt")
+    with pytest.raises(ValueError, match=r"TorchScript.*save its state_dict"):
+        clip_teacher(tmp_path / "clip.pt")
+
+
 def test_a_file_of_openai_in_a_gelu_tower_is_refused(tmp_path):
     file = save_state(openai_state(clip("tiny-quickgelu").state_dict()), tmp_path)
     with pytest.raises(ValueError, match="has GELU: use 'tiny-quickgelu'"):
@@ -208,10 +230,10 @@ def test_a_file_of_openai_in_a_gelu_tower_is_refused(tmp_path):
         ),
         ("tiny", "shipped", "no weights of tiny are shipped"),
         ("ViT-Z-99", "random", "teacher 'ViT-Z-99' is not an architecture of open_clip"),
-        ("RN50", "random", "'RN50' has no plain ViT .*layers="),
-        ("coca_ViT-B-32", "random", "has no plain ViT .*attentional_pool=True"),
-        ("ViT-g-14", "random", "has no plain ViT .*mlp_ratio=4.36"),
-        ("ViT-B-16-SigLIP", "random", "has no plain ViT .*timm_model_name=vit_base"),
+        ("RN50", "random", "'RN50': .*PlainViT can express.*layers="),
+        ("coca_ViT-B-32", "random", "PlainViT can express.*attentional_pool=True"),
+        ("ViT-g-14", "random", "PlainViT can express.*mlp_ratio=4.36"),
+        ("ViT-B-16-SigLIP", "random", "PlainViT can express.*timm_model_name=vit_base"),
     ],
 )
 def test_clips_that_are_unknown_or_no_plain_vits_are_refused(name, pretrained, message):
@@ -226,7 +248,7 @@ def test_clips_that_are_unknown_or_no_plain_vits_are_refused(name, pretrained, m
         (lambda state: state | {"visual.ln_post.bias": torch.zeros(3)}, r"'ln1.bias' is \(3,\)"),
         (lambda state: state | {"visual.ln_2.bias": torch.zeros(3)}, "no place for ln_2.bias"),
         (lambda state: _without(state, "visual.ln_post.bias"), "missing ln_post.bias"),
-        (lambda state: _without(state, "visual.proj"), "hold no 'proj'"),
+        (lambda state: _without(state, "visual.proj"), "have no 'proj'"),
         (lambda state: _resized(state, 13), "positions for 12 patches, neither the 4x4"),
     ],
 )
@@ -301,7 +323,7 @@ def test_a_projection_is_that_of_the_file_or_refused(width, dims, message, tmp_p
     ("change", "message"),
     [
         (lambda w: _without(w, "blocks.1.norm1.bias"), r"missing blocks\.1\.norm1\.bias"),
-        (lambda w: w | {"dist_token": torch.zeros(1, 1, 32)}, "of a distilled ViT"),
+        (lambda w: w | {"dist_token": torch.zeros(1, 1, 32)}, "from a distilled ViT"),
         (lambda w: {f"{p}{n}": w[n] for n in w for p in ("visual.", "backbone.")}, "more than one"),
     ],
 )
@@ -315,7 +337,7 @@ def test_a_file_that_does_not_fit_the_tower_is_refused(change, message, tmp_path
     ("settings", "message"),
     [
         (dict(model_name="vit_bass_patch16_224"), "'vit_bass_patch16_224' is not an architecture"),
-        (dict(model_name="resnet18"), "'resnet18' is not a plain ViT: 'it' is a ResNet"),
+        (dict(model_name="resnet18"), "'resnet18' is not a plain ViT: the model is a ResNet"),
         (dict(model_name="vit_small_patch16_18x2_224"), "is a ParallelThingsBlock"),
         (dict(model_name="vit_giant_patch14_dinov2"), "is not a plain ViT: .* is a GluMlp"),
         (dict(model_name="vit_so400m_patch14_siglip_224"), "not four times as wide"),

@@ -50,7 +50,8 @@ def compile_parts(model: nn.Module) -> int:
     parts = list(_parts(model))
     for module, name in parts:
         method = _compiled_in_training(model, getattr(type(module), name))
-        # bound, so that a copy of the model calls it with the copy's weights
+        # bound, so that a copy of the model calls it with the copy's weights; whether it runs
+        # compiled is up to the original's mode, for copies too
         setattr(module, name, MethodType(method, module))
     return len(parts)
 

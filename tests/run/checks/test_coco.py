@@ -165,6 +165,11 @@ def test_what_would_end_or_spoil_training_later_is_refused(folder, content, part
         check_coco(config(folder, content), TRAIN)
 
 
+def test_an_object_without_a_sound_polygon_does_not_stop_a_run(folder, content):
+    content["annotations"][1].update(segmentation=[[1, 2, 3, 4]])
+    assert check_coco(config(folder, content), TRAIN) == []
+
+
 def test_boxes_are_enough_for_a_detector_without_masks(folder, content):
     content["annotations"][1].pop("segmentation")
     assert check_coco(config(folder, content, pipeline=[]), TRAIN) == []
