@@ -38,6 +38,10 @@ class PlainViT(BaseModule):
         init_cfg: `dict(type='milan_mm.EncoderWeights', checkpoint=FILE)` loads pretrained weights
             strictly; None initialises from scratch.
 
+    Attributes:
+        options: All of them, as a `ViTOptions`.
+        out_indices: Of the blocks whose output `forward` returns, from 0 and in order.
+
     Raises:
         UserError: For sizes or options that contradict each other.
     """
@@ -52,7 +56,7 @@ class PlainViT(BaseModule):
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         self.with_cls_token = given.with_cls_token
         self.num_prefix_tokens = given.num_prefix_tokens
-        self.out_indices = {i % self.num_layers for i in given.out_indices}
+        self.out_indices = tuple(sorted({i % self.num_layers for i in given.out_indices}))
 
         self.patch_embed = PatchEmbed(self.patch_size, self.embed_dims, bias=given.patch_bias)
         self._add_tokens_and_positions()
@@ -144,7 +148,7 @@ class PlainViT(BaseModule):
         x = self._prepend_tokens(self.embed(imgs))
         rope = self.rope.get_embed(list(grid)) if self.options.rope_base else None  # (h*w, 2D/A)
         tokens = {}
-        for i in range(max(blocks) + 1):
+        for i in range(max(blocks, default=-1) + 1):
             x = self.layers[i](x, grid, rope)
             if i in blocks:
                 tokens[i] = x
