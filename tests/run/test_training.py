@@ -9,7 +9,7 @@ from milan_mm.run.training import _check_classes, _check_fit
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ({"a": (2,)}, "lacks 1 of the model's 2 tensors, first 'b'"),
+        ({"a": (2,)}, "is missing 1 of the model's 2 tensors, first 'b'"),
         ({"a": (2,), "b": (3,), "c": (1,)}, "holds unknown 1 .* first 'c'"),
         ({"a": (2,), "b": (4,)}, "has other shapes of 1 .* first 'b'"),
     ],
