@@ -90,7 +90,7 @@ def use_coco_folder(cfg: Config, root: Path) -> list[str]:
         f"{len(train.classes)} classes: {shorten_list(train.classes)}"
         + (f"; without any object to learn from: {shorten_list(unused)}" if unused else "")
     )
-    if not num_masks and _leave_masks_out(cfg):
+    if not num_masks and leave_masks_out(cfg):
         lines.append("no masks in the annotations: the mask head is left out, AP is of boxes")
     return lines
 
@@ -160,7 +160,7 @@ def _compare(train: _Split, val: _Split) -> None:
     )
 
 
-def _leave_masks_out(cfg: Config) -> bool:
+def leave_masks_out(cfg: Config) -> bool:
     """Turn a detector of masks into one of boxes; says whether there was anything to do."""
     roi_head = cfg.model.get("roi_head")
     if not roi_head or not roi_head.get("mask_head"):
