@@ -333,7 +333,7 @@ def _schedule(cfg: Config, runner: Runner | None) -> dict[str, Any]:
         per_epoch = len(runner.train_loop.dataloader) // accumulation
     epochs = None if not loop or is_iter_based(cfg) else loop.get("max_epochs")
     if loop and is_iter_based(cfg):
-        updates = loop.max_iters // accumulation
+        updates = loop["max_iters"] // accumulation
     else:
         updates = epochs * per_epoch if epochs and per_epoch else None
     warmups = [s for s in schedulers(cfg) if s.type == "LinearLR" and not s.get("by_epoch", True)]

@@ -5,7 +5,7 @@ writes it and compares it with other runs; weights files are read with its help.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,10 @@ def read_record(checkpoint: Mapping[str, Any], path: str | Path = "the checkpoin
     for name, fits in _KINDS.items():
         if name not in record or not fits(record[name]):
             raise UserError(_damaged(path, name, record.get(name)))
-    return {name: record[name] for name in _KINDS}
+    found = {name: record[name] for name in _KINDS}
+    if options := found["model"]["backbone"]:  # of a version without today's newest options
+        found["model"] = found["model"] | dict(backbone=_complete(options))
+    return found
 
 
 def backbone_options(backbone: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -90,15 +93,17 @@ def statistics(preprocessor: Mapping[str, Any] | None) -> dict[str, Any] | None:
         rgb: Whether the model sees R first.
         None where nothing is normalised.
     """
-    if not preprocessor or not {"mean", "std"} <= preprocessor.keys():
+    if not preprocessor:
         return None
     rgb = bool(preprocessor.get("to_rgb", preprocessor.get("bgr_to_rgb", False)))
-    mean, std = (preprocessor[name] for name in ("mean", "std"))
-    if not (_are(float | int, mean) and _are(float | int, std)):
-        return None
-    in_rgb = [[float(value) for value in values] for values in (mean, std)]
-    mean, std = in_rgb if rgb else (values[::-1] for values in in_rgb)
-    return dict(mean=mean, std=std, rgb=rgb)
+    order = slice(None) if rgb else slice(None, None, -1)
+    found: dict[str, Any] = dict(rgb=rgb)
+    for name in ("mean", "std"):
+        values = preprocessor.get(name)
+        if not isinstance(values, list | tuple) or not all(map(_number, values)):
+            return None
+        found[name] = [float(value) for value in values][order]
+    return found
 
 
 def plain(value: Any) -> Any:
@@ -119,12 +124,6 @@ def plain(value: Any) -> Any:
 def _damaged(path: str | Path, name: str, value: Any) -> str:
     shown = repr(value)[:80]
     return f"{path}: the record of its run is damaged: '{name}' is {shown}; copy it again"
-
-
-def _are(kind: Any, value: object) -> bool:
-    """A list of values of a kind."""
-    is_list = isinstance(value, Sequence) and not isinstance(value, str)
-    return is_list and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
 
 
 def _is_plain(value: object, depth: int = 0) -> bool:
@@ -184,13 +183,18 @@ def _three_numbers(value: object) -> bool:
 
 
 def _options(value: Any) -> bool:
-    """All options of a `PlainViT`, which contradict neither their types nor each other."""
+    """Options of a `PlainViT`, which contradict neither their types nor each other."""
     if not isinstance(value, dict) or not _is_plain(value):
         return False
     try:
-        return backbone_options(dict(value, type=PLAIN_VIT)) == value
+        whole = _complete(value)
     except (ArithmeticError, KeyError, TypeError, ValueError):  # of values of the wrong type
         return False
+    return whole is not None and whole | value == whole
+
+
+def _complete(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    return backbone_options(dict(options, type=PLAIN_VIT))
 
 
 def _fields(value: object) -> bool:
