@@ -127,7 +127,7 @@ def use_own_data(cfg: Config, options: RunOptions) -> list[str]:
     """
     if options.data is None:
         return []
-    found = set_own_data(cfg, options.data)
+    found = set_own_data(cfg, options.data, options.recorded)
     if is_main_process():
         print("\n".join(found), flush=True)
     return found
