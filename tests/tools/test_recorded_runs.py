@@ -4,6 +4,7 @@ import json
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 import torch
@@ -116,26 +117,36 @@ def predictions(file: Path) -> list[Tensor]:
     return found
 
 
+def keep_the_judged_split(root: Path, name: str = "test") -> Path:
+    """Rename the validation split to `name` and drop the training split, classes.txt included."""
+    for path in sorted(root.rglob("*val*")):
+        path.rename(path.with_name(path.name.replace("val", name)))
+    for path in [*root.rglob("*train*"), *root.glob("classes.txt")]:
+        rmtree(path) if path.is_dir() else path.unlink()
+    return root
+
+
 @pytest.mark.parametrize(
-    ("task", "system"),
+    ("task", "system", "split"),
     [
-        ("cls", "openai_clip"),
-        ("cls", "augreg_torch"),
-        ("cls", "beit"),
-        ("det", "openai_clip"),
-        ("det", "beit"),
-        ("seg", "hf_vit"),
+        ("cls", "openai_clip", "val"),
+        ("cls", "augreg_torch", "validation"),
+        ("cls", "beit", "test"),
+        ("det", "openai_clip", "test"),
+        ("det", "beit", "val"),
+        ("seg", "hf_vit", "test"),
     ],
 )
 def test_a_test_predicts_what_the_runs_last_validation_predicted(
-    tmp_path: Path, task: str, system: str, call, weights, recipe
+    tmp_path: Path, task: str, system: str, split: str, call, weights, recipe
 ):
-    data = ("--data", FOLDERS[task](tmp_path / "data"))
     config, run = recipe(task), tmp_path / "run"
-    call("train", config, *data, "--weights", weights(system), "--work-dir", run)
+    data = FOLDERS[task](tmp_path / "data")
+    call("train", config, "--data", data, "--weights", weights(system), "--work-dir", run)
     checkpoint = (run / "last_checkpoint").read_text()
+    options = ("--data", keep_the_judged_split(data, split), "--work-dir", tmp_path / "test")
     out = tmp_path / "metrics.json"
-    call("test", config, checkpoint, *data, "--work-dir", tmp_path / "test", "--out", out)
+    call("test", config, checkpoint, *options, "--out", out)
     expected = metrics_of(run)
     assert {name: expected[name] for name in read_metrics(out)} == read_metrics(out)
     validated, tested = (predictions(tmp_path / f"{split}.pkl") for split in ("val", "test"))
