@@ -55,7 +55,13 @@ OF_THE_MACHINE = (
     "with_cp",
 )
 # Hooks of this package that watch a run, or change its rounding alone; all others count.
-HARMLESS_HOOKS = ("LossHook", "UnreadableImagesHook", "LoadingTimeHook", "CompileHook")
+HARMLESS_HOOKS = (
+    "LossHook",
+    "UnreadableImagesHook",
+    "LoadingTimeHook",
+    "CompileHook",
+    "UpdateSchedulerHook",
+)
 # Options of `PlainViT` that come with the weights; all others belong to the task.
 OF_THE_ENCODER = (
     "type",
