@@ -4,7 +4,7 @@ mmengine imports this module at the first look-up in one of our registries, see 
 Recipes also name it in `custom_imports`, and so do configs that runs have dumped.
 """
 
-from milan_mm.datasets import crops, labels, loading
+from milan_mm.datasets import crops, labels, loading, workers
 from milan_mm.datasets import seeding as sample_seeding
 from milan_mm.engine import amp, optim
 from milan_mm.engine.hooks import compiling, loading_time, losses, seeding, unreadable
@@ -35,4 +35,5 @@ __all__ = [
     "teacher_timm",
     "unreadable",
     "weights",
+    "workers",
 ]

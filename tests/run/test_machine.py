@@ -115,3 +115,18 @@ def test_a_launcher_without_its_environment_is_named(monkeypatch: pytest.MonkeyP
     with pytest.raises(ValueError, match="WORLD_SIZE is not set"):
         world_size("pytorch")
     assert world_size("none") == 1
+
+
+def test_workers_end_with_their_process_unless_the_config_starts_them_its_own_way():
+    own = dict(type="mine")
+    cfg = Config(
+        dict(
+            model={},
+            randomness=dict(seed=3),
+            train_dataloader=dict(batch_size=2),
+            val_dataloader=dict(worker_init_fn=own),
+        )
+    )
+    fit_to_machine(cfg, "none")
+    assert cfg.train_dataloader.worker_init_fn == dict(type="milan_mm.init_worker", seed=3)
+    assert cfg.val_dataloader.worker_init_fn == own
