@@ -354,7 +354,7 @@ def _schedule(cfg: Config, runner: Runner | None) -> dict[str, Any]:
         updates=updates,
         updates_per_epoch=per_epoch,
         epochs=epochs,
-        warmup_updates=warmups[0].end // accumulation if warmups else 0,
+        warmup_updates=warmups[0].end if warmups else 0,
         highest_lr=(wrapper.get("optimizer") or {}).get("lr"),
         last_lr=None,
     )
