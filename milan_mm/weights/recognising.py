@@ -73,9 +73,12 @@ def recognise(
     found = find_encoder(checkpoint, path, layout, student)
     stated = read_stated(metadata or {}, path)
     facts = facts or HubFacts()
-    if facts == HubFacts():
+    if found.layout in ("mmpretrain", "mmpretrain-beit") and facts == HubFacts():
         facts = training_facts(checkpoint)
-    renamed = rename(found, rotary=bool(stated and stated.settings.get("rope_base") is not None))
+    is_rotary = facts.rope_base is not None or (
+        stated is not None and stated.settings.get("rope_base") is not None
+    )
+    renamed = rename(found, is_rotary)
     renamed = mask_key_bias(found, fit_positions(found, renamed))
     named = system or (stated.system if stated else facts.system)
     row = SYSTEMS[named or guess_system(found)]

@@ -56,7 +56,7 @@ def infer_settings(
     num_layers = len({name.split(".")[1] for name in tensors if name.startswith("layers.")})
     heads, heads_note = _num_heads(found, facts, system, num_heads, width, num_layers)
     grid = _bias_grid(found, renamed)
-    img_size, size_note = _img_size(tensors, grid, patch_size)
+    img_size, size_note = _img_size(tensors, grid, patch_size, facts)
     norm_eps, eps_note = _norm_eps(found, tensors, facts)
     act, act_note = _act(found, facts, system)
     rope_base, rope_note = _rope_base(found, tensors, facts)
@@ -112,10 +112,10 @@ def check_img_size(
             none of those that the system has published.
     """
     values = settings.values
-    if "img_size" not in values or "img_size" in settings.assumed:
+    tables = [renamed.theirs[n] for n in ("pos_embed", _TABLE) if n in renamed.theirs]
+    if "img_size" not in values or not tables:
         return
-    implied, patch = values["img_size"], values["patch_size"]
-    positions = next(renamed.theirs[n] for n in ("pos_embed", _TABLE) if n in renamed.theirs)
+    implied, patch, positions = values["img_size"], values["patch_size"], tables[0]
     side = implied // patch
     sizes = (
         f"{found.path}: '{renamed.theirs['patch_embed.projection.weight']}' has patches of "
@@ -178,13 +178,15 @@ def _num_heads(
 
 
 def _img_size(
-    tensors: Mapping[str, Tensor], grid: tuple[int, int] | None, patch_size: int
+    tensors: Mapping[str, Tensor], grid: tuple[int, int] | None, patch_size: int, facts: HubFacts
 ) -> tuple[int | None, str]:
     if "pos_embed" in tensors:
         side = square_side(tensors["pos_embed"].shape[1] - int("cls_token" in tensors))
         return side * patch_size or None, ""
     if grid:
         return grid[0] * patch_size, ""
+    if facts.img_size is not None:
+        return facts.img_size // patch_size * patch_size, ""
     side = 224 // patch_size  # rotary positions belong to no grid
     return side * patch_size, "rotary positions serve any size: 224 pixels stand for all"
 
@@ -237,10 +239,10 @@ def _act(found: Found, facts: HubFacts, system: System) -> tuple[str, str]:
 def _rope_base(
     found: Found, tensors: Mapping[str, Tensor], facts: HubFacts
 ) -> tuple[float | None, str]:
-    """Of registers without any table: DINOv3's rotary positions."""
-    if "register_tokens" not in tensors or "pos_embed" in tensors or _TABLE in tensors:
+    """Where no table is, of registers or of what a config says: DINOv3's rotary positions."""
+    if "pos_embed" in tensors or _TABLE in tensors:
         return None, ""
-    if facts.rope_base is not None:
+    if facts.rope_base is not None or "register_tokens" not in tensors:
         return facts.rope_base, ""
     periods = _periods(found)
     if periods is None or len(periods) < 2:

@@ -61,7 +61,10 @@ def _recorded(record: Mapping[str, Any]) -> HubFacts:
     backbone, encoder = record["model"]["backbone"], record["encoder"] or {}
     if backbone is None:
         return HubFacts()
-    height, width = backbone["img_size"]
+    # the grid of the positions: of the bias of BEiT, which no image size decides, if there is one
+    grid, patch = backbone["rel_pos_bias_grid"], backbone["patch_size"]
+    has_bias = grid and not backbone["with_pos_embed"]
+    height, width = [n * patch for n in grid] if has_bias else backbone["img_size"]
     pooling = _POOLINGS.get(backbone["out_type"]) or encoder.get("pooling")
     if record["model"]["type"] == "milan_mm.MILAN":
         pooling = "mean"  # of MILAN's and MAE's own classification
@@ -70,7 +73,7 @@ def _recorded(record: Mapping[str, Any]) -> HubFacts:
     return HubFacts(
         system=system if system in SYSTEMS else None,
         img_size=height if height == width else None,
-        patch_size=backbone["patch_size"],
+        patch_size=patch,
         num_heads=backbone["arch"]["num_heads"],
         norm_eps=float(backbone["norm_eps"]),
         act=backbone["act"],

@@ -1,16 +1,25 @@
-"""A training checkpoint tells what no tensor does, by the config in it, which is never executed."""
+"""A training checkpoint says what no tensor does: by its record, or by the config in old ones."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 
+from milan_mm.models.vit_options import WEIGHT_OPTIONS
+from milan_mm.registry import MODELS
+from milan_mm.run.encoder_weights import set_encoder_weights
+from milan_mm.run.record import record_of
 from milan_mm.weights.hub import HubFacts
 from milan_mm.weights.recognising import recognise
+from milan_mm.weights.record import backbone_options
+from milan_mm.weights.statistics import STATS
 from milan_mm.weights.training_config import training_facts
-from tests.helpers import TINY_ARCH, tiny_vit
+from tests.helpers import TINY_ARCH, save_state, tiny_vit
+from tests.recipes.test_configs import load
+from tests.weights.zoo import SYSTEMS
 
 RGB = dict(mean=[122.771, 116.746, 104.094], std=[68.501, 66.632, 70.323], to_rgb=True)
 
@@ -23,6 +32,67 @@ def checkpoint(preprocessor: dict | None = None, top: bool = False, **backbone) 
     (cfg if top else model)["data_preprocessor"] = preprocessor or RGB
     state = {f"backbone.{n}": t for n, t in tiny_vit(**backbone).state_dict().items()}
     return dict(state_dict=state, meta=dict(cfg=Config(cfg).pretty_text))
+
+
+RECIPES = (
+    "cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes",
+    "det/mask-rcnn_vit-mini-p8_1xb8-250i_shapes",
+    "seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96",
+    "pretrain/milan_vit-micro-p8_1xb32-coslr-2e_shapes",
+)
+
+
+def run_of(recipe: str, weights: str | None) -> dict:
+    """The checkpoint of a run of ours that started from a file, as far as it matters here."""
+    cfg = load(recipe)
+    cfg.model.backbone.arch = TINY_ARCH
+    cfg.model.backbone.global_layers = cfg.model.backbone.out_indices = (2,)
+    if weights:
+        set_encoder_weights(cfg, weights)
+    vit = MODELS.build(cfg.model.backbone)
+    vit.init_weights()
+    state = {f"backbone.{name}": tensor for name, tensor in vit.state_dict().items()}
+    return dict(state_dict=state, meta=dict(milan_mm=record_of(cfg)))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("system", ["openai_clip", "beit", "dinov3", "hf_vit", "augreg_torch"])
+def test_a_run_of_ours_says_itself_what_its_encoder_is(tmp_path: Path, recipe: str, system: str):
+    weights = str(save_state(SYSTEMS[system](tmp_path).content, tmp_path))
+    content = run_of(recipe, weights)
+    kept = content["meta"]["milan_mm"]
+    options = kept["model"]["backbone"]
+    encoder = recognise(content, "epoch_1.pth")
+    assert encoder.system == kept["encoder"]["system"]
+    assert byte_stats(encoder.stats) == [kept["model"]["statistics"][n] for n in ("mean", "std")]
+    is_dense = recipe.startswith(("det", "seg"))
+    can_pool_cls = is_dense and options["with_cls_token"]
+    assert encoder.pooling == (kept["encoder"]["pooling"] if can_pool_cls else "mean")
+    assert not encoder.assumed.keys() - ({"pooling"} if not options["with_cls_token"] else set())
+    model = MODELS.build(dict(encoder.model_settings(), type="milan_mm.PlainViT"))
+    built = backbone_options(dict(asdict(model.options), type="milan_mm.PlainViT"))
+    assert built and {n: built[n] for n in WEIGHT_OPTIONS if n != "layer_scale"} == {
+        n: options[n] for n in WEIGHT_OPTIONS if n != "layer_scale"
+    }
+    side = 32 if system == "beit" else options["img_size"][0]  # BEiT's bias keeps its own grid
+    assert built["arch"] == options["arch"] and built["img_size"] == [side, side]
+
+
+def byte_stats(name: str) -> list[list[float]]:
+    return [pytest.approx([255 * v for v in values], abs=1e-3) for values in STATS[name]]
+
+
+def test_a_record_that_contradicts_the_tensors_is_refused():
+    content = run_of(RECIPES[0], None)
+    content["meta"]["milan_mm"]["model"]["backbone"]["patch_size"] = 16
+    with pytest.raises(ValueError, match="patch_size=16, the tensors 8"):
+        recognise(content, "epoch_1.pth")
+
+
+def test_the_record_wins_over_the_config_of_the_same_file():
+    content = run_of(RECIPES[0], None)
+    content["meta"]["cfg"] = "model = dict(backbone=dict(type='milan_mm.PlainViT', act='SiLU'))"
+    assert recognise(content, "epoch_1.pth").settings["act"] == "GELU"
 
 
 CLIP = dict(norm_eps=1e-5, act="QuickGELU", patch_bias=False, pre_norm=True)
