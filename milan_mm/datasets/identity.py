@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.fileio import list_dir_or_file
-
 # Files whose sizes count. Asking for those of all of ImageNet takes minutes over a network.
 SAMPLE = 10_000
+DIGITS = 16
 
 
 def data_hash(dataset: Mapping[str, Any]) -> str | None:
@@ -19,27 +18,29 @@ def data_hash(dataset: Mapping[str, Any]) -> str | None:
     sizes of up to `SAMPLE` of them, spread over all.
 
     Args:
-        dataset: Of a config: `data_root`, `ann_file`, `data_prefix` or `img_dir`.
+        dataset: Of a config: `data_root`, `ann_file`, `data_prefix` or `split`.
 
     Returns:
         16 hexadecimal digits; None where the settings name no file or folder that exists.
     """
-    digest = hashlib.sha256()
-    found = False
     root = Path(dataset.get("data_root") or "")
     annotations = root / str(dataset.get("ann_file") or "")
     if annotations.is_file():
         with annotations.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()[:16]
+            return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+    digest, is_empty = hashlib.sha256(), True
     for folder in _folders(root, dataset):
-        names = sorted(list_dir_or_file(str(folder), list_dir=False, recursive=True))
-        found = found or bool(names)
-        digest.update("\n".join(["", *names]).encode(errors="surrogateescape"))
-        step = max(-(-len(names) // SAMPLE), 1)
-        sizes = [os.path.getsize(folder / name) for name in names[::step]]
-        digest.update(repr(sizes).encode())
-    return digest.hexdigest()[:16] if found else None
+        listed = list(_list(str(folder), ""))
+        count = sum(len(names) for _, names in listed)
+        is_empty = is_empty and not count
+        step, seen = max(-(-count // SAMPLE), 1), 0
+        for inner, names in listed:
+            digest.update("\n".join(["", inner, *names]).encode(errors="surrogateescape"))
+            sampled = names[-seen % step :: step]
+            sizes = [os.path.getsize(os.path.join(folder, inner, name)) for name in sampled]
+            digest.update(repr(sizes).encode())
+            seen += len(names)
+    return None if is_empty else digest.hexdigest()[:DIGITS]
 
 
 def _folders(root: Path, dataset: Mapping[str, Any]) -> Iterator[Path]:
@@ -48,3 +49,18 @@ def _folders(root: Path, dataset: Mapping[str, Any]) -> Iterator[Path]:
     for folder in dict.fromkeys(root / str(name or "") for name in prefixes):
         if folder != Path() and folder.is_dir():
             yield folder
+
+
+def _list(root: str, inner: str) -> Iterator[tuple[str, list[str]]]:
+    """Each folder below `root`, relative to it, with the names of its files, all sorted.
+
+    Hidden files are left out and links to folders followed, as by the data sets of OpenMMLab.
+    """
+    folders, names = [], []
+    with os.scandir(os.path.join(root, inner)) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                (folders if entry.is_dir() else names).append(entry.name)
+    yield inner, sorted(names)
+    for name in sorted(folders):
+        yield from _list(root, os.path.join(inner, name))

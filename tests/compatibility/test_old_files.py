@@ -14,6 +14,8 @@ from milan_mm.configs import load
 from milan_mm.evaluation.results import read_results
 from milan_mm.evaluation.tables import make_tables
 from milan_mm.run.building import build_without_memory
+from milan_mm.run.prepare import TEST, RunOptions, prepare
+from milan_mm.run.record import Recorded
 from milan_mm.run.silence import silence
 from milan_mm.run.training import test as evaluate
 from milan_mm.run.training import train
@@ -57,6 +59,12 @@ def test_an_old_pretraining_resumes_with_the_losses_that_it_had(folder: Path):
 def test_an_old_classifier_is_tested_with_the_accuracy_that_it_had(folder: Path):
     metrics = evaluate(load("classifier.py"), "classifier.pth", [])
     assert metrics["accuracy/top1"] == 100
+
+
+def test_a_test_of_an_old_checkpoint_says_that_it_has_no_record(folder: Path):
+    options = RunOptions(recorded=Recorded.read("classifier.pth"))
+    (note,) = prepare(load("classifier.py"), options, TEST)
+    assert note.startswith("classifier.pth has no record of its training")
 
 
 @pytest.mark.parametrize("weights", ["encoder.safetensors", "pretraining.pth", "classifier.pth"])

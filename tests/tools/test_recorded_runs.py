@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from milan_mm.configs import load
 from milan_mm.run.metrics import read_metrics
+from milan_mm.run.record import model_of
 from tests.run.own_data.folders import coco_folder, image_folder, label_pairs
 from tests.weights import zoo
 
@@ -153,3 +155,47 @@ def test_a_test_predicts_what_the_runs_last_validation_predicted(
     assert sum(tensor.is_floating_point() and tensor.numel() for tensor in tested) > 5
     assert len(validated) == len(tested)
     assert all(map(torch.equal, validated, tested))
+
+
+def test_a_command_that_contradicts_the_checkpoint_is_refused_with_both_values(
+    tmp_path: Path, call, error_of, weights, recipe
+):
+    config, data = recipe("cls"), ("--data", image_folder(tmp_path / "data"))
+    call(
+        "train", config, *data, "--weights", weights("openai_clip"), "--work-dir", tmp_path / "run"
+    )
+    checkpoint = tmp_path / "run/epoch_1.pth"
+
+    def refusal(*arguments: object) -> str:
+        return error_of("test", *arguments, "--work-dir", tmp_path / "test")
+
+    fields = ("--cfg-options", "model.backbone.act=GELU")
+    assert refusal(config, checkpoint, *data, *fields).endswith(
+        "epoch_1.pth: model.backbone.act is 'QuickGELU' in the checkpoint and 'GELU' here: leave "
+        "that option out"
+    )
+    fields = ("--cfg-options", "model.data_preprocessor.mean=[1,2,3]")
+    assert "model.data_preprocessor.mean is [122.771, 116.746, 104.094] in the checkpoint" in (
+        refusal(config, checkpoint, *data, *fields)
+    )
+    assert "is 'ImageClassifier' in the checkpoint and 'EncoderDecoder' here" in (
+        refusal(recipe("seg"), checkpoint)
+    )
+    (data[1] / "val/green").rename(data[1] / "val/violet")
+    assert "which differ from number 1 on, 'green' against 'red'" in (
+        refusal(config, checkpoint, *data)
+    )
+    assert not (tmp_path / "test").exists()
+
+
+def test_a_config_that_a_test_writes_starts_the_same_training_again(
+    tmp_path: Path, call, weights, recipe
+):
+    config, data = recipe("cls"), ("--data", image_folder(tmp_path / "data"))
+    file, run = weights("beit"), tmp_path / "run"
+    call("train", config, *data, "--weights", file, "--work-dir", run)
+    call("test", config, run / "epoch_1.pth", *data, "--work-dir", tmp_path / "test")
+    trained, tested = (load(folder / "cls.py") for folder in (run, tmp_path / "test"))
+    assert model_of(tested) == model_of(trained)
+    assert tested.origin == trained.origin
+    assert tested.model.backbone.init_cfg.checkpoint == str(file)
