@@ -5,6 +5,7 @@ from itertools import zip_longest
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
+from milan_mm.engine.hooks.record import RecordHook
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
 from milan_mm.run.checks.coco import check_coco
@@ -12,6 +13,7 @@ from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.processes import connect_processes, is_main_process
+from milan_mm.run.record import KEY, record_of
 from milan_mm.run.updates import count_updates
 from milan_mm.weights.reading import read_checkpoint
 
@@ -44,6 +46,8 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
             "process: pass --cfg-options total_batch=N train_dataloader.batch_size=N with a "
             "smaller N (the next error gives the learning rate), or try --quick"
         )
+    # last, so that a checkpoint has the record of the run as it is
+    runner.register_hook(RecordHook(KEY, record_of(runner.cfg, runner)))
     runner.train()
     return runner
 
@@ -60,11 +64,7 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
         MissingFileError, UserError: For missing data, and for a checkpoint of another model or of
             other classes.
     """
-    if not cfg.get("test_evaluator"):
-        raise UserError(
-            f"{cfg.filename} has no test_evaluator: pretraining is judged by a transfer, see "
-            "tools/train.py --weights"
-        )
+    check_testable(cfg)
     notes = notes + _check_data(cfg, ("test_dataloader",))
     content = read_checkpoint(checkpoint)
     state_dict = content.get("state_dict", content)
@@ -78,6 +78,15 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     _check_classes(checkpoint, content.get("meta", {}), metainfo)
     runner.load_checkpoint(checkpoint)
     return runner.test()
+
+
+def check_testable(cfg: Config) -> None:
+    """Raise UserError when a config does not say how a checkpoint is judged."""
+    if not cfg.get("test_evaluator"):
+        raise UserError(
+            f"{cfg.filename} has no test_evaluator: pretraining is judged by a transfer, see "
+            "tools/train.py --weights"
+        )
 
 
 def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
