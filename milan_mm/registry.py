@@ -22,6 +22,7 @@ MODELS = _child("model", root.MODELS)
 DATASETS = _child("dataset", root.DATASETS, "milan_mm.datasets.label_pairs")
 TRANSFORMS = _child("transform", root.TRANSFORMS)
 HOOKS = _child("hook", root.HOOKS)
+LOOPS = _child("loop", root.LOOPS)
 OPTIMIZERS = _child("optimizer", root.OPTIMIZERS)
 OPTIM_WRAPPERS = _child("optim_wrapper", root.OPTIM_WRAPPERS)
 OPTIM_WRAPPER_CONSTRUCTORS = _child(

@@ -105,6 +105,21 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise UserError(f"weights file '{path}' {_reason(error)}") from None
 
 
+def read_meta(path: str | Path) -> dict[str, Any]:
+    """`meta` of a training checkpoint, without reading its tensors from the disk.
+
+    Returns:
+        An empty dict for files that are damaged or of another kind.
+    """
+    try:
+        with torch.serialization.safe_globals(_safe_globals()):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # a damaged file can lead the decoder to any kind of error
+        return {}
+    meta = content.get("meta") if isinstance(content, dict) else None
+    return meta if isinstance(meta, dict) else {}
+
+
 def file_sha256(path: str | Path) -> str:
     """Checksum of a weights file's bytes, in 64 hexadecimal digits.
 

@@ -26,7 +26,7 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
     text = meta.get("cfg") if isinstance(meta, dict) else None
     if not isinstance(text, str):
         return HubFacts()
-    values = _assignments(text)
+    values = parse_config(text)
     model = values.get("model")
     if not isinstance(model, dict):
         return HubFacts()
@@ -44,6 +44,18 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
         rope_base=_of_type(float, backbone.get("rope_base")),
         stats=_stats(preprocessor),
     )
+
+
+def parse_config(text: str) -> dict[str, Any]:
+    """Top-level names of a config and their values, as far as these are plain; nothing is run."""
+    try:
+        values = {}
+        for statement in ast.parse(text).body:
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                values[statement.targets[0].id] = _plain(statement.value)
+        return values
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
 
 
 def _of_type(kind: type, value: Any) -> Any:
@@ -66,18 +78,6 @@ def _stats(preprocessor: Any) -> str | None:
     except TypeError:
         return None
     return stats_name(mean, std)
-
-
-def _assignments(text: str) -> dict[str, Any]:
-    """Top-level names of a config and their values, as far as these are plain."""
-    try:
-        values = {}
-        for statement in ast.parse(text).body:
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                values[statement.targets[0].id] = _plain(statement.value)
-        return values
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return {}
 
 
 def _plain(node: ast.expr) -> Any:
