@@ -13,11 +13,12 @@ from mmengine.config import Config
 
 from milan_mm.configs import load, shipped_folder
 from milan_mm.errors import UserError
-from milan_mm.evaluation.fingerprint import git_commit, package_versions
+from milan_mm.evaluation.fingerprint import git_commit
 from milan_mm.evaluation.knn import Knn, KnnSettings
 from milan_mm.evaluation.recipes import MEASURES, Shape
 from milan_mm.evaluation.results import make_rows
 from milan_mm.run.batch import split_total_batch
+from milan_mm.run.canonical import package_versions
 from milan_mm.run.checkpoint_files import newest
 from milan_mm.run.jobs import Job, run_tool
 from milan_mm.run.metrics import read_metrics

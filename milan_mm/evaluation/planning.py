@@ -12,17 +12,12 @@ from mmengine.config import Config
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.evaluation.cells import Candidate, EvaluationCell, KnnCell, TrainedCell
 from milan_mm.evaluation.features import read_image_folder
-from milan_mm.evaluation.fingerprint import (
-    CHOICES,
-    config_hash,
-    data_counts,
-    protocol_hash,
-    settings_hash,
-)
+from milan_mm.evaluation.fingerprint import data_counts, protocol_hash
 from milan_mm.evaluation.knn import KnnSettings
 from milan_mm.evaluation.recipes import Shape, knn_recipe, recipe, set_data
 from milan_mm.evaluation.results import DATA
 from milan_mm.evaluation.short import shorten, small_images
+from milan_mm.run.canonical import CHOICES, config_hash, settings_hash
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.own_data.classification import use_image_folder
 from milan_mm.run.prepare import RECIPE, RunOptions, prepare

@@ -15,9 +15,10 @@ from mmengine.config import Config
 from milan_mm.errors import UserError
 from milan_mm.text import shorten_list
 from milan_mm.weights.reading import read_checkpoint, read_meta
+from milan_mm.weights.record import KEY
 from milan_mm.weights.training_config import parse_config
 
-KEY, LAST = "milan_mm", "last_checkpoint"
+LAST = "last_checkpoint"
 _TEMPLATES = ("epoch_{}.pth", "iter_{}.pth")
 _BEST = "best_*.pth"
 
@@ -67,8 +68,8 @@ def newest_whole(cfg: Config, folder: Path | None = None) -> tuple[Path, dict, l
         note = f"{'; '.join(faults)}: the newest whole checkpoint is {checkpoint.path}"
         return checkpoint.path, content, [note] if faults else []
     raise UserError(
-        f"'{work_dir}' holds {len(found)} checkpoint(s) and none that is whole: {faults[0]}: choose "
-        "another --work-dir to start from the beginning"
+        f"'{work_dir}' holds {len(found)} checkpoint(s) and none that is whole: {faults[0]}: "
+        "choose another --work-dir to start from the beginning"
     )
 
 
@@ -100,8 +101,8 @@ def check_nothing_is_replaced(cfg: Config, allowed: int = 0) -> None:
     if held:
         raise UserError(
             f"'{folder}' holds {len(held)} checkpoint(s) of an earlier run, "
-            f"{shorten_list([path.name for path in held], 3)}: go on with it by --resume, or choose "
-            "another --work-dir"
+            f"{shorten_list([path.name for path in held], 3)}: go on with it by --resume, or "
+            "choose another --work-dir"
         )
 
 

@@ -1,13 +1,17 @@
 """`--weights`: the config learns from the file what its encoder has to be and to be shown."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from mmengine.config import Config
 
-from milan_mm.errors import UserError
+from milan_mm.errors import MissingFileError, UserError
+from milan_mm.run.record import ORIGIN
 from milan_mm.weights.encoder import DEFAULTS, Encoder
+from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
+from milan_mm.weights.record import ENCODER_FIELDS, plain
 from milan_mm.weights.statistics import BYTE_STATS
 
 
@@ -34,7 +38,7 @@ def set_encoder_weights(
     if "backbone" not in cfg.model:
         raise UserError(f"--weights: {cfg.filename} has no model.backbone to load an encoder into")
     encoder = weights if isinstance(weights, Encoder) else read_encoder(weights, **options)
-    backbone = cfg.model.backbone
+    backbone, before = cfg.model.backbone, _fields(cfg)
     backbone.init_cfg = dict(
         type="milan_mm.EncoderWeights", checkpoint=encoder.source, **encoder.options
     )
@@ -42,6 +46,17 @@ def set_encoder_weights(
     _set_decay(cfg, backbone)
     if "head" not in cfg.model or "teacher" not in (cfg.model.head or {}):
         notes += _set_stats(cfg, encoder, set(fixed))
+    changed = {name: value for name, value in _fields(cfg).items() if before.get(name) != value}
+    cfg.setdefault(ORIGIN, {})["encoder"] = dict(
+        source=encoder.source,
+        sha256=None,
+        system=encoder.system,
+        layout=encoder.layout,
+        stats=plain(encoder.stats),
+        pooling=encoder.pooling,
+        reading=dict(encoder.options),
+        fields=changed,
+    )
     return notes
 
 
@@ -130,6 +145,26 @@ def _set_stats(cfg: Config, encoder: Encoder, fixed: set[str]) -> list[str]:
     if notes and "stats" in encoder.assumed:
         notes[0] += f", assumed: {encoder.assumed['stats']}"
     return notes
+
+
+def _fields(cfg: Config) -> dict[str, Any]:
+    """The fields that a file may set, as far as they are set, as plain values."""
+    found = {}
+    for name in ENCODER_FIELDS:
+        node: Any = cfg
+        for part in name.split("."):
+            node = node.get(part) if isinstance(node, (dict, Config)) else None
+        if node is not None:
+            found[name] = plain(node)
+    return found
+
+
+def identify_weights(cfg: Config) -> None:
+    """Note the checksum of the file that the encoder starts from, if it is there."""
+    encoder = (cfg.get(ORIGIN) or {}).get("encoder")
+    if encoder and encoder["sha256"] is None:
+        with suppress(MissingFileError):
+            encoder["sha256"] = file_sha256(encoder["source"])
 
 
 def set_load_report(cfg: Config) -> None:

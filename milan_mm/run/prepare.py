@@ -15,11 +15,14 @@ from mmengine.config import Config, DictAction
 
 from milan_mm.errors import UserError
 from milan_mm.run.batch import apply_total_batch
-from milan_mm.run.encoder_weights import set_encoder_weights, set_load_report
+from milan_mm.run.canonical import config_hash
+from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, set_load_report
 from milan_mm.run.machine import check_precision, fit_to_machine
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.quick import make_quick
+from milan_mm.run.record import ORIGIN, Recorded, recipe_name
+from milan_mm.run.recorded_model import take_model
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.recognising import given_options
 
@@ -35,6 +38,7 @@ class RunOptions:
             returns lines for the log; `make_quick` for `--quick`.
         weights: File of a pretrained encoder, or what was read from it.
         reading: How to read that file, see `read_encoder`.
+        recorded: Of the checkpoint that is tested.
         amp: Train in bfloat16. compile: Compile the parts of a step.
         batch_per_gpu: Most images that one process holds at a time.
         work_dir: For logs and checkpoints.
@@ -46,6 +50,7 @@ class RunOptions:
     shorten: Callable[[Config, int], list[str]] | None = None
     weights: str | Encoder | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
+    recorded: Recorded | None = None
     amp: bool = False
     compile: bool = False
     batch_per_gpu: int | None = None
@@ -66,8 +71,17 @@ class RunOptions:
 
     @classmethod
     def of_test(cls, args: argparse.Namespace) -> "RunOptions":
-        """Those of tools/test.py."""
-        return cls(**_shared(args))
+        """Those of tools/test.py.
+
+        Raises:
+            MissingFileError, UserError: See `Recorded.read`.
+        """
+        return cls(**_shared(args), recorded=Recorded.read(args.checkpoint))
+
+    @property
+    def fixed(self) -> list[str]:
+        """Dotted names of the fields that the user set."""
+        return [option.partition("=")[0] for option in self.cfg_options]
 
 
 def _shared(args: argparse.Namespace) -> dict[str, Any]:
@@ -98,6 +112,13 @@ def prepare(cfg: Config, options: RunOptions, steps: Sequence[Step]) -> list[str
     return [note for step in steps for note in step(cfg, options)]
 
 
+def name_recipe(cfg: Config, _: RunOptions) -> list[str]:
+    """Keep name and hash of the recipe as it was loaded, for the record of the run."""
+    origin = cfg.get(ORIGIN) or {}
+    cfg[ORIGIN] = origin | dict(recipe=recipe_name(cfg), recipe_hash=config_hash(cfg))
+    return []
+
+
 def use_own_data(cfg: Config, options: RunOptions) -> list[str]:
     """Train and test on the folder of `--data`.
 
@@ -106,7 +127,7 @@ def use_own_data(cfg: Config, options: RunOptions) -> list[str]:
     """
     if options.data is None:
         return []
-    found = set_own_data(cfg, options.data)
+    found = set_own_data(cfg, options.data, options.recorded)
     if is_main_process():
         print("\n".join(found), flush=True)
     return found
@@ -144,8 +165,24 @@ def use_weights(cfg: Config, options: RunOptions) -> list[str]:
             given = ", ".join(f"--{name.replace('_', '-')}" for name in options.reading)
             raise UserError(f"{given} applies to --weights FILE, which is missing")
         return []
-    fixed = [option.partition("=")[0] for option in options.cfg_options]
-    return set_encoder_weights(cfg, options.weights, fixed, **options.reading)
+    return set_encoder_weights(cfg, options.weights, options.fixed, **options.reading)
+
+
+def use_record(cfg: Config, options: RunOptions) -> list[str]:
+    """Test the model that the checkpoint's training has had.
+
+    Raises:
+        UserError: When config and checkpoint contradict each other, see `take_model`.
+    """
+    found = options.recorded
+    if found is None:
+        return []
+    if found.record is None:
+        return [
+            f"{found.path} has no record of its training (it is of an earlier version): options of "
+            "the encoder and statistics are those of the config"
+        ]
+    return take_model(cfg, found.record, found.path, "test", options.fixed)
 
 
 def use_bfloat16(cfg: Config, options: RunOptions) -> list[str]:
@@ -213,6 +250,7 @@ def choose_work_dir(cfg: Config, options: RunOptions) -> list[str]:
 
 def save_load_report(cfg: Config, _: RunOptions) -> list[str]:
     """Write what was loaded from a weights file into the work directory."""
+    identify_weights(cfg)
     set_load_report(cfg)
     return []
 
@@ -238,7 +276,8 @@ def use_machine(cfg: Config, options: RunOptions) -> list[str]:
 
 # What is trained, on what data, for how long, and from which encoder.
 RECIPE: tuple[Step, ...] = (
-    use_own_data,  # first, so that fields which the user writes out have the last word
+    name_recipe,  # first, before anything is changed
+    use_own_data,  # early, so that fields which the user writes out have the last word
     set_fields,
     cut_short,  # after the data, whose sets it wraps
     use_weights,  # after the fields, which it leaves alone
@@ -254,4 +293,4 @@ TRAINING: tuple[Step, ...] = (
     save_atomically,
     use_machine,  # last: replaces what this machine cannot do, whoever chose it
 )
-TEST: tuple[Step, ...] = (*RECIPE, choose_work_dir, use_machine)
+TEST: tuple[Step, ...] = (*RECIPE, use_record, choose_work_dir, use_machine)

@@ -5,6 +5,7 @@ from itertools import zip_longest
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
+from milan_mm.engine.hooks.record import RecordHook
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
 from milan_mm.run.checks.coco import check_coco
@@ -13,6 +14,7 @@ from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.fitting import check_fit
 from milan_mm.run.processes import connect_processes, is_main_process
+from milan_mm.run.record import KEY, record_of
 from milan_mm.weights.reading import read_checkpoint
 
 
@@ -44,6 +46,8 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
             "process: pass --cfg-options total_batch=N train_dataloader.batch_size=N with a "
             "smaller N (the next error gives the learning rate), or try --quick"
         )
+    # last, so that a checkpoint has the record of the run as it is
+    runner.register_hook(RecordHook(KEY, record_of(runner.cfg, runner)))
     runner.train()
     return runner
 

@@ -66,14 +66,14 @@ def recognise(
 
     Args:
         metadata: Of a safetensors file; an encoder file of this package states its settings there.
-        facts: Of a config.json in the same folder; without any, a training's own config is read.
+        facts: Of a config.json in the same folder; without any, what a training wrote is read.
     """
     if system is not None and system not in SYSTEMS:
         raise UserError(f"system '{system}' is unknown: choose from {', '.join(SYSTEMS)}")
     found = find_encoder(checkpoint, path, layout, student)
     stated = read_stated(metadata or {}, path)
     facts = facts or HubFacts()
-    if found.layout == "mmpretrain" and facts == HubFacts():
+    if facts == HubFacts():
         facts = training_facts(checkpoint)
     renamed = rename(found, rotary=bool(stated and stated.settings.get("rope_base") is not None))
     renamed = mask_key_bias(found, fit_positions(found, renamed))

@@ -1,7 +1,7 @@
-"""Facts about an encoder from the config in a training checkpoint of this package.
+"""Facts about an encoder from a training checkpoint of this package: its record, or its config.
 
-mmengine stores the config as the text of a Python file. It is parsed here and never executed; only
-literals and `dict(...)` are understood.
+Checkpoints from before the record have the config alone, which mmengine stores as the text of a
+Python file. It is parsed here and never executed; only literals and `dict(...)` are understood.
 """
 
 import ast
@@ -10,7 +10,12 @@ from typing import Any
 
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.weights.hub import HubFacts
+from milan_mm.weights.record import read_record
 from milan_mm.weights.statistics import stats_name
+from milan_mm.weights.systems import SYSTEMS
+
+# Of a backbone in classification -> what it takes of an image.
+_POOLINGS = {"cls_token": "cls", "avg_featmap": "mean"}
 
 
 def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
@@ -21,7 +26,12 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
 
     Returns:
         Nothing known for files without a config, or of another model than `PlainViT`.
+
+    Raises:
+        UserError: When the record is damaged.
     """
+    if record := read_record(checkpoint):
+        return _recorded(record)
     meta = checkpoint.get("meta")
     text = meta.get("cfg") if isinstance(meta, dict) else None
     if not isinstance(text, str):
@@ -46,16 +56,29 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
     )
 
 
-def parse_config(text: str) -> dict[str, Any]:
-    """Top-level names of a config and their values, as far as these are plain; nothing is run."""
-    try:
-        values = {}
-        for statement in ast.parse(text).body:
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                values[statement.targets[0].id] = _plain(statement.value)
-        return values
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return {}
+def _recorded(record: Mapping[str, Any]) -> HubFacts:
+    """What a run says about its encoder, which needs no guesses."""
+    backbone, encoder = record["model"]["backbone"], record["encoder"] or {}
+    if backbone is None:
+        return HubFacts()
+    height, width = backbone["img_size"]
+    pooling = _POOLINGS.get(backbone["out_type"]) or encoder.get("pooling")
+    if record["model"]["type"] == "milan_mm.MILAN":
+        pooling = "mean"  # of MILAN's and MAE's own classification
+    system = encoder.get("system")
+    statistics = record["model"]["statistics"]
+    return HubFacts(
+        system=system if system in SYSTEMS else None,
+        img_size=height if height == width else None,
+        patch_size=backbone["patch_size"],
+        num_heads=backbone["arch"]["num_heads"],
+        norm_eps=float(backbone["norm_eps"]),
+        act=backbone["act"],
+        num_registers=backbone["num_registers"],
+        rope_base=_of_type(float, backbone["rope_base"]),
+        stats=_stats(statistics and dict(statistics, to_rgb=True)),  # written in RGB, always
+        pooling=pooling,
+    )
 
 
 def _of_type(kind: type, value: Any) -> Any:
@@ -78,6 +101,18 @@ def _stats(preprocessor: Any) -> str | None:
     except TypeError:
         return None
     return stats_name(mean, std)
+
+
+def parse_config(text: str) -> dict[str, Any]:
+    """Top-level names of a config and their values, as far as these are plain; nothing is run."""
+    try:
+        values = {}
+        for statement in ast.parse(text).body:
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                values[statement.targets[0].id] = _plain(statement.value)
+        return values
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
 
 
 def _plain(node: ast.expr) -> Any:

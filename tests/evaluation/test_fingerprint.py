@@ -16,16 +16,11 @@ from torch.utils.data import DataLoader
 import milan_mm.register  # noqa: F401 (fills the registries)
 from milan_mm.configs import load
 from milan_mm.evaluation import fingerprint
-from milan_mm.evaluation.fingerprint import (
-    config_hash,
-    data_counts,
-    git_commit,
-    package_versions,
-    protocol_hash,
-    settings_hash,
-)
+from milan_mm.evaluation.fingerprint import data_counts, git_commit, protocol_hash
 from milan_mm.models.vit_options import ViTOptions
 from milan_mm.registry import HOOKS
+from milan_mm.run import canonical
+from milan_mm.run.canonical import config_hash, package_versions, settings_hash
 from milan_mm.run.prepare import RunOptions, compile_parts
 
 COCO = "det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco"
@@ -140,20 +135,20 @@ def test_every_option_of_the_encoder_is_classified():
         "rel_pos_grid",
         "window_size",
     }
-    known = {*fingerprint.OF_THE_ENCODER, *fingerprint.OF_THE_MACHINE, *of_the_task}
+    known = {*fingerprint.OF_THE_ENCODER, *canonical.OF_THE_MACHINE, *of_the_task}
     assert {field.name for field in fields(ViTOptions)} <= known
 
 
 def test_every_hook_of_this_package_is_classified():
     counted = {"SampleSeedHook"}
-    assert HOOKS.module_dict.keys() == {*fingerprint.HARMLESS_HOOKS, *counted}
+    assert HOOKS.module_dict.keys() == {*canonical.HARMLESS_HOOKS, *counted}
 
 
 def test_every_option_of_a_data_loader_is_classified():
     counted = {"dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "collate_fn"}
     counted |= {"drop_last", "worker_init_fn", "generator", "in_order"}
     options = set(inspect.signature(DataLoader).parameters)
-    assert options <= {*fingerprint.OF_THE_MACHINE, *counted}
+    assert options <= {*canonical.OF_THE_MACHINE, *counted}
 
 
 def test_without_a_total_batch_the_loaders_batch_counts(recipes):

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 
 from milan_mm.errors import UserError
 

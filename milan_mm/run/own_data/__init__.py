@@ -13,15 +13,20 @@ from milan_mm.run.own_data.classification import use_image_folder
 from milan_mm.run.own_data.detection import use_coco_folder
 from milan_mm.run.own_data.pretraining import use_images
 from milan_mm.run.own_data.segmentation import use_label_pairs
+from milan_mm.run.record import Recorded
 
 _TASKS = dict(pretrain=use_images, cls=use_image_folder, det=use_coco_folder, seg=use_label_pairs)
 
 
-def set_own_data(cfg: Config, folder: str) -> list[str]:
+def set_own_data(cfg: Config, folder: str, tested: Recorded | None = None) -> list[str]:
     """Let a config train and evaluate on the images of `folder`, in place.
 
     To be called before options of the command line are applied, so that these have the last word,
     and before `--quick` shortens the data sets.
+
+    Args:
+        tested: The checkpoint of a test, which knows the classes: the folder needs no training
+            split then. One that does not name them is as good as None.
 
     Returns:
         Lines about what was found, for the user to compare with what was meant.
@@ -34,7 +39,8 @@ def set_own_data(cfg: Config, folder: str) -> list[str]:
     if not root.is_dir():
         problem = "is a file" if root.exists() else "does not exist"
         raise MissingFileError(f"--data '{folder}' {problem}: give the folder of your images")
-    return [f"--data {folder}: {line}" for line in _TASKS[_task(cfg)](cfg, root)]
+    known = tested if tested and tested.classes else None
+    return [f"--data {folder}: {line}" for line in _TASKS[_task(cfg)](cfg, root, known)]
 
 
 def _task(cfg: Config) -> str:

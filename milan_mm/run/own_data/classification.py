@@ -8,23 +8,26 @@ from milan_mm.datasets.folders import EXTENSIONS, list_images
 from milan_mm.errors import UserError
 from milan_mm.run.config_nodes import evaluators_of
 from milan_mm.run.own_data.folders import find_split, subfolders
-from milan_mm.run.own_data.settings import (
-    metainfo,
-    set_dataset,
-    set_num_classes,
-)
+from milan_mm.run.own_data.judged import check_classes, find_judged
+from milan_mm.run.own_data.settings import metainfo, set_dataset, set_num_classes
+from milan_mm.run.record import Recorded
 from milan_mm.text import shorten_list
 
 _REMEDY = "sort your images into DIR/train/CLASS/ and DIR/val/CLASS/"
 
 
-def use_image_folder(cfg: Config, root: Path) -> list[str]:
+def use_image_folder(cfg: Config, root: Path, tested: Recorded | None = None) -> list[str]:
     """Take the folders of the training split as classes, in alphabetical order.
+
+    Args:
+        tested: See `set_own_data`.
 
     Raises:
         MissingFileError: When a split is missing.
         UserError: When the splits have different classes, or a class has no training images.
     """
+    if tested:
+        return _use_judged(cfg, root, tested)
     train, val = (find_split(root, split, _REMEDY) for split in ("train", "val"))
     classes = _classes(train)
     counts = {folder: _count(folder) for folder in (train, val)}
@@ -37,11 +40,33 @@ def use_image_folder(cfg: Config, root: Path) -> list[str]:
     _compare(train, classes, val, _classes(val))
     if not any(counts[val].values()):
         raise UserError(f"'{val}' has no images: move some of each class there from '{train}'")
-    for loader, folder in (
-        ("train_dataloader", train),
-        ("val_dataloader", val),
-        ("test_dataloader", val),
-    ):
+    _set(cfg, root, classes, train_dataloader=train, val_dataloader=val, test_dataloader=val)
+    sizes = sorted(counts[train].values())
+    return [
+        f"{sum(sizes)} images in '{train}', {sum(counts[val].values())} in '{val}'",
+        f"{len(classes)} classes of {sizes[0]} to {sizes[-1]} training images: "
+        + shorten_list(classes),
+    ]
+
+
+def _use_judged(cfg: Config, root: Path, tested: Recorded) -> list[str]:
+    """Test on one split, whose folders are the classes of the checkpoint."""
+    folder, classes = find_judged(root, _REMEDY), tested.classes or []
+    remedy = "give it the same class folders, an empty one for a class without images"
+    check_classes(tested.path, classes, folder, _classes(folder), remedy)
+    count = sum(_count(folder).values())
+    if not count:
+        raise UserError(f"'{folder}' has no images: add images ({' '.join(EXTENSIONS)})")
+    _set(cfg, root, classes, val_dataloader=folder, test_dataloader=folder)
+    return [
+        f"{count} images in '{folder}'",
+        f"{len(classes)} classes, those of {tested.path}: {shorten_list(classes)}",
+    ]
+
+
+def _set(cfg: Config, root: Path, classes: list[str], **loaders: Path) -> None:
+    """Put the folders into the data loaders, and the number of classes into heads and metrics."""
+    for loader, folder in loaders.items():
         set_dataset(
             cfg,
             loader,
@@ -56,12 +81,6 @@ def use_image_folder(cfg: Config, root: Path) -> list[str]:
     for loader in ("val_dataloader", "test_dataloader"):
         for evaluator in evaluators_of(cfg, loader):
             _limit_topk(evaluator, len(classes))
-    sizes = sorted(counts[train].values())
-    return [
-        f"{sum(sizes)} images in '{train}', {sum(counts[val].values())} in '{val}'",
-        f"{len(classes)} classes of {sizes[0]} to {sizes[-1]} training images: "
-        + shorten_list(classes),
-    ]
 
 
 def _classes(split: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """Detection on any folder in the COCO format; classes and masks are those of the JSON files."""
 
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +13,14 @@ from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.config_nodes import evaluators_of
 from milan_mm.run.own_data.folders import SPLITS
+from milan_mm.run.own_data.judged import JUDGED, check_classes
 from milan_mm.run.own_data.settings import (
     metainfo,
     set_dataset,
     set_num_classes,
     transforms_of,
 )
+from milan_mm.run.record import Recorded
 from milan_mm.text import shorten_list
 
 # Where tools put the annotations of a split, the commonest first.
@@ -44,13 +47,18 @@ class _Split(NamedTuple):
         return list(self.file.category_names.values())
 
 
-def use_coco_folder(cfg: Config, root: Path) -> list[str]:
+def use_coco_folder(cfg: Config, root: Path, tested: Recorded | None = None) -> list[str]:
     """Take classes from the annotation files; without masks, leave the mask head out.
+
+    Args:
+        tested: See `set_own_data`.
 
     Raises:
         MissingFileError: When a split has no annotation file, or none whose images are there.
         UserError: When the files are not in COCO's format, or disagree on the classes.
     """
+    if tested:
+        return _use_judged(cfg, root, tested)
     train, val = _find(root, "train"), _find(root, "val")
     _compare(train, val)
     objects, num_val_objects = train.file.objects(), len(val.file.objects())
@@ -60,25 +68,7 @@ def use_coco_folder(cfg: Config, root: Path) -> list[str]:
             f"{len(objects) - num_masks} of {len(objects)} objects in '{train.file.path}' have no "
             "segmentation: annotate all masks, or remove all of them for a detector of boxes"
         )
-    for loader, split in (
-        ("train_dataloader", train),
-        ("val_dataloader", val),
-        ("test_dataloader", val),
-    ):
-        set_dataset(
-            cfg,
-            loader,
-            type="CocoDataset",
-            data_root=str(root),
-            ann_file=str(split.file.path.relative_to(root)),
-            data_prefix=dict(img=split.prefix),
-            metainfo=metainfo(split.classes),
-        )
-    set_num_classes(cfg.model, len(train.classes))
-    for loader in ("val_dataloader", "test_dataloader"):
-        for evaluator in evaluators_of(cfg, loader):
-            if "ann_file" in evaluator:
-                evaluator["ann_file"] = str(val.file.path)
+    _set(cfg, root, train_dataloader=train, val_dataloader=val, test_dataloader=val)
     lines = [
         f"{len(split.file.images)} images in '{root / split.prefix}', "
         f"{num_objects} objects in '{split.file.path}'"
@@ -90,20 +80,59 @@ def use_coco_folder(cfg: Config, root: Path) -> list[str]:
         f"{len(train.classes)} classes: {shorten_list(train.classes)}"
         + (f"; without any object to learn from: {shorten_list(unused)}" if unused else "")
     )
-    if not num_masks and _leave_masks_out(cfg):
+    if not num_masks and leave_masks_out(cfg):
         lines.append("no masks in the annotations: the mask head is left out, AP is of boxes")
     return lines
 
 
-def _find(root: Path, split: str) -> _Split:
-    """The annotation file of a split whose images exist."""
-    patterns = [p.format(split=name) for p in _PATTERNS for name in SPLITS[split]]
+def _use_judged(cfg: Config, root: Path, tested: Recorded) -> list[str]:
+    """Test on one split, whose categories are the classes of the checkpoint."""
+    split = _find(root, "val or test", JUDGED)
+    remedy = "give the file the same list of categories"
+    check_classes(tested.path, tested.classes or [], split.file.path, split.classes, remedy)
+    _set(cfg, root, val_dataloader=split, test_dataloader=split)
+    lines = [
+        f"{len(split.file.images)} images in '{root / split.prefix}', "
+        f"{len(split.file.objects())} objects in '{split.file.path}'",
+        f"{len(split.classes)} classes, those of {tested.path}: {shorten_list(split.classes)}",
+    ]
+    if not tested.masks and leave_masks_out(cfg):
+        lines.append(f"{tested.path} has no mask head, AP is of boxes")
+    return lines
+
+
+def _set(cfg: Config, root: Path, **loaders: _Split) -> None:
+    """Put the splits into data loaders and metrics, and the number of classes into the heads."""
+    for loader, split in loaders.items():
+        set_dataset(
+            cfg,
+            loader,
+            type="CocoDataset",
+            data_root=str(root),
+            ann_file=str(split.file.path.relative_to(root)),
+            data_prefix=dict(img=split.prefix),
+            metainfo=metainfo(split.classes),
+        )
+        set_num_classes(cfg.model, len(split.classes))
+        for evaluator in evaluators_of(cfg, loader):
+            if "ann_file" in evaluator:
+                evaluator["ann_file"] = str(split.file.path)
+
+
+def _find(root: Path, split: str, names: Sequence[str] | None = None) -> _Split:
+    """The annotation file of a split whose images exist.
+
+    Args:
+        names: Those of the split, if not the usual ones.
+    """
+    names = names or SPLITS[split]
+    patterns = [p.format(split=name) for p in _PATTERNS for name in names]
     rejected = []
     for pattern in patterns:
         found = []
         for path in sorted(root.glob(pattern)):
             try:
-                found.append(_read(root, path, split))
+                found.append(_read(root, path, names))
             except UserError as error:
                 rejected.append(error)
         if len(found) > 1:
@@ -121,18 +150,18 @@ def _find(root: Path, split: str) -> _Split:
     )
 
 
-def _read(root: Path, path: Path, split: str) -> _Split:
+def _read(root: Path, path: Path, names: Sequence[str]) -> _Split:
     file = read_coco(path)
     file.refuse(_FATAL, with_masks=False)
-    return _Split(file, _image_folder(root, file, split))
+    return _Split(file, _image_folder(root, file, names))
 
 
-def _image_folder(root: Path, file: CocoFile, split: str) -> str:
+def _image_folder(root: Path, file: CocoFile, split_names: Sequence[str]) -> str:
     """Where the images are, relative to the root: decided by the file names in the JSON."""
     own = file.path.stem.removeprefix("instances_")  # 'train2017' of instances_train2017.json
     places = [file.path.parent.relative_to(root), Path()]
     places = [*places, Path("images"), Path(own), Path("images", own)]
-    for name in SPLITS[split]:
+    for name in split_names:
         places += [Path(name), Path("images", name), Path(name, "images")]
     names = [image["file_name"] for image in file.images]
     found = {place: sum((root / place / n).is_file() for n in names[:20]) for place in places}
@@ -142,7 +171,7 @@ def _image_folder(root: Path, file: CocoFile, split: str) -> str:
             f"none of the {len(names)} images of '{file.path}' is there, e.g. '{names[0]}': looked "
             f"in {shorten_list([root / place for place in found], len(found))}"
         )
-    limit = MAX_FAILED_SHARE if split == "train" else 0.0
+    limit = MAX_FAILED_SHARE if "train" in split_names else 0.0
     file.check_images(root / best, limit, "add them, or remove them from the file")
     return "" if best == Path() else str(best)
 
@@ -160,7 +189,7 @@ def _compare(train: _Split, val: _Split) -> None:
     )
 
 
-def _leave_masks_out(cfg: Config) -> bool:
+def leave_masks_out(cfg: Config) -> bool:
     """Turn a detector of masks into one of boxes; says whether there was anything to do."""
     roi_head = cfg.model.get("roi_head")
     if not roi_head or not roi_head.get("mask_head"):

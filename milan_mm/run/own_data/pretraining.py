@@ -8,6 +8,7 @@ from milan_mm.datasets.folders import EXTENSIONS, list_images
 from milan_mm.errors import UserError
 from milan_mm.run.own_data.folders import subfolders
 from milan_mm.run.own_data.settings import set_dataset
+from milan_mm.run.record import Recorded
 from milan_mm.text import shorten_list
 
 # Where a data set with splits has its training images. Images of other splits, and label maps,
@@ -23,8 +24,11 @@ _TRAINING = (
 )
 
 
-def use_images(cfg: Config, root: Path) -> list[str]:
+def use_images(cfg: Config, root: Path, tested: Recorded | None = None) -> list[str]:
     """Take all images of a folder tree, or those of its training split when it has one.
+
+    Args:
+        tested: Unused: a pretraining is not tested.
 
     Raises:
         UserError: When there are none.

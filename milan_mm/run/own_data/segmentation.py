@@ -1,6 +1,7 @@
 """Segmentation on any folder of images, label maps and a classes.txt."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from milan_mm.datasets.folders import EXTENSIONS, list_images
 from milan_mm.datasets.labels import IGNORED, read_labels
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.own_data.folders import SPLITS
+from milan_mm.run.own_data.judged import JUDGED, check_classes
 from milan_mm.run.own_data.settings import metainfo, set_dataset, set_num_classes, transforms_of
+from milan_mm.run.record import Recorded
 from milan_mm.text import shorten_list
 
 SAMPLE = 32  # label maps that are looked into, per split
@@ -22,18 +25,25 @@ _IMAGES = ("images", "img_dir", "image")
 _LABELS = ("annotations", "ann_dir", "labels", "masks", "label", "mask")
 
 
-def use_label_pairs(cfg: Config, root: Path) -> list[str]:
+def use_label_pairs(cfg: Config, root: Path, tested: Recorded | None = None) -> list[str]:
     """Take classes from classes.txt: line 1 names label 0, line 2 label 1, and so on.
+
+    Args:
+        tested: See `set_own_data`.
 
     Raises:
         MissingFileError: When classes.txt, a split, or the partner of a file is missing.
         UserError: When classes.txt is not a list of classes, or the labels do not fit them.
     """
-    classes = _read_classes(root / "classes.txt")
-    lines = [f"{len(classes)} classes in classes.txt: {shorten_list(classes)}"]
+    classes = _classes(root / "classes.txt", tested)
+    whose = f", those of {tested.path}" if tested else " in classes.txt"
+    lines = [f"{len(classes)} classes{whose}: {shorten_list(classes)}"]
+    loaders = dict(train_dataloader="train", val_dataloader="val", test_dataloader="val")
+    if tested:
+        del loaders["train_dataloader"]
     found = {}
-    for split in ("train", "val"):
-        images, labels = _find_split(root, split)
+    for split in dict.fromkeys(loaders.values()):
+        images, labels = _find_split(root, split, JUDGED if tested else SPLITS[split])
         names, img_suffix, label_suffix = _pair(images, labels)
         files = [labels / (name + label_suffix) for name in names]
         lines.append(
@@ -46,11 +56,7 @@ def use_label_pairs(cfg: Config, root: Path) -> list[str]:
             img_suffix=img_suffix,
             seg_map_suffix=label_suffix,
         )
-    for loader, split in (
-        ("train_dataloader", "train"),
-        ("val_dataloader", "val"),
-        ("test_dataloader", "val"),
-    ):
+    for loader, split in loaders.items():
         set_dataset(
             cfg,
             loader,
@@ -65,6 +71,17 @@ def use_label_pairs(cfg: Config, root: Path) -> list[str]:
             set_num_classes(transform, len(classes))
     set_num_classes(cfg.model, len(classes))
     return lines
+
+
+def _classes(path: Path, tested: Recorded | None) -> list[str]:
+    """Those of the file; a checkpoint knows them without it."""
+    if tested is None:
+        return _read_classes(path)
+    classes = tested.classes or []
+    if path.is_file():
+        remedy = "remove it to take those of the checkpoint"
+        check_classes(tested.path, classes, path, _read_classes(path), remedy)
+    return classes
 
 
 def _read_classes(path: Path) -> list[str]:
@@ -92,11 +109,11 @@ def _read_classes(path: Path) -> list[str]:
     return names
 
 
-def _find_split(root: Path, split: str) -> tuple[Path, Path]:
+def _find_split(root: Path, split: str, names: Sequence[str]) -> tuple[Path, Path]:
     """The folders of images and of labels: images/train or train/images, and the like."""
     looked_for = []
     pairs = []
-    for name in SPLITS[split]:
+    for name in names:
         for kinds in (_IMAGES, _LABELS):
             pairs.append([p for k in kinds for p in (root / k / name, root / name / k)])
     for images, labels in zip(pairs[::2], pairs[1::2], strict=True):

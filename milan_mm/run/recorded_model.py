@@ -1,0 +1,117 @@
+"""The model that a checkpoint's record describes, for `tools/test.py` and `--resume`.
+
+What `--weights` set in the training is set again, and so are options of the training's command line
+that the recipe knows nothing of. What contradicts the command at hand is refused.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+from mmengine.config import Config
+
+from milan_mm.errors import UserError
+from milan_mm.run.own_data.detection import leave_masks_out
+from milan_mm.run.own_data.settings import set_num_classes
+from milan_mm.run.record import ORIGIN, Kind, Use, differences, is_fixed, record_of
+from milan_mm.weights.record import statistics
+
+_WHERE = ("data_preprocessor", "model.data_preprocessor")
+
+
+def take_model(
+    cfg: Config, record: dict[str, Any], source: str, use: Use, fixed: Collection[str] = ()
+) -> list[str]:
+    """Make a config's model the one of a checkpoint, in place.
+
+    Args:
+        record: Of the checkpoint. source: Its file, for messages.
+        use: 'test' or 'resume'.
+        fixed: Dotted names that the user set, which must agree with the record.
+
+    Returns:
+        At most one line for the log: what was taken.
+
+    Raises:
+        UserError: When model and record contradict each other.
+    """
+    encoder = record["encoder"] or {}
+    before = record_of(cfg)
+    _set_fields(cfg, encoder.get("fields", {}), fixed)
+    _refuse(cfg, record, source, use, fixed)
+    _set_rest(cfg, record, use, fixed)
+    if encoder:
+        cfg.setdefault(ORIGIN, {})["encoder"] = encoder
+    if use == "resume" and encoder and "init_cfg" not in cfg.model.backbone:
+        # for a training from this config as the run writes it; here the checkpoint has all tensors
+        cfg.model.backbone.init_cfg = dict(
+            type="milan_mm.EncoderWeights", checkpoint=encoder["source"], **encoder["reading"]
+        )
+    taken = {d.field: d.now for d in differences(before, record_of(cfg), use) if _is_model(d.field)}
+    if not taken:
+        return []
+    shown = ", ".join(f"{name.rpartition('.')[2]}={value!r}" for name, value in taken.items())
+    whose = f", pretrained as {encoder['system']} ({encoder['source']})" if encoder else ""
+    return [f"{source}: the model takes {shown} from the record of its training{whose}"]
+
+
+def _set_fields(cfg: Config, recorded: dict[str, Any], fixed: Collection[str]) -> None:
+    """What `--weights` set in the training, where the user set nothing."""
+    for name, value in recorded.items():
+        parts = name.split(".")
+        owner = cfg
+        for part in parts[:-1]:
+            owner = owner.get(part) or {}
+        if owner and not is_fixed(name, fixed):
+            owner[parts[-1]] = value
+
+
+def _refuse(
+    cfg: Config, record: dict[str, Any], source: str, use: Use, fixed: Collection[str]
+) -> None:
+    now = record_of(cfg)
+    found = differences(record, now, use, fixed)
+    wrong = [d for d in found if d.kind is Kind.CONTRADICTION and _is_model(d.field)]
+    if not wrong:
+        return
+    if any(is_fixed(d.field, fixed) for d in wrong):
+        remedy = "leave that option out"
+    elif record["recipe_hash"] == now["recipe_hash"]:
+        remedy = "give the --cfg-options of the training here too"
+    elif record["recipe"] != now["recipe"]:
+        remedy = f"it belongs to the recipe {record['recipe']}"
+    else:
+        remedy = f"{record['recipe']} has changed since: take it as it was"
+    more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    raise UserError(f"{source}: {wrong[0]}{more}: {remedy}")
+
+
+def _set_rest(cfg: Config, record: dict[str, Any], use: Use, fixed: Collection[str]) -> None:
+    """What options of the training's command line had set in this recipe."""
+    model = record["model"]
+    for difference in differences(record, record_of(cfg), use, fixed):
+        if difference.kind is not Kind.KNOWN:
+            continue
+        _, _, name = difference.field.partition(".")
+        if name.startswith("backbone."):
+            option = name.removeprefix("backbone.").partition(".")[0]
+            cfg.model.backbone[option] = model["backbone"][option]
+        elif name.startswith("statistics.") and model["statistics"]:
+            _set_statistics(cfg, model["statistics"])
+        elif name == "num_classes" and model["num_classes"]:
+            for part in (cfg.model, cfg.get("data_preprocessor")):
+                set_num_classes(part, model["num_classes"])
+        elif name == "masks" and not model["masks"]:
+            leave_masks_out(cfg)
+
+
+def _set_statistics(cfg: Config, recorded: dict[str, Any]) -> None:
+    for place in _WHERE:
+        owner = cfg.model if place.startswith("model.") else cfg
+        preprocessor = owner.get("data_preprocessor")
+        if now := statistics(preprocessor):
+            order = slice(None) if now["rgb"] else slice(None, None, -1)
+            preprocessor.update({name: recorded[name][order] for name in ("mean", "std")})
+
+
+def _is_model(field: str) -> bool:
+    return field.startswith("model.")
