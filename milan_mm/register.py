@@ -4,10 +4,10 @@ mmengine imports this module at the first look-up in one of our registries, see 
 Recipes also name it in `custom_imports`, and so do configs that runs have dumped.
 """
 
-from milan_mm.datasets import crops, labels, loading
+from milan_mm.datasets import crops, labels, loading, whole_updates
 from milan_mm.datasets import seeding as sample_seeding
 from milan_mm.engine import amp, loops, optim
-from milan_mm.engine.hooks import compiling, loading_time, losses, seeding, unreadable
+from milan_mm.engine.hooks import compiling, loading_time, losses, seeding, unreadable, updates
 from milan_mm.models import multi_scale, plain_vit, probe, pyramid
 from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
 from milan_mm.weights import loading as weights
@@ -35,5 +35,7 @@ __all__ = [
     "teacher_clip",
     "teacher_timm",
     "unreadable",
+    "updates",
     "weights",
+    "whole_updates",
 ]

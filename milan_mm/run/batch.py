@@ -1,9 +1,11 @@
 """From the recipe's total batch to what one process does at a time."""
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from milan_mm.errors import UserError
 from milan_mm.run.schedules import stretch_iterations
+
+_STEPS_ITERATIONS = "ParamSchedulerHook"
 
 
 def split_total_batch(total: int, largest: int, world_size: int) -> tuple[int, int]:
@@ -40,14 +42,16 @@ def split_total_batch(total: int, largest: int, world_size: int) -> tuple[int, i
 def apply_total_batch(cfg: Config, world_size: int) -> str | None:
     """Set batch size and accumulation so that `cfg.total_batch` holds; learning rates stay.
 
-    A config without `total_batch` is left as it is.
+    Schedulers then count updates, and an epoch holds as many of them for every split. A config
+    without `total_batch` is left as it is.
 
     Returns:
         A line for the log.
 
     Raises:
-        UserError: When the learning rate belongs to another total batch, or the config chooses an
-            accumulation itself, as one does that an earlier run has written.
+        UserError: When the learning rate belongs to another total batch; when the config chooses
+            an accumulation itself, as one does that an earlier run has written; or when it steps
+            its schedulers by a hook of its own, which would count iterations.
     """
     if "total_batch" not in cfg:
         return None
@@ -63,10 +67,30 @@ def apply_total_batch(cfg: Config, world_size: int) -> str | None:
     )
     cfg.optim_wrapper.accumulative_counts = accumulation
     stretch_iterations(cfg, accumulation)
+    _count_updates(cfg)
     return (
         f"total batch {cfg.total_batch} = {loader.batch_size} per process x {world_size} "
         f"process(es) x {accumulation} accumulation step(s)"
     )
+
+
+def _count_updates(cfg: Config) -> None:
+    """Step schedulers once per update, and end epochs with one."""
+    hooks = cfg.setdefault("default_hooks", ConfigDict())
+    hook = hooks.setdefault("param_scheduler", ConfigDict(type=_STEPS_ITERATIONS))
+    kind = str(hook.type).rpartition(".")[2] if hook else None
+    if kind == _STEPS_ITERATIONS:
+        hook.type = "milan_mm.UpdateSchedulerHook"
+    elif kind not in (None, "UpdateSchedulerHook") and cfg.optim_wrapper.accumulative_counts > 1:
+        raise UserError(
+            f"default_hooks.param_scheduler.type='{hook.type}' steps schedulers in every "
+            f"iteration, and an update has {cfg.optim_wrapper.accumulative_counts}: leave it out, "
+            "or use more processes"
+        )
+    sampler = cfg.train_dataloader.get("sampler") or {}
+    if str(sampler.get("type")).rpartition(".")[2] in ("DefaultSampler", "UpdateSampler"):
+        sampler.pop("round_up", None)
+        sampler.update(type="milan_mm.UpdateSampler", total_batch=cfg.total_batch)
 
 
 def _check_learning_rate(cfg: Config) -> None:

@@ -49,7 +49,13 @@ OF_THE_MACHINE = (
     "with_cp",
 )
 # Hooks of this package that watch a run, or change its rounding alone; all others count.
-HARMLESS_HOOKS = ("LossHook", "UnreadableImagesHook", "LoadingTimeHook", "CompileHook")
+HARMLESS_HOOKS = (
+    "LossHook",
+    "UnreadableImagesHook",
+    "LoadingTimeHook",
+    "CompileHook",
+    "UpdateSchedulerHook",
+)
 # Names of distributions: the forks, or what they forked.
 _PACKAGES = (
     "milan_mm",

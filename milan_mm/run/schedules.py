@@ -2,38 +2,26 @@
 
 from mmengine.config import ConfigDict
 
-from milan_mm.errors import UserError
-
 _LENGTHS = ("begin", "end", "T_max", "milestones", "step_size", "total_steps", "periods")
-# Their decay per step cannot be expressed by other lengths.
-_PER_STEP = ("ExponentialLR", "ExponentialMomentum")
 
 
 def stretch_iterations(cfg: ConfigDict, factor: int) -> None:
-    """Make everything that is counted in iterations `factor` times longer, in place.
+    """Make the loop, and what hooks count in iterations, `factor` times longer, in place.
 
-    Gradient accumulation makes an iteration `factor` times smaller; epochs stay epochs.
-
-    Raises:
-        UserError: When a scheduler decays by a fixed factor per iteration.
+    Gradient accumulation makes an iteration `factor` times smaller. Epochs stay epochs, and
+    schedulers count updates, see `milan_mm.run.updates`.
     """
     if factor == 1:
         return
-    loop = cfg.train_cfg
     if is_iter_based(cfg):
-        for key in ("max_iters", "val_interval", "val_begin"):
-            if key in loop:
-                loop[key] *= factor
-        if "dynamic_intervals" in loop:
-            loop.dynamic_intervals = [(a * factor, b * factor) for a, b in loop.dynamic_intervals]
+        _stretch(cfg.train_cfg, ("max_iters", "val_interval", "val_begin"), factor)
+        if intervals := cfg.train_cfg.get("dynamic_intervals"):
+            cfg.train_cfg.dynamic_intervals = [(a * factor, b * factor) for a, b in intervals]
+    _stretch(cfg.train_dataloader, ("num_batch_per_epoch",), factor)
     hooks = [*(cfg.get("default_hooks") or {}).values(), *(cfg.get("custom_hooks") or [])]
     for hook in hooks:
-        if hook and hook.get("by_epoch") is False and "interval" in hook:
-            hook.interval *= factor
-    for scheduler in schedulers(cfg):
-        if not scheduler.get("by_epoch", True):
-            _refuse_per_step(scheduler)
-            _scale(scheduler, factor)
+        if hook and hook.get("by_epoch") is False:
+            _stretch(hook, ("interval", "save_begin"), factor)
 
 
 def shrink_schedule(cfg: ConfigDict, iterations: int) -> None:
@@ -78,9 +66,7 @@ def _scale(scheduler: ConfigDict, factor: float) -> None:
             scheduler[key] = max(round(value * factor), int(key != "begin"))
 
 
-def _refuse_per_step(scheduler: ConfigDict) -> None:
-    if scheduler.type.rsplit(".", 1)[-1] in _PER_STEP:
-        raise UserError(
-            f"{scheduler.type} with by_epoch=False cannot be stretched for gradient accumulation: "
-            "use more processes, a larger train_dataloader.batch_size, or by_epoch=True"
-        )
+def _stretch(node: ConfigDict, keys: tuple[str, ...], factor: int) -> None:
+    for key in keys:
+        if node.get(key):
+            node[key] *= factor

@@ -15,6 +15,7 @@ from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.fitting import check_fit
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.record import KEY, record_of
+from milan_mm.run.updates import count_updates
 from milan_mm.weights.reading import read_checkpoint
 
 
@@ -38,8 +39,8 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
             cfg.load_from = resume
     keep_freed_memory()
     runner = _build(cfg, notes)
-    num_batches = len(runner.train_loop.dataloader)
-    if num_batches == 0:
+    count_updates(runner)
+    if len(runner.train_loop.dataloader) == 0:
         loader = runner.train_loop.dataloader
         raise UserError(
             f"{len(loader.dataset)} training images make no full batch of {loader.batch_size} per "

@@ -55,14 +55,14 @@ def test_an_accumulation_beside_the_total_batch_is_refused_instead_of_overwritte
         apply_total_batch(cfg, world_size=1)
 
 
-def test_accumulation_stretches_what_is_counted_in_iterations_and_leaves_the_lr():
+def test_accumulation_stretches_loop_and_hooks_and_leaves_lr_and_schedulers():
     cfg = _config()
     note = apply_total_batch(cfg, world_size=2)
     assert note == "total batch 64 = 8 per process x 2 process(es) x 4 accumulation step(s)"
     assert cfg.optim_wrapper == dict(optimizer=dict(lr=0.1), accumulative_counts=4)
     assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval) == (4000, 400)
-    assert cfg.param_scheduler[0].end == 200
-    assert cfg.param_scheduler[1].milestones == [2800, 3600]
+    assert cfg.param_scheduler == _config().param_scheduler
+    assert cfg.default_hooks.param_scheduler.type == "milan_mm.UpdateSchedulerHook"
     assert cfg.default_hooks.checkpoint.interval == 400
     assert cfg.default_hooks.logger.interval == 50
 
@@ -80,9 +80,9 @@ def test_accumulation_leaves_epochs_alone():
     assert cfg.param_scheduler == schedule
 
 
-def test_a_decay_per_iteration_is_refused_because_it_cannot_be_stretched():
-    cfg = _config(param_scheduler=dict(type="ExponentialLR", gamma=0.99, by_epoch=False))
-    with pytest.raises(ValueError, match="ExponentialLR"):
+def test_a_hook_that_steps_schedulers_in_every_iteration_is_refused_with_accumulation():
+    cfg = _config(default_hooks=dict(param_scheduler=dict(type="MyHook")))
+    with pytest.raises(ValueError, match=r"type='MyHook' .* an update has 8"):
         apply_total_batch(cfg, world_size=1)
 
 

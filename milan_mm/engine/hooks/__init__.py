@@ -1,5 +1,6 @@
 """Hooks of a run, which recipes list in `custom_hooks`.
 
 `losses` averages and checks the loss, `seeding` makes augmentation reproducible, `unreadable` stops
-at too many bad images, `loading_time` warns of slow loading, `compiling` is what `--compile` adds.
+at too many bad images, `loading_time` warns of slow loading, `compiling` is what `--compile` adds,
+`updates` steps schedulers once per update.
 """

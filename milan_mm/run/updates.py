@@ -1,0 +1,99 @@
+"""How many updates a run makes, and schedules that are stated in them.
+
+An update is a step of the optimizer with the whole total batch; an iteration is what one process
+does at a time, and with gradient accumulation several of them make an update.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import ConfigDict
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from milan_mm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Updates:
+    """The length of a run, which is the same for every split of the total batch.
+
+    Attributes:
+        total: Updates in all.
+        per_epoch: Updates in one pass over the images; 0 when they are fewer than a total batch.
+        epochs: None for a run that counts iterations.
+        accumulation: Iterations per update.
+        batch_per_process: Images per iteration of one process. processes: Their number.
+        images: Of the training set.
+    """
+
+    total: int
+    per_epoch: int
+    epochs: int | None
+    accumulation: int
+    batch_per_process: int
+    processes: int
+    images: int
+
+    @property
+    def total_batch(self) -> int:
+        """Images per update."""
+        return self.batch_per_process * self.processes * self.accumulation
+
+    @classmethod
+    def of(cls, runner: Runner) -> "Updates":
+        """Those of a run that has its config and its training data; builds the train loop.
+
+        Raises:
+            UserError: When an epoch is not a whole number of updates.
+        """
+        loop = runner.train_loop
+        loader, accumulation = loop.dataloader, _accumulation(runner)
+        batch, images = loader.batch_sampler.batch_size, len(loader.dataset)
+        split = (accumulation, batch, runner.world_size, images)
+        if not isinstance(loop, EpochBasedTrainLoop):
+            per_epoch = images // (batch * runner.world_size * accumulation)
+            return cls(loop.max_iters // accumulation, per_epoch, None, *split)
+        if len(loader) % accumulation:
+            raise UserError(
+                f"an epoch of {len(loader)} iterations is not a whole number of updates, each of "
+                f"{accumulation} iterations: sample with DefaultSampler (train_dataloader.sampler "
+                f"is {type(loader.sampler).__name__}), or use more processes"
+            )
+        per_epoch = len(loader) // accumulation
+        return cls(loop.max_epochs * per_epoch, per_epoch, loop.max_epochs, *split)
+
+
+def count_updates(runner: Runner) -> Updates:
+    """State the lengths of a run's schedulers in updates, before they are built.
+
+    mmengine would take the run's iterations as the default end of a scheduler, and those of an
+    epoch to convert one that is given in epochs.
+
+    Raises:
+        UserError: See `Updates.of`.
+    """
+    updates = Updates.of(runner)
+    for scheduler in _settings(runner.param_schedulers):
+        if scheduler.get("convert_to_iter_based"):
+            epoch_length = scheduler.setdefault("epoch_length", max(updates.per_epoch, 1))
+            if updates.epochs is None:  # mmengine takes the run for one epoch, however long it is
+                # half an update more, since mmengine rounds down
+                scheduler.setdefault("end", (updates.total + 0.5) / epoch_length)
+        elif not scheduler.get("by_epoch", True):
+            scheduler.setdefault("end", updates.total)
+    return updates
+
+
+def _accumulation(runner: Runner) -> int:
+    wrapper = runner.optim_wrapper  # its config, as long as the run has not started
+    return wrapper.get("accumulative_counts", 1) if isinstance(wrapper, dict) else 1
+
+
+def _settings(schedulers: Any) -> Iterator[ConfigDict]:
+    """Each scheduler's settings, of one optimizer or of several by name."""
+    if isinstance(schedulers, dict) and "type" not in schedulers:
+        schedulers = [s for part in schedulers.values() for s in _settings(part)]
+    for settings in [schedulers] if isinstance(schedulers, dict) else schedulers or []:
+        if isinstance(settings, dict):
+            yield settings
