@@ -38,7 +38,7 @@ class Checkpoint:
     time: str
 
 
-def newest_whole(cfg: Config, folder: Path | None = None) -> tuple[Path, dict, list[str]] | None:
+def newest_whole(cfg: Config, folder: Path | None = None) -> tuple[str, dict, list[str]] | None:
     """Find the checkpoint that a run goes on from.
 
     It is the one that `last_checkpoint` names, wherever the folder has moved to, unless a later one
@@ -66,7 +66,7 @@ def newest_whole(cfg: Config, folder: Path | None = None) -> tuple[Path, dict, l
             faults.append(str(error))
             continue
         note = f"{'; '.join(faults)}: the newest whole checkpoint is {checkpoint.path}"
-        return checkpoint.path, content, [note] if faults else []
+        return str(checkpoint.path), content, [note] if faults else []
     raise UserError(
         f"'{work_dir}' holds {len(found)} checkpoint(s) and none that is whole: {faults[0]}: "
         "choose another --work-dir to start from the beginning"

@@ -13,44 +13,49 @@ from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.fitting import check_fit
+from milan_mm.run.lock import locked
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.record import KEY, record_of
+from milan_mm.run.resume import Start, find_origin
 from milan_mm.run.updates import count_updates
 from milan_mm.weights.reading import read_checkpoint
 
 
-def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
+def train(cfg: Config, start: Start | None, notes: list[str]) -> Runner:
     """Build everything, then train.
 
     Args:
         cfg: See `milan_mm.run.prepare`.
-        resume: None, 'auto' for the last checkpoint of the work directory, or a file.
+        start: Where to start; None at the beginning.
         notes: Lines for the log.
+
+    Returns:
+        The runner; one that has not trained where a finished run was resumed.
 
     Raises:
         MissingFileError, UserError: For missing data or weights and contradictory settings,
             before training starts.
     """
-    notes = notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
-    if resume is not None:
-        cfg.resume = True
-        if resume != "auto":
-            read_checkpoint(resume)  # a wrong file is noticed before anything is built
-            cfg.load_from = resume
-    keep_freed_memory()
-    runner = _build(cfg, notes)
-    count_updates(runner)
-    if len(runner.train_loop.dataloader) == 0:
-        loader = runner.train_loop.dataloader
-        raise UserError(
-            f"{len(loader.dataset)} training images make no full batch of {loader.batch_size} per "
-            "process: pass --cfg-options total_batch=N train_dataloader.batch_size=N with a "
-            "smaller N (the next error gives the learning rate), or try --quick"
-        )
-    # last, so that a checkpoint has the record of the run as it is
-    runner.register_hook(RecordHook(KEY, record_of(runner.cfg, runner)))
-    runner.train()
-    return runner
+    with locked(cfg.work_dir):
+        origin = find_origin(cfg, start or Start())
+        notes = notes + origin.notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
+        keep_freed_memory()
+        runner = _build(cfg, notes)
+        updates = count_updates(runner)
+        if len(runner.train_loop.dataloader) == 0:
+            loader = runner.train_loop.dataloader
+            raise UserError(
+                f"{len(loader.dataset)} training images make no full batch of {loader.batch_size} "
+                "per process: pass --cfg-options total_batch=N train_dataloader.batch_size=N with "
+                "a smaller N (the next error gives the learning rate), or try --quick"
+            )
+        record = record_of(runner.cfg, runner)
+        origin.enter(runner, updates, record)
+        # last, so that a checkpoint has the record of the run as it is
+        runner.register_hook(RecordHook(KEY, record))
+        if not origin.is_finished:
+            runner.train()
+        return runner
 
 
 def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
