@@ -138,7 +138,9 @@ class Origin:
                 f"{type(runner.train_loop).__name__} cannot start: take EpochBasedTrainLoop, or a "
                 "checkpoint of a whole epoch"
             )
-        replay = self.start.new_length or (is_old and accumulation_of(self.meta) > 1)
+        # the schedulers that count epochs were not stepped yet when their last update was saved
+        is_at_end = bool(per_epoch) and done // per_epoch != self.meta["epoch"]
+        replay = self.start.new_length or is_at_end or (is_old and accumulation_of(self.meta) > 1)
         runner.register_hook(ResumeHook(done, updates.accumulation, per_epoch, replay))
         before, after = accumulation_of(self.meta), updates.accumulation
         converted = f", converted from iteration {self.meta['iter']}" if before != after else ""

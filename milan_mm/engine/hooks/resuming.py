@@ -1,5 +1,6 @@
 """A checkpoint in the terms of the run that goes on from it."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,10 +52,12 @@ class ResumeHook(Hook):
             before = _rate(checkpoint["optimizer"])
             replay_schedule(runner, self.updates, self.updates_per_epoch)
             _take_schedule(runner, checkpoint)
-            runner.logger.info(
-                f"the learning rate goes on at {_rate(checkpoint['optimizer']):.4g}, as a run of "
-                f"this length has it after {self.updates} updates; the checkpoint has {before:.4g}"
-            )
+            now = _rate(checkpoint["optimizer"])
+            if not math.isclose(before, now, rel_tol=1e-6):
+                runner.logger.info(
+                    f"the learning rate goes on at {now:.4g}, as a run of this length has it after "
+                    f"{self.updates} updates; in the checkpoint it is {before:.4g}"
+                )
 
 
 class InitialWeightsHook(Hook):
