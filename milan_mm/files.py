@@ -36,6 +36,10 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
                 os.fsync(file.fileno())
         partial.chmod(0o666 & ~_umask())  # temporary files are private to their owner
         os.replace(partial, path)
+    except OSError as error:
+        if error.filename in (None, str(partial)):  # the system names no file when a disk is full
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -24,6 +24,7 @@ DATA_SAMPLERS = _child("data sampler", root.DATA_SAMPLERS)
 TRANSFORMS = _child("transform", root.TRANSFORMS)
 HOOKS = _child("hook", root.HOOKS)
 LOOPS = _child("loop", root.LOOPS)
+FUNCTIONS = _child("function", root.FUNCTIONS)
 OPTIMIZERS = _child("optimizer", root.OPTIMIZERS)
 OPTIM_WRAPPERS = _child("optim_wrapper", root.OPTIM_WRAPPERS)
 OPTIM_WRAPPER_CONSTRUCTORS = _child(

@@ -122,5 +122,6 @@ def saved_clip(name: str, folder) -> tuple[dict[str, Tensor], str]:
 
 def forget_runs() -> None:
     """Clear mmengine's globals, which outlive a run: scope, iteration, log files, visualizer."""
-    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
+    visualizers = (Visualizer, *Visualizer.__subclasses__())
+    for manager in (DefaultScope, MessageHub, MMLogger, *visualizers):
         manager._instance_dict.clear()

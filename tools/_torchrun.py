@@ -8,6 +8,8 @@ import sys
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
+from milan_mm.run.failures import explain
+
 USER_ERROR = 2  # the exit code after a mistake of the user, who has read what is wrong
 
 
@@ -22,6 +24,11 @@ def run(argv: list[str] | None = None) -> None:
         # a signal is a negative number there, and 128 + its number in a shell
         code = failure.exitcode
         sys.exit(code if code > 0 else 128 - code)
+    except RuntimeError as error:  # of torch's store, e.g. when the port is taken
+        if (line := explain(error, ".")) is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(USER_ERROR)
 
 
 if __name__ == "__main__":

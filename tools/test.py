@@ -18,7 +18,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("checkpoint", help="checkpoint that was trained with this config")
     options.add_run(
         parser,
-        data="own images that the checkpoint was trained on with --data: its validation split",
+        data="own images of the classes that the checkpoint was trained on: their validation "
+        "split, or their test split",
         quick="one batch only; AP still counts all images",
     )
     parser.add_argument(
@@ -37,10 +38,11 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.run.metrics import write_metrics
     from milan_mm.run.prepare import TEST, RunOptions, prepare
     from milan_mm.run.processes import is_main_process
-    from milan_mm.run.training import test
+    from milan_mm.run.training import check_testable, test
 
     with user_errors():
         cfg = load(args.config)
+        check_testable(cfg)  # before the checkpoint is read
         notes = prepare(cfg, RunOptions.of_test(args), TEST)
     with user_errors(cfg):
         metrics = test(cfg, args.checkpoint, notes)

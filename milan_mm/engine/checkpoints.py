@@ -7,6 +7,7 @@ file backend `atomic_local`. Both use mmengine's own extension points. Other sch
 `torchvision://`, keep their loaders.
 """
 
+import errno
 import os
 from pathlib import Path
 from urllib.parse import urlparse
@@ -61,8 +62,13 @@ class AtomicLocalBackend(LocalBackend):
         Raises:
             OSError: The disk is full or not writable; nothing is left of the new file.
         """
-        with replacing(filepath) as partial:
-            partial.write_bytes(obj)
+        try:
+            with replacing(filepath) as partial:
+                partial.write_bytes(obj)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                error.strerror = f"{error.strerror}: it needs {len(obj) / 2**20:.1f} MiB"
+            raise
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
         """Write text, as `put` writes bytes."""

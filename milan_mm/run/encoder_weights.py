@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.run.record import ORIGIN
+from milan_mm.run.record import ORIGIN, keep_origin
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
@@ -46,8 +46,9 @@ def set_encoder_weights(
     _set_decay(cfg, backbone)
     if "head" not in cfg.model or "teacher" not in (cfg.model.head or {}):
         notes += _set_stats(cfg, encoder, set(fixed))
-    changed = {name: value for name, value in _fields(cfg).items() if before.get(name) != value}
-    cfg.setdefault(ORIGIN, {})["encoder"] = dict(
+    after = _fields(cfg)
+    changed = {n: after.get(n) for n in ENCODER_FIELDS if before.get(n) != after.get(n)}
+    facts = dict(
         source=encoder.source,
         sha256=None,
         system=encoder.system,
@@ -57,6 +58,7 @@ def set_encoder_weights(
         reading=dict(encoder.options),
         fields=changed,
     )
+    keep_origin(cfg, encoder=facts)
     return notes
 
 

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 
 from milan_mm.errors import UserError
+from milan_mm.run.failures import explain
 from milan_mm.run.processes import is_first_of_launcher, is_main_process
 
 # How long another process waits for the first one to speak; the launcher ends all of them by then.
@@ -34,7 +35,8 @@ def user_errors(cfg: Config | None = None) -> Iterator[None]:
     A mistake is a `UserError`, which this package raises with value, limit and remedy. Before
     training starts it is also any other ValueError, a path that the system rejects, and a setting
     that a class does not know. A work directory that the run itself created is removed again if
-    training had not started.
+    training had not started. A failure of the machine during training, such as a full disk, is one
+    line too, with exit code 1.
 
     Of several processes the first one speaks. The others wait until the launcher, which has seen it
     fail, ends them. A process that is still there after that made the mistake alone, and reports
@@ -46,27 +48,36 @@ def user_errors(cfg: Config | None = None) -> Iterator[None]:
     existed = {path for path in _work_dir_and_parents(cfg) if path.exists()}
     try:
         yield
-    except _USER_ERRORS as error:
-        message = one_line(error)
-        if isinstance(error, TypeError) and "unexpected keyword argument" not in message:
-            raise
-        if isinstance(error, OSError):
-            of_system = error.errno is not None and error.filename is not None
-            if not of_system and not isinstance(error, _PATH_ERRORS):  # of a network, a socket, ...
-                raise
-            message = f"'{error.filename}': {error.strerror}" if of_system else message
+    except (*_USER_ERRORS, RuntimeError) as error:
         started = MessageHub.get_current_instance().get_info("loop_stage") is not None
-        if started and not isinstance(error, UserError):
+        is_mistake = isinstance(error, UserError)
+        failure = None if is_mistake else explain(error, cfg.work_dir if cfg else ".")
+        message = failure or _mistake(error, started)
+        if message is None:
             raise
         if not started:
             _remove_new(cfg, existed)
         if not is_first_of_launcher():
             time.sleep(SECONDS_FOR_THE_FIRST)
         print(f"error: {message}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        sys.exit(1 if started and failure else 2)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _mistake(error: Exception, started: bool) -> str | None:
+    """The message of a mistake of the user; None for a defect."""
+    if isinstance(error, UserError):
+        return one_line(error)
+    if started or isinstance(error, RuntimeError):
+        return None
+    if isinstance(error, OSError):  # of a library; those of the system are failures
+        return one_line(error) if isinstance(error, _PATH_ERRORS) else None
+    message = one_line(error)
+    if isinstance(error, TypeError) and "unexpected keyword argument" not in message:
+        return None
+    return message
 
 
 def one_line(error: BaseException) -> str:

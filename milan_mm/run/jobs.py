@@ -11,7 +11,9 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from milan_mm.configs import shipped_folder
 
@@ -98,16 +100,8 @@ def run_jobs(jobs: Sequence[Job], num_parallel: int) -> Iterator[tuple[Job, floa
         RuntimeError: Naming the job that failed and its log. Jobs that run by then finish first
             and are yielded, waiting ones do not start.
     """
-    columns = (
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        TextColumn("{task.completed:>5.0f}/{task.total:.0f} it"),
-        TextColumn("{task.fields[note]:<24}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     failures: list[RuntimeError] = []
-    with Progress(*columns) as progress, ThreadPoolExecutor(num_parallel) as pool:
+    with progress_bars() as progress, ThreadPoolExecutor(num_parallel) as pool:
         num_threads = max(1, (os.cpu_count() or 1) // num_parallel)
         workers = _Workers(progress, jobs, num_threads)
         futures = [pool.submit(workers.run_chain, job) for job in jobs]
@@ -145,6 +139,25 @@ def run_tool(title: str, name: str, arguments: Sequence[str], log: Path) -> None
         done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT)
     if done.returncode:
         raise _failure(title, done.returncode, log)
+
+
+def progress_bars(console: Console | None = None) -> Progress:
+    """Bars with a title, steps, a note and times; at 80 columns only a long title is cut.
+
+    Args:
+        console: Where they are drawn; None takes the screen.
+    """
+    title = Column(max_width=22, no_wrap=True, overflow="ellipsis")
+    return Progress(
+        TextColumn("{task.description}", table_column=title),
+        BarColumn(bar_width=None),  # what is left of the line
+        TextColumn("{task.completed:.0f}/{task.total:.0f}", justify="right"),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(table_column=Column(min_width=7)),
+        TimeRemainingColumn(table_column=Column(min_width=7)),
+        expand=True,
+        console=console,
+    )
 
 
 class _Workers:

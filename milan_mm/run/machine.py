@@ -9,6 +9,8 @@ from milan_mm.errors import UserError
 from milan_mm.run.config_nodes import config_nodes
 from milan_mm.torch_private import has_fast_bfloat16
 
+_INIT_WORKER = "milan_mm.init_worker"
+
 
 def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
     """Choose backend, model wrapper, normalisation and precision for GPUs or CPUs, in place.
@@ -20,6 +22,7 @@ def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
         UserError: When processes and GPUs do not fit together.
     """
     cfg.launcher = launcher
+    _bind_workers(cfg)
     notes = _leave_modules(cfg)
     wants_bfloat16 = _precision(cfg) == "BFloat16OptimWrapper"
     if torch.cuda.is_available():
@@ -74,6 +77,20 @@ def _check_gpus(launcher: str) -> None:
             f"{local_size} processes on a machine with {torch.cuda.device_count()} GPU(s): start "
             "at most one per GPU"
         )
+
+
+def _bind_workers(cfg: Config) -> None:
+    """Let data-loading workers end with their process, unless the config starts them its own way.
+
+    mmengine draws a seed that the config leaves open, and passes it to its own function only.
+    """
+    seed = (cfg.get("randomness") or {}).get("seed")
+    if seed is None:
+        return
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        start = (cfg.get(loader) or {}).get("worker_init_fn", {})
+        if cfg.get(loader) and start.get("type", _INIT_WORKER) == _INIT_WORKER:
+            cfg[loader].worker_init_fn = ConfigDict(type=_INIT_WORKER, seed=seed)
 
 
 def _precision(cfg: Config) -> str:

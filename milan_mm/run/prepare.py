@@ -21,7 +21,7 @@ from milan_mm.run.machine import check_precision, fit_to_machine
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.quick import make_quick
-from milan_mm.run.record import ORIGIN, Recorded, recipe_name
+from milan_mm.run.record import Recorded, keep_origin, recipe_name
 from milan_mm.run.recorded_model import take_model
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.recognising import given_options
@@ -114,8 +114,7 @@ def prepare(cfg: Config, options: RunOptions, steps: Sequence[Step]) -> list[str
 
 def name_recipe(cfg: Config, _: RunOptions) -> list[str]:
     """Keep name and hash of the recipe as it was loaded, for the record of the run."""
-    origin = cfg.get(ORIGIN) or {}
-    cfg[ORIGIN] = origin | dict(recipe=recipe_name(cfg), recipe_hash=config_hash(cfg))
+    keep_origin(cfg, recipe=recipe_name(cfg), recipe_hash=config_hash(cfg))
     return []
 
 

@@ -1,6 +1,7 @@
 """The processes of a run: what their launcher says about them, and how they connect on CPUs."""
 
 import os
+import socket
 from datetime import timedelta
 
 import torch
@@ -44,5 +45,28 @@ def is_first_of_launcher() -> bool:
 def connect_processes(cfg: Config) -> None:
     """Connect CPU processes; with GPUs this is left to mmengine, which needs a device for it."""
     if cfg.launcher == "pytorch" and not torch.cuda.is_available():
+        check_gloo()
         timeout = timedelta(seconds=cfg.env_cfg.dist_cfg.timeout)
         dist.init_process_group("gloo", timeout=timeout)
+
+
+def check_gloo() -> None:
+    """Check that processes on several machines will not look for each other on their own.
+
+    Raises:
+        UserError: When the name of this machine leads to itself, which is where gloo then listens.
+    """
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if int(os.environ.get("WORLD_SIZE", 1)) == local or "GLOO_SOCKET_IFNAME" in os.environ:
+        return
+    name = socket.gethostname()
+    try:
+        address = socket.gethostbyname(name)
+    except OSError:
+        address = "no address"
+    if address.startswith("127.") or address == "no address":
+        raise UserError(
+            f"this machine's name '{name}' leads to {address}, where other machines do not reach "
+            "it: set GLOO_SOCKET_IFNAME to the network interface that they share, as `ip address` "
+            "names it"
+        )

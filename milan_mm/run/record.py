@@ -39,8 +39,13 @@ _NAMES = ("version", "recipe", "recipe_hash", "versions", "split")
 _HARMLESS = ("encoder.source", "encoder.fields", "encoder.reading", "model.backbone.with_cp")
 # Of a test: what matters in training only.
 _TRAINING_ONLY = ("drop_path_rate", "frozen", "fixed_pos_embed", "with_cp")
-# Compared under `model` already.
-_REPEATED = ("settings.model.backbone", "settings.model.data_preprocessor")
+# Compared under other names already.
+_REPEATED = (
+    "settings.total_batch",
+    "settings.model.backbone",
+    "settings.model.data_preprocessor",
+    "settings.data_preprocessor",
+)
 # Other parts of the model follow from these, which a record does not set.
 _WIDTHS = ("model.type", "model.backbone.arch")
 _HEADLESS = ("backbone", "teacher", "rpn_head")
@@ -75,7 +80,7 @@ class Difference:
     kind: Kind
 
     def __str__(self) -> str:
-        name = self.field.removeprefix("settings.")
+        name = self.field.removeprefix("settings.").replace("statistics", "data_preprocessor")
         return f"{name} is {self.recorded!r} in the checkpoint and {self.now!r} here"
 
 
@@ -157,13 +162,16 @@ def is_fixed(field: str, fixed: Collection[str]) -> bool:
     )
 
 
-def record_of(cfg: Config, runner: Runner | None = None) -> dict[str, Any]:
+def record_of(
+    cfg: Config, runner: Runner | None = None, schedule: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The record of a run, of plain types.
 
     Args:
         cfg: Prepared, see `milan_mm.run.prepare`.
         runner: Built from it; without one, what only data sets show is left unknown: counts and
             hashes of the data, and the classes that folders name.
+        schedule: What is planned; None takes what the config says of it.
     """
     origin = cfg.get(ORIGIN) or {}
     loader, wrapper = cfg.get("train_dataloader") or {}, cfg.get("optim_wrapper") or {}
@@ -184,13 +192,18 @@ def record_of(cfg: Config, runner: Runner | None = None) -> dict[str, Any]:
         classes=_classes(cfg, runner),
         total_batch=cfg.get("total_batch") or batch * processes * accumulation or None,
         split=dict(batch_per_process=batch, processes=processes, accumulation=accumulation),
-        schedule=_schedule(cfg, runner),
+        schedule=schedule or _schedule(cfg, runner),
         data=_data(cfg, runner),
         seed=runner.seed if runner else (cfg.get("randomness") or {}).get("seed"),
         versions=package_versions(),
         settings=settings,
     )
     return plain(record)
+
+
+def keep_origin(cfg: Config, **facts: Any) -> None:
+    """Let a config carry facts along for its record: 'recipe', 'recipe_hash', 'encoder'."""
+    cfg[ORIGIN] = dict(cfg.get(ORIGIN) or {}) | facts
 
 
 def recipe_name(cfg: Config) -> str:
@@ -341,7 +354,7 @@ def _schedule(cfg: Config, runner: Runner | None) -> dict[str, Any]:
         updates=updates,
         updates_per_epoch=per_epoch,
         epochs=epochs,
-        warmup_updates=warmups[0].end // accumulation if warmups else 0,
+        warmup_updates=warmups[0].end if warmups else 0,
         highest_lr=(wrapper.get("optimizer") or {}).get("lr"),
         last_lr=None,
     )

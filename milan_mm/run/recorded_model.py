@@ -12,7 +12,7 @@ from mmengine.config import Config
 from milan_mm.errors import UserError
 from milan_mm.run.own_data.detection import leave_masks_out
 from milan_mm.run.own_data.settings import set_num_classes
-from milan_mm.run.record import ORIGIN, Kind, Use, differences, is_fixed, record_of
+from milan_mm.run.record import Kind, Use, differences, is_fixed, keep_origin, record_of
 from milan_mm.weights.record import statistics
 
 _WHERE = ("data_preprocessor", "model.data_preprocessor")
@@ -40,8 +40,8 @@ def take_model(
     _refuse(cfg, record, source, use, fixed)
     _set_rest(cfg, record, use, fixed)
     if encoder:
-        cfg.setdefault(ORIGIN, {})["encoder"] = encoder
-    if use == "resume" and encoder and "init_cfg" not in cfg.model.backbone:
+        keep_origin(cfg, encoder=encoder)
+    if encoder and "init_cfg" not in cfg.model.backbone:
         # for a training from this config as the run writes it; here the checkpoint has all tensors
         cfg.model.backbone.init_cfg = dict(
             type="milan_mm.EncoderWeights", checkpoint=encoder["source"], **encoder["reading"]

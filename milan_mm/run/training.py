@@ -70,11 +70,7 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
         MissingFileError, UserError: For missing data, and for a checkpoint of another model or of
             other classes.
     """
-    if not cfg.get("test_evaluator"):
-        raise UserError(
-            f"{cfg.filename} has no test_evaluator: pretraining is judged by a transfer, see "
-            "tools/train.py --weights"
-        )
+    check_testable(cfg)
     notes = notes + _check_data(cfg, ("test_dataloader",))
     content = read_checkpoint(checkpoint)
     state_dict = content.get("state_dict", content)
@@ -88,6 +84,15 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     _check_classes(checkpoint, content.get("meta", {}), metainfo)
     runner.load_checkpoint(checkpoint)
     return runner.test()
+
+
+def check_testable(cfg: Config) -> None:
+    """Raise UserError when a config does not say how a checkpoint is judged."""
+    if not cfg.get("test_evaluator"):
+        raise UserError(
+            f"{cfg.filename} has no test_evaluator: pretraining is judged by a transfer, see "
+            "tools/train.py --weights"
+        )
 
 
 def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:

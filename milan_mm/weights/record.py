@@ -175,7 +175,7 @@ def _names(value: object) -> bool:
 
 def _values(kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
     """A dict whose values are of a kind."""
-    return lambda value: _is_plain(value) and type(value) is dict and all(map(kind, value.values()))
+    return lambda value: type(value) is dict and _is_plain(value) and all(map(kind, value.values()))
 
 
 def _three_numbers(value: object) -> bool:
@@ -202,6 +202,14 @@ def _fields(value: object) -> bool:
     return isinstance(value, dict) and _is_plain(value) and value.keys() <= {*ENCODER_FIELDS}
 
 
+def _reading(value: object) -> bool:
+    """Options of `read_encoder`, as a user gives them."""
+    kinds = dict(layout=str, system=str, num_heads=int, student=bool)
+    return type(value) is dict and all(
+        name in kinds and type(given) is kinds[name] for name, given in value.items()
+    )
+
+
 _KINDS: dict[str, Callable[[Any], bool]] = dict(
     version=_count,
     recipe=_text,
@@ -213,7 +221,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = dict(
             system=_text,
             layout=_text,
             pooling=_text,
-            reading=_values(lambda value: type(value) in (str, int, bool)),
+            reading=_reading,
             fields=_fields,
         )
     ),

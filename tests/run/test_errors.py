@@ -44,7 +44,9 @@ def test_what_the_system_says_of_a_path_is_one_line(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as stop, user_errors():
         raise OSError(30, "Read-only file system", "/mnt/out")
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "error: '/mnt/out': Read-only file system\n"
+    assert capsys.readouterr().err == (
+        "error: '/mnt/out': Read-only file system: choose another --work-dir\n"
+    )
 
 
 @pytest.mark.parametrize("error", [OSError(104, "Connection reset by peer"), OSError("no network")])
@@ -90,3 +92,16 @@ def test_a_stop_by_this_package_during_training_is_one_line(capsys: pytest.Captu
     with pytest.raises(SystemExit), user_errors():
         LossHook().after_train_iter(runner, 0, outputs=dict(loss=float("nan")))
     assert capsys.readouterr().err.startswith("error: the loss is nan at iteration 1")
+
+
+@pytest.mark.usefixtures("training")
+def test_a_failure_of_the_machine_during_training_is_one_line_with_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    with pytest.raises(SystemExit) as stop, user_errors(Config(dict(work_dir=str(tmp_path)))):
+        raise OSError(28, "No space left on device")
+    assert stop.value.code == 1
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: '{tmp_path}' was not written, No space left on device (")
+    assert line.count("\n") == 1
+    assert tmp_path.exists()

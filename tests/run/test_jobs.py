@@ -1,12 +1,14 @@
 """The job runner starts what it should, hands checkpoints on, and stops after a failure."""
 
+import io
 import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from milan_mm.run import jobs
-from milan_mm.run.jobs import Job, run_jobs
+from milan_mm.run.jobs import Job, progress_bars, run_jobs
 
 # Writes what tools/train.py writes: a scalar file, a checkpoint, and the name of the last one.
 FAKE_TRAIN = """
@@ -105,3 +107,12 @@ def test_an_interrupt_ends_the_processes_and_starts_no_further_ones(tmp_path):
         running.throw(KeyboardInterrupt())
     assert time.monotonic() - started < 30  # the slow one would take 60 s
     assert not (tmp_path / "later").exists()
+
+
+def test_times_are_readable_at_80_columns():
+    console = Console(width=80, file=io.StringIO())
+    bars = progress_bars(console)
+    bars.add_task("pretrain row-3-pixel-prompting-uniform", total=184_375, note="loss 10.123")
+    console.print(bars.get_renderable())
+    (line,) = console.file.getvalue().splitlines()
+    assert line.endswith("0/184375 loss 10.123 0:00:00 -:--:--")

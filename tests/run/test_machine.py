@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from milan_mm.run import machine
 from milan_mm.run.machine import check_precision, fit_to_machine
-from milan_mm.run.processes import world_size
+from milan_mm.run.processes import check_gloo, world_size
 
 
 def _config() -> Config:
@@ -115,3 +115,40 @@ def test_a_launcher_without_its_environment_is_named(monkeypatch: pytest.MonkeyP
     with pytest.raises(ValueError, match="WORLD_SIZE is not set"):
         world_size("pytorch")
     assert world_size("none") == 1
+
+
+def test_workers_end_with_their_process_unless_the_config_starts_them_its_own_way():
+    own = dict(type="mine")
+    cfg = Config(
+        dict(
+            model={},
+            randomness=dict(seed=3),
+            train_dataloader=dict(batch_size=2),
+            val_dataloader=dict(worker_init_fn=own),
+        )
+    )
+    fit_to_machine(cfg, "none")
+    assert cfg.train_dataloader.worker_init_fn == dict(type="milan_mm.init_worker", seed=3)
+    assert cfg.val_dataloader.worker_init_fn == own
+
+
+@pytest.mark.parametrize("address", ["127.0.1.1", OSError("unknown name")])
+def test_machines_that_would_look_for_each_other_at_home_are_refused(
+    monkeypatch: pytest.MonkeyPatch, address: str | OSError
+):
+    def look_up(_: str) -> str:
+        if isinstance(address, OSError):
+            raise address
+        return address
+
+    monkeypatch.setattr("socket.gethostbyname", look_up)
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="set GLOO_SOCKET_IFNAME to the network interface"):
+        check_gloo()
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
+    check_gloo()
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # one machine
+    check_gloo()

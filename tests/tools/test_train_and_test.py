@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -215,6 +216,16 @@ def test_a_mistake_of_the_second_process_alone_is_told(
     options = ("--standalone", "--nproc-per-node", 2)
     done = process("_torchrun.py", *options, "second.py", expect=2)
     assert done.stderr.count("error: only here\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_taken_port_is_told_in_one_line(folder: Path, process):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        where = ("--master-addr", "127.0.0.1", "--master-port", taken.getsockname()[1])
+        done = process("_torchrun.py", *where, "--nproc-per-node", 1, "nothing.py", expect=2)
+    assert done.stderr.endswith("error: the port is taken by another run: set PORT to a free one\n")
     assert "Traceback" not in done.stderr
 
 

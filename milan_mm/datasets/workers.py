@@ -1,0 +1,30 @@
+"""What a data-loading worker does when it starts."""
+
+import ctypes
+import os
+import signal
+
+from mmengine.dataset import worker_init_fn
+from mmengine.dist import get_rank
+from torch.utils.data import get_worker_info
+
+from milan_mm.registry import FUNCTIONS
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
+
+
+@FUNCTIONS.register_module()
+def init_worker(worker_id: int, seed: int) -> None:
+    """Seed a worker as mmengine does, and let it end with its parent, however that ends.
+
+    torch's workers look for their parent while they wait for work. One that waits to hand on a
+    large batch does not: it outlives a parent that was killed, and keeps its memory.
+
+    Args:
+        worker_id: From 0. seed: Of the run.
+    """
+    worker_init_fn(worker_id, get_worker_info().num_workers, get_rank(), seed)
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended in between
+        os._exit(1)

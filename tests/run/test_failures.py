@@ -1,0 +1,75 @@
+"""Failures of the machine are one line with a remedy, defects are not."""
+
+import os
+import signal
+import socket
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader, Dataset
+
+from milan_mm.engine.checkpoints import AtomicLocalBackend
+from milan_mm.run.failures import explain
+
+
+class Dying(Dataset):
+    """Its worker is killed while it reads."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+        return index
+
+
+def test_a_killed_worker_is_named_with_what_helps():
+    with pytest.raises(RuntimeError) as stop:
+        list(DataLoader(Dying(), num_workers=1))
+    assert "a data-loading worker was ended" in explain(stop.value, ".")
+
+
+def test_a_taken_port_is_named_with_the_variable():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(RuntimeError) as stop:
+            dist.TCPStore("127.0.0.1", port, 1, is_master=True)
+    assert explain(stop.value, ".") == "the port is taken by another run: set PORT to a free one"
+
+
+def test_too_little_shared_memory_is_told_from_other_deaths_of_a_worker():
+    text = (
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that "
+        "dataloader's workers are out of shared memory. Please try to raise your shared memory "
+        "limit."
+    )
+    assert "--shm-size" in explain(RuntimeError(text), ".")
+
+
+def test_a_full_gpu_names_the_option_that_keeps_the_total_batch():
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+    assert explain(error, ".").startswith("CUDA out of memory: pass --batch-per-gpu N")
+
+
+def test_a_full_disk_names_the_file_and_the_bytes(tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "epoch_1.pth"
+    path.write_bytes(b"before")
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
+    with pytest.raises(OSError, match="No space left") as stop:
+        AtomicLocalBackend().put(b"1" * 2**20, path)
+    line = explain(stop.value, tmp_path)
+    assert line.startswith(f"'{path}' was not written, No space left on device: it needs 1.0 MiB")
+    assert path.read_bytes() == b"before" and os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("error", [ValueError("defect"), RuntimeError("shapes"), OSError(104, "")])
+def test_a_defect_is_not_explained_away(error: Exception):
+    assert explain(error, ".") is None

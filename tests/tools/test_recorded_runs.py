@@ -1,0 +1,155 @@
+"""A checkpoint is tested as the model that it is, whatever `--weights` made of the recipe."""
+
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from shutil import rmtree
+
+import pytest
+import torch
+from torch import Tensor
+
+from milan_mm.run.metrics import read_metrics
+from tests.run.own_data.folders import coco_folder, image_folder, label_pairs
+from tests.weights import zoo
+
+# Child configs of the recipes that a CPU hardly notices.
+CHILDREN = dict(
+    cls="""
+_base_ = "{configs}/cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes.py"
+model = dict(backbone=dict(arch={arch}), head=dict(in_channels=48))
+train_cfg = dict(max_epochs=1, val_interval=1)
+""",
+    det="""
+_base_ = "{configs}/det/mask-rcnn_vit-mini-p8_1xb8-250i_shapes.py"
+model = dict(
+    backbone=dict(arch={arch}, global_layers=(1, 3)),
+    neck=dict(in_channels=48),
+    test_cfg=dict(rcnn=dict(score_thr=0.0)),
+)
+max_iters = 2
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+default_hooks = dict(checkpoint=dict(interval=max_iters))
+""",
+    seg="""
+_base_ = "{configs}/seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96.py"
+model = dict(
+    backbone=dict(arch={arch}, out_indices=(0, 1, 2, 3)),
+    neck=dict(embed_dim=48),
+    decode_head=dict(in_channels=[48] * 4),
+    auxiliary_head=dict(in_channels=48),
+)
+max_iters = 2
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+default_hooks = dict(checkpoint=dict(interval=max_iters))
+""",
+)
+SHARED = """
+param_scheduler = None
+total_batch = 2
+auto_scale_lr = dict(base_batch_size=2)
+train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
+val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
+test_dataloader = val_dataloader
+"""
+FOLDERS: dict[str, Callable[[Path], Path]] = dict(
+    cls=image_folder, det=coco_folder, seg=label_pairs
+)
+
+
+METRICS = dict(
+    cls="type='Accuracy', topk=(1,)",
+    det="type='milan_mm.CocoMetric', metric=['bbox', 'segm'], ann_file=''",
+    seg="type='IoUMetric', iou_metrics=['mIoU']",
+)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Writes a file of a system, as wide as the children and of a grid that no recipe has."""
+    tiny = zoo.D, zoo.LAYERS, zoo.HEADS, zoo.PATCH, zoo.SIDE
+    zoo.set_size(48, 4, 4, 8, 5)
+
+    def write(system: str) -> Path:
+        (tmp_path / system).mkdir()
+        path = tmp_path / system / "weights.pth"
+        torch.save(zoo.SYSTEMS[system](tmp_path / system).content, path)
+        return path
+
+    yield write
+    zoo.set_size(*tiny)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, repo_root: Path) -> Callable[[str], str]:
+    """Writes the child of a task."""
+
+    def write(task: str) -> str:
+        arch = dict(embed_dims=48, num_layers=4, num_heads=4)
+        text = CHILDREN[task].format(configs=repo_root / "configs", arch=arch)
+        path = tmp_path / f"{task}.py"
+        text += SHARED
+        for split in ("val", "test"):
+            dump = dict(type="mmengine.DumpResults", out_file_path=f"{tmp_path}/{split}.pkl")
+            text += f"{split}_evaluator = [dict({METRICS[task]}), {dump}]\n"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def metrics_of(work_dir: Path) -> dict[str, float]:
+    """Those of a run's last validation."""
+    (file,) = work_dir.glob("*/vis_data/scalars.json")
+    return json.loads(file.read_text().splitlines()[-1])
+
+
+def predictions(file: Path) -> list[Tensor]:
+    """All tensors of what mmengine's `DumpResults` wrote, in order."""
+    waiting, found = [pickle.loads(file.read_bytes())], []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Tensor):
+            found.append(node)
+        elif isinstance(node, dict | list | tuple):
+            waiting += node.values() if isinstance(node, dict) else node
+    return found
+
+
+def keep_the_judged_split(root: Path, name: str = "test") -> Path:
+    """Rename the validation split to `name` and drop the training split, classes.txt included."""
+    for path in sorted(root.rglob("*val*")):
+        path.rename(path.with_name(path.name.replace("val", name)))
+    for path in [*root.rglob("*train*"), *root.glob("classes.txt")]:
+        rmtree(path) if path.is_dir() else path.unlink()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("task", "system", "split"),
+    [
+        ("cls", "openai_clip", "val"),
+        ("cls", "augreg_torch", "validation"),
+        ("cls", "beit", "test"),
+        ("det", "openai_clip", "test"),
+        ("det", "beit", "val"),
+        ("seg", "hf_vit", "test"),
+    ],
+)
+def test_a_test_predicts_what_the_runs_last_validation_predicted(
+    tmp_path: Path, task: str, system: str, split: str, call, weights, recipe
+):
+    config, run = recipe(task), tmp_path / "run"
+    data = FOLDERS[task](tmp_path / "data")
+    call("train", config, "--data", data, "--weights", weights(system), "--work-dir", run)
+    checkpoint = (run / "last_checkpoint").read_text()
+    options = ("--data", keep_the_judged_split(data, split), "--work-dir", tmp_path / "test")
+    out = tmp_path / "metrics.json"
+    call("test", config, checkpoint, *options, "--out", out)
+    expected = metrics_of(run)
+    assert {name: expected[name] for name in read_metrics(out)} == read_metrics(out)
+    validated, tested = (predictions(tmp_path / f"{split}.pkl") for split in ("val", "test"))
+    assert sum(tensor.is_floating_point() and tensor.numel() for tensor in tested) > 5
+    assert len(validated) == len(tested)
+    assert all(map(torch.equal, validated, tested))
