@@ -57,7 +57,7 @@ def test_every_flipped_bit_of_a_record_is_refused(training_file: Path):
         record = generator.choices(range(len(records)), sizes)[0]
         bit = 8 * starts[record] + generator.randrange(8 * sizes[record])
         training_file.write_bytes(flipped(content, bit))
-        with pytest.raises(UserError, match="is damaged: .* copy or download it again"):
+        with pytest.raises(UserError, match=r"is damaged: .* copy or download it again"):
             read_checkpoint(training_file)
 
 
