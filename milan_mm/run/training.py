@@ -11,6 +11,7 @@ from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.config_nodes import datasets_of
+from milan_mm.run.fitting import check_fit
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.updates import count_updates
 from milan_mm.weights.reading import read_checkpoint
@@ -73,7 +74,7 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     model = runner.model
     while hasattr(model, "module"):  # of DistributedDataParallel, and of the merged views
         model = model.module
-    _check_fit(checkpoint, state_dict, model.state_dict())
+    check_fit(checkpoint, state_dict, model.state_dict())
     metainfo = getattr(runner.test_loop.dataloader.dataset, "metainfo", {})
     _check_classes(checkpoint, content.get("meta", {}), metainfo)
     runner.load_checkpoint(checkpoint)
@@ -108,23 +109,6 @@ def _build(cfg: Config, notes: list[str]) -> Runner:
     for note in notes:
         runner.logger.info(note)
     return runner
-
-
-def _check_fit(path: str, found: dict, wanted: dict) -> None:
-    """Compare names and shapes; mmengine would load what fits and go on with the rest random."""
-    missing = [name for name in wanted if name not in found]
-    unknown = [name for name in found if name not in wanted]
-    other_shape = [n for n in wanted if n in found and wanted[n].shape != found[n].shape]
-    for verb, names in (
-        ("is missing", missing),
-        ("holds unknown", unknown),
-        ("has other shapes of", other_shape),
-    ):
-        if names:
-            raise UserError(
-                f"{path} {verb} {len(names)} of the model's {len(wanted)} tensors, first "
-                f"'{names[0]}': it belongs to another config"
-            )
 
 
 def _check_classes(path: str, meta: dict, tested: dict) -> None:
