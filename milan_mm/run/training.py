@@ -5,6 +5,7 @@ from itertools import zip_longest
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
+from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
 from milan_mm.run.checks.coco import check_coco
@@ -12,11 +13,13 @@ from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.fitting import check_fit
+from milan_mm.run.pretrained import check_whole, read_tensors, watch
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.updates import count_updates
 from milan_mm.weights.reading import read_checkpoint
 
 
+@safe_loading()
 def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
     """Build everything, then train.
 
@@ -35,8 +38,12 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
         if resume != "auto":
             read_checkpoint(resume)  # a wrong file is noticed before anything is built
             cfg.load_from = resume
+    start = None if cfg.get("resume") or not cfg.get("load_from") else read_tensors(cfg.load_from)
     keep_freed_memory()
     runner = _build(cfg, notes)
+    if start is not None:
+        check_whole(cfg.load_from, start, runner.model)
+    watch(runner, cfg)
     count_updates(runner)
     if len(runner.train_loop.dataloader) == 0:
         loader = runner.train_loop.dataloader
@@ -49,6 +56,7 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
     return runner
 
 
+@safe_loading()
 def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     """Evaluate a checkpoint, all of whose tensors must fit the model.
 
