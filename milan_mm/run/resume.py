@@ -5,7 +5,7 @@ that was not interrupted, on any number of processes. `--init-from` starts a new
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,8 @@ def find_origin(cfg: Config, start: Start) -> Origin:
         MissingFileError, UserError: When the options exclude each other, a file cannot be used, the
             run would not be a continuation, or it would replace the checkpoints of another one.
     """
+    if cfg.get("resume") and start.resume is None:  # as mmengine's own configs say it
+        start = replace(start, resume=cfg.get("load_from") or AUTO)
     if start.init_from:
         return _weights_of(cfg, start, start.init_from)
     if start.resume is None:

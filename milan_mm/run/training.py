@@ -5,6 +5,7 @@ from itertools import zip_longest
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
+from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.engine.hooks.record import RecordHook
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
@@ -14,6 +15,7 @@ from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.fitting import check_fit
 from milan_mm.run.lock import locked
+from milan_mm.run.pretrained import check_whole, read_tensors, watch
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.record import KEY, record_of
 from milan_mm.run.resume import Start, find_origin
@@ -21,6 +23,7 @@ from milan_mm.run.updates import count_updates
 from milan_mm.weights.reading import read_checkpoint
 
 
+@safe_loading()
 def train(cfg: Config, start: Start | None, notes: list[str]) -> Runner:
     """Build everything, then train.
 
@@ -37,27 +40,37 @@ def train(cfg: Config, start: Start | None, notes: list[str]) -> Runner:
             before training starts.
     """
     with locked(cfg.work_dir):
-        origin = find_origin(cfg, start or Start())
-        notes = notes + origin.notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
-        keep_freed_memory()
-        runner = _build(cfg, notes)
-        updates = count_updates(runner)
-        if len(runner.train_loop.dataloader) == 0:
-            loader = runner.train_loop.dataloader
-            raise UserError(
-                f"{len(loader.dataset)} training images make no full batch of {loader.batch_size} "
-                "per process: pass --cfg-options total_batch=N train_dataloader.batch_size=N with "
-                "a smaller N (the next error gives the learning rate), or try --quick"
-            )
-        record = record_of(runner.cfg, runner)
-        origin.enter(runner, updates, record)
-        # last, so that a checkpoint has the record of the run as it is
-        runner.register_hook(RecordHook(KEY, record))
-        if not origin.is_finished:
-            runner.train()
-        return runner
+        return _train(cfg, start or Start(), notes)
 
 
+def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
+    origin = find_origin(cfg, start)
+    notes = notes + origin.notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
+    source = None if origin.path else cfg.get("load_from")
+    tensors = read_tensors(source) if source else {}
+    keep_freed_memory()
+    runner = _build(cfg, notes)
+    if source:
+        check_whole(source, tensors, runner.model)
+    updates = count_updates(runner)
+    if len(runner.train_loop.dataloader) == 0:
+        loader = runner.train_loop.dataloader
+        raise UserError(
+            f"{len(loader.dataset)} training images make no full batch of {loader.batch_size} per "
+            "process: pass --cfg-options total_batch=N train_dataloader.batch_size=N with a "
+            "smaller N (the next error gives the learning rate), or try --quick"
+        )
+    record = record_of(runner.cfg, runner)
+    origin.enter(runner, updates, record)
+    watch(runner, cfg)  # the parts that a checkpoint has not filled
+    # last, so that a checkpoint has the record of the run as it is
+    runner.register_hook(RecordHook(KEY, record))
+    if not origin.is_finished:
+        runner.train()
+    return runner
+
+
+@safe_loading()
 def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     """Evaluate a checkpoint, all of whose tensors must fit the model.
 

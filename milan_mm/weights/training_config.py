@@ -52,6 +52,7 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
         norm_eps=_of_type(float, backbone.get("norm_eps", 1e-6)),
         act=_of_type(str, backbone.get("act", "GELU")),
         rope_base=_of_type(float, backbone.get("rope_base")),
+        pos_resize=_of_type(str, backbone.get("pos_resize")),
         stats=_stats(preprocessor),
     )
 

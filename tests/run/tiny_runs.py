@@ -1,6 +1,7 @@
 """Runs that take no time: one parameter, numbers for images, and what each update learnt from."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from mmengine.config import Config
@@ -52,9 +53,9 @@ class Weights(BaseModel):
 class WatchHook(Hook):
     """Notes the learning rate and the images of every update."""
 
-    rates: list[float] = []
-    images: list[list[int]] = []
-    seen: list[int] = []
+    rates: ClassVar[list[float]] = []
+    images: ClassVar[list[list[int]]] = []
+    seen: ClassVar[list[int]] = []
 
     def before_train(self, runner: Runner) -> None:
         WatchHook.rates, WatchHook.images, WatchHook.seen = [], [], []
