@@ -9,7 +9,7 @@ memory and the share of the machine's matrix rate, then one JSON line per compar
 Examples:
   python tools/benchmark.py pretrain             # a training step against mmpretrain's MILAN
   python tools/benchmark.py pretrain --profile   # where the time of our step goes
-  python tools/benchmark.py data --dir data/imagenet
+  python tools/benchmark.py data --data data/imagenet
   python tools/benchmark.py dense                # backbones at 1024 pixels
   python tools/benchmark.py dense --step det     # where the time of our Mask R-CNN step goes
   python tools/benchmark.py flops                # the decoder's claim, counted
@@ -64,7 +64,9 @@ def _add_pretrain(add_parser: AddParser) -> None:
 
 def _add_data(add_parser: AddParser) -> None:
     parser = add_parser("data", help="loading of images against mmpretrain's pipeline")
-    parser.add_argument("--dir", required=True, metavar="DIR", help="folder tree of images")
+    parser.add_argument(
+        "--data", "--dir", dest="dir", required=True, metavar="DIR", help="folder tree of images"
+    )
     parser.add_argument(
         "--images", type=int, default=192, metavar="N", help="images of a round (%(default)s)"
     )
@@ -145,12 +147,14 @@ def _add_speed(add_parser: AddParser) -> None:
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="measured steps (20)")
     parser.add_argument("--compile", action="store_true", help="compile the parts of the step")
     parser.add_argument(
+        "--data",
         "--dir",
+        dest="dir",
         metavar="DIR",
         help="also load the images of this folder tree, with the recipe's pipeline",
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="loader processes with --dir (all cores)"
+        "--workers", type=int, metavar="N", help="loader processes with --data (all cores)"
     )
     parser.add_argument("--precision", choices=["bfloat16", "float32"], default="bfloat16")
 

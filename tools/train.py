@@ -33,7 +33,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="?",
         const="auto",
         metavar="FILE",
-        help="go on from FILE, or from the last checkpoint in the work directory",
+        help="go on with a run from FILE, or from the newest checkpoint in the work directory",
+    )
+    parser.add_argument(
+        "--init-from",
+        metavar="FILE",
+        help="start a new run from all weights of a checkpoint; layers for other classes are new",
     )
     parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")
     parser.add_argument(
@@ -56,13 +61,22 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.configs import load
     from milan_mm.run.errors import user_errors
     from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+    from milan_mm.run.resume import Start
     from milan_mm.run.training import train
 
     with user_errors():
         cfg = load(args.config)
-        notes = prepare(cfg, RunOptions.of_training(args), TRAINING)
+        run = RunOptions.of_training(args)
+        notes = prepare(cfg, run, TRAINING)
+        start = Start(
+            resume=args.resume,
+            init_from=args.init_from,
+            weights=args.weights is not None,
+            trial=args.quick,
+            fixed=run.fixed,
+        )
     with user_errors(cfg):
-        train(cfg, args.resume, notes)
+        train(cfg, start, notes)
 
 
 if __name__ == "__main__":

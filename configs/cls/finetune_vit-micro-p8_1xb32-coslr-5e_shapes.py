@@ -51,7 +51,4 @@ param_scheduler = [
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = {}
 test_cfg = {}
-default_hooks = dict(
-    logger=dict(interval=10),
-    checkpoint=dict(interval=-1, save_last=True, save_optimizer=False, save_param_scheduler=False),
-)
+default_hooks = dict(logger=dict(interval=10))

@@ -26,7 +26,4 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", T_max=max_epochs, eta_min=0.0, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=max_epochs)
-default_hooks = dict(
-    logger=dict(interval=10),
-    checkpoint=dict(interval=-1, save_last=True, save_optimizer=False, save_param_scheduler=False),
-)
+default_hooks = dict(logger=dict(interval=10))

@@ -84,19 +84,19 @@ def with_size(pipeline: list[dict], size: int | None) -> list[dict]:
 
 
 def build_dataset(settings: dict) -> BaseDataset:
-    """A data set of mmpretrain whose `data_root` is the folder of --dir.
+    """A data set of mmpretrain whose `data_root` is the folder of --data.
 
     Raises:
         MissingFileError: When there is no such folder, or no image in it.
     """
     folder = settings["data_root"]
     if not Path(folder).is_dir():
-        raise MissingFileError(f"image folder '{folder}' does not exist: correct --dir")
+        raise MissingFileError(f"image folder '{folder}' does not exist: correct --data")
     try:
         with DefaultScope.overwrite_default_scope("mmpretrain"):
             return DATASETS.build(settings)
     except RuntimeError as error:  # for a folder without images, which it does not name
-        raise MissingFileError(f"image folder '{folder}' has no images: correct --dir") from error
+        raise MissingFileError(f"image folder '{folder}' has no images: correct --data") from error
 
 
 def open_images(pipeline: list[dict], folder: str, num_images: int) -> BaseDataset:
@@ -112,7 +112,7 @@ def open_images(pipeline: list[dict], folder: str, num_images: int) -> BaseDatas
     if not count:
         raise MissingFileError(
             f"{min(num_images, len(dataset))} images of '{folder}' are fewer than the "
-            f"{BATCH_SIZE} of a batch: give --dir a larger folder, or --images a larger number"
+            f"{BATCH_SIZE} of a batch: give --data a larger folder, or --images a larger number"
         )
     return dataset.get_subset(np.linspace(0, len(dataset) - 1, count).astype(int).tolist())
 

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     if min(args.rounds, workers, *batch_sizes) < 1:
         raise UserError("--rounds, --workers and --batch-size must be 1 or more")
     if args.workers is not None and not args.dir:
-        raise UserError("--workers is for loading images: add --dir DIR")
+        raise UserError("--workers is for loading images: add --data DIR")
     if args.dir:
         _open_folder(_config(args.arch[0]), args.dir)  # now, not after the first measurement
     peak = matrix_rate(args.precision)

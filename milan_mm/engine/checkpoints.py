@@ -1,24 +1,30 @@
 """Checkpoints: read without running code, written whole or not at all.
 
 mmengine's own loaders fall back to full unpickling, which runs whatever code a file hides, and it
-writes in place. Importing this module replaces the loaders of local files and downloads, for
-`--resume`, `load_from`, `init_cfg=dict(type='Pretrained')` and the test tool alike, and adds the
-file backend `atomic_local`. Both use mmengine's own extension points. Other schemes, such as
-`torchvision://`, keep their loaders.
+writes in place. `safe_loading` replaces its loaders as long as a run of this package lasts, for
+`--resume`, `load_from`, `init_cfg=dict(type='Pretrained')` and the test tool alike: every scheme is
+read by us or refused. The file backend `atomic_local` is added at the import, since dumped configs
+name it.
 """
 
+import difflib
 import errno
 import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlparse
 
-import torch
-from mmengine.dist import barrier, get_local_rank
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
 
+from milan_mm.engine.downloads import download
+from milan_mm.errors import UserError
 from milan_mm.files import replacing
 from milan_mm.weights.reading import read_checkpoint
+
+_SCHEME = re.compile(r"[\w.+-]+://")
 
 
 def load_from_local(filename: str, map_location: str | None = None) -> dict:
@@ -31,6 +37,8 @@ def load_from_local(filename: str, map_location: str | None = None) -> dict:
     Raises:
         UserError: See `read_checkpoint`.
     """
+    if _SCHEME.match(filename):  # one that nobody has registered
+        load_from_elsewhere(filename)
     checkpoint = read_checkpoint(os.path.expanduser(filename))
     meta = checkpoint.get("meta")
     if isinstance(meta, dict):
@@ -40,13 +48,87 @@ def load_from_local(filename: str, map_location: str | None = None) -> dict:
 
 
 def load_from_http(filename: str, map_location: str | None = None) -> dict:
-    """Download once per machine into torch's cache, then read like a local file."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(filename).path).name
-    if not path.exists() and get_local_rank() == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(filename, str(path))
-    barrier()
-    return load_from_local(str(path))
+    """Download a file, see `download`, then read it like a local one."""
+    return load_from_local(str(download(filename)))
+
+
+def load_from_torchvision(filename: str, map_location: str | None = None) -> dict:
+    """Read the weights that torchvision publishes under a name, e.g. torchvision://resnet50."""
+    return load_from_http(_address(filename, mmengine_checkpoint.get_torchvision_models()))
+
+
+def load_from_openmmlab(filename: str, map_location: str | None = None) -> dict:
+    """Read the weights of a name in mmengine's list, e.g. open-mmlab://resnet50_caffe."""
+    addresses = mmengine_checkpoint.get_external_models()
+    renamed = mmengine_checkpoint.get_deprecated_model_names()
+    known = {old: addresses[new] for old, new in renamed.items() if new in addresses}
+    return load_from_http(_address(filename, known | addresses))
+
+
+def load_from_mmcls(filename: str, map_location: str | None = None) -> dict:
+    """Read the backbone of a classifier in mmengine's list, e.g. mmcls://mobilenet_v2."""
+    checkpoint = load_from_http(_address(filename, mmengine_checkpoint.get_mmcls_models()))
+    tensors, prefix = checkpoint.get("state_dict", checkpoint), "backbone."
+    backbone = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    return dict(state_dict=backbone)
+
+
+def load_from_elsewhere(filename: str, map_location: str | None = None) -> dict:
+    """Refuse a scheme whose loader might run code that a file hides.
+
+    Raises:
+        UserError: Always, with the remedy.
+    """
+    raise UserError(
+        f"'{filename}' cannot be read safely: checkpoints come from local files, http(s)://, "
+        "torchvision://, open-mmlab:// and mmcls://; copy it to a local file and give its path"
+    )
+
+
+def _address(filename: str, addresses: Mapping[str, str]) -> str:
+    """The address of a name after its scheme.
+
+    Raises:
+        UserError: For an unknown name, and for a name of a file that is not at a web address.
+    """
+    name = filename.partition("://")[2]
+    address = addresses.get(name)
+    if address is None:
+        close = difflib.get_close_matches(name, addresses, n=3)
+        hint = f"did you mean {' or '.join(close)}" if close else "give the path of a local file"
+        raise UserError(f"'{filename}': mmengine has no weights of the name '{name}': {hint}")
+    if not address.startswith(("http://", "https://")):
+        raise UserError(f"'{filename}' stands for the file '{address}': give its path instead")
+    return address
+
+
+_LOADERS: dict[str, Callable[..., dict]] = {
+    "": load_from_local,
+    "http://": load_from_http,
+    "https://": load_from_http,
+    "torchvision://": load_from_torchvision,
+    "modelzoo://": load_from_torchvision,
+    "open-mmlab://": load_from_openmmlab,
+    "openmmlab://": load_from_openmmlab,
+    "mmcls://": load_from_mmcls,
+}
+
+
+@contextmanager
+def safe_loading() -> Iterator[None]:
+    """Inside the block, mmengine reads no checkpoint by a loader that might run hidden code.
+
+    Afterwards it has its own loaders again, for others who use it in the same process.
+    """
+    # mmengine can replace loaders, but neither lists them nor gives them back
+    before = CheckpointLoader._schemes.copy()
+    try:
+        for prefix in before:
+            loader = _LOADERS.get(prefix, load_from_elsewhere)
+            CheckpointLoader.register_scheme(prefix, loader, force=True)
+        yield
+    finally:
+        CheckpointLoader._schemes = before
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -75,7 +157,5 @@ class AtomicLocalBackend(LocalBackend):
         self.put(obj.encode(encoding), filepath)
 
 
-# force: replaces mmengine's loaders, and allows this module to be imported again
-CheckpointLoader.register_scheme("", load_from_local, force=True)
-CheckpointLoader.register_scheme(["http://", "https://"], load_from_http, force=True)
+# force: allows this module to be imported again
 register_backend("atomic_local", AtomicLocalBackend, force=True)

@@ -19,6 +19,7 @@ from milan_mm.evaluation.recipes import MEASURES, Shape
 from milan_mm.evaluation.results import make_rows
 from milan_mm.run.batch import split_total_batch
 from milan_mm.run.canonical import package_versions
+from milan_mm.run.checkpoint_files import newest
 from milan_mm.run.jobs import Job, run_tool
 from milan_mm.run.metrics import read_metrics
 from milan_mm.weights.encoder import Encoder
@@ -160,9 +161,8 @@ class TrainedCell(EvaluationCell):
 
     @property
     def checkpoint(self) -> Path | None:
-        """The last checkpoint, if there is one."""
-        file = self.work_dir / "last_checkpoint"
-        return Path(file.read_text().strip()) if file.is_file() else None
+        """The newest checkpoint, if there is one."""
+        return newest(self.work_dir)
 
     @property
     def is_trained(self) -> bool:
@@ -170,11 +170,11 @@ class TrainedCell(EvaluationCell):
 
         The run has written its config, in which accumulation has made the schedule longer.
         """
-        if self.checkpoint is None or not self._config_as_run.is_file():
+        if (checkpoint := self.checkpoint) is None or not self._config_as_run.is_file():
             return False
         loop = load(self._config_as_run).train_cfg
         last = f"iter_{loop.max_iters}" if "max_iters" in loop else f"epoch_{loop.max_epochs}"
-        return self.checkpoint.is_file() and self.checkpoint.stem == last
+        return checkpoint.stem == last
 
     @property
     def job(self) -> Job | None:

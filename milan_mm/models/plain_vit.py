@@ -92,7 +92,8 @@ class PlainViT(BaseModule):
         if not self.options.with_pos_embed:
             return x
         grid = self._grid(imgs)
-        pos_embed = resize_pos_embed(self.pos_embed, self.grid_size, grid)
+        rule = self.options.resize_rule
+        pos_embed = resize_pos_embed(self.pos_embed, self.grid_size, grid, rule)
         pos_embed = pos_embed[:, -grid[0] * grid[1] :]  # (1, L, D)
         if ids_keep is not None:
             pos_embed = gather_tokens(pos_embed.expand(len(x), -1, -1), ids_keep)

@@ -2,10 +2,18 @@
 
 import torch
 import torch.nn.functional as F
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from milan_mm.errors import UserError
+
+# How a position table is resized -> whose code does so.
+RESIZE_RULES = {
+    "bicubic": "MAE, MILAN, DeiT, BEiT, detectron2, mmsegmentation: torch's bicubic",
+    "bicubic-offset": "DINO, and DINOv2 without registers: sides are scaled by (n + 0.1) / m",
+    "bicubic-antialias": "timm, open_clip, and DINOv2 with registers: antialiased",
+    "bicubic-corners": "torchvision, SWAG: the corner patches keep their values",
+    "bilinear-corners": "Google's ViTs: linear, and the corner patches keep their values",
+}
 
 
 def sincos_pos_embed(embed_dims: int, grid: tuple[int, int], with_cls_token: bool) -> Tensor:
@@ -37,15 +45,42 @@ def sincos_pos_embed(embed_dims: int, grid: tuple[int, int], with_cls_token: boo
     return table.float().unsqueeze(0)
 
 
-def resize_pos_embed(pos_embed: Tensor, src: tuple[int, int], dst: tuple[int, int]) -> Tensor:
-    """Resize a position table bicubically, as timm does; rows before the patches do not change.
+def resize_pos_embed(
+    pos_embed: Tensor, src: tuple[int, int], dst: tuple[int, int], rule: str = "bicubic"
+) -> Tensor:
+    """Resize a position table; rows before those of the patches do not change.
 
     Args:
         pos_embed: (1, P + h*w, D) float, with any number P of class or register rows first.
-        src: (h, w) of the table. dst: (h, w) wanted; equal sizes return the input itself.
+        src: (h, w) of the table.
+        dst: (h, w) wanted; equal sizes return the input itself.
+        rule: Key of `RESIZE_RULES`. The rules differ by a few per cent of a position, most when a
+            table becomes smaller, so an encoder needs that of its own pretraining.
 
     Returns:
-        (1, P + dst_h*dst_w, D).
+        (1, P + dst_h*dst_w, D), computed in float32 at least.
     """
+    if src == dst:
+        return pos_embed
     num_extra = pos_embed.shape[1] - src[0] * src[1]
-    return resample_abs_pos_embed(pos_embed, list(dst), list(src), num_prefix_tokens=num_extra)
+    extra, patches = pos_embed[:, :num_extra], pos_embed[:, num_extra:]
+    images = patches.mT.unflatten(2, src)  # (1, D, h, w)
+    if images.dtype in (torch.float16, torch.bfloat16):  # too coarse, and not on every CPU
+        images = images.float()
+    resized = _resize(images, dst, rule).flatten(2).mT.to(pos_embed.dtype)
+    return torch.cat([extra, resized], dim=1) if num_extra else resized
+
+
+def _resize(images: Tensor, dst: tuple[int, int], rule: str) -> Tensor:
+    if rule == "bicubic-offset":
+        src_h, src_w = images.shape[2:]
+        factors = ((dst[0] + 0.1) / src_h, (dst[1] + 0.1) / src_w)
+        return F.interpolate(images, scale_factor=factors, mode="bicubic")
+    mode, _, rest = rule.partition("-")
+    return F.interpolate(
+        images,
+        size=dst,
+        mode=mode,
+        align_corners=rest == "corners",
+        antialias=rest == "antialias",
+    )

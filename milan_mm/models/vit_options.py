@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from milan_mm.errors import UserError
+from milan_mm.models.positions import RESIZE_RULES
 
 ARCHS = {
     "tiny": dict(embed_dims=192, num_layers=12, num_heads=3),
@@ -20,6 +21,7 @@ WEIGHT_OPTIONS = (
     "pre_norm",
     "layer_scale",
     "with_pos_embed",
+    "pos_resize",
     "rel_pos_bias_grid",
     "num_registers",
     "rope_base",
@@ -33,7 +35,7 @@ class ViTOptions:
     Attributes:
         arch: A key of `ARCHS`, or a dict with `embed_dims`, `num_layers`, `num_heads`.
         img_size: Height and width, in pixels, of the position table (the pretraining crop). Other
-            input sizes are served by resizing the table bicubically.
+            input sizes are served by resizing the table.
         patch_size: Side of a square patch in pixels.
         with_cls_token: Prepend the class token. Window attention needs False.
         final_norm: Apply the last LayerNorm (`ln1`) after the last block.
@@ -57,6 +59,10 @@ class ViTOptions:
         pre_norm: LayerNorm of all tokens before the first block (CLIP).
         layer_scale: Initial factor on both branches of every block; None leaves it out.
         with_pos_embed: Whether there is a table of absolute positions; BEiT and DINOv3 have none.
+        pos_resize: Key of `RESIZE_RULES`: how the table is resized to images of another size, on
+            loading and in every forward pass. None: 'bicubic', the rule of MILAN and of our
+            recipes' sources, and only weights that agree may be loaded. A rule that is written
+            out overrules that of the weights.
         rel_pos_bias_grid: (h, w) of the pretraining gives every block BEiT's table of relative
             position biases; other grids are served by resizing it.
         num_registers: Number R of tokens between class token and patches (arXiv 2309.16588).
@@ -86,6 +92,7 @@ class ViTOptions:
     pre_norm: bool = False
     layer_scale: float | None = None
     with_pos_embed: bool = True
+    pos_resize: str | None = None
     rel_pos_bias_grid: int | tuple[int, int] | None = None
     num_registers: int = 0
     rope_base: float | None = None
@@ -115,6 +122,11 @@ class ViTOptions:
         """(h, w) of the position table."""
         height, width = pair(self.img_size)
         return height // self.patch_size, width // self.patch_size
+
+    @property
+    def resize_rule(self) -> str:
+        """Key of `RESIZE_RULES`: `pos_resize`, or 'bicubic'."""
+        return self.pos_resize or "bicubic"
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -160,6 +172,10 @@ class ViTOptions:
                 )
 
     def _check_positions(self) -> None:
+        if self.pos_resize is not None and self.pos_resize not in RESIZE_RULES:
+            raise UserError(
+                f"pos_resize '{self.pos_resize}' is unknown: choose from {', '.join(RESIZE_RULES)}"
+            )
         for name, value in (
             ("window attention has", self.window_size),
             ("relative positions have", self.rel_pos_grid),

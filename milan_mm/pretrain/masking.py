@@ -16,9 +16,9 @@ class MaskGenerator(nn.Module, ABC):
     """Splits the patches of each image into kept and masked ones; subclasses weight the draw.
 
     `round(L * (1 - mask_ratio))` patches are drawn without replacement. Within a run the random
-    numbers depend on the seed and the iteration only. Every process draws them for the global batch
-    and uses its own rows. So with equal accumulation the masks are the same on any number of
-    processes, and a resumed run continues the sequence.
+    numbers depend on the seed, the update and the image's place in the total batch only: every
+    process draws them for the total batch and uses its own rows. So the masks are the same for
+    every split of the batch into processes and parts, and a resumed run continues the sequence.
 
     Args:
         mask_ratio: Share of the patches that is hidden from the encoder, between 0 and 1.
@@ -55,7 +55,7 @@ class MaskGenerator(nn.Module, ABC):
         Returns:
             ids_keep (B, K) and ids_mask (B, M), int64 in [0, L), disjoint; together all patches.
         """
-        noise = global_gumbel_noise(len(imgs), num_patches, imgs.device)
+        noise = gumbel_noise(len(imgs), num_patches, imgs.device)
         return split_patches(self._weights(noise, importance), noise, self.num_keep(num_patches))
 
     @abstractmethod
@@ -87,20 +87,23 @@ class UniformMaskGenerator(MaskGenerator):
         return torch.ones_like(noise)
 
 
-def global_gumbel_noise(batch_size: int, num_patches: int, device: torch.device) -> Tensor:
-    """This process's rows (B, L) of the standard Gumbel noise of the global batch."""
+def gumbel_noise(batch_size: int, num_patches: int, device: torch.device) -> Tensor:
+    """Standard Gumbel noise (B, L): the rows of the total batch that this process has now."""
     rank, world_size = get_rank(), get_world_size()
-    step = MessageHub.get_current_instance().get_info("iter")
+    hub = MessageHub.get_current_instance()
+    step = hub.get_info("iter")
     if step is None:  # not inside a run: follow torch's global random state
         step = int(torch.randint(2**31, ()))
+    num_parts = hub.get_info("iterations_per_update", 1)  # UpdateSchedulerHook counts them
+    update, part = divmod(step, num_parts)
     # mixed, because torch's CPU generator uses only the lower 32 bits of its seed
-    seed = np.random.SeedSequence((torch.initial_seed(), step)).generate_state(1, np.uint64)
+    seed = np.random.SeedSequence((torch.initial_seed(), update)).generate_state(1, np.uint64)
     generator = torch.Generator(device)
     generator.manual_seed(int(seed[0]))
-    shape = (batch_size * world_size, num_patches)
+    shape = (num_parts, batch_size, world_size, num_patches)
     exponential = torch.empty(shape, device=device).exponential_(generator=generator)
-    # the sampler gives every world_size-th image to this process, hence the stride
-    return -exponential[rank::world_size].log()
+    # the sampler deals out images to the processes in turn
+    return -exponential[part, :, rank].log()
 
 
 def split_patches(importance: Tensor, noise: Tensor, num_keep: int) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ A head turns images into `(target, importance)` and compares a prediction with t
 from abc import abstractmethod
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -127,7 +128,7 @@ class PixelTargetHead(TargetHead):
 
     Args:
         patch_size: Side of a patch in pixels.
-        norm_pix: Normalise the pixels of each patch to mean 0 and variance 1.
+        norm_pix: Normalise the pixels of each patch to mean 0 and variance 1, the unbiased one.
         loss_tokens: MAE counts the 'masked' patches.
         teacher: Provides only the importance of patches, for semantic-aware sampling; see
             `TargetHead`.
@@ -156,7 +157,8 @@ class PixelTargetHead(TargetHead):
         patches = patchify(imgs, self.patch_size).flatten(1, 2)  # (B, L, 3*p*p)
         target = patches.unflatten(2, (3, -1)).mT.flatten(2)  # (B, L, p*p*3)
         if self.norm_pix:
-            target = F.layer_norm(target, target.shape[-1:], eps=1e-6)
+            var, mean = torch.var_mean(target, dim=-1, keepdim=True)  # unbiased, as MAE's
+            target = (target - mean) / (var + 1e-6).sqrt()
         return target, self.teacher.importance(imgs) if self.teacher else None
 
     def token_loss(self, pred: Tensor, target: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from milan_mm.pretrain.tower import Tower, warn_of_random_weights
 from milan_mm.registry import MODELS
 from milan_mm.weights.finding import Found, find_encoder
 from milan_mm.weights.reading import read_checkpoint
+from milan_mm.weights.systems import SYSTEMS
 from milan_mm.weights.torchscript import is_torchscript
 
 # What OpenAI's files hold besides weights; no other CLIP's do.
@@ -139,6 +140,7 @@ def _options(model_name: str, config: dict[str, Any]) -> dict[str, Any]:
         patch_bias=False,
         pre_norm=not cfg.no_ln_pre,
         layer_scale=cfg.ls_init_value,
+        pos_resize=SYSTEMS["open_clip"].pos_resize,
     )
 
 

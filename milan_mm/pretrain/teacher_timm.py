@@ -17,6 +17,7 @@ from milan_mm.pretrain.tower import Tower, warn_of_random_weights
 from milan_mm.registry import MODELS
 from milan_mm.weights.finding import Found, find_encoder
 from milan_mm.weights.reading import read_checkpoint
+from milan_mm.weights.systems import SYSTEMS, guess_system, timm_system
 
 SHIPPED = {"vit_shapes_patch8_96": ASSETS / "shapes_slip.safetensors"}
 # Norm before the blocks and eps 1e-5 as in timm's CLIP towers, so that the weights of the tiny CLIP
@@ -98,12 +99,15 @@ def fetch_tower(model_name: str, pretrained: str, projection_dims: int | None = 
             f"timm publishes no projection for teacher '{model_name}': remove "
             f"teacher.projection_dims={projection_dims}"
         )
+    system = timm_system(model_name) or "timm"
     if pretrained not in ("timm", "random"):
         found = find_encoder(read_checkpoint(pretrained), pretrained, "timm")
         tower.tensors = found.tower
         tower.projection = _projection(
             found, pretrained, model_name, visual.embed_dim, projection_dims
         )
+        system = timm_system(model_name) or guess_system(found)
+    options["pos_resize"] = SYSTEMS[system].resize_rule(options["num_registers"])
     tower.tensors = {n: t for n, t in tower.tensors.items() if not n.startswith(_POOLINGS)}
     if "dist_token" in tower.tensors:
         raise UserError(

@@ -131,7 +131,8 @@ def _fit_positions(
     tensors: dict[str, Tensor], grid: tuple[int, int], vit: PlainViT, num_prefix_positions: int
 ) -> None:
     """Bring the position table to the grid and to the rows [1+]L of a `PlainViT`, in place."""
-    table = resize_pos_embed(tensors["pos_embed"], grid, vit.grid_size)
+    rule = vit.options.resize_rule
+    table = resize_pos_embed(tensors["pos_embed"], grid, vit.grid_size, rule)
     num_class = int(vit.with_cls_token)
     placed, patches = table.split([num_prefix_positions, vit.num_patches], dim=1)
     if not num_prefix_positions:  # the tokens before the patches have no positions

@@ -157,13 +157,19 @@ def use_weights(cfg: Config, options: RunOptions) -> list[str]:
     """Start from a pretrained encoder.
 
     Raises:
-        UserError: For options about a weights file without one; see also `set_encoder_weights`.
+        UserError: For options about a weights file without one, and with `load_from`, which would
+            replace them; see also `set_encoder_weights`.
     """
     if options.weights is None:
         if options.reading:
             given = ", ".join(f"--{name.replace('_', '-')}" for name in options.reading)
             raise UserError(f"{given} applies to --weights FILE, which is missing")
         return []
+    if cfg.get("load_from"):
+        raise UserError(
+            f"--weights has no effect with load_from='{cfg.load_from}', which fills the whole "
+            "model: leave out one of them"
+        )
     return set_encoder_weights(cfg, options.weights, options.fixed, **options.reading)
 
 

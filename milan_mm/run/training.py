@@ -5,6 +5,7 @@ from itertools import zip_longest
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
+from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.engine.hooks.record import RecordHook
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
@@ -12,33 +13,46 @@ from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.config_nodes import datasets_of
+from milan_mm.run.fitting import check_fit
+from milan_mm.run.lock import locked
+from milan_mm.run.pretrained import check_whole, read_tensors, watch
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.record import KEY, record_of
+from milan_mm.run.resume import Start, find_origin
 from milan_mm.run.updates import count_updates
 from milan_mm.weights.reading import read_checkpoint
 
 
-def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
+@safe_loading()
+def train(cfg: Config, start: Start | None, notes: list[str]) -> Runner:
     """Build everything, then train.
 
     Args:
         cfg: See `milan_mm.run.prepare`.
-        resume: None, 'auto' for the last checkpoint of the work directory, or a file.
+        start: Where to start; None at the beginning.
         notes: Lines for the log.
+
+    Returns:
+        The runner; one that has not trained where a finished run was resumed.
 
     Raises:
         MissingFileError, UserError: For missing data or weights and contradictory settings,
             before training starts.
     """
-    notes = notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
-    if resume is not None:
-        cfg.resume = True
-        if resume != "auto":
-            read_checkpoint(resume)  # a wrong file is noticed before anything is built
-            cfg.load_from = resume
+    with locked(cfg.work_dir):
+        return _train(cfg, start or Start(), notes)
+
+
+def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
+    origin = find_origin(cfg, start)
+    notes = notes + origin.notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
+    source = None if origin.path else cfg.get("load_from")
+    tensors = read_tensors(source) if source else {}
     keep_freed_memory()
     runner = _build(cfg, notes)
-    count_updates(runner)
+    if source:
+        check_whole(source, tensors, runner.model)
+    updates = count_updates(runner)
     if len(runner.train_loop.dataloader) == 0:
         loader = runner.train_loop.dataloader
         raise UserError(
@@ -46,12 +60,17 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
             "process: pass --cfg-options total_batch=N train_dataloader.batch_size=N with a "
             "smaller N (the next error gives the learning rate), or try --quick"
         )
+    record = record_of(runner.cfg, runner)
+    origin.enter(runner, updates, record)
+    watch(runner, cfg)  # the parts that a checkpoint has not filled
     # last, so that a checkpoint has the record of the run as it is
-    runner.register_hook(RecordHook(KEY, record_of(runner.cfg, runner)))
-    runner.train()
+    runner.register_hook(RecordHook(KEY, record))
+    if not origin.is_finished:
+        runner.train()
     return runner
 
 
+@safe_loading()
 def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     """Evaluate a checkpoint, all of whose tensors must fit the model.
 
@@ -73,7 +92,7 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     model = runner.model
     while hasattr(model, "module"):  # of DistributedDataParallel, and of the merged views
         model = model.module
-    _check_fit(checkpoint, state_dict, model.state_dict())
+    check_fit(checkpoint, state_dict, model.state_dict())
     metainfo = getattr(runner.test_loop.dataloader.dataset, "metainfo", {})
     _check_classes(checkpoint, content.get("meta", {}), metainfo)
     runner.load_checkpoint(checkpoint)
@@ -117,23 +136,6 @@ def _build(cfg: Config, notes: list[str]) -> Runner:
     for note in notes:
         runner.logger.info(note)
     return runner
-
-
-def _check_fit(path: str, found: dict, wanted: dict) -> None:
-    """Compare names and shapes; mmengine would load what fits and go on with the rest random."""
-    missing = [name for name in wanted if name not in found]
-    unknown = [name for name in found if name not in wanted]
-    other_shape = [n for n in wanted if n in found and wanted[n].shape != found[n].shape]
-    for verb, names in (
-        ("is missing", missing),
-        ("holds unknown", unknown),
-        ("has other shapes of", other_shape),
-    ):
-        if names:
-            raise UserError(
-                f"{path} {verb} {len(names)} of the model's {len(wanted)} tensors, first "
-                f"'{names[0]}': it belongs to another config"
-            )
 
 
 def _check_classes(path: str, meta: dict, tested: dict) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from milan_mm.errors import UserError
+from milan_mm.models.positions import RESIZE_RULES
 from milan_mm.models.vit_options import WEIGHT_OPTIONS, ViTOptions
 from milan_mm.weights.settings import Settings
 from milan_mm.weights.statistics import STATS
@@ -17,6 +18,9 @@ from milan_mm.weights.systems import POOLINGS, SYSTEMS
 OWN_LAYOUT = "milan_mm encoder"
 # Of `PlainViT`: what a setting is where nobody sets it.
 DEFAULTS: dict[str, Any] = {name: getattr(ViTOptions, name) for name in WEIGHT_OPTIONS}
+DEFAULTS["pos_resize"] = "bicubic"  # what a `PlainViT` does without the option
+# Settings that tensors do not contradict.
+_ONLY_STATED = ("layer_scale", "img_size", "arch", "pos_resize")
 # Types of the settings in the metadata of an encoder file.
 _KINDS: dict[str, Any] = dict(
     arch=dict,
@@ -30,6 +34,7 @@ _KINDS: dict[str, Any] = dict(
     pre_norm=bool,
     layer_scale=float | None,
     with_pos_embed=bool,
+    pos_resize=str,
     rel_pos_bias_grid=list | None,
     num_registers=int,
     rope_base=float | None,
@@ -142,6 +147,8 @@ def read_stated(metadata: Mapping[str, str], path: str | Path) -> Stated | None:
     wrong = [name for name, value in settings.items() if not isinstance(value, _KINDS[name])]
     if wrong or not all(type(n) is int and n > 0 for n in settings.get("arch", {}).values()):
         raise UserError(f"{path}: its metadata 'settings' are damaged: {settings}")
+    if settings.get("pos_resize", "bicubic") not in RESIZE_RULES:
+        raise UserError(f"{path}: its metadata 'settings' are damaged: {settings}")
     if metadata.get("system") not in SYSTEMS:
         raise UserError(f"{path}: its metadata name an unknown system: {metadata.get('system')}")
     for name, known in (("stats", STATS), ("pooling", POOLINGS)):
@@ -164,7 +171,7 @@ def reconcile(inferred: Settings, stated: Stated, path: str) -> dict[str, Any]:
     """
     values, own = inferred.values, stated.settings
     for name, value in own.items():
-        settled = name not in inferred.assumed and name not in ("layer_scale", "img_size", "arch")
+        settled = name not in inferred.assumed and name not in _ONLY_STATED
         if settled and name in values and values[name] != value:
             raise UserError(
                 f"{path}: its metadata say {name}={value}, its tensors {values[name]}: it is "

@@ -57,6 +57,7 @@ class HubFacts:
     act: str | None = None
     num_registers: int | None = None
     rope_base: float | None = None
+    pos_resize: str | None = None
     stats: str | None = None
     pooling: str | None = None
 

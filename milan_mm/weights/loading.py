@@ -180,7 +180,10 @@ def check_options(encoder: Encoder, vit: PlainViT) -> None:
     for name in DEFAULTS:
         if name == "num_registers" and not vit.with_cls_token and not has[name]:
             continue  # a model without class token does without the registers too
-        if name in ("layer_scale", "rel_pos_bias_grid"):  # initial value, resized table
+        if name == "pos_resize":  # written out, it is the choice of a user or a recipe
+            own = vit.options.pos_resize is not None or not needs["with_pos_embed"]
+            fits = own or has[name] == needs[name]
+        elif name in ("layer_scale", "rel_pos_bias_grid"):  # initial value, resized table
             fits = (has[name] is None) == (needs[name] is None)
         else:
             fits = has[name] == needs[name] or (name in encoder.assumed and bool(has[name]))
@@ -202,7 +205,9 @@ def check_options(encoder: Encoder, vit: PlainViT) -> None:
 
 def model_options(vit: PlainViT) -> dict[str, Any]:
     """The options in `DEFAULTS` as a model has them."""
-    return {name: getattr(vit.options, name) for name in DEFAULTS}
+    return {name: getattr(vit.options, name) for name in DEFAULTS} | dict(
+        pos_resize=vit.options.resize_rule
+    )
 
 
 def _fit(name: str, tensor: Tensor, vit: PlainViT, encoder: Encoder, target: Tensor) -> Tensor:
@@ -248,7 +253,7 @@ def _fit_pos_embed(table: Tensor, vit: PlainViT, has_cls_token: bool) -> Tensor:
         )
     if num_rows == vit.num_patches or not side:
         return table
-    return resize_pos_embed(table, (side, side), vit.grid_size)
+    return resize_pos_embed(table, (side, side), vit.grid_size, vit.options.resize_rule)
 
 
 def _refuse(path: str | Path, verb: str, names: list[str]) -> None:

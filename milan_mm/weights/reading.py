@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.weights.checksums import check_records
 from milan_mm.weights.torchscript import is_torchscript, read_torchscript
 
 # Of a folder, the first of these that is there.
@@ -29,7 +30,9 @@ def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
 
     Torch files are read with `weights_only=True` and a written list of the harmless classes that
     training checkpoints of mmengine and of the MAE family hold; there is no fallback to full
-    unpickling. Of TorchScript archives the tensors are read and the code is not.
+    unpickling. Of TorchScript archives the tensors are read and the code is not. Checksums are
+    compared wherever a format has them: torch's CRC-32 (`check_records`), that of the zip archive
+    in a .npz, and the sha256 that this package writes into its own safetensors files.
 
     Args:
         path: A safetensors file, Flax arrays (.npz), a torch file (.pth, .pt, .bin ...) or a
@@ -45,6 +48,8 @@ def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
         UserError: When the file is damaged, holds no dict, or would have to run code to be read.
     """
     path = weights_file(path)
+    if path.suffix not in (".safetensors", ".npz"):
+        check_records(path)
     try:
         if path.suffix == ".safetensors":
             checkpoint, metadata = _read_safetensors(path)
@@ -103,6 +108,21 @@ def read_metadata(path: str | Path) -> dict[str, str]:
             return file.metadata() or {}
     except Exception as error:
         raise UserError(f"weights file '{path}' {_reason(error)}") from None
+
+
+def read_meta(path: str | Path) -> dict[str, Any]:
+    """`meta` of a training checkpoint, without reading its tensors from the disk.
+
+    Returns:
+        An empty dict for files that are damaged or of another kind.
+    """
+    try:
+        with torch.serialization.safe_globals(_safe_globals()):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # a damaged file can lead the decoder to any kind of error
+        return {}
+    meta = content.get("meta") if isinstance(content, dict) else None
+    return meta if isinstance(meta, dict) else {}
 
 
 def file_sha256(path: str | Path) -> str:

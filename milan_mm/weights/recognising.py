@@ -92,6 +92,8 @@ def recognise(
         with_cls_token = settings["with_cls_token"]
         stats, pooling, notes = _origin(row, facts, system is not None, with_cls_token)
         assumed = inferred.assumed | notes
+        if named is None and settings["with_pos_embed"] and not facts.pos_resize:
+            assumed |= _resizing(found.layout, row, settings["pos_resize"])
     return Encoder(
         source=found.path,
         layout=found.layout,
@@ -130,3 +132,11 @@ def _origin(
     if pooling == "cls" and not with_cls_token:
         return stats, "mean", assumed | {"pooling": "'mean', since the file has no class token"}
     return stats, pooling, assumed
+
+
+def _resizing(layout: str, system: System, rule: str) -> dict[str, str]:
+    """A sentence where systems with the same layout resize positions by other rules."""
+    if all(row.pos_resize == rule for row in SYSTEMS.values() if layout in row.layouts):
+        return {}
+    note = f"'{rule}' for images of other sizes, as {system.name} does, which it is taken for"
+    return {"pos_resize": note}

@@ -61,6 +61,7 @@ def infer_settings(
     act, act_note = _act(found, facts, system)
     rope_base, rope_note = _rope_base(found, tensors, facts)
     arch = dict(embed_dims=width, num_layers=num_layers)
+    num_registers = tensors["register_tokens"].shape[1] if "register_tokens" in tensors else 0
     values: dict[str, Any] = dict(
         arch=arch if heads is None else arch | dict(num_heads=heads),
         img_size=img_size,
@@ -73,8 +74,9 @@ def infer_settings(
         pre_norm="pre_norm.weight" in tensors,
         layer_scale=found.table.layer_scale if "layers.0.gamma_1" in tensors else None,
         with_pos_embed="pos_embed" in tensors,
+        pos_resize=facts.pos_resize or system.resize_rule(num_registers),
         rel_pos_bias_grid=grid,
-        num_registers=tensors["register_tokens"].shape[1] if "register_tokens" in tensors else 0,
+        num_registers=num_registers,
         rope_base=rope_base,
     )
     if img_size is None:

@@ -33,7 +33,7 @@ class System:
         heads: (width, blocks) -> attention heads, where they are not the usual ones.
         act: Activation of the MLPs, where the layout does not settle it.
         act_note: Why `act` is uncertain; '' where it is not.
-        align_corners: It resizes position tables with `align_corners=True`; `PlainViT` never does.
+        pos_resize: Key of `RESIZE_RULES`: how its own code resizes position tables.
         hf_types: `model_type` in a config.json of Hugging Face.
         timm_name: Part of timm's names for its models.
         note: What is uncertain about name, statistics or pooling; '' where nothing is.
@@ -50,12 +50,17 @@ class System:
     heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
     act: str | None = None
     act_note: str = ""
-    align_corners: bool = False
+    pos_resize: str = "bicubic"
     hf_types: tuple[str, ...] = ()
     timm_name: str | None = None
     note: str = ""
     stored: str = ""
     differs: str = ""
+
+    def resize_rule(self, num_registers: int) -> str:
+        """`pos_resize`, of an encoder with so many registers."""
+        is_dinov2 = self.name == "DINOv2"  # its code for registers came later, with another rule
+        return "bicubic-antialias" if is_dinov2 and num_registers else self.pos_resize
 
 
 def _has(*names: str) -> Test:
@@ -107,13 +112,15 @@ _ROWS = (
     System("SLIP", ("timm",), "imagenet", "cls", sizes=(224,),
            wrote=lambda found: found.prefix.endswith("visual."),
            stored="`state_dict`, `module.visual.`"),
-    System("iBOT", ("timm",), "imagenet", "cls", sizes=(224,), wrote=_has("masked_embed"),
+    System("iBOT", ("timm",), "imagenet", "cls",
+           pos_resize="bicubic-offset", sizes=(224,), wrote=_has("masked_embed"),
            stored="`state_dict`, or `teacher`"),
-    System("CLIP", ("clip",), "clip", "cls", act="QuickGELU",
+    System("CLIP", ("clip",), "clip", "cls", pos_resize="bicubic-antialias", act="QuickGELU",
            wrote=lambda found: "input_resolution" in found.state_dict,
            stored="TorchScript, `visual.`",
            differs="norm before the first block, no patch bias, QuickGELU, epsilon 1e-5"),
-    System("open_clip", ("clip", "timm"), "clip", "cls", act="GELU",
+    System("open_clip", ("clip", "timm"), "clip", "cls",
+           pos_resize="bicubic-antialias", act="GELU",
            wrote=lambda found: found.layout == "clip" or "norm_pre.weight" in found.tower
            or found.prefix.endswith("visual.trunk."),
            act_note="GELU, as open_clip's LAION and DataComp weights have; its OpenAI, MetaCLIP "
@@ -123,7 +130,8 @@ _ROWS = (
     System("DINOv3", ("dinov3", "dinov3-timm", "hf-dinov3"), "imagenet", "cls",
            hf_types=("dinov3_vit",), timm_name="dinov3", stored="flat, or a folder",
            differs="rotary positions, registers, layer scale, epsilon 1e-5"),
-    System("DINOv2", ("timm", "hf-dinov2"), "imagenet", "cls", wrote=_wrote_dinov2,
+    System("DINOv2", ("timm", "hf-dinov2"), "imagenet", "cls",
+           pos_resize="bicubic-offset", wrote=_wrote_dinov2,
            hf_types=("dinov2", "dinov2_with_registers"), timm_name="dinov2",
            stored="flat, or a folder", differs="layer scale, registers, patches of 14 px"),
     System("DeiT III", ("timm",), "imagenet", "cls", sizes=(224, 384),
@@ -131,7 +139,8 @@ _ROWS = (
            stored="`model`", differs="layer scale; no position for the class token"),
     System("finetuned ViT", ("timm",), "imagenet", "mean", wrote=_has("fc_norm.weight"),
            note=_MANY, stored="`model`", differs="no final norm"),
-    System("DINO", ("timm",), "imagenet", "cls", sizes=(224,), timm_name="dino",
+    System("DINO", ("timm",), "imagenet", "cls",
+           pos_resize="bicubic-offset", sizes=(224,), timm_name="dino",
            wrote=lambda found: found.wrapper in ("teacher", "student")
            or found.prefix.endswith("backbone."), note="DINO names no pooling of its own",
            stored="`teacher`, `backbone.`; `--student`: `student`, `module.backbone.`"),
@@ -144,11 +153,13 @@ _ROWS = (
            wrote=lambda found: "dist_token" in found.tower
            or (found.wrapper == "model" and "head.weight" in found.tower), timm_name="deit",
            stored="`model`; a distillation token and its position are dropped"),
-    System("timm classifier", ("timm",), "half", "cls", wrote=_has("head.weight"), stored="flat",
+    System("timm classifier", ("timm",), "half", "cls",
+           pos_resize="bicubic-antialias", wrote=_has("head.weight"), stored="flat",
            note="AugReg's and timm's own ViTs take 'half', DeiT's take 'imagenet'"),
-    System("timm", ("timm",), "imagenet", "cls", note=_MANY,
+    System("timm", ("timm",), "imagenet", "cls", pos_resize="bicubic-antialias", note=_MANY,
            stored="flat, as the backbone files of DINO"),
-    System("AugReg", ("augreg-npz", "big-vision-npz"), "half", "cls", timm_name="augreg",
+    System("AugReg", ("augreg-npz", "big-vision-npz"), "half", "cls",
+           pos_resize="bilinear-corners", timm_name="augreg",
            stored="Flax arrays (`.npz`), or a folder of timm"),
     System("SimMIM", ("beit",), "imagenet", "mean", sizes=(224,),
            wrote=lambda found: found.prefix == "encoder." and "pos_embed" not in found.tower,
@@ -172,8 +183,9 @@ _ROWS = (
     System("MVP", ("timm", "beit"), "imagenet", "mean", wrote=None, note=f"MVP {_UNPUBLISHED}"),
     System("SplitMask", ("timm", "beit"), "imagenet", "mean", wrote=None,
            note=f"SplitMask {_UNPUBLISHED}"),
-    System("SWAG", ("swag",), "imagenet", "cls", align_corners=True, stored="flat"),
-    System("torchvision", ("torchvision",), "imagenet", "cls", align_corners=True, stored="flat"),
+    System("SWAG", ("swag",), "imagenet", "cls", pos_resize="bicubic-corners", stored="flat"),
+    System("torchvision", ("torchvision",), "imagenet", "cls",
+           pos_resize="bicubic-corners", stored="flat"),
     System("Hugging Face ViT", ("hf-vit",), "half", "cls", stored="a folder",
            note="Google's ViTs take 'half', others 'imagenet'", differs="epsilon 1e-12"),
     System("mmpretrain or milan_mm", ("mmpretrain",), "imagenet", "mean", note=_MANY,
@@ -210,25 +222,29 @@ _COLUMNS = (
     "differs from MAE's encoder",
     "statistics",
     "pooling",
+    "positions",
     "images (px)",
     "uncertain",
 )
+
+
+def _resize_cell(row: System) -> str:
+    plain, scaled = row.resize_rule(0), row.resize_rule(4)
+    return plain if plain == scaled else f"{plain}; {scaled} with registers"
 
 
 def markdown_table() -> str:
     """All rows, as docs/weights.md shows them."""
     lines = [_COLUMNS, ("---",) * len(_COLUMNS)]
     for row in _ROWS:
-        differs = row.differs
-        if row.align_corners:
-            differs = "positions resized with `align_corners=True`"
         cells = (
             row.name,
             ", ".join(f"`{layout}`" for layout in row.layouts),
             row.stored,
-            differs,
+            row.differs,
             row.stats,
             row.pooling,
+            _resize_cell(row),
             ", ".join(map(str, row.sizes)),
             row.note or ("the activation, see below" if row.act_note else ""),
         )

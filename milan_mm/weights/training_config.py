@@ -36,7 +36,7 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
     text = meta.get("cfg") if isinstance(meta, dict) else None
     if not isinstance(text, str):
         return HubFacts()
-    values = _assignments(text)
+    values = parse_config(text)
     model = values.get("model")
     if not isinstance(model, dict):
         return HubFacts()
@@ -52,6 +52,7 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
         norm_eps=_of_type(float, backbone.get("norm_eps", 1e-6)),
         act=_of_type(str, backbone.get("act", "GELU")),
         rope_base=_of_type(float, backbone.get("rope_base")),
+        pos_resize=_of_type(str, backbone.get("pos_resize")),
         stats=_stats(preprocessor),
     )
 
@@ -106,8 +107,8 @@ def _stats(preprocessor: Any) -> str | None:
     return stats_name(mean, std)
 
 
-def _assignments(text: str) -> dict[str, Any]:
-    """Top-level names of a config and their values, as far as these are plain."""
+def parse_config(text: str) -> dict[str, Any]:
+    """Top-level names of a config and their values, as far as these are plain; nothing is run."""
     try:
         values = {}
         for statement in ast.parse(text).body:

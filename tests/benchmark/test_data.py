@@ -81,12 +81,12 @@ def test_both_pipelines_get_the_same_other_size(ours, peer):
 
 def test_a_folder_without_a_batch_of_images_is_refused(tmp_path: Path):
     Image.new("RGB", (8, 8)).save(tmp_path / "one.jpg")
-    with pytest.raises(FileNotFoundError, match=r"1 images of .* give --dir a larger folder"):
+    with pytest.raises(FileNotFoundError, match=r"1 images of .* give --data a larger folder"):
         open_images([], str(tmp_path), 200)
-    with pytest.raises(FileNotFoundError, match="does not exist: correct --dir"):
+    with pytest.raises(FileNotFoundError, match="does not exist: correct --data"):
         open_images([], str(tmp_path / "none"), 200)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="empty' has no images: correct --dir"):
+    with pytest.raises(FileNotFoundError, match="empty' has no images: correct --data"):
         open_images([], str(tmp_path / "empty"), 200)
 
 

@@ -25,18 +25,18 @@ def test_counts_below_one_are_refused():
 
 
 def test_loaders_without_images_are_refused():
-    with pytest.raises(ValueError, match="--workers is for loading images: add --dir DIR"):
+    with pytest.raises(ValueError, match="--workers is for loading images: add --data DIR"):
         speed.run(settings(workers=2))
 
 
 def test_a_missing_folder_is_named():
-    with pytest.raises(FileNotFoundError, match="'nowhere' does not exist: correct --dir"):
+    with pytest.raises(FileNotFoundError, match="'nowhere' does not exist: correct --data"):
         speed.run(settings(dir="nowhere"))
 
 
 def test_a_folder_without_images_is_named_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "matrix_rate", lambda _: pytest.fail("measured"))
-    with pytest.raises(FileNotFoundError, match="has no images: correct --dir"):
+    with pytest.raises(FileNotFoundError, match="has no images: correct --data"):
         speed.run(settings(dir=str(tmp_path)))
 
 

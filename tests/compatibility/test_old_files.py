@@ -16,6 +16,7 @@ from milan_mm.evaluation.tables import make_tables
 from milan_mm.run.building import build_without_memory
 from milan_mm.run.prepare import TEST, RunOptions, prepare
 from milan_mm.run.record import Recorded
+from milan_mm.run.resume import Start
 from milan_mm.run.silence import silence
 from milan_mm.run.training import test as evaluate
 from milan_mm.run.training import train
@@ -49,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_old_pretraining_resumes_with_the_losses_that_it_had(folder: Path):
-    runner = train(load("pretraining.py"), "pretraining.pth", [])
+    runner = train(load("pretraining.py"), Start("pretraining.pth"), [])
     assert (runner.epoch, runner.iter) == (2, 4)
     (log,) = folder.glob("*/vis_data/scalars.json")
     losses = [json.loads(line)["loss"] for line in log.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Nothing that mmengine loads can run code, and a failed write costs nothing."""
+"""Nothing that mmengine loads in a run can run code, and a failed write costs nothing."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,17 @@ import pytest
 import torch
 from mmengine.fileio import get_file_backend
 from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import save_checkpoint
 
-from milan_mm.engine import checkpoints  # noqa: F401 (registers loaders and backend)
+from milan_mm.engine.checkpoints import safe_loading
+from milan_mm.errors import UserError
 from milan_mm.files import replacing
+
+SCHEMES = list(CheckpointLoader._schemes)
+# Schemes that other versions of OpenMMLab know or knew, and an invented one.
+OTHERS = ("mmpretrain://a", "jhu://a", "bvlc://a", "ceph://a/b.pth", "my-cloud://a/b.pth")
+NAMED = ("torchvision://", "modelzoo://", "open-mmlab://", "openmmlab://", "mmcls://")
 
 
 class _Payload:
@@ -23,31 +30,97 @@ class _Payload:
         return os.mkdir, (self.marker,)
 
 
-def test_hidden_code_is_refused_and_not_run(tmp_path: Path):
-    marker, path = tmp_path / "marker", tmp_path / "hostile.pth"
-    torch.save(dict(state_dict={}, meta=_Payload(marker)), path)
-    with pytest.raises(ValueError, match="would have to be executed"):
-        CheckpointLoader.load_checkpoint(str(path))
-    assert not marker.exists()
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that hides code; every download gives it, and every name of a zoo is an address."""
+    path = tmp_path / "hostile.pth"
+    torch.save(dict(state_dict={}, meta=_Payload(tmp_path / "marker")), path)
+
+    def fetch(url: str, to: str, hash_prefix: str | None = None, **_: object) -> None:
+        Path(to).write_bytes(path.read_bytes())
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    names = dict(model="https://example.com/weights/model.pth")
+    for zoo in ("get_torchvision_models", "get_external_models", "get_mmcls_models"):
+        monkeypatch.setattr(mmengine_checkpoint, zoo, lambda: names)
+    return path
+
+
+def address(scheme: str, path: Path) -> str:
+    """An address that mmengine hands to the loader of a scheme, which may be a pattern."""
+    if scheme == "":
+        return str(path)
+    if scheme in NAMED:
+        return f"{scheme}model"
+    return scheme.removeprefix(r"(\S+\:)?") + "bucket/model.pth"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_no_scheme_of_mmengine_runs_hidden_code(scheme: str, hostile: Path):
+    message = "would have to be executed|cannot be read safely: .* copy it to a local file"
+    with safe_loading(), pytest.raises(UserError, match=message):
+        CheckpointLoader.load_checkpoint(address(scheme, hostile))
+    assert not (hostile.parent / "marker").exists()
+
+
+@pytest.mark.parametrize("scheme", [s for s in SCHEMES if s not in ("pavi://",) and "(" not in s])
+def test_the_same_file_does_run_by_mmengines_own_loader(
+    scheme: str, hostile: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        mmengine_checkpoint, "load_url", lambda *_, **__: torch.load(hostile, weights_only=False)
+    )
+    CheckpointLoader.load_checkpoint(address(scheme, hostile))
+    assert (hostile.parent / "marker").exists()
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_scheme_that_nobody_registered_is_refused_as_such(other: str):
+    with safe_loading(), pytest.raises(UserError, match="cannot be read safely: checkpoints come"):
+        CheckpointLoader.load_checkpoint(other)
+
+
+def test_a_scheme_that_a_plugin_registered_is_refused(hostile: Path):
+    before = CheckpointLoader._schemes.copy()
+    try:
+        CheckpointLoader.register_scheme("plugin://", lambda path, map_location: {})
+        with safe_loading(), pytest.raises(UserError, match="'plugin://a' cannot be read safely"):
+            CheckpointLoader.load_checkpoint("plugin://a")
+    finally:
+        CheckpointLoader._schemes = before
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_others_in_the_process_keep_their_loader(scheme: str):
+    own = CheckpointLoader._schemes[scheme]
+    with safe_loading(), safe_loading():
+        assert CheckpointLoader._schemes[scheme] is not own
+    assert CheckpointLoader._schemes[scheme] is own
+    assert own.__module__ == "mmengine.runner.checkpoint"
+
+
+@pytest.mark.parametrize("scheme", NAMED)
+def test_a_misspelt_name_of_a_zoo_is_one_line(scheme: str, hostile: Path):
+    with safe_loading(), pytest.raises(UserError, match="of the name 'modle': did you mean model"):
+        CheckpointLoader.load_checkpoint(f"{scheme}modle")
+
+
+def test_names_of_a_zoo_give_its_tensors(hostile: Path):
+    weights = {"backbone.a": torch.ones(2), "head.b": torch.ones(3)}
+    torch.save(dict(state_dict=weights), hostile)
+    with safe_loading():
+        whole = CheckpointLoader.load_checkpoint("torchvision://model")["state_dict"]
+        assert whole.keys() == weights.keys()
+        backbone = CheckpointLoader.load_checkpoint("mmcls://model")["state_dict"]
+        assert backbone.keys() == {"a"}
 
 
 def test_a_config_inside_a_checkpoint_never_reaches_the_code_that_executes_it(tmp_path: Path):
     path = tmp_path / "old.pth"
     torch.save(dict(state_dict={}, meta=dict(config="import os", epoch=3)), path)
-    assert CheckpointLoader.load_checkpoint(str(path))["meta"] == dict(epoch=3)
-
-
-def test_a_download_is_read_as_safely_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    marker = tmp_path / "marker"
-
-    def download(url: str, path: str) -> None:
-        torch.save(_Payload(marker), path)
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    with pytest.raises(ValueError, match="would have to be executed"):
-        CheckpointLoader.load_checkpoint("https://example.com/weights/vit.pth")
-    assert not marker.exists()
+    with safe_loading():
+        assert CheckpointLoader.load_checkpoint(str(path))["meta"] == dict(epoch=3)
 
 
 def test_a_write_that_fails_half_way_leaves_the_previous_file(

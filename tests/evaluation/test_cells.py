@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from milan_mm.evaluation import cells
@@ -51,7 +52,8 @@ def cell(tmp_path: Path) -> TrainedCell:
 def write_run(cell: TrainedCell, checkpoint: str, max_iters: int) -> None:
     """What a training of the cell leaves behind."""
     cell.work_dir.mkdir(exist_ok=True)
-    (cell.work_dir / checkpoint).touch()
+    meta = dict(iter=int(checkpoint.removeprefix("iter_").removesuffix(".pth")))
+    torch.save(dict(meta=meta), cell.work_dir / checkpoint)
     (cell.work_dir / "last_checkpoint").write_text(str(cell.work_dir / checkpoint))
     Config(dict(train_cfg=dict(max_iters=max_iters), optim_wrapper={})).dump(
         cell.work_dir / cell.config.name

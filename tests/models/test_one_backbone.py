@@ -61,9 +61,9 @@ def backbone(task: str, file: Path, **settings) -> PlainViT:
     return vit
 
 
-def global_detector(file: Path) -> PlainViT:
+def global_detector(file: Path, **settings) -> PlainViT:
     """Detection's backbone without windows and without relative positions."""
-    return backbone("det", file, window_size=0, global_layers=(), rel_pos_grid=None)
+    return backbone("det", file, window_size=0, global_layers=(), rel_pos_grid=None, **settings)
 
 
 def tokens_of_pretraining(encoder: PlainViT, imgs: Tensor) -> list[Tensor]:
@@ -127,7 +127,7 @@ def test_detection_is_timm_without_class_token(pretraining, size):
     ).eval()
     theirs.load_state_dict(in_timm_names(encoder.state_dict()), strict=True)
     imgs = torch.randn(2, 3, *size)
-    (out,) = global_detector(file)(imgs)
+    (out,) = global_detector(file, pos_resize="bicubic-antialias")(imgs)  # as timm does
     torch.testing.assert_close(out.flatten(2).transpose(1, 2), theirs(imgs), rtol=1e-4, atol=1e-5)
 
 

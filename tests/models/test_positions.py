@@ -1,12 +1,21 @@
-"""Position tables: against explicit formulas."""
+"""Position tables: against explicit formulas, and against the code of the rules' sources."""
 
 import math
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
+import scipy.ndimage
 import torch
-import torch.nn.functional as F
+from mmpretrain.models.utils import resize_pos_embed as mmpretrain_resize
+from mmseg.models.backbones import VisionTransformer as MMSegViT
+from open_clip.model import resize_pos_embed as open_clip_resize
+from timm.layers import resample_abs_pos_embed
+from torchvision.models.vision_transformer import interpolate_embeddings
 
-from milan_mm.models.positions import resize_pos_embed, sincos_pos_embed
+from milan_mm.models.positions import RESIZE_RULES, resize_pos_embed, sincos_pos_embed
+from tests.helpers import tiny_vit
+from tests.models.slow_resize import slow_resize
 
 
 def slow_sincos(dims: int, h: int, w: int) -> torch.Tensor:
@@ -50,14 +59,70 @@ def test_resize_to_the_same_grid_returns_the_same_tensor():
     assert resize_pos_embed(table, (4, 4), (4, 4)) is table
 
 
-@pytest.mark.parametrize("grid", [(9, 5), (3, 11), (14, 14), (2, 2)])
-def test_resize_treats_every_channel_as_a_picture(grid):
+@pytest.mark.parametrize("rule", RESIZE_RULES)
+@pytest.mark.parametrize("grid", [(9, 5), (3, 11), (14, 14), (2, 2), (6, 7)])
+def test_every_rule_is_the_written_formula(rule: str, grid: tuple[int, int]):
     table = torch.randn(1, 1 + 36, 8)
-    resized = resize_pos_embed(table, (6, 6), grid)
-    for channel in range(8):
-        picture = table[0, 1:, channel].view(1, 1, 6, 6)
-        expected = F.interpolate(picture, grid, mode="bicubic", antialias=True).flatten()
-        torch.testing.assert_close(resized[0, 1:, channel], expected, rtol=1e-6, atol=1e-6)
+    expected = slow_resize(table, (6, 6), grid, rule)
+    torch.testing.assert_close(resize_pos_embed(table, (6, 6), grid, rule), expected)
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(ValueError, match="pos_resize 'cubic' is unknown: choose from bicubic, "):
+        tiny_vit(pos_resize="cubic")
+
+
+TABLE, WIDTH = torch.randn(1, 1 + 36, 8, generator=torch.Generator().manual_seed(0)), 8
+
+
+def by_timm(grid: tuple[int, int]) -> torch.Tensor:
+    return resample_abs_pos_embed(TABLE, list(grid), [6, 6])
+
+
+def by_mmseg(grid: tuple[int, int]) -> torch.Tensor:
+    return MMSegViT.resize_pos_embed(TABLE, grid, (6, 6), "bicubic")
+
+
+def by_mmpretrain(grid: tuple[int, int]) -> torch.Tensor:
+    return mmpretrain_resize(TABLE, (6, 6), grid)
+
+
+def by_open_clip(grid: tuple[int, int]) -> torch.Tensor:
+    state = {"visual.positional_embedding": TABLE[0]}
+    open_clip_resize(state, SimpleNamespace(visual=SimpleNamespace(grid_size=grid)))
+    return state["visual.positional_embedding"][None]
+
+
+def by_scipy(grid: tuple[int, int]) -> torch.Tensor:
+    """The call in Google's code."""
+    zoom = (grid[0] / 6, grid[1] / 6, 1)
+    patches = scipy.ndimage.zoom(TABLE[0, 1:].unflatten(0, (6, 6)).numpy(), zoom, order=1)
+    return torch.cat([TABLE[:, :1], torch.from_numpy(patches).reshape(1, -1, WIDTH)], dim=1)
+
+
+@pytest.mark.parametrize("grid", [(9, 5), (3, 11), (12, 12), (4, 4)])
+@pytest.mark.parametrize(
+    ("source", "rule"),
+    [
+        (by_timm, "bicubic-antialias"),
+        (by_open_clip, "bicubic-antialias"),
+        (by_mmseg, "bicubic"),
+        (by_mmpretrain, "bicubic"),
+        (by_scipy, "bilinear-corners"),
+    ],
+)
+def test_a_rule_is_what_the_code_of_its_source_does(
+    source: Callable[[tuple[int, int]], torch.Tensor], rule: str, grid: tuple[int, int]
+):
+    torch.testing.assert_close(resize_pos_embed(TABLE, (6, 6), grid, rule), source(grid))
+
+
+@pytest.mark.parametrize("side", [3, 4, 9, 12])
+def test_aligned_corners_are_those_of_torchvision(side: int):
+    state = {"encoder.pos_embedding": TABLE}
+    resized = interpolate_embeddings(side * 4, 4, state)["encoder.pos_embedding"]
+    ours = resize_pos_embed(TABLE, (6, 6), (side, side), "bicubic-corners")
+    torch.testing.assert_close(ours, resized)
 
 
 def test_resize_leaves_prefix_rows_untouched():
@@ -65,10 +130,13 @@ def test_resize_leaves_prefix_rows_untouched():
     assert torch.equal(resize_pos_embed(table, (4, 4), (5, 7))[:, :3], table[:, :3])
 
 
-def test_resize_keeps_the_dtype():
-    assert (
-        resize_pos_embed(torch.randn(1, 16, 8).bfloat16(), (4, 4), (6, 2)).dtype == torch.bfloat16
-    )
+@pytest.mark.parametrize("rule", RESIZE_RULES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_resize_keeps_the_dtype_and_computes_in_float32_at_least(rule: str, dtype: torch.dtype):
+    table = torch.randn(1, 16, 8).to(dtype)
+    resized = resize_pos_embed(table, (4, 4), (6, 2), rule)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    assert torch.equal(resized, resize_pos_embed(table.to(wide), (4, 4), (6, 2), rule).to(dtype))
 
 
 def test_resize_from_a_non_square_grid_keeps_rows_and_columns_apart():

@@ -11,7 +11,7 @@ from milan_mm.pretrain import masking
 from milan_mm.pretrain.masking import (
     SemanticMaskGenerator,
     UniformMaskGenerator,
-    global_gumbel_noise,
+    gumbel_noise,
     restore,
     split_patches,
 )
@@ -21,17 +21,19 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def run_state(monkeypatch):
-    """Sets what a run would: `run_state(iter, rank, world_size)`; undone after the test."""
+    """Sets what a run would; undone after the test."""
     hub = MessageHub.get_current_instance()
     before = hub.get_info("iter")
 
-    def set_state(iteration: int, rank: int = 0, world_size: int = 1) -> None:
+    def set_state(iteration: int, rank: int = 0, world_size: int = 1, parts: int = 1) -> None:
         hub.update_info("iter", iteration)
+        hub.update_info("iterations_per_update", parts)
         monkeypatch.setattr(masking, "get_rank", lambda: rank)
         monkeypatch.setattr(masking, "get_world_size", lambda: world_size)
 
     yield set_state
     hub.runtime_info.pop("iter", None)
+    hub.runtime_info.pop("iterations_per_update", None)
     if before is not None:
         hub.update_info("iter", before)
 
@@ -121,28 +123,32 @@ def test_restore_undoes_the_split():
 
 
 def test_noise_is_standard_gumbel():
-    noise = global_gumbel_noise(200, 500, CPU)
+    noise = gumbel_noise(200, 500, CPU)
     assert noise.isfinite().all()
     assert noise.mean().item() == pytest.approx(0.5772, abs=0.02)
     assert noise.var().item() == pytest.approx(math.pi**2 / 6, abs=0.05)
 
 
-def test_two_processes_draw_the_masks_of_one(run_state):
-    run_state(7)
-    together = global_gumbel_noise(6, 10, CPU)
-    for rank in range(2):
-        run_state(7, rank, world_size=2)
+@pytest.mark.parametrize(("world_size", "parts"), [(2, 1), (1, 2), (1, 4), (2, 2), (4, 3)])
+def test_every_split_of_a_batch_draws_the_masks_of_the_whole(run_state, world_size, parts):
+    batch, update = 12 // (world_size * parts), 7
+    run_state(update)
+    whole = gumbel_noise(12, 10, CPU)
+    for part in range(parts):
         # the sampler deals images like cards: process r reads images r, r+2, r+4
-        assert torch.equal(global_gumbel_noise(3, 10, CPU), together[rank::2])
+        images = whole.split(batch * world_size)[part]
+        for rank in range(world_size):
+            run_state(update * parts + part, rank, world_size, parts)
+            assert torch.equal(gumbel_noise(batch, 10, CPU), images[rank::world_size])
 
 
 def test_masks_follow_the_iteration_not_the_number_of_draws(run_state):
     run_state(3)
-    noise = global_gumbel_noise(2, 10, CPU)
+    noise = gumbel_noise(2, 10, CPU)
     run_state(4)
-    assert not torch.equal(global_gumbel_noise(2, 10, CPU), noise)
+    assert not torch.equal(gumbel_noise(2, 10, CPU), noise)
     run_state(3)  # as after a resume
-    assert torch.equal(global_gumbel_noise(2, 10, CPU), noise)
+    assert torch.equal(gumbel_noise(2, 10, CPU), noise)
 
 
 @pytest.mark.parametrize("seeds", [(0, 1), (0, 2**32), (1, 2**33 + 1)])
@@ -151,19 +157,19 @@ def test_masks_follow_the_seed(run_state, seeds):
     draws = []
     for seed in seeds:
         torch.manual_seed(seed)
-        draws.append(global_gumbel_noise(2, 10, CPU))
+        draws.append(gumbel_noise(2, 10, CPU))
     assert not torch.equal(*draws)
 
 
 def test_drawing_masks_in_a_run_leaves_the_global_random_state_alone(run_state):
     run_state(3)
     before = torch.get_rng_state()
-    global_gumbel_noise(2, 10, CPU)
+    gumbel_noise(2, 10, CPU)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_outside_a_run_each_draw_differs_and_the_seed_repeats_it():
-    first, second = global_gumbel_noise(2, 10, CPU), global_gumbel_noise(2, 10, CPU)
+    first, second = gumbel_noise(2, 10, CPU), gumbel_noise(2, 10, CPU)
     assert not torch.equal(first, second)
     torch.manual_seed(0)
-    assert torch.equal(global_gumbel_noise(2, 10, CPU), first)
+    assert torch.equal(gumbel_noise(2, 10, CPU), first)

@@ -20,7 +20,7 @@ from milan_mm.pretrain.decoder import MAEDecoder, PromptingDecoder
 from milan_mm.pretrain.masking import (
     SemanticMaskGenerator,
     UniformMaskGenerator,
-    global_gumbel_noise,
+    gumbel_noise,
 )
 from milan_mm.pretrain.targets import CLIPTargetHead
 from milan_mm.pretrain.teacher import HiddenTeacher
@@ -446,7 +446,7 @@ def test_step_equals_the_slow_step(mask_generator, decoder, head, batch_size, cl
     loss = model.loss(imgs)["loss"]
 
     torch.manual_seed(1)
-    noise = global_gumbel_noise(batch_size, 15, imgs.device).double()
+    noise = gumbel_noise(batch_size, 15, imgs.device).double()
     slow_imgs = imgs.detach().double().requires_grad_()
     losses = []
     for b in range(batch_size):

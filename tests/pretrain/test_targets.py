@@ -83,7 +83,7 @@ def test_pixel_target_equals_a_loop_over_patches(norm_pix):
             pixels = imgs[b, :, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4]
             patch = torch.stack([pixels[:, i, j] for i in range(4) for j in range(4)]).flatten()
             if norm_pix:
-                patch = (patch - patch.mean()) / (patch.var(unbiased=False) + 1e-6).sqrt()
+                patch = (patch - patch.mean()) / (patch.var(unbiased=True) + 1e-6).sqrt()
             torch.testing.assert_close(target[b, number], patch)
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from milan_mm.run.training import _check_classes, _check_fit
+from milan_mm.run.fitting import check_fit
+from milan_mm.run.training import _check_classes
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from milan_mm.run.training import _check_classes, _check_fit
 def test_a_checkpoint_of_another_model_is_refused(found: dict, message: str):
     wanted = {"a": torch.zeros(2), "b": torch.zeros(3)}
     with pytest.raises(ValueError, match=message):
-        _check_fit("x.pth", {name: torch.zeros(shape) for name, shape in found.items()}, wanted)
+        check_fit("x.pth", {name: torch.zeros(shape) for name, shape in found.items()}, wanted)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ def test_features_on_resampled_patches_are_those_of_timm():
     source = timm_vit()
     theirs = timm_vit(img_size=64, patch_size=16)  # the same grid of 4x4
     theirs.load_state_dict(checkpoint_filter_fn(source.state_dict(), theirs))
-    ours = PlainViT(TINY_ARCH, img_size=64, patch_size=16, out_type="raw").eval()
+    own = dict(out_type="raw", pos_resize="bicubic-antialias")
+    ours = PlainViT(TINY_ARCH, img_size=64, patch_size=16, **own).eval()
     report = load_encoder(ours, recognise(source.state_dict(), "a.pth", num_heads=HEADS))
     imgs = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -54,7 +55,7 @@ def test_features_on_resampled_patches_are_those_of_timm():
 def test_a_scaled_patch_keeps_its_token():
     """What the resampling is for, whoever does it: <B x, w'> = <x, w>."""
     source = timm_vit()
-    ours = PlainViT(TINY_ARCH, img_size=56, patch_size=14)
+    ours = PlainViT(TINY_ARCH, img_size=56, patch_size=14, pos_resize="bicubic-antialias")
     load_encoder(ours, recognise(source.state_dict(), "a.pth", num_heads=HEADS))
     patch = torch.randn(5, 3, 8, 8)
     scaled = F.interpolate(patch, (14, 14), mode="bicubic", antialias=True)

@@ -5,6 +5,7 @@ system computes: all tokens after the last block, and after the final norm where
 `samples.py` writes them as files, also of the usual sizes.
 """
 
+import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer as TorchvisionViT
 
 from tests.helpers import randomise
+from tests.models.slow_resize import slow_resize
 
 State = dict[str, Tensor]
 D, LAYERS, HEADS = 48, 3, 4  # width, blocks, attention heads
@@ -62,6 +64,24 @@ class Sample:
     pooling: str = "cls"
     settings: dict[str, Any] = field(default_factory=dict)
     extras: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        model = getattr(self.tokens, "__self__", None)
+        if isinstance(model, VisionTransformer):  # which resizes as timm does
+            self.tokens = resized_by(self.settings.get("pos_resize", "bicubic"), model)
+
+
+def resized_by(rule: str, model: VisionTransformer) -> Callable[[Tensor], Tensor]:
+    """What a model computes when its position table is resized by a rule, not by timm's."""
+
+    def tokens(imgs: Tensor) -> Tensor:
+        other = copy.deepcopy(model)
+        grid = (imgs.shape[2] // PATCH, imgs.shape[3] // PATCH)
+        other.pos_embed.data = slow_resize(model.pos_embed, (SIDE, SIDE), grid, rule)
+        other.patch_embed.grid_size = grid
+        return other.forward_features(imgs)
+
+    return tokens
 
 
 def state_of(sample: Sample) -> State:
@@ -186,7 +206,13 @@ def augreg_torch() -> Sample:
     model = timm_vit(num_classes=5)
     extras = ("head.weight", "head.bias")
     return Sample(
-        model.state_dict(), model.forward_features, "timm", "timm classifier", "half", extras=extras
+        model.state_dict(),
+        model.forward_features,
+        "timm",
+        "timm classifier",
+        "half",
+        settings=dict(pos_resize="bicubic-antialias"),
+        extras=extras,
     )
 
 
@@ -208,7 +234,8 @@ def moco_v3_for_deit() -> Sample:
 
 def dino_backbone() -> Sample:
     model = timm_vit()
-    return Sample(model.state_dict(), model.forward_features, "timm", "timm")
+    settings = dict(pos_resize="bicubic-antialias")
+    return Sample(model.state_dict(), model.forward_features, "timm", "timm", settings=settings)
 
 
 def dino_full() -> Sample:
@@ -217,14 +244,22 @@ def dino_full() -> Sample:
     teacher |= {"head.mlp.0.weight": noise(8, D), "head.last_layer.weight_g": noise(9, 1)}
     content = dict(teacher=teacher, student=prefixed(student.state_dict(), "module.backbone."))
     extras = ("head.mlp.0.weight", "head.last_layer.weight_g")
-    return Sample(content, model.forward_features, "timm", "DINO", extras=extras)
+    settings = dict(pos_resize="bicubic-offset")
+    return Sample(content, model.forward_features, "timm", "DINO", settings=settings, extras=extras)
 
 
 def ibot() -> Sample:
     model = timm_vit()
     state = model.state_dict() | dict(masked_embed=noise(1, D))
     extras = ("masked_embed",)
-    return Sample(dict(state_dict=state), model.forward_features, "timm", "iBOT", extras=extras)
+    return Sample(
+        dict(state_dict=state),
+        model.forward_features,
+        "timm",
+        "iBOT",
+        settings=dict(pos_resize="bicubic-offset"),
+        extras=extras,
+    )
 
 
 def maskfeat() -> Sample:
@@ -304,7 +339,7 @@ def timm_clip() -> Sample:
         "timm",
         "open_clip",
         "clip",
-        settings=dict(pre_norm=True, patch_bias=False, norm_eps=1e-5),
+        settings=CLIP_SETTINGS,
     )
 
 
@@ -323,7 +358,7 @@ def dinov2() -> Sample:
         model.forward_features,
         "timm",
         "DINOv2",
-        settings=dict(layer_scale=1e-5, num_registers=2),
+        settings=dict(layer_scale=1e-5, num_registers=2, pos_resize="bicubic-antialias"),
         extras=("mask_token", "register_tokens"),
     )
 
@@ -335,7 +370,7 @@ def dinov2_timm() -> Sample:
         model.forward_features,
         "timm",
         "DINOv2",
-        settings=dict(layer_scale=1e-5, num_registers=2),
+        settings=dict(layer_scale=1e-5, num_registers=2, pos_resize="bicubic-antialias"),
         extras=("reg_token",),
     )
 
@@ -442,7 +477,9 @@ def clip_tokens(model: OpenCLIP) -> Callable[[Tensor], Tensor]:
     return tokens
 
 
-CLIP_SETTINGS = dict(pre_norm=True, patch_bias=False, norm_eps=1e-5)
+CLIP_SETTINGS: dict[str, Any] = dict(
+    pre_norm=True, patch_bias=False, norm_eps=1e-5, pos_resize="bicubic-antialias"
+)
 
 
 def open_clip() -> Sample:
@@ -502,6 +539,7 @@ def torchvision() -> Sample:
         torchvision_tokens(model),
         "torchvision",
         "torchvision",
+        settings=dict(pos_resize="bicubic-corners"),
         extras=HEAD,
     )
 
@@ -515,7 +553,8 @@ def swag() -> Sample:
         (rf"{block}\.(.*)", r"encoder.layers.layer_\1.\2"),
     )
     state["encoder.pos_embedding"] = state["encoder.pos_embedding"].transpose(0, 1).contiguous()
-    return Sample(state, torchvision_tokens(model), "swag", "SWAG")
+    settings = dict(pos_resize="bicubic-corners")
+    return Sample(state, torchvision_tokens(model), "swag", "SWAG", settings=settings)
 
 
 # --------------------------------------------------------------------------------- mmpretrain
@@ -625,6 +664,7 @@ def flax(folder: Path, big_vision: bool) -> Sample:
         "big-vision-npz" if big_vision else "augreg-npz",
         "AugReg",
         "half",
+        settings=dict(pos_resize="bilinear-corners"),
         extras=tuple(n for n in arrays if "head/" in n),
     )
 
@@ -797,7 +837,7 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
     "big_vision_npz": lambda folder: flax(folder, big_vision=True),
 }  # fmt: skip
 
-# Their classes serve one image size only, or resize by another rule (SWAG aligns corners).
+# Their classes serve one image size only.
 ONE_SIZE = {
     "beit", "data2vec", "beit_finetuned", "simmim", "cae", "open_clip", "openai_clip",
     "torchvision", "swag", "mmpretrain", "mmpretrain_layer_scale", "mmpretrain_beit", "hf_beit",

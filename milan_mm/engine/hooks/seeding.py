@@ -1,7 +1,7 @@
 """The hook that passes seed and epoch to the transform `SeedSample` (datasets/seeding.py)."""
 
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from milan_mm.datasets.seeding import SeedSample
 from milan_mm.datasets.shared import iter_transforms
@@ -15,10 +15,10 @@ class SampleSeedHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Raise UserError for a loop without epochs, where every pass would look the same."""
-        loop = type(runner.train_loop).__name__
-        if self._transforms(runner) and loop != "EpochBasedTrainLoop":
+        loop = runner.train_loop
+        if self._transforms(runner) and not isinstance(loop, EpochBasedTrainLoop):
             raise UserError(
-                f"milan_mm.SeedSample needs epochs, the loop is {loop}: use "
+                f"milan_mm.SeedSample needs epochs, the loop is {type(loop).__name__}: use "
                 "train_cfg.type='EpochBasedTrainLoop' or remove the transform"
             )
 

@@ -19,6 +19,12 @@ class UpdateSchedulerHook(ParamSchedulerHook):
     `milan_mm.run.schedules.count_updates` states the schedulers' lengths in updates.
     """
 
+    def before_train(self, runner: Runner) -> None:
+        """Let others know how many iterations make an update, e.g. the mask generators."""
+        settings = runner.cfg.get("optim_wrapper") or {}
+        iterations = settings.get("accumulative_counts", 1)
+        runner.message_hub.update_info("iterations_per_update", iterations)
+
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:

@@ -1,0 +1,106 @@
+"""Downloads are kept by their whole address and checked by the digest in their name."""
+
+import hashlib
+import io
+import urllib.request
+from collections.abc import Callable
+from email.message import Message
+from pathlib import Path
+
+import pytest
+import torch
+
+from milan_mm.engine.downloads import digest_in, download
+from milan_mm.errors import UserError
+
+CONTENT = b"weights"
+DIGEST = hashlib.sha256(CONTENT).hexdigest()[:8]
+Serve = Callable[..., list[str]]
+
+
+class _Answer(io.BytesIO):
+    def info(self) -> Message:
+        return Message()
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """Answer torch's requests from a dict of addresses; returns the list of those asked for."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    def start(**contents: bytes) -> list[str]:
+        asked: list[str] = []
+
+        def answer(request: urllib.request.Request, *_: object, **__: object) -> _Answer:
+            asked.append(request.full_url)
+            return _Answer(contents[request.full_url.split("/")[3]])
+
+        monkeypatch.setattr(torch.hub, "urlopen", answer)
+        return asked
+
+    return start
+
+
+def test_files_of_one_name_at_two_addresses_are_two_files(serve: Serve):
+    serve(one=b"1", two=b"2")
+    files = [download(f"https://example.com/{place}/vit.pth") for place in ("one", "two")]
+    assert [file.read_bytes() for file in files] == [b"1", b"2"]
+    assert {file.name for file in files} == {"vit.pth"}
+
+
+def test_a_file_is_downloaded_once(serve: Serve):
+    asked = serve(one=CONTENT)
+    for _ in range(2):
+        assert download("https://example.com/one/vit.pth?raw=true").read_bytes() == CONTENT
+    assert len(asked) == 1
+
+
+def test_a_file_that_is_not_what_its_name_says_is_refused(serve: Serve, tmp_path: Path):
+    serve(one=b"other")
+    with pytest.raises(UserError, match=f"does not start with '{DIGEST}', as its name says; downl"):
+        download(f"https://example.com/one/vit-{DIGEST}.pth")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_damaged_file_in_the_cache_is_downloaded_again(serve: Serve):
+    asked = serve(one=CONTENT)
+    url = f"https://example.com/one/vit-{DIGEST}.pth"
+    download(url).write_bytes(b"damaged")
+    assert download(url).read_bytes() == CONTENT
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(("content", "requests"), [(CONTENT, 0), (b"another", 1)])
+def test_what_torch_has_downloaded_already_is_taken_if_its_digest_fits(
+    serve: Serve, tmp_path: Path, content: bytes, requests: int
+):
+    asked = serve(one=CONTENT)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / f"checkpoints/vit-{DIGEST}.pth").write_bytes(content)
+    assert download(f"https://example.com/one/vit-{DIGEST}.pth").read_bytes() == CONTENT
+    assert len(asked) == requests
+
+
+def test_an_address_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch, serve: Serve):
+    serve()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "urlopen", refuse)
+    with pytest.raises(UserError, match="could not be downloaded: no route to host; download it"):
+        download("https://example.com/one/vit.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("resnet50-0676ba61.pth", "0676ba61"),
+        ("retinanet_r50_fpn_1x_coco_20200130-c2398f9e.pth", "c2398f9e"),
+        ("vit-base-p16-20210402.pth", ""),
+        ("vit-base.pth", ""),
+        ("model.pth", ""),
+    ],
+)
+def test_a_digest_is_read_from_a_name_and_a_date_is_none(name: str, digest: str):
+    assert digest_in(name) == digest
