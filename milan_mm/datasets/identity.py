@@ -56,7 +56,8 @@ def _list(root: str, inner: str) -> Iterator[tuple[str, list[str]]]:
 
     Hidden files are left out and links to folders followed, as by the data sets of OpenMMLab.
     """
-    folders, names = [], []
+    folders: list[str] = []
+    names: list[str] = []
     with os.scandir(os.path.join(root, inner)) as entries:
         for entry in entries:
             if not entry.name.startswith("."):

@@ -16,12 +16,13 @@ from mmengine.config import Config, DictAction
 from milan_mm.errors import UserError
 from milan_mm.run.batch import apply_total_batch
 from milan_mm.run.canonical import config_hash
+from milan_mm.run.continuation import record_from_config
 from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, set_load_report
 from milan_mm.run.machine import check_precision, fit_to_machine
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.quick import make_quick
-from milan_mm.run.record import Recorded, keep_origin, recipe_name
+from milan_mm.run.record import Recorded, keep_origin, recipe_name, record_of
 from milan_mm.run.recorded_model import take_model
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.recognising import given_options
@@ -182,12 +183,17 @@ def use_record(cfg: Config, options: RunOptions) -> list[str]:
     found = options.recorded
     if found is None:
         return []
-    if found.record is None:
-        return [
-            f"{found.path} has no record of its training (it is of an earlier version): options of "
-            "the encoder and statistics are those of the config"
-        ]
-    return take_model(cfg, found.record, found.path, "test", options.fixed)
+    if found.record:
+        return take_model(cfg, found.record, found.path, "test", options.fixed)
+    notes = [
+        f"{found.path} has no record of its training (it is of an earlier version): its config "
+        "says what its model was"
+    ]
+    if record := record_from_config(found.meta):
+        # nobody knows what the recipe was then; what it did not say may come from `--weights`
+        record["recipe_hash"] = record_of(cfg)["recipe_hash"]
+        notes += take_model(cfg, record, found.path, "test", options.fixed)
+    return notes
 
 
 def use_bfloat16(cfg: Config, options: RunOptions) -> list[str]:

@@ -34,6 +34,8 @@ __all__ = ["KEY", "Difference", "Kind", "Recorded", "differences", "read_record"
 # What a prepared config carries along for its record: the recipe, and what `--weights` brought.
 ORIGIN = "origin"
 _PRECISION = ("type", "modules")  # of optim_wrapper: a CPU may not have that of the recipe
+# What a type stands for: a CPU does not synchronise, and a resumed run ends its first epoch early.
+_STANDS_FOR = {"SyncBN": "BN", "milan_mm.ResumedEpochLoop": "EpochBasedTrainLoop"}
 # Fields whose difference changes nothing, or which only name things.
 _NAMES = ("version", "recipe", "recipe_hash", "versions", "split")
 _HARMLESS = ("encoder.source", "encoder.fields", "encoder.reading", "model.backbone.with_cp")
@@ -93,12 +95,14 @@ class Recorded:
         record: See `record_of`; None in files of earlier versions.
         classes: That it was trained on; None where it does not name them.
         masks: Whether it has a mask head.
+        meta: What mmengine has written about the run.
     """
 
     path: str
     record: dict[str, Any] | None
     classes: list[str] | None
     masks: bool
+    meta: Mapping[str, Any]
 
     @classmethod
     def read(cls, path: str) -> "Recorded":
@@ -113,12 +117,13 @@ class Recorded:
     def of(cls, checkpoint: Mapping[str, Any], path: str) -> "Recorded":
         """That of a file that was read already."""
         record, meta = read_record(checkpoint, path), checkpoint.get("meta")
-        of_data = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+        meta = meta if isinstance(meta, Mapping) else {}
+        of_data = meta.get("dataset_meta")
         classes = of_data.get("classes") if isinstance(of_data, Mapping) else None
         names = [str(name) for name in classes] if isinstance(classes, (list, tuple)) else None
         state = checkpoint.get("state_dict", checkpoint)
         masks = any(str(name).startswith("roi_head.mask_head.") for name in state)
-        return cls(path, record, (record and record["classes"]) or names or None, masks)
+        return cls(path, record, (record and record["classes"]) or names or None, masks, meta)
 
 
 def differences(
@@ -177,12 +182,6 @@ def record_of(
     loader, wrapper = cfg.get("train_dataloader") or {}, cfg.get("optim_wrapper") or {}
     processes = world_size(cfg.get("launcher", "none"))
     batch, accumulation = loader.get("batch_size", 0), wrapper.get("accumulative_counts", 1)
-    settings = canonical_settings(cfg)
-    for name in _PRECISION:
-        settings.get("optim_wrapper", {}).pop(name, None)
-    for _, node in config_nodes(settings):
-        if node.get("type") == "SyncBN":  # a CPU does without its synchronisation
-            node["type"] = "BN"
     record = dict(
         version=VERSION,
         recipe=origin.get("recipe") or recipe_name(cfg),
@@ -196,7 +195,7 @@ def record_of(
         data=_data(cfg, runner),
         seed=runner.seed if runner else (cfg.get("randomness") or {}).get("seed"),
         versions=package_versions(),
-        settings=settings,
+        settings=_settings(cfg),
     )
     return plain(record)
 
@@ -306,6 +305,18 @@ def _equal(a: Any, b: Any) -> bool:
     if type(a) in (int, float) and type(b) in (int, float):
         return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
     return bool(a == b) or (not a and not b and a in (None, {}, []) and b in (None, {}, []))
+
+
+def _settings(cfg: Config) -> dict[str, Any]:
+    """What decides the numbers of a config that is fitted to a machine already."""
+    settings = canonical_settings(cfg)
+    for name in _PRECISION:
+        settings.get("optim_wrapper", {}).pop(name, None)
+    for _, node in config_nodes(settings):
+        if isinstance(kind := node.get("type"), str):
+            node["type"] = _STANDS_FOR.get(kind, kind)
+        node.pop("worker_init_fn", None)
+    return settings
 
 
 def _classes(cfg: Config, runner: Runner | None) -> list[str] | None:

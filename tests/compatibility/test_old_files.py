@@ -20,6 +20,7 @@ from milan_mm.run.resume import Start
 from milan_mm.run.silence import silence
 from milan_mm.run.training import test as evaluate
 from milan_mm.run.training import train
+from milan_mm.weights.reading import read_checkpoint
 
 FILES = Path(__file__).parent / "files"
 STATE_DICTS = json.loads((FILES / "state_dicts.json").read_text())
@@ -66,6 +67,18 @@ def test_a_test_of_an_old_checkpoint_says_that_it_has_no_record(folder: Path):
     options = RunOptions(recorded=Recorded.read("classifier.pth"))
     (note,) = prepare(load("classifier.py"), options, TEST)
     assert note.startswith("classifier.pth has no record of its training")
+
+
+def test_a_test_of_an_old_checkpoint_takes_the_model_from_the_config_in_it(folder: Path):
+    content = read_checkpoint("classifier.pth")
+    content["meta"]["cfg"] = content["meta"]["cfg"].replace(
+        "out_type='avg_featmap'", "out_type='avg_featmap', act='QuickGELU'"
+    )
+    options = RunOptions(recorded=Recorded.of(content, "classifier.pth"))
+    cfg = load("classifier.py")
+    notes = prepare(cfg, options, TEST)
+    assert "classifier.pth: the model takes act='QuickGELU' from the record" in notes[1]
+    assert cfg.model.backbone.act == "QuickGELU"
 
 
 @pytest.mark.parametrize("weights", ["encoder.safetensors", "pretraining.pth", "classifier.pth"])
