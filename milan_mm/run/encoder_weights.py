@@ -109,7 +109,10 @@ def _set_patches(cfg: Config, encoder: Encoder, fixed: set[str]) -> list[str]:
         side = settings.get("img_size", 0) // own * wanted  # pixels; 0 for a table of no square
         if side and sides != (side, side):
             backbone.img_size = side
-            notes.append(f"positions keep the grid of {encoder.source}: img_size={side}")
+            notes.append(
+                f"positions keep the grid of {encoder.source}: img_size={side} instead of "
+                f"{img_size}, unless --cfg-options model.backbone.img_size=N resizes them"
+            )
     return [f"--weights: {note}" for note in notes]
 
 

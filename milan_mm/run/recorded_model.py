@@ -36,6 +36,8 @@ def take_model(
     """
     encoder = record["encoder"] or {}
     before = record_of(cfg)
+    if use == "resume":
+        _refuse_other_weights(before["encoder"], record["encoder"], source)
     _set_fields(cfg, encoder.get("fields", {}), fixed)
     _refuse(cfg, record, source, use, fixed)
     _set_rest(cfg, record, use, fixed)
@@ -52,6 +54,24 @@ def take_model(
     shown = ", ".join(f"{name.rpartition('.')[2]}={value!r}" for name, value in taken.items())
     whose = f", pretrained as {encoder['system']} ({encoder['source']})" if encoder else ""
     return [f"{source}: the model takes {shown} from the record of its training{whose}"]
+
+
+def _refuse_other_weights(
+    now: dict[str, Any] | None, recorded: dict[str, Any] | None, source: str
+) -> None:
+    """Refuse a pretrained encoder that is not the one from which the run had started."""
+    if not now or (recorded and all(_same(now[n], recorded[n]) for n in ("sha256", "system"))):
+        return
+    before = f"{recorded['system']}, {recorded['source']}" if recorded else "no pretrained encoder"
+    raise UserError(
+        f"{source}: its run started from {before} and this one from {now['system']}, "
+        f"{now['source']}: leave out --weights, which a resumed run does not need"
+    )
+
+
+def _same(now: str | None, recorded: str | None) -> bool:
+    """Whether two checksums or names agree, as far as they are known."""
+    return now == recorded or None in (now, recorded)
 
 
 def _set_fields(cfg: Config, recorded: dict[str, Any], fixed: Collection[str]) -> None:

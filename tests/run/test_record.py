@@ -178,6 +178,10 @@ def test_weights_that_the_user_gives_again_must_be_the_same(tmp_path: Path):
     assert [d.kind for d in plain if d.field == "encoder"] == [Kind.KNOWN]
     added = differences(record(CLS), record_of(kept), "resume")
     assert [d.kind for d in added if d.field == "encoder"] == [Kind.CONTRADICTION]
+    with pytest.raises(ValueError, match=r"its run started from CLIP, .* and this one from MAE, "):
+        take_model(other, record_of(kept), "epoch_1.pth", "resume")
+    with pytest.raises(ValueError, match="started from no pretrained encoder and this one from MA"):
+        take_model(other, record(CLS), "epoch_1.pth", "resume")
 
 
 RESULT_FIELDS: dict[str, Any] = {
