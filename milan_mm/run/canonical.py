@@ -5,6 +5,7 @@ Left out is what belongs to a machine: paths of data, workers, the split of a ba
 
 import hashlib
 import json
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def config_hash(cfg: Config) -> str:
     return settings_hash(canonical_settings(cfg))
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """Versions of the installed packages that make the numbers, by name of distribution."""
     found = {}
