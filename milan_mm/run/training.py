@@ -10,9 +10,10 @@ from milan_mm.errors import UserError
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.labels import check_labels
+from milan_mm.run.checks.schedule import check_plan
 from milan_mm.run.config_nodes import datasets_of
+from milan_mm.run.plan import Plan
 from milan_mm.run.processes import connect_processes, is_main_process
-from milan_mm.run.updates import count_updates
 from milan_mm.weights.reading import read_checkpoint
 
 
@@ -36,14 +37,10 @@ def train(cfg: Config, resume: str | None, notes: list[str]) -> Runner:
             cfg.load_from = resume
     keep_freed_memory()
     runner = _build(cfg, notes)
-    count_updates(runner)
-    if len(runner.train_loop.dataloader) == 0:
-        loader = runner.train_loop.dataloader
-        raise UserError(
-            f"{len(loader.dataset)} training images make no full batch of {loader.batch_size} per "
-            "process: pass --cfg-options total_batch=N train_dataloader.batch_size=N with a "
-            "smaller N (the next error gives the learning rate), or try --quick"
-        )
+    plan = Plan.of(runner)
+    check_plan(plan)
+    for line in plan.lines():
+        runner.logger.info(line)
     runner.train()
     return runner
 
