@@ -26,9 +26,10 @@ from milan_mm.run.checkpoint_files import (
 )
 from milan_mm.run.continuation import check_continuation, record_from_config
 from milan_mm.run.fitting import check_fit, class_tensors, other_shapes
+from milan_mm.run.plan import Plan
 from milan_mm.run.processes import is_main_process
 from milan_mm.run.quick import ITERATIONS
-from milan_mm.run.record import read_record, record_of
+from milan_mm.run.record import KEY, read_record, record_of
 from milan_mm.run.recorded_model import take_model
 from milan_mm.run.updates import Updates
 from milan_mm.text import shorten_list
@@ -79,11 +80,11 @@ class Origin:
     notes: list[str] = field(default_factory=list)
     is_finished: bool = False
 
-    def enter(self, runner: Runner, updates: Updates, record: dict[str, Any]) -> None:
+    def enter(self, runner: Runner, plan: Plan, record: dict[str, Any]) -> None:
         """Compare with what was built, and let the runner start from the checkpoint.
 
         Args:
-            updates: Of the run. record: Of the run, see `record_of`.
+            plan, record: Of the run.
 
         Raises:
             UserError: When tensors or data do not fit, or the run would end before the checkpoint.
@@ -96,7 +97,7 @@ class Origin:
             self._check_weights(runner, model)
         else:
             check_fit(self.path, self.tensors, model.state_dict())
-            self._continue(runner, updates, record)
+            self._continue(runner, plan, record)
         self.tensors = {}
 
     def _check_weights(self, runner: Runner, model: nn.Module) -> None:
@@ -112,7 +113,8 @@ class Origin:
             f"taken{new}"
         )
 
-    def _continue(self, runner: Runner, updates: Updates, record: dict[str, Any]) -> None:
+    def _continue(self, runner: Runner, plan: Plan, record: dict[str, Any]) -> None:
+        updates = plan.updates
         if self.record and is_main_process():
             for note in check_continuation(
                 self.path, self.record, record, self.start.fixed, self.start.new_length
@@ -130,7 +132,6 @@ class Origin:
                 f"{self.path} is the end of this run, after {done} updates: nothing is left to "
                 "train; --resume with a larger --epochs or --iters trains longer"
             )
-        is_old = "milan_mm" not in self.meta
         per_epoch = updates.per_epoch if updates.epochs else None
         if per_epoch and done % per_epoch and not isinstance(runner.train_loop, ResumedEpochLoop):
             raise UserError(
@@ -140,8 +141,9 @@ class Origin:
             )
         # the schedulers that count epochs were not stepped yet when their last update was saved
         is_at_end = bool(per_epoch) and done // per_epoch != self.meta["epoch"]
-        replay = self.start.new_length or is_at_end or (is_old and accumulation_of(self.meta) > 1)
-        runner.register_hook(ResumeHook(done, updates.accumulation, per_epoch, replay))
+        replay = self.start.new_length or is_at_end or KEY not in self.meta
+        hook = ResumeHook(done, updates.accumulation, per_epoch, replay, plan.last_lr)
+        runner.register_hook(hook)
         before, after = accumulation_of(self.meta), updates.accumulation
         converted = f", converted from iteration {self.meta['iter']}" if before != after else ""
         runner.logger.info(
@@ -152,7 +154,7 @@ class Origin:
     def _updates_done(self, updates: Updates) -> int:
         """Of the checkpoint; an older version divided epochs otherwise, so theirs are counted."""
         done, epochs = updates_of(self.meta), self.meta["epoch"]
-        if "milan_mm" in self.meta or not updates.epochs or not epochs or done % epochs:
+        if KEY in self.meta or not updates.epochs or not epochs or done % epochs:
             return done
         per_epoch = done / epochs
         if abs(per_epoch - updates.per_epoch) >= 1:
@@ -199,12 +201,11 @@ def find_origin(cfg: Config, start: Start) -> Origin:
     else:
         notes.append(
             f"{path} has no record of its training (it is of an earlier version): its config is "
-            "compared, its data are not"
+            "compared, but for the schedule, which this version counts in updates; its data are not"
         )
-        record = record_from_config(content["meta"])
+        record = record_from_config(content["meta"], cfg)
     if record:
         now = record_of(cfg)
-        record["recipe"] = record["recipe"] or now["recipe"]
         notes += check_continuation(path, record, now, start.fixed, start.new_length)
         if record["seed"] is not None:
             cfg.setdefault("randomness", {})["seed"] = record["seed"]

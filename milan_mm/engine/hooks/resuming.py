@@ -29,17 +29,24 @@ class ResumeHook(Hook):
         accumulation: Iterations per update, now.
         updates_per_epoch: None for a run that counts iterations.
         replay: Whether to take the rates from this run's schedule instead of the checkpoint's.
+        last_lr: Rate of the last update, for the log; None where it is not known.
     """
 
     priority = "VERY_HIGH"
 
     def __init__(
-        self, updates: int, accumulation: int, updates_per_epoch: int | None, replay: bool
+        self,
+        updates: int,
+        accumulation: int,
+        updates_per_epoch: int | None,
+        replay: bool,
+        last_lr: float | None = None,
     ) -> None:
         self.updates = updates
         self.accumulation = accumulation
         self.updates_per_epoch = updates_per_epoch
         self.replay = replay
+        self.last_lr = last_lr
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Set epoch, iteration, schedules and paths, in place."""
@@ -54,9 +61,10 @@ class ResumeHook(Hook):
             _take_schedule(runner, checkpoint)
             now = _rate(checkpoint["optimizer"])
             if not math.isclose(before, now, rel_tol=1e-6):
+                end = "" if self.last_lr is None else f", and ends at {self.last_lr:.4g}"
                 runner.logger.info(
                     f"the learning rate goes on at {now:.4g}, as a run of this length has it after "
-                    f"{self.updates} updates; in the checkpoint it is {before:.4g}"
+                    f"{self.updates} updates{end}; in the checkpoint it is {before:.4g}"
                 )
 
 
