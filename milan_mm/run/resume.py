@@ -208,7 +208,7 @@ def find_origin(cfg: Config, start: Start) -> Origin:
         now = record_of(cfg)
         notes += check_continuation(path, record, now, start.fixed, start.new_length)
         if record["seed"] is not None:
-            cfg.setdefault("randomness", {})["seed"] = record["seed"]
+            cfg.randomness = dict(cfg.get("randomness") or {}, seed=record["seed"])
     cfg.resume, cfg.load_from = True, path
     if cfg.train_cfg.get("type") == "EpochBasedTrainLoop":
         cfg.train_cfg.type = "milan_mm.ResumedEpochLoop"

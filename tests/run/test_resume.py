@@ -65,24 +65,17 @@ def test_a_split_that_changes_twice_ends_at_the_same_update(whole, tmp_path: Pat
     assert WatchHook.rates == run.rates[9:]
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    ("schedule", "length"),
+    [("epochs", dict(epochs=5)), ("mixed", dict(epochs=6)), ("iterations", dict(iters=20))],
+)
 def test_a_longer_run_goes_on_with_the_rates_of_one_of_that_length(
-    whole, schedule: str, tmp_path: Path
+    whole, schedule: str, length: dict, tmp_path: Path
 ):
-    def longer(work_dir: Path) -> Config:
-        cfg = tiny_config(schedule, work_dir)
-        loop, last = cfg.train_cfg, cfg.param_scheduler[-1]
-        if schedule == "iterations":
-            loop.max_iters = last.end = 20
-        else:
-            loop.max_epochs = 5
-            last.update(milestones=[3, 4]) if schedule == "mixed" else last.update(end=5, T_max=4)
-        return cfg
-
-    run_tiny(longer(tmp_path / "long"))
+    run_tiny(tiny_config(schedule, tmp_path / "long"), **length)
     rates = [*WatchHook.rates]
     start = Start(resume=whole(schedule).checkpoint(UPDATES), new_length=True)
-    run_tiny(longer(tmp_path / "rest"), start)
+    run_tiny(tiny_config(schedule, tmp_path / "rest"), start, **length)
     assert WatchHook.rates == rates[UPDATES:] != []
 
 
@@ -138,11 +131,9 @@ def test_a_longer_run_without_the_option_is_refused_with_it(whole, tmp_path: Pat
 
 
 def test_a_run_that_would_end_before_the_checkpoint_is_refused(whole, tmp_path: Path):
-    cfg = tiny_config("epochs", tmp_path, **{"train_cfg.max_epochs": 1})
-    with pytest.raises(
-        UserError, match=r"has 16 updates and the run would end after 4: .*--epochs"
-    ):
-        run_tiny(cfg, Start(resume=whole("epochs").checkpoint(16), new_length=True))
+    start = Start(resume=whole("epochs").checkpoint(16), new_length=True)
+    with pytest.raises(UserError, match=r"has 16 updates and .* would end after 12: .*--epochs"):
+        run_tiny(tiny_config("epochs", tmp_path), start, epochs=3)
 
 
 @pytest.mark.parametrize(
