@@ -26,6 +26,8 @@ _VALIDATION = (
     r"settings\.model\.test_cfg\..*",
     r"settings\.train_cfg\.(val_interval|val_begin|dynamic_intervals).*",
 )
+# Files that were repaired in their place have another hash, but are as many as they were.
+_HASH, _OTHER_DATA = "data.train.hash", ("data.train.count", "data.train.root")
 _LENGTH = (
     r"schedule\.(updates|epochs)",
     r"settings\.param_scheduler\.(\d+\.)?"
@@ -60,7 +62,14 @@ def check_continuation(
         for difference in differences(dict(record), dict(now), "resume", fixed)
         if not _is(difference.field, _DERIVED) and not _is_open(difference)
     ]
-    harmless = [d for d in found if d.kind is Kind.HARMLESS or _is(d.field, _VALIDATION)]
+    fields = {difference.field for difference in found}
+    harmless = [
+        d
+        for d in found
+        if d.kind is Kind.HARMLESS
+        or _is(d.field, _VALIDATION)
+        or (d.field == _HASH and not fields & {*_OTHER_DATA})
+    ]
     length = [d for d in found if d not in harmless and _is(d.field, _LENGTH)]
     wrong = [d for d in found if d not in harmless and d not in length]
     if wrong:
@@ -70,7 +79,7 @@ def check_continuation(
             f"{path}: {_shown(length)}: --epochs N or --iters N beside --resume trains longer, "
             "with the schedule of the longer run"
         )
-    said = [d for d in harmless if d.field.endswith(".root") or _is(d.field, _VALIDATION)]
+    said = [d for d in harmless if d.field.startswith("data.") or _is(d.field, _VALIDATION)]
     return [f"{path}: {_shown(said)}; the training goes on as it was"] if said else []
 
 
@@ -122,4 +131,11 @@ def _refusal(
 def _shown(found: list[Difference]) -> str:
     """The first two, and how many more."""
     more = f" and {len(found) - 2} more" if len(found) > 2 else ""
-    return "; ".join(map(str, found[:2])) + more
+    return "; ".join(map(_say, found[:2])) + more
+
+
+def _say(difference: Difference) -> str:
+    part, _, value = difference.field.rpartition(".")
+    if value == "hash":
+        return f"the files of {part} have other names, sizes or annotations than in the checkpoint"
+    return str(difference)

@@ -108,10 +108,8 @@ class Origin:
         check_fit(self.path, found, wanted)
         runner.register_hook(InitialWeightsHook(left_out))
         new = f"; new, for other classes: {', '.join(left_out)}" if left_out else ""
-        runner.logger.info(
-            f"{self.path}: all {len(wanted) - len(left_out)} of {len(wanted)} tensors that fit are "
-            f"taken{new}"
-        )
+        taken = len(wanted) - len(left_out)
+        runner.logger.info(f"starts from {taken} of {len(wanted)} tensors of {self.path}{new}")
 
     def _continue(self, runner: Runner, plan: Plan, record: dict[str, Any]) -> None:
         updates = plan.updates
@@ -280,7 +278,7 @@ def _take_model(cfg: Config, record: dict[str, Any], path: str, start: Start) ->
     try:
         return take_model(cfg, record, path, "resume", start.fixed)
     except UserError as error:
-        if start.init_from:
+        if start.init_from or record["recipe"] != record_of(cfg)["recipe"]:
             raise
         raise UserError(f"{error}; --init-from {path} starts a new run from its weights") from None
 

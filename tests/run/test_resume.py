@@ -9,7 +9,9 @@ import torch
 from mmengine.config import Config
 
 from milan_mm.errors import UserError
+from milan_mm.run.continuation import check_continuation
 from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+from milan_mm.run.record import record_of
 from milan_mm.run.resume import Start, find_origin
 from tests.run.tiny_runs import SCHEDULES, UPDATES, WatchHook, run_tiny, tiny_config
 
@@ -85,6 +87,12 @@ def test_a_finished_run_is_said_to_be_finished_and_trains_nothing(whole, tmp_pat
     assert not WatchHook.rates
     (log,) = tmp_path.glob("*/*.log")
     assert "is the end of this run, after 16 updates: nothing is left to train" in log.read_text()
+
+
+def record_with(train: dict) -> dict:
+    """A record that differs from another one in its training data alone."""
+    cfg = tiny_config("epochs", Path("run"))
+    return record_of(cfg) | dict(data=dict(train=train))
 
 
 def begin(cfg: Config, start: Start, **options: Any) -> list[str]:
@@ -251,7 +259,8 @@ def test_layers_for_other_classes_start_anew_and_are_named(whole, tmp_path: Path
     torch.testing.assert_close(runner.model.body.data, run.weights["body"])
     torch.testing.assert_close(runner.model.head.data, torch.ones(5))
     (log,) = tmp_path.glob("*/*.log")
-    assert "1 of 2 tensors that fit are taken; new, for other classes: head" in log.read_text()
+    assert "starts from 1 of 2 tensors of " in log.read_text()
+    assert "; new, for other classes: head" in log.read_text()
 
 
 def test_best_checkpoints_of_another_folder_are_never_removed(whole, tmp_path: Path):
@@ -264,3 +273,32 @@ def test_best_checkpoints_of_another_folder_are_never_removed(whole, tmp_path: P
         tiny_config("epochs", tmp_path / "run"), Start(resume=f"{tmp_path}/iter_8.pth")
     )
     assert runner.message_hub.runtime_info.get("best_ckpt") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(count=36), "data.train.count is 36 in the checkpoint and 35 here"),
+        (dict(hash="0", root="there"), "the files of data.train have other names, sizes or"),
+        (dict(count=36, hash="0"), "data.train.count is 36"),
+    ],
+)
+def test_other_data_are_refused(change: dict, message: str):
+    data = dict(count=35, hash="1", root="here")
+    record = record_with(data | change)
+    with pytest.raises(UserError, match=message):
+        check_continuation("x.pth", record, record_with(data))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(root="there"), "data.train.root is 'there' in the checkpoint and 'here' here"),
+        (dict(hash="0"), "the files of data.train have other names, sizes or annotations than"),
+    ],
+    ids=["moved", "repaired"],
+)
+def test_moved_and_repaired_data_are_said(change: dict, message: str):
+    data = dict(count=35, hash="1", root="here")
+    (note,) = check_continuation("x.pth", record_with(data | change), record_with(data))
+    assert message in note
