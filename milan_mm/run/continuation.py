@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from milan_mm.errors import UserError
-from milan_mm.run.record import Difference, Kind, differences, recipe_name, record_of
+from milan_mm.run.record import Difference, Kind, differences, record_of
 from milan_mm.weights.training_config import parse_config
 
 # Fields of a record that say again what others say, or that follow from the split of the batch.
@@ -83,25 +83,22 @@ def check_continuation(
     return [f"{path}: {_shown(said)}; the training goes on as it was"] if said else []
 
 
-def record_from_config(meta: Mapping[str, Any], cfg: Config) -> dict[str, Any] | None:
+def record_from_config(meta: Mapping[str, Any]) -> dict[str, Any] | None:
     """The record that a checkpoint from before records would have, as far as its config says.
 
     Args:
         meta: Of the checkpoint; whoever wrote it need not be trusted.
-        cfg: Of the run at hand, whose name and schedule count for both.
 
     Returns:
-        None where there is no config in the checkpoint.
+        None where there is no config in it.
     """
     text = meta.get("cfg")
     values = parse_config(text) if isinstance(text, str) else {}
     if not isinstance(values.get("model"), dict) or not isinstance(values.get("train_cfg"), dict):
         return None
-    old = Config(values | dict(launcher="none", param_scheduler=cfg.get("param_scheduler")))
-    record = record_of(old)
-    record.update(
-        recipe=recipe_name(cfg), total_batch=old.get("total_batch"), encoder=None, classes=None
-    )
+    cfg = Config(values | dict(launcher="none"))
+    record = record_of(cfg)
+    record.update(total_batch=cfg.get("total_batch"), encoder=None, classes=None)
     return record
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModule, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -138,7 +138,7 @@ class Origin:
                 "checkpoint of a whole epoch"
             )
         # the schedulers that count epochs were not stepped yet when their last update was saved
-        is_at_end = bool(per_epoch) and done // per_epoch != self.meta["epoch"]
+        is_at_end = per_epoch is not None and done // per_epoch != self.meta["epoch"]
         replay = self.start.new_length or is_at_end or KEY not in self.meta
         hook = ResumeHook(done, updates.accumulation, per_epoch, replay, plan.last_lr)
         runner.register_hook(hook)
@@ -193,15 +193,14 @@ def find_origin(cfg: Config, start: Start) -> Origin:
     _check_complete(path, content)
     if start.resume != AUTO and is_main_process():
         check_nothing_later(cfg, Path(path), updates_of(content["meta"]))
-    record = read_record(content, path)
-    if record:
+    if record := read_record(content, path):
         notes += _take_model(cfg, record, path, start)
     else:
+        record = _old_record(cfg, content["meta"])
         notes.append(
             f"{path} has no record of its training (it is of an earlier version): its config is "
             "compared, but for the schedule, which this version counts in updates; its data are not"
         )
-        record = record_from_config(content["meta"], cfg)
     if record:
         now = record_of(cfg)
         notes += check_continuation(path, record, now, start.fixed, start.new_length)
@@ -273,6 +272,15 @@ def _check_complete(path: str, content: Mapping[str, Any]) -> None:
         )
 
 
+def _old_record(cfg: Config, meta: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a checkpoint from before records says, with this run's name and schedule."""
+    if record := record_from_config(meta):
+        now = record_of(cfg)
+        record["recipe"] = now["recipe"]
+        record["settings"]["param_scheduler"] = now["settings"].get("param_scheduler")
+    return record
+
+
 def _take_model(cfg: Config, record: dict[str, Any], path: str, start: Start) -> list[str]:
     """Let the config's model be that of the record."""
     try:
@@ -286,6 +294,6 @@ def _take_model(cfg: Config, record: dict[str, Any], path: str, start: Start) ->
 def _forget_files(model: nn.Module) -> None:
     """Read no pretrained file into a model that a checkpoint fills; it may be gone by now."""
     for module in model.modules():
-        init = getattr(module, "init_cfg", None)
-        if isinstance(init, Mapping) and "checkpoint" in init:
-            module.init_cfg = None
+        if isinstance(module, BaseModule) and (found := module.init_cfg):
+            parts = [found] if isinstance(found, Mapping) else found
+            module.init_cfg = [part for part in parts if "checkpoint" not in part]
