@@ -6,7 +6,7 @@ Recipes also name it in `custom_imports`, and so do configs that runs have dumpe
 
 from milan_mm.datasets import crops, labels, loading, whole_updates, workers
 from milan_mm.datasets import seeding as sample_seeding
-from milan_mm.engine import amp, loops, optim
+from milan_mm.engine import amp, loops, optim, schedulers
 from milan_mm.engine.hooks import compiling, loading_time, losses, seeding, unreadable, updates
 from milan_mm.models import multi_scale, plain_vit, probe, pyramid
 from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
@@ -30,6 +30,7 @@ __all__ = [
     "probe",
     "pyramid",
     "sample_seeding",
+    "schedulers",
     "seeding",
     "targets",
     "teacher_clip",

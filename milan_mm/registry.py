@@ -30,6 +30,7 @@ OPTIM_WRAPPERS = _child("optim_wrapper", root.OPTIM_WRAPPERS)
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     "optimizer wrapper constructor", root.OPTIM_WRAPPER_CONSTRUCTORS
 )
+PARAM_SCHEDULERS = _child("parameter scheduler", root.PARAM_SCHEDULERS)
 WEIGHT_INITIALIZERS = _child("weight initializer", root.WEIGHT_INITIALIZERS)
 # without register, whose classes are none of these; the COCO metric imports mmdet
 METRICS = Registry(

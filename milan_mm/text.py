@@ -13,3 +13,9 @@ def shorten_list(names: Iterable[object], limit: int = 5) -> str:
     shown = [f"'{name}'" if isinstance(name, (str, Path)) else str(name) for name in names[:limit]]
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(shown) + more or "nothing"
+
+
+def count(number: int, noun: str) -> str:
+    """A number and what it counts: "1 epoch", "1,251 updates", "no checkpoints"."""
+    amount = f"{number:,}" if number else "no"
+    return f"{amount} {noun}" if number == 1 else f"{amount} {noun}s"

@@ -5,6 +5,7 @@ Examples:
   python tools/train.py pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k
   python tools/train.py configs/det/NAME.py --weights ENCODER --work-dir work_dirs/det
   python tools/train.py configs/seg/NAME.py --quick        # four iterations, also on a CPU
+  python tools/train.py CONFIG --epochs 20 --lr 1e-3        # the whole schedule, in 20 epochs
   python tools/train.py CONFIG --batch-per-gpu 64          # same total batch, by accumulation
   python tools/train.py CONFIG --data DIR                  # your own images, see docs/start.md
   python tools/train.py CONFIG --cfg-options train_dataloader.dataset.data_root=DIR
@@ -46,6 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="on GPUs, compile the training step, see docs/performance.md",
     )
+    options.add_schedule(parser)
     options.add_batch_per_gpu(parser)
     options.add_reading(parser)
     return parser.parse_args(argv)
@@ -72,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
             resume=args.resume,
             init_from=args.init_from,
             weights=args.weights is not None,
+            new_length=args.epochs is not None or args.iters is not None,
             trial=args.quick,
             fixed=run.fixed,
         )

@@ -48,7 +48,7 @@ optim_wrapper = dict(
     ),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-9, end=warmup_epochs, convert_to_iter_based=True),
+    dict(type="milan_mm.WarmupLR", end=warmup_epochs, convert_to_iter_based=True),
     dict(
         type="CosineAnnealingLR",
         begin=warmup_epochs,

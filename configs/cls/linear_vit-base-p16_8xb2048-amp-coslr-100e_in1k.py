@@ -62,7 +62,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(options_1d=dict(always_adapt=False)),  # the bias takes plain steps
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-9, end=warmup_epochs, convert_to_iter_based=True),
+    dict(type="milan_mm.WarmupLR", end=warmup_epochs, convert_to_iter_based=True),
     dict(
         type="CosineAnnealingLR",
         begin=warmup_epochs,

@@ -17,7 +17,7 @@ max_iters = 88_750  # 12 epochs of 118,287 images at a total batch of 16
 train_dataloader = dict(batch_size=batch_per_gpu)
 auto_scale_lr = dict(base_batch_size=total_batch)
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, end=250),
+    dict(type="milan_mm.WarmupLR", start_factor=0.001, by_epoch=False, end=250),
     dict(type="MultiStepLR", by_epoch=False, milestones=[78_889, 85_463], gamma=0.1),
 ]
 train_cfg = dict(max_iters=max_iters)

@@ -118,7 +118,7 @@ optim_wrapper = dict(
     ),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, end=250),
+    dict(type="milan_mm.WarmupLR", start_factor=0.001, by_epoch=False, end=250),
     dict(type="MultiStepLR", by_epoch=False, milestones=[163_889, 177_546], gamma=0.1),
 ]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=5000)

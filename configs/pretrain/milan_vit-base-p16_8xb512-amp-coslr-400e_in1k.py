@@ -64,7 +64,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(no_decay_1d=True, no_decay_names=[]),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-9, end=warmup_epochs, convert_to_iter_based=True),
+    dict(type="milan_mm.WarmupLR", end=warmup_epochs, convert_to_iter_based=True),
     dict(
         type="CosineAnnealingLR",
         begin=warmup_epochs,

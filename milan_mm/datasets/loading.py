@@ -124,5 +124,5 @@ def check_failures(reads: int, failures: int, num_images: int) -> None:
     if failures > MAX_FAILED_SHARE * max(reads, num_images):
         raise UserError(
             f"{failures} of {reads} images could not be read, the limit is "
-            f"{MAX_FAILED_SHARE:.0%}: the log names them; repair or remove them and resume"
+            f"{MAX_FAILED_SHARE:.0%}: the log names them; repair them and resume"
         )

@@ -1,6 +1,8 @@
 """A training loop that can start in the middle of an epoch."""
 
+from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 
 from mmengine.runner import EpochBasedTrainLoop
 
@@ -24,7 +26,7 @@ class ResumedEpochLoop(EpochBasedTrainLoop):
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
 
-    def _without_first(self, batches: int) -> object:
+    def _without_first(self, batches: int) -> Iterable[Any]:
         if not batches:
             return self.dataloader
         sampler = self.dataloader.sampler

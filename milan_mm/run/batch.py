@@ -2,6 +2,7 @@
 
 from mmengine.config import Config, ConfigDict
 
+from milan_mm.configs import load
 from milan_mm.errors import UserError
 from milan_mm.run.schedules import stretch_iterations
 
@@ -103,10 +104,15 @@ def _check_learning_rate(cfg: Config) -> None:
             f"accumulation: leave it off, total_batch {cfg.total_batch} holds on any machine"
         )
     if base != cfg.total_batch:
-        lr = cfg.optim_wrapper.optimizer.lr
+        lr = _own_rate(cfg)
         raise UserError(
-            f"total_batch {cfg.total_batch} differs from {base}, for which lr {lr:g} was chosen: "
-            f"pass --cfg-options total_batch={cfg.total_batch} "
-            f"auto_scale_lr.base_batch_size={cfg.total_batch} optim_wrapper.optimizer.lr=LR, where "
-            f"the linear rule would give LR={lr * cfg.total_batch / base:g}"
+            f"total_batch {cfg.total_batch} differs from {base}, for which the recipe's lr {lr:g} "
+            f"was chosen: pass --cfg-options total_batch={cfg.total_batch} and --lr LR, where the "
+            f"linear rule would give LR={lr * cfg.total_batch / base:g}"
         )
+
+
+def _own_rate(cfg: Config) -> float:
+    """The learning rate of the recipe's file, whatever the user has set since."""
+    own = load(cfg.filename) if cfg.filename else cfg
+    return own.optim_wrapper.optimizer.lr

@@ -81,9 +81,10 @@ def newest(work_dir: Path) -> Path | None:
 
 
 def list_checkpoints(cfg: Config, folder: Path | None = None) -> list[Checkpoint]:
-    """The training checkpoints of a work directory; files of another kind are left out."""
+    """The training checkpoints of a work directory, in the order of their updates."""
     checkpoints = folder or _folder(cfg)
-    return [_checkpoint(path) for path in _files(cfg, checkpoints) if path.is_file()]
+    found = [_checkpoint(path) for path in _files(cfg, checkpoints) if path.is_file()]
+    return sorted(found, key=lambda checkpoint: checkpoint.updates)
 
 
 def check_nothing_is_replaced(cfg: Config, allowed: int = 0) -> None:
@@ -178,7 +179,7 @@ def _newest_first(work_dir: Path, found: list[Checkpoint]) -> tuple[list[Checkpo
     named, fault = _named(work_dir, whole)
     order = sorted(whole, key=lambda c: (c.updates, c.time), reverse=True)
     if not named:
-        return order, [*faults, fault]
+        return order, faults or [fault]
     later = [c for c in order if c.updates > named.updates and c.time >= named.time]
     return [*later, named, *(c for c in order if c != named and c not in later)], faults
 

@@ -7,16 +7,14 @@ from typing import Any
 from mmengine.config import Config
 
 from milan_mm.errors import UserError
-from milan_mm.run.checkpoint_files import accumulation_of
 from milan_mm.run.record import Difference, Kind, differences, record_of
-from milan_mm.run.schedules import schedulers
 from milan_mm.weights.training_config import parse_config
 
 # Fields of a record that say again what others say, or that follow from the split of the batch.
 _DERIVED = (
     r"schedule\.(warmup_updates|updates_per_epoch|highest_lr|last_lr)",
     r"settings\.train_cfg\.(type|max_epochs|max_iters)",
-    r"settings\.train_dataloader\.(num_batch_per_epoch|batch_size)",
+    r"settings\.train_dataloader\.(num_batch_per_epoch|batch_size|worker_init_fn\..*)",
     r"settings\.train_dataloader\.sampler\.(type|total_batch|round_up)",
     r"settings\.custom_hooks\.\d+\.(interval|save_begin)",
     r"settings\.randomness\.seed",
@@ -28,12 +26,13 @@ _VALIDATION = (
     r"settings\.model\.test_cfg\..*",
     r"settings\.train_cfg\.(val_interval|val_begin|dynamic_intervals).*",
 )
+# Files that were repaired in their place have another hash, but are as many as they were.
+_HASH, _OTHER_DATA = "data.train.hash", ("data.train.count", "data.train.root")
 _LENGTH = (
     r"schedule\.(updates|epochs)",
     r"settings\.param_scheduler\.(\d+\.)?"
     r"(begin|end|T_max|milestones|step_size|total_steps|periods|epoch_length)(\..*)?",
 )
-_LENGTHS_OF_OLD = ("begin", "end", "T_max", "milestones", "step_size", "total_steps")
 
 
 def check_continuation(
@@ -63,7 +62,14 @@ def check_continuation(
         for difference in differences(dict(record), dict(now), "resume", fixed)
         if not _is(difference.field, _DERIVED) and not _is_open(difference)
     ]
-    harmless = [d for d in found if d.kind is Kind.HARMLESS or _is(d.field, _VALIDATION)]
+    fields = {difference.field for difference in found}
+    harmless = [
+        d
+        for d in found
+        if d.kind is Kind.HARMLESS
+        or _is(d.field, _VALIDATION)
+        or (d.field == _HASH and not fields & {*_OTHER_DATA})
+    ]
     length = [d for d in found if d not in harmless and _is(d.field, _LENGTH)]
     wrong = [d for d in found if d not in harmless and d not in length]
     if wrong:
@@ -73,7 +79,7 @@ def check_continuation(
             f"{path}: {_shown(length)}: --epochs N or --iters N beside --resume trains longer, "
             "with the schedule of the longer run"
         )
-    said = [d for d in harmless if d.field.endswith(".root") or _is(d.field, _VALIDATION)]
+    said = [d for d in harmless if d.field.startswith("data.") or _is(d.field, _VALIDATION)]
     return [f"{path}: {_shown(said)}; the training goes on as it was"] if said else []
 
 
@@ -91,13 +97,6 @@ def record_from_config(meta: Mapping[str, Any]) -> dict[str, Any] | None:
     if not isinstance(values.get("model"), dict) or not isinstance(values.get("train_cfg"), dict):
         return None
     cfg = Config(values | dict(launcher="none"))
-    parts = accumulation_of(meta)
-    for scheduler in schedulers(cfg):  # which counted iterations
-        for name in _LENGTHS_OF_OLD if not scheduler.get("by_epoch", True) else ():
-            if isinstance(value := scheduler.get(name), int):
-                scheduler[name] = value // parts
-            elif isinstance(value, list):
-                scheduler[name] = [step // parts for step in value]
     record = record_of(cfg)
     record.update(total_batch=cfg.get("total_batch"), encoder=None, classes=None)
     return record
@@ -129,4 +128,11 @@ def _refusal(
 def _shown(found: list[Difference]) -> str:
     """The first two, and how many more."""
     more = f" and {len(found) - 2} more" if len(found) > 2 else ""
-    return "; ".join(map(str, found[:2])) + more
+    return "; ".join(map(_say, found[:2])) + more
+
+
+def _say(difference: Difference) -> str:
+    part, _, value = difference.field.rpartition(".")
+    if value == "hash":
+        return f"the files of {part} have other names, sizes or annotations than in the checkpoint"
+    return str(difference)

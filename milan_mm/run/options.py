@@ -27,6 +27,17 @@ def natural(text: str) -> int:
     return _whole(text, 0)
 
 
+def rate(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: give a finite number above 0")
+    return number
+
+
 def _whole(text: str, lowest: int) -> int:
     try:
         number = int(text)
@@ -64,6 +75,20 @@ def add_run(parser: argparse.ArgumentParser, data: str, quick: str) -> None:
 def set_local_rank(args: argparse.Namespace) -> None:
     """Pass `--local-rank` on to the libraries that look for it in the environment."""
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+
+
+def add_schedule(parser: argparse.ArgumentParser) -> None:
+    """Length and rate of a training, which move all that depends on them."""
+    group = parser.add_argument_group(
+        "schedule", "warm-up, decay, evaluations and checkpoints follow, see docs/start.md"
+    )
+    group.add_argument(
+        "--epochs", type=positive, metavar="N", help="train for N epochs, if the recipe counts them"
+    )
+    group.add_argument(
+        "--iters", type=positive, metavar="N", help="train for N updates, if the recipe counts them"
+    )
+    group.add_argument("--lr", type=rate, metavar="LR", help="learning rate for the total batch")
 
 
 def add_batch_per_gpu(parser: argparse.ArgumentParser) -> None:

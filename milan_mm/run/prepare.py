@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 
 from milan_mm.errors import UserError
 from milan_mm.run.batch import apply_total_batch
 from milan_mm.run.canonical import config_hash
 from milan_mm.run.continuation import record_from_config
 from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, set_load_report
+from milan_mm.run.length import set_length, set_rate
 from milan_mm.run.machine import check_precision, fit_to_machine
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
@@ -37,6 +38,8 @@ class RunOptions:
         cfg_options: Fields as 'key=value'.
         shorten: Cuts the run down to a trial, given the config and the number of processes, and
             returns lines for the log; `make_quick` for `--quick`.
+        epochs, iters: Another length of the training, in the unit of the recipe.
+        lr: The learning rate for the total batch.
         weights: File of a pretrained encoder, or what was read from it.
         reading: How to read that file, see `read_encoder`.
         recorded: Of the checkpoint that is tested.
@@ -49,6 +52,9 @@ class RunOptions:
     data: str | None = None
     cfg_options: Sequence[str] = ()
     shorten: Callable[[Config, int], list[str]] | None = None
+    epochs: int | None = None
+    iters: int | None = None
+    lr: float | None = None
     weights: str | Encoder | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
     recorded: Recorded | None = None
@@ -63,6 +69,9 @@ class RunOptions:
         """Those of tools/train.py."""
         return cls(
             **_shared(args),
+            epochs=args.epochs,
+            iters=args.iters,
+            lr=args.lr,
             weights=args.weights,
             reading=given_options(args),
             amp=args.amp,
@@ -95,6 +104,12 @@ def _shared(args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
+# What an option sets, among other things.
+_SAID_TWICE = dict(
+    epochs=("train_cfg.max_epochs",),
+    iters=("train_cfg.max_iters",),
+    lr=("optim_wrapper.optimizer.lr",),
+)
 Step = Callable[[Config, RunOptions], list[str]]
 
 
@@ -131,6 +146,25 @@ def use_own_data(cfg: Config, options: RunOptions) -> list[str]:
     if is_main_process():
         print("\n".join(found), flush=True)
     return found
+
+
+def change_schedule(cfg: Config, options: RunOptions) -> list[str]:
+    """Train for another time and at another rate, with all that depends on them.
+
+    Raises:
+        UserError: When a field of `--cfg-options` says the same, a trial has a length of its own,
+            or the recipe has no such length or rate.
+    """
+    for name, fields in _SAID_TWICE.items():
+        value = getattr(options, name)
+        if value is None:
+            continue
+        if options.shorten and name != "lr":
+            raise UserError(f"--{name} and --quick exclude each other: a trial has its own length")
+        for option in options.cfg_options:
+            if option.partition("=")[0] in fields:
+                raise UserError(f"--{name} {value:g} and --cfg-options {option} exclude each other")
+    return [*set_length(cfg, options.epochs, options.iters), *set_rate(cfg, options.lr)]
 
 
 def set_fields(cfg: Config, options: RunOptions) -> list[str]:
@@ -269,6 +303,8 @@ def save_load_report(cfg: Config, _: RunOptions) -> list[str]:
 def split_batch(cfg: Config, options: RunOptions) -> list[str]:
     """Divide the total batch among processes, and accumulate the rest."""
     check_precision(cfg)
+    if options.lr is not None and "total_batch" in cfg:  # the user's, for this total batch
+        cfg.setdefault("auto_scale_lr", ConfigDict()).base_batch_size = cfg.total_batch
     note = apply_total_batch(cfg, world_size(options.launcher))
     return [note] if note else []
 
@@ -289,6 +325,7 @@ def use_machine(cfg: Config, options: RunOptions) -> list[str]:
 RECIPE: tuple[Step, ...] = (
     name_recipe,  # first, before anything is changed
     use_own_data,  # early, so that fields which the user writes out have the last word
+    change_schedule,
     set_fields,
     cut_short,  # after the data, whose sets it wraps
     use_weights,  # after the fields, which it leaves alone

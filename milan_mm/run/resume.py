@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModule, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -26,9 +26,10 @@ from milan_mm.run.checkpoint_files import (
 )
 from milan_mm.run.continuation import check_continuation, record_from_config
 from milan_mm.run.fitting import check_fit, class_tensors, other_shapes
+from milan_mm.run.plan import Plan
 from milan_mm.run.processes import is_main_process
 from milan_mm.run.quick import ITERATIONS
-from milan_mm.run.record import read_record, record_of
+from milan_mm.run.record import KEY, read_record, record_of
 from milan_mm.run.recorded_model import take_model
 from milan_mm.run.updates import Updates
 from milan_mm.text import shorten_list
@@ -79,11 +80,11 @@ class Origin:
     notes: list[str] = field(default_factory=list)
     is_finished: bool = False
 
-    def enter(self, runner: Runner, updates: Updates, record: dict[str, Any]) -> None:
+    def enter(self, runner: Runner, plan: Plan, record: dict[str, Any]) -> None:
         """Compare with what was built, and let the runner start from the checkpoint.
 
         Args:
-            updates: Of the run. record: Of the run, see `record_of`.
+            plan, record: Of the run.
 
         Raises:
             UserError: When tensors or data do not fit, or the run would end before the checkpoint.
@@ -96,7 +97,7 @@ class Origin:
             self._check_weights(runner, model)
         else:
             check_fit(self.path, self.tensors, model.state_dict())
-            self._continue(runner, updates, record)
+            self._continue(runner, plan, record)
         self.tensors = {}
 
     def _check_weights(self, runner: Runner, model: nn.Module) -> None:
@@ -107,12 +108,11 @@ class Origin:
         check_fit(self.path, found, wanted)
         runner.register_hook(InitialWeightsHook(left_out))
         new = f"; new, for other classes: {', '.join(left_out)}" if left_out else ""
-        runner.logger.info(
-            f"{self.path}: all {len(wanted) - len(left_out)} of {len(wanted)} tensors that fit are "
-            f"taken{new}"
-        )
+        taken = len(wanted) - len(left_out)
+        runner.logger.info(f"starts from {taken} of {len(wanted)} tensors of {self.path}{new}")
 
-    def _continue(self, runner: Runner, updates: Updates, record: dict[str, Any]) -> None:
+    def _continue(self, runner: Runner, plan: Plan, record: dict[str, Any]) -> None:
+        updates = plan.updates
         if self.record and is_main_process():
             for note in check_continuation(
                 self.path, self.record, record, self.start.fixed, self.start.new_length
@@ -130,7 +130,6 @@ class Origin:
                 f"{self.path} is the end of this run, after {done} updates: nothing is left to "
                 "train; --resume with a larger --epochs or --iters trains longer"
             )
-        is_old = "milan_mm" not in self.meta
         per_epoch = updates.per_epoch if updates.epochs else None
         if per_epoch and done % per_epoch and not isinstance(runner.train_loop, ResumedEpochLoop):
             raise UserError(
@@ -139,9 +138,10 @@ class Origin:
                 "checkpoint of a whole epoch"
             )
         # the schedulers that count epochs were not stepped yet when their last update was saved
-        is_at_end = bool(per_epoch) and done // per_epoch != self.meta["epoch"]
-        replay = self.start.new_length or is_at_end or (is_old and accumulation_of(self.meta) > 1)
-        runner.register_hook(ResumeHook(done, updates.accumulation, per_epoch, replay))
+        is_at_end = per_epoch is not None and done // per_epoch != self.meta["epoch"]
+        replay = self.start.new_length or is_at_end or KEY not in self.meta
+        hook = ResumeHook(done, updates.accumulation, per_epoch, replay, plan.last_lr)
+        runner.register_hook(hook)
         before, after = accumulation_of(self.meta), updates.accumulation
         converted = f", converted from iteration {self.meta['iter']}" if before != after else ""
         runner.logger.info(
@@ -152,7 +152,7 @@ class Origin:
     def _updates_done(self, updates: Updates) -> int:
         """Of the checkpoint; an older version divided epochs otherwise, so theirs are counted."""
         done, epochs = updates_of(self.meta), self.meta["epoch"]
-        if "milan_mm" in self.meta or not updates.epochs or not epochs or done % epochs:
+        if KEY in self.meta or not updates.epochs or not epochs or done % epochs:
             return done
         per_epoch = done / epochs
         if abs(per_epoch - updates.per_epoch) >= 1:
@@ -193,21 +193,19 @@ def find_origin(cfg: Config, start: Start) -> Origin:
     _check_complete(path, content)
     if start.resume != AUTO and is_main_process():
         check_nothing_later(cfg, Path(path), updates_of(content["meta"]))
-    record = read_record(content, path)
-    if record:
+    if record := read_record(content, path):
         notes += _take_model(cfg, record, path, start)
     else:
+        record = _old_record(cfg, content["meta"])
         notes.append(
             f"{path} has no record of its training (it is of an earlier version): its config is "
-            "compared, its data are not"
+            "compared, but for the schedule, which this version counts in updates; its data are not"
         )
-        record = record_from_config(content["meta"])
     if record:
         now = record_of(cfg)
-        record["recipe"] = record["recipe"] or now["recipe"]
         notes += check_continuation(path, record, now, start.fixed, start.new_length)
         if record["seed"] is not None:
-            cfg.setdefault("randomness", {})["seed"] = record["seed"]
+            cfg.randomness = dict(cfg.get("randomness") or {}, seed=record["seed"])
     cfg.resume, cfg.load_from = True, path
     if cfg.train_cfg.get("type") == "EpochBasedTrainLoop":
         cfg.train_cfg.type = "milan_mm.ResumedEpochLoop"
@@ -274,12 +272,21 @@ def _check_complete(path: str, content: Mapping[str, Any]) -> None:
         )
 
 
+def _old_record(cfg: Config, meta: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a checkpoint from before records says, with this run's name and schedule."""
+    if record := record_from_config(meta):
+        now = record_of(cfg)
+        record["recipe"] = now["recipe"]
+        record["settings"]["param_scheduler"] = now["settings"].get("param_scheduler")
+    return record
+
+
 def _take_model(cfg: Config, record: dict[str, Any], path: str, start: Start) -> list[str]:
     """Let the config's model be that of the record."""
     try:
         return take_model(cfg, record, path, "resume", start.fixed)
     except UserError as error:
-        if start.init_from:
+        if start.init_from or record["recipe"] != record_of(cfg)["recipe"]:
             raise
         raise UserError(f"{error}; --init-from {path} starts a new run from its weights") from None
 
@@ -287,6 +294,6 @@ def _take_model(cfg: Config, record: dict[str, Any], path: str, start: Start) ->
 def _forget_files(model: nn.Module) -> None:
     """Read no pretrained file into a model that a checkpoint fills; it may be gone by now."""
     for module in model.modules():
-        init = getattr(module, "init_cfg", None)
-        if isinstance(init, Mapping) and "checkpoint" in init:
-            module.init_cfg = None
+        if isinstance(module, BaseModule) and (found := module.init_cfg):
+            parts = [found] if isinstance(found, Mapping) else found
+            module.init_cfg = [part for part in parts if "checkpoint" not in part]

@@ -18,9 +18,8 @@ def stretch_iterations(cfg: ConfigDict, factor: int) -> None:
         if intervals := cfg.train_cfg.get("dynamic_intervals"):
             cfg.train_cfg.dynamic_intervals = [(a * factor, b * factor) for a, b in intervals]
     _stretch(cfg.train_dataloader, ("num_batch_per_epoch",), factor)
-    hooks = [*(cfg.get("default_hooks") or {}).values(), *(cfg.get("custom_hooks") or [])]
-    for hook in hooks:
-        if hook and hook.get("by_epoch") is False:
+    for hook in hooks(cfg):
+        if hook.get("by_epoch") is False:
             _stretch(hook, ("interval", "save_begin"), factor)
 
 
@@ -40,7 +39,9 @@ def shrink_schedule(cfg: ConfigDict, iterations: int) -> None:
         scheduler.by_epoch = False
         scheduler.setdefault("begin", 0)
         scheduler.end = min(scheduler.get("end", total), total)
-        _scale(scheduler, iterations / total)
+        scale_lengths(scheduler, iterations / total)
+        if "milestones" in scheduler:  # each still comes before the end
+            scheduler.milestones = [min(at, iterations - 1) for at in scheduler.milestones]
         if scheduler.end - scheduler.begin >= 2:
             shrunk.append(scheduler)
     cfg.param_scheduler = shrunk
@@ -52,12 +53,19 @@ def schedulers(cfg: ConfigDict) -> list[ConfigDict]:
     return [entries] if isinstance(entries, dict) else list(entries)
 
 
+def hooks(cfg: ConfigDict) -> list[ConfigDict]:
+    """Settings of the default hooks that are not left out, and of all others."""
+    entries = [*(cfg.get("default_hooks") or {}).values(), *(cfg.get("custom_hooks") or [])]
+    return [entry for entry in entries if isinstance(entry, dict) and "type" in entry]
+
+
 def is_iter_based(cfg: ConfigDict) -> bool:
     """Whether training is counted in iterations instead of epochs."""
     return "max_iters" in cfg.train_cfg
 
 
-def _scale(scheduler: ConfigDict, factor: float) -> None:
+def scale_lengths(scheduler: ConfigDict, factor: float) -> None:
+    """Make a scheduler `factor` times longer, in whole numbers and in place."""
     for key in _LENGTHS:
         value = scheduler.get(key)
         if isinstance(value, (list, tuple)):

@@ -12,14 +12,15 @@ from milan_mm.errors import UserError
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.labels import check_labels
+from milan_mm.run.checks.schedule import check_plan
 from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.fitting import check_fit
 from milan_mm.run.lock import locked
+from milan_mm.run.plan import Plan
 from milan_mm.run.pretrained import check_whole, read_tensors, watch
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.record import KEY, record_of
 from milan_mm.run.resume import Start, find_origin
-from milan_mm.run.updates import count_updates
 from milan_mm.weights.reading import read_checkpoint
 
 
@@ -52,16 +53,12 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
     runner = _build(cfg, notes)
     if source:
         check_whole(source, tensors, runner.model)
-    updates = count_updates(runner)
-    if len(runner.train_loop.dataloader) == 0:
-        loader = runner.train_loop.dataloader
-        raise UserError(
-            f"{len(loader.dataset)} training images make no full batch of {loader.batch_size} per "
-            "process: pass --cfg-options total_batch=N train_dataloader.batch_size=N with a "
-            "smaller N (the next error gives the learning rate), or try --quick"
-        )
-    record = record_of(runner.cfg, runner)
-    origin.enter(runner, updates, record)
+    plan = Plan.of(runner)
+    check_plan(plan)
+    for line in plan.lines():
+        runner.logger.info(line)
+    record = record_of(runner.cfg, runner) | dict(schedule=plan.schedule)
+    origin.enter(runner, plan, record)
     watch(runner, cfg)  # the parts that a checkpoint has not filled
     # last, so that a checkpoint has the record of the run as it is
     runner.register_hook(RecordHook(KEY, record))

@@ -12,6 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from milan_mm.errors import UserError
+from milan_mm.text import count
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class Updates:
     def total_batch(self) -> int:
         """Images per update."""
         return self.batch_per_process * self.processes * self.accumulation
+
+    def __str__(self) -> str:
+        text = count(self.total, "update")
+        if self.epochs is None:
+            return text
+        return f"{text} ({count(self.epochs, 'epoch')} of {self.per_epoch})"
 
     @classmethod
     def of(cls, runner: Runner) -> "Updates":
@@ -74,26 +81,49 @@ def count_updates(runner: Runner) -> Updates:
         UserError: See `Updates.of`.
     """
     updates = Updates.of(runner)
-    for scheduler in _settings(runner.param_schedulers):
-        if scheduler.get("convert_to_iter_based"):
-            epoch_length = scheduler.setdefault("epoch_length", max(updates.per_epoch, 1))
-            if updates.epochs is None:  # mmengine takes the run for one epoch, however long it is
-                # half an update more, since mmengine rounds down
-                scheduler.setdefault("end", (updates.total + 0.5) / epoch_length)
-        elif not scheduler.get("by_epoch", True):
+    epoch_length = max(updates.per_epoch, 1)
+    if runner.param_schedulers is None:
+        return updates
+    runner.param_schedulers = _without_stubs(runner.param_schedulers, epoch_length)
+    for scheduler in scheduler_settings(runner.param_schedulers):
+        converted = scheduler.get("convert_to_iter_based")
+        if converted:
+            scheduler.setdefault("epoch_length", epoch_length)
+        if not scheduler.get("by_epoch", True):
             scheduler.setdefault("end", updates.total)
+        elif updates.epochs is not None:
+            scheduler.setdefault("end", updates.epochs)
+        elif converted:  # mmengine takes the run for one epoch, however long it is
+            # half an update more, since mmengine rounds down
+            scheduler.setdefault("end", (updates.total + 0.5) / epoch_length)
     return updates
+
+
+def scheduler_settings(schedulers: Any) -> Iterator[ConfigDict]:
+    """Each scheduler's settings, of one optimizer or of several by name."""
+    if isinstance(schedulers, dict) and "type" not in schedulers:
+        schedulers = [s for part in schedulers.values() for s in scheduler_settings(part)]
+    for settings in [schedulers] if isinstance(schedulers, dict) else schedulers or []:
+        if isinstance(settings, dict):
+            yield settings
+
+
+def _without_stubs(schedulers: Any, epoch_length: int) -> Any:
+    """Leave out warm-ups that become less than two updates: they would never reach their end."""
+    if isinstance(schedulers, dict) and "type" not in schedulers:
+        return {name: _without_stubs(part, epoch_length) for name, part in schedulers.items()}
+    entries = [schedulers] if isinstance(schedulers, dict) else schedulers
+    return [entry for entry in entries if not _is_stub(entry, epoch_length)]
+
+
+def _is_stub(settings: Any, epoch_length: int) -> bool:
+    if not isinstance(settings, dict) or settings.get("begin") or "end" not in settings:
+        return False
+    if settings.get("convert_to_iter_based"):
+        return settings["end"] * epoch_length < 2
+    return settings["end"] < 2 and not settings.get("by_epoch", True)
 
 
 def _accumulation(runner: Runner) -> int:
     wrapper = runner.optim_wrapper  # its config, as long as the run has not started
     return wrapper.get("accumulative_counts", 1) if isinstance(wrapper, dict) else 1
-
-
-def _settings(schedulers: Any) -> Iterator[ConfigDict]:
-    """Each scheduler's settings, of one optimizer or of several by name."""
-    if isinstance(schedulers, dict) and "type" not in schedulers:
-        schedulers = [s for part in schedulers.values() for s in _settings(part)]
-    for settings in [schedulers] if isinstance(schedulers, dict) else schedulers or []:
-        if isinstance(settings, dict):
-            yield settings

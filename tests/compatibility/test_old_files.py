@@ -51,11 +51,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_old_pretraining_resumes_with_the_losses_that_it_had(folder: Path):
-    runner = train(load("pretraining.py"), Start("pretraining.pth"), [])
-    assert (runner.epoch, runner.iter) == (2, 4)
+    cfg = load("pretraining.py")
+    cfg.train_cfg.max_epochs = 12  # as its schedule says
+    runner = train(cfg, Start("pretraining.pth", new_length=True), [])
+    assert (runner.epoch, runner.iter) == (12, 24)
     (log,) = folder.glob("*/vis_data/scalars.json")
     losses = [json.loads(line)["loss"] for line in log.read_text().splitlines()]
-    assert losses == pytest.approx(NEXT_LOSSES, abs=2e-4)
+    assert losses[:2] == pytest.approx(NEXT_LOSSES, abs=2e-4)
 
 
 def test_an_old_classifier_is_tested_with_the_accuracy_that_it_had(folder: Path):

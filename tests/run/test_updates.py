@@ -6,17 +6,25 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.runner import Runner
-from torch import Tensor, nn
 
+from milan_mm.configs import load
 from milan_mm.datasets.whole_updates import UpdateSampler
 from milan_mm.engine.hooks.updates import has_updated
-from milan_mm.run.batch import apply_total_batch
+from milan_mm.run.length import set_length
+from milan_mm.run.plan import Plan
 from milan_mm.run.updates import count_updates
+from tests.run.runs import (
+    IMAGES,
+    RECIPES,
+    TOTAL_BATCH,
+    Scale,
+    recorded_rates,
+    scale_runner,
+    unit_of,
+)
 
-IMAGES, TOTAL_BATCH = 35, 8  # 4 updates in an epoch, and a tail of 3
 WHOLE, SPLITS = (1, 1), [(1, 4), (2, 2)]  # processes x parts
 ITERATIONS = dict(type="IterBasedTrainLoop", max_iters=16)
 EPOCHS = dict(type="EpochBasedTrainLoop", max_epochs=4)
@@ -33,71 +41,19 @@ SCHEDULES = dict(
     momentum=[dict(type="LinearMomentum", by_epoch=False, end=9), WARM_UP],
     epochs=[dict(type="MultiStepLR", milestones=[1, 3], gamma=0.5)],
     converted_cosine=[
-        dict(type="LinearLR", start_factor=1e-9, end=1, convert_to_iter_based=True),
+        dict(type="milan_mm.WarmupLR", end=1, convert_to_iter_based=True),
         dict(type="CosineAnnealingLR", begin=1, T_max=3, end=4, convert_to_iter_based=True),
     ],
     converted_steps=[dict(type="MultiStepLR", milestones=[1, 2], convert_to_iter_based=True)],
 )
 
 
-class Scale(BaseModel):
-    """One parameter, for a run that is about its learning rate."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(()))
-
-    def forward(self, x: Tensor, mode: str) -> dict[str, Tensor]:
-        return dict(loss=(self.weight * torch.stack(x)).mean())
-
-
-def settings_of_updates(
-    schedule: list[dict], loop: dict, split: tuple[int, int], work_dir: Path
-) -> list[tuple[float, float]]:
-    """Learning rate and momentum of every update of a run."""
-    processes, parts = split
-    cfg = Config(
-        dict(
-            total_batch=TOTAL_BATCH,
-            train_dataloader=dict(
-                batch_size=TOTAL_BATCH // processes // parts,
-                num_workers=0,
-                drop_last=True,
-                sampler=dict(type="DefaultSampler", shuffle=False),
-            ),
-            optim_wrapper=dict(optimizer=dict(type="SGD", lr=1.0, momentum=0.9)),
-            train_cfg=loop,
-            param_scheduler=schedule,
-            default_hooks=dict(logger=None, checkpoint=None),
-        )
-    )
-    if "max_iters" in loop:
-        cfg.train_dataloader.sampler.type = "InfiniteSampler"
-    apply_total_batch(cfg, processes)
-    dataset = [dict(x=torch.ones(())) for _ in range(IMAGES)]
-    runner = Runner(
-        model=Scale(),
-        work_dir=str(work_dir),
-        train_dataloader=dict(cfg.train_dataloader, dataset=dataset),
-        train_cfg=cfg.train_cfg,
-        optim_wrapper=cfg.optim_wrapper,
-        param_scheduler=cfg.param_scheduler,
-        default_hooks=cfg.default_hooks,
-        default_scope="mmengine",
-        experiment_name=f"{work_dir.name}-{processes}x{parts}",
-    )
-    count_updates(runner)
-    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    found: list[tuple[float, float]] = []
-    runner.optim_wrapper.optimizer.register_step_pre_hook(
-        lambda optimizer, *_: found.extend((g["lr"], g["momentum"]) for g in optimizer.param_groups)
-    )
-    runner.train()
-    return found
+def run_of(schedule: list[dict], loop: dict) -> Config:
+    return Config(dict(train_cfg=loop, param_scheduler=schedule, optim_wrapper=dict(optimizer=SGD)))
 
 
 @pytest.fixture
-def one_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+def one_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let this process take itself for one of several."""
 
     def pretend(processes: int, rank: int = 0) -> None:
@@ -107,18 +63,44 @@ def one_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     return pretend
 
 
-@pytest.mark.parametrize("loop", [ITERATIONS, EPOCHS], ids=["iterations", "epochs"])
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_the_rate_of_an_update_is_the_same_for_every_split(
-    name: str, loop: dict, one_of: Callable, tmp_path: Path
-):
-    whole = settings_of_updates(SCHEDULES[name], loop, WHOLE, tmp_path)
-    assert len(whole) == 16
+def rates_of_splits(cfg: Config, one_of: Callable, work_dir: Path) -> list[list]:
+    """Planned rates, and those that a run of each split makes."""
+    runner = scale_runner(cfg, work_dir)
+    plan = Plan.of(runner)
+    found = [recorded_rates(runner)]
+    assert [rate for rate, _ in found[0]] == plan.rates.tolist()
     for split in SPLITS:
         one_of(split[0])
-        assert settings_of_updates(SCHEDULES[name], loop, split, tmp_path) == whole
+        runner = scale_runner(cfg, work_dir, split)
+        count_updates(runner)
+        found.append(recorded_rates(runner))
+    return found
+
+
+@pytest.mark.parametrize("loop", [ITERATIONS, EPOCHS], ids=["iterations", "epochs"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_rate_of_an_update_is_planned_and_the_same_for_every_split(
+    name: str, loop: dict, one_of: Callable, tmp_path: Path
+):
+    whole, *others = rates_of_splits(run_of(SCHEDULES[name], loop), one_of, tmp_path)
+    assert len(whole) == 16
+    assert all(rates == whole for rates in others)
     # an iteration-based run has no epoch that ends before it does
     assert len(set(whole)) > 1 or (name, loop) == ("epochs", ITERATIONS)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_s_rates_are_planned_and_the_same_for_every_split(
+    recipe: str, one_of: Callable, tmp_path: Path
+):
+    cfg = load(recipe)
+    lengths: dict = dict(epochs=None, iters=None)
+    set_length(cfg, **lengths | {unit_of(cfg): 20 if unit_of(cfg) == "iters" else 5})
+    cfg.default_hooks = {}
+    whole, *others = rates_of_splits(cfg, one_of, tmp_path)
+    assert len(whole) == 20
+    assert all(rates == whole for rates in others)
+    assert len(set(whole)) > 2
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
@@ -156,10 +138,7 @@ def test_an_epoch_that_ends_inside_an_update_is_refused(tmp_path: Path):
 
 def test_of_several_optimizers_all_must_have_stepped():
     parts = [
-        build_optim_wrapper(
-            Scale(), dict(optimizer=dict(type="SGD", lr=1.0), accumulative_counts=n)
-        )
-        for n in (1, 2)
+        build_optim_wrapper(Scale(), dict(optimizer=SGD, accumulative_counts=n)) for n in (1, 2)
     ]
     wrapper = OptimWrapperDict(a=parts[0], b=parts[1])
     seen = []

@@ -40,9 +40,9 @@ class LossHook(Hook):
             outputs.update(_average(outputs))
         if "loss" in outputs and not math.isfinite(loss := _number(outputs["loss"])):
             raise NonFiniteLossError(
-                f"the loss is {loss} at iteration {runner.iter + 1}: resume from the last "
-                "checkpoint with a lower learning rate, or with gradient clipping "
-                "(--cfg-options optim_wrapper.clip_grad.max_norm=1.0)"
+                f"the loss is {loss} at iteration {runner.iter + 1}: start a new run from the last "
+                "checkpoint (--init-from FILE) with a lower learning rate (--lr) or with gradient "
+                "clipping (--cfg-options optim_wrapper.clip_grad.max_norm=1.0)"
             )
 
 

@@ -29,34 +29,43 @@ class ResumeHook(Hook):
         accumulation: Iterations per update, now.
         updates_per_epoch: None for a run that counts iterations.
         replay: Whether to take the rates from this run's schedule instead of the checkpoint's.
+        last_lr: Rate of the last update, for the log; None where it is not known.
     """
 
     priority = "VERY_HIGH"
 
     def __init__(
-        self, updates: int, accumulation: int, updates_per_epoch: int | None, replay: bool
+        self,
+        updates: int,
+        accumulation: int,
+        updates_per_epoch: int | None,
+        replay: bool,
+        last_lr: float | None = None,
     ) -> None:
         self.updates = updates
         self.accumulation = accumulation
         self.updates_per_epoch = updates_per_epoch
         self.replay = replay
+        self.last_lr = last_lr
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Set epoch, iteration, schedules and paths, in place."""
-        meta, info = checkpoint["meta"], checkpoint["message_hub"]["runtime_info"]
+        meta, hub = checkpoint["meta"], checkpoint["message_hub"]
+        info = hub["runtime_info"]
         meta["iter"] = self.updates * self.accumulation
         meta["epoch"] = self.updates // self.updates_per_epoch if self.updates_per_epoch else 0
         info.update({name: meta[name] for name in ("iter", "epoch") if name in info})
-        _move_paths(info, runner.work_dir)
+        _move_paths(hub, runner.work_dir)
         if self.replay:
             before = _rate(checkpoint["optimizer"])
             replay_schedule(runner, self.updates, self.updates_per_epoch)
             _take_schedule(runner, checkpoint)
             now = _rate(checkpoint["optimizer"])
             if not math.isclose(before, now, rel_tol=1e-6):
+                end = "" if self.last_lr is None else f", and ends at {self.last_lr:.4g}"
                 runner.logger.info(
                     f"the learning rate goes on at {now:.4g}, as a run of this length has it after "
-                    f"{self.updates} updates; in the checkpoint it is {before:.4g}"
+                    f"{self.updates} updates{end}; in the checkpoint it is {before:.4g}"
                 )
 
 
@@ -136,15 +145,17 @@ def _rate(optimizer: dict) -> float:
     return _groups(optimizer)[-1]["lr"]
 
 
-def _move_paths(info: dict, work_dir: str) -> None:
+def _move_paths(hub: dict, work_dir: str) -> None:
     """Let the run own the checkpoints of its own folder alone.
 
     mmengine removes the best checkpoint so far when there is a better one, by the path that is
     recorded here: of a folder that was copied, or of another run's.
     """
+    info = hub["runtime_info"]
     for name in [n for n in info if n.startswith(_OWN_PATHS) and isinstance(info[n], str)]:
         here = Path(work_dir, Path(info[name]).name)
         if here.is_file():
             info[name] = str(here)
         else:
             del info[name]
+            hub["resumed_keys"].pop(name, None)

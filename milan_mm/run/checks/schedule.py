@@ -1,0 +1,153 @@
+"""Is a training worth starting? What its plan shows before the first update."""
+
+import numpy as np
+
+from milan_mm.errors import UserError
+from milan_mm.run.plan import Plan
+from milan_mm.run.rates import ENDLESS, Part
+
+FEWEST_UPDATES = 10  # of a recipe on a user's own images; one that counts updates may have fewer
+LONGEST_WARM_UP = 0.5  # share of the run
+LOW, CLIMB = 0.1, 0.1  # shares of the highest rate: where a fall ends, and what counts as a climb
+_MADE_TO_CLIMB = ("CosineRestartLR", "OneCycleLR")
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuse a training that cannot make sense; trials may be as short as they are.
+
+    Raises:
+        UserError: For fewer images or updates than a training needs, for a schedule that is longer
+            or shorter than the run, for rates that end in the warm-up or climb again, and for a
+            training that never validates or writes no checkpoint.
+    """
+    _check_images(plan)
+    _check_units(plan)
+    for part in plan.parts:
+        _check_length(plan, part)
+    if plan.rates is not None:
+        _check_rates(plan, plan.rates)
+    if not plan.is_trial:
+        _check_number(plan)
+        _check_results(plan)
+
+
+def _check_images(plan: Plan) -> None:
+    made = plan.updates
+    if made.total == 0 or (made.images < made.total_batch and not plan.is_trial):
+        raise UserError(
+            f"{made.images} training images make no update of {made.total_batch} images: "
+            + smaller_batch(plan)
+        )
+
+
+def smaller_batch(plan: Plan) -> str:
+    """The options for a total batch that fits the images, with the rate of the linear rule."""
+    made = plan.updates
+    fitting = 1
+    while 8 * fitting <= made.images:  # at least four updates in an epoch
+        fitting *= 2
+    if plan.is_trial:
+        return f"pass --cfg-options train_dataloader.batch_size={max(fitting // made.processes, 1)}"
+    options = f"pass --cfg-options total_batch={fitting}"
+    if plan.lr is not None:
+        options += f" --lr {plan.lr * fitting / made.total_batch:.3g}"
+    return options + " (the linear rule), or --quick for a trial"
+
+
+def _check_units(plan: Plan) -> None:
+    for part in plan.parts:
+        if part.scheduler.by_epoch and plan.updates.epochs is None:
+            raise UserError(
+                f"{part.name} counts epochs, and the run counts iterations: it would never move. "
+                "Set its by_epoch=False, and its lengths in updates"
+            )
+
+
+def _check_length(plan: Plan, part: Part) -> None:
+    """Compare a scheduler with the run, both in updates; rounding may cost one."""
+    scheduler, total = part.scheduler, plan.updates.total
+    spans = [getattr(scheduler, key, None) or 0 for key in ("T_max", "total_steps")]
+    ends = [scheduler.begin + span for span in spans]
+    if scheduler.end < ENDLESS:
+        ends.append(scheduler.end)
+    ends += [at + 1 + scheduler.begin for at in getattr(scheduler, "milestones", ())]
+    end = plan.in_updates(part, max(ends))
+    if end > total + 1 or (hasattr(scheduler, "milestones") and end > total):
+        raise UserError(f"{_lasts(plan, part, end)}, {_than_the_run(plan, part, 'longer')}")
+    if end < total - 1 and _falls(plan, part):
+        raise UserError(f"{_lasts(plan, part, end)}, {_than_the_run(plan, part, 'shorter')}")
+
+
+def _falls(plan: Plan, part: Part) -> bool:
+    if plan.rates is None:
+        return False
+    begin = plan.in_updates(part, part.scheduler.begin)
+    end = min(plan.in_updates(part, part.scheduler.end), plan.updates.total)
+    return plan.rates[end - 1] < plan.rates[min(begin, end - 1)]
+
+
+def _lasts(plan: Plan, part: Part, end: float) -> str:
+    per_epoch = plan.updates.per_epoch
+    if part.in_epochs and per_epoch:
+        return f"{part.name} reaches to epoch {end / per_epoch:.3g}"
+    return f"{part.name} reaches to update {round(end)}"
+
+
+def _than_the_run(plan: Plan, part: Part, longer: str) -> str:
+    text = f"{longer} than the run of {plan.updates}: "
+    if plan.updates.epochs is None:
+        return text + "pass --iters N, which moves the whole schedule, or set its lengths yourself"
+    if part.in_epochs:
+        return text + "pass --epochs N, which moves the whole schedule, or set its lengths yourself"
+    return text + f"pass --epochs {_enough_epochs(plan, 2 * part.scheduler.end)} or more"
+
+
+def _enough_epochs(plan: Plan, updates: float) -> int:
+    return -(-int(updates) // max(plan.updates.per_epoch, 1))
+
+
+def _check_rates(plan: Plan, rates: np.ndarray) -> None:
+    highest = rates.max()
+    if plan.warmup_updates > LONGEST_WARM_UP * rates.size and not plan.is_trial:
+        remedy = "pass --iters N with more updates, or shorten the warm-up"
+        if plan.updates.epochs is not None:
+            remedy = f"pass --epochs {_enough_epochs(plan, 2 * plan.warmup_updates)} or more"
+        raise UserError(
+            f"the warm-up of {plan.warmup_updates} updates is more than half of the run's "
+            f"{plan.updates}: {remedy}"
+        )
+    if any(type(part.scheduler).__name__ in _MADE_TO_CLIMB for part in plan.parts):
+        return
+    after = rates[plan.warmup_updates :]
+    lowest = np.minimum.accumulate(after)
+    climbs = (lowest <= LOW * highest) & (after > lowest + CLIMB * highest)
+    if climbs.any():
+        bottom = plan.warmup_updates + int(after[: climbs.argmax()].argmin())
+        option = "--iters" if plan.updates.epochs is None else "--epochs"
+        raise UserError(
+            f"the learning rate falls to {rates[bottom]:.3g} at update {bottom} of {rates.size} "
+            f"and climbs again to {rates[bottom:].max():.3g}: the schedule is shorter than the "
+            f"run; pass {option} N, which moves the whole schedule, or state T_max and end"
+        )
+
+
+def _check_number(plan: Plan) -> None:
+    made = plan.updates
+    if made.epochs is not None and made.total < FEWEST_UPDATES:
+        raise UserError(
+            f"{made.images} training images at a total batch of {made.total_batch} make {made} in "
+            f"all, fewer than {FEWEST_UPDATES}: pass --epochs "
+            f"{_enough_epochs(plan, FEWEST_UPDATES)} or more; or {smaller_batch(plan)}"
+        )
+
+
+def _check_results(plan: Plan) -> None:
+    if plan.val_images is not None and not plan.evaluations:
+        raise UserError(
+            "the run would never validate: its train_cfg.val_begin is after its end; set it to 1"
+        )
+    if plan.checkpoints == 0:
+        raise UserError(
+            "the run would write no checkpoint: set default_hooks.checkpoint.interval to less than "
+            "its length, or default_hooks.checkpoint.save_last=True"
+        )
