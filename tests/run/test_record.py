@@ -304,5 +304,5 @@ def test_data_that_no_file_stands_for_have_no_hash(tmp_path: Path):
 )
 def test_a_number_of_classes_that_the_user_sets_is_not_overridden(recipe: str, field: str):
     kept, cfg = record(recipe), prepared(recipe, f"{field}=3")
-    with pytest.raises(ValueError, match="num_classes is .* in the checkpoint and .* here"):
+    with pytest.raises(ValueError, match=r"num_classes is .* in the checkpoint and .* here"):
         take_model(cfg, kept, "epoch_1.pth", "resume", [field])
