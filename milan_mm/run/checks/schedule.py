@@ -6,7 +6,7 @@ from milan_mm.errors import UserError
 from milan_mm.run.plan import Plan
 from milan_mm.run.rates import ENDLESS, Part
 
-FEWEST_UPDATES = 10  # of a recipe on a user's own images; one that counts updates may have fewer
+FEWEST_UPDATES = 5  # of a recipe that counts epochs; one that counts updates may have fewer
 LONGEST_WARM_UP = 0.5  # share of the run
 LOW, CLIMB = 0.1, 0.1  # shares of the highest rate: where a fall ends, and what counts as a climb
 _MADE_TO_CLIMB = ("CosineRestartLR", "OneCycleLR")
