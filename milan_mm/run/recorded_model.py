@@ -97,7 +97,7 @@ def take_old_rule(cfg: Config, fixed: Collection[str] = ()) -> list[str]:
         return []
     if is_fixed("model.backbone.pos_resize", fixed):
         return []
-    backbone.pos_resize = OLD_RULE
+    backbone["pos_resize"] = OLD_RULE
     return [f"positions are resized as in that version: model.backbone.pos_resize='{OLD_RULE}'"]
 
 
