@@ -82,20 +82,16 @@ def take_old_rule(cfg: Config, fixed: Collection[str] = ()) -> list[str]:
     This matters in detection and segmentation, where a table is resized to every image.
 
     Args:
-        fixed: Dotted names that the user set, which are left alone.
+        fixed: Dotted names that the user set, which are left alone, as is a rule in the config.
 
     Returns:
         At most one line for the log.
     """
     backbone = cfg.model.get("backbone") or {}
-    is_dense = cfg.get("default_scope") in ("mmdet", "mmseg")
-    if (
-        not is_dense
-        or backbone.get("type") != PLAIN_VIT
-        or not backbone.get("with_pos_embed", True)
-    ):
+    has_table = backbone.get("type") == PLAIN_VIT and backbone.get("with_pos_embed", True)
+    if not has_table or cfg.get("default_scope") not in ("mmdet", "mmseg"):
         return []
-    if is_fixed("model.backbone.pos_resize", fixed):
+    if "pos_resize" in backbone or is_fixed("model.backbone.pos_resize", fixed):
         return []
     backbone["pos_resize"] = OLD_RULE
     return [f"positions are resized as in that version: model.backbone.pos_resize='{OLD_RULE}'"]

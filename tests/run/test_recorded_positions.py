@@ -6,8 +6,8 @@ from mmengine.config import Config
 
 from milan_mm.configs import load
 from milan_mm.run.continuation import record_from_config
-from milan_mm.run.prepare import TRAINING, RunOptions, prepare
-from milan_mm.run.record import record_of
+from milan_mm.run.prepare import TEST, TRAINING, RunOptions, prepare
+from milan_mm.run.record import Recorded, record_of
 from milan_mm.run.recorded_model import OLD_RULE, take_model, take_old_rule
 from milan_mm.weights.recognising import recognise
 from tests.helpers import TINY_ARCH, tiny_vit
@@ -56,6 +56,17 @@ def test_a_checkpoint_without_a_record_keeps_the_rule_of_its_version(recipe: str
     assert before["model"]["backbone"] == record_of(cfg)["model"]["backbone"]
     cfg = load(recipe)
     assert take_old_rule(cfg, fixed=[FIELD]) == [] and "pos_resize" not in cfg.model.backbone
+
+
+@pytest.mark.parametrize("recipe", [DET, SEG])
+@pytest.mark.parametrize("has_config", [True, False])
+def test_such_a_checkpoint_is_tested_by_the_rule_of_its_version(recipe: str, has_config: bool):
+    meta = dict(cfg=load(recipe).pretty_text) if has_config else {}
+    old = Recorded.of(dict(meta=meta, state_dict={}), "old.pth")
+    cfg = load(recipe)
+    notes = prepare(cfg, RunOptions(recorded=old), TEST)
+    assert cfg.model.backbone.pos_resize == OLD_RULE
+    assert any("pos_resize='bicubic-antialias'" in note for note in notes)
 
 
 def test_an_encoder_takes_the_rule_from_the_record_of_its_training():
