@@ -24,7 +24,7 @@ from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.quick import make_quick
 from milan_mm.run.record import Recorded, keep_origin, recipe_name, record_of
-from milan_mm.run.recorded_model import take_model
+from milan_mm.run.recorded_model import take_model, take_old_rule
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.recognising import given_options
 
@@ -227,6 +227,8 @@ def use_record(cfg: Config, options: RunOptions) -> list[str]:
         # nobody knows what the recipe was then; what it did not say may come from `--weights`
         record["recipe_hash"] = record_of(cfg)["recipe_hash"]
         notes += take_model(cfg, record, found.path, "test", options.fixed)
+    else:
+        notes += take_old_rule(cfg, options.fixed)
     return notes
 
 

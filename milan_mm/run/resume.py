@@ -31,7 +31,7 @@ from milan_mm.run.plan import Plan
 from milan_mm.run.processes import is_main_process
 from milan_mm.run.quick import ITERATIONS
 from milan_mm.run.record import KEY, read_record, record_of
-from milan_mm.run.recorded_model import take_model
+from milan_mm.run.recorded_model import take_model, take_old_rule
 from milan_mm.run.updates import Updates
 from milan_mm.text import shorten_list
 from milan_mm.weights.reading import read_checkpoint
@@ -205,6 +205,7 @@ def find_origin(cfg: Config, start: Start) -> Origin:
             f"{path} has no record of its training (it is of an earlier version): its config is "
             "compared, but for the schedule, which this version counts in updates; its data are not"
         )
+        notes += take_old_rule(cfg, start.fixed)
     if record:
         now = record_of(cfg)
         notes += check_continuation(path, record, now, start.fixed, start.new_length)
