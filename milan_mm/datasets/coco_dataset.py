@@ -6,7 +6,8 @@ from pathlib import Path
 from mmdet.datasets import CocoDataset as MMDetCocoDataset
 from mmdet.datasets.api_wrappers import COCO
 
-from milan_mm.datasets.coco_file import paused_collection, read_coco, take_coco
+from milan_mm.datasets.coco_reading import read_coco, take_coco
+from milan_mm.datasets.collection import paused_collection
 from milan_mm.registry import DATASETS
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from milan_mm.datasets.coco_faults import Kind
-from milan_mm.datasets.coco_file import CocoFile, read_coco
+from milan_mm.datasets.coco_file import CocoFile
+from milan_mm.datasets.coco_reading import read_coco
 from milan_mm.datasets.folders import SPLITS, missing_files
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.text import shorten_list

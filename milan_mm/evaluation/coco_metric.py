@@ -10,7 +10,7 @@ from mmdet.evaluation.metrics import CocoMetric as PycocoMetric
 from mmdet.evaluation.metrics import coco_metric
 
 from milan_mm.datasets.coco_faults import is_polygon
-from milan_mm.datasets.coco_file import take_coco
+from milan_mm.datasets.coco_reading import take_coco
 from milan_mm.registry import METRICS
 
 

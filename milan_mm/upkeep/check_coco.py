@@ -23,9 +23,10 @@ from milan_mm.datasets.coco_faults import (
     is_polygon,
     size_of,
 )
-from milan_mm.datasets.coco_file import CocoFile, take_coco
+from milan_mm.datasets.coco_file import CocoFile
 from milan_mm.datasets.coco_folder import find_split
 from milan_mm.datasets.coco_images import is_shared, shared_names
+from milan_mm.datasets.coco_reading import take_coco
 from milan_mm.datasets.coco_usage import MAX_DROPPED_SHARE, Reason, usage
 from milan_mm.datasets.folders import is_image, missing_files
 from milan_mm.datasets.image_size import TURN_REMEDY, read_header

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from mmdet.datasets import CocoDataset as MMDetCocoDataset
 
-from milan_mm.datasets import coco_file
+from milan_mm.datasets import coco_reading
 from milan_mm.datasets.coco_dataset import CocoDataset
-from milan_mm.datasets.coco_file import read_coco
+from milan_mm.datasets.coco_reading import read_coco
 from milan_mm.registry import DATASETS
 from tests.datasets.test_coco_file import CONTENT
 
@@ -25,15 +25,15 @@ def write(folder: Path, encoding: str = "utf-8") -> Path:
 
 
 def is_kept(path: Path) -> bool:
-    return str(path.resolve()) in {key[0] for key in coco_file._kept}
+    return str(path.resolve()) in {key[0] for key in coco_reading._kept}
 
 
 @pytest.fixture
 def parsed(monkeypatch) -> list[Path]:
     """The files that were parsed."""
     paths: list[Path] = []
-    parse = coco_file._parse
-    monkeypatch.setattr(coco_file, "_parse", lambda path: paths.append(path) or parse(path))
+    parse = coco_reading._parse
+    monkeypatch.setattr(coco_reading, "_parse", lambda path: paths.append(path) or parse(path))
     return paths
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from milan_mm.datasets.coco_faults import REMEDIES, Kind
-from milan_mm.datasets.coco_file import CocoFile, read_coco, take_coco
+from milan_mm.datasets.coco_file import CocoFile
+from milan_mm.datasets.coco_reading import read_coco, take_coco
 from milan_mm.errors import MissingFileError, UserError
 
 TRIANGLE = [1, 1, 9, 1, 9, 9]

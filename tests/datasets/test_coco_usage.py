@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mmdet.datasets import CocoDataset
 
-from milan_mm.datasets.coco_file import read_coco
+from milan_mm.datasets.coco_reading import read_coco
 from milan_mm.datasets.coco_usage import REMEDIES, Reason, usage
 from milan_mm.errors import UserError
 from tests.datasets.test_coco_file import CONTENT

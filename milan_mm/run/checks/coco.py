@@ -11,8 +11,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from milan_mm.datasets.coco_faults import Kind, Problem
-from milan_mm.datasets.coco_file import CocoFile, read_coco
+from milan_mm.datasets.coco_file import CocoFile
 from milan_mm.datasets.coco_images import SAMPLE, check_sizes, is_shared, sample, shared_names
+from milan_mm.datasets.coco_reading import read_coco
 from milan_mm.datasets.coco_usage import Usage, usage
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.errors import UserError
