@@ -16,6 +16,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from milan_mm.errors import UserError
 from milan_mm.run.batch import apply_total_batch
 from milan_mm.run.canonical import config_hash
+from milan_mm.run.checks.coco import use_coco_reader
 from milan_mm.run.continuation import record_from_config
 from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, set_load_report
 from milan_mm.run.length import set_length, set_rate
@@ -311,6 +312,12 @@ def split_batch(cfg: Config, options: RunOptions) -> list[str]:
     return [note] if note else []
 
 
+def read_coco_once(cfg: Config, _: RunOptions) -> list[str]:
+    """Let COCO data sets take what the checks before the start have read."""
+    use_coco_reader(cfg)
+    return []
+
+
 def save_atomically(cfg: Config, _: RunOptions) -> list[str]:
     """Write checkpoints whole or not at all, unless the config chose a backend for them."""
     if checkpoint := (cfg.get("default_hooks") or {}).get("checkpoint"):
@@ -341,6 +348,7 @@ TRAINING: tuple[Step, ...] = (
     save_load_report,  # into the work directory
     split_batch,  # after the limit; makes the schedule longer
     save_atomically,
+    read_coco_once,
     use_machine,  # last: replaces what this machine cannot do, whoever chose it
 )
-TEST: tuple[Step, ...] = (*RECIPE, use_record, choose_work_dir, use_machine)
+TEST: tuple[Step, ...] = (*RECIPE, use_record, choose_work_dir, read_coco_once, use_machine)
