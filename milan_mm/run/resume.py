@@ -252,8 +252,8 @@ def _find(cfg: Config, source: str) -> tuple[str, dict, list[str]]:
         return found
     if not path.is_file():
         raise MissingFileError(
-            f"checkpoint '{source}' does not exist: --resume without a file takes the newest in "
-            f"'{cfg.work_dir}'"
+            f"checkpoint '{source}' does not exist: give a file or a work directory that does; "
+            f"--resume alone takes the newest in '{cfg.work_dir}'"
         )
     return str(path), read_checkpoint(path), []
 

@@ -225,7 +225,7 @@ EXCLUDED = [
     (Start(resume="auto", trial=True), "--quick and --resume exclude each other"),
     (Start(resume="auto", init_from="x.pth"), "--init-from and --resume exclude each other"),
     (Start(init_from="x.pth", weights=True), "--init-from and --weights exclude each other"),
-    (Start(resume="gone.pth"), "'gone.pth' does not exist: --resume without a file takes the"),
+    (Start(resume="gone.pth"), "'gone.pth' does not exist: give a file or a work directory"),
     (Start(init_from="gone.pth"), "'gone.pth' does not exist"),
 ]
 

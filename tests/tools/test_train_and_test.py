@@ -329,7 +329,7 @@ def test_fewer_images_than_a_batch_are_counted_in_the_message(folder: Path, mist
     ("options", "message"),
     [
         (["--resume", "--quick"], "error: --quick and --resume exclude each other"),
-        (["--resume", "gone.pth"], "error: checkpoint 'gone.pth' does not exist: --resume without"),
+        (["--resume", "gone.pth"], "error: checkpoint 'gone.pth' does not exist: give a file"),
         (["--init-from", "gone.pth"], "error: checkpoint 'gone.pth' does not exist"),
         (
             ["--init-from", "a.pth", "--resume"],
