@@ -146,6 +146,8 @@ class Origin:
         replay = self.start.new_length or is_at_end or KEY not in self.meta
         hook = ResumeHook(done, updates.accumulation, per_epoch, replay, plan.last_lr)
         runner.register_hook(hook)
+        if self.is_finished:
+            return
         before, after = accumulation_of(self.meta), updates.accumulation
         converted = f", converted from iteration {self.meta['iter']}" if before != after else ""
         runner.logger.info(
