@@ -7,7 +7,8 @@ import copy
 from collections.abc import Mapping
 
 from mmengine.config import Config
-from torch import Tensor
+from mmengine.model import BaseModule
+from torch import Tensor, nn
 
 from milan_mm.errors import UserError
 from milan_mm.run.building import build_without_memory
@@ -54,3 +55,11 @@ def class_tensors(cfg: Config) -> set[str]:
             node["num_classes"] += 1
     with_more = build_without_memory(larger).state_dict()
     return set(other_shapes(build_without_memory(cfg).state_dict(), with_more))
+
+
+def forget_files(model: nn.Module) -> None:
+    """Read no pretrained file into a model that a checkpoint fills; it may be gone by now."""
+    for module in model.modules():
+        if isinstance(module, BaseModule) and (found := module.init_cfg):
+            parts = [found] if isinstance(found, Mapping) else found
+            module.init_cfg = [part for part in parts if "checkpoint" not in part]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.model import BaseModule, is_model_wrapper
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ from milan_mm.run.checkpoint_files import (
     updates_of,
 )
 from milan_mm.run.continuation import check_continuation, record_from_config
-from milan_mm.run.fitting import check_fit, class_tensors, other_shapes
+from milan_mm.run.fitting import check_fit, class_tensors, forget_files, other_shapes
 from milan_mm.run.plan import Plan
 from milan_mm.run.processes import is_main_process
 from milan_mm.run.quick import ITERATIONS
@@ -93,7 +93,7 @@ class Origin:
         if not self.path:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        _forget_files(model)
+        forget_files(model)
         if self.start.init_from:
             self._check_weights(runner, model)
         else:
@@ -295,11 +295,3 @@ def _take_model(cfg: Config, record: dict[str, Any], path: str, start: Start) ->
         if start.init_from or record["recipe"] != record_of(cfg)["recipe"]:
             raise
         raise UserError(f"{error}; --init-from {path} starts a new run from its weights") from None
-
-
-def _forget_files(model: nn.Module) -> None:
-    """Read no pretrained file into a model that a checkpoint fills; it may be gone by now."""
-    for module in model.modules():
-        if isinstance(module, BaseModule) and (found := module.init_cfg):
-            parts = [found] if isinstance(found, Mapping) else found
-            module.init_cfg = [part for part in parts if "checkpoint" not in part]
