@@ -291,8 +291,10 @@ def test_data_are_known_by_names_and_sizes_wherever_they_lie(tmp_path: Path):
     expected = data_hash(dict(data_root=str(first), data_prefix="train"))
     settings = dict(data_root=str(second), data_prefix="train")
     assert expected and data_hash(settings) == expected
-    write_image(second / "train/red/more.png")
+    write_image(second / "train/red/0.png", size=(64, 64))
     assert data_hash(settings) != expected
+    write_image(first / "train/red/more.png")
+    assert data_hash(dict(data_root=str(first), data_prefix="train")) != expected
 
 
 def test_an_annotation_file_is_known_by_its_content(tmp_path: Path):
