@@ -18,8 +18,13 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 
 
 MODELS = _child("model", root.MODELS)
-# apart from register: mmseg's data sets take seconds to import, which few runs need
-DATASETS = _child("dataset", root.DATASETS, "milan_mm.datasets.label_pairs")
+# apart from register: mmdet's and mmseg's data sets take seconds to import, which few runs need
+DATASETS = _child(
+    "dataset",
+    root.DATASETS,
+    "milan_mm.datasets.coco_dataset",
+    "milan_mm.datasets.label_pairs",
+)
 DATA_SAMPLERS = _child("data sampler", root.DATA_SAMPLERS)
 TRANSFORMS = _child("transform", root.TRANSFORMS)
 HOOKS = _child("hook", root.HOOKS)

@@ -186,6 +186,8 @@ def prepare(args: argparse.Namespace) -> Plan:
     num_train = sum(map(len, images.values()))
     check_count(num_train, mini, f"training images in {root / 'train'}", "add images")
     check_count(len(labelled), finetune, "labelled images", "raise --labels, or add images")
+    ablation.limit_warm_up(mini, iterations(mini, num_train))
+    ablation.limit_warm_up(finetune, iterations(finetune, len(labelled)))
 
     teacher = mini.model.head.teacher
     teacher.update(model_name=args.teacher_model, pretrained=args.teacher)
@@ -200,6 +202,8 @@ def prepare(args: argparse.Namespace) -> Plan:
         missing[9] = ablation.NO_SLIP
     recipes = {row: ablation.miniature(cfg, mini, second) for row, cfg in rows.items()}
 
+    check_updates(iterations(mini, num_train), "--epochs")
+    check_updates(iterations(finetune, len(labelled)), "--finetune-epochs")
     settings = dict(
         data=str(root.resolve()),
         images=[num_train, num_val],
@@ -241,6 +245,14 @@ def check_count(count: int, cfg: "Config", what: str, remedy: str) -> None:
     """Refuse fewer images than a batch."""
     if count < cfg.total_batch:
         raise UserError(f"{count} {what}, a batch has {cfg.total_batch}: {remedy}")
+
+
+def check_updates(updates: int, option: str) -> None:
+    """Refuse a training of next to no updates, which each run would refuse later."""
+    from milan_mm.run.checks.schedule import FEWEST_UPDATES
+
+    if updates < FEWEST_UPDATES:
+        raise UserError(f"{updates} updates, fewer than {FEWEST_UPDATES}: add images or {option} N")
 
 
 def iterations(cfg: "Config", num_images: int) -> int:

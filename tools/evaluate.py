@@ -8,6 +8,7 @@ Examples:
   python tools/evaluate.py --weights mae.pth dino.pth --method MAE DINO --tasks knn,coco,ade20k
   python tools/evaluate.py --weights FILE --protocol short --data ROOT  # minutes on a CPU
   python tools/evaluate.py --weights FILE --tasks knn,linear --images DIR  # on your own classes
+  python tools/evaluate.py --weights FILE --tasks finetune --epochs 20  # a shorter protocol
   python tools/evaluate.py --weights FILE --print-commands slurm       # for a cluster
 """
 
@@ -71,6 +72,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="processes of one training, one per GPU (1)",
     )
+    options.add_schedule(parser)
     options.add_batch_per_gpu(parser)
     parser.add_argument(
         "--print-commands",
@@ -119,9 +121,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     """Every cell, checked before anything runs."""
-    from milan_mm.evaluation.planning import Evaluation, read_candidates
+    from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
     from milan_mm.weights.recognising import given_options
 
+    schedule = OwnSchedule(args.epochs, args.iters, args.lr)
+    schedule.check(args.tasks, args.protocol)
     if not args.data.is_dir():
         raise MissingFileError(
             f"data folder '{args.data}' does not exist: link or unpack the data there, or pass "
@@ -129,7 +133,7 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         )
     candidates = read_candidates(args.weights, args.method, **given_options(args))
     evaluation = Evaluation(
-        args.protocol, args.data, args.out, args.images, args.gpus, args.batch_per_gpu
+        args.protocol, args.data, args.out, args.images, args.gpus, args.batch_per_gpu, schedule
     )
     cells = [
         evaluation.plan(candidate, task, seed)

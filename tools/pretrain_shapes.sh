@@ -11,7 +11,7 @@ python="${PYTHON:-python}"
 for method in milan mae; do
     OMP_NUM_THREADS=1 "$python" tools/train.py \
         "pretrain/${method}_vit-mini-p8_1xb64-amp-coslr-12e_shapes" \
-        --work-dir "work_dirs/shapes_$method" &
+        --work-dir "work_dirs/shapes_$method" --resume &
 done
 wait -n
 wait -n

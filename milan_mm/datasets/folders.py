@@ -11,6 +11,9 @@ from milan_mm.errors import MissingFileError
 # those that mmpretrain's data sets read
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
+# what folders of a split are called
+SPLITS = dict(train=("train", "training"), val=("val", "valid", "validation"))
+
 
 def is_image(name: str) -> bool:
     """Whether a name has the ending of an image."""

@@ -9,6 +9,7 @@ from mmengine import fileio
 from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
+from milan_mm.datasets.image_size import check_stated_size
 from milan_mm.datasets.shared import SharedTable
 from milan_mm.errors import UserError
 from milan_mm.registry import TRANSFORMS
@@ -73,8 +74,13 @@ class LoadImage(LoadImageFromFile):
         return None
 
     def read(self, results: dict) -> dict:
-        """Add the pixels and their sizes; raises whatever a damaged file leads to."""
+        """Add the pixels and their sizes; raises whatever a damaged file leads to.
+
+        Raises:
+            UserError: When the annotation file states another size: its boxes would be elsewhere.
+        """
         img = decode(fileio.get(results["img_path"], self.backend_args), self.color_type)
+        check_stated_size(results, *img.shape[:2])
         img = img.astype(np.float32) if self.to_float32 else img
         results.update(img=img, img_shape=img.shape[:2], ori_shape=img.shape[:2])
         return results

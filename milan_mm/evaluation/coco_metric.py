@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from faster_coco_eval import COCO, COCOeval_faster
 from mmdet.evaluation.metrics import CocoMetric as PycocoMetric
 from mmdet.evaluation.metrics import coco_metric
 
+from milan_mm.datasets.coco_faults import is_polygon
+from milan_mm.datasets.coco_reading import take_coco
 from milan_mm.registry import METRICS
 
 
@@ -30,12 +33,29 @@ class CocoMetric(PycocoMetric):
 
 
 class _Annotations(COCO):
-    """Annotations numbered from 1."""
+    """An annotation file as the data set reads it, with annotations numbered from 1.
 
-    def createIndex(self) -> None:
-        for number, annotation in enumerate(self.dataset.get("annotations", ()), start=1):
-            annotation["id"] = number
-        super().createIndex()
+    Parts of masks that are not polygons are left out, as mmdet's `LoadAnnotations` does.
+    """
+
+    def __init__(self, path: str) -> None:
+        file = take_coco(Path(path), with_annotations=False)
+        annotations = [
+            annotation | dict(id=number) | _sound_parts(annotation)
+            for number, annotation in enumerate(file.annotations, start=1)
+        ]
+        super().__init__(
+            dict(images=file.images, annotations=annotations, categories=file.categories)
+        )
+
+
+def _sound_parts(annotation: dict) -> dict:
+    """The segmentation without such parts; nothing where there are none, or nothing else."""
+    mask = annotation.get("segmentation")
+    if not isinstance(mask, list):
+        return {}
+    parts = [part for part in mask if is_polygon(part)]
+    return dict(segmentation=parts) if 0 < len(parts) < len(mask) else {}
 
 
 class _Evaluation(COCOeval_faster):

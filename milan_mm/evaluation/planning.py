@@ -14,7 +14,7 @@ from milan_mm.evaluation.cells import Candidate, EvaluationCell, KnnCell, Traine
 from milan_mm.evaluation.features import read_image_folder
 from milan_mm.evaluation.fingerprint import data_counts, protocol_hash
 from milan_mm.evaluation.knn import KnnSettings
-from milan_mm.evaluation.recipes import Shape, knn_recipe, recipe, set_data
+from milan_mm.evaluation.recipes import UNITS, Shape, knn_recipe, recipe, set_data
 from milan_mm.evaluation.results import DATA
 from milan_mm.evaluation.short import shorten, small_images
 from milan_mm.run.canonical import CHOICES, config_hash, settings_hash
@@ -57,6 +57,61 @@ def read_candidates(
 
 
 @dataclass(frozen=True)
+class OwnSchedule:
+    """Another length or rate than that of the recipes.
+
+    Attributes:
+        epochs, iters: Of recipes that count epochs, and of those that count updates.
+        lr: For the total batch.
+    """
+
+    epochs: int | None = None
+    iters: int | None = None
+    lr: float | None = None
+
+    def __bool__(self) -> bool:
+        return any(value is not None for value in (self.epochs, self.iters, self.lr))
+
+    def check(self, tasks: Iterable[str], protocol: str) -> None:
+        """Check that every option applies, and to every task that is trained.
+
+        Raises:
+            UserError: When it does not.
+        """
+        if not self:
+            return
+        trained = [task for task in tasks if task in UNITS]
+        if protocol == "short":
+            raise UserError("--epochs, --iters and --lr need --protocol paper: 'short' has its own")
+        if not trained:
+            raise UserError("--epochs, --iters and --lr are for trainings: --tasks has none")
+        if self.lr is not None and len(trained) > 1:
+            raise UserError(
+                f"--lr {self.lr:g} is for one task, and --tasks trains {', '.join(trained)}: their "
+                "rates differ by orders of magnitude; evaluate one at a time"
+            )
+        if self.epochs is None and self.iters is None:
+            return
+        for unit, other in (("epochs", "iters"), ("iters", "epochs")):
+            counting = [task for task in trained if UNITS[task] == unit]
+            given, others = getattr(self, unit), getattr(self, other)
+            if counting and given is None:
+                raise UserError(
+                    f"--{other} {others} would leave {', '.join(counting)} at full length, which "
+                    f"counts --{unit}: add --{unit} N, or leave it out of --tasks"
+                )
+            if given is not None and not counting:
+                raise UserError(
+                    f"--{unit} {given} applies to none of {', '.join(trained)}: pass --{other} N"
+                )
+
+    def options_for(self, task: str) -> RunOptions:
+        """Those of one training."""
+        length = dict(epochs=self.epochs) if UNITS[task] == "epochs" else dict(iters=self.iters)
+        return RunOptions(lr=self.lr, **length)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What all cells of one evaluation have in common.
 
@@ -67,6 +122,7 @@ class Evaluation:
         images: Image folder for k-NN and classification instead of DATA/imagenet.
         num_processes: Of one training, one per GPU.
         batch_per_gpu: Most images that a GPU holds at a time; None takes the recipes' numbers.
+        schedule: Another length or rate of the trainings, which makes the protocol 'own'.
     """
 
     protocol: str
@@ -75,6 +131,7 @@ class Evaluation:
     images: Path | None = None
     num_processes: int = 1
     batch_per_gpu: int | None = None
+    schedule: OwnSchedule = OwnSchedule()
 
     def plan(self, candidate: Candidate, task: str, seed: int) -> EvaluationCell:
         """Prepare a cell: its data are looked for, and its recipe is written to OUT/configs.
@@ -121,22 +178,28 @@ class Evaluation:
         is_short = self.protocol == "short"
         if is_short:
             prepare(cfg, RunOptions(shorten=lambda cfg, _: self._shorten(cfg, task)), RECIPE)
+        prepare(cfg, self.schedule.options_for(task), RECIPE)
         protocol_id = protocol_hash(cfg)  # before the encoder brings options of its own
         prepare(cfg, RunOptions(weights=candidate.read), RECIPE)
         cfg.setdefault("randomness", {})["seed"] = seed
         config_id, counts = config_hash(cfg), data_counts(cfg)
+        total_batch = cfg.get("total_batch") or cfg.train_dataloader.batch_size
+        if counts["train"] < total_batch:
+            raise UserError(
+                f"{task}: {counts['train']} training images make no update of {total_batch}: take "
+                "more images, --protocol short, or tools/train.py with a smaller total batch"
+            )
         # a changed recipe, or more images, never goes on from another training's files
         folder = self._folder_name(candidate, task, seed, settings_hash([config_id, counts]))
         config = self.out / "configs" / f"{folder}.py"
         config.parent.mkdir(parents=True, exist_ok=True)
         cfg.dump(config)
-        total_batch = cfg.get("total_batch") or cfg.train_dataloader.batch_size
         return TrainedCell(
             candidate=candidate,
             task=task,
             seed=seed,
             recipe=name,
-            protocol=self.protocol,
+            protocol=self._trained_protocol,
             config_hash=config_id,
             protocol_hash=protocol_id,
             data=self._data_name(task),
@@ -149,6 +212,10 @@ class Evaluation:
             num_processes=self.num_processes,
             batch_per_gpu=self.batch_per_gpu,
         )
+
+    @property
+    def _trained_protocol(self) -> str:
+        return "own" if self.schedule else self.protocol
 
     @property
     def _small_data(self) -> Path:
@@ -186,7 +253,7 @@ class Evaluation:
         return []
 
     def _folder_name(self, candidate: Candidate, task: str, seed: int, identity: str) -> str:
-        parts = [task, self.protocol, candidate.sha256[:8], identity[:8]]
+        parts = [task, self._trained_protocol, candidate.sha256[:8], identity[:8]]
         if (name := self._data_name(task)) != DATA[task]:
             parts.append(re.sub(r"\W", "-", name))
         return "_".join([*parts, f"seed{seed}"])

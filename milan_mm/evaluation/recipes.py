@@ -19,6 +19,8 @@ RECIPES = dict(
     coco="det/mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_coco",
     ade20k="seg/upernet_vit-{arch}-p{patch}_8xb2-amp-160k_ade20k-512x512",
 )
+# What counts the length of their recipes, as an option of the tools.
+UNITS = dict(linear="epochs", finetune="epochs", coco="iters", ade20k="iters")
 SIZED = ("base", "large")  # architectures with recipes of their own
 KNN = dict(k=20, temperature=0.07, crop_pct=0.875)  # the published vote, see knn.py
 # What tools/test.py measures -> metric and the factor to %.

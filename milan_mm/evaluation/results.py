@@ -8,7 +8,7 @@ A row of `tools/evaluate.py`, which `tools/report.py` turns into tables, has the
   method          the system that made the encoder, e.g. 'MAE'
   weights         name of the weights file; weights_sha256: of its content, 64 hexadecimal digits
   config          name of the recipe; config_hash: of its content
-  protocol        'paper' or 'short'
+  protocol        'paper', 'own' (another length or rate than the recipe's) or 'short'
   protocol_hash   equal for runs that may be compared, see `milan_mm/evaluation/fingerprint.py`
   total_batch     images per optimizer step, or null where nothing was trained
   precision       'bfloat16' or 'float32'
@@ -37,7 +37,7 @@ from pathlib import Path
 from milan_mm.errors import MissingFileError, UserError
 
 TASKS = ("knn", "linear", "finetune", "coco", "ade20k")
-PROTOCOLS = ("paper", "short")
+PROTOCOLS = ("paper", "own", "short")
 METRICS = dict(
     knn=("top-1", "top-5"),
     linear=("top-1", "top-5"),

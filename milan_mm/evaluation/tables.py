@@ -267,7 +267,7 @@ def _mark_best(lines: list[Line]) -> None:
         for entries in groups.values():
             highest = max(entry.mean for entry in entries if entry.mean is not None)
             for entry in entries:
-                ranked = len(entries) > 1 and entry.group.protocol == "paper"
+                ranked = len(entries) > 1 and entry.group.protocol != "short"
                 entry.best = ranked and entry.mean == highest
 
 
@@ -303,6 +303,11 @@ def _notes(
         notes.append(
             "Numbers with different letters come from different protocols or data and are not "
             "ranked together: the best (bold) is that of its letter."
+        )
+    if any(group.protocol == "own" for group in marks):
+        notes.append(
+            "The protocol 'own' is a recipe with another length or learning rate: its numbers are "
+            "not compared with published ones."
         )
     if any(group.protocol == "short" for group in marks):
         notes.append(

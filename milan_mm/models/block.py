@@ -77,7 +77,11 @@ class EncoderLayer(nn.Module):
         self.with_layer_scale = layer_scale is not None
 
     def forward(
-        self, x: Tensor, grid: tuple[int, int] | None = None, rope: Tensor | None = None
+        self,
+        x: Tensor,
+        grid: tuple[int, int] | None = None,
+        rope: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Attend and transform.
 
@@ -85,6 +89,7 @@ class EncoderLayer(nn.Module):
             x: (B, N, D).
             grid: (h, w) of the patches, for windows and relative positions.
             rope: (h*w, 2D/A) sines and cosines of rotary positions.
+            noise: (2, B) uniform in [0, 1), which decides on the branches to drop; None draws it.
 
         Returns:
             (B, N, D).
@@ -93,16 +98,23 @@ class EncoderLayer(nn.Module):
             UserError: With windows or relative positions, if there is no grid.
         """
         if self.with_cp and self.training:
-            return checkpoint(self._forward, x, grid, rope, use_reentrant=False)
-        return self._forward(x, grid, rope)
+            return checkpoint(self._forward, x, grid, rope, noise, use_reentrant=False)
+        return self._forward(x, grid, rope, noise)
 
-    def _forward(self, x: Tensor, grid: tuple[int, int] | None, rope: Tensor | None) -> Tensor:
+    def _forward(
+        self,
+        x: Tensor,
+        grid: tuple[int, int] | None,
+        rope: Tensor | None,
+        noise: Tensor | None,
+    ) -> Tensor:
+        first, second = (None, None) if noise is None else noise.unbind()
         attended = recompute_input(self.ln1, partial(self._attend, grid=grid, rope=rope), x)
         if self.with_layer_scale:
-            x = x + self.drop_path(self.gamma_1 * attended)
-            return x + self.drop_path(self.gamma_2 * recompute_input(self.ln2, self.ffn, x))
-        x = x + self.drop_path(attended)
-        return x + self.drop_path(recompute_input(self.ln2, self.ffn, x))
+            x = x + self.drop_path(self.gamma_1 * attended, first)
+            return x + self.drop_path(self.gamma_2 * recompute_input(self.ln2, self.ffn, x), second)
+        x = x + self.drop_path(attended, first)
+        return x + self.drop_path(recompute_input(self.ln2, self.ffn, x), second)
 
     def _attend(self, x: Tensor, grid: tuple[int, int] | None, rope: Tensor | None) -> Tensor:
         size = self.window_size
@@ -162,12 +174,19 @@ class DropPath(nn.Module):
             self.keep_prob: Tensor
             self.register_buffer("keep_prob", torch.tensor(1 - drop_prob), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Drop whole images of x (B, ...) in training, and scale the others up."""
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Drop whole images in training, and scale the others up.
+
+        Args:
+            x: (B, ...).
+            noise: (B,) uniform in [0, 1); None draws it, as mmcv does.
+        """
         if not self.drops or not self.training:
             return x
         shape = (len(x),) + (1,) * (x.ndim - 1)
-        kept = (self.keep_prob + torch.rand(shape, dtype=x.dtype, device=x.device)).floor()
+        if noise is None:
+            noise = torch.rand(shape, dtype=x.dtype, device=x.device)
+        kept = (self.keep_prob + noise.view(shape)).floor().to(x.dtype)
         return x.div(self.keep_prob) * kept
 
 

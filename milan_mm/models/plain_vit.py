@@ -12,7 +12,7 @@ width, C target width, A heads, H W image pixels, h w patch grid. The class toke
 a full sequence is 1+L, and 1+R+L with R registers.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +25,7 @@ from milan_mm.errors import UserError
 from milan_mm.models.block import EncoderLayer, init_transformer, layer_norm
 from milan_mm.models.patches import PatchEmbed, gather_tokens
 from milan_mm.models.positions import resize_pos_embed, sincos_pos_embed
+from milan_mm.models.randomness import in_run, numbers_of_images
 from milan_mm.models.vit_options import ViTOptions, pair
 from milan_mm.registry import MODELS
 
@@ -117,8 +118,8 @@ class PlainViT(BaseModule):
                 "need all of the image: call the encoder itself"
             )
         x = self._prepend_tokens(tokens)
-        for layer in self.layers:
-            x = layer(x)
+        for layer, noise in zip(self.layers, self._drop_noise(x), strict=True):
+            x = layer(x, noise=noise)
         return self.ln1(x)
 
     def forward(self, imgs: Tensor) -> tuple[Tensor, ...]:
@@ -148,9 +149,9 @@ class PlainViT(BaseModule):
         grid = self._grid(imgs)
         x = self._prepend_tokens(self.embed(imgs))
         rope = self.rope.get_embed(list(grid)) if self.options.rope_base else None  # (h*w, 2D/A)
-        tokens = {}
+        tokens, noise = {}, self._drop_noise(x)
         for i in range(max(blocks, default=-1) + 1):
-            x = self.layers[i](x, grid, rope)
+            x = self.layers[i](x, grid, rope, noise[i])
             if i in blocks:
                 tokens[i] = x
         return tokens
@@ -225,6 +226,16 @@ class PlainViT(BaseModule):
             cls_token = (self.cls_token + place).expand(len(tokens), -1, -1)
             tokens = torch.cat([cls_token, tokens], dim=1)
         return self.pre_norm(tokens)
+
+    def _drop_noise(self, x: Tensor) -> Sequence[Tensor | None]:
+        """For each block what decides on the images whose branches are dropped, see `EncoderLayer`.
+
+        None where nothing is dropped; outside of a run, blocks draw it themselves.
+        """
+        if not self.training or not self.options.drop_path_rate or not in_run():
+            return [None] * self.num_layers
+        noise = numbers_of_images(Tensor.uniform_, len(x), 2 * self.num_layers, x.device, 1)
+        return noise.T.unflatten(0, (self.num_layers, 2)).contiguous().unbind()  # (2, B) each
 
     def _format(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         if self.options.out_type == "raw":

@@ -2,13 +2,11 @@
 
 from abc import ABC, abstractmethod
 
-import numpy as np
 import torch
-from mmengine.dist import get_rank, get_world_size
-from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from milan_mm.errors import UserError
+from milan_mm.models.randomness import numbers_of_images
 from milan_mm.registry import MODELS
 
 
@@ -89,21 +87,8 @@ class UniformMaskGenerator(MaskGenerator):
 
 def gumbel_noise(batch_size: int, num_patches: int, device: torch.device) -> Tensor:
     """Standard Gumbel noise (B, L): the rows of the total batch that this process has now."""
-    rank, world_size = get_rank(), get_world_size()
-    hub = MessageHub.get_current_instance()
-    step = hub.get_info("iter")
-    if step is None:  # not inside a run: follow torch's global random state
-        step = int(torch.randint(2**31, ()))
-    num_parts = hub.get_info("iterations_per_update", 1)  # UpdateSchedulerHook counts them
-    update, part = divmod(step, num_parts)
-    # mixed, because torch's CPU generator uses only the lower 32 bits of its seed
-    seed = np.random.SeedSequence((torch.initial_seed(), update)).generate_state(1, np.uint64)
-    generator = torch.Generator(device)
-    generator.manual_seed(int(seed[0]))
-    shape = (num_parts, batch_size, world_size, num_patches)
-    exponential = torch.empty(shape, device=device).exponential_(generator=generator)
-    # the sampler deals out images to the processes in turn
-    return -exponential[part, :, rank].log()
+    numbers = numbers_of_images(Tensor.exponential_, batch_size, num_patches, device)
+    return -numbers.log()
 
 
 def split_patches(importance: Tensor, noise: Tensor, num_keep: int) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from milan_mm.errors import UserError
 from milan_mm.run.record import Difference, Kind, differences, record_of
+from milan_mm.run.recorded_model import take_old_rule
 from milan_mm.weights.training_config import parse_config
 
 # Fields of a record that say again what others say, or that follow from the split of the batch.
@@ -97,6 +98,7 @@ def record_from_config(meta: Mapping[str, Any]) -> dict[str, Any] | None:
     if not isinstance(values.get("model"), dict) or not isinstance(values.get("train_cfg"), dict):
         return None
     cfg = Config(values | dict(launcher="none"))
+    take_old_rule(cfg)
     record = record_of(cfg)
     record.update(total_batch=cfg.get("total_batch"), encoder=None, classes=None)
     return record

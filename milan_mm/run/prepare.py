@@ -16,6 +16,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from milan_mm.errors import UserError
 from milan_mm.run.batch import apply_total_batch
 from milan_mm.run.canonical import config_hash
+from milan_mm.run.checks.coco import use_coco_reader
 from milan_mm.run.continuation import record_from_config
 from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, set_load_report
 from milan_mm.run.length import set_length, set_rate
@@ -24,7 +25,7 @@ from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.quick import make_quick
 from milan_mm.run.record import Recorded, keep_origin, recipe_name, record_of
-from milan_mm.run.recorded_model import judged_otherwise, take_model
+from milan_mm.run.recorded_model import judged_otherwise, take_model, take_old_rule
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.recognising import given_options
 
@@ -228,6 +229,8 @@ def use_record(cfg: Config, options: RunOptions) -> list[str]:
         # nobody knows what the recipe was then; what it did not say may come from `--weights`
         record["recipe_hash"] = record_of(cfg)["recipe_hash"]
         notes += take_model(cfg, record, found.path, "test", options.fixed)
+    else:
+        notes += take_old_rule(cfg, options.fixed)
     return notes
 
 
@@ -310,6 +313,12 @@ def split_batch(cfg: Config, options: RunOptions) -> list[str]:
     return [note] if note else []
 
 
+def read_coco_once(cfg: Config, _: RunOptions) -> list[str]:
+    """Let COCO data sets take what the checks before the start have read."""
+    use_coco_reader(cfg)
+    return []
+
+
 def save_atomically(cfg: Config, _: RunOptions) -> list[str]:
     """Write checkpoints whole or not at all, unless the config chose a backend for them."""
     if checkpoint := (cfg.get("default_hooks") or {}).get("checkpoint"):
@@ -340,6 +349,7 @@ TRAINING: tuple[Step, ...] = (
     save_load_report,  # into the work directory
     split_batch,  # after the limit; makes the schedule longer
     save_atomically,
+    read_coco_once,
     use_machine,  # last: replaces what this machine cannot do, whoever chose it
 )
-TEST: tuple[Step, ...] = (*RECIPE, use_record, choose_work_dir, use_machine)
+TEST: tuple[Step, ...] = (*RECIPE, use_record, choose_work_dir, read_coco_once, use_machine)

@@ -1,7 +1,8 @@
 """The learning rate of every update of a run that has not started.
 
 mmengine's own schedulers are stepped as the run will step them, on an optimizer without a model.
-Their rates build on each other, so that none can be skipped: 160,000 updates take half a second.
+Their rates build on each other, so that none can be skipped; 160,000 updates take a fifth of a
+second.
 """
 
 import itertools

@@ -161,6 +161,8 @@ def is_fixed(field: str, fixed: Collection[str]) -> bool:
         field: Of a record. fixed: Of the config.
     """
     names = _CONFIG_NAMES.get(field, (field.removeprefix("settings."),))
+    if field == "model.num_classes":  # of every head
+        names = tuple(name for name in fixed if name.endswith(".num_classes"))
     return any(
         name == given or name.startswith(f"{given}.") or given.startswith(f"{name}.")
         for name in names

@@ -23,8 +23,10 @@ from milan_mm.run.record import (
     record_of,
     value_of,
 )
-from milan_mm.weights.record import statistics
+from milan_mm.weights.record import PLAIN_VIT, statistics
 
+# How earlier versions, which wrote no record, resized every position table.
+OLD_RULE = "bicubic-antialias"
 _WHERE = ("data_preprocessor", "model.data_preprocessor")
 
 
@@ -118,6 +120,27 @@ def _refuse_other_weights(
 def _same(now: str | None, recorded: str | None) -> bool:
     """Whether two checksums or names agree, as far as they are known."""
     return now == recorded or None in (now, recorded)
+
+
+def take_old_rule(cfg: Config, fixed: Collection[str] = ()) -> list[str]:
+    """Resize positions as the training of a checkpoint without a record did, in place.
+
+    This matters in detection and segmentation, where a table is resized to every image.
+
+    Args:
+        fixed: Dotted names that the user set, which are left alone, as is a rule in the config.
+
+    Returns:
+        At most one line for the log.
+    """
+    backbone = cfg.model.get("backbone") or {}
+    has_table = backbone.get("type") == PLAIN_VIT and backbone.get("with_pos_embed", True)
+    if not has_table or cfg.get("default_scope") not in ("mmdet", "mmseg"):
+        return []
+    if "pos_resize" in backbone or is_fixed("model.backbone.pos_resize", fixed):
+        return []
+    backbone["pos_resize"] = OLD_RULE
+    return [f"positions are resized as in that version: model.backbone.pos_resize='{OLD_RULE}'"]
 
 
 def _set_fields(cfg: Config, recorded: dict[str, Any], fixed: Collection[str]) -> None:

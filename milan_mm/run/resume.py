@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.model import BaseModule, is_model_wrapper
 from mmengine.runner import Runner
@@ -30,7 +31,7 @@ from milan_mm.run.plan import Plan
 from milan_mm.run.processes import is_main_process
 from milan_mm.run.quick import ITERATIONS
 from milan_mm.run.record import KEY, read_record, record_of
-from milan_mm.run.recorded_model import take_model
+from milan_mm.run.recorded_model import take_model, take_old_rule
 from milan_mm.run.updates import Updates
 from milan_mm.text import shorten_list
 from milan_mm.weights.reading import read_checkpoint
@@ -105,7 +106,10 @@ class Origin:
         other = other_shapes(self.tensors, wanted)
         left_out = sorted({*other} & class_tensors(runner.cfg)) if other else []
         found = {n: wanted[n] if n in left_out else t for n, t in self.tensors.items()}
-        check_fit(self.path, found, wanted)
+        try:
+            check_fit(self.path, found, wanted)
+        except UserError as error:
+            raise UserError(f"{error}; --weights {self.path} starts from its encoder") from None
         runner.register_hook(InitialWeightsHook(left_out))
         new = f"; new, for other classes: {', '.join(left_out)}" if left_out else ""
         taken = len(wanted) - len(left_out)
@@ -201,6 +205,7 @@ def find_origin(cfg: Config, start: Start) -> Origin:
             f"{path} has no record of its training (it is of an earlier version): its config is "
             "compared, but for the schedule, which this version counts in updates; its data are not"
         )
+        notes += take_old_rule(cfg, start.fixed)
     if record:
         now = record_of(cfg)
         notes += check_continuation(path, record, now, start.fixed, start.new_length)
@@ -223,11 +228,10 @@ def _weights_of(cfg: Config, start: Start, source: str) -> Origin:
     if is_main_process():
         check_nothing_is_replaced(cfg, ITERATIONS if start.trial else 0)
     path, content, notes = _find(cfg, source)
-    tensors = content.get("state_dict")
-    if not isinstance(tensors, Mapping):
+    tensors = content.get("state_dict", content)
+    if not isinstance(tensors, Mapping) or not all(map(torch.is_tensor, tensors.values())):
         raise UserError(
-            f"{path} is not a training checkpoint, it has no state_dict: --weights {path} starts "
-            "from its encoder"
+            f"{path} holds no state_dict of tensors: --weights {path} starts from its encoder"
         )
     if record := read_record(content, path):
         # these are the new run's own: its class layers may start anew

@@ -53,13 +53,14 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
     runner = _build(cfg, notes)
     if source:
         check_whole(source, tensors, runner.model)
+    if not origin.path:  # else the checkpoint fills all parts
+        watch(runner, cfg)
     plan = Plan.of(runner)
     check_plan(plan)
     for line in plan.lines():
         runner.logger.info(line)
     record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
-    watch(runner, cfg)  # the parts that a checkpoint has not filled
     # last, so that a checkpoint has the record of the run as it is
     runner.register_hook(RecordHook(KEY, record))
     if not origin.is_finished:

@@ -1,6 +1,11 @@
-"""COCO 2017 for detection and instance segmentation: two annotation files and their images."""
+"""COCO for detection and instance segmentation: two annotation files and their images.
 
+COCO 2017 itself, whose counts and categories are known, or a user's own folder in its format.
+"""
+
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -9,8 +14,22 @@ from mmdet.datasets import CocoDataset
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
-from milan_mm.datasets.coco_file import CocoFile, is_box, is_complete, read_coco, size_of
-from milan_mm.datasets.folders import is_image
+from milan_mm.datasets import coco_usage
+from milan_mm.datasets.coco_faults import (
+    REMEDIES,
+    Kind,
+    entry_name,
+    incomplete,
+    is_polygon,
+    size_of,
+)
+from milan_mm.datasets.coco_file import CocoFile
+from milan_mm.datasets.coco_folder import find_split
+from milan_mm.datasets.coco_images import is_shared, shared_names
+from milan_mm.datasets.coco_reading import take_coco
+from milan_mm.datasets.coco_usage import MAX_DROPPED_SHARE, Reason, usage
+from milan_mm.datasets.folders import is_image, missing_files
+from milan_mm.datasets.image_size import TURN_REMEDY, read_header
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
@@ -25,6 +44,25 @@ _MEND = "unpack annotations_trainval2017.zip again"
 _MISSING = (
     "unpack annotations_trainval2017.zip there, or pass the folder above annotations/ as --root"
 )
+# said by the kind of the entry already
+_NAMED = (Reason.UNKNOWN_IMAGE, Reason.UNKNOWN_CATEGORY)
+
+
+class _Part(NamedTuple):
+    """A split.
+
+    Attributes:
+        name: 'train' or 'val'.
+        folder: Of its images.
+        remedies: What to do about the faults of its file.
+        images_remedy: What to do about images that are missing or damaged.
+    """
+
+    name: str
+    file: CocoFile
+    folder: Path
+    remedies: Mapping[Kind | Reason, str]
+    images_remedy: str
 
 
 def check_coco(root: Path, findings: Findings, num_workers: int) -> list[Cell]:
@@ -37,23 +75,64 @@ def check_coco(root: Path, findings: Findings, num_workers: int) -> list[Cell]:
     Returns:
         Images with boxes and masks for the contact sheet.
     """
-    files = {name: file for name in NUM_IMAGES if (file := _read(root, name, findings))}
-    if len(files) == 2:
-        train, val = ({image["file_name"] for image in f.images} for f in files.values())
-        findings.add("images are in both splits", _MEND, sorted(train & val))
+    parts = []
+    for name in NUM_IMAGES:
+        if file := _read_published(root, name, findings):
+            _compare_categories(file, CLASSES, findings)
+            folder = root / f"{name}2017"
+            published = dict.fromkeys([*Kind, *Reason], _MEND)
+            parts.append(_Part(name, file, folder, published, f"unpack {folder.name}.zip again"))
+    if len(parts) == 2:  # a name says which image it is
+        _add_shared(shared_names(parts[0].file, parts[1].file), findings)
+    return _check(parts, findings, num_workers)
+
+
+def check_coco_folder(root: Path, findings: Findings, num_workers: int) -> list[Cell]:
+    """Check a user's own folder, as `--data` finds its annotation files and images.
+
+    Args:
+        findings: Filled in place.
+        num_workers: Processes that decode; 0 decodes in this one.
+
+    Returns:
+        Images with boxes and masks for the contact sheet.
+    """
+    parts: list[_Part] = []
+    remedies = REMEDIES | coco_usage.REMEDIES
+    for name in NUM_IMAGES:
+        try:
+            file, prefix = find_split(root, name, None)
+        except MissingFileError as error:
+            findings.add("splits are missing", "complete the folder", [str(error)])
+        except UserError as error:
+            findings.add("splits cannot be used", "correct the files", [str(error)])
+        else:
+            remedy = "add or repair them, or remove them from the file"
+            parts.append(_Part(name, take_coco(file.path), root / prefix, remedies, remedy))
+    if len(parts) == 2:
+        train, val = parts
+        _compare_categories(val.file, train.file.category_names.values(), findings)
+        names = shared_names(train.file, val.file)  # each split may number its images from 0
+        shared = [name for name in names if is_shared(name, train.folder, val.folder)]
+        _add_shared(shared, findings)
+    return _check(parts, findings, num_workers)
+
+
+def _check(parts: list[_Part], findings: Findings, num_workers: int) -> list[Cell]:
     sound = {}
-    for name, file in files.items():
-        faulty = _check_entries(name, file, findings)
-        readable = _check_images(root / f"{name}2017", file, findings, num_workers)
-        sound[name] = [(name, image) for image in readable if image["id"] not in faulty]
+    for part in parts:
+        faulty = _check_entries(part, findings)
+        known = {i["file_name"] for p in parts if p.folder == part.folder for i in p.file.images}
+        readable = _check_images(part, known, findings, num_workers)
+        sound[part.name] = [(part, image) for image in readable if image["id"] not in faulty]
     samples = spread(sound.get("train", []), sound.get("val", []), NUM_CELLS)
-    return [_draw(root, name, files[name], image) for name, image in samples]
+    return [_draw(part, image) for part, image in samples]
 
 
-def _read(root: Path, name: str, findings: Findings) -> CocoFile | None:
+def _read_published(root: Path, name: str, findings: Findings) -> CocoFile | None:
     path = root / f"annotations/instances_{name}2017.json"
     try:
-        file = read_coco(path)
+        file = take_coco(path)
     except MissingFileError:
         findings.add("annotation files are missing", _MISSING, [str(path)])
         return None
@@ -64,91 +143,123 @@ def _read(root: Path, name: str, findings: Findings) -> CocoFile | None:
     return file
 
 
-def _check_entries(name: str, file: CocoFile, findings: Findings) -> set:
-    """Everything that the file says; returns the ids of images that cannot be used for it."""
-    faulty = set()
-    for problem in file.problems():
-        _add(findings, problem.kind, file, [str(problem)])
-        faulty.add(problem.image_id)
-    # mmdet numbers the classes by the order of the file
+def _compare_categories(file: CocoFile, wanted: Collection[str], findings: Findings) -> None:
+    """mmdet numbers the classes by the order of the file."""
     names = list(file.category_names.values())
     differing = [
-        f"category {i} is {found!r}, not {wanted!r}"
-        for i, (found, wanted) in enumerate(zip(names, CLASSES, strict=False), start=1)
-        if found != wanted
+        f"{file.path.name}: category {i} is {found!r}, not {other!r}"
+        for i, (found, other) in enumerate(zip(names, wanted, strict=False), start=1)
+        if found != other
     ]
-    if len(names) != len(CLASSES):
-        differing.append(f"{len(names)} categories, not {len(CLASSES)}")
-    _add(findings, "categories are not COCO's", file, differing)
-    complete = [annotation for annotation in file.annotations if is_complete(annotation)]
-    crowds = sum(bool(annotation.get("iscrowd")) for annotation in complete)
-    boxes = [annotation["bbox"] for annotation in complete if is_box(annotation["bbox"])]
-    degenerate = sum(0 <= min(box[2:]) < 1 for box in boxes)
-    empty = len(file.images_by_id.keys() - {annotation["image_id"] for annotation in complete})
-    findings.notes.append(
-        f"{name}: {len(complete):,} objects, {crowds:,} of them crowds and {degenerate:,} "
-        f"with a side below 1 pixel; {empty:,} images without any"
-    )
+    if len(names) != len(wanted):
+        differing.append(f"{file.path.name}: {len(names)} categories, not {len(wanted)}")
+    if wanted is CLASSES:
+        findings.add("categories are not COCO's", _MEND, differing)
+    else:
+        remedy = "give both files the same list"
+        findings.add("categories are not those of the training", remedy, differing)
+
+
+def _add_shared(names: list[str], findings: Findings) -> None:
+    remedy = "take them out of one of them, or AP is of images that were learnt from"
+    findings.add("images are in both splits", remedy, sorted(names))
+
+
+def _check_entries(part: _Part, findings: Findings) -> set:
+    """Everything that the file says; returns the ids of images that cannot be used for it."""
+    file, faulty = part.file, set()
+    has_masks = any(not incomplete(a) and a.get("segmentation") for a in file.annotations)
+    for problem in file.problems(with_masks=has_masks):
+        _add(findings, part, problem.kind, [str(problem)])
+        faulty.add(problem.image_id)
+    found = usage(file)
+    count = len(found.learnt) + found.num_dropped
+    if found.num_dropped > MAX_DROPPED_SHARE * count:
+        for reason, numbers in found.dropped.items():
+            if reason not in _NAMED:
+                names = [entry_name(n, file.annotations[n]) for n in numbers.tolist()]
+                _add(findings, part, reason, names)
+    verb = "are learnt from" if part.name == "train" else "are evaluated"
+    findings.notes.append(f"{part.name}: {found.sentence(verb)}")
+    if found.empty:
+        findings.notes.append(
+            f"{part.name}: {found.empty:,} of {len(file.images):,} images have no objects; "
+            "training leaves them out where the recipe has filter_cfg.filter_empty_gt=True"
+        )
+    if file.areas_set:
+        findings.notes.append(
+            f"{part.name}: {file.areas_set:,} objects without a mask have an area of 0; training "
+            "takes width x height of their box"
+        )
     return faulty
 
 
-def _add(findings: Findings, kind: str, file: CocoFile, names: list[str]) -> None:
-    findings.add(kind, _MEND, [f"{file.path.name}: {name}" for name in names])
+def _add(findings: Findings, part: _Part, kind: Kind | Reason, names: list[str]) -> None:
+    what = f"objects are not learnt from: those {kind}" if isinstance(kind, Reason) else kind
+    findings.add(what, part.remedies[kind], [f"{part.file.path.name}: {name}" for name in names])
 
 
-def _check_images(folder: Path, file: CocoFile, findings: Findings, num_workers: int) -> list[dict]:
-    """Read every image, and compare it with the file; returns those that fit."""
-    there = set(list_files(folder)) if folder.is_dir() else set()
-    listed = {image["file_name"]: image for image in file.images}
+def _check_images(part: _Part, known: set[str], findings: Findings, num_workers: int) -> list[dict]:
+    """Read every image, and compare it with the file; returns those that fit.
+
+    Args:
+        known: Names of the folder that any annotation file lists.
+    """
+    folder = part.folder
+    listed = {image["file_name"]: image for image in part.file.images}
+    missing = set(missing_files(listed, folder))
     findings.add(
         "images of the annotation file are not in its folder",
-        f"unpack {folder.name}.zip again",
-        [f"{folder.name}/{name}" for name in sorted(listed) if name not in there],
+        part.images_remedy,
+        [f"{folder.name}/{name}" for name in sorted(missing)],
     )
-    strange = sorted(name for name in there - set(listed) if is_image(name))
+    there = list_files(folder) if folder.is_dir() else []
     findings.add(
         "images are not in the annotation file, so they will not be used",
         "remove them, or take the annotation file that belongs to the folder",
-        [f"{folder.name}/{name}" for name in strange],
+        [f"{folder.name}/{name}" for name in there if is_image(name) and name not in known],
     )
-    names = sorted(name for name in listed if name in there)
+    names = sorted(name for name in listed if name not in missing)
     paths = [str(folder / name) for name in names]
-    unreadable, resized, turned, fitting = [], [], 0, []
+    unreadable, turned, resized, fitting = [], [], [], []
     readings = map_in_processes(read_image, paths, num_workers, f"reading {folder.name}")
     for name, reading in zip(names, readings, strict=True):
         image = listed[name]
-        stated = (image["height"], image["width"])
         if reading.size is None:
             unreadable.append(f"{folder.name}/{name}: {reading.error}")
-        elif reading.size == stated:
+        elif reading.size == (image["height"], image["width"]):
             fitting.append(image)
-        elif reading.size == stated[::-1]:  # a camera's rotation swaps the sides
-            turned += 1
         else:
             height, width = reading.size
-            resized.append(
-                f"{folder.name}/{name} has {width}x{height} pixels, not {size_of(image)}"
-            )
-    findings.add("images cannot be read", "unpack or download them again", unreadable)
+            header = read_header(folder / name)
+            is_turned = header is not None and header.turned
+            if is_turned and reading.size == (image["width"], image["height"]):
+                sizes = f"is stored as {height}x{width} and shown as {width}x{height}"
+                turned.append(f"{folder.name}/{name} {sizes}")
+            else:
+                sizes = f"has {width}x{height} pixels, not {size_of(image)}"
+                resized.append(f"{folder.name}/{name} {sizes}")
+    findings.add("images cannot be read", part.images_remedy, unreadable)
     findings.add(
         "images have another size than the annotation file says",
-        "take the images that were annotated",
+        "take the images that were annotated, or correct the file",
         resized,
     )
-    if turned:
-        findings.notes.append(
-            f"{folder.name.removesuffix('2017')}: {turned:,} images have width and height "
-            "exchanged, by their EXIF data"
-        )
+    findings.add(
+        "images are turned by their EXIF orientation, and annotated as they are stored",
+        TURN_REMEDY,
+        turned,
+    )
     return fitting
 
 
-def _draw(root: Path, name: str, file: CocoFile, image: dict) -> Cell:
+def _draw(part: _Part, image: dict) -> Cell:
     """An image with its boxes, masks and class names, at the size of a cell."""
-    pixels = rgb_pixels(root / f"{name}2017" / image["file_name"])
+    file = part.file
+    pixels = rgb_pixels(part.folder / image["file_name"])
     scale = fit_scale(*pixels.shape[:2])
     width, height = (max(1, round(side * scale)) for side in (image["width"], image["height"]))
-    objects = [a for a in file.annotations if is_complete(a) and a["image_id"] == image["id"]]
+    objects = [a for a in file.annotations if not incomplete(a) and a["image_id"] == image["id"]]
     numbers = {category_id: number for number, category_id in enumerate(file.category_names)}
     instances = InstanceData(
         bboxes=torch.tensor(
@@ -159,7 +270,7 @@ def _draw(root: Path, name: str, file: CocoFile, image: dict) -> Cell:
         masks=np.array(
             [
                 cv2.resize(
-                    _mask(a["segmentation"], image),
+                    _mask(a.get("segmentation"), image),
                     (width, height),
                     interpolation=cv2.INTER_NEAREST,
                 )
@@ -171,15 +282,17 @@ def _draw(root: Path, name: str, file: CocoFile, image: dict) -> Cell:
     canvas = cv2.resize(np.ascontiguousarray(pixels), (width, height), interpolation=interpolation)
     palette = [PALETTE[number % len(PALETTE)] for number in range(len(numbers))]
     drawn = draw_instances(canvas, instances, tuple(file.category_names.values()), palette, zoom=1)
-    return Cell(drawn, f"{name} {image['file_name']}: {len(objects)} objects")
+    return Cell(drawn, f"{part.name} {image['file_name']}: {len(objects)} objects")
 
 
-def _mask(mask: list | dict, image: dict) -> np.ndarray:
-    """(H, W) uint8, 1 inside."""
+def _mask(mask: list | dict | None, image: dict) -> np.ndarray:
+    """(H, W) uint8, 1 inside; empty without a mask."""
     size = image["height"], image["width"]
+    if not mask:
+        return np.zeros(size, dtype=np.uint8)
     runs = mask
     if isinstance(mask, list):
-        runs = coco_mask.merge(coco_mask.frPyObjects(mask, *size))
+        runs = coco_mask.merge(coco_mask.frPyObjects(list(filter(is_polygon, mask)), *size))
     elif isinstance(mask["counts"], list):
         runs = coco_mask.frPyObjects(mask, *size)
     return coco_mask.decode(runs)

@@ -85,7 +85,8 @@ def backbone_options(backbone: Mapping[str, Any]) -> dict[str, Any] | None:
     given = {name: value for name, value in backbone.items() if name in known}
     if "arch" not in given:
         return None
-    options: dict[str, Any] = plain(asdict(ViTOptions(**given)))
+    whole = ViTOptions(**given)
+    options: dict[str, Any] = plain(asdict(whole) | dict(pos_resize=whole.resize_rule))
     options["arch"] = ARCHS[given["arch"]] if isinstance(given["arch"], str) else options["arch"]
     for name in _PAIRS:
         if options[name] is not None:

@@ -80,7 +80,7 @@ def _recorded(record: Mapping[str, Any]) -> HubFacts:
         act=backbone["act"],
         num_registers=backbone["num_registers"],
         rope_base=_of_type(float, backbone["rope_base"]),
-        pos_resize=backbone["pos_resize"] or "bicubic",
+        pos_resize=backbone["pos_resize"],
         stats=_stats(statistics and dict(statistics, to_rgb=True)),  # written in RGB, always
         pooling=pooling,
     )

@@ -113,6 +113,14 @@ def test_the_learning_rate_falls_to_zero_after_any_number_of_epochs(name):
     assert cfg.train_cfg.get("val_interval", 7) == 7
 
 
+@pytest.mark.parametrize(("updates", "length"), [(600, None), (30, 10), (1, 1)])
+def test_a_warm_up_is_at_most_a_third_of_a_training(updates: int, length: int | None):
+    cfg = load(ablation.FINETUNE)
+    before = cfg.param_scheduler[0].end
+    ablation.limit_warm_up(cfg, updates)
+    assert cfg.param_scheduler[0].end == (length or before)
+
+
 def test_width_of_a_slip_teacher_is_read_from_its_file(tmp_path):
     save_file({"visual.x": torch.zeros(1), "image_projection": torch.zeros(64, 40)}, tmp_path / "s")
     (tmp_path / "s").rename(tmp_path / "slip.safetensors")

@@ -245,3 +245,16 @@ def test_other_metrics_of_mmdet_keep_their_evaluator(tmp_path):
 
 def test_a_config_finds_the_metric_by_its_scope():
     assert METRICS.get("milan_mm.CocoMetric") is CocoMetric
+
+
+def test_parts_of_masks_that_are_no_polygons_are_left_out_as_in_training(tmp_path):
+    content = ground_truth(2, crowds=False)
+    for annotation in content["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        annotation["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    samples = predictions(content, extra=1)
+    wanted = evaluate(write(content, tmp_path), samples)
+    assert wanted["coco/segm_mAP"] > 0
+    for annotation in content["annotations"]:
+        annotation["segmentation"].append([0, 0, 150, 0, 150, 110, 5])  # else a large triangle
+    assert evaluate(write(content, tmp_path), samples) == wanted

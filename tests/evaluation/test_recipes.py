@@ -5,8 +5,16 @@ from pathlib import Path
 import pytest
 
 from milan_mm.configs import load
-from milan_mm.evaluation.recipes import MEASURES, RECIPES, Shape, knn_recipe, recipe, set_data
-from milan_mm.evaluation.results import METRICS, TASKS
+from milan_mm.evaluation.recipes import (
+    MEASURES,
+    RECIPES,
+    UNITS,
+    Shape,
+    knn_recipe,
+    recipe,
+    set_data,
+)
+from milan_mm.evaluation.results import METRICS, PATCH_SIZE, TASKS
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.run.building import build_without_memory
 from milan_mm.weights.recognising import recognise
@@ -84,3 +92,9 @@ def test_all_data_are_read_below_the_root(task):
     roots = {cfg[f"{split}_dataloader"].dataset.data_root for split in ("train", "val", "test")}
     (root,) = roots
     assert root.startswith("/scratch/sets/")
+
+
+@pytest.mark.parametrize("task", UNITS)
+def test_the_unit_of_a_task_is_that_of_its_recipe(task: str):
+    recipe = RECIPES[task].format(arch="base", patch=PATCH_SIZE)
+    assert ("max_iters" in load(recipe).train_cfg) == (UNITS[task] == "iters")

@@ -156,7 +156,7 @@ def test_a_missing_key_is_named_with_its_line(tmp_path: Path, key):
         (dict(value=503.0), "has value 503.0, which is outside 0..100 %"),
         (dict(task="voc"), "has task 'voc', expected one of knn, linear, finetune, coco, ade20k"),
         (dict(metric="mIoU"), "has metric 'mIoU', expected one of box AP, mask AP"),
-        (dict(protocol="quick"), "has protocol 'quick', expected one of paper, short"),
+        (dict(protocol="quick"), "has protocol 'quick', expected one of paper, own, short"),
         (dict(weights_sha256="0a"), "has weights_sha256 '0a', expected 64 hexadecimal digits"),
         (dict(packages=["torch"]), r"has packages \['torch'\], expected dict"),
         (dict(seed=None), "has seed None, expected int"),

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 
+from milan_mm.models import randomness
 from milan_mm.models.patches import gather_tokens
-from milan_mm.pretrain import masking
 from milan_mm.pretrain.masking import (
     SemanticMaskGenerator,
     UniformMaskGenerator,
@@ -28,8 +28,8 @@ def run_state(monkeypatch):
     def set_state(iteration: int, rank: int = 0, world_size: int = 1, parts: int = 1) -> None:
         hub.update_info("iter", iteration)
         hub.update_info("iterations_per_update", parts)
-        monkeypatch.setattr(masking, "get_rank", lambda: rank)
-        monkeypatch.setattr(masking, "get_world_size", lambda: world_size)
+        monkeypatch.setattr(randomness, "get_rank", lambda: rank)
+        monkeypatch.setattr(randomness, "get_world_size", lambda: world_size)
 
     yield set_state
     hub.runtime_info.pop("iter", None)

@@ -207,7 +207,8 @@ def slow_pixel_loss(pred: list[Tensor], img: Tensor, kept: list[int], patch_size
                 [patch[:, y, x] for y in range(patch_size) for x in range(patch_size)]
             )
             pixels = pixels - pixels.mean()
-            pixels = pixels / (pixels.square().mean() + 1e-6).sqrt()
+            variance = pixels.square().sum() / (len(pixels) - 1)  # unbiased
+            pixels = pixels / (variance + 1e-6).sqrt()
             errors.append((pred[1 + number] - pixels).square().mean())
     return sum(errors) / len(errors)
 

@@ -224,6 +224,24 @@ def test_pretraining_at_paper_scale_has_the_published_optimizer(recipe):
     assert (optimizer.type, optimizer.weight_decay, *optimizer.betas) == ("AdamW", 0.05, 0.9, 0.95)
 
 
+def test_pretraining_at_paper_scale_has_the_published_rate_in_every_iteration():
+    config, iterations = load("pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"), 3
+    lr, warm_up = 2.4e-3, 40
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr)
+    defaults = dict(optimizer=optimizer, epoch_length=iterations)
+    schedulers = [
+        root.PARAM_SCHEDULERS.build(s, default_args=defaults) for s in config.param_scheduler
+    ]
+    for iteration in range(400 * iterations):
+        epoch = iteration / iterations
+        expected = lr * 0.5 * (1 + np.cos(np.pi * (epoch - warm_up) / (400 - warm_up)))
+        if epoch < warm_up:
+            expected = lr * epoch / warm_up
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected, abs=1e-8 * lr)
+        for scheduler in schedulers:
+            scheduler.step()
+
+
 @pytest.mark.parametrize("recipe", [r for r in RECIPES if r.startswith("cls/")])
 def test_classifier_has_as_many_classes_as_the_data(recipe):
     classes = dict(shapes=len(COLOURS), in1k=1000, cifar10=10)[parts_of(recipe)["data"]]

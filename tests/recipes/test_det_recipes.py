@@ -14,7 +14,7 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes, bbox_overlaps
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmengine.structures import InstanceData
 from mmpretrain.models.utils import LayerNorm2d
 from PIL import Image
@@ -81,7 +81,7 @@ PUBLISHED = {
     "train_cfg.max_iters": 184375,
     "train_cfg.val_interval": 5000,
     "param_scheduler": [
-        dict(type="LinearLR", start_factor=0.001, by_epoch=False, end=250),
+        dict(type="milan_mm.WarmupLR", start_factor=0.001, by_epoch=False, end=250),
         dict(type="MultiStepLR", by_epoch=False, milestones=[163889, 177546], gamma=0.1),
     ],
 }
@@ -95,7 +95,7 @@ SHORT_DIFFERS = {
     "total_batch": 16,
     "train_cfg.max_iters": 88750,
     "param_scheduler": [
-        dict(type="LinearLR", start_factor=0.001, by_epoch=False, end=250),
+        dict(type="milan_mm.WarmupLR", start_factor=0.001, by_epoch=False, end=250),
         dict(type="MultiStepLR", by_epoch=False, milestones=[78889, 85463], gamma=0.1),
     ],
 }
@@ -120,6 +120,19 @@ def test_merged_config_is_the_published_recipe(recipe, differs):
             node = node[part]
         found[field] = plain(node)
     assert found == plain(expected)
+
+
+def test_warm_up_is_detectron2s():
+    config = load(BASE)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    warm_up = PARAM_SCHEDULERS.build(
+        config.param_scheduler[0], default_args=dict(optimizer=optimizer)
+    )
+    for update in range(260):
+        # WarmupParamScheduler: linear in update / 250 up to, and without, update 250
+        expected = 0.001 + 0.999 * update / 250 if update < 250 else 1.0
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected, rel=1e-9)
+        warm_up.step()
 
 
 def test_gradients_are_not_clipped():

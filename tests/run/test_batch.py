@@ -3,6 +3,7 @@
 import pytest
 from mmengine.config import Config
 
+from milan_mm.configs import load
 from milan_mm.run.batch import apply_total_batch, split_total_batch
 
 
@@ -94,9 +95,10 @@ def test_a_config_without_a_total_batch_is_left_alone():
     assert cfg.to_dict() == before
 
 
-def test_another_total_batch_than_the_learning_rate_was_chosen_for_is_refused_with_the_rule():
-    cfg = _config(total_batch=32, auto_scale_lr=dict(base_batch_size=64))
-    with pytest.raises(ValueError, match=r"total_batch 32 differs from 64.* would give LR="):
+def test_another_total_batch_is_refused_with_the_rule_from_the_rate_of_the_recipe():
+    cfg = load("det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco")  # 1e-4 for 64 images
+    cfg.total_batch, cfg.optim_wrapper.optimizer.lr = 32, 7.0
+    with pytest.raises(ValueError, match=r"32 differs from 64, .* lr 0\.0001 .* give LR=5e-05$"):
         apply_total_batch(cfg, world_size=1)
 
 

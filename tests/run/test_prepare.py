@@ -82,6 +82,31 @@ def last_of(dataset: Config) -> Config:
     return dataset
 
 
+def test_a_rate_of_the_users_own_belongs_to_the_total_batch_of_the_run():
+    cfg = load(FINETUNE)  # 1e-3 for 32 images
+    prepare(cfg, RunOptions(epochs=20, lr=5e-4, cfg_options=["total_batch=16"]), TRAINING)
+    assert cfg.train_cfg.max_epochs == cfg.train_cfg.val_interval == 20
+    assert cfg.optim_wrapper.optimizer.lr == 5e-4
+    assert cfg.train_dataloader.sampler.total_batch == 16
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(epochs=3, cfg_options=["train_cfg.max_epochs=4"]), "--epochs 3 and --cfg-options tr"),
+        (
+            dict(lr=0.1, cfg_options=["optim_wrapper.optimizer.lr=1"]),
+            "--lr 0.1 and --cfg-options o",
+        ),
+        (dict(epochs=3, shorten=make_quick), "--epochs and --quick exclude each other"),
+        (dict(epochs=3, iters=4), "--epochs and --iters exclude each other"),
+    ],
+)
+def test_a_length_or_rate_that_is_said_twice_is_refused(settings: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        prepare(load(FINETUNE), RunOptions(**settings), RECIPE)
+
+
 def test_amp_turns_a_plain_wrapper_to_bfloat16_and_keeps_a_chosen_precision():
     for before, after in [
         ("OptimWrapper", "milan_mm.BFloat16OptimWrapper"),

@@ -307,3 +307,17 @@ def test_an_annotation_file_is_known_by_its_content(tmp_path: Path):
 
 def test_data_that_no_file_stands_for_have_no_hash(tmp_path: Path):
     assert data_hash(dict(type="FakeData", data_root=str(tmp_path / "gone"))) is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "field"),
+    [
+        (CLS, "model.head.num_classes"),
+        (DET, "model.roi_head.bbox_head.num_classes"),
+        (SEG, "model.decode_head.num_classes"),
+    ],
+)
+def test_a_number_of_classes_that_the_user_sets_is_not_overridden(recipe: str, field: str):
+    kept, cfg = record(recipe), prepared(recipe, f"{field}=3")
+    with pytest.raises(ValueError, match=r"num_classes is .* in the checkpoint and .* here"):
+        take_model(cfg, kept, "epoch_1.pth", "resume", [field])

@@ -20,7 +20,7 @@ from tests.tools.conftest import defined_by
 
 SHORT = (
     *("--data", "images", "--out", "out"),
-    *("--seeds", "1", "--epochs", "1", "--finetune-epochs", "1", "--labels", "32"),
+    *("--seeds", "1", "--epochs", "5", "--finetune-epochs", "5", "--labels", "32"),
 )
 
 
@@ -61,7 +61,7 @@ def test_an_ablation_is_resumed_where_it_was_and_ends_with_a_table(folder: Path,
     assert (first["row"], first["seed"]) == (1, 0)
     assert first["value"] in (0, 25, 50, 75, 100)  # of 4 validation images
     log = (folder / "out/row-1_seed-0/finetune/output.log").read_text()
-    assert re.search(r"encoder weights from \S*out/row-1_seed-0/pretrain/epoch_1\.pth", log)
+    assert re.search(r"encoder weights from \S*out/row-1_seed-0/pretrain/epoch_5\.pth", log)
 
     (folder / "out/row-8_seed-0/pretrain").mkdir(parents=True)  # an interrupted run leaves this
     said = run("--rows", "1,8,9")
@@ -168,6 +168,12 @@ def test_results_of_other_settings_are_not_mixed(folder: Path, mistake):
 
 
 def test_a_folder_of_something_else_is_never_emptied(folder: Path, mistake):
-    error = mistake("--data", "images", "--out", "images", "--fresh")
+    error = mistake("--data", "images", "--out", "images", "--fresh", "--epochs", "5")
     assert "'images' holds something other than an ablation" in error
     assert len(list((folder / "images/train/cat").iterdir())) == 17
+
+
+def test_a_training_of_next_to_no_updates_is_refused_before_anything_is_written(folder, mistake):
+    error = mistake("--data", "images", "--out", "out")
+    assert "2 updates, fewer than 5: add images or --epochs N" in error
+    assert not (folder / "out").exists()

@@ -10,7 +10,7 @@ from timm.models.beit import Beit
 from milan_mm.configs import load
 from milan_mm.evaluation.cells import KnnCell
 from milan_mm.evaluation.grid import is_in
-from milan_mm.evaluation.planning import Evaluation, read_candidates
+from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
 from milan_mm.evaluation.results import append_rows, read_results
 from milan_mm.shapes.files import write_shapes
 from milan_mm.weights.reading import file_sha256
@@ -283,3 +283,47 @@ def test_data_of_a_task_that_are_not_there_are_named(folder, mistake):
     error = mistake("--weights", "one.pth", "--tasks", "coco")
     assert error.startswith("error: data folder 'data/coco' ")
     assert error.endswith("does not exist: link or unpack the data there, or pass --data ROOT")
+
+
+PAPER = ("--weights", "one.pth", "--protocol", "paper", "--tasks")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((*PAPER, "linear,coco", "--epochs", "9"), "--epochs 9 would leave coco at full length"),
+        ((*PAPER, "coco", "--iters", "9", "--epochs", "9"), "--epochs 9 applies to none of coco"),
+        ((*PAPER, "linear,finetune", "--lr", "1"), "--lr 1 is for one task"),
+        ((*PAPER, "knn", "--lr", "1"), "are for trainings: --tasks has none"),
+        (("--weights", "one.pth", "--epochs", "2"), "'short' has its own"),
+    ],
+)
+def test_a_length_or_rate_that_fits_no_training_is_refused(mistake, arguments, message):
+    assert message in mistake(*arguments)
+
+
+def test_fewer_images_than_a_batch_are_refused_before_anything_runs(folder, mistake):
+    error = mistake(*PAPER, "finetune")
+    assert "finetune: 24 training images make no update of 1024: " in error
+
+
+def test_another_length_and_rate_are_a_protocol_of_their_own(folder, monkeypatch):
+    counts = dict(train=2048, val=5)
+    monkeypatch.setattr("milan_mm.evaluation.planning.data_counts", lambda _: counts)
+    (candidate,) = read_candidates(["one.pth"], None, num_heads=3)
+    own = OwnSchedule(epochs=10, lr=1e-3)
+    cells = [
+        Evaluation("paper", Path("data"), Path("out"), schedule=schedule).plan(
+            candidate, "finetune", seed=0
+        )
+        for schedule in (OwnSchedule(), own)
+    ]
+    whole, changed = cells
+    assert (whole.protocol, changed.protocol) == ("paper", "own")
+    assert whole.protocol_hash != changed.protocol_hash
+    assert whole.work_dir != changed.work_dir
+    trained = load(changed.config)  # what the printed commands train
+    assert str(changed.config.resolve()) in changed.command("torchrun", "")
+    assert trained.train_cfg.max_epochs == 10
+    assert trained.optim_wrapper.optimizer.lr == 1e-3
+    assert (whole.num_iters, changed.num_iters) == (200, 20)

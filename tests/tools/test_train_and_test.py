@@ -322,7 +322,7 @@ def test_weights_that_are_missing_or_of_another_model_are_named(folder: Path, mi
 def test_fewer_images_than_a_batch_are_counted_in_the_message(folder: Path, mistake):
     options = ("total_batch=32", "train_dataloader.batch_size=32")
     error = mistake("tiny.py", "--cfg-options", *options)
-    assert "24 training images make no full batch of 32" in error
+    assert "24 training images make no update of 32 images: pass" in error
 
 
 def test_a_batch_per_gpu_of_nothing_is_named(folder: Path, mistake):

@@ -5,31 +5,44 @@ of the file, and stops at the first annotation without a mask, perhaps hours aft
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict
-from mmengine.fileio import list_from_file
-from PIL import Image
+from mmengine.config import Config
 
-from milan_mm.datasets.coco_file import CocoFile, Kind, read_coco, size_of
+from milan_mm.datasets.coco_faults import Kind, Problem
+from milan_mm.datasets.coco_file import CocoFile
+from milan_mm.datasets.coco_images import SAMPLE, check_sizes, is_shared, sample, shared_names
+from milan_mm.datasets.coco_reading import read_coco
+from milan_mm.datasets.coco_usage import Usage, usage
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.errors import UserError
+from milan_mm.run.checks.coco_classes import check_classes, check_heads, classes_of, ids_of
 from milan_mm.run.checks.files import is_local
-from milan_mm.run.config_nodes import config_nodes, datasets_of, evaluators_of
-from milan_mm.text import shorten_list
+from milan_mm.run.config_nodes import datasets_of, evaluators_of
 
-_NUM_OPENED = 20  # images whose size is compared with the file's; opening 100,000 takes minutes
-# what would end a training hours later, or spoil it without a word
-_FATAL = (
-    Kind.SHARED_CATEGORY,
-    Kind.SHARED_IMAGE,
-    Kind.NO_SIZE,
-    Kind.INCOMPLETE,
-    Kind.SHARED_ID,
-    Kind.NO_BOX,
-    Kind.NO_MASK,
-    Kind.MASK_SIZE,
-)
+_MMDET = ("CocoDataset", "mmdet.CocoDataset")
+_SAME = 20  # pairs of images with one name that are compared
+# Said and counted, or refused when too many: see `Usage`. All else would end a training hours
+# later, or spoil it without a word.
+_NOT_FATAL = (Kind.UNKNOWN_CATEGORY, Kind.UNKNOWN_IMAGE, Kind.BOX_OUTSIDE, Kind.BAD_POLYGON)
+FATAL = tuple(kind for kind in Kind if kind not in _NOT_FATAL)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A data set that was checked: its file, the folder of its images."""
+
+    file: CocoFile
+    folder: Path
+
+
+def use_coco_reader(cfg: Config) -> None:
+    """Let every local COCO data set take what the checks have read, in place."""
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        for _, dataset in datasets_of(cfg, loader):
+            if dataset["type"] in _MMDET and is_local(dataset):
+                dataset["type"] = "milan_mm.CocoDataset"
 
 
 def check_coco(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
@@ -39,133 +52,140 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
         loaders: Names of data loaders, e.g. ('train_dataloader', 'val_dataloader').
 
     Returns:
-        Lines for the log about what will be left out.
+        Lines for the log about what is used and what will be left out.
 
     Raises:
         UserError: Names the file, what is wrong with it, and the remedy.
     """
     notes = []
+    read: dict[str, list[_Read]] = {loader: [] for loader in loaders}
     for loader in loaders:
         for field, dataset in datasets_of(cfg, loader):
             if dataset["type"].rpartition(".")[-1] == "CocoDataset" and is_local(dataset):
-                notes += _check_dataset(cfg, loader, field, dataset)
+                data, lines = _check_dataset(cfg, loader, field, dataset)
+                read[loader].append(data)
+                notes += lines
+    for train in read.get("train_dataloader", ()):
+        for val in read.get("val_dataloader", ()):
+            notes += _compare_images(train, val)
     return notes
 
 
-def _check_dataset(cfg: Config, loader: str, field: str, dataset: dict) -> list[str]:
+def _check_dataset(cfg: Config, loader: str, field: str, dataset: dict) -> tuple[_Read, list[str]]:
     root = dataset.get("data_root") or ""
-    classes = _classes(dataset)
+    classes = classes_of(dataset)
     evaluators = evaluators_of(cfg, loader)
     wants_objects = loader == "train_dataloader" or any(
         not evaluator.get("format_only") for evaluator in evaluators
     )
     file = read_coco(Path(root, dataset["ann_file"]), with_annotations=wants_objects)
-    chosen = _ids_of(file, classes)
-    with_masks = any(step.get("with_mask") for step in dataset.get("pipeline") or ())
-    file.refuse(_FATAL, set(chosen), with_masks)
-    notes = _check_classes(file, field, classes)
-    _check_heads(cfg, field, classes)
+    chosen = ids_of(file, classes)
+    with_masks = _wants_masks(dataset, evaluators)
+    problems = list(file.problems(set(chosen), with_masks))
+    file.refuse(FATAL, problems)
+    notes = check_classes(file, field, classes)
+    check_heads(cfg, field, classes)
     folder = Path(root, (dataset.get("data_prefix") or {}).get("img", ""))
     limit = MAX_FAILED_SHARE if loader == "train_dataloader" else 0.0
     file.check_images(folder, limit, "give the folder that belongs to the file (data_prefix.img)")
-    _check_sizes(file, folder)
+    check_sizes(file, folder, sample(file.images, SAMPLE))
     if wants_objects:
-        file.objects(set(chosen))
+        notes += _check_objects(file, loader, field, dataset, set(chosen), problems)
     for evaluator in evaluators:
         other = evaluator.get("ann_file")
         if other and Path(other).resolve() != file.path.resolve():
-            _check_evaluated(file, read_coco(Path(other)), classes)
-    return notes
+            _check_evaluated(file, read_coco(Path(other)), classes, with_masks)
+    return _Read(file, folder), notes
 
 
-def _classes(dataset: dict) -> list[str]:
-    """The classes that mmdet will take: those of the config, else those of COCO."""
-    classes = (dataset.get("metainfo") or {}).get("classes")
-    if isinstance(classes, str):
-        return list_from_file(classes)
-    if classes is None:
-        from mmdet.datasets import CocoDataset
-
-        return list(CocoDataset.METAINFO["classes"])
-    return list(classes)
-
-
-def _ids_of(file: CocoFile, classes: list[str]) -> list:
-    """Ids of the categories that the config names, in the order of the file."""
-    return [c["id"] for c in file.categories if c["name"] in classes]
-
-
-def _check_classes(file: CocoFile, field: str, classes: list[str]) -> list[str]:
-    """Every class once and in the file's order, since mmdet numbers them by the file."""
-    named = list(file.category_names.values())
-    found = [name for name in named if name in classes]
-    remedy = (
-        f"set {field}.metainfo.classes and the heads' num_classes to the file's categories, or let "
-        "--data DIR do it"
+def _wants_masks(dataset: dict, evaluators: list) -> bool:
+    metrics = [evaluator.get("metric") or () for evaluator in evaluators]
+    return any(step.get("with_mask") for step in dataset.get("pipeline") or ()) or any(
+        "segm" in ([metric] if isinstance(metric, str) else metric) for metric in metrics
     )
-    missing = [name for name in classes if name not in named]
-    if missing:
-        raise UserError(
-            f"annotation file '{file.path}' does not have {len(missing)} of the config's "
-            f"{len(classes)} classes, first '{missing[0]}'; its categories are "
-            f"{shorten_list(named)}: {remedy}"
-        )
-    if found != classes:
-        first = next(i for i, name in enumerate(classes) if name != found[i])
-        raise UserError(
-            f"annotation file '{file.path}' lists the categories in another order than the config, "
-            f"whose class {first} is '{classes[first]}', not '{found[first]}': {remedy}"
-        )
-    unused = [name for name in named if name not in classes]
-    if not unused:
-        return []
+
+
+def _check_objects(
+    file: CocoFile, loader: str, field: str, dataset: dict, chosen: set, problems: list[Problem]
+) -> list[str]:
+    """Lines about what is used; raises when too much would be dropped."""
+    training = loader == "train_dataloader" and not dataset.get("test_mode")
+    filters = (dataset.get("filter_cfg") or {}) if training else {}
+    loads = [s for s in dataset.get("pipeline") or () if s.get("with_mask")]
+    found = usage(
+        file,
+        chosen,
+        min_size=filters.get("min_size", 0),
+        without_run_lengths=training and any(s.get("poly2mask") is False for s in loads),
+    )
+    found.check()
+    verb = "are learnt from" if training else "are evaluated"
     return [
-        f"{file.path}: {len(unused)} categories are not classes of the config: "
-        + shorten_list(unused)
+        f"{file.path}: {line}"
+        for line in (
+            found.sentence(verb),
+            *_remarks(file, found, problems),
+            *_empty(found, field, training, filters.get("filter_empty_gt", False)),
+        )
     ]
 
 
-def _check_heads(cfg: Config, field: str, classes: list[str]) -> None:
-    for name, num_classes in _heads(cfg.model):
-        if num_classes != len(classes):
-            raise UserError(
-                f"{name}.num_classes={num_classes}, but {field} has {len(classes)} classes: pass "
-                f"--cfg-options {name}.num_classes={len(classes)}"
-            )
+def _remarks(file: CocoFile, found: Usage, problems: list[Problem]) -> Iterator[str]:
+    """What is wrong without costing an object."""
+    if file.areas_set:
+        yield (
+            f"{file.areas_set:,} objects without a mask have an area of 0 in the file: width x "
+            "height of their box is taken"
+        )
+    dropped = {number for numbers in found.dropped.values() for number in numbers.tolist()}
+    names = {f"annotation {file.annotations[number].get('id')}" for number in dropped}
+    for kind, what in (
+        (Kind.BOX_OUTSIDE, "boxes reach beyond their image"),
+        (Kind.BAD_POLYGON, "masks have polygons of fewer than three points, which are left out"),
+    ):
+        if chosen := [p for p in problems if p.kind == kind and p.entry not in names]:
+            yield f"{len(chosen):,} {what} (first: {chosen[0]})"
 
 
-def _heads(model: ConfigDict) -> Iterator[tuple[str, int]]:
-    """The box and mask heads of a detector, which may be lists, and their numbers of classes."""
-    for name, node in config_nodes(model, "model"):
-        if "num_classes" in node and ("bbox_head" in name or "mask_head" in name):
-            yield name, node["num_classes"]
+def _empty(found: Usage, field: str, training: bool, left_out: bool) -> Iterator[str]:
+    """Images without objects."""
+    if not found.empty:
+        return
+    if training and left_out:
+        yield (
+            f"{found.empty:,} of {len(found.file.images):,} images have no objects and are left "
+            f"out, as the protocol asks; --cfg-options {field}.filter_cfg.filter_empty_gt=False "
+            "keeps them"
+        )
+    else:
+        yield f"{found.empty:,} of {len(found.file.images):,} images have no objects and are kept"
 
 
-def _check_sizes(file: CocoFile, folder: Path) -> None:
-    """A sample of the images must have the size that the file states."""
-    images = file.images
-    for image in images[:: -(-len(images) // _NUM_OPENED)]:
-        try:
-            with Image.open(folder / image["file_name"]) as opened:
-                size = opened.size
-        except OSError:
-            continue  # missing or damaged: skipped and counted when it is its turn
-        if sorted(size) != sorted((image["width"], image["height"])):  # a turned camera swaps them
-            raise UserError(
-                f"'{folder / image['file_name']}' has {size[0]}x{size[1]} pixels, but "
-                f"'{file.path}' says {size_of(image)}: take the images that were annotated"
-            )
+def _compare_images(train: _Read, val: _Read) -> Iterator[str]:
+    """Images of both splits: those of one name are compared, some of them byte by byte."""
+    shared = shared_names(train.file, val.file)
+    looked_at = sample(shared, _SAME)
+    equal = [name for name in looked_at if is_shared(name, train.folder, val.folder)]
+    if equal:
+        share = (
+            "" if len(equal) == len(looked_at) else f" ({len(equal)} of {len(looked_at)} looked at)"
+        )
+        yield (
+            f"{len(shared):,} images are in '{train.file.path}' and in '{val.file.path}'{share}, "
+            f"first '{equal[0]}': AP will be measured on images that were learnt from"
+        )
 
 
-def _check_evaluated(file: CocoFile, other: CocoFile, classes: list[str]) -> None:
+def _check_evaluated(file: CocoFile, other: CocoFile, classes: list[str], with_masks: bool) -> None:
     """The evaluator's own file must list the same images and number the classes in the same way."""
+    other.refuse(FATAL, other.problems(set(ids_of(other, classes)), with_masks))
     strange = [i["file_name"] for i in file.images if i["id"] not in other.images_by_id]
     if strange:
         raise UserError(
             f"the evaluator's '{other.path}' does not know {len(strange)} images of '{file.path}', "
             f"first '{strange[0]}': give both the same file"
         )
-    if _ids_of(file, classes) != _ids_of(other, classes):
+    if ids_of(file, classes) != ids_of(other, classes):
         raise UserError(
             f"the evaluator's '{other.path}' has other categories than '{file.path}': give both "
             "the same file"

@@ -6,7 +6,7 @@ from milan_mm.errors import UserError
 from milan_mm.run.plan import Plan
 from milan_mm.run.rates import ENDLESS, Part
 
-FEWEST_UPDATES = 10  # of a recipe on a user's own images; one that counts updates may have fewer
+FEWEST_UPDATES = 5  # of a recipe that counts epochs; one that counts updates may have fewer
 LONGEST_WARM_UP = 0.5  # share of the run
 LOW, CLIMB = 0.1, 0.1  # shares of the highest rate: where a fall ends, and what counts as a climb
 _MADE_TO_CLIMB = ("CosineRestartLR", "OneCycleLR")
@@ -72,10 +72,9 @@ def _check_length(plan: Plan, part: Part) -> None:
         ends.append(scheduler.end)
     ends += [at + 1 + scheduler.begin for at in getattr(scheduler, "milestones", ())]
     end = plan.in_updates(part, max(ends))
-    if end > total + 1 or (hasattr(scheduler, "milestones") and end > total):
-        raise UserError(f"{_lasts(plan, part, end)}, {_than_the_run(plan, part, 'longer')}")
-    if end < total - 1 and _falls(plan, part):
-        raise UserError(f"{_lasts(plan, part, end)}, {_than_the_run(plan, part, 'shorter')}")
+    too_long = end > total + (0 if hasattr(scheduler, "milestones") else 1)
+    if too_long or (end < total - 1 and _falls(plan, part)):
+        raise UserError(f"{part.name} lasts until {_place(plan, part, end)}: {_remedy(plan, part)}")
 
 
 def _falls(plan: Plan, part: Part) -> bool:
@@ -86,20 +85,18 @@ def _falls(plan: Plan, part: Part) -> bool:
     return plan.rates[end - 1] < plan.rates[min(begin, end - 1)]
 
 
-def _lasts(plan: Plan, part: Part, end: float) -> str:
-    per_epoch = plan.updates.per_epoch
-    if part.in_epochs and per_epoch:
-        return f"{part.name} reaches to epoch {end / per_epoch:.3g}"
-    return f"{part.name} reaches to update {round(end)}"
+def _place(plan: Plan, part: Part, end: float) -> str:
+    made = plan.updates
+    if part.in_epochs and made.epochs is not None:
+        return f"epoch {end / made.per_epoch:.3g}, the run until {made.epochs}"
+    return f"update {round(end)}, the run until {made.total}"
 
 
-def _than_the_run(plan: Plan, part: Part, longer: str) -> str:
-    text = f"{longer} than the run of {plan.updates}: "
-    if plan.updates.epochs is None:
-        return text + "pass --iters N, which moves the whole schedule, or set its lengths yourself"
-    if part.in_epochs:
-        return text + "pass --epochs N, which moves the whole schedule, or set its lengths yourself"
-    return text + f"pass --epochs {_enough_epochs(plan, 2 * part.scheduler.end)} or more"
+def _remedy(plan: Plan, part: Part) -> str:
+    if plan.updates.epochs is not None and not part.in_epochs:
+        return f"pass --epochs {_enough_epochs(plan, 2 * part.scheduler.end)} or more"
+    option = "--iters" if plan.updates.epochs is None else "--epochs"
+    return f"pass {option} N, which moves the whole schedule, or set its lengths yourself"
 
 
 def _enough_epochs(plan: Plan, updates: float) -> int:

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
+from milan_mm.datasets.folders import SPLITS
 from milan_mm.errors import MissingFileError
 from milan_mm.text import shorten_list
-
-SPLITS = dict(train=("train", "training"), val=("val", "valid", "validation"))
 
 
 def subfolders(folder: Path) -> list[str]:
