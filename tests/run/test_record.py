@@ -237,6 +237,9 @@ SPOILT: dict[str, Callable[[dict], object]] = {
     "a field that is missing": lambda r: r["split"].pop("accumulation"),
     "an unknown option": lambda r: r["model"]["backbone"].update(hidden="x"),
     "an option of another type": lambda r: r["model"]["backbone"].update(img_size="large"),
+    "a text for an epsilon": lambda r: r["model"]["backbone"].update(norm_eps="small"),
+    "a number for an activation": lambda r: r["model"]["backbone"].update(act=7),
+    "a text for blocks": lambda r: r["model"]["backbone"].update(global_layers=["first"]),
     "options that exclude each other": lambda r: r["model"]["backbone"].update(window_size=14),
     "no heads": lambda r: r["model"]["backbone"]["arch"].update(num_heads=0),
     "two numbers for three channels": lambda r: r["model"]["statistics"].update(mean=[1.0, 2.0]),
@@ -244,6 +247,9 @@ SPOILT: dict[str, Callable[[dict], object]] = {
     "a tensor": lambda r: r["settings"].update(model=torch.zeros(1)),
     "a field outside of the encoder": lambda r: r["encoder"]["fields"].update(
         {"model.backbone.init_cfg.checkpoint": "/etc/passwd"}
+    ),
+    "a text for statistics": lambda r: r["encoder"]["fields"].update(
+        {"model.data_preprocessor.mean": "grey"}
     ),
     "an option of no reader": lambda r: r["encoder"]["reading"].update(type="x"),
     "a nest without end": lambda r: r["settings"].update(model=nest(500)),
@@ -269,6 +275,12 @@ def test_a_damaged_record_is_an_error_of_one_line(tmp_path: Path, spoil: Callabl
 def test_a_record_of_a_later_version_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match="record of version 2, this milan_mm reads up to 1: upd"):
         read_record(saved(record(CLS) | dict(version=2)))
+
+
+def test_an_option_that_was_written_otherwise_means_the_same():
+    kept = record(CLS)
+    kept["model"]["backbone"].update(pos_resize=None, img_size=224)
+    assert read_record(saved(kept)) == record(CLS)
 
 
 def test_an_option_that_is_newer_than_the_record_has_its_default():
