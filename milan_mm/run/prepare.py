@@ -25,7 +25,7 @@ from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.quick import make_quick
 from milan_mm.run.record import Recorded, keep_origin, recipe_name, record_of
-from milan_mm.run.recorded_model import take_model, take_old_rule
+from milan_mm.run.recorded_model import judged_otherwise, take_model, take_old_rule
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.recognising import given_options
 
@@ -219,7 +219,8 @@ def use_record(cfg: Config, options: RunOptions) -> list[str]:
     if found is None:
         return []
     if found.record:
-        return take_model(cfg, found.record, found.path, "test", options.fixed)
+        notes = take_model(cfg, found.record, found.path, "test", options.fixed)
+        return notes + judged_otherwise(cfg, found.record, found.path)
     notes = [
         f"{found.path} has no record of its training (it is of an earlier version): its config "
         "says what its model was"

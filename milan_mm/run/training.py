@@ -59,7 +59,7 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
     check_plan(plan)
     for line in plan.lines():
         runner.logger.info(line)
-    record = record_of(runner.cfg, runner) | dict(schedule=plan.schedule)
+    record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
     # last, so that a checkpoint has the record of the run as it is
     runner.register_hook(RecordHook(KEY, record))

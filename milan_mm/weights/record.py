@@ -20,6 +20,14 @@ ENCODER_FIELDS = (
     *(f"{p}data_preprocessor.{name}" for p in ("", "model.") for name in ("mean", "std")),
     "optim_wrapper.paramwise_cfg.no_decay_names",
 )
+SCHEDULE = (
+    "updates",
+    "updates_per_epoch",
+    "epochs",
+    "warmup_updates",
+    "highest_lr",
+    "last_lr",
+)
 PLAIN_VIT = "milan_mm.PlainViT"
 _MAX_DEPTH = 20
 _PAIRS = ("img_size", "rel_pos_grid", "rel_pos_bias_grid")
@@ -236,14 +244,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = dict(
     classes=_optional(_names),
     total_batch=_optional(_count),
     split=_dict_of(batch_per_process=_count, processes=_count, accumulation=_count),
-    schedule=_dict_of(
-        updates=_optional(_count),
-        updates_per_epoch=_optional(_count),
-        epochs=_optional(_count),
-        warmup_updates=_optional(_count),
-        highest_lr=_optional(_number),
-        last_lr=_optional(_number),
-    ),
+    schedule=_dict_of(**dict.fromkeys(SCHEDULE, _optional(_number))),
     data=_values(_dict_of(count=_count, hash=_optional(_text), root=_optional(_text))),
     seed=_optional(_count),
     versions=_values(_text),

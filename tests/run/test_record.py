@@ -15,7 +15,7 @@ from milan_mm.datasets.identity import data_hash
 from milan_mm.run.encoder_weights import set_encoder_weights
 from milan_mm.run.prepare import TRAINING, RunOptions, prepare
 from milan_mm.run.record import Kind, differences, model_of, record_of
-from milan_mm.run.recorded_model import take_model
+from milan_mm.run.recorded_model import judged_otherwise, take_model
 from milan_mm.weights.reading import read_checkpoint
 from milan_mm.weights.record import read_record
 from tests.helpers import save_state
@@ -162,6 +162,19 @@ def test_what_the_weights_of_every_system_set_is_set_again(
     assert not differences(kept, record_of(cfg), "resume")
 
 
+@pytest.mark.parametrize("recipe", [CLS, DET, SEG])
+def test_a_test_on_images_of_another_size_than_in_the_training_is_said(recipe: str):
+    kept, cfg = record(recipe), prepared(recipe)
+    assert judged_otherwise(cfg, kept, "x.pth") == []
+    sizes = [t for t in cfg.test_dataloader.dataset.pipeline if "scale" in t]
+    sizes[0].scale = 17
+    (note,) = judged_otherwise(cfg, kept, "x.pth")
+    assert note.startswith("x.pth: tested otherwise than in the validation of its training: ")
+    assert "scale is " in note and "there, 17 here" in note
+    kept["recipe_hash"] = "another recipe"  # which differs on purpose
+    assert judged_otherwise(cfg, kept, "x.pth") == []
+
+
 def test_weights_that_the_user_gives_again_must_be_the_same(tmp_path: Path):
     files = {}
     for system in ("openai_clip", "mae"):
@@ -278,8 +291,10 @@ def test_data_are_known_by_names_and_sizes_wherever_they_lie(tmp_path: Path):
     expected = data_hash(dict(data_root=str(first), data_prefix="train"))
     settings = dict(data_root=str(second), data_prefix="train")
     assert expected and data_hash(settings) == expected
-    write_image(second / "train/red/more.png")
+    write_image(second / "train/red/0.png", size=(64, 64))
     assert data_hash(settings) != expected
+    write_image(first / "train/red/more.png")
+    assert data_hash(dict(data_root=str(first), data_prefix="train")) != expected
 
 
 def test_an_annotation_file_is_known_by_its_content(tmp_path: Path):
