@@ -6,6 +6,8 @@ Examples:
   python tools/train.py configs/det/NAME.py --weights ENCODER --work-dir work_dirs/det
   python tools/train.py configs/seg/NAME.py --quick        # four iterations, also on a CPU
   python tools/train.py CONFIG --epochs 20 --lr 1e-3        # the whole schedule, in 20 epochs
+  python tools/train.py CONFIG --resume                    # go on after an interruption
+  python tools/train.py CONFIG --init-from CHECKPOINT --work-dir DIR
   python tools/train.py CONFIG --batch-per-gpu 64          # same total batch, by accumulation
   python tools/train.py CONFIG --data DIR                  # your own images, see docs/start.md
   python tools/train.py CONFIG --cfg-options train_dataloader.dataset.data_root=DIR
