@@ -62,7 +62,6 @@ model = dict(
 )
 
 data_root = "work_dirs/shapes/coco/"
-backend_args = None
 train_pipeline = [
     dict(type="milan_mm.LoadImage"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),

@@ -20,7 +20,15 @@ from milan_mm.run.checks.coco import use_coco_reader
 from milan_mm.run.continuation import record_from_config
 from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, set_load_report
 from milan_mm.run.length import set_length, set_rate
+from milan_mm.run.keys import check_keys, check_new_fields
 from milan_mm.run.machine import check_precision, fit_to_machine
+from milan_mm.run.names import (
+    can_evaluate,
+    check_file_names,
+    check_first_key,
+    names_of,
+    set_names,
+)
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.quick import make_quick
@@ -169,19 +177,36 @@ def change_schedule(cfg: Config, options: RunOptions) -> list[str]:
 
 
 def set_fields(cfg: Config, options: RunOptions) -> list[str]:
-    """Set the fields of `--cfg-options`.
+    """Set the fields of `--cfg-options`; fields that follow from a name of the file follow it.
 
     Raises:
-        UserError: When an option is not of the form key=value.
+        UserError: When an option is not of the form key=value, or would change nothing.
     """
-    for option in options.cfg_options:
+    check_file_names(cfg)
+    fields = _fields(options.cfg_options)
+    for field, value in fields.items():
+        check_first_key(cfg, field, f"{field}={value!r}")
+    names = names_of(cfg) if can_evaluate(cfg) else set()
+    named = {field: value for field, value in fields.items() if field.partition(".")[0] in names}
+    notes = set_names(cfg, named, "--cfg-options") if named else []
+    written_out = {field: value for field, value in fields.items() if field not in named}
+    check_new_fields(cfg, written_out)
+    cfg.merge_from_dict(written_out)
+    check_keys(cfg)
+    return notes
+
+
+def _fields(cfg_options: Sequence[str]) -> dict[str, Any]:
+    for option in cfg_options:
         if "=" not in option:
             raise UserError(f"--cfg-options '{option}' is not of the form key=value")
-    if options.cfg_options:
-        parser = argparse.ArgumentParser()
-        parser.add_argument("fields", nargs="+", action=DictAction)
-        cfg.merge_from_dict(parser.parse_args([*options.cfg_options]).fields)
-    return []
+        if option.partition("=")[0] == "launcher":
+            raise UserError(f"--cfg-options {option} would be overridden: use --launcher")
+    if not cfg_options:
+        return {}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("fields", nargs="+", action=DictAction)
+    return dict(parser.parse_args([*cfg_options]).fields)
 
 
 def cut_short(cfg: Config, options: RunOptions) -> list[str]:
