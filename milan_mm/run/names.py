@@ -92,6 +92,11 @@ def names_of(cfg: Config) -> set[str]:
     return {key for key in cfg if key not in FIRST_KEYS or key == "total_batch"}
 
 
+def local_names(cfg: Config) -> set[str]:
+    """Names that the config's file or its bases set, those of other packages left out."""
+    return _local_names(Path(cfg.filename)) if can_evaluate(cfg) else set()
+
+
 def can_evaluate(cfg: Config) -> bool:
     """Whether the config has a file of Python with names, and not of imports."""
     path = cfg.filename
@@ -169,7 +174,8 @@ def _evaluate(path: Path, settings: Mapping[str, Any]) -> Config:
     """The config of a file in which some names have other values.
 
     Copies of the file and of its bases, those of other packages left out, get an assignment after
-    each of theirs. A whole name is replaced wherever it is set; a part of one where it was set last.
+    each of theirs. A whole name is replaced wherever it is set; a part of one where it was set
+    last.
     """
     with tempfile.TemporaryDirectory() as folder:
         return Config.fromfile(_copy(path, dict(settings), Path(folder)))
@@ -220,6 +226,12 @@ def _assigned(tree: ast.Module) -> dict[str, ast.stmt]:
     return {name: statement for statement in tree.body for name in _targets(statement)}
 
 
+def _local_names(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    bases = [path.parent / base for base in _bases(tree) if "::" not in base]
+    return set(_assigned(tree)).union(*map(_local_names, bases))
+
+
 def _targets(statement: ast.stmt) -> set[str]:
     if isinstance(statement, ast.Assign):
         targets = statement.targets
@@ -244,7 +256,7 @@ def _unread(path: Path) -> set[str]:
 
 
 def _changes(old: Any, new: Any, path: tuple[str | int, ...] = ()) -> Iterator[Change]:
-    """Where two configs differ, as deep as their structures agree."""
+    """Where two configs differ, as deep as both have the same structure."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in (*old, *(k for k in new if k not in old)):
             yield from _changes(old.get(key, _ABSENT), new.get(key, _ABSENT), (*path, key))

@@ -20,6 +20,7 @@ from milan_mm.run.checks.coco import use_coco_reader
 from milan_mm.run.continuation import record_from_config
 from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, set_load_report
 from milan_mm.run.length import set_length, set_rate
+from milan_mm.run.image_size import SIZE_NAMES, set_image_size
 from milan_mm.run.keys import check_keys, check_new_fields
 from milan_mm.run.machine import check_precision, fit_to_machine
 from milan_mm.run.names import (
@@ -53,6 +54,7 @@ class RunOptions:
         reading: How to read that file, see `read_encoder`.
         recorded: Of the checkpoint that is tested.
         amp: Train in bfloat16. compile: Compile the parts of a step.
+        img_size: Side of the images in pixels, instead of the recipe's.
         batch_per_gpu: Most images that one process holds at a time.
         work_dir: For logs and checkpoints.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
@@ -69,6 +71,7 @@ class RunOptions:
     recorded: Recorded | None = None
     amp: bool = False
     compile: bool = False
+    img_size: int | None = None
     batch_per_gpu: int | None = None
     work_dir: str | None = None
     launcher: str = "none"
@@ -85,6 +88,7 @@ class RunOptions:
             reading=given_options(args),
             amp=args.amp,
             compile=args.compile,
+            img_size=args.img_size,
             batch_per_gpu=args.batch_per_gpu,
         )
 
@@ -174,6 +178,14 @@ def change_schedule(cfg: Config, options: RunOptions) -> list[str]:
             if option.partition("=")[0] in fields:
                 raise UserError(f"--{name} {value:g} and --cfg-options {option} exclude each other")
     return [*set_length(cfg, options.epochs, options.iters), *set_rate(cfg, options.lr)]
+def resize_images(cfg: Config, options: RunOptions) -> list[str]:
+    """Train and test on images of another size.
+        UserError: When a field of `--cfg-options` says the same; see also `set_image_size`.
+    if options.img_size is None:
+        return []
+        if option.partition("=")[0] in SIZE_NAMES:
+            raise UserError(f"--img-size and --cfg-options {option} exclude each other")
+    return set_image_size(cfg, options.img_size)
 
 
 def set_fields(cfg: Config, options: RunOptions) -> list[str]:
@@ -184,12 +196,12 @@ def set_fields(cfg: Config, options: RunOptions) -> list[str]:
     """
     check_file_names(cfg)
     fields = _fields(options.cfg_options)
-    for field, value in fields.items():
-        check_first_key(cfg, field, f"{field}={value!r}")
+    for name, value in fields.items():
+        check_first_key(cfg, name, f"{name}={value!r}")
     names = names_of(cfg) if can_evaluate(cfg) else set()
-    named = {field: value for field, value in fields.items() if field.partition(".")[0] in names}
+    named = {name: value for name, value in fields.items() if name.partition(".")[0] in names}
     notes = set_names(cfg, named, "--cfg-options") if named else []
-    written_out = {field: value for field, value in fields.items() if field not in named}
+    written_out = {name: value for name, value in fields.items() if name not in named}
     check_new_fields(cfg, written_out)
     cfg.merge_from_dict(written_out)
     check_keys(cfg)
@@ -360,6 +372,7 @@ RECIPE: tuple[Step, ...] = (
     name_recipe,  # first, before anything is changed
     use_own_data,  # early, so that fields which the user writes out have the last word
     change_schedule,
+    resize_images,
     set_fields,
     cut_short,  # after the data, whose sets it wraps
     use_weights,  # after the fields, which it leaves alone
