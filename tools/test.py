@@ -22,6 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "split, or their test split",
         quick="one batch only; AP still counts all images",
     )
+    options.add_img_size(parser)
     parser.add_argument(
         "--out", metavar="FILE", help="also write the metrics to this JSON file, by name"
     )

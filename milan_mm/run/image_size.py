@@ -16,6 +16,27 @@ from milan_mm.run.names import local_names, set_names
 SIZE_NAMES = ("img_size", "crop_size", "short_side")
 
 
+def check_patches(size: int, patch: int, option: str) -> None:
+    """Check that patches divide an image.
+
+    Args:
+        size, patch: Sides in pixels.
+        option: What the size was set by, for messages.
+
+    Raises:
+        UserError: With the nearest sizes.
+    """
+    if size % patch:
+        below = size // patch * patch
+        fitting = f"{below} or {below + patch}" if below else str(patch)
+        raise UserError(f"{option}: patches of {patch} pixels do not divide it, take {fitting}")
+
+
+def is_pooled(cfg: Config) -> bool:
+    """Whether the encoder gives one vector per image; such a recipe takes the file's patches."""
+    return cfg.model.get("backbone", {}).get("out_type") in ("cls_token", "avg_featmap")
+
+
 def set_image_size(cfg: Config, size: int) -> list[str]:
     """Train and test on images of another size, in place.
 
@@ -26,15 +47,9 @@ def set_image_size(cfg: Config, size: int) -> list[str]:
         Lines for the log about what follows.
 
     Raises:
-        UserError: When patches do not divide the size, or the config's file states no size that
-            the rest is derived from.
+        UserError: When the config's file states no size that the rest is derived from.
     """
     option = f"--img-size {size}"
-    patch = (cfg.model.get("backbone") or {}).get("patch_size", 16)
-    if size % patch:
-        below = size // patch * patch
-        nearest = f"{below} or {below + patch}" if below else str(patch)
-        raise UserError(f"{option}: patches of {patch} pixels do not divide it, take {nearest}")
     names = [name for name in SIZE_NAMES if name in local_names(cfg)]
     if not names:
         raise UserError(

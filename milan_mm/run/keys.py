@@ -98,7 +98,7 @@ def check_new_fields(cfg: Config, fields: Iterable[str]) -> None:
                 node = node[key]
             elif isinstance(node, (dict, Config)) and (near := nearest(key, node, SAME)):
                 raise UserError(
-                    f"--cfg-options {field}: the config has no '{key}' there; did you mean '{near}'?"
+                    f"--cfg-options {field}: there is '{near}' and no '{key}'; did you mean that?"
                 )
             else:
                 break
@@ -251,7 +251,8 @@ class _Check:
                 cls = _find(root.MODELS, node["type"], scope)
                 cls = cls or _find(root.TASK_UTILS, node["type"], scope)
                 if cls is not None:
-                    self._arguments(node, name, cls, only_near=depth > 1)
+                    is_ours = cls.__module__.startswith("milan_mm.")
+                    self._arguments(node, name, cls, only_near=depth > 1 and not is_ours)
             for key, value in node.items():
                 if not str(key).endswith(_OTHER_BUILDERS):
                     self._model(value, f"{name}.{key}", scope, depth + 1)

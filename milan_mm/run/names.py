@@ -33,7 +33,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Change:
-    """A field that comes out different. `old` or `new` is `_ABSENT` where there is no such field."""
+    """A field that comes out different; `old` or `new` is `_ABSENT` where there is none."""
 
     path: tuple[str | int, ...]
     old: Any
@@ -109,9 +109,9 @@ def check_first_key(cfg: Config, key: str, shown: str) -> None:
     Raises:
         UserError: With the nearest spelling.
     """
-    if key in FIRST_KEYS or key in cfg:
-        return
     name = key.partition(".")[0]
+    if name in FIRST_KEYS or name in cfg:
+        return
     fields = [f for f, _ in _leaves(cfg.to_dict()) if f.rpartition(".")[2] == name]
     fields = [f for f in fields if f.partition(".")[0] in FIRST_KEYS]
     near = hint(name, FIRST_KEYS | set(cfg))

@@ -21,6 +21,7 @@ from milan_mm.run.continuation import record_from_config
 from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, set_load_report
 from milan_mm.run.length import set_length, set_rate
 from milan_mm.run.image_size import SIZE_NAMES, set_image_size
+from milan_mm.run.image_size import SIZE_NAMES, check_patches, is_pooled, set_image_size
 from milan_mm.run.keys import check_keys, check_new_fields
 from milan_mm.run.machine import check_precision, fit_to_machine
 from milan_mm.run.names import (
@@ -88,7 +89,6 @@ class RunOptions:
             reading=given_options(args),
             amp=args.amp,
             compile=args.compile,
-            img_size=args.img_size,
             batch_per_gpu=args.batch_per_gpu,
         )
 
@@ -111,6 +111,7 @@ def _shared(args: argparse.Namespace) -> dict[str, Any]:
     return dict(
         data=args.data,
         cfg_options=args.cfg_options or (),
+        img_size=args.img_size,
         shorten=make_quick if args.quick else None,
         work_dir=args.work_dir,
         launcher=args.launcher,
@@ -185,7 +186,21 @@ def resize_images(cfg: Config, options: RunOptions) -> list[str]:
         return []
         if option.partition("=")[0] in SIZE_NAMES:
             raise UserError(f"--img-size and --cfg-options {option} exclude each other")
+    if options.weights is None or not is_pooled(cfg):
+        check_img_size(cfg, options)
     return set_image_size(cfg, options.img_size)
+
+
+def check_img_size(cfg: Config, options: RunOptions) -> list[str]:
+    """Check that the patches divide `--img-size`.
+
+    Raises:
+        UserError: With the nearest sizes.
+    """
+    if options.img_size is not None:
+        patch = cfg.model.get("backbone", {}).get("patch_size", 16)
+        check_patches(options.img_size, patch, f"--img-size {options.img_size}")
+    return []
 
 
 def set_fields(cfg: Config, options: RunOptions) -> list[str]:
@@ -376,6 +391,7 @@ RECIPE: tuple[Step, ...] = (
     set_fields,
     cut_short,  # after the data, whose sets it wraps
     use_weights,  # after the fields, which it leaves alone
+    check_img_size,  # after the weights, which may bring other patches
 )
 TRAINING: tuple[Step, ...] = (
     *RECIPE,
