@@ -30,6 +30,7 @@ _READ_BESIDES = (
     "custom_imports",
     "find_unused_parameters",
     "model_wrapper_cfg",
+    "origin",
     "runner_type",
     "sync_bn",
     "total_batch",

@@ -19,8 +19,8 @@ _CLOSED = {CheckpointHook: {"meta"}}
 def arguments_of(target: Callable[..., Any]) -> tuple[frozenset[str], bool]:
     """The arguments of a class or function that are known by name.
 
-    A class that hands its `**kwargs` on to `super().__init__` also takes what the next class of its
-    method resolution order takes.
+    A class that hands its `**kwargs` on to `super().__init__`, or to a class or function of its
+    module, also takes what that takes.
 
     Returns:
         (names, open), where `open` means that others are read as well, in a way not known here.
@@ -44,7 +44,12 @@ def arguments_of(target: Callable[..., Any]) -> tuple[frozenset[str], bool]:
         if cls in _CLOSED:
             names |= _CLOSED[cls]
             break
-        is_open |= not _hands_on(init, rest)
+        takers = _takers(init, rest)
+        for taker in takers or ():
+            known, more = arguments_of(taker)
+            names |= known
+            is_open |= more
+        is_open |= takers is None
     return frozenset(names), is_open
 
 
@@ -55,18 +60,25 @@ def _parameters(function: Callable[..., Any]) -> tuple[set[str], str | None]:
     return {p.name for p in parameters if p.kind in _NAMED}, rest[0] if rest else None
 
 
-def _hands_on(init: Callable[..., Any], rest: str) -> bool:
-    """Whether `**kwargs` only goes to the `__init__` of the next class."""
+def _takers(init: Callable[..., Any], rest: str) -> list[Callable[..., Any]] | None:
+    """The classes and functions that `**kwargs` go to, apart from the next class's `__init__`.
+
+    Returns:
+        None when they are read in another way.
+    """
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(init)))
     except (OSError, TypeError, SyntaxError):
-        return False
-    handed = {
-        id(keyword.value)
-        for call in ast.walk(tree)
-        if isinstance(call, ast.Call) and ast.unparse(call.func) == "super().__init__"
-        for keyword in call.keywords
-        if keyword.arg is None
-    }
+        return None
+    handed, takers = set(), []
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        values = [keyword.value for keyword in call.keywords if keyword.arg is None]
+        if not any(isinstance(value, ast.Name) and value.id == rest for value in values):
+            continue
+        if isinstance(call.func, ast.Name) and callable(init.__globals__.get(call.func.id)):
+            takers.append(init.__globals__[call.func.id])
+        elif ast.unparse(call.func) != "super().__init__":
+            return None
+        handed |= {id(value) for value in values}
     uses = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id == rest]
-    return bool(uses) and all(id(use) in handed for use in uses)
+    return takers if uses and all(id(use) in handed for use in uses) else None

@@ -23,6 +23,12 @@ class ReadsItself(Base):
         super().__init__(**kwargs)
 
 
+class Delegates(Base):
+    def __init__(self, **kwargs: bool) -> None:
+        super().__init__(1)
+        function("one", **kwargs)
+
+
 class Inherits(HandsOn):
     """Has no arguments of its own."""
 
@@ -34,6 +40,10 @@ def function(name: str, *, flag: bool = False) -> None:
 def test_arguments_handed_on_are_those_of_the_base():
     for cls in (HandsOn, Inherits):
         assert arguments_of(cls) == ({"first", "second", "third"}, False)
+
+
+def test_arguments_handed_to_a_function_are_those_of_the_function():
+    assert arguments_of(Delegates) == ({"name", "flag", "first", "second"}, False)
 
 
 def test_a_class_that_reads_kwargs_itself_takes_any():
