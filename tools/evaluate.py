@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from milan_mm.errors import MissingFileError, UserError
+from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.run import options
 
 if TYPE_CHECKING:
@@ -203,4 +203,4 @@ def print_commands(missing: list["EvaluationCell"], args: argparse.Namespace) ->
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)

@@ -13,8 +13,8 @@ Examples:
 
 import argparse
 import signal
-import sys
 
+from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
 
@@ -49,4 +49,4 @@ def main(argv: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the reader may be `head`
-    main(sys.argv[1:])
+    run_interruptible(main)
