@@ -39,7 +39,8 @@ _READ_BESIDES = (
 FIRST_KEYS = frozenset(inspect.signature(Runner).parameters) - {"cfg"} | set(_READ_BESIDES)
 # `Runner.build_dataloader` takes these out, or makes objects of them.
 _OF_LOADERS = {"num_batch_per_epoch", "disable_subprocess_warning"}
-# `DefaultOptimWrapperConstructor` reads them by `get`.
+# mmengine's own constructor reads these by `get`.
+_CONSTRUCTOR = "DefaultOptimWrapperConstructor"
 _PARAMWISE = {
     "bias_decay_mult",
     "bias_lr_mult",
@@ -199,11 +200,9 @@ class _Check:
         besides = {"constructor", "paramwise_cfg"}
         self._typed(node, name, root.OPTIM_WRAPPERS, "OptimWrapper", besides)
         self._typed(node["optimizer"], f"{name}.optimizer", root.OPTIMIZERS)
-        if node.get("constructor", "DefaultOptimWrapperConstructor").endswith(
-            "DefaultOptimWrapperConstructor"
-        ):
+        if node.get("constructor", _CONSTRUCTOR) == _CONSTRUCTOR:
             rules = node.get("paramwise_cfg") or {}
-            _refuse(rules, f"{name}.paramwise_cfg", _PARAMWISE, "DefaultOptimWrapperConstructor")
+            _refuse(rules, f"{name}.paramwise_cfg", _PARAMWISE, _CONSTRUCTOR)
         clip = arguments_of(clip_grad_norm_)[0] | {"type", "clip_value"}
         _refuse(node.get("clip_grad") or {}, f"{name}.clip_grad", clip, "clipping of gradients")
 
