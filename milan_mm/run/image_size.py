@@ -34,7 +34,10 @@ def check_patches(size: int, patch: int, option: str) -> None:
 
 def is_pooled(cfg: Config) -> bool:
     """Whether the encoder gives one vector per image; such a recipe takes the file's patches."""
-    return cfg.model.get("backbone", {}).get("out_type") in ("cls_token", "avg_featmap")
+    return (cfg.get("model", {}).get("backbone") or {}).get("out_type") in (
+        "cls_token",
+        "avg_featmap",
+    )
 
 
 def set_image_size(cfg: Config, size: int) -> list[str]:

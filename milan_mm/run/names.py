@@ -25,9 +25,13 @@ _MOST_SHOWN = 8
 _TELLING = 64  # a smaller number is equal to many fields that have nothing to do with it
 # Options that move everything that belongs to what a name stands for.
 _OPTIONS = {
+    "base_lr": "--lr",
     "batch_per_gpu": "--batch-per-gpu",
     "crop_size": "--img-size",
     "img_size": "--img-size",
+    "lr": "--lr",
+    "max_epochs": "--epochs",
+    "max_iters": "--iters",
 }
 
 

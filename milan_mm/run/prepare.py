@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 
 from milan_mm.errors import UserError
 from milan_mm.run.batch import apply_total_batch
@@ -19,18 +19,10 @@ from milan_mm.run.canonical import config_hash
 from milan_mm.run.checks.coco import use_coco_reader
 from milan_mm.run.continuation import record_from_config
 from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, set_load_report
-from milan_mm.run.length import set_length, set_rate
-from milan_mm.run.image_size import SIZE_NAMES, set_image_size
+from milan_mm.run.fields import follow_names, set_written_out
 from milan_mm.run.image_size import SIZE_NAMES, check_patches, is_pooled, set_image_size
-from milan_mm.run.keys import check_keys, check_new_fields
+from milan_mm.run.length import set_length, set_rate
 from milan_mm.run.machine import check_precision, fit_to_machine
-from milan_mm.run.names import (
-    can_evaluate,
-    check_file_names,
-    check_first_key,
-    names_of,
-    set_names,
-)
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.quick import make_quick
@@ -120,9 +112,9 @@ def _shared(args: argparse.Namespace) -> dict[str, Any]:
 
 # What an option sets, among other things.
 _SAID_TWICE = dict(
-    epochs=("train_cfg.max_epochs",),
-    iters=("train_cfg.max_iters",),
-    lr=("optim_wrapper.optimizer.lr",),
+    epochs=("train_cfg.max_epochs", "max_epochs"),
+    iters=("train_cfg.max_iters", "max_iters"),
+    lr=("optim_wrapper.optimizer.lr", "lr", "base_lr"),
 )
 Step = Callable[[Config, RunOptions], list[str]]
 
@@ -179,11 +171,17 @@ def change_schedule(cfg: Config, options: RunOptions) -> list[str]:
             if option.partition("=")[0] in fields:
                 raise UserError(f"--{name} {value:g} and --cfg-options {option} exclude each other")
     return [*set_length(cfg, options.epochs, options.iters), *set_rate(cfg, options.lr)]
+
+
 def resize_images(cfg: Config, options: RunOptions) -> list[str]:
     """Train and test on images of another size.
+
+    Raises:
         UserError: When a field of `--cfg-options` says the same; see also `set_image_size`.
+    """
     if options.img_size is None:
         return []
+    for option in options.cfg_options:
         if option.partition("=")[0] in SIZE_NAMES:
             raise UserError(f"--img-size and --cfg-options {option} exclude each other")
     if options.weights is None or not is_pooled(cfg):
@@ -198,42 +196,24 @@ def check_img_size(cfg: Config, options: RunOptions) -> list[str]:
         UserError: With the nearest sizes.
     """
     if options.img_size is not None:
-        patch = cfg.model.get("backbone", {}).get("patch_size", 16)
+        patch = (cfg.get("model", {}).get("backbone") or {}).get("patch_size", 16)
         check_patches(options.img_size, patch, f"--img-size {options.img_size}")
     return []
 
 
+def set_recipe_names(cfg: Config, options: RunOptions) -> list[str]:
+    """Set names of the recipe that `--cfg-options` gives, see `follow_names`."""
+    return follow_names(cfg, options.cfg_options)
+
+
 def set_fields(cfg: Config, options: RunOptions) -> list[str]:
-    """Set the fields of `--cfg-options`; fields that follow from a name of the file follow it.
+    """Set the other fields of `--cfg-options`, and check every key of the config.
 
     Raises:
-        UserError: When an option is not of the form key=value, or would change nothing.
+        UserError: For a key that nothing reads.
     """
-    check_file_names(cfg)
-    fields = _fields(options.cfg_options)
-    for name, value in fields.items():
-        check_first_key(cfg, name, f"{name}={value!r}")
-    names = names_of(cfg) if can_evaluate(cfg) else set()
-    named = {name: value for name, value in fields.items() if name.partition(".")[0] in names}
-    notes = set_names(cfg, named, "--cfg-options") if named else []
-    written_out = {name: value for name, value in fields.items() if name not in named}
-    check_new_fields(cfg, written_out)
-    cfg.merge_from_dict(written_out)
-    check_keys(cfg)
-    return notes
-
-
-def _fields(cfg_options: Sequence[str]) -> dict[str, Any]:
-    for option in cfg_options:
-        if "=" not in option:
-            raise UserError(f"--cfg-options '{option}' is not of the form key=value")
-        if option.partition("=")[0] == "launcher":
-            raise UserError(f"--cfg-options {option} would be overridden: use --launcher")
-    if not cfg_options:
-        return {}
-    parser = argparse.ArgumentParser()
-    parser.add_argument("fields", nargs="+", action=DictAction)
-    return dict(parser.parse_args([*cfg_options]).fields)
+    set_written_out(cfg, options.cfg_options)
+    return []
 
 
 def cut_short(cfg: Config, options: RunOptions) -> list[str]:
@@ -386,8 +366,9 @@ def use_machine(cfg: Config, options: RunOptions) -> list[str]:
 RECIPE: tuple[Step, ...] = (
     name_recipe,  # first, before anything is changed
     use_own_data,  # early, so that fields which the user writes out have the last word
-    change_schedule,
+    set_recipe_names,  # before options for what is derived from them
     resize_images,
+    change_schedule,
     set_fields,
     cut_short,  # after the data, whose sets it wraps
     use_weights,  # after the fields, which it leaves alone

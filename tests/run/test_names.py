@@ -10,7 +10,7 @@ from milan_mm.configs import list_configs, load
 from milan_mm.errors import UserError
 from milan_mm.run.keys import FIRST_KEYS
 from milan_mm.run.names import check_file_names, names_of, set_names
-from milan_mm.run.prepare import RunOptions, set_fields
+from milan_mm.run.prepare import RunOptions, set_fields, set_recipe_names
 from tests.run.own_data.folders import image_folder
 
 MILAN = "milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
@@ -21,6 +21,12 @@ DETECTOR = "mask-rcnn_vit-mini-p8_1xb8-250i_shapes"
 def fields(cfg: Config) -> dict[str, Any]:
     """What mmengine reads of a config."""
     return {key: value for key, value in cfg.to_dict().items() if key in FIRST_KEYS}
+
+
+def set_options(cfg: Config, *cfg_options: str) -> None:
+    """The steps that `--cfg-options` take."""
+    for step in (set_recipe_names, set_fields):
+        step(cfg, RunOptions(cfg_options=cfg_options))
 
 
 def other(value: Any) -> Any:
@@ -110,7 +116,7 @@ def test_what_is_derived_from_a_name_follows_it(
     recipe: str, options: list[str], expected: dict[str, Any]
 ):
     cfg = load(recipe)
-    set_fields(cfg, RunOptions(cfg_options=options))
+    set_options(cfg, *options)
     for name, value in expected.items():
         node: Any = cfg
         for key in name.split("."):
@@ -120,7 +126,7 @@ def test_what_is_derived_from_a_name_follows_it(
 
 def test_a_rate_that_does_not_follow_the_batch_keeps_the_batch_it_was_chosen_for():
     cfg = load(DETECTOR)
-    set_fields(cfg, RunOptions(cfg_options=["batch_per_gpu=16"]))
+    set_options(cfg, "batch_per_gpu=16")
     assert (cfg.total_batch, cfg.auto_scale_lr.base_batch_size) == (16, 8)
 
 
@@ -142,14 +148,14 @@ def test_a_rate_that_does_not_follow_the_batch_keeps_the_batch_it_was_chosen_for
 def test_an_option_that_would_change_nothing_is_refused(recipe: str, option: str, message: str):
     cfg = load(recipe)
     with pytest.raises(UserError, match="(?i)" + message.replace("(", r"\(").replace(")", r"\)")):
-        set_fields(cfg, RunOptions(cfg_options=[option]))
+        set_options(cfg, option)
     assert fields(cfg) == fields(load(recipe))
 
 
 def test_a_name_of_a_dumped_config_is_refused_with_the_fields_of_its_value(tmp_path: Path):
     load(MILAN).dump(tmp_path / "dumped.py")
     with pytest.raises(UserError, match=r"derives nothing from 'max_epochs'.*train_cfg.max_epochs"):
-        set_fields(load(tmp_path / "dumped.py"), RunOptions(cfg_options=["max_epochs=100"]))
+        set_options(load(tmp_path / "dumped.py"), "max_epochs=100")
 
 
 def test_own_data_and_a_name_that_contradicts_them_are_refused(tmp_path: Path):
@@ -158,7 +164,7 @@ def test_own_data_and_a_name_that_contradicts_them_are_refused(tmp_path: Path):
     cfg = load(FINETUNE)
     set_own_data(cfg, str(image_folder(tmp_path)))
     with pytest.raises(UserError, match=r"num_classes=7, and another option has set it"):
-        set_fields(cfg, RunOptions(cfg_options=["num_classes=7"]))
+        set_options(cfg, "num_classes=7")
 
 
 @pytest.mark.parametrize("recipe", list_configs())
@@ -212,6 +218,6 @@ def child(folder: Path, line: str) -> Config:
 
 def test_a_name_of_a_users_child_config_moves_its_base_as_well(tmp_path: Path):
     cfg = child(tmp_path, "model = dict(backbone=dict(drop_path_rate=0.1))")
-    set_fields(cfg, RunOptions(cfg_options=["max_epochs=3", "warmup_epochs=1"]))
+    set_options(cfg, "max_epochs=3", "warmup_epochs=1")
     assert (cfg.train_cfg.max_epochs, cfg.param_scheduler[1].T_max) == (3, 2)
     assert cfg.model.backbone.drop_path_rate == 0.1
