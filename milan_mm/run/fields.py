@@ -1,4 +1,4 @@
-"""`--cfg-options`: names of a recipe that the rest is derived from, and fields that are written out.
+"""`--cfg-options`: names of a recipe that others are derived from, and fields written out.
 
 Both act or are refused. Names come first, so that an option for what is derived (`--lr`) and a
 field that is written out have the last word.
