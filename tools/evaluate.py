@@ -173,7 +173,7 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(
             f"--{unread} is for trainings, and --tasks knn trains nothing: leave it out"
         )
-    if args.partition != "PARTITION" and args.print_commands != "slurm":
+    if args.partition != "PARTITION" and not args.print_commands:
         raise UserError(f"--partition {args.partition} is for --print-commands slurm")
     kinds = [tasks & set(OF_IMAGES), tasks & {"coco"}, tasks & {"ade20k"}]
     if args.img_size and sum(map(bool, kinds)) > 1:

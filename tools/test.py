@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     # here, so that --help is quick
     from milan_mm.configs import load
     from milan_mm.run.errors import user_errors
-    from milan_mm.run.metrics import write_metrics
+    from milan_mm.run.metrics import why_no_metric, write_metrics
     from milan_mm.run.prepare import TEST, RunOptions, prepare
     from milan_mm.run.processes import is_main_process
     from milan_mm.run.training import check_testable, test
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, value in metrics.items():
         print(f"{name}: {round(float(value), 4)}")
     if not metrics:
-        print("no metric: no detection is above the config's score threshold, so AP is 0")
+        print(why_no_metric(cfg))
     if args.out:
         with user_errors():
             write_metrics(args.out, metrics)
