@@ -29,6 +29,7 @@ LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _READ_BESIDES = (
     "custom_imports",
     "find_unused_parameters",
+    "fresh_tensors",
     "model_wrapper_cfg",
     "origin",
     "runner_type",
