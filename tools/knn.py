@@ -15,6 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
 if TYPE_CHECKING:
@@ -168,4 +169,4 @@ def rows(
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)
