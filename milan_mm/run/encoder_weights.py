@@ -12,7 +12,7 @@ from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
 from milan_mm.weights.record import ENCODER_FIELDS, plain
-from milan_mm.weights.statistics import BYTE_STATS
+from milan_mm.weights.statistics import byte_stats
 
 
 def set_encoder_weights(
@@ -133,7 +133,7 @@ def _set_decay(cfg: Config, backbone: Any) -> None:
 
 def _set_stats(cfg: Config, encoder: Encoder, fixed: set[str]) -> list[str]:
     """Mean and standard deviation of all data preprocessors that have them."""
-    mean, std = BYTE_STATS[encoder.stats]
+    mean, std = byte_stats(encoder.stats)
     places = {"data_preprocessor": cfg, "model.data_preprocessor": cfg.model}
     notes = []
     for name, owner in places.items():

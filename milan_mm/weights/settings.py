@@ -9,11 +9,11 @@ from torch import Tensor
 
 from milan_mm.errors import UserError
 from milan_mm.models.vit_options import ARCHS
+from milan_mm.weights.facts import HubFacts
 from milan_mm.weights.finding import Found
-from milan_mm.weights.hub import HubFacts
 from milan_mm.weights.position_rows import square_side
 from milan_mm.weights.renaming import Renamed
-from milan_mm.weights.systems import System
+from milan_mm.weights.systems import PARTS, System
 
 # Heads by (width, blocks). No tensor shows them, except where a layout's table says so.
 HEADS = {(a["embed_dims"], a["num_layers"]): a["num_heads"] for a in ARCHS.values()} | {
@@ -92,6 +92,38 @@ def infer_settings(
     return Settings(values, {name: note for name, note in notes.items() if note})
 
 
+def check_system(path: str, settings: Settings, system: System) -> None:
+    """Refuse a system that the user named and whose encoders have other parts than the file.
+
+    Raises:
+        UserError: Naming the parts.
+    """
+    if system.parts is None:
+        return
+    values = settings.values
+    options = dict(
+        table="with_pos_embed",
+        bias="rel_pos_bias_grid",
+        rope="rope_base",
+        scale="layer_scale",
+        registers="num_registers",
+        pre_norm="pre_norm",
+    )
+    present = {part for part, option in options.items() if values[option]}
+    lacking = [PARTS[part] for part in system.parts if part not in present]
+    surplus = [PARTS[part] for part in present.difference(system.parts, system.may_have)]
+    if lacking or surplus:
+        parts = [f"the file has no {_bare(name)}, which {system.name} has" for name in lacking]
+        parts += [f"the file has {name}, which {system.name} does not have" for name in surplus]
+        raise UserError(
+            f"{path}: --system '{system.name}' contradicts the tensors: {'; '.join(parts)}"
+        )
+
+
+def _bare(part: str) -> str:
+    return part.removeprefix("a ")
+
+
 def check_img_size(
     found: Found,
     renamed: Renamed,
@@ -127,8 +159,8 @@ def check_img_size(
     if facts.img_size is not None:  # the config has the patch as well; images may be a bit larger
         if facts.img_size // patch * patch != implied:
             raise UserError(
-                f"{sizes}, but config.json says image_size={facts.img_size}: the two files do not "
-                "belong together"
+                f"{sizes}, but {facts.named} says image_size={facts.img_size}: they do not belong "
+                "together"
             )
         return
     resolution = _resolution(found)
@@ -153,7 +185,7 @@ def _num_heads(
     num_layers: int,
 ) -> tuple[int | None, str]:
     """Heads as the file states them, else as given, else as usual for the architecture."""
-    stated: dict[int, str] = {} if facts.num_heads is None else {facts.num_heads: "config.json"}
+    stated: dict[int, str] = {} if facts.num_heads is None else {facts.num_heads: facts.named}
     for spelling, dim in found.table.heads:
         for block in range(num_layers if "#" in spelling else 1):
             (name,) = found.names([spelling], block)
@@ -168,7 +200,15 @@ def _num_heads(
         parts = " and ".join(f"{source} says {number}" for number, source in stated.items())
         raise UserError(f"{found.path}: {parts} attention heads")
     size = (width, num_layers)
-    heads = next(iter(stated), system.heads.get(size, HEADS.get(size)))
+    usual = system.heads.get(size, HEADS.get(size))
+    if isinstance(usual, tuple) and not stated:
+        numbers = " and with ".join(map(str, usual))
+        raise UserError(
+            f"{found.path}: ViTs of {num_layers} blocks of width {width} were published with "
+            f"{numbers} attention heads, and neither tensors nor a config say which: pass "
+            "--num-heads"
+        )
+    heads = next(iter(stated), usual)
     if heads is not None and (heads < 1 or width % heads):
         raise UserError(f"{found.path}: width {width} is not a multiple of {heads} heads")
     if stated or heads is None:
@@ -283,8 +323,8 @@ def _check_config(
         stated = getattr(facts, name)
         if stated is not None and stated != values[name]:
             raise UserError(
-                f"{found.path}: config.json says {name}={stated}, the tensors {values[name]}: the "
-                "two files do not belong together"
+                f"{found.path}: {facts.named} says {name}={stated}, the tensors {values[name]}: "
+                "they do not belong together"
             )
     usual, registers = found.table.num_registers, values["num_registers"]
     if facts.num_registers is None and usual and registers != usual:
