@@ -5,6 +5,7 @@ import json
 import re
 import zipfile
 from argparse import Namespace
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
@@ -200,12 +201,15 @@ def _safe_globals() -> list:
         *dtypes,
         Namespace,  # `args` in the checkpoints of MAE, DINO, SLIP ...: names and values
         (PurePosixPath, "pathlib.PosixPath"),  # stands in: it has a name but touches no disk
-        (ConfigNode, "yacs.config.CfgNode"),  # `config` in SimMIM's checkpoints
+        (_ConfigNode, "yacs.config.CfgNode"),  # `config` in SimMIM's checkpoints
     ]
 
 
-class ConfigNode(dict):
-    """Stands in for yacs's configs: a dict of names and values, without any of their methods."""
+class _ConfigNode:
+    """Stands in for yacs's configs, which are dicts: one of torch's harmless kinds of dict."""
+
+    def __new__(cls) -> OrderedDict:  # type: ignore[misc]
+        return OrderedDict()
 
 
 def _history_method(owner: type, name: str) -> Callable:

@@ -273,6 +273,11 @@ def _act(found: Found, facts: HubFacts, system: System) -> tuple[str, str]:
     if system.act:
         return system.act, system.act_note
     usual = found.table.act
+    if found.layout == "timm" and "cls_token" not in found.tower:
+        return usual, (
+            f"{usual}, of most ViTs without class token; some of SigLIP's have GELUTanh, which the "
+            "tensors do not show"
+        )
     if found.table.settled:
         return usual, ""
     return usual, f"{usual} is usual for this layout; the tensors do not show it"
