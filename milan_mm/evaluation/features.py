@@ -15,11 +15,9 @@ from tqdm import tqdm
 from milan_mm.datasets.folders import find_class_folders
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
-from milan_mm.weights.statistics import BYTE_STATS, byte_stats
+from milan_mm.weights.statistics import byte_stats
 
 FEATURES = ("cls_token", "avg")
-# Of the images an encoder was pretrained on: mean and standard deviation, RGB, 0-255.
-STATS = BYTE_STATS
 
 
 def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: float) -> CustomDataset:

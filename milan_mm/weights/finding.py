@@ -10,8 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from milan_mm.errors import UserError
+from milan_mm.weights.diagnosis import why_none
 from milan_mm.weights.layouts import LAYOUTS, reasons
-from milan_mm.weights.layouts.table import Layout, matches, spellings
+from milan_mm.weights.layouts.table import Layout, matches
+from milan_mm.weights.matching import belongs, fits
 
 # Entries of a training checkpoint that hold tensors by name; the first that is there counts.
 WRAPPERS = (
@@ -52,13 +54,6 @@ UNSUPPORTED = {
     "blocks.#.attn.rel_pos_h": "a detector's relative positions (ViTDet, SAM)",
     "freqs": "rotary positions with learned frequencies (rope-vit)",
     "rope.freqs": "rotary positions with learned frequencies (rope-vit)",
-}
-# Other networks, recognised by names anywhere in a file.
-_OTHER_NETWORKS = {
-    r"layer1\.0\.conv1\.weight": "a ResNet",
-    r"res2\.0\.conv1\.weight": "a ResNet of detectron2",
-    r"layers\.\d+\.blocks\.\d+\.": "a Swin Transformer or another hierarchical one",
-    r"stages\.\d+\.(blocks\.)?\d+\.": "a hierarchical network (Swin, ConvNeXt, ResNet ...)",
 }
 
 
@@ -137,7 +132,7 @@ def find_encoder(
     for outer in _outer_prefixes(state_dict):
         for key, table in LAYOUTS.items():
             for inner in table.prefixes:
-                if _fits(table, outer + inner, state_dict):
+                if fits(table, outer + inner, state_dict):
                     candidates.setdefault((key, outer + inner), outer)
     wanted = [pair for pair in candidates if layout in (None, pair[0])]
     if len(wanted) > 1:
@@ -145,7 +140,7 @@ def find_encoder(
         remedy = "keep one of them" if layout else "choose one (--layout)"
         raise UserError(f"{path} fits more than one layout, {listed}: {remedy}")
     if not wanted:
-        raise UserError(_why_none(state_dict, path, layout))
+        raise UserError(why_none(state_dict, path, layout))
     found = Found(
         path=str(path),
         layout=wanted[0][0],
@@ -175,7 +170,7 @@ def reasons_for_rest(found: Found, used: Collection[str]) -> dict[str, str]:
         patterns = found.table.extras if inside else beside
         rest = name.removeprefix(found.prefix) if inside else name
         reason = next((r for pattern, r in patterns.items() if matches(pattern, rest)), None)
-        if reason is None and any(_belongs(key, prefix, name) for key, prefix in found.others):
+        if reason is None and any(belongs(key, prefix, name) for key, prefix in found.others):
             reason = "another encoder, which was not asked for"
         if reason is None and not isinstance(value, Tensor):
             reason = "not a tensor"
@@ -237,70 +232,6 @@ def _wrapper(checkpoint: Mapping[str, Any], path: str | Path, student: bool) -> 
     if student:
         raise UserError(f"{path} holds no entry '{STUDENT}': leave out the choice of the student")
     return ""
-
-
-def _fits(table: Layout, prefix: str, names: Collection[str]) -> bool:
-    return not _missing(table, prefix, names) and not _forbidden(table, prefix, names)
-
-
-def _missing(table: Layout, prefix: str, names: Collection[str]) -> list[str]:
-    """The markers of a layout that are not there."""
-    return [
-        " or ".join(f"'{prefix}{name}'" for name in spellings(marker))
-        for marker in table.markers
-        if not any(prefix + name in names for name in spellings(marker))
-    ]
-
-
-def _forbidden(table: Layout, prefix: str, names: Collection[str]) -> list[str]:
-    return [prefix + name for name in table.absent if prefix + name in names]
-
-
-def _belongs(layout: str, prefix: str, name: str) -> bool:
-    """Whether a whole name is one that a layout knows under a prefix."""
-    rest = name.removeprefix(prefix)
-    return name.startswith(prefix) and any(matches(p, rest) for p in LAYOUTS[layout].patterns)
-
-
-def _why_none(names: Collection[str], path: str | Path, layout: str | None) -> str:
-    """Another network, an encoder under a strange prefix, or what is missing for a layout."""
-    for pattern, network in _OTHER_NETWORKS.items():
-        if example := next((name for name in names if re.search(rf"\b{pattern}", name)), None):
-            return f"{path} holds '{example}': {network}, not a plain ViT"
-    first = ", ".join(sorted(names)[:3]) or "none"
-    if nearest := _nearest(names, layout):
-        reason = f"{nearest}; its first names are: {first}"
-        return f"{path} holds no complete plain-ViT encoder: {reason}"
-    for key, table in LAYOUTS.items():
-        for ending in spellings(table.markers[0]):
-            for name in names:
-                prefix = name.removesuffix(ending)
-                if name.endswith(f".{ending}") and _fits(table, prefix, names):
-                    return (
-                        f"{path} holds an encoder in layout {key} under '{prefix}*', which is not "
-                        "a prefix that is known here: cut it off the names"
-                    )
-    known = f"layout {layout}" if layout else f"a layout that is known here ({', '.join(LAYOUTS)})"
-    return f"{path} holds no plain-ViT encoder in {known}; its first names are: {first}"
-
-
-def _nearest(names: Collection[str], layout: str | None) -> str:
-    """What is missing for the layouts that fit best; '' where none has anything in common."""
-    gaps: dict[str, tuple[int, str]] = {}
-    for key, table in LAYOUTS.items():
-        if layout not in (None, key):
-            continue
-        for prefix in table.prefixes:
-            missing = _missing(table, prefix, names)
-            hindering = _forbidden(table, prefix, names)
-            there = sum(_belongs(key, prefix, name) for name in names)
-            if len(missing) == len(table.markers) and there < 4:
-                continue
-            parts = [f"is missing {' and '.join(missing)}"] if missing else []
-            parts += [f"has '{hindering[0]}'"] if hindering else []
-            gap = (-there, f"for layout {key} it {' and '.join(parts)}")
-            gaps[key] = min(gap, gaps.get(key, gap))
-    return "; ".join(text for _, text in sorted(gaps.values())[:2])
 
 
 def _refuse_unsupported(found: Found) -> None:

@@ -94,14 +94,12 @@ def _stats(preprocessor: dict, where: str) -> str | None:
                 f"{where} shifts images after rescaling (offset), which is not done here"
             )
     scale = 255 * factor
-    return stats_text(*([_divided(v, scale) for v in _listed(part)] for part in (mean, std)), where)
-
-
-def _listed(value: Any) -> list:
-    return list(value) if isinstance(value, list) else [value]
+    return stats_text(_divided(mean, scale), _divided(std, scale), where)
 
 
 def _divided(value: Any, scale: float) -> Any:
-    """What is not a number stays as it is, for `stats_text` to refuse."""
+    """One number or several; what is not a number stays as it is, for `stats_text` to refuse."""
+    if isinstance(value, list):
+        return [_divided(part, scale) for part in value]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value / scale if is_number else value

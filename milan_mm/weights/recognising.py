@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from milan_mm.errors import UserError
+from milan_mm.weights.contradictions import check_config, check_img_size, check_system
 from milan_mm.weights.encoder import Encoder, read_stated, reconcile
 from milan_mm.weights.facts import HubFacts
 from milan_mm.weights.finding import find_encoder
@@ -13,7 +14,7 @@ from milan_mm.weights.hub import local_path, read_hub_facts
 from milan_mm.weights.position_rows import copy_first_norm, fit_positions, mask_key_bias
 from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.renaming import rename
-from milan_mm.weights.settings import check_img_size, check_system, infer_settings
+from milan_mm.weights.settings import infer_settings
 from milan_mm.weights.systems import SYSTEMS, System, guess_system
 from milan_mm.weights.training_config import training_facts
 
@@ -92,6 +93,7 @@ def recognise(
         own_heads = stated.settings.get("arch", {}).get("num_heads")
         facts = replace(facts, num_heads=own_heads, named="its metadata")
     inferred = infer_settings(found, renamed, facts, row, num_heads)
+    check_config(found, renamed, inferred, facts, row)
     if system:
         check_system(found.path, inferred, row)
     if stated:

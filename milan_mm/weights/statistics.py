@@ -6,7 +6,6 @@ numbers themselves, e.g. 'mean 0.1 0.2 0.3 std 0.25 0.25 0.25' of R, G, B in 0-1
 
 import math
 import re
-from collections.abc import Sequence
 from numbers import Real
 
 from milan_mm.errors import UserError
@@ -78,18 +77,14 @@ def byte_stats(stats: str) -> tuple[list[float], list[float]]:
     return [round(255 * value, 3) for value in mean], [round(255 * value, 3) for value in std]
 
 
-# Of the usual ones.
-BYTE_STATS = {name: byte_stats(name) for name in STATS}
-
-
 def _three(value: object, name: str, where: str) -> Three:
-    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    if len(values) == 1:
-        values = [*values] * 3
-    is_number = [
-        isinstance(v, Real) and not isinstance(v, bool) and math.isfinite(v) for v in values
-    ]
-    if len(values) != 3 or not all(is_number):
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    numbers = [float(v) for v in values if isinstance(v, Real) and not isinstance(v, bool)]
+    if (
+        len(numbers) != len(values)
+        or len(values) not in (1, 3)
+        or not all(map(math.isfinite, numbers))
+    ):
         raise UserError(f"{where}: {name}={value!r} must be one number, or three for R, G, B")
-    r, g, b = (float(v) for v in values)
+    r, g, b = numbers * 3 if len(numbers) == 1 else numbers
     return r, g, b

@@ -11,7 +11,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import LayerNorm, PatchEmbed, RotaryEmbeddingDinoV3
+from timm.layers import PatchEmbed, RotaryEmbeddingDinoV3
 from timm.models import beit, deit, eva, vision_transformer
 from torch import nn
 
@@ -108,7 +108,7 @@ def _unknown(name: object) -> str:
 
 def _build(name: str, args: object, where: str) -> Any:
     """The model, without numbers. `timm.create_model` would also download what a name asks for."""
-    numbers = [args] if not isinstance(args, dict) else _numbers(list(args.values()))
+    numbers = _numbers([args])
     if not isinstance(args, dict) or any(abs(number) > MAX_ARGUMENT for number in numbers):
         raise UserError(f"{where} says model_args={args!r}, with which no model is built here")
     given = {key: value for key, value in args.items() if value is not None}
@@ -139,7 +139,7 @@ def _foreign_design(model: nn.Module) -> str:
     if type(model) not in _MODELS:
         return "another structure"
     vit: Any = model
-    block = vit.blocks[0] if len(vit.blocks) else None
+    block: Any = vit.blocks[0] if len(vit.blocks) else None
     if type(block) not in _BLOCKS:
         return f"blocks of type {type(block).__name__}"
     if type(vit.patch_embed) is not PatchEmbed:
@@ -150,7 +150,7 @@ def _foreign_design(model: nn.Module) -> str:
             return f"norms of type {type(norm).__name__}"
     if len({norm.eps for norm in norms if isinstance(norm, nn.LayerNorm)}) > 1:
         return "norms of two epsilons"
-    if not isinstance(block.norm1, nn.LayerNorm | LayerNorm) or not hasattr(block.mlp, "act"):
+    if not isinstance(block.norm1, nn.LayerNorm) or not hasattr(block.mlp, "act"):
         return f"an MLP of type {type(block.mlp).__name__}"
     if any(getattr(vit, name, 0) for name in ("pool_include_prefix", "use_post_norm")):
         return "a pooling over all tokens"
