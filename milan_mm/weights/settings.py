@@ -206,8 +206,8 @@ def _act(found: Found, facts: HubFacts, system: System) -> tuple[str, str]:
 def _rope_base(
     found: Found, tensors: Mapping[str, Tensor], facts: HubFacts
 ) -> tuple[float | None, str]:
-    """Of registers without any table: DINOv3's rotary positions."""
-    if "register_tokens" not in tensors or "pos_embed" in tensors or FIRST_BIAS_TABLE in tensors:
+    """Where no table is, of registers or of what a config says: DINOv3's rotary positions."""
+    if "pos_embed" in tensors or FIRST_BIAS_TABLE in tensors:
         return None, ""
     if facts.rope_base is not None or "register_tokens" not in tensors:
         return facts.rope_base, ""

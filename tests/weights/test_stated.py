@@ -9,6 +9,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.models import VisionTransformer as MMViT
+from open_clip.constants import HF_CONFIG_NAME
+from open_clip.push_to_hf_hub import save_config_for_hf
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 from torch import Tensor, nn
@@ -189,11 +191,9 @@ def test_the_tanh_approximation_of_gelu_is_known_by_all_its_names(tmp_path: Path
 def open_clip_folder(folder: Path, quick_gelu: bool, file: str, **vision) -> nn.Module:
     model = zoo.clip_model(quick_gelu)
     tower = dict(image_size=32, layers=zoo.LAYERS, width=D, head_width=D // zoo.HEADS, patch_size=8)
-    config = dict(
-        model_cfg=dict(embed_dim=20, quick_gelu=quick_gelu, vision_cfg=tower | vision, text_cfg={}),
-        preprocess_cfg=dict(OWN, interpolation="bicubic"),
-    )
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    config = dict(embed_dim=20, quick_gelu=quick_gelu, vision_cfg=tower | vision, text_cfg={})
+    model.visual.image_mean, model.visual.image_std = OWN["mean"], OWN["std"]
+    save_config_for_hf(model, folder / HF_CONFIG_NAME, config)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     if file.endswith(".bin"):
         torch.save(state, folder / file)
