@@ -1,5 +1,8 @@
 """Contradictions between what the tensors show and what a config, a system or the user says."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -65,6 +68,27 @@ def check_system(path: str, settings: Settings, system: System) -> None:
 
 def _bare(part: str) -> str:
     return part.removeprefix("a ")
+
+
+def is_settled_by_args(checkpoint: Mapping[str, Any], path: str, system: System) -> bool:
+    """Whether the command line that a training stores says that its model is not the twin.
+
+    Args:
+        checkpoint: `args` holds the command line, as DeiT's training script and its kin write it.
+        system: With a twin.
+
+    Raises:
+        UserError: When it is the twin.
+    """
+    args = checkpoint.get("args")
+    name = args.get("model") if isinstance(args, Mapping) else getattr(args, "model", None)
+    if not isinstance(name, str):
+        return False
+    if "rope" in name:
+        raise UserError(
+            f"{path} was trained with --model {name}: not a plain ViT as it is here; {system.twin}"
+        )
+    return True
 
 
 def check_img_size(

@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from milan_mm.errors import UserError
-from milan_mm.weights.contradictions import check_config, check_img_size, check_system
+from milan_mm.weights.contradictions import (
+    check_config,
+    check_img_size,
+    check_system,
+    is_settled_by_args,
+)
 from milan_mm.weights.encoder import Encoder, read_stated, reconcile
 from milan_mm.weights.facts import HubFacts
 from milan_mm.weights.finding import find_encoder
@@ -104,7 +109,7 @@ def recognise(
         settings = inferred.values
         with_cls_token = settings["with_cls_token"]
         stats, pooling, notes = _origin(row, facts, system is not None, with_cls_token)
-        if row.twin and not named:
+        if row.twin and not named and not is_settled_by_args(checkpoint, found.path, row):
             notes["positions"] = f"as {row.name}'s: {row.twin}"
         assumed = inferred.assumed | notes
         if named is None and settings["with_pos_embed"] and not facts.pos_resize:

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -183,6 +184,16 @@ def test_the_rotary_twin_of_deit_iii_is_named_until_the_user_says_what_it_is():
     assert "rope_axial_ape" in encoder.assumed["positions"]
     said = recognise(content, "a.pth", num_heads=HEADS, system="DeiT III")
     assert "positions" not in said.assumed
+
+
+def test_the_command_line_of_a_training_tells_the_twins_apart():
+    content = dict(model=zoo.deit_iii().content)
+    rotary = Namespace(model="rope_axial_ape_deit_small_patch16_LS")
+    with pytest.raises(ValueError, match=r"with --model rope_axial_ape_deit.*not a plain ViT"):
+        recognise(content | dict(args=rotary), "a.pth", num_heads=HEADS)
+    plain = Namespace(model="deit_small_patch16_LS")
+    encoder = recognise(content | dict(args=plain), "a.pth", num_heads=HEADS)
+    assert encoder.system == "DeiT III" and "positions" not in encoder.assumed
 
 
 @pytest.mark.parametrize("name", ["freqs", "rope.freqs"])
