@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from milan_mm.errors import MissingFileError, UserError
+from milan_mm.errors import MissingFileError, UserError, run_interruptible
 
 ROOTS = dict(imagenet="data/imagenet", coco="data/coco", ade20k="data/ade/ADEChallengeData2016")
 
@@ -126,4 +126,4 @@ def run(args: argparse.Namespace) -> tuple[bool, str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)

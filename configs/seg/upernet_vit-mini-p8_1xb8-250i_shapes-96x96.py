@@ -51,12 +51,14 @@ load_labels = dict(type="milan_mm.LoadLabels", num_classes=len(classes))
 train_pipeline = [
     dict(type="milan_mm.LoadImage"),
     load_labels,
+    dict(type="Resize", scale=img_size, keep_ratio=True),  # the scenes have this size
     dict(type="RandomFlip", prob=0.5, direction=["horizontal", "vertical"]),
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
     dict(type="milan_mm.LoadImage"),
-    load_labels,
+    dict(type="Resize", scale=img_size, keep_ratio=True),
+    load_labels,  # after the resize: the ground truth keeps its size
     dict(type="PackSegInputs"),
 ]
 

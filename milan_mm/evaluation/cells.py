@@ -219,11 +219,12 @@ class TrainedCell(EvaluationCell):
             values[metric] = None if value is None else round(value * factor, 4)
         return self._rows(values, self._precision(), self.total_batch)
 
-    def command(self, launcher: str, partition: str) -> str:
-        """The line that trains it on a cluster, with the GPUs that its recipe is written for.
+    def command(self, launcher: str, partition: str, gpus: int | None = None) -> str:
+        """The line that trains it on a cluster.
 
         Args:
             launcher: 'slurm' or 'torchrun'. partition: Of Slurm.
+            gpus: To train on; None takes the number that the recipe is written for.
         """
         tools = shipped_folder("tools")
         config, work_dir = str(self.config.resolve()), str(self.work_dir.resolve())
@@ -231,7 +232,9 @@ class TrainedCell(EvaluationCell):
             words = ["bash", str(tools / "slurm_train.sh"), partition, self.work_dir.name, config]
         else:
             words = ["bash", str(tools / "dist_train.sh"), config]
-        words += [str(self.recipe_gpus), "--work-dir", work_dir, "--resume"]
+        words += [str(gpus or self.recipe_gpus), "--work-dir", work_dir, "--resume"]
+        if self.batch_per_gpu:
+            words += ["--batch-per-gpu", str(self.batch_per_gpu)]
         return shlex.join(words)
 
     @property

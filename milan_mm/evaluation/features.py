@@ -15,11 +15,9 @@ from tqdm import tqdm
 from milan_mm.datasets.folders import find_class_folders
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
-from milan_mm.weights.statistics import BYTE_STATS
+from milan_mm.weights.statistics import byte_stats
 
 FEATURES = ("cls_token", "avg")
-# Of the images an encoder was pretrained on: mean and standard deviation, RGB, 0-255.
-STATS = BYTE_STATS
 
 
 def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: float) -> CustomDataset:
@@ -80,7 +78,7 @@ def extract_features(
         encoders: By name; frozen, with out_type='raw'. They are moved to the GPU if there is one.
         features: Of 'cls_token' and 'avg', the mean of the patch tokens; both after the final norm
             where the encoder has one.
-        stats: A key of `STATS`.
+        stats: See `stats_text`.
         num_workers: Processes that read images; None takes one per core, at most 8.
         amp: Compute in bfloat16.
         title: Of the progress bar.
@@ -90,7 +88,7 @@ def extract_features(
         data set.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in STATS[stats])
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in byte_stats(stats))
     if num_workers is None:
         num_workers = min(8, os.cpu_count() or 1)
     loader = DataLoader(

@@ -27,7 +27,7 @@ class KnnSettings:
         features: Of 'cls_token' and 'avg'; each gives numbers of its own.
         img_size: Side of the images in pixels; None takes that of the pretraining.
         crop_pct: Share of the short side that the centre crop keeps.
-        stats: Key of `STATS`; None takes those of the pretraining.
+        stats: See `stats_text`; None takes those of the pretraining.
         amp: Compute features in bfloat16.
         batch_size, num_workers: Of the feature extraction, see `extract_features`.
     """

@@ -20,7 +20,7 @@ from milan_mm.evaluation.short import shorten, small_images
 from milan_mm.run.canonical import CHOICES, config_hash, settings_hash
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.own_data.classification import use_image_folder
-from milan_mm.run.prepare import RECIPE, RunOptions, prepare
+from milan_mm.run.prepare import RECIPE, RunOptions, check_img_size, prepare, resize_images
 from milan_mm.run.schedules import is_iter_based
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
@@ -123,6 +123,7 @@ class Evaluation:
         num_processes: Of one training, one per GPU.
         batch_per_gpu: Most images that a GPU holds at a time; None takes the recipes' numbers.
         schedule: Another length or rate of the trainings, which makes the protocol 'own'.
+        img_size: Another side of the images in pixels, which does so too.
     """
 
     protocol: str
@@ -132,6 +133,7 @@ class Evaluation:
     num_processes: int = 1
     batch_per_gpu: int | None = None
     schedule: OwnSchedule = OwnSchedule()
+    img_size: int | None = None
 
     def plan(self, candidate: Candidate, task: str, seed: int) -> EvaluationCell:
         """Prepare a cell: its data are looked for, and its recipe is written to OUT/configs.
@@ -143,7 +145,7 @@ class Evaluation:
         return plan(candidate, task, seed)
 
     def _plan_knn(self, candidate: Candidate, task: str, seed: int) -> KnnCell:
-        name, settings = knn_recipe(candidate.shape)
+        name, settings = knn_recipe(candidate.shape, self.img_size)
         images = self._own_images(task) or self.data / "imagenet"
         if self.protocol == "short":
             images = small_images(images, self._small_data)
@@ -174,6 +176,8 @@ class Evaluation:
     def _plan_training(self, candidate: Candidate, task: str, seed: int) -> TrainedCell:
         name, cfg = recipe(task, candidate.shape)
         gpus = cfg.get("gpus", 8)
+        sized = RunOptions(img_size=self.img_size, weights=candidate.read)
+        resize_images(cfg, sized)
         self._set_data(cfg, task)
         is_short = self.protocol == "short"
         if is_short:
@@ -181,6 +185,7 @@ class Evaluation:
         prepare(cfg, self.schedule.options_for(task), RECIPE)
         protocol_id = protocol_hash(cfg)  # before the encoder brings options of its own
         prepare(cfg, RunOptions(weights=candidate.read), RECIPE)
+        check_img_size(cfg, sized)
         cfg.setdefault("randomness", {})["seed"] = seed
         config_id, counts = config_hash(cfg), data_counts(cfg)
         total_batch = cfg.get("total_batch") or cfg.train_dataloader.batch_size
@@ -215,7 +220,8 @@ class Evaluation:
 
     @property
     def _trained_protocol(self) -> str:
-        return "own" if self.schedule else self.protocol
+        is_own = self.schedule or (self.img_size and self.protocol == "paper")
+        return "own" if is_own else self.protocol
 
     @property
     def _small_data(self) -> Path:

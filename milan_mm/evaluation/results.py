@@ -121,7 +121,7 @@ def _ending(content: bytes) -> bytes:
     """What completes the last line of a file: an editor may have left out just the line end."""
     try:
         json.loads(content.rpartition(b"\n")[2])
-    except ValueError:
+    except (ValueError, RecursionError):
         return TORN + b"\n"
     return b"\n"
 
@@ -211,7 +211,7 @@ def _numbered_rows(path: str | Path) -> list[tuple[int, dict]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:  # of JSON or of UTF-8
+        except (ValueError, RecursionError) as error:  # of JSON or of UTF-8; nested too deeply
             if number == len(lines):
                 continue  # no line end: a killed writer's, or one that is being written
             raise UserError(f"{path}:{number} is not a JSON object ({error}): remove it") from None

@@ -146,6 +146,8 @@ class Origin:
         replay = self.start.new_length or is_at_end or KEY not in self.meta
         hook = ResumeHook(done, updates.accumulation, per_epoch, replay, plan.last_lr)
         runner.register_hook(hook)
+        if self.is_finished:
+            return
         before, after = accumulation_of(self.meta), updates.accumulation
         converted = f", converted from iteration {self.meta['iter']}" if before != after else ""
         runner.logger.info(
@@ -252,8 +254,8 @@ def _find(cfg: Config, source: str) -> tuple[str, dict, list[str]]:
         return found
     if not path.is_file():
         raise MissingFileError(
-            f"checkpoint '{source}' does not exist: --resume without a file takes the newest in "
-            f"'{cfg.work_dir}'"
+            f"checkpoint '{source}' does not exist: give a file or a work directory that does; "
+            f"--resume alone takes the newest in '{cfg.work_dir}'"
         )
     return str(path), read_checkpoint(path), []
 

@@ -225,7 +225,7 @@ def _check_images(part: _Part, known: set[str], findings: Findings, num_workers:
     readings = map_in_processes(read_image, paths, num_workers, f"reading {folder.name}")
     for name, reading in zip(names, readings, strict=True):
         image = listed[name]
-        if reading.size is None:
+        if reading.error or reading.size is None:
             unreadable.append(f"{folder.name}/{name}: {reading.error}")
         elif reading.size == (image["height"], image["width"]):
             fitting.append(image)

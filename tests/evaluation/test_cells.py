@@ -95,6 +95,12 @@ def test_commands_name_the_gpus_of_the_recipe(cell):
     assert words[2:6] == ["big", "run", str(cell.config), "8"]
 
 
+def test_commands_carry_the_gpus_and_the_batch_that_the_user_gave(cell):
+    words = replace(cell, batch_per_gpu=32).command("slurm", "big", 16).split()
+    assert words[2:6] == ["big", "run", str(cell.config), "16"]
+    assert words[-2:] == ["--batch-per-gpu", "32"]
+
+
 @pytest.fixture
 def measured(cell, monkeypatch) -> dict[str, float]:
     """What the test of the cell, which takes no time, writes to its metrics file."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from milan_mm.configs import list_configs, load
 from milan_mm.errors import UserError
 from milan_mm.run.continuation import check_continuation
 from milan_mm.run.prepare import TRAINING, RunOptions, prepare
@@ -224,7 +225,7 @@ EXCLUDED = [
     (Start(resume="auto", trial=True), "--quick and --resume exclude each other"),
     (Start(resume="auto", init_from="x.pth"), "--init-from and --resume exclude each other"),
     (Start(init_from="x.pth", weights=True), "--init-from and --weights exclude each other"),
-    (Start(resume="gone.pth"), "'gone.pth' does not exist: --resume without a file takes the"),
+    (Start(resume="gone.pth"), "'gone.pth' does not exist: give a file or a work directory"),
     (Start(init_from="gone.pth"), "'gone.pth' does not exist"),
 ]
 
@@ -302,3 +303,11 @@ def test_moved_and_repaired_data_are_said(change: dict, message: str):
     data = dict(count=35, hash="1", root="here")
     (note,) = check_continuation("x.pth", record_with(data | change), record_with(data))
     assert message in note
+
+
+@pytest.mark.parametrize("recipe", list_configs())
+def test_every_recipe_saves_what_a_resumed_run_needs_before_it_ends(recipe: str):
+    cfg = load(recipe)
+    hook = cfg.default_hooks.checkpoint
+    assert hook.get("save_optimizer", True) and hook.get("save_param_scheduler", True)
+    assert 0 < hook.interval <= cfg.train_cfg.get("max_iters", cfg.train_cfg.get("max_epochs"))

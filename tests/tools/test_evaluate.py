@@ -327,3 +327,34 @@ def test_another_length_and_rate_are_a_protocol_of_their_own(folder, monkeypatch
     assert trained.train_cfg.max_epochs == 10
     assert trained.optim_wrapper.optimizer.lr == 1e-3
     assert (whole.num_iters, changed.num_iters) == (200, 20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--tasks", "coco", "--images", "mine"),
+            "--images mine is for knn, linear, finetune",
+        ),
+        (("--tasks", "coco,ade20k", "--images", "mine"), "not for --tasks coco,ade20k"),
+        (("--tasks", "knn", "--seeds", "3"), "--seeds is for trainings"),
+        (("--tasks", "knn", "--gpus", "2"), "--gpus is for trainings"),
+        (("--tasks", "knn", "--batch-per-gpu", "2"), "--batch-per-gpu is for trainings"),
+        (("--tasks", "linear", "--partition", "big"), "is for --print-commands slurm"),
+        (("--tasks", "knn,coco", "--img-size", "96"), "give --tasks of one kind"),
+        (("--tasks", "ade20k", "--img-size", "96"), "--protocol short exclude each other"),
+        (("--tasks", "knn", "--img-size", "100"), "do not divide it, take 96 or 112"),
+        (("--tasks", "linear", "--img-size", "100"), "do not divide it, take 96 or 112"),
+    ],
+)
+def test_an_option_that_no_task_would_read_is_refused(folder, mistake, arguments, message):
+    assert message in mistake("--weights", "one.pth", *arguments)
+
+
+def test_the_size_of_the_images_is_that_of_the_option(folder, monkeypatch):
+    (candidate,) = read_candidates(["one.pth"], None, num_heads=3)
+    evaluation = Evaluation("short", Path("data"), Path("out"), img_size=128)
+    assert evaluation.plan(candidate, "knn", 0).settings.img_size == 128
+    cell = evaluation.plan(candidate, "linear", 0)
+    assert load(cell.config).model.backbone.img_size == 128
+    assert cell.protocol_hash != plan("one.pth", "linear").protocol_hash

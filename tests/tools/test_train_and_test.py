@@ -325,6 +325,37 @@ def test_fewer_images_than_a_batch_are_counted_in_the_message(folder: Path, mist
     assert "24 training images make no update of 32 images: pass" in error
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--resume", "--quick"], "error: --quick and --resume exclude each other"),
+        (["--resume", "gone.pth"], "error: checkpoint 'gone.pth' does not exist: give a file"),
+        (["--init-from", "gone.pth"], "error: checkpoint 'gone.pth' does not exist"),
+        (
+            ["--init-from", "a.pth", "--resume"],
+            "error: --init-from and --resume exclude each other",
+        ),
+    ],
+)
+def test_a_start_that_cannot_be_is_named_and_nothing_is_written(
+    folder: Path, mistake, options: list[str], message: str
+):
+    assert mistake("tiny.py", *options).startswith(message)
+    assert not (folder / "work_dirs").exists()
+
+
+def test_the_checkpoints_of_another_run_are_not_replaced(folder: Path, mistake):
+    (folder / "run").mkdir()
+    torch.save(dict(meta=dict(epoch=1, iter=30)), "run/epoch_1.pth")
+    before = Path("run/epoch_1.pth").read_bytes()
+    for options in ([], ["--quick"]):
+        error = mistake("tiny.py", "--work-dir", "run", *options)
+        assert error.startswith(
+            "error: 'run' holds 1 checkpoint(s) of an earlier run, 'epoch_1.pth'"
+        )
+    assert Path("run/epoch_1.pth").read_bytes() == before
+
+
 def test_a_batch_per_gpu_of_nothing_is_named(folder: Path, mistake):
     assert "--batch-per-gpu: 0: give 1 or more" in mistake("tiny.py", "--batch-per-gpu", 0)
 
