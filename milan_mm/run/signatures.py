@@ -26,8 +26,8 @@ def arguments_of(target: Callable[..., Any]) -> tuple[frozenset[str], bool]:
         (names, open), where `open` means that others are read as well, in a way not known here.
     """
     if not inspect.isclass(target):
-        names, rest = _parameters(target)
-        return frozenset(names), rest is not None
+        own, rest = _parameters(target)
+        return frozenset(own), rest is not None
     names: set[str] = set()
     is_open = False
     for cls in target.__mro__:
