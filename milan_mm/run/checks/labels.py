@@ -1,11 +1,13 @@
 """Do the segmentation labels fit images and classes? Check a sample before training."""
 
+from pathlib import Path
+
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
-from PIL import Image, ImageOps
 
+from milan_mm.datasets.decoding import shown_size
 from milan_mm.datasets.folders import missing_files
 from milan_mm.datasets.labels import LoadLabels
 from milan_mm.datasets.shared import iter_transforms
@@ -76,8 +78,6 @@ def _check_existence(samples: list[dict]) -> None:
 def _size_of(path: str) -> dict:
     """Height and width of an image as the loader will give them, from the file's header."""
     try:
-        image = Image.open(path)
-        ImageOps.exif_transpose(image, in_place=True)
-    except (OSError, SyntaxError, ValueError):  # for `LoadImage` to report or to skip
+        return dict(ori_shape=shown_size(Path(path).read_bytes()))
+    except Exception:  # for `LoadImage` to report or to skip
         return {}
-    return dict(ori_shape=(image.height, image.width))
