@@ -167,9 +167,9 @@ def _read_images(
     )
     if unknown := [name for name in val.CLASSES if name not in train.CLASSES]:
         raise UserError(
-            f"{len(unknown)} classes of {root}/val are not in train/, e.g. '{unknown[0]}': no "
-            "neighbour could vote for them"
+            f"{len(unknown)} classes of {val.img_prefix} are not in {train.img_prefix}, e.g. "
+            f"'{unknown[0]}': no neighbour could vote for them"
         )
     if settings.k > len(train):
-        raise UserError(f"--k {settings.k} exceeds the {len(train)} images in {root}/train")
+        raise UserError(f"--k {settings.k} exceeds the {len(train)} images in {train.img_prefix}")
     return train, val

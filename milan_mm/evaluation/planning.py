@@ -18,6 +18,7 @@ from milan_mm.evaluation.recipes import UNITS, Shape, knn_recipe, recipe, set_da
 from milan_mm.evaluation.results import DATA
 from milan_mm.evaluation.short import shorten, small_images
 from milan_mm.run.canonical import CHOICES, config_hash, settings_hash
+from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.own_data.classification import use_image_folder
 from milan_mm.run.prepare import RECIPE, RunOptions, check_img_size, prepare, resize_images
@@ -251,6 +252,8 @@ class Evaluation:
             use_image_folder(cfg, images)
         try:
             check_data(cfg, _LOADERS)
+            if self.protocol != "short":  # which takes the classes that both splits have
+                check_classes(cfg, _LOADERS)
         except MissingFileError as error:
             raise _data_are_missing(error) from None
 

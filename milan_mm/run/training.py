@@ -9,6 +9,7 @@ from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.engine.hooks.record import RecordHook
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
+from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.labels import check_labels
@@ -111,8 +112,9 @@ def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
     check_data(cfg, loaders)
     if not is_main_process():
         return []
+    notes = check_classes(cfg, loaders)
     check_labels(cfg, loaders)
-    return check_coco(cfg, loaders)
+    return notes + check_coco(cfg, loaders)
 
 
 def _merge_views(cfg: Config) -> None:

@@ -213,7 +213,7 @@ def test_more_images_are_another_cell_of_knn_too(folder):
 
 def test_data_of_knn_that_are_not_there_are_named_before_anything_runs(folder, mistake):
     error = mistake("--weights", "one.pth", "--protocol", "paper", "--tasks", "knn", "--data", ".")
-    assert error.startswith("error: data folder 'imagenet/train' ")
+    assert error.startswith("error: data folder 'imagenet' does")
     assert error.endswith("does not exist: link or unpack the data there, or pass --data ROOT")
 
 

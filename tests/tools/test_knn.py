@@ -90,14 +90,17 @@ def test_validation_may_lack_a_class(folder, knn):
 
 def test_a_class_without_training_images_is_named(folder, mistake):
     (folder / "images/val/red").rename(folder / "images/val/yellow")
-    assert "1 classes of images/val are not in train/, e.g. 'yellow'" in mistake()
+    assert "1 classes of images/val are not in images/train, e.g. 'yellow'" in mistake()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (dict(weights="gone.pth"), "weights file 'gone.pth' does not exist"),
-        (dict(data="gone"), "data folder 'gone/train' with one folder per class does not exist"),
+        (
+            dict(data="gone"),
+            "data folder 'gone' does not exist: give --data a folder with",
+        ),
         (dict(num_heads=None), "3 blocks of width 48, and the tensors do not show"),
         (dict(k=19), "--k 19 exceeds the 18 images in images/train"),
         (dict(k=0), "argument --k: 0: give 1 or more"),

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from milan_mm.datasets.folders import EXTENSIONS, list_images
+from milan_mm.datasets.folders import EXTENSIONS, find_split, list_images, subfolders
 from milan_mm.errors import UserError
-from milan_mm.run.config_nodes import evaluators_of
-from milan_mm.run.own_data.folders import find_split, subfolders
+from milan_mm.run.checks.classes import compare_classes
 from milan_mm.run.own_data.judged import check_classes, find_judged
 from milan_mm.run.own_data.settings import metainfo, set_dataset, set_num_classes
 from milan_mm.run.record import Recorded
@@ -37,7 +36,7 @@ def use_image_folder(cfg: Config, root: Path, tested: Recorded | None = None) ->
             f"{len(empty)} of {len(classes)} classes in '{train}' have no images, first "
             f"'{empty[0]}': add images ({' '.join(EXTENSIONS)}), or remove it from both splits"
         )
-    _compare(train, classes, val, _classes(val))
+    compare_classes(train, classes, val, _classes(val))
     if not any(counts[val].values()):
         raise UserError(f"'{val}' has no images: move some of each class there from '{train}'")
     _set(cfg, root, classes, train_dataloader=train, val_dataloader=val, test_dataloader=val)
@@ -78,9 +77,6 @@ def _set(cfg: Config, root: Path, classes: list[str], **loaders: Path) -> None:
         )
     for part in (cfg.model, cfg.get("data_preprocessor")):
         set_num_classes(part, len(classes))
-    for loader in ("val_dataloader", "test_dataloader"):
-        for evaluator in evaluators_of(cfg, loader):
-            _limit_topk(evaluator, len(classes))
 
 
 def _classes(split: Path) -> list[str]:
@@ -106,26 +102,3 @@ def _count(split: Path) -> dict[str, int]:
         label = Path(name).parts[0]
         counts[label] = counts.get(label, 0) + 1
     return counts
-
-
-def _compare(train: Path, classes: list[str], val: Path, other: list[str]) -> None:
-    unknown = [name for name in other if name not in set(classes)]
-    if unknown:
-        raise UserError(
-            f"{len(unknown)} of {len(other)} classes in '{val}' are not among the {len(classes)} "
-            f"in '{train}', first '{unknown[0]}': both splits need the same class folders"
-        )
-    missing = [name for name in classes if name not in set(other)]
-    if missing:
-        raise UserError(
-            f"'{val}' does not have {len(missing)} of the {len(classes)} classes of '{train}', "
-            f"first '{missing[0]}': add images there, or an empty folder for a class without any"
-        )
-
-
-def _limit_topk(evaluator: dict, num_classes: int) -> None:
-    """The k best of fewer than k classes do not exist."""
-    if "topk" in evaluator:
-        topk = evaluator["topk"]
-        topk = (topk,) if isinstance(topk, int) else topk
-        evaluator["topk"] = tuple(k for k in topk if k <= num_classes) or (1,)

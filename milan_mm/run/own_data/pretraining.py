@@ -4,9 +4,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from milan_mm.datasets.folders import EXTENSIONS, list_images
+from milan_mm.datasets.folders import EXTENSIONS, list_images, subfolders
 from milan_mm.errors import UserError
-from milan_mm.run.own_data.folders import subfolders
 from milan_mm.run.own_data.settings import set_dataset
 from milan_mm.run.record import Recorded
 from milan_mm.text import shorten_list

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 
-from milan_mm.datasets.folders import EXTENSIONS, list_images
+from milan_mm.datasets.folders import EXTENSIONS, SPLITS, list_images
 from milan_mm.datasets.labels import IGNORED, read_labels
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.run.own_data.folders import SPLITS
 from milan_mm.run.own_data.judged import JUDGED, check_classes
 from milan_mm.run.own_data.settings import metainfo, set_dataset, set_num_classes, transforms_of
 from milan_mm.run.record import Recorded
