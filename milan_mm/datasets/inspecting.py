@@ -17,7 +17,12 @@ _DAMAGE = re.compile(r"(?:Corrupt JPEG data: )?premature end.*|.*bad Huffman cod
 
 
 class Reading(NamedTuple):
-    """What decoding an image gave: its height and width in pixels, or the reason why not."""
+    """What decoding an image gave.
+
+    Attributes:
+        size: Height and width in pixels; None where it cannot be read.
+        error: What is wrong with it, or ''.
+    """
 
     size: tuple[int, int] | None
     error: str = ""
@@ -26,7 +31,7 @@ class Reading(NamedTuple):
 def read_image(path: str | Path) -> Reading:
     """Decode an image completely, by the reader that training uses.
 
-    Training reads a JPEG whose decoder only warns; here it counts as damaged.
+    Training reads a JPEG whose decoder only warns; here that is an error, beside its size.
     """
     try:
         content = Path(path).read_bytes()
@@ -34,7 +39,7 @@ def read_image(path: str | Path) -> Reading:
     except Exception as error:  # decoders raise whatever a damaged file leads them to
         return Reading(None, reason_of(error))
     if damage := _DAMAGE.search(remarks):
-        return Reading(None, f"its decoder warns: {damage[0].strip()}")
+        return Reading(img.shape[:2], f"its decoder warns: {damage[0].strip()}")
     return Reading(img.shape[:2])
 
 

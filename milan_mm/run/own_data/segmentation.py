@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 
-from milan_mm.datasets.folders import EXTENSIONS, SPLITS, list_images
-from milan_mm.datasets.labels import IGNORED, read_labels
+from milan_mm.datasets.folders import EXTENSIONS, SPLITS, list_images, spread
+from milan_mm.datasets.labels import IGNORED, UnreadableLabelError, label_table, read_labels
+from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.run.checks.hidden_class import refuse_hidden_class
 from milan_mm.run.own_data.judged import JUDGED, check_classes
 from milan_mm.run.own_data.settings import metainfo, set_dataset, set_num_classes, transforms_of
 from milan_mm.run.record import Recorded
@@ -46,7 +48,8 @@ def use_label_pairs(cfg: Config, root: Path, tested: Recorded | None = None) -> 
         names, img_suffix, label_suffix = _pair(images, labels)
         files = [labels / (name + label_suffix) for name in names]
         lines.append(
-            f"{len(names)} pairs of '{images}' and '{labels}'; {_look_into(files, classes)}"
+            f"{len(names)} pairs of '{images}' and '{labels}'; "
+            + _look_into(files, classes, is_training=split == "train")
         )
         found[split] = dict(
             data_prefix=dict(
@@ -151,17 +154,24 @@ def _pair(images: Path, labels: Path) -> tuple[list[str], str, str]:
     return sorted(names[0]), suffixes[0], suffixes[1]
 
 
-def _look_into(files: list[Path], classes: list[str]) -> str:
+def _look_into(files: list[Path], classes: list[str], is_training: bool) -> str:
     """Check a sample of label maps, spread over all; says how many pixels each kind has.
 
     Raises:
-        UserError: When a file is not a label map, or too many pixels have no class.
+        UserError: When a file is not a label map, too many pixels have no class, or a class hides
+            behind 255.
     """
-    chosen = np.unique(np.linspace(0, len(files) - 1, SAMPLE).round().astype(int))
+    chosen = spread(files, min(len(files), SAMPLE))
     total = np.zeros(IGNORED + 1, dtype=np.int64)
-    worst, most = files[0], -1.0
-    for path in (files[i] for i in chosen):
-        counts = _count_labels(path)
+    worst, most, damaged = files[0], -1.0, 0
+    for path in chosen:
+        try:
+            counts = _count_labels(path)
+        except UnreadableLabelError:
+            damaged += 1  # training skips and counts them, see `LoadLabels`
+            if not is_training or damaged > MAX_FAILED_SHARE * len(files):
+                raise
+            continue
         strange = np.flatnonzero(counts[len(classes) : IGNORED]) + len(classes)
         if len(strange) > MAX_VOID_VALUES:
             raise UserError(
@@ -181,6 +191,9 @@ def _look_into(files: list[Path], classes: list[str]) -> str:
         )
     if not total[: len(classes)].sum():
         raise UserError(f"no pixel of '{files[0].parent}' has a class, e.g. in '{files[0]}'")
+    if is_training:
+        table = label_table(False, dict.fromkeys(range(len(classes), IGNORED), IGNORED))
+        refuse_hidden_class([*map(str, files)], total, table, classes)
     values = [f"{v + len(classes)}" for v in np.flatnonzero(void)]
     absent = [classes[i] for i in np.flatnonzero(total[: len(classes)] == 0)]
     line = f"{void.sum() / total.sum():.1%} of the pixels of {len(chosen)} label maps are not "
