@@ -21,9 +21,6 @@ UNREAD = (
 # What the folder of a split may be called, the commonest first; every tool takes the same names.
 SPLITS = dict(train=("train", "training"), val=("val", "valid", "validation"))
 
-# what folders of a split are called
-SPLITS = dict(train=("train", "training"), val=("val", "valid", "validation"))
-
 
 def is_image(name: str) -> bool:
     """Whether a name has the ending of an image."""

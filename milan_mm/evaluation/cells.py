@@ -52,7 +52,7 @@ class EvaluationCell(ABC):
         task: A key of `milan_mm.evaluation.results.METRICS`.
         seed: Of the run.
         recipe: Its name.
-        protocol, config_hash, protocol_hash, data, data_counts: As in the row.
+        protocol, config_hash, protocol_hash, data, data_counts, data_hash: As in the row.
     """
 
     candidate: Candidate
@@ -64,6 +64,7 @@ class EvaluationCell(ABC):
     protocol_hash: str
     data: str
     data_counts: dict[str, int]
+    data_hash: dict[str, str | None]
 
     @property
     @abstractmethod
@@ -81,7 +82,7 @@ class EvaluationCell(ABC):
 
     @property
     def identity(self) -> dict[str, object]:
-        """The fields that identify its rows; more images are another cell."""
+        """The fields that identify its rows; other images are another cell."""
         return dict(
             weights_sha256=self.candidate.sha256,
             task=self.task,
@@ -89,6 +90,7 @@ class EvaluationCell(ABC):
             config_hash=self.config_hash,
             seed=self.seed,
             data_counts=self.data_counts,
+            data_hash=self.data_hash,
         )
 
     def _rows(

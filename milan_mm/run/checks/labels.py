@@ -79,13 +79,13 @@ def _check_dataset(field: str, dataset: BaseDataset, heads: dict[str, int]) -> l
     limit = MAX_FAILED_SHARE * len(samples) if is_training else 0
     notes = _check_existence(samples, limit)
     damaged = []
-    counts = np.zeros(IGNORED + 1, np.int64)
+    pixels: np.ndarray = np.zeros(IGNORED + 1, np.int64)
     chosen = spread(samples, min(len(samples), SAMPLE))
     for sample in chosen:
         try:
             readers[0].transform(sample | _size_of(sample["img_path"]))
             labels = read_labels(sample["seg_map_path"])
-            counts += np.bincount(labels.ravel(), minlength=IGNORED + 1)[: IGNORED + 1]
+            pixels += np.bincount(labels.ravel(), minlength=IGNORED + 1)[: IGNORED + 1]
         except MissingFileError:
             continue  # counted above
         except UnreadableLabelError as error:
@@ -97,7 +97,7 @@ def _check_dataset(field: str, dataset: BaseDataset, heads: dict[str, int]) -> l
     if is_training and (classes := dataset.metainfo.get("classes")):
         table = label_table(bool(dataset.reduce_zero_label), dataset.label_map)
         files = [sample["seg_map_path"] for sample in samples]
-        refuse_hidden_class(files, counts, table, list(classes))
+        refuse_hidden_class(files, pixels, table, list(classes))
     return notes
 
 
