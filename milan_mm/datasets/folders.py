@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from mmengine.fileio import list_dir_or_file
 
-from milan_mm.errors import MissingFileError
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.text import shorten_list
 
 Item = TypeVar("Item")
@@ -16,7 +16,19 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 # photos that no reader here knows, and that would be left out without a word
 UNREAD = (
     *(".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".jfif", ".jpe"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".psd", ".dcm", ".npy"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw"),
+)
+MAX_DROPPED_SHARE = 0.01  # of the photos of a folder
+# Where a data set with splits has its training images. Images of other splits, and label maps,
+# which are images too, must stay out.
+_TRAINING = (
+    "train",
+    "training",
+    "train2017",
+    "images/train",
+    "images/training",
+    "images/train2017",
+    "images",
 )
 # What the folder of a split may be called, the commonest first; every tool takes the same names.
 SPLITS = dict(train=("train", "training"), val=("val", "valid", "validation"))
@@ -33,7 +45,59 @@ def list_images(folder: str | os.PathLike[str]) -> list[str]:
     The same walk as that of mmpretrain's and mmseg's data sets, so that the counts agree: hidden
     files are left out, links to folders are followed.
     """
-    return sorted(filter(is_image, list_dir_or_file(str(folder), list_dir=False, recursive=True)))
+    return list_photos(folder)[0]
+
+
+def list_photos(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
+    """As `list_images`, and the photos of types that no reader knows, see `UNREAD`."""
+    images, unread = [], []
+    for name in list_dir_or_file(str(folder), list_dir=False, recursive=True):
+        if is_image(name):
+            images.append(name)
+        elif name.lower().endswith(UNREAD):
+            unread.append(name)
+    return sorted(images), sorted(unread)
+
+
+def note_unread(folder: Path, num_images: int, unread: Sequence[str]) -> list[str]:
+    """A line about photos that are left out, since no reader knows their type.
+
+    Raises:
+        UserError: When they are more than 1 % of all.
+    """
+    if not unread:
+        return []
+    total = num_images + len(unread)
+    found = (
+        f"{len(unread)} of {total} photos in '{folder}' are of a type that is not read, first "
+        f"'{unread[0]}'"
+    )
+    if len(unread) > MAX_DROPPED_SHARE * total:
+        raise UserError(
+            f"{found}; the limit is {MAX_DROPPED_SHARE:.0%}: convert them to one of "
+            f"{' '.join(EXTENSIONS)}, or remove them"
+        )
+    return [f"{found}: they are left out"]
+
+
+def training_images(root: Path) -> tuple[str, list[str], list[str]]:
+    """All images of a folder tree, or those of its training split when it has one.
+
+    Returns:
+        Where they are inside `root`, their names there, and those of photos that are not read.
+
+    Raises:
+        UserError: When there are no images.
+    """
+    prefixes = [prefix for prefix in _TRAINING if (root / prefix).is_dir()]
+    for prefix in [*prefixes, ""]:
+        images, unread = list_photos(root / prefix)
+        if images:
+            return prefix, images, unread
+    raise UserError(
+        f"--data '{root}' has no images at any depth: give a folder with files of the types "
+        + " ".join(EXTENSIONS)
+    )
 
 
 def subfolders(folder: Path) -> list[str]:

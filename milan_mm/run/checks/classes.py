@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from milan_mm.datasets.class_folders import compare_classes
 from milan_mm.datasets.folders import subfolders
 from milan_mm.errors import UserError
 from milan_mm.run.checks.files import is_local
@@ -59,29 +60,6 @@ def check_classes(cfg: Config, loaders: Sequence[str]) -> list[str]:
             "the last of the head are never seen"
         ]
     return []
-
-
-def compare_classes(train: Path, classes: Sequence[str], val: Path, other: Sequence[str]) -> None:
-    """Refuse splits whose class folders differ.
-
-    Args:
-        classes, other: Names of the folders in `train` and in `val`.
-
-    Raises:
-        UserError: Names the first that is in one of them only.
-    """
-    unknown = [name for name in other if name not in set(classes)]
-    if unknown:
-        raise UserError(
-            f"{len(unknown)} of {len(other)} classes in '{val}' are not among the {len(classes)} "
-            f"in '{train}', first '{unknown[0]}': both splits need the same class folders"
-        )
-    missing = [name for name in classes if name not in set(other)]
-    if missing:
-        raise UserError(
-            f"'{val}' does not have {len(missing)} of the {len(classes)} classes of '{train}', "
-            f"first '{missing[0]}': add images there, or an empty folder for a class without any"
-        )
 
 
 def _roots(cfg: Config, loaders: Sequence[str]) -> set[str]:

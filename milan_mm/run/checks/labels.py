@@ -9,6 +9,7 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from milan_mm.datasets.decoding import shown_size
 from milan_mm.datasets.folders import missing_files, spread
+from milan_mm.datasets.hidden_class import refuse_hidden_class
 from milan_mm.datasets.labels import (
     IGNORED,
     LoadLabels,
@@ -19,7 +20,6 @@ from milan_mm.datasets.labels import (
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.datasets.shared import iter_transforms
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.run.checks.hidden_class import refuse_hidden_class
 from milan_mm.run.config_nodes import datasets_of
 
 SAMPLE = 16  # label files read per data set; `LoadLabels` checks every one when it is loaded

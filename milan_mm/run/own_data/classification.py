@@ -4,15 +4,19 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from milan_mm.datasets.folders import EXTENSIONS, find_split, list_images, subfolders
+from milan_mm.datasets.class_folders import (
+    REMEDY,
+    class_names,
+    compare_classes,
+    count_classes,
+    refuse_empty,
+)
+from milan_mm.datasets.folders import EXTENSIONS, find_split, list_photos, note_unread
 from milan_mm.errors import UserError
-from milan_mm.run.checks.classes import compare_classes
 from milan_mm.run.own_data.judged import check_classes, find_judged
 from milan_mm.run.own_data.settings import metainfo, set_dataset, set_num_classes
 from milan_mm.run.record import Recorded
 from milan_mm.text import shorten_list
-
-_REMEDY = "sort your images into DIR/train/CLASS/ and DIR/val/CLASS/"
 
 
 def use_image_folder(cfg: Config, root: Path, tested: Recorded | None = None) -> list[str]:
@@ -27,16 +31,15 @@ def use_image_folder(cfg: Config, root: Path, tested: Recorded | None = None) ->
     """
     if tested:
         return _use_judged(cfg, root, tested)
-    train, val = (find_split(root, split, _REMEDY) for split in ("train", "val"))
-    classes = _classes(train)
-    counts = {folder: _count(folder) for folder in (train, val)}
-    empty = [name for name in classes if not counts[train].get(name)]
-    if empty:
-        raise UserError(
-            f"{len(empty)} of {len(classes)} classes in '{train}' have no images, first "
-            f"'{empty[0]}': add images ({' '.join(EXTENSIONS)}), or remove it from both splits"
-        )
-    compare_classes(train, classes, val, _classes(val))
+    train, val = (find_split(root, split, REMEDY) for split in ("train", "val"))
+    classes = class_names(train)
+    photos = {folder: list_photos(folder) for folder in (train, val)}
+    counts = {folder: count_classes(images) for folder, (images, _) in photos.items()}
+    notes = [
+        n for folder, (i, unread) in photos.items() for n in note_unread(folder, len(i), unread)
+    ]
+    refuse_empty(train, classes, counts[train])
+    compare_classes(train, classes, val, class_names(val))
     if not any(counts[val].values()):
         raise UserError(f"'{val}' has no images: move some of each class there from '{train}'")
     _set(cfg, root, classes, train_dataloader=train, val_dataloader=val, test_dataloader=val)
@@ -45,21 +48,24 @@ def use_image_folder(cfg: Config, root: Path, tested: Recorded | None = None) ->
         f"{sum(sizes)} images in '{train}', {sum(counts[val].values())} in '{val}'",
         f"{len(classes)} classes of {sizes[0]} to {sizes[-1]} training images: "
         + shorten_list(classes),
+        *notes,
     ]
 
 
 def _use_judged(cfg: Config, root: Path, tested: Recorded) -> list[str]:
     """Test on one split, whose folders are the classes of the checkpoint."""
-    folder, classes = find_judged(root, _REMEDY), tested.classes or []
+    folder, classes = find_judged(root, REMEDY), tested.classes or []
     remedy = "give it the same class folders, an empty one for a class without images"
-    check_classes(tested.path, classes, folder, _classes(folder), remedy)
-    count = sum(_count(folder).values())
-    if not count:
+    check_classes(tested.path, classes, folder, class_names(folder), remedy)
+    images, unread = list_photos(folder)
+    notes = note_unread(folder, len(images), unread)
+    if not images:
         raise UserError(f"'{folder}' has no images: add images ({' '.join(EXTENSIONS)})")
     _set(cfg, root, classes, val_dataloader=folder, test_dataloader=folder)
     return [
-        f"{count} images in '{folder}'",
+        f"{len(images)} images in '{folder}'",
         f"{len(classes)} classes, those of {tested.path}: {shorten_list(classes)}",
+        *notes,
     ]
 
 
@@ -77,28 +83,3 @@ def _set(cfg: Config, root: Path, classes: list[str], **loaders: Path) -> None:
         )
     for part in (cfg.model, cfg.get("data_preprocessor")):
         set_num_classes(part, len(classes))
-
-
-def _classes(split: Path) -> list[str]:
-    names = subfolders(split)
-    hidden = [name for name in names if name.startswith(".")]
-    if hidden:
-        raise UserError(
-            f"'{split / hidden[0]}' is hidden, and would count as a class: remove it from '{split}'"
-        )
-    loose = [path.name for path in split.iterdir() if path.suffix.lower() in EXTENSIONS]
-    if len(names) < 2 or loose:
-        raise UserError(
-            f"'{split}' has {len(names)} class folder(s) and {len(loose)} images outside of "
-            f"them, but 2 or more and 0 are needed: {_REMEDY}"
-        )
-    return names
-
-
-def _count(split: Path) -> dict[str, int]:
-    """Images by class."""
-    counts: dict[str, int] = {}
-    for name in list_images(split):
-        label = Path(name).parts[0]
-        counts[label] = counts.get(label, 0) + 1
-    return counts

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
+from milan_mm.datasets.hidden_class import refuse_hidden_class
 from milan_mm.datasets.labels import label_table
-from milan_mm.run.checks.hidden_class import refuse_hidden_class
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.own_data import set_own_data
 from tests.recipes.test_configs import load
