@@ -4,12 +4,15 @@ All of them are looked into by tools/check_data.py.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.fileio import list_dir_or_file
 
-from milan_mm.datasets.folders import spread_files
+from milan_mm.datasets.folders import is_image, spread_files
 from milan_mm.datasets.inspecting import read_image
+from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.datasets.overlap import find_overlap
 from milan_mm.errors import UserError
 from milan_mm.run.checks.files import is_local
@@ -31,7 +34,8 @@ def check_images(cfg: Config, loaders: Sequence[str]) -> list[str]:
         Lines for the log: damaged images, and images that two splits share.
 
     Raises:
-        UserError: When most of a sample cannot be read, or one image of an evaluation.
+        UserError: When more of a sample cannot be read than training will skip, or one image of an
+            evaluation.
     """
     notes = []
     for loader in loaders:
@@ -57,6 +61,13 @@ def _folders(cfg: Config, loader: str) -> Iterator[Path]:
             yield folder
 
 
+def _limit(folder: Path) -> int:
+    """How many images of a sample may be damaged; only small folders are counted."""
+    images = filter(is_image, list_dir_or_file(str(folder), list_dir=False, recursive=True))
+    enough = round(MAX_DAMAGED / MAX_FAILED_SHARE)
+    return int(len(list(islice(images, enough))) * MAX_FAILED_SHARE)
+
+
 def _read_sample(folder: Path, is_training: bool) -> list[str]:
     paths = spread_files(folder, SAMPLE)
     readings = [(path, read_image(path)) for path in paths]
@@ -65,11 +76,12 @@ def _read_sample(folder: Path, is_training: bool) -> list[str]:
     if not faulty:
         return []
     found = f"{len(faulty)} of {len(paths)} images looked into in '{folder}' are damaged, first "
-    limit = min(MAX_DAMAGED, len(paths) - 1) if is_training else 0
+    limit = _limit(folder) if is_training else 0
     if len(unreadable) > limit:
+        first = next(fault for fault in faulty if fault.startswith(str(unreadable[0])))
         raise UserError(
             f"{len(unreadable)} of {len(paths)} images looked into in '{folder}' cannot be read, "
-            f"the limit is {limit}: {next(f for f in faulty if f.startswith(str(unreadable[0])))}; "
-            "repair or remove such images, tools/check_data.py finds all"
+            f"the limit is {limit} of all: {first}; repair or remove such images, "
+            "tools/check_data.py finds all"
         )
     return [found + shorten_list(faulty, 2)]

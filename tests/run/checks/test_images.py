@@ -40,7 +40,16 @@ def test_sound_images_pass_in_silence(task: str, tmp_path: Path):
 
 
 @each_task
-def test_a_damaged_training_image_is_said(task: str, tmp_path: Path):
+def test_a_damaged_image_of_few_is_refused(task: str, tmp_path: Path):
+    cfg, folder = _config(task, tmp_path)
+    sorted(folder.iterdir())[-1].write_text("no image")
+    with pytest.raises(ValueError, match=rf"1 of {SAMPLE} images .*, the limit is 0 of all: "):
+        check_images(cfg, BOTH)
+
+
+@each_task
+def test_a_damaged_image_of_many_is_said(task: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("milan_mm.run.checks.images.MAX_FAILED_SHARE", 0.2)
     cfg, folder = _config(task, tmp_path)
     last = sorted(folder.iterdir())[-1]
     last.write_text("no image")
@@ -55,7 +64,7 @@ def test_training_images_of_which_most_are_damaged_are_refused(task: str, tmp_pa
     root = folder.parent if task != "seg" else folder
     for path in root.rglob("*.png"):
         path.write_text("no image")
-    with pytest.raises(ValueError, match=rf"{SAMPLE} of {SAMPLE} images .* limit is 2:"):
+    with pytest.raises(ValueError, match=rf"{SAMPLE} of {SAMPLE} images .* limit is 0 of all:"):
         check_images(cfg, BOTH)
 
 
@@ -64,7 +73,9 @@ def test_a_damaged_validation_image_is_refused_before_hours_of_training(task: st
     cfg, _ = _config(task, tmp_path)
     val = tmp_path / VAL[task] / ("" if task == "seg" else "red")
     sorted(val.iterdir())[-1].write_text("no image")
-    with pytest.raises(ValueError, match=r"1 of 8 images looked into in .*, the limit is 0: .*png"):
+    with pytest.raises(
+        ValueError, match=r"1 of 8 images looked into in .*, the limit is 0 of all: .*png"
+    ):
         check_images(cfg, BOTH)
 
 
