@@ -14,7 +14,7 @@ from io import BytesIO
 import cv2
 import mmcv
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from milan_mm.datasets.jpeg import read_header
 from milan_mm.errors import UserError
@@ -105,26 +105,6 @@ def open_image(content: bytes) -> Iterator[Image.Image]:
     with _own_limit(), Image.open(BytesIO(content)) as image:
         check_pixels(image.height, image.width)
         yield image
-
-
-def shown_size(content: bytes) -> tuple[int, int]:
-    """Height and width in pixels as `decode` gives them, a camera's rotation applied.
-
-    Args:
-        content: Of the file, of which the header is read; all of it where it is turned and not a
-            JPEG.
-
-    Raises:
-        UserError: When it has too many pixels.
-        Exception: Of any kind, as damaged files lead decoders to.
-    """
-    if header := read_header(content):
-        check_pixels(header.height, header.width)
-        return header.shown_size
-    with open_image(content) as image:
-        # decodes a turned image, since some formats give the turned size already and some do not
-        ImageOps.exif_transpose(image, in_place=True)
-        return image.height, image.width
 
 
 def check_end(content: bytes, img: np.ndarray) -> None:

@@ -8,7 +8,6 @@ from typing import TypeVar
 import numpy as np
 
 from milan_mm.datasets.decoding import decode
-from milan_mm.datasets.inspecting import read_image as read_image
 
 Item = TypeVar("Item")
 

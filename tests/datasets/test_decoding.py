@@ -14,7 +14,7 @@ from PIL import Image
 
 from milan_mm.datasets import decoding
 from milan_mm.datasets.crops import LoadRandomResizedCrop
-from milan_mm.datasets.decoding import MORE_PIXELS, decode, shown_size
+from milan_mm.datasets.decoding import MORE_PIXELS, decode
 from milan_mm.datasets.inspecting import read_image
 from milan_mm.datasets.labels import LoadLabels
 from milan_mm.datasets.loading import LoadImage
@@ -177,14 +177,3 @@ def test_a_jpeg_that_was_cut_short_and_closed_is_named_by_the_check(tmp_path: Pa
     assert _load(path).shape == (64, 64, 3)  # documented: training cannot see it
     path.write_bytes(content)
     assert read_image(path) == ((64, 64), "")
-
-
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-@pytest.mark.parametrize("kind", ["jpeg", "png", "tiff", "webp"])
-def test_the_size_in_the_header_is_that_of_the_pixels(kind: str, orientation: int):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    buffer = BytesIO()
-    Image.fromarray(np.dstack([GREY] * 3)).save(buffer, kind, exif=exif)
-    content = buffer.getvalue()
-    assert shown_size(content) == decode(content).shape[:2]

@@ -7,9 +7,9 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
 
-from milan_mm.datasets.decoding import shown_size
 from milan_mm.datasets.folders import missing_files, spread
 from milan_mm.datasets.hidden_class import refuse_hidden_class
+from milan_mm.datasets.image_size import read_header
 from milan_mm.datasets.labels import (
     IGNORED,
     LoadLabels,
@@ -117,7 +117,5 @@ def _check_existence(samples: list[dict], limit: float) -> list[str]:
 
 def _size_of(path: str) -> dict:
     """Height and width of an image as the loader will give them, from the file's header."""
-    try:
-        return dict(ori_shape=shown_size(Path(path).read_bytes()))
-    except Exception:  # for `LoadImage` to report or to skip
-        return {}
+    header = read_header(Path(path))
+    return dict(ori_shape=(header.height, header.width)) if header else {}
