@@ -1,5 +1,6 @@
 """tools/knn.py as a user meets it: numbers next to a random encoder's, and one-line errors."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,14 @@ def test_accuracies_are_printed_beside_a_random_encoder_and_appended(folder, knn
     assert len(rows[0]["sha256"]) == 64 and rows[2]["sha256"] is None
     assert (rows[0]["img_size"], rows[4]["img_size"]) == (32, 64)
     assert "weights   cls_token    100.00   100.00" in capsys.readouterr().out
+
+
+def test_photos_in_both_splits_are_said(folder, knn, capsys):
+    knn()
+    assert "training images too" not in capsys.readouterr().err
+    shutil.copy("images/train/red/0.png", "images/val/red/0.png")
+    knn()
+    assert "1 of 9 validation images are training images too" in capsys.readouterr().err
 
 
 def test_wrong_labels_give_a_low_accuracy(folder, knn):
