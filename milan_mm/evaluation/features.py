@@ -24,6 +24,7 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
     """The labelled images in ROOT/PART/CLASS/*, prepared as in tests on ImageNet.
 
     Args:
+        part: 'train' or 'val', for any of the names that its folder may have.
         img_size: Side of the images in pixels.
         crop_pct: Share of the short side that the centre crop keeps; ImageNet's 224 of 256 pixels
             are 0.875.
@@ -48,7 +49,7 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
     ]
     try:
         dataset = CustomDataset(
-            data_root=str(root), data_prefix=part, pipeline=pipeline, test_mode=True
+            data_root=str(root), data_prefix=folder.name, pipeline=pipeline, test_mode=True
         )
     except RuntimeError as error:  # of a folder without any image
         raise UserError(f"data folder '{folder}': {error}") from None

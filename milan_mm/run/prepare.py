@@ -20,6 +20,7 @@ from milan_mm.run.checks.coco import use_coco_reader
 from milan_mm.run.continuation import record_from_config
 from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, set_load_report
 from milan_mm.run.fields import follow_names, set_written_out
+from milan_mm.run.guesses import limit_guesses
 from milan_mm.run.image_size import SIZE_NAMES, check_patches, is_pooled, set_image_size
 from milan_mm.run.length import set_length, set_rate
 from milan_mm.run.machine import check_precision, fit_to_machine
@@ -216,6 +217,11 @@ def set_fields(cfg: Config, options: RunOptions) -> list[str]:
     return []
 
 
+def fit_metrics(cfg: Config, _: RunOptions) -> list[str]:
+    """Measure what the classes allow."""
+    return limit_guesses(cfg)
+
+
 def cut_short(cfg: Config, options: RunOptions) -> list[str]:
     """Make the run a trial."""
     return options.shorten(cfg, world_size(options.launcher)) if options.shorten else []
@@ -371,6 +377,7 @@ RECIPE: tuple[Step, ...] = (
     resize_images,
     change_schedule,
     set_fields,
+    fit_metrics,  # after both, which may set the number of classes
     cut_short,  # after the data, whose sets it wraps
     use_weights,  # after the fields, which it leaves alone
     check_img_size,  # after the weights, which may bring other patches

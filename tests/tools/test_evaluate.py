@@ -211,9 +211,22 @@ def test_more_images_are_another_cell_of_knn_too(folder):
     assert not is_in(plan("one.pth", "knn", images=Path("own")), rows)
 
 
+@pytest.mark.parametrize("task", ["knn", "linear"])
+def test_another_folder_of_the_same_name_is_another_cell(folder, task):
+    for place in ("a", "b"):
+        shutil.copytree(folder / "data/imagenet", Path(place, "photos"))
+    paths = sorted(Path("b/photos/val").rglob("*.JPEG"))
+    shutil.copy(sorted(Path("b/photos/train").rglob("*.JPEG"))[0], paths[0])
+    a, again, b = (plan("one.pth", task, images=Path(p, "photos")) for p in "aab")
+    assert a.data == b.data == "photos" and a.data_counts == b.data_counts
+    assert is_in(again, [a.identity]) and not is_in(b, [a.identity])
+    if task == "linear":
+        assert a.work_dir == again.work_dir != b.work_dir
+
+
 def test_data_of_knn_that_are_not_there_are_named_before_anything_runs(folder, mistake):
     error = mistake("--weights", "one.pth", "--protocol", "paper", "--tasks", "knn", "--data", ".")
-    assert error.startswith("error: data folder 'imagenet/train' ")
+    assert error.startswith("error: data folder 'imagenet' does")
     assert error.endswith("does not exist: link or unpack the data there, or pass --data ROOT")
 
 
