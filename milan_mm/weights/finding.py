@@ -240,6 +240,6 @@ def _refuse_unsupported(found: Found) -> None:
             if matches(pattern, name):
                 raise UserError(
                     f"{found.path} holds '{name}': {design}, which the plain ViT here does not "
-                    "have; take a ViT of this system with the standard MLP and attention, e.g. its "
-                    "ViT-B"
+                    "have; take a ViT of this system with the standard MLP, attention and "
+                    "positions, e.g. its ViT-B"
                 )
