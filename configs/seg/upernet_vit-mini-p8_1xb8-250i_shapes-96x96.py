@@ -17,7 +17,8 @@ classes = ("sand", "grass", "water", "small", "large")
 palette = [[226, 200, 140], [110, 160, 70], [90, 150, 190], [240, 150, 30], [220, 50, 50]]
 
 model = dict(
-    data_preprocessor=dict(size=img_size),
+    # tests pad photos of other shapes to whole patches
+    data_preprocessor=dict(size=img_size, test_cfg=dict(size_divisor=8)),
     backbone=dict(
         _delete_=True,
         type="milan_mm.PlainViT",

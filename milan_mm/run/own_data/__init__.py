@@ -1,8 +1,7 @@
 """`--data DIR`: any recipe, on images of one's own.
 
 What is in the folder decides: the classes, and with them the heads, the evaluators and the colours.
-Models, augmentation, schedule, learning rate and total batch stay those of the recipe. Photos are
-resized where a recipe expects images of one size.
+Models, augmentation, schedule, learning rate and total batch stay those of the recipe.
 """
 
 from pathlib import Path
@@ -14,7 +13,6 @@ from milan_mm.run.own_data.classification import use_image_folder
 from milan_mm.run.own_data.detection import use_coco_folder
 from milan_mm.run.own_data.pretraining import use_images
 from milan_mm.run.own_data.segmentation import use_label_pairs
-from milan_mm.run.own_data.sizes import fit_sizes
 from milan_mm.run.record import Recorded
 
 _TASKS = dict(pretrain=use_images, cls=use_image_folder, det=use_coco_folder, seg=use_label_pairs)
@@ -42,11 +40,7 @@ def set_own_data(cfg: Config, folder: str, tested: Recorded | None = None) -> li
         problem = "is a file" if root.exists() else "does not exist"
         raise MissingFileError(f"--data '{folder}' {problem}: give the folder of your images")
     known = tested if tested and tested.classes else None
-    task = _task(cfg)
-    lines = _TASKS[task](cfg, root, known)
-    if task in ("det", "seg"):
-        lines += fit_sizes(cfg)
-    return [f"--data {folder}: {line}" for line in lines]
+    return [f"--data {folder}: {line}" for line in _TASKS[_task(cfg)](cfg, root, known)]
 
 
 def _task(cfg: Config) -> str:
