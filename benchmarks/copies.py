@@ -20,7 +20,7 @@ from milan_mm.benchmark.data import (
     open_images,
     verdict,
 )
-from milan_mm.datasets.loading import decode
+from milan_mm.datasets.decoding import decode
 from milan_mm.upkeep.shrink import ShrinkSettings, copy_file
 
 COPIES = " from smaller copies"  # after the name of a contestant

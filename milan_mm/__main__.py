@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from milan_mm.configs import list_configs, list_tools
+from milan_mm.errors import run_interruptible
 
 _BUILT_IN = {
     "configs": "list the recipes that a CONFIG argument can name",
@@ -69,4 +70,4 @@ def _first_line(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_interruptible(main)

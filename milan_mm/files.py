@@ -37,7 +37,8 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
         partial.chmod(0o666 & ~_umask())  # temporary files are private to their owner
         os.replace(partial, path)
     except OSError as error:
-        if error.filename in (None, str(partial)):  # the system names no file when a disk is full
+        # the system names no file when a disk is full
+        if error.errno is not None and error.filename in (None, str(partial)):
             error.filename = str(path)
         raise
     finally:

@@ -87,3 +87,21 @@ def runs_start_quickly() -> Iterator[None]:
 def repo_root() -> Path:
     """The checkout that the tests belong to."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bases_are_found_once() -> Iterator[None]:
+    """Nor are the bases of other configs looked up again, see above."""
+    find = Config._get_cfg_path
+    found: dict[str, tuple[str, str | None]] = {}
+
+    def once(path: str, filename: str) -> tuple[str, str | None]:
+        if "::" not in path:
+            return find(path, filename)
+        if path not in found:
+            found[path] = find(path, filename)
+        return found[path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, "_get_cfg_path", staticmethod(once))
+        yield

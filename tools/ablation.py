@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from milan_mm.errors import UserError
+from milan_mm.errors import UserError, run_interruptible
 from milan_mm.run import options
 
 if TYPE_CHECKING:
@@ -291,4 +291,4 @@ def enter_folder(out: Path, settings: dict, fresh: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)

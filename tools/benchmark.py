@@ -25,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+from milan_mm.errors import run_interruptible
+
 AddParser = Callable[..., argparse.ArgumentParser]
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout; in a wheel, without benchmarks/
 
@@ -206,4 +208,4 @@ def _import(name: str) -> ModuleType:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)

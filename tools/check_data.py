@@ -2,22 +2,35 @@
 """Check a whole data set before weeks of training: counts, layout, labels, every image.
 
 Decodes all files, lists what is wrong by kind, and writes 16 labelled images for the eye. Exit code
-0: nothing is wrong; 1: the data are faulty; 2: the command is.
+0: nothing is wrong; 1: the data are faulty; 2: the command is. Own folders are laid out as for
+tools/train.py --data, see docs/start.md.
 
 Examples:
   python tools/check_data.py imagenet                       # data/imagenet/{train,val}/CLASS/*
-  python tools/check_data.py coco --root DIR --workers 16
+  python tools/check_data.py coco --data DIR --workers 16
   python tools/check_data.py ade20k --allow-subset --out sheet.png
+  python tools/check_data.py seg --data DIR                 # your own; or pretrain, cls, det
 """
 
 import argparse
+import importlib
 import os
 import sys
 from pathlib import Path
 
-from milan_mm.errors import MissingFileError, UserError
+from milan_mm.errors import MissingFileError, UserError, run_interruptible
 
+OWN = ("pretrain", "cls", "det", "seg")
 ROOTS = dict(imagenet="data/imagenet", coco="data/coco", ade20k="data/ade/ADEChallengeData2016")
+_CHECKS = dict(
+    imagenet=("check_imagenet", "check_imagenet"),
+    coco=("check_coco", "check_coco"),
+    ade20k=("check_ade20k", "check_ade20k"),
+    pretrain=("check_own", "check_images"),
+    cls=("check_own", "check_class_folders"),
+    det=("check_coco", "check_coco_folder"),
+    seg=("check_own", "check_label_pairs"),
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -25,12 +38,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("task", choices=list(ROOTS), help="which data set")
     parser.add_argument(
+        "task",
+        choices=[*ROOTS, *OWN],
+        help="which published data set, or which task your own data are for",
+    )
+    parser.add_argument(
+        "--data",
         "--root",
+        dest="root",
         type=Path,
         metavar="DIR",
-        help="its folder (" + ", ".join(ROOTS.values()) + ")",
+        help="its folder (" + ", ".join(ROOTS.values()) + "); needed for your own data",
     )
     parser.add_argument(
         "--allow-subset",
@@ -51,6 +70,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="processes that read files (one per core that this one may use)",
     )
     args = parser.parse_args(argv)
+    if args.root is None and args.task in OWN:
+        parser.error(f"{args.task} needs --data DIR, the folder of your images")
     if args.root is None:
         args.root = Path(ROOTS[args.task])
     if args.out is None:
@@ -78,7 +99,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if not args.root.is_dir():
         what = "is not a folder" if args.root.exists() else "does not exist"
         raise MissingFileError(
-            f"data folder '{args.root}' {what}: link or unpack the data there, or pass --root DIR"
+            f"data folder '{args.root}' {what}: link or unpack the data there, or pass --data DIR"
         )
     if args.out.suffix.lower() != ".png":
         raise UserError(f"--out '{args.out}' does not end in .png: it will be a picture")
@@ -102,13 +123,8 @@ def run(args: argparse.Namespace) -> tuple[bool, str]:
     from milan_mm.visualization.pictures import png_bytes
 
     # one of them at a time: each imports a library
-    if args.task == "imagenet":
-        from milan_mm.upkeep.check_imagenet import check_imagenet as check
-    elif args.task == "coco":
-        from milan_mm.upkeep.check_coco import check_coco as check
-    else:
-        from milan_mm.upkeep.check_ade20k import check_ade20k as check
-
+    module, function = _CHECKS[args.task]
+    check = getattr(importlib.import_module(f"milan_mm.upkeep.{module}"), function)
     findings = Findings(args.allow_subset)
     cells = check(args.root, findings, args.workers)
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -126,4 +142,4 @@ def run(args: argparse.Namespace) -> tuple[bool, str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
 if TYPE_CHECKING:
@@ -150,4 +151,4 @@ def write_report(
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)

@@ -17,13 +17,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from milan_mm.errors import MissingFileError
+from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.run import options
 
 if TYPE_CHECKING:
     from milan_mm.evaluation.cells import EvaluationCell
 
 TASKS = ("knn", "linear", "finetune", "coco", "ade20k")
+OF_IMAGES = TASKS[:3]  # that look at images as a whole, of ImageNet or of --images
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -68,12 +69,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--gpus",
         type=options.positive,
-        default=1,
         metavar="N",
-        help="processes of one training, one per GPU (1)",
+        help="processes of one training, one per GPU (1; in printed commands the recipe's number)",
     )
     options.add_schedule(parser)
     options.add_batch_per_gpu(parser)
+    options.add_img_size(parser, "; for tasks of one kind")
     parser.add_argument(
         "--print-commands",
         choices=["slurm", "torchrun"],
@@ -124,6 +125,7 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
     from milan_mm.weights.recognising import given_options
 
+    check_options(args)
     schedule = OwnSchedule(args.epochs, args.iters, args.lr)
     schedule.check(args.tasks, args.protocol)
     if not args.data.is_dir():
@@ -133,7 +135,14 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         )
     candidates = read_candidates(args.weights, args.method, **given_options(args))
     evaluation = Evaluation(
-        args.protocol, args.data, args.out, args.images, args.gpus, args.batch_per_gpu, schedule
+        args.protocol,
+        args.data,
+        args.out,
+        args.images,
+        args.gpus or 1,
+        args.batch_per_gpu,
+        schedule,
+        args.img_size,
     )
     cells = [
         evaluation.plan(candidate, task, seed)
@@ -146,6 +155,39 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     return cells
 
 
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse options that none of the tasks would read.
+
+    Raises:
+        UserError: Names the option, and the tasks that take it.
+    """
+    tasks, chosen = set(args.tasks), ",".join(args.tasks)
+    if args.images and not tasks & set(OF_IMAGES):
+        raise UserError(
+            f"--images {args.images} is for {', '.join(OF_IMAGES)}, not for --tasks {chosen}: give "
+            "--data ROOT with coco/ or ade/, or train on your own images with tools/train.py --data"
+        )
+    trainings = dict(seeds=args.seeds > 1, gpus=args.gpus, batch_per_gpu=args.batch_per_gpu)
+    if tasks == {"knn"} and any(trainings.values()):
+        unread = next(name for name, value in trainings.items() if value).replace("_", "-")
+        raise UserError(
+            f"--{unread} is for trainings, and --tasks knn trains nothing: leave it out"
+        )
+    if args.partition != "PARTITION" and not args.print_commands:
+        raise UserError(f"--partition {args.partition} is for --print-commands slurm")
+    kinds = [tasks & set(OF_IMAGES), tasks & {"coco"}, tasks & {"ade20k"}]
+    if args.img_size and sum(map(bool, kinds)) > 1:
+        raise UserError(
+            f"--img-size {args.img_size} for --tasks {chosen}: {', '.join(OF_IMAGES)}, coco and "
+            "ade20k have images of different sizes; give --tasks of one kind"
+        )
+    if args.img_size and args.protocol == "short" and not tasks & set(OF_IMAGES):
+        raise UserError(
+            f"--img-size {args.img_size} and --protocol short exclude each other for {chosen}: a "
+            "short run has a size of its own"
+        )
+
+
 def print_commands(missing: list["EvaluationCell"], args: argparse.Namespace) -> None:
     """A line for each training that is missing, and what comes then."""
     from milan_mm.evaluation.cells import TrainedCell
@@ -156,9 +198,9 @@ def print_commands(missing: list["EvaluationCell"], args: argparse.Namespace) ->
         elif cell.is_trained:
             print(f"# {cell.title} is trained: the last command tests it")
         else:
-            print(f"# {cell.title}\n{cell.command(args.print_commands, args.partition)}")
+            print(f"# {cell.title}\n{cell.command(args.print_commands, args.partition, args.gpus)}")
     print("# then the same command without --print-commands")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)

@@ -9,8 +9,8 @@ Example:
 """
 
 import argparse
-import sys
 
+from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
 
@@ -38,4 +38,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)

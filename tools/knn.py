@@ -15,6 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
 if TYPE_CHECKING:
@@ -60,8 +61,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--stats",
-        choices=["imagenet", "clip", "half"],
-        help="image statistics of the pretraining (those of the weights file)",
+        type=stats,
+        metavar="NAME",
+        help="image statistics of the pretraining (those of the weights file): imagenet, clip, "
+        "half, or numbers of R, G, B in 0-1: 'mean 0.1 0.2 0.3 std 0.2 0.2 0.2'",
     )
     parser.add_argument(
         "--random", action="store_true", help="also judge an untrained encoder of the same shape"
@@ -93,6 +96,17 @@ def share(text: str) -> float:
     if not 0 < float(text) <= 1:
         raise argparse.ArgumentTypeError(f"{text} is outside (0, 1]: the default is 0.875")
     return float(text)
+
+
+def stats(text: str) -> str:
+    """The name of image statistics, or their numbers."""
+    from milan_mm.weights.statistics import stats_values
+
+    try:
+        stats_values(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -168,4 +182,4 @@ def rows(
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)

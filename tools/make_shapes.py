@@ -7,10 +7,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = options.tool_parser(__doc__)
     parser.add_argument(
         "root", type=Path, nargs="?", default=Path("work_dirs/shapes"), help="folder to create"
@@ -23,11 +24,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--classes", default="shape", help="'shape' or 'colour' of the largest object, in imagenet/"
     )
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> int:
-    args = parse_args()
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
     from milan_mm.shapes.files import write_shapes
 
     try:
@@ -48,4 +49,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_interruptible(main)

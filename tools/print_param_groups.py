@@ -13,8 +13,8 @@ Examples:
 
 import argparse
 import signal
-import sys
 
+from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
 
@@ -34,12 +34,13 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.engine.optim import group_summary, parameter_table
     from milan_mm.run.building import build_optimizer, build_without_memory
     from milan_mm.run.errors import user_errors
-    from milan_mm.run.prepare import RunOptions, set_fields
+    from milan_mm.run.prepare import RunOptions, set_fields, set_recipe_names
     from milan_mm.run.silence import silence
 
     with user_errors(), silence():
         cfg = load(args.config)
-        set_fields(cfg, RunOptions(cfg_options=args.cfg_options or ()))
+        for step in (set_recipe_names, set_fields):
+            step(cfg, RunOptions(cfg_options=args.cfg_options or ()))
         model = build_without_memory(cfg)
         optimizer = build_optimizer(cfg, model)
     print(parameter_table(model, optimizer, with_frozen=args.all))
@@ -49,4 +50,4 @@ def main(argv: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the reader may be `head`
-    main(sys.argv[1:])
+    run_interruptible(main)

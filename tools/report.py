@@ -10,9 +10,9 @@ Examples:
 """
 
 import argparse
-import sys
 from pathlib import Path
 
+from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
 
@@ -46,4 +46,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)

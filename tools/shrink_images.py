@@ -19,7 +19,7 @@ import os
 import sys
 from pathlib import Path
 
-from milan_mm.errors import UserError
+from milan_mm.errors import UserError, run_interruptible
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -78,4 +78,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)

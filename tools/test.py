@@ -6,8 +6,8 @@ Example:
 """
 
 import argparse
-import sys
 
+from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
 
@@ -22,6 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "split, or their test split",
         quick="one batch only; AP still counts all images",
     )
+    options.add_img_size(parser)
     parser.add_argument(
         "--out", metavar="FILE", help="also write the metrics to this JSON file, by name"
     )
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     # here, so that --help is quick
     from milan_mm.configs import load
     from milan_mm.run.errors import user_errors
-    from milan_mm.run.metrics import write_metrics
+    from milan_mm.run.metrics import why_no_metric, write_metrics
     from milan_mm.run.prepare import TEST, RunOptions, prepare
     from milan_mm.run.processes import is_main_process
     from milan_mm.run.training import check_testable, test
@@ -51,11 +52,11 @@ def main(argv: list[str] | None = None) -> None:
     for name, value in metrics.items():
         print(f"{name}: {round(float(value), 4)}")
     if not metrics:
-        print("no metric: no detection is above the config's score threshold, so AP is 0")
+        print(why_no_metric(cfg))
     if args.out:
         with user_errors():
             write_metrics(args.out, metrics)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)

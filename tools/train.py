@@ -9,14 +9,15 @@ Examples:
   python tools/train.py CONFIG --resume                    # go on after an interruption
   python tools/train.py CONFIG --init-from CHECKPOINT --work-dir DIR
   python tools/train.py CONFIG --batch-per-gpu 64          # same total batch, by accumulation
+  python tools/train.py CONFIG --img-size 384              # positions and tests follow
   python tools/train.py CONFIG --data DIR                  # your own images, see docs/start.md
   python tools/train.py CONFIG --cfg-options train_dataloader.dataset.data_root=DIR
 """
 
 import argparse
 import os
-import sys
 
+from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
 
@@ -51,6 +52,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     options.add_schedule(parser)
     options.add_batch_per_gpu(parser)
+    options.add_img_size(parser)
     options.add_reading(parser)
     return parser.parse_args(argv)
 
@@ -85,4 +87,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_interruptible(main)

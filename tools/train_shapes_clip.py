@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from milan_mm.errors import run_interruptible
+
 if TYPE_CHECKING:
     import numpy as np
     import open_clip
@@ -68,7 +70,7 @@ SLIP_STAGES = (
 SIMCLR_WEIGHT = 1.0
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -82,7 +84,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--evaluate", action="store_true", help="only evaluate the file named by --out"
     )
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def crop(
@@ -210,8 +212,8 @@ def render(stages: tuple[Stage, ...], seed: int, count: int) -> dict[str, list[S
     return pools
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
     import numpy as np
     import torch
 
@@ -247,4 +249,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_interruptible(main)

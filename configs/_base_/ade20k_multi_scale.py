@@ -5,6 +5,8 @@ limit. mmsegmentation 1.x's own `tta_pipeline` is another protocol: it scales th
 whatever its size, and has no minimum.
 """
 
+short_side = 512
+
 multi_scale_pipeline = [
     dict(type="milan_mm.LoadImage"),
     dict(
@@ -13,7 +15,7 @@ multi_scale_pipeline = [
             [
                 dict(
                     type="ResizeShortestEdge",
-                    scale=max(512, round(512 * scale)),
+                    scale=max(short_side, round(short_side * scale)),
                     max_size=10**9,  # no limit
                 )
                 for scale in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)

@@ -33,7 +33,13 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type="milan_mm.LoadImage"),
-    dict(type="ResizeEdge", scale=256, edge="short", backend="pillow", interpolation="bicubic"),
+    dict(
+        type="ResizeEdge",
+        scale=img_size * 256 // 224 if img_size <= 224 else img_size,  # as in the authors' code
+        edge="short",
+        backend="pillow",
+        interpolation="bicubic",
+    ),
     dict(type="CenterCrop", crop_size=img_size),
     dict(type="PackInputs"),
 ]

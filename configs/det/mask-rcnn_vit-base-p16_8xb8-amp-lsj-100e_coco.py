@@ -56,7 +56,6 @@ model = dict(
     ),
 )
 
-backend_args = None
 train_pipeline = [
     dict(type="milan_mm.LoadImage"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),

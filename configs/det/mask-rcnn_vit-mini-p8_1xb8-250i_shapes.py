@@ -62,10 +62,10 @@ model = dict(
 )
 
 data_root = "work_dirs/shapes/coco/"
-backend_args = None
 train_pipeline = [
     dict(type="milan_mm.LoadImage"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="Resize", scale=img_size, keep_ratio=True),  # the scenes have this size
     dict(type="RandomFlip", prob=0.5, direction=["horizontal", "vertical"]),
     dict(type="PackDetInputs"),
 ]

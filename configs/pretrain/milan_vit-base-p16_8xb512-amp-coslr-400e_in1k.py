@@ -8,7 +8,8 @@ Run: bash tools/dist_train.sh configs/pretrain/milan_vit-base-p16_8xb512-amp-cos
 
 _base_ = ["../_base_/imagenet_pretrain.py", "../_base_/default_runtime.py"]
 
-embed_dims, grid, target_dims = 768, (14, 14), 512
+patch_size, embed_dims, target_dims = 16, 768, 512
+grid = (_base_.img_size // patch_size,) * 2
 stats = _base_.imagenet_stats
 teacher = dict(
     type="milan_mm.CLIPTeacher",
@@ -28,7 +29,7 @@ model = dict(
         type="milan_mm.PlainViT",
         arch="base",
         img_size=_base_.img_size,
-        patch_size=16,
+        patch_size=patch_size,
         fixed_pos_embed=True,
     ),
     mask_generator=dict(type="milan_mm.SemanticMaskGenerator", mask_ratio=0.75),

@@ -6,7 +6,8 @@ Run: python tools/train.py configs/pretrain/milan_vit-mini-p8_1xb64-amp-coslr-12
 
 _base_ = ["../_base_/shapes_pretrain.py", "../_base_/default_runtime.py"]
 
-embed_dims, grid, target_dims = 192, (12, 12), 128
+patch_size, embed_dims, target_dims = 8, 192, 128
+grid = (_base_.img_size // patch_size,) * 2
 stats = _base_.shapes_stats
 teacher = dict(
     type="milan_mm.CLIPTeacher",
@@ -24,7 +25,7 @@ model = dict(
         type="milan_mm.PlainViT",
         arch=dict(embed_dims=embed_dims, num_layers=6, num_heads=6),
         img_size=_base_.img_size,
-        patch_size=8,
+        patch_size=patch_size,
         fixed_pos_embed=True,
     ),
     mask_generator=dict(type="milan_mm.SemanticMaskGenerator", mask_ratio=0.75),

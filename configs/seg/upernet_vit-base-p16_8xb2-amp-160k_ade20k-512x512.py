@@ -34,14 +34,19 @@ model = dict(
     neck=dict(embed_dim=embed_dims, norm_cfg=dict(type="SyncBN", requires_grad=True)),
     decode_head=dict(in_channels=[embed_dims] * 4, channels=embed_dims, num_classes=num_classes),
     auxiliary_head=dict(in_channels=embed_dims, num_classes=num_classes),
-    test_cfg=dict(mode="slide", crop_size=crop_size, stride=(341, 341)),
+    test_cfg=dict(mode="slide", crop_size=crop_size, stride=(crop_size[0] * 2 // 3,) * 2),
 )
 
 load_labels = dict(type="milan_mm.LoadLabels", num_classes=num_classes)
 train_pipeline = [
     dict(type="milan_mm.LoadImage"),
     load_labels,
-    dict(type="RandomResize", scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(
+        type="RandomResize",
+        scale=(4 * crop_size[0], crop_size[0]),
+        ratio_range=(0.5, 2.0),
+        keep_ratio=True,
+    ),
     dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PhotoMetricDistortion"),
@@ -49,7 +54,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type="milan_mm.LoadImage"),
-    dict(type="Resize", scale=(2048, 512), keep_ratio=True),
+    dict(type="Resize", scale=(4 * crop_size[0], crop_size[0]), keep_ratio=True),
     load_labels,  # after the resize: the ground truth keeps its size
     dict(type="PackSegInputs"),
 ]

@@ -17,7 +17,8 @@ classes = ("sand", "grass", "water", "small", "large")
 palette = [[226, 200, 140], [110, 160, 70], [90, 150, 190], [240, 150, 30], [220, 50, 50]]
 
 model = dict(
-    data_preprocessor=dict(size=img_size),
+    # tests pad photos of other shapes to whole patches
+    data_preprocessor=dict(size=img_size, test_cfg=dict(size_divisor=8)),
     backbone=dict(
         _delete_=True,
         type="milan_mm.PlainViT",
@@ -51,12 +52,14 @@ load_labels = dict(type="milan_mm.LoadLabels", num_classes=len(classes))
 train_pipeline = [
     dict(type="milan_mm.LoadImage"),
     load_labels,
+    dict(type="Resize", scale=img_size, keep_ratio=True),  # the scenes have this size
     dict(type="RandomFlip", prob=0.5, direction=["horizontal", "vertical"]),
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
     dict(type="milan_mm.LoadImage"),
-    load_labels,
+    dict(type="Resize", scale=img_size, keep_ratio=True),
+    load_labels,  # after the resize: the ground truth keeps its size
     dict(type="PackSegInputs"),
 ]
 

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from mmengine import fileio
 from PIL import Image
 
+from milan_mm.datasets.decoding import check_pixels, decode, is_complete_jpeg
 from milan_mm.datasets.jpeg import JpegHeader, cut_rows, read_header
-from milan_mm.datasets.loading import LoadImage, decode, is_complete_jpeg
+from milan_mm.datasets.loading import LoadImage
 from milan_mm.errors import UserError
 from milan_mm.registry import TRANSFORMS
 
@@ -76,6 +77,7 @@ class LoadRandomResizedCrop(LoadImage):
             box = self._draw(size)
         else:
             size = header.shown_size
+            check_pixels(*size)
             box = self._draw(size)
             reduction = largest_reduction(box[2:], self.cropper.scale)
             img = decode_part(content, header, box[0] + box[2], reduction)

@@ -1,13 +1,11 @@
 """Reading segmentation labels so that a wrong file is named before a loss or a metric sees it."""
 
-from io import BytesIO
-
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
-from PIL import Image
 
-from milan_mm.datasets.loading import reason_of
+from milan_mm.datasets.decoding import check_end, open_image, reason_of
+from milan_mm.datasets.loading import SkipsUnreadable
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.registry import TRANSFORMS
 from milan_mm.text import shorten_list
@@ -15,9 +13,16 @@ from milan_mm.text import shorten_list
 IGNORED = 255  # the label that no loss and no metric counts
 
 
+class UnreadableLabelError(UserError):
+    """A label file that is damaged."""
+
+
 @TRANSFORMS.register_module()
-class LoadLabels(BaseTransform):
+class LoadLabels(SkipsUnreadable, BaseTransform):
     """Reads a label map, and refuses one that does not fit the classes or the image.
+
+    A file that is missing or damaged is skipped in training, like an image: one rule for both, see
+    `LoadImage`.
 
     Takes the place of mmseg's `LoadAnnotations`, with the same result keys. That one cuts every
     value to 8 bits and hands on whatever it finds: a value without a class ends a training on a GPU
@@ -29,24 +34,36 @@ class LoadLabels(BaseTransform):
         backend_args: Of mmengine's file backend; None reads local files.
     """
 
+    files = "labels"
+
     def __init__(self, num_classes: int, backend_args: dict | None = None) -> None:
         if not 1 <= num_classes <= IGNORED:
             raise UserError(f"num_classes {num_classes} is outside 1..{IGNORED}: labels are 8 bits")
+        super().__init__()
         self.num_classes = num_classes
         self.backend_args = backend_args
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: dict) -> dict | None:
         """Needs `seg_map_path`, `reduce_zero_label`, `label_map`; compares with `ori_shape`.
 
         Adds `gt_seg_map` (H, W) uint8: 0 to num_classes-1, or 255 where no label counts.
 
+        Returns:
+            None when the file is missing or damaged: the data set then draws another sample.
+
         Raises:
-            MissingFileError: When there is no such file.
+            MissingFileError, UnreadableLabelError: Outside of training, for such a file.
             UserError: When it is not a single-channel image, differs in size from its image, or
-                holds values without a class. Both name the file.
+                holds values without a class; or when too many files of a training failed. All name
+                the file.
         """
         path = results["seg_map_path"]
-        labels = read_labels(path, results.get("img_path"), self.backend_args)
+        self.count(failed=False)
+        try:
+            labels = read_labels(path, results.get("img_path"), self.backend_args)
+        except (MissingFileError, UnreadableLabelError) as error:
+            self.skip(path, str(error), error)
+            return None
         shape = tuple(results.get("ori_shape", labels.shape))
         if labels.shape != shape:
             raise UserError(
@@ -126,16 +143,20 @@ def read_labels(
 
     Raises:
         MissingFileError: When there is no such file.
-        UserError: When it cannot be read, or is not a single-channel image.
+        UnreadableLabelError: When it is damaged.
+        UserError: When it is not a single-channel image of whole numbers.
     """
     try:
-        labels = np.asarray(Image.open(BytesIO(fileio.get(path, backend_args))))
+        content = fileio.get(path, backend_args)
+        with open_image(content) as image:
+            labels = np.asarray(image)
+        check_end(content, labels)
     except FileNotFoundError:
         raise MissingFileError(
             f"image '{img_path}' has no label file '{path}': add it, or remove the image"
         ) from None
     except Exception as error:  # decoders raise whatever a damaged file leads them to
-        raise UserError(
+        raise UnreadableLabelError(
             f"label '{path}' cannot be read: {reason_of(error)}; repair it, or remove it and its "
             "image"
         ) from None

@@ -23,6 +23,14 @@ class SharedTable:
         return self
 
 
+def count_samples(dataset: object) -> int:
+    """Samples of a data set itself, not of what wrappers repeat or choose of it."""
+    if parts := getattr(dataset, "datasets", None):
+        return sum(count_samples(part) for part in parts)
+    inner = getattr(dataset, "dataset", None)
+    return len(dataset) if inner is None else count_samples(inner)  # type: ignore[arg-type]
+
+
 def iter_transforms(dataset: object) -> Iterator[object]:
     """All transforms of a data set and of those that it wraps, nested ones included."""
     inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]

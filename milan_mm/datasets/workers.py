@@ -23,7 +23,9 @@ def init_worker(worker_id: int, seed: int) -> None:
     Args:
         worker_id: From 0. seed: Of the run.
     """
-    worker_init_fn(worker_id, get_worker_info().num_workers, get_rank(), seed)
+    info = get_worker_info()
+    assert info is not None  # in a worker
+    worker_init_fn(worker_id, info.num_workers, get_rank(), seed)
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended in between

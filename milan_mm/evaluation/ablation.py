@@ -167,7 +167,7 @@ def images_by_class(root: Path) -> tuple[dict[str, list[str]], int]:
     images: dict[str, dict[str, list[str]]] = {}
     for part in ("train", "val"):
         folder = find_class_folders(root, part)
-        dataset = CustomDataset(data_root=str(root), data_prefix=part, lazy_init=True)
+        dataset = CustomDataset(data_root=str(root), data_prefix=folder.name, lazy_init=True)
         images[part] = defaultdict(list)
         for info in dataset.load_data_list():
             name = Path(info["img_path"]).relative_to(folder)

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from milan_mm.configs import load, shipped_folder
 from milan_mm.errors import UserError
 from milan_mm.evaluation.fingerprint import git_commit
+from milan_mm.evaluation.knn import METRICS as GUESSES
 from milan_mm.evaluation.knn import Knn, KnnSettings
 from milan_mm.evaluation.recipes import MEASURES, Shape
 from milan_mm.evaluation.results import make_rows
@@ -51,7 +52,7 @@ class EvaluationCell(ABC):
         task: A key of `milan_mm.evaluation.results.METRICS`.
         seed: Of the run.
         recipe: Its name.
-        protocol, config_hash, protocol_hash, data, data_counts: As in the row.
+        protocol, config_hash, protocol_hash, data, data_counts, data_hash: As in the row.
     """
 
     candidate: Candidate
@@ -63,6 +64,7 @@ class EvaluationCell(ABC):
     protocol_hash: str
     data: str
     data_counts: dict[str, int]
+    data_hash: dict[str, str | None]
 
     @property
     @abstractmethod
@@ -80,7 +82,7 @@ class EvaluationCell(ABC):
 
     @property
     def identity(self) -> dict[str, object]:
-        """The fields that identify its rows; more images are another cell."""
+        """The fields that identify its rows; other images are another cell."""
         return dict(
             weights_sha256=self.candidate.sha256,
             task=self.task,
@@ -88,6 +90,7 @@ class EvaluationCell(ABC):
             config_hash=self.config_hash,
             seed=self.seed,
             data_counts=self.data_counts,
+            data_hash=self.data_hash,
         )
 
     def _rows(
@@ -132,11 +135,15 @@ class KnnCell(EvaluationCell):
         read = self.candidate.read
         knn = Knn.of(read_encoder(read.source, **read.options), self.images, self.settings)
         (values,) = knn.accuracies().values()
+        num_classes = len(knn.train.CLASSES)
         del knn
         torch.cuda.empty_cache()  # trainings come next, in processes of their own
-        values = {metric: round(value, 4) for metric, value in values.items()}
+        rounded = {
+            metric: round(value, 4) if GUESSES[metric] <= num_classes else None
+            for metric, value in values.items()
+        }
         precision = "bfloat16" if self.settings.amp else "float32"
-        return self._rows(values, precision, total_batch=None)
+        return self._rows(rounded, precision, total_batch=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,19 +218,23 @@ class TrainedCell(EvaluationCell):
         arguments = [self.config, self.checkpoint, "--work-dir", metrics.parent, "--out", metrics]
         run_tool(f"the test of {self.title}", "test.py", [*map(str, arguments)], log)
         measured = read_metrics(metrics)
-        values = {}
+        values: dict[str, float | None] = {}
         for key, (metric, factor) in MEASURES[self.task].items():
+            if key not in measured and self._is_undefined(key):
+                values[metric] = None
+                continue
             if key not in measured:
                 raise RuntimeError(f"{metrics} has no '{key}', see {log}")
             value = measured[key]
             values[metric] = None if value is None else round(value * factor, 4)
         return self._rows(values, self._precision(), self.total_batch)
 
-    def command(self, launcher: str, partition: str) -> str:
-        """The line that trains it on a cluster, with the GPUs that its recipe is written for.
+    def command(self, launcher: str, partition: str, gpus: int | None = None) -> str:
+        """The line that trains it on a cluster.
 
         Args:
             launcher: 'slurm' or 'torchrun'. partition: Of Slurm.
+            gpus: To train on; None takes the number that the recipe is written for.
         """
         tools = shipped_folder("tools")
         config, work_dir = str(self.config.resolve()), str(self.work_dir.resolve())
@@ -231,12 +242,19 @@ class TrainedCell(EvaluationCell):
             words = ["bash", str(tools / "slurm_train.sh"), partition, self.work_dir.name, config]
         else:
             words = ["bash", str(tools / "dist_train.sh"), config]
-        words += [str(self.recipe_gpus), "--work-dir", work_dir, "--resume"]
+        words += [str(gpus or self.recipe_gpus), "--work-dir", work_dir, "--resume"]
+        if self.batch_per_gpu:
+            words += ["--batch-per-gpu", str(self.batch_per_gpu)]
         return shlex.join(words)
 
     @property
     def _config_as_run(self) -> Path:
         return self.work_dir / self.config.name
+
+    def _is_undefined(self, key: str) -> bool:
+        """Whether a metric asks for more guesses than there are classes: top-5 of 3 classes."""
+        guesses = key.partition("accuracy/top")[2]
+        return bool(guesses) and int(guesses) > load(self.config).model.head.num_classes
 
     @cached_property
     def _largest_batch(self) -> int | None:

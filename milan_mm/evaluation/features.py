@@ -15,17 +15,16 @@ from tqdm import tqdm
 from milan_mm.datasets.folders import find_class_folders
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
-from milan_mm.weights.statistics import BYTE_STATS
+from milan_mm.weights.statistics import byte_stats
 
 FEATURES = ("cls_token", "avg")
-# Of the images an encoder was pretrained on: mean and standard deviation, RGB, 0-255.
-STATS = BYTE_STATS
 
 
 def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: float) -> CustomDataset:
     """The labelled images in ROOT/PART/CLASS/*, prepared as in tests on ImageNet.
 
     Args:
+        part: 'train' or 'val', for any of the names that its folder may have.
         img_size: Side of the images in pixels.
         crop_pct: Share of the short side that the centre crop keeps; ImageNet's 224 of 256 pixels
             are 0.875.
@@ -50,7 +49,7 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
     ]
     try:
         dataset = CustomDataset(
-            data_root=str(root), data_prefix=part, pipeline=pipeline, test_mode=True
+            data_root=str(root), data_prefix=folder.name, pipeline=pipeline, test_mode=True
         )
     except RuntimeError as error:  # of a folder without any image
         raise UserError(f"data folder '{folder}': {error}") from None
@@ -80,7 +79,7 @@ def extract_features(
         encoders: By name; frozen, with out_type='raw'. They are moved to the GPU if there is one.
         features: Of 'cls_token' and 'avg', the mean of the patch tokens; both after the final norm
             where the encoder has one.
-        stats: A key of `STATS`.
+        stats: See `stats_text`.
         num_workers: Processes that read images; None takes one per core, at most 8.
         amp: Compute in bfloat16.
         title: Of the progress bar.
@@ -90,7 +89,7 @@ def extract_features(
         data set.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in STATS[stats])
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in byte_stats(stats))
     if num_workers is None:
         num_workers = min(8, os.cpu_count() or 1)
     loader = DataLoader(

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 import milan_mm
+from milan_mm.datasets.identity import data_hash
 from milan_mm.models.vit_options import WEIGHT_OPTIONS
 from milan_mm.run.canonical import canonical_settings, settings_hash
 from milan_mm.run.config_nodes import datasets_of
@@ -87,6 +88,20 @@ def data_counts(cfg: Config) -> dict[str, int]:
             if datasets:
                 counts[split] = sum(len(_build(dataset)) for _, dataset in datasets)
     return counts
+
+
+def data_hashes(cfg: Config) -> dict[str, str | None]:
+    """Which data each split has, by content; folders of one name may hold other photos.
+
+    Returns:
+        See `milan_mm.datasets.identity.data_hash`; several data sets of a split have one hash.
+    """
+    hashes = {}
+    for loader, split in (("train_dataloader", "train"), ("val_dataloader", "val")):
+        found = [data_hash(dataset) for _, dataset in datasets_of(cfg, loader)]
+        if found:
+            hashes[split] = found[0] if len(found) == 1 else settings_hash(found)
+    return hashes
 
 
 def _build(dataset: dict) -> Any:

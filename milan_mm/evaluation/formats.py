@@ -1,6 +1,7 @@
 """Tables of results as Markdown, CSV and LaTeX."""
 
 import csv
+import html
 from collections.abc import Sequence
 from io import StringIO
 
@@ -29,6 +30,7 @@ _CSV_COLUMNS = (
     "protocol_hash",
     "data_counts",
 )
+_FORMULA = ("=", "+", "-", "@")  # what a cell of a spreadsheet starts with to be computed
 _LATEX_ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -50,12 +52,20 @@ def render(tables: Sequence[Table], kind: str) -> str:
 
 def _markdown(table: Table) -> str:
     head = ["method", "weights", *(column.title for column in table.columns)]
-    lines = [f"## {table.arch}", "", _row(head), _row(["---"] * len(head))]
+    head = [_plain(title) for title in head]
+    lines = [f"## {_plain(table.arch)}", "", _row(head), _row(["---"] * len(head))]
     for line in table.lines:
         cells = [_text(cell, line, "**{}**") for cell in line.cells]
-        lines.append(_row([line.method, line.weights or "(published)", *cells]))
-    lines += ["", *(f"- {note}" for note in table.notes), ""]
+        names = [_plain(line.method), _plain(line.weights or "(published)")]
+        lines.append(_row([*names, *cells]))
+    lines += ["", *(f"- {_plain(note)}" for note in table.notes), ""]
     return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Text in which nothing is a tag, a link or an emphasis, on one line."""
+    text = html.escape(" ".join(text.split()), quote=False)
+    return "".join(f"\\{c}" if c in "\\`*[]" else c for c in text)
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -124,11 +134,18 @@ def _csv(tables: Sequence[Table]) -> str:
                     metric=column.metric,
                     published=cell.published,
                 )
+                facts = {key: _as_text(value) for key, value in facts.items()}
                 for entry in cell.entries:
                     writer.writerow(facts | _csv_entry(entry))
                 if not cell.entries:
                     writer.writerow(facts | dict(origin=_origin_without_runs(line, cell), runs=0))
     return file.getvalue()
+
+
+def _as_text(value: object) -> object:
+    """A value that no spreadsheet takes for a formula."""
+    is_formula = isinstance(value, str) and value.lstrip().startswith(_FORMULA)
+    return f"'{value}" if is_formula else value
 
 
 def _origin_without_runs(line: Line, cell: TableCell) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from milan_mm.errors import UserError
-from milan_mm.evaluation.results import append_rows, read_rows
+from milan_mm.evaluation.results import append_rows, is_same, read_rows
 from milan_mm.run.errors import one_line
 from milan_mm.run.jobs import Job, run_jobs
 
@@ -47,7 +47,7 @@ AnyCell = TypeVar("AnyCell", bound=GridCell)
 
 def is_in(cell: GridCell, rows: Sequence[Mapping]) -> bool:
     """Whether a row of a results file is this cell's."""
-    return any(all(row.get(k) == v for k, v in cell.identity.items()) for row in rows)
+    return any(is_same(row, cell.identity) for row in rows)
 
 
 def missing_cells(cells: Sequence[AnyCell], results: Path, hint: str = "") -> list[AnyCell]:

@@ -8,6 +8,7 @@ import torch
 from mmpretrain.datasets import CustomDataset
 from torch import Tensor
 
+from milan_mm.datasets.overlap import find_overlap
 from milan_mm.errors import UserError
 from milan_mm.evaluation.encoders import heads_of, load_frozen_encoder, random_encoder_like
 from milan_mm.evaluation.features import extract_features, read_image_folder
@@ -27,7 +28,7 @@ class KnnSettings:
         features: Of 'cls_token' and 'avg'; each gives numbers of its own.
         img_size: Side of the images in pixels; None takes that of the pretraining.
         crop_pct: Share of the short side that the centre crop keeps.
-        stats: Key of `STATS`; None takes those of the pretraining.
+        stats: See `stats_text`; None takes those of the pretraining.
         amp: Compute features in bfloat16.
         batch_size, num_workers: Of the feature extraction, see `extract_features`.
     """
@@ -91,6 +92,7 @@ class Knn:
     def description(self) -> str:
         """What is judged, on what."""
         vit, val, settings = self.vits["weights"], self.val, self.settings
+        overlap = find_overlap(Path(self.train.img_prefix), Path(val.img_prefix))
         norm = "final norm" if isinstance(vit.ln1, torch.nn.LayerNorm) else "no final norm"
         return (
             f"{self.loaded}\n{self.encoder.source}: {vit.num_layers} blocks of width "
@@ -98,6 +100,7 @@ class Knn:
             f"taken for {self.encoder.system}, image statistics '{settings.stats}'\n"
             f"{val.data_root}: {len(self.train)} training and {len(val)} validation images of "
             f"{len(self.train.CLASSES)} classes, at {settings.img_size} pixels"
+            + (f"\n{overlap}" if overlap.found else "")
         )
 
     def accuracies(self) -> dict[tuple[str, str], dict[str, float]]:
@@ -167,9 +170,9 @@ def _read_images(
     )
     if unknown := [name for name in val.CLASSES if name not in train.CLASSES]:
         raise UserError(
-            f"{len(unknown)} classes of {root}/val are not in train/, e.g. '{unknown[0]}': no "
-            "neighbour could vote for them"
+            f"{len(unknown)} classes of {val.img_prefix} are not in {train.img_prefix}, e.g. "
+            f"'{unknown[0]}': no neighbour could vote for them"
         )
     if settings.k > len(train):
-        raise UserError(f"--k {settings.k} exceeds the {len(train)} images in {root}/train")
+        raise UserError(f"--k {settings.k} exceeds the {len(train)} images in {train.img_prefix}")
     return train, val

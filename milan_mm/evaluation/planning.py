@@ -2,25 +2,28 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 
+from milan_mm.datasets.identity import data_hash
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.evaluation.cells import Candidate, EvaluationCell, KnnCell, TrainedCell
 from milan_mm.evaluation.features import read_image_folder
-from milan_mm.evaluation.fingerprint import data_counts, protocol_hash
+from milan_mm.evaluation.fingerprint import data_counts, data_hashes, protocol_hash
 from milan_mm.evaluation.knn import KnnSettings
 from milan_mm.evaluation.recipes import UNITS, Shape, knn_recipe, recipe, set_data
 from milan_mm.evaluation.results import DATA
 from milan_mm.evaluation.short import shorten, small_images
 from milan_mm.run.canonical import CHOICES, config_hash, settings_hash
+from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.files import check_data
+from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.own_data.classification import use_image_folder
-from milan_mm.run.prepare import RECIPE, RunOptions, prepare
+from milan_mm.run.prepare import RECIPE, RunOptions, check_img_size, prepare, resize_images
 from milan_mm.run.schedules import is_iter_based
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
@@ -123,6 +126,7 @@ class Evaluation:
         num_processes: Of one training, one per GPU.
         batch_per_gpu: Most images that a GPU holds at a time; None takes the recipes' numbers.
         schedule: Another length or rate of the trainings, which makes the protocol 'own'.
+        img_size: Another side of the images in pixels, which does so too.
     """
 
     protocol: str
@@ -132,6 +136,8 @@ class Evaluation:
     num_processes: int = 1
     batch_per_gpu: int | None = None
     schedule: OwnSchedule = OwnSchedule()
+    img_size: int | None = None
+    _identified: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
 
     def plan(self, candidate: Candidate, task: str, seed: int) -> EvaluationCell:
         """Prepare a cell: its data are looked for, and its recipe is written to OUT/configs.
@@ -143,17 +149,16 @@ class Evaluation:
         return plan(candidate, task, seed)
 
     def _plan_knn(self, candidate: Candidate, task: str, seed: int) -> KnnCell:
-        name, settings = knn_recipe(candidate.shape)
+        name, settings = knn_recipe(candidate.shape, self.img_size)
         images = self._own_images(task) or self.data / "imagenet"
         if self.protocol == "short":
             images = small_images(images, self._small_data)
         size = settings["img_size"], settings["crop_pct"]
         try:
-            counts = {
-                split: len(read_image_folder(images, split, *size)) for split in ("train", "val")
-            }
+            sets = {split: read_image_folder(images, split, *size) for split in ("train", "val")}
         except FileNotFoundError as error:
             raise _data_are_missing(error) from None
+        counts = {split: len(data) for split, data in sets.items()}
         identity = settings | dict(protocol=self.protocol)
         read = candidate.read
         chosen = {key: read.options.get(key) for key in CHOICES}
@@ -167,6 +172,7 @@ class Evaluation:
             protocol_hash=settings_hash(identity),
             data=self._data_name(task),
             data_counts=counts,
+            data_hash={s: data_hash(dict(data_root=d.img_prefix)) for s, d in sets.items()},
             images=images,
             settings=knn_settings(settings),
         )
@@ -174,6 +180,8 @@ class Evaluation:
     def _plan_training(self, candidate: Candidate, task: str, seed: int) -> TrainedCell:
         name, cfg = recipe(task, candidate.shape)
         gpus = cfg.get("gpus", 8)
+        sized = RunOptions(img_size=self.img_size, weights=candidate.read)
+        resize_images(cfg, sized)
         self._set_data(cfg, task)
         is_short = self.protocol == "short"
         if is_short:
@@ -181,16 +189,18 @@ class Evaluation:
         prepare(cfg, self.schedule.options_for(task), RECIPE)
         protocol_id = protocol_hash(cfg)  # before the encoder brings options of its own
         prepare(cfg, RunOptions(weights=candidate.read), RECIPE)
+        check_img_size(cfg, sized)
         cfg.setdefault("randomness", {})["seed"] = seed
-        config_id, counts = config_hash(cfg), data_counts(cfg)
+        config_id, (counts, hashes) = config_hash(cfg), self._identify_data(cfg)
         total_batch = cfg.get("total_batch") or cfg.train_dataloader.batch_size
         if counts["train"] < total_batch:
             raise UserError(
                 f"{task}: {counts['train']} training images make no update of {total_batch}: take "
                 "more images, --protocol short, or tools/train.py with a smaller total batch"
             )
-        # a changed recipe, or more images, never goes on from another training's files
-        folder = self._folder_name(candidate, task, seed, settings_hash([config_id, counts]))
+        # a changed recipe, or other images, never goes on from another training's files
+        identity = settings_hash([config_id, counts, hashes])
+        folder = self._folder_name(candidate, task, seed, identity)
         config = self.out / "configs" / f"{folder}.py"
         config.parent.mkdir(parents=True, exist_ok=True)
         cfg.dump(config)
@@ -204,6 +214,7 @@ class Evaluation:
             protocol_hash=protocol_id,
             data=self._data_name(task),
             data_counts=counts,
+            data_hash=hashes,
             config=config,
             work_dir=self.out / folder,
             total_batch=total_batch,
@@ -213,9 +224,18 @@ class Evaluation:
             batch_per_gpu=self.batch_per_gpu,
         )
 
+    def _identify_data(self, cfg: Config) -> tuple[dict[str, int], dict[str, str | None]]:
+        """Counts and hashes by split; each data set is listed once for all cells."""
+        sets = [dict(d, pipeline=None) for name in _LOADERS[:2] for _, d in datasets_of(cfg, name)]
+        key = settings_hash(sets)
+        if key not in self._identified:
+            self._identified[key] = data_counts(cfg), data_hashes(cfg)
+        return self._identified[key]
+
     @property
     def _trained_protocol(self) -> str:
-        return "own" if self.schedule else self.protocol
+        is_own = self.schedule or (self.img_size and self.protocol == "paper")
+        return "own" if is_own else self.protocol
 
     @property
     def _small_data(self) -> Path:
@@ -245,6 +265,8 @@ class Evaluation:
             use_image_folder(cfg, images)
         try:
             check_data(cfg, _LOADERS)
+            if self.protocol != "short":  # which takes the classes that both splits have
+                check_classes(cfg, _LOADERS)
         except MissingFileError as error:
             raise _data_are_missing(error) from None
 

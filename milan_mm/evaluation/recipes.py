@@ -11,6 +11,7 @@ from milan_mm.errors import UserError
 from milan_mm.evaluation.results import PATCH_SIZE
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.run.config_nodes import config_nodes
+from milan_mm.run.image_size import check_patches
 from milan_mm.weights.encoder import Encoder
 
 RECIPES = dict(
@@ -64,10 +65,18 @@ class Shape:
         return named[0] if named else f"w{self.embed_dims}d{self.num_layers}"
 
 
-def knn_recipe(shape: Shape) -> tuple[str, dict[str, Any]]:
-    """Name and settings of k-NN: at the size of the pretraining, by the class token if any."""
+def knn_recipe(shape: Shape, img_size: int | None = None) -> tuple[str, dict[str, Any]]:
+    """Name and settings of k-NN, by the class token if there is one.
+
+    Args:
+        img_size: Side of the images in pixels; None takes that of the pretraining.
+
+    Raises:
+        UserError: For a size that patches do not divide.
+    """
     feature = "cls_token" if shape.with_cls_token else "avg"
-    settings = KNN | dict(feature=feature, img_size=shape.img_size)
+    check_patches(img_size or shape.img_size, shape.patch_size, f"--img-size {img_size}")
+    settings = KNN | dict(feature=feature, img_size=img_size or shape.img_size)
     return f"knn_vit-{shape.arch}-p{shape.patch_size}", settings
 
 

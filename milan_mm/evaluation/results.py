@@ -16,6 +16,8 @@ A row of `tools/evaluate.py`, which `tools/report.py` turns into tables, has the
   packages        version by name
   data            name of the data set: 'ImageNet', 'COCO', 'ADE20K' or that of a folder (--images)
   data_counts     images by split
+  data_hash       by split, of names and sizes of the files or of the annotation file; rows of
+                  version 0.1 have none
   commit          git commit of this package with '-dirty' when files were changed, or null
   time            when the row was written, in ISO 8601
   seconds         that the run took
@@ -72,12 +74,27 @@ _TYPES: dict[str, tuple[type, ...]] = dict(
     time=_TEXT,
     seconds=_NUMBER,
 )
+_LATER: dict[str, tuple[type, ...]] = dict(data_hash=(dict,))  # not in rows of version 0.1
 _OTHER_TABLES = dict(
     pretrain="tools/demo.py",
     det="tools/demo.py",
     seg="tools/demo.py",
     ablation="tools/ablation.py",
 )
+
+
+def is_same(row: Mapping, identity: Mapping[str, object]) -> bool:
+    """Whether a row has this identity.
+
+    A row of version 0.1 does not say which photos it was measured on: it counts for a published
+    data set, whose name says it, and not for a folder, whose name many have.
+    """
+    known = {
+        key: value
+        for key, value in identity.items()
+        if key in row or key not in _LATER or row.get("data") not in DATA.values()
+    }
+    return all(row.get(key) == value for key, value in known.items())
 
 
 def make_rows(facts: Mapping[str, object], values: Mapping[str, float | None]) -> list[dict]:
@@ -121,7 +138,7 @@ def _ending(content: bytes) -> bytes:
     """What completes the last line of a file: an editor may have left out just the line end."""
     try:
         json.loads(content.rpartition(b"\n")[2])
-    except ValueError:
+    except (ValueError, RecursionError):
         return TORN + b"\n"
     return b"\n"
 
@@ -170,7 +187,9 @@ def check_row(row: Mapping, place: str) -> None:
             f"{place} is a row of tools/knn.py --out, which states no method and no protocol: run "
             "tools/evaluate.py --tasks knn"
         )
-    for key, types in _TYPES.items():
+    for key, types in (_TYPES | _LATER).items():
+        if key not in row and key in _LATER:
+            continue
         if key not in row:
             raise UserError(f"{place} has no key '{key}', which every result needs")
         value = row[key]
@@ -211,7 +230,7 @@ def _numbered_rows(path: str | Path) -> list[tuple[int, dict]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:  # of JSON or of UTF-8
+        except (ValueError, RecursionError) as error:  # of JSON or of UTF-8; nested too deeply
             if number == len(lines):
                 continue  # no line end: a killed writer's, or one that is being written
             raise UserError(f"{path}:{number} is not a JSON object ({error}): remove it") from None

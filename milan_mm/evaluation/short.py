@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from milan_mm.datasets.folders import find_split, subfolders
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.files import replacing
 from milan_mm.run.config_nodes import config_nodes, datasets_of
@@ -71,24 +72,22 @@ def small_images(root: Path, folder: Path) -> Path:
     """
     if folder in root.parents:
         return root
-    for split in ("train", "val"):
-        if not (root / split).is_dir():
-            raise MissingFileError(
-                f"data folder '{root / split}' does not exist: link or unpack the data there, or "
-                "pass --data ROOT"
-            )
-    names = [{p.name for p in (root / split).iterdir() if p.is_dir()} for split in ("train", "val")]
+    remedy = "link or unpack the data there, or pass --data ROOT"
+    if not root.is_dir():
+        raise MissingFileError(f"data folder '{root}' does not exist: {remedy}")
+    splits = [find_split(root, split, remedy) for split in ("train", "val")]
+    names = [set(subfolders(split)) for split in splits]
     classes = _spread(sorted(names[0] & names[1]), NUM_CLASSES)
     if not classes:
         raise UserError(
-            f"'{root}' has no class in both train/ and val/: check it with tools/check_data.py "
-            "imagenet"
+            f"'{root}' has no class in both splits: check it with tools/check_data.py cls --data "
+            f"{root}"
         )
     images = {
         image.relative_to(root): image.resolve()
-        for split, count in (("train", TRAIN_PER_CLASS), ("val", VAL_PER_CLASS))
+        for split, count in zip(splits, (TRAIN_PER_CLASS, VAL_PER_CLASS), strict=True)
         for name in classes
-        for image in _spread(sorted((root / split / name).iterdir()), count)
+        for image in _spread(sorted((split / name).iterdir()), count)
     }
     small = _place(folder, root, images)
     for name, image in images.items():

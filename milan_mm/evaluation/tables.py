@@ -1,6 +1,6 @@
 """From results to tables of methods and tasks, next to the published numbers.
 
-Only numbers of one group are ranked: equal task, protocol hash and data counts. A difference to a
+Only numbers of one group are ranked: equal task, protocol hash and data. A difference to a
 published number is taken where the protocol is 'paper' and the data are whole.
 """
 
@@ -53,6 +53,12 @@ class Group(NamedTuple):
     protocol: str
     protocol_hash: str
     data_counts: tuple[tuple[str, int], ...]
+    data_hash: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def with_any_data(self) -> "Group":
+        """The same for all data of this name and these counts."""
+        return self._replace(data_hash=())
 
 
 @dataclass
@@ -120,6 +126,7 @@ def make_tables(rows: Sequence[Mapping]) -> list[Table]:
     """
     if not rows:
         raise UserError("the results file has no rows: run tools/evaluate.py first")
+    rows = _with_hashes(rows)
     archs = sorted({arch_of(row["config"]) for row in rows}, key=_arch_order)
     return [_table(arch, [row for row in rows if arch_of(row["config"]) == arch]) for arch in archs]
 
@@ -148,7 +155,24 @@ def _img_size(row: Mapping) -> int | None:
 
 def _group_of(row: Mapping) -> Group:
     counts = tuple(sorted(row["data_counts"].items()))
-    return Group(_trial(row), row["protocol"], row["protocol_hash"], counts)
+    hashes = tuple(sorted((row.get("data_hash") or {}).items()))
+    return Group(_trial(row), row["protocol"], row["protocol_hash"], counts, hashes)
+
+
+def _with_hashes(rows: Sequence[Mapping]) -> list[Mapping]:
+    """Let rows of version 0.1, which do not identify their data, join rows that do.
+
+    Only on a published data set, and where these are all of one.
+    """
+    known: dict[Group, set[tuple]] = {}
+    for group in map(_group_of, rows):
+        known.setdefault(group.with_any_data, set()).add(group.data_hash)
+    joined: list[Mapping] = []
+    for row in rows:
+        others = known[_group_of(row).with_any_data] - {()}
+        joins = row["data"] in DATA.values() and len(others) == 1
+        joined.append(dict(row, data_hash=dict(*others)) if joins else row)
+    return joined
 
 
 def _arch_order(arch: str) -> tuple[bool, str]:
@@ -293,6 +317,8 @@ def _notes(
     for group, mark in marks.items():
         own = [row for row in rows if _group_of(row) == group]
         counts = ", ".join(f"{n:,} {split}" for split, n in group.data_counts)
+        if sum(other.with_any_data == group.with_any_data for other in marks) > 1:
+            counts += f" (data {' '.join(str(h)[:8] for _, h in group.data_hash) or 'unknown'})"
         batch = f", total batch {own[0]['total_batch']}" if own[0]["total_batch"] else ""
         precision = " and ".join(sorted({row["precision"] for row in own}))
         notes.append(

@@ -20,6 +20,7 @@ from milan_mm.models.recompute import recompute_input
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "GELU": nn.GELU,
+    "GELUTanh": partial(nn.GELU, approximate="tanh"),
     "QuickGELU": QuickGELU,
     "SiLU": partial(nn.SiLU, inplace=True),
 }

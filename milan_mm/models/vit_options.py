@@ -53,8 +53,8 @@ class ViTOptions:
         with_cp: Recompute block activations in the backward pass to save memory.
         frozen: Take no gradient and stay in eval mode, for probes of frozen features.
         norm_eps: Epsilon of every LayerNorm.
-        act: Activation of the MLPs, 'GELU', 'QuickGELU' (OpenAI's CLIP), or 'SiLU', into which a
-            teacher turns QuickGELU.
+        act: Activation of the MLPs, 'GELU', 'GELUTanh' (its tanh approximation, in some ViTs of
+            SigLIP), 'QuickGELU' (OpenAI's CLIP), or 'SiLU', into which a teacher turns QuickGELU.
         patch_bias: Whether the patch embedding has a bias; CLIP's has none.
         pre_norm: LayerNorm of all tokens before the first block (CLIP).
         layer_scale: Initial factor on both branches of every block; None leaves it out.

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from milan_mm.configs import list_configs
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.record import ORIGIN, keep_origin
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
 from milan_mm.weights.record import ENCODER_FIELDS, plain
-from milan_mm.weights.statistics import BYTE_STATS
+from milan_mm.weights.sizes import Size
+from milan_mm.weights.statistics import byte_stats
 
 
 def set_encoder_weights(
@@ -38,6 +41,7 @@ def set_encoder_weights(
     if "backbone" not in cfg.model:
         raise UserError(f"--weights: {cfg.filename} has no model.backbone to load an encoder into")
     encoder = weights if isinstance(weights, Encoder) else read_encoder(weights, **options)
+    _check_size(cfg, encoder)
     backbone, before = cfg.model.backbone, _fields(cfg)
     backbone.init_cfg = dict(
         type="milan_mm.EncoderWeights", checkpoint=encoder.source, **encoder.options
@@ -60,6 +64,23 @@ def set_encoder_weights(
     )
     keep_origin(cfg, encoder=facts)
     return notes
+
+
+def _check_size(cfg: Config, encoder: Encoder) -> None:
+    """Refuse an encoder of another size than the recipe's, and name the recipe of that size."""
+    own, ours = Size.of(encoder.settings["arch"]), Size.of(cfg.model.backbone.get("arch", ""))
+    if not own or not ours or own == ours:
+        return
+    recipe = Path(cfg.filename or "config")
+    start = f"{recipe.parent.name}/{recipe.stem.partition('vit-')[0]}vit-{own.name}-"
+    fitting = [name for name in list_configs() if own.name and name.startswith(start)]
+    remedy = (
+        f"take {' or '.join(fitting)}"
+        if fitting
+        else "set model.backbone.arch and the widths of neck and head in a config of your own, or "
+        "let tools/evaluate.py fit the recipe"
+    )
+    raise UserError(f"{encoder.source} has {own}, '{recipe.stem}' is for {ours}: {remedy}")
 
 
 def _set_options(cfg: Config, encoder: Encoder) -> list[str]:
@@ -133,7 +154,7 @@ def _set_decay(cfg: Config, backbone: Any) -> None:
 
 def _set_stats(cfg: Config, encoder: Encoder, fixed: set[str]) -> list[str]:
     """Mean and standard deviation of all data preprocessors that have them."""
-    mean, std = BYTE_STATS[encoder.stats]
+    mean, std = byte_stats(encoder.stats)
     places = {"data_preprocessor": cfg, "model.data_preprocessor": cfg.model}
     notes = []
     for name, owner in places.items():

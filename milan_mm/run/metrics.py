@@ -5,7 +5,25 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from mmengine.config import Config
+
 from milan_mm.files import replacing
+from milan_mm.run.config_nodes import evaluators_of
+
+
+def why_no_metric(cfg: Config) -> str:
+    """One line about a test that measured nothing.
+
+    Args:
+        cfg: That was tested.
+    """
+    for metric in evaluators_of(cfg, "test_dataloader"):
+        if metric.get("format_only"):
+            place = metric.get("outfile_prefix") or metric.get("output_dir") or "the log"
+            return f"no metric was asked for (format_only): the predictions are in {place}"
+    if cfg.get("default_scope") == "mmdet":
+        return "no metric: no detection is above the config's score threshold, so AP is 0"
+    return "no metric: the config's test_evaluator measured nothing"
 
 
 def write_metrics(path: str | Path, metrics: Mapping[str, float]) -> None:

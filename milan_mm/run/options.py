@@ -101,6 +101,21 @@ def add_batch_per_gpu(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_img_size(parser: argparse.ArgumentParser, of_what: str = "") -> None:
+    """Another size of the images.
+
+    Args:
+        of_what: Appended to the help.
+    """
+    parser.add_argument(
+        "--img-size",
+        type=positive,
+        metavar="PIXELS",
+        help="side of the images, a multiple of the patches: pipelines, positions, windows and "
+        f"tests follow{of_what}",
+    )
+
+
 def add_reading(parser: argparse.ArgumentParser, trust: bool = False) -> None:
     """How to read a weights file, where it does not say so itself.
 

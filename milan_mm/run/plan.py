@@ -91,9 +91,9 @@ class Plan:
             last_lr=self.last_lr,
         )
 
-    def in_updates(self, part: Part, count: int) -> int:
+    def in_updates(self, part: Part, position: int) -> int:
         """What a scheduler counts, in updates."""
-        return count * self.updates.per_epoch if part.scheduler.by_epoch else count
+        return position * self.updates.per_epoch if part.scheduler.by_epoch else position
 
     def lines(self) -> list[str]:
         """For the screen and the log."""

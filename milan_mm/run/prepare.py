@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 
 from milan_mm.errors import UserError
 from milan_mm.run.batch import apply_total_batch
@@ -19,13 +19,16 @@ from milan_mm.run.canonical import config_hash
 from milan_mm.run.checks.coco import use_coco_reader
 from milan_mm.run.continuation import record_from_config
 from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, set_load_report
+from milan_mm.run.fields import follow_names, set_written_out
+from milan_mm.run.guesses import limit_guesses
+from milan_mm.run.image_size import SIZE_NAMES, check_patches, is_pooled, set_image_size
 from milan_mm.run.length import set_length, set_rate
 from milan_mm.run.machine import check_precision, fit_to_machine
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.quick import make_quick
 from milan_mm.run.record import Recorded, keep_origin, recipe_name, record_of
-from milan_mm.run.recorded_model import take_model, take_old_rule
+from milan_mm.run.recorded_model import judged_otherwise, take_model, take_old_rule
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.recognising import given_options
 
@@ -45,6 +48,7 @@ class RunOptions:
         reading: How to read that file, see `read_encoder`.
         recorded: Of the checkpoint that is tested.
         amp: Train in bfloat16. compile: Compile the parts of a step.
+        img_size: Side of the images in pixels, instead of the recipe's.
         batch_per_gpu: Most images that one process holds at a time.
         work_dir: For logs and checkpoints.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
@@ -61,6 +65,7 @@ class RunOptions:
     recorded: Recorded | None = None
     amp: bool = False
     compile: bool = False
+    img_size: int | None = None
     batch_per_gpu: int | None = None
     work_dir: str | None = None
     launcher: str = "none"
@@ -99,6 +104,7 @@ def _shared(args: argparse.Namespace) -> dict[str, Any]:
     return dict(
         data=args.data,
         cfg_options=args.cfg_options or (),
+        img_size=args.img_size,
         shorten=make_quick if args.quick else None,
         work_dir=args.work_dir,
         launcher=args.launcher,
@@ -107,9 +113,9 @@ def _shared(args: argparse.Namespace) -> dict[str, Any]:
 
 # What an option sets, among other things.
 _SAID_TWICE = dict(
-    epochs=("train_cfg.max_epochs",),
-    iters=("train_cfg.max_iters",),
-    lr=("optim_wrapper.optimizer.lr",),
+    epochs=("train_cfg.max_epochs", "max_epochs"),
+    iters=("train_cfg.max_iters", "max_iters"),
+    lr=("optim_wrapper.optimizer.lr", "lr", "base_lr"),
 )
 Step = Callable[[Config, RunOptions], list[str]]
 
@@ -168,20 +174,52 @@ def change_schedule(cfg: Config, options: RunOptions) -> list[str]:
     return [*set_length(cfg, options.epochs, options.iters), *set_rate(cfg, options.lr)]
 
 
-def set_fields(cfg: Config, options: RunOptions) -> list[str]:
-    """Set the fields of `--cfg-options`.
+def resize_images(cfg: Config, options: RunOptions) -> list[str]:
+    """Train and test on images of another size.
 
     Raises:
-        UserError: When an option is not of the form key=value.
+        UserError: When a field of `--cfg-options` says the same; see also `set_image_size`.
     """
+    if options.img_size is None:
+        return []
     for option in options.cfg_options:
-        if "=" not in option:
-            raise UserError(f"--cfg-options '{option}' is not of the form key=value")
-    if options.cfg_options:
-        parser = argparse.ArgumentParser()
-        parser.add_argument("fields", nargs="+", action=DictAction)
-        cfg.merge_from_dict(parser.parse_args([*options.cfg_options]).fields)
+        if option.partition("=")[0] in SIZE_NAMES:
+            raise UserError(f"--img-size and --cfg-options {option} exclude each other")
+    if options.weights is None or not is_pooled(cfg):
+        check_img_size(cfg, options)
+    return set_image_size(cfg, options.img_size)
+
+
+def check_img_size(cfg: Config, options: RunOptions) -> list[str]:
+    """Check that the patches divide `--img-size`.
+
+    Raises:
+        UserError: With the nearest sizes.
+    """
+    if options.img_size is not None:
+        patch = (cfg.get("model", {}).get("backbone") or {}).get("patch_size", 16)
+        check_patches(options.img_size, patch, f"--img-size {options.img_size}")
     return []
+
+
+def set_recipe_names(cfg: Config, options: RunOptions) -> list[str]:
+    """Set names of the recipe that `--cfg-options` gives, see `follow_names`."""
+    return follow_names(cfg, options.cfg_options)
+
+
+def set_fields(cfg: Config, options: RunOptions) -> list[str]:
+    """Set the other fields of `--cfg-options`, and check every key of the config.
+
+    Raises:
+        UserError: For a key that nothing reads.
+    """
+    set_written_out(cfg, options.cfg_options)
+    return []
+
+
+def fit_metrics(cfg: Config, _: RunOptions) -> list[str]:
+    """Measure what the classes allow."""
+    return limit_guesses(cfg)
 
 
 def cut_short(cfg: Config, options: RunOptions) -> list[str]:
@@ -219,7 +257,8 @@ def use_record(cfg: Config, options: RunOptions) -> list[str]:
     if found is None:
         return []
     if found.record:
-        return take_model(cfg, found.record, found.path, "test", options.fixed)
+        notes = take_model(cfg, found.record, found.path, "test", options.fixed)
+        return notes + judged_otherwise(cfg, found.record, found.path)
     notes = [
         f"{found.path} has no record of its training (it is of an earlier version): its config "
         "says what its model was"
@@ -334,10 +373,14 @@ def use_machine(cfg: Config, options: RunOptions) -> list[str]:
 RECIPE: tuple[Step, ...] = (
     name_recipe,  # first, before anything is changed
     use_own_data,  # early, so that fields which the user writes out have the last word
+    set_recipe_names,  # before options for what is derived from them
+    resize_images,
     change_schedule,
     set_fields,
+    fit_metrics,  # after both, which may set the number of classes
     cut_short,  # after the data, whose sets it wraps
     use_weights,  # after the fields, which it leaves alone
+    check_img_size,  # after the weights, which may bring other patches
 )
 TRAINING: tuple[Step, ...] = (
     *RECIPE,

@@ -8,6 +8,7 @@ from milan_mm.run.config_nodes import teachers
 from milan_mm.run.schedules import is_iter_based, shrink_schedule
 
 ITERATIONS = 4
+NUM_CLASSIFIED = 8  # validation images of a classifier: of one image it gets 0 or 100 %
 
 
 def make_quick(cfg: Config, world_size: int) -> list[str]:
@@ -22,7 +23,8 @@ def make_quick(cfg: Config, world_size: int) -> list[str]:
     batch_size = shrink_training(cfg, world_size, ITERATIONS)
     for name in ("val_dataloader", "test_dataloader"):
         if cfg.get(name):
-            _shrink_loader(cfg[name], 1)
+            classifies = cfg.get("default_scope") == "mmpretrain"
+            _shrink_loader(cfg[name], NUM_CLASSIFIED if classifies else 1)
             _limit(cfg[name], 1, world_size)
     rcnn = cfg.model.get("test_cfg", {}).get("rcnn", {})
     if "score_thr" in rcnn:
@@ -68,10 +70,14 @@ def _shrink_loader(loader: ConfigDict, batch_size: int) -> None:
 
 
 def _limit(loader: ConfigDict, batches: int, world_size: int) -> None:
-    """Let an epoch end after some batches, also of a data set that is smaller than that."""
-    samples = batches * loader.batch_size * world_size
+    """Let an epoch end after some batches, also of a data set that is smaller than that.
+
+    The samples are spread over the data set, whose classes may come one after another.
+    """
     loader.dataset = ConfigDict(
-        type="mmengine.RepeatDataset", dataset=loader.dataset, times=samples
+        type="milan_mm.EvenSample",
+        dataset=loader.dataset,
+        num_samples=batches * loader.batch_size * world_size,
     )
     loader.num_batch_per_epoch = batches
 

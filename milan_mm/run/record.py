@@ -18,10 +18,11 @@ from milan_mm.datasets.identity import data_hash
 from milan_mm.run.canonical import canonical_settings, config_hash, package_versions
 from milan_mm.run.config_nodes import config_nodes, datasets_of
 from milan_mm.run.processes import is_main_process, world_size
-from milan_mm.run.schedules import is_iter_based, schedulers
+from milan_mm.run.schedules import is_iter_based
 from milan_mm.weights.reading import read_checkpoint
 from milan_mm.weights.record import (
     KEY,
+    SCHEDULE,
     VERSION,
     backbone_options,
     plain,
@@ -143,10 +144,10 @@ def differences(
     same_recipe = record["recipe_hash"] == now["recipe_hash"]
     found = []
     record, now = _named_encoder(record, now)
-    for field in dict.fromkeys([*_leaves(record), *_leaves(now)]):
+    for field in dict.fromkeys([*leaves(record), *leaves(now)]):
         if not _counts(field, use):
             continue
-        recorded, value = _value(record, field), _value(now, field)
+        recorded, value = value_of(record, field), value_of(now, field)
         if not _equal(recorded, value):
             kind = _kind(field, recorded, value, use, same_recipe and not is_fixed(field, fixed))
             found.append(Difference(field, recorded, value, kind))
@@ -178,7 +179,7 @@ def record_of(
         cfg: Prepared, see `milan_mm.run.prepare`.
         runner: Built from it; without one, what only data sets show is left unknown: counts and
             hashes of the data, and the classes that folders name.
-        schedule: What is planned; None takes what the config says of it.
+        schedule: See `Plan.schedule`; None takes what the config says of it.
     """
     origin = cfg.get(ORIGIN) or {}
     loader, wrapper = cfg.get("train_dataloader") or {}, cfg.get("optim_wrapper") or {}
@@ -193,7 +194,7 @@ def record_of(
         classes=_classes(cfg, runner),
         total_batch=cfg.get("total_batch") or batch * processes * accumulation or None,
         split=dict(batch_per_process=batch, processes=processes, accumulation=accumulation),
-        schedule=schedule or _schedule(cfg, runner),
+        schedule=schedule or _schedule(cfg),
         data=_data(cfg, runner),
         seed=runner.seed if runner else (cfg.get("randomness") or {}).get("seed"),
         versions=package_versions(),
@@ -278,18 +279,18 @@ def _counts(field: str, use: Use) -> bool:
     return use == "resume" or field.startswith(("model.", "classes"))
 
 
-def _leaves(node: Mapping[str, Any], name: str = "") -> Iterator[str]:
+def leaves(node: Mapping[str, Any], name: str = "") -> Iterator[str]:
     """Dotted names of all values; a list is a value unless it holds dicts."""
     for key, value in node.items():
         if isinstance(value, list) and any(isinstance(part, dict) for part in value):
             value = {str(i): part for i, part in enumerate(value)}
         if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{name}{key}.")
+            yield from leaves(value, f"{name}{key}.")
         else:
             yield f"{name}{key}"
 
 
-def _value(node: Any, field: str) -> Any:
+def value_of(node: Any, field: str) -> Any:
     for key in field.split("."):
         if isinstance(node, Mapping) and key in node:
             node = node[key]
@@ -350,24 +351,12 @@ def _data(cfg: Config, runner: Runner | None) -> dict[str, Any]:
     return found
 
 
-def _schedule(cfg: Config, runner: Runner | None) -> dict[str, Any]:
-    """What is planned, in updates."""
+def _schedule(cfg: Config) -> dict[str, Any]:
+    """What a config says of its length before its data are known."""
     loop, wrapper = cfg.get("train_cfg") or {}, cfg.get("optim_wrapper") or {}
-    accumulation = wrapper.get("accumulative_counts", 1)
-    per_epoch = None
-    if runner is not None:
-        per_epoch = len(runner.train_loop.dataloader) // accumulation
-    epochs = None if not loop or is_iter_based(cfg) else loop.get("max_epochs")
+    found = dict.fromkeys(SCHEDULE)
     if loop and is_iter_based(cfg):
-        updates = loop["max_iters"] // accumulation
-    else:
-        updates = epochs * per_epoch if epochs and per_epoch else None
-    warmups = [s for s in schedulers(cfg) if s.type == "LinearLR" and not s.get("by_epoch", True)]
-    return dict(
-        updates=updates,
-        updates_per_epoch=per_epoch,
-        epochs=epochs,
-        warmup_updates=warmups[0].end if warmups else 0,
-        highest_lr=(wrapper.get("optimizer") or {}).get("lr"),
-        last_lr=None,
-    )
+        found["updates"] = loop["max_iters"] // wrapper.get("accumulative_counts", 1)
+    elif loop:
+        found["epochs"] = loop.get("max_epochs")
+    return found

@@ -10,9 +10,19 @@ from typing import Any
 from mmengine.config import Config
 
 from milan_mm.errors import UserError
+from milan_mm.run.config_nodes import config_nodes
 from milan_mm.run.own_data.detection import leave_masks_out
 from milan_mm.run.own_data.settings import set_num_classes
-from milan_mm.run.record import Kind, Use, differences, is_fixed, keep_origin, record_of
+from milan_mm.run.record import (
+    Kind,
+    Use,
+    differences,
+    is_fixed,
+    keep_origin,
+    leaves,
+    record_of,
+    value_of,
+)
 from milan_mm.weights.record import PLAIN_VIT, statistics
 
 # How earlier versions, which wrote no record, resized every position table.
@@ -56,6 +66,42 @@ def take_model(
     shown = ", ".join(f"{name.rpartition('.')[2]}={value!r}" for name, value in taken.items())
     whose = f", pretrained as {encoder['system']} ({encoder['source']})" if encoder else ""
     return [f"{source}: the model takes {shown} from the record of its training{whose}"]
+
+
+def judged_otherwise(cfg: Config, record: dict[str, Any], source: str) -> list[str]:
+    """Say what of a test is not as in the validation of the training, by the same recipe.
+
+    Such options are a choice: images of another size, another threshold. Another recipe differs on
+    purpose.
+
+    Returns:
+        At most one line for the log.
+    """
+    now = record_of(cfg)
+    if record["recipe_hash"] != now["recipe_hash"]:
+        return []
+    kept, here = (_judging(found["settings"]) for found in (record, now))
+    fields = dict.fromkeys([*leaves(kept), *leaves(here)])
+    pairs = {name: (value_of(kept, name), value_of(here, name)) for name in fields}
+    other = [f"{n} is {a!r} there, {b!r} here" for n, (a, b) in pairs.items() if a != b]
+    if not other:
+        return []
+    more = f", and {len(other) - 2} more" if len(other) > 2 else ""
+    return [
+        f"{source}: tested otherwise than in the validation of its training: "
+        f"{'; '.join(other[:2])}{more}"
+    ]
+
+
+def _judging(settings: dict[str, Any]) -> dict[str, Any]:
+    """What decides the numbers of a test besides weights and images."""
+    nodes = config_nodes(settings.get("test_dataloader"))
+    pipelines = [node["pipeline"] for _, node in nodes if "pipeline" in node]
+    model = settings.get("model")
+    return dict(
+        pipeline=pipelines[0] if len(pipelines) == 1 else None,
+        test_cfg=model.get("test_cfg") if isinstance(model, dict) else None,
+    )
 
 
 def _refuse_other_weights(

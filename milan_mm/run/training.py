@@ -9,8 +9,10 @@ from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.engine.hooks.record import RecordHook
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
+from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
+from milan_mm.run.checks.images import check_images
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.checks.schedule import check_plan
 from milan_mm.run.config_nodes import datasets_of
@@ -59,7 +61,7 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
     check_plan(plan)
     for line in plan.lines():
         runner.logger.info(line)
-    record = record_of(runner.cfg, runner) | dict(schedule=plan.schedule)
+    record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
     # last, so that a checkpoint has the record of the run as it is
     runner.register_hook(RecordHook(KEY, record))
@@ -111,8 +113,11 @@ def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
     check_data(cfg, loaders)
     if not is_main_process():
         return []
-    check_labels(cfg, loaders)
-    return check_coco(cfg, loaders)
+    return [
+        note
+        for check in (check_classes, check_images, check_labels, check_coco)
+        for note in check(cfg, loaders)
+    ]
 
 
 def _merge_views(cfg: Config) -> None:

@@ -56,7 +56,8 @@ class Updates:
         """
         loop = runner.train_loop
         loader, accumulation = loop.dataloader, _accumulation(runner)
-        batch, images = loader.batch_sampler.batch_size, len(loader.dataset)
+        # a batch sampler of a kind of its own need not have a size
+        batch, images = getattr(loader.batch_sampler, "batch_size", 1), len(loader.dataset)
         split = (accumulation, batch, runner.world_size, images)
         if not isinstance(loop, EpochBasedTrainLoop):
             per_epoch = images // (batch * runner.world_size * accumulation)

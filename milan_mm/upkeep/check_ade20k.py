@@ -9,16 +9,12 @@ import numpy as np
 from mmseg.datasets import ADE20KDataset
 
 from milan_mm.datasets.folders import is_image
+from milan_mm.datasets.inspecting import read_image
 from milan_mm.datasets.labels import IGNORED, label_table, read_labels, values_without_class
 from milan_mm.text import shorten_list
 from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
-from milan_mm.upkeep.reading import (
-    list_files,
-    read_image,
-    rgb_pixels,
-    spread,
-)
+from milan_mm.upkeep.reading import list_files, rgb_pixels, spread
 from milan_mm.visualization.contact_sheet import NUM_CELLS, Cell, fit_scale
 from milan_mm.visualization.dense import draw_labels
 

@@ -30,10 +30,11 @@ from milan_mm.datasets.coco_reading import take_coco
 from milan_mm.datasets.coco_usage import MAX_DROPPED_SHARE, Reason, usage
 from milan_mm.datasets.folders import is_image, missing_files
 from milan_mm.datasets.image_size import TURN_REMEDY, read_header
+from milan_mm.datasets.inspecting import read_image
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
-from milan_mm.upkeep.reading import list_files, read_image, rgb_pixels, spread
+from milan_mm.upkeep.reading import list_files, rgb_pixels, spread
 from milan_mm.visualization.contact_sheet import NUM_CELLS, Cell, fit_scale
 from milan_mm.visualization.dense import draw_instances
 
@@ -225,7 +226,7 @@ def _check_images(part: _Part, known: set[str], findings: Findings, num_workers:
     readings = map_in_processes(read_image, paths, num_workers, f"reading {folder.name}")
     for name, reading in zip(names, readings, strict=True):
         image = listed[name]
-        if reading.size is None:
+        if reading.error or reading.size is None:
             unreadable.append(f"{folder.name}/{name}: {reading.error}")
         elif reading.size == (image["height"], image["width"]):
             fitting.append(image)

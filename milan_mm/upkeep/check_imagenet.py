@@ -7,15 +7,10 @@ from pathlib import Path
 from timm.data import ImageNetInfo
 
 from milan_mm.datasets.folders import is_image
+from milan_mm.datasets.inspecting import Reading, read_image
 from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
-from milan_mm.upkeep.reading import (
-    Reading,
-    list_files,
-    read_image,
-    rgb_pixels,
-    spread,
-)
+from milan_mm.upkeep.reading import list_files, rgb_pixels, spread
 from milan_mm.visualization.contact_sheet import NUM_CELLS, Cell
 
 NUM_IMAGES = dict(train=1_281_167, val=50_000)

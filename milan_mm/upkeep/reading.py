@@ -3,29 +3,13 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from milan_mm.datasets.loading import decode, reason_of
+from milan_mm.datasets.decoding import decode
 
 Item = TypeVar("Item")
-
-
-class Reading(NamedTuple):
-    """What decoding an image gave: its height and width in pixels, or the reason why not."""
-
-    size: tuple[int, int] | None
-    error: str = ""
-
-
-def read_image(path: str | Path) -> Reading:
-    """Decode an image completely, by the reader that training uses."""
-    try:
-        height, width = decode(Path(path).read_bytes()).shape[:2]
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
-        return Reading(None, reason_of(error))
-    return Reading((height, width))
 
 
 def rgb_pixels(path: str | Path) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from mmengine import fileio
 
 from milan_mm.datasets.crops import resize
-from milan_mm.datasets.loading import decode, reason_of
+from milan_mm.datasets.decoding import decode, reason_of
 from milan_mm.errors import ExistingFileError, MissingFileError, UserError
 from milan_mm.files import replacing
 from milan_mm.upkeep.parallel import map_in_processes

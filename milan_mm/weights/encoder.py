@@ -12,7 +12,7 @@ from milan_mm.errors import UserError
 from milan_mm.models.positions import RESIZE_RULES
 from milan_mm.models.vit_options import WEIGHT_OPTIONS, ViTOptions
 from milan_mm.weights.settings import Settings
-from milan_mm.weights.statistics import STATS
+from milan_mm.weights.statistics import stats_values
 from milan_mm.weights.systems import POOLINGS, SYSTEMS
 
 OWN_LAYOUT = "milan_mm encoder"
@@ -51,7 +51,7 @@ class Encoder:
         state_dict: float32 tensors under the names of `PlainViT`.
         settings: See `Settings.values`.
         system: Key of `SYSTEMS`: the most probable origin.
-        stats: Key of `STATS`: how the images of the pretraining were normalised.
+        stats: How the images of the pretraining were normalised, see `stats_text`.
         pooling: 'cls' or 'mean', what the system's own classification takes.
         assumed: Setting or attribute -> sentence, where the file does not settle the value.
         dropped: Name in the file -> why it is not part of the encoder.
@@ -151,9 +151,12 @@ def read_stated(metadata: Mapping[str, str], path: str | Path) -> Stated | None:
         raise UserError(f"{path}: its metadata 'settings' are damaged: {settings}")
     if metadata.get("system") not in SYSTEMS:
         raise UserError(f"{path}: its metadata name an unknown system: {metadata.get('system')}")
-    for name, known in (("stats", STATS), ("pooling", POOLINGS)):
-        if metadata.get(name) not in known:
-            raise UserError(f"{path}: its metadata '{name}' are '{metadata.get(name)}': damaged")
+    if metadata.get("pooling") not in POOLINGS:
+        raise UserError(f"{path}: its metadata 'pooling' are '{metadata.get('pooling')}': damaged")
+    try:
+        stats_values(metadata.get("stats", ""))
+    except UserError as error:
+        raise UserError(f"{path}: its metadata 'stats' are damaged: {error}") from None
     return Stated(
         settings={n: tuple(v) if isinstance(v, list) else v for n, v in settings.items()},
         system=metadata["system"],

@@ -1,5 +1,6 @@
 """Finding the encoder in a file: the entry that holds the tensors, the layout, the prefix."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,12 +10,38 @@ from typing import Any
 from torch import Tensor
 
 from milan_mm.errors import UserError
-from milan_mm.weights.layouts import LAYOUTS
-from milan_mm.weights.layouts.table import Layout, matches, spellings
+from milan_mm.weights.diagnosis import why_none
+from milan_mm.weights.layouts import LAYOUTS, reasons
+from milan_mm.weights.layouts.table import Layout, matches
+from milan_mm.weights.matching import belongs, fits
 
 # Entries of a training checkpoint that hold tensors by name; the first that is there counts.
-WRAPPERS = ("state_dict", "model", "module", "model_state", "teacher")
+WRAPPERS = (
+    "state_dict",
+    "model",
+    "module",
+    "model_state",
+    "model_state_dict",
+    "net",
+    "teacher",
+)
 STUDENT = "student"
+# What frameworks and users' own classes put before all names of a model, in any order.
+_OUTER = re.compile(r"(?:module|model|net|network|backbone)\.")
+# What may stand beside a model that is wrapped so.
+_BESIDE = {
+    "ema_model.*": reasons.OTHER_MODEL,
+    "model_ema.*": reasons.OTHER_MODEL,
+    "head.*": reasons.CLASSIFIER,
+    "heads.*": reasons.CLASSIFIER,
+    "classifier.*": reasons.CLASSIFIER,
+    "fc.*": reasons.CLASSIFIER,
+    "criterion.*": reasons.LOSS,
+    "loss.*": reasons.LOSS,
+    "loss_fn.*": reasons.LOSS,
+}
+# DINOv2 numbers chunks of blocks, and the blocks in all of them.
+_CHUNKED_BLOCK = re.compile(r"(.*\bblocks\.)\d+\.(\d+\..*)")
 # Designs that `PlainViT` has no place for, recognised by their tensors.
 UNSUPPORTED = {
     "*.mlp.w12.*": "a gated MLP (SwiGLU)",
@@ -24,6 +51,9 @@ UNSUPPORTED = {
     "*.mlp.fc1_g.*": "a gated MLP (SwiGLU)",
     "*.attn.q_norm.*": "normalised queries and keys",
     "*.attn.inner_attn_ln.*": "a norm inside of the attention",
+    "blocks.#.attn.rel_pos_h": "a detector's relative positions (ViTDet, SAM)",
+    "freqs": "rotary positions with learned frequencies (rope-vit)",
+    "rope.freqs": "rotary positions with learned frequencies (rope-vit)",
 }
 
 
@@ -36,9 +66,11 @@ class Found:
         layout: Key of `LAYOUTS`.
         prefix: What stands before all names of the encoder.
         wrapper: Entry of the file that holds the tensors; '' when the file is flat.
-        state_dict: All that the entry holds, under its own names.
+        state_dict: All that the entry holds, under its own names, but without torch.compile's
+            `_orig_mod.` and the numbers of DINOv2's chunks.
         left_behind: Names of the other entries.
         others: (layout, prefix) of other encoders in the same file, which were not asked for.
+        outer: The part of the prefix that is not the layout's, but of a wrapper around the model.
     """
 
     path: str
@@ -48,6 +80,12 @@ class Found:
     state_dict: Mapping[str, Any]
     left_behind: tuple[str, ...] = ()
     others: tuple[tuple[str, str], ...] = ()
+    outer: str = ""
+
+    @property
+    def inner(self) -> str:
+        """The layout's part of the prefix."""
+        return self.prefix.removeprefix(self.outer)
 
     @property
     def table(self) -> Layout:
@@ -88,20 +126,21 @@ def find_encoder(
         raise UserError(f"layout '{layout}' is unknown: choose from {', '.join(LAYOUTS)}")
     wrapper = _wrapper(checkpoint, path, student)
     content = checkpoint[wrapper] if wrapper else checkpoint
-    state_dict = {str(name): tensor for name, tensor in content.items()}
-    candidates = [
-        (key, prefix)
-        for key, table in LAYOUTS.items()
-        for prefix in table.prefixes
-        if not _missing(table, prefix, state_dict) and not _forbidden(table, prefix, state_dict)
-    ]
+    state_dict = _plain_names(content, path)
+    # (layout, prefix) -> its outer part; where two splits give one prefix, the layout's is longer
+    candidates: dict[tuple[str, str], str] = {}
+    for outer in _outer_prefixes(state_dict):
+        for key, table in LAYOUTS.items():
+            for inner in table.prefixes:
+                if fits(table, outer + inner, state_dict):
+                    candidates.setdefault((key, outer + inner), outer)
     wanted = [pair for pair in candidates if layout in (None, pair[0])]
     if len(wanted) > 1:
         listed = " and ".join(f"{key} ('{prefix}*')" for key, prefix in wanted)
         remedy = "keep one of them" if layout else "choose one (--layout)"
         raise UserError(f"{path} fits more than one layout, {listed}: {remedy}")
     if not wanted:
-        raise UserError(_nearest(state_dict, path, layout))
+        raise UserError(why_none(state_dict, path, layout))
     found = Found(
         path=str(path),
         layout=wanted[0][0],
@@ -110,6 +149,7 @@ def find_encoder(
         state_dict=state_dict,
         left_behind=tuple(str(name) for name in checkpoint if wrapper and name != wrapper),
         others=tuple(pair for pair in candidates if pair != wanted[0]),
+        outer=candidates[wanted[0]],
     )
     _refuse_unsupported(found)
     return found
@@ -122,15 +162,15 @@ def reasons_for_rest(found: Found, used: Collection[str]) -> dict[str, str]:
         UserError: Naming what has no reason.
     """
     dropped = dict.fromkeys(found.left_behind, "entry of the training, not of the model")
-    unknown = []
+    unknown, beside = [], _beside(found)
     for name, value in found.state_dict.items():
         if name in used:
             continue
         inside = name.startswith(found.prefix)
-        patterns = found.table.extras if inside else found.table.prefixes[found.prefix]
+        patterns = found.table.extras if inside else beside
         rest = name.removeprefix(found.prefix) if inside else name
         reason = next((r for pattern, r in patterns.items() if matches(pattern, rest)), None)
-        if reason is None and any(_belongs(key, prefix, name) for key, prefix in found.others):
+        if reason is None and any(belongs(key, prefix, name) for key, prefix in found.others):
             reason = "another encoder, which was not asked for"
         if reason is None and not isinstance(value, Tensor):
             reason = "not a tensor"
@@ -148,6 +188,43 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
+def _plain_names(content: Mapping[Any, Any], path: str | Path) -> dict[str, Any]:
+    """Without what torch.compile and DINOv2's chunks add inside of names.
+
+    Raises:
+        UserError: When two names become one.
+    """
+    plain: dict[str, Any] = {}
+    for name, value in content.items():
+        new = _CHUNKED_BLOCK.sub(r"\1\2", str(name).replace("_orig_mod.", ""))
+        if new in plain:
+            raise UserError(f"{path} holds '{new}' twice, once as '{name}': keep one of them")
+        plain[new] = value
+    return plain
+
+
+def _outer_prefixes(names: Iterable[str]) -> list[str]:
+    """What stands before names and is only a wrapper's, shortest first; '' is always one."""
+    found = {""}
+    for name in names:
+        end = 0
+        while match := _OUTER.match(name, end):
+            end = match.end()
+            found.add(name[:end])
+    return sorted(found, key=lambda outer: (len(outer), outer))
+
+
+def _beside(found: Found) -> dict[str, str]:
+    """Patterns of whole names outside of the prefix -> why they are dropped."""
+    named = found.table.prefixes[found.inner]
+    patterns = {found.outer + pattern: reason for pattern, reason in named.items()}
+    steps = found.outer.split(".")[:-1]
+    for i in range(len(steps)):
+        before = "".join(f"{step}." for step in steps[:i])
+        patterns |= {before + pattern: reason for pattern, reason in _BESIDE.items()}
+    return patterns
+
+
 def _wrapper(checkpoint: Mapping[str, Any], path: str | Path, student: bool) -> str:
     for wrapper in (STUDENT,) if student else WRAPPERS:
         if isinstance(checkpoint.get(wrapper), Mapping):
@@ -157,55 +234,12 @@ def _wrapper(checkpoint: Mapping[str, Any], path: str | Path, student: bool) -> 
     return ""
 
 
-def _missing(table: Layout, prefix: str, names: Collection[str]) -> list[str]:
-    """The markers of a layout that are not there."""
-    return [
-        " or ".join(f"'{prefix}{name}'" for name in spellings(marker))
-        for marker in table.markers
-        if not any(prefix + name in names for name in spellings(marker))
-    ]
-
-
-def _forbidden(table: Layout, prefix: str, names: Collection[str]) -> list[str]:
-    return [prefix + name for name in table.absent if prefix + name in names]
-
-
-def _belongs(layout: str, prefix: str, name: str) -> bool:
-    """Whether a whole name is one that a layout knows under a prefix."""
-    rest = name.removeprefix(prefix)
-    return name.startswith(prefix) and any(matches(p, rest) for p in LAYOUTS[layout].patterns)
-
-
-def _nearest(names: Collection[str], path: str | Path, layout: str | None) -> str:
-    """What is missing for the layouts that fit best, or the first names of a foreign file."""
-    gaps: dict[str, tuple[int, str]] = {}
-    for key, table in LAYOUTS.items():
-        if layout not in (None, key):
-            continue
-        for prefix in table.prefixes:
-            missing = _missing(table, prefix, names)
-            hindering = _forbidden(table, prefix, names)
-            there = sum(_belongs(key, prefix, name) for name in names)
-            if len(missing) == len(table.markers) and there < 4:
-                continue
-            parts = [f"is missing {' and '.join(missing)}"] if missing else []
-            parts += [f"has '{hindering[0]}'"] if hindering else []
-            gap = (-there, f"for layout {key} it {' and '.join(parts)}")
-            gaps[key] = min(gap, gaps.get(key, gap))
-    first = ", ".join(sorted(names)[:3]) or "none"
-    if best := [text for _, text in sorted(gaps.values())[:2]]:
-        reason = f"{'; '.join(best)}; its first names are: {first}"
-        return f"{path} holds no complete plain-ViT encoder: {reason}"
-    known = f"layout {layout}" if layout else f"a layout that is known here ({', '.join(LAYOUTS)})"
-    return f"{path} holds no plain-ViT encoder in {known}; its first names are: {first}"
-
-
 def _refuse_unsupported(found: Found) -> None:
     for name in found.tower:
         for pattern, design in UNSUPPORTED.items():
             if matches(pattern, name):
                 raise UserError(
                     f"{found.path} holds '{name}': {design}, which the plain ViT here does not "
-                    "have; take a ViT of this system with the standard MLP and attention, e.g. its "
-                    "ViT-B"
+                    "have; take a ViT of this system with the standard MLP, attention and "
+                    "positions, e.g. its ViT-B"
                 )

@@ -4,7 +4,7 @@ from collections import Counter
 
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.position_rows import sincos_order
-from milan_mm.weights.statistics import STATS
+from milan_mm.weights.statistics import STATS, stats_values
 
 RECIPE_PATCHES = 16  # pixels along the patches of the recipes for dense tasks and pretraining
 _TABLES = {
@@ -28,8 +28,9 @@ def inspection(encoder: Encoder) -> str:
     ]
     lines += _listed("dropped", encoder.dropped)
     lines += _listed("made up", encoder.added)
-    mean, std = STATS[encoder.stats]
-    lines.append(f"  statistics  {encoder.stats}: mean {mean}, std {std} of R, G, B in 0-1")
+    mean, std = stats_values(encoder.stats)
+    name = f"{encoder.stats}: " if encoder.stats in STATS else ""
+    lines.append(f"  statistics  {name}mean {mean}, std {std} of R, G, B in 0-1")
     lines.append(f"  pooling     {encoder.pooling}")
     lines += [f"  assumed     {name}: {why}" for name, why in encoder.assumed.items()]
     lines += [f"  {task:<14}{what}" for task, what in tasks(encoder).items()]

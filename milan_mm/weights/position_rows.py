@@ -25,11 +25,12 @@ def fit_positions(found: Found, renamed: Renamed) -> Renamed:
     changed: dict[str, Tensor] = {}
     dropped: dict[str, str] = {}
     added: dict[str, str] = {}
-    distilled = [n for n in renamed.dropped if n.endswith(("dist_token", "distillation_token"))]
-    if distilled and table.shape[1] > 2:
-        table = torch.cat([table[:, :1], table[:, 2:]], dim=1)
-        dropped[f"{name}[:, 1]"] = "position of the distillation token"
     rows = table.shape[1]
+    if "dist" in renamed.theirs.get("register_tokens", "") and not square_side(rows - 2):
+        raise UserError(
+            f"{found.path}: '{name}' has {rows} rows, not those of a square grid and of the class "
+            "and distillation tokens: the file is damaged"
+        )
     if "cls_token" not in renamed.tensors:
         _refuse_lost_class_token(found, renamed, rows)
     elif not square_side(rows - 1):
@@ -41,8 +42,7 @@ def fit_positions(found: Found, renamed: Renamed) -> Renamed:
             changed["register_tokens"] = registers + table[:, 1 : 1 + extra]
             table = torch.cat([table[:, :1], table[:, 1 + extra :]], dim=1)
             dropped[f"{name}[:, 1:{1 + extra}]"] = "added to the register tokens"
-        elif found.layout in ("timm", "hf-vit") and not distilled and square_side(rows - 2):
-            token = next(n for n in found.table.extras if "dist" in n and n.endswith("_token"))
+        elif registers is None and square_side(rows - 2) and (token := _distillation_token(found)):
             raise UserError(
                 f"{found.path} is missing '{found.prefix}{token}': '{name}' has a row for it"
             )
@@ -69,6 +69,25 @@ def mask_key_bias(found: Found, renamed: Renamed) -> Renamed:
             q, k, v = renamed.tensors[ours].chunk(3)
             changed[ours] = torch.cat([q, torch.zeros_like(k), v])
     return replace(renamed, tensors=renamed.tensors | changed)
+
+
+def copy_first_norm(found: Found, renamed: Renamed) -> Renamed:
+    """mmpretrain's DeiT III normalises by `ln1` before the MLP too, so it never trains `ln2`.
+
+    Files that mmpretrain converted from DeiT III's own do have a trained `ln2`, which counts.
+    """
+    if found.layout != "mmpretrain" or "a zero row" not in renamed.added.get("pos_embed", ""):
+        return renamed
+    tensors = renamed.tensors
+    second = [n for n in tensors if n.startswith("layers.") and ".ln2." in n]
+    initial = [n for n in second if bool((tensors[n] == float(n.endswith(".weight"))).all())]
+    if initial != second:
+        return renamed
+    copied = {name: tensors[name.replace(".ln2.", ".ln1.")].clone() for name in second}
+    note = "copied from ln1, by which mmpretrain's DeiT3 normalises twice; its ln2 is untrained"
+    return replace(
+        renamed, tensors=tensors | copied, added=renamed.added | dict.fromkeys(copied, note)
+    )
 
 
 def sincos_order(pos_embed: Tensor) -> str | None:
@@ -102,7 +121,8 @@ def _refuse_lost_class_token(found: Found, renamed: Renamed, rows: int) -> None:
     """Refuse a file whose class token is missing, not left out by design."""
     (spelling,) = found.table.tensors["cls_token"]
     token = f"{found.prefix}{spelling}"
-    if not square_side(rows) and square_side(rows - 1):
+    is_distilled = "dist" in renamed.theirs.get("register_tokens", "")
+    if is_distilled or (not square_side(rows) and square_side(rows - 1)):
         name = renamed.theirs["pos_embed"]
         raise UserError(f"{found.path} is missing '{token}': '{name}' has a row for it")
     # DeiT III has no row for it; timm's models without class token normalise after pooling
@@ -111,10 +131,16 @@ def _refuse_lost_class_token(found: Found, renamed: Renamed, rows: int) -> None:
         raise UserError(f"{found.path} is missing '{token}'")
 
 
+def _distillation_token(found: Found) -> str | None:
+    """Its name in this layout, if there is one."""
+    spellings = found.table.tensors.get("register_tokens", ())
+    return next((name for name in spellings if "dist" in name), None)
+
+
 def _gives_class_no_position(found: Found, renamed: Renamed) -> bool:
-    """Whether it is one of timm's (DeiT III, DINOv2), which have layer scale.
+    """Whether it is of timm (DeiT III, DINOv2) or mmpretrain's DeiT III, which have layer scale.
 
     DINOv2's own files, with a mask token, do have a row; elsewhere a missing row is a loss.
     """
-    is_timms = found.layout == "timm" and "mask_token" not in found.tower
-    return is_timms and "layers.0.gamma_1" in renamed.tensors
+    known = found.layout in ("timm", "mmpretrain") and "mask_token" not in found.tower
+    return known and "layers.0.gamma_1" in renamed.tensors

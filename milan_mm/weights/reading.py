@@ -3,7 +3,9 @@
 import hashlib
 import json
 import re
+import zipfile
 from argparse import Namespace
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
@@ -18,10 +20,9 @@ from torch import Tensor
 
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.weights.checksums import check_records
+from milan_mm.weights.folders import folder_files
 from milan_mm.weights.torchscript import is_torchscript, read_torchscript
 
-# Of a folder, the first of these that is there.
-FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 _HISTORY_METHODS = ("min", "max", "current", "mean")
 
 
@@ -48,6 +49,12 @@ def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
         UserError: When the file is damaged, holds no dict, or would have to run code to be read.
     """
     path = weights_file(path)
+    if path.suffix == ".pkl" and not zipfile.is_zipfile(path):
+        raise UserError(
+            f"weights file '{path}' is a pickle, as detectron2 stores networks (ResNets, whole "
+            "detectors): not a plain ViT, and not readable without running code; if there is one "
+            "in it, save its tensors by torch.save"
+        )
     if path.suffix not in (".safetensors", ".npz"):
         check_records(path)
     try:
@@ -78,7 +85,8 @@ def weights_file(path: str | Path) -> Path:
     """
     path = Path(path)
     if path.is_dir():
-        for name in FOLDER_FILES:
+        names = folder_files(path)
+        for name in names:
             if (path / name).is_file():
                 return path / name
         if index := sorted(path.glob("*.index.json")):
@@ -87,7 +95,7 @@ def weights_file(path: str | Path) -> Path:
                 "model.safetensors"
             )
         raise MissingFileError(
-            f"folder '{path}' holds no weights file: looked for {', '.join(FOLDER_FILES)}"
+            f"folder '{path}' holds no weights file: looked for {', '.join(names)}"
         )
     if not path.is_file():
         raise MissingFileError(f"weights file '{path}' does not exist")
@@ -193,7 +201,15 @@ def _safe_globals() -> list:
         *dtypes,
         Namespace,  # `args` in the checkpoints of MAE, DINO, SLIP ...: names and values
         (PurePosixPath, "pathlib.PosixPath"),  # stands in: it has a name but touches no disk
+        (_ConfigNode, "yacs.config.CfgNode"),  # `config` in SimMIM's checkpoints
     ]
+
+
+class _ConfigNode:
+    """Stands in for yacs's configs, which are dicts: one of torch's harmless kinds of dict."""
+
+    def __new__(cls) -> OrderedDict:  # type: ignore[misc]
+        return OrderedDict()
 
 
 def _history_method(owner: type, name: str) -> Callable:

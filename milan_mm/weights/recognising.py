@@ -1,17 +1,25 @@
 """Any pretrained plain ViT as an encoder of this package."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from milan_mm.errors import UserError
+from milan_mm.weights.contradictions import (
+    check_config,
+    check_img_size,
+    check_system,
+    is_settled_by_args,
+)
 from milan_mm.weights.encoder import Encoder, read_stated, reconcile
+from milan_mm.weights.facts import HubFacts
 from milan_mm.weights.finding import find_encoder
-from milan_mm.weights.hub import HubFacts, local_path, read_hub_facts
-from milan_mm.weights.position_rows import fit_positions, mask_key_bias
+from milan_mm.weights.hub import local_path, read_hub_facts
+from milan_mm.weights.position_rows import copy_first_norm, fit_positions, mask_key_bias
 from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.renaming import rename
-from milan_mm.weights.settings import check_img_size, infer_settings
+from milan_mm.weights.settings import infer_settings
 from milan_mm.weights.systems import SYSTEMS, System, guess_system
 from milan_mm.weights.training_config import training_facts
 
@@ -47,8 +55,9 @@ def read_encoder(
         MissingFileError, UserError: When the file holds no complete encoder in one layout.
     """
     path = local_path(path)
+    facts = read_hub_facts(path)
     checkpoint = read_checkpoint(path, trust_pickle=trust_pickle)
-    metadata, facts = read_metadata(path), read_hub_facts(path)
+    metadata = read_metadata(path)
     return recognise(checkpoint, path, layout, system, num_heads, student, metadata, facts)
 
 
@@ -66,23 +75,32 @@ def recognise(
 
     Args:
         metadata: Of a safetensors file; an encoder file of this package states its settings there.
-        facts: Of a config.json in the same folder; without any, what a training wrote is read.
+        facts: Of a config in the same folder; without any, what a training wrote is read.
     """
     if system is not None and system not in SYSTEMS:
         raise UserError(f"system '{system}' is unknown: choose from {', '.join(SYSTEMS)}")
+    facts = facts or HubFacts()
+    _refuse_foreign(path, facts, system)
     found = find_encoder(checkpoint, path, layout, student)
     stated = read_stated(metadata or {}, path)
-    facts = facts or HubFacts()
     if found.layout in ("mmpretrain", "mmpretrain-beit") and facts == HubFacts():
         facts = training_facts(checkpoint)
+        _refuse_foreign(path, facts, system)
     is_rotary = facts.rope_base is not None or (
         stated is not None and stated.settings.get("rope_base") is not None
     )
     renamed = rename(found, is_rotary)
     renamed = mask_key_bias(found, fit_positions(found, renamed))
+    renamed = copy_first_norm(found, renamed)
     named = system or (stated.system if stated else facts.system)
     row = SYSTEMS[named or guess_system(found)]
+    if stated:  # a file of our own
+        own_heads = stated.settings.get("arch", {}).get("num_heads")
+        facts = replace(facts, num_heads=own_heads, named="its metadata")
     inferred = infer_settings(found, renamed, facts, row, num_heads)
+    check_config(found, renamed, inferred, facts, row)
+    if system:
+        check_system(found.path, inferred, row)
     if stated:
         settings = reconcile(inferred, stated, found.path)
         stats, pooling, assumed = stated.stats, stated.pooling, stated.assumed
@@ -91,6 +109,8 @@ def recognise(
         settings = inferred.values
         with_cls_token = settings["with_cls_token"]
         stats, pooling, notes = _origin(row, facts, system is not None, with_cls_token)
+        if row.twin and not named and not is_settled_by_args(checkpoint, found.path, row):
+            notes["positions"] = f"as {row.name}'s: {row.twin}"
         assumed = inferred.assumed | notes
         if named is None and settings["with_pos_embed"] and not facts.pos_resize:
             assumed |= _resizing(found.layout, row, settings["pos_resize"])
@@ -108,6 +128,15 @@ def recognise(
         theirs=renamed.theirs,
         options=_given(dict(layout=layout, system=system, num_heads=num_heads, student=student)),
     )
+
+
+def _refuse_foreign(path: str | Path, facts: HubFacts, system: str | None) -> None:
+    """Refuse an unknown model that a config names, unless the user names its system."""
+    if facts.foreign and system is None:
+        raise UserError(
+            f"{path}: {facts.foreign}, a model that is not known here. If it is a plain ViT, say "
+            "which: --system, and --num-heads; then the tensors alone count"
+        )
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

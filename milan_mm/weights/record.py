@@ -20,6 +20,14 @@ ENCODER_FIELDS = (
     *(f"{p}data_preprocessor.{name}" for p in ("", "model.") for name in ("mean", "std")),
     "optim_wrapper.paramwise_cfg.no_decay_names",
 )
+SCHEDULE = (
+    "updates",
+    "updates_per_epoch",
+    "epochs",
+    "warmup_updates",
+    "highest_lr",
+    "last_lr",
+)
 PLAIN_VIT = "milan_mm.PlainViT"
 _MAX_DEPTH = 20
 _PAIRS = ("img_size", "rel_pos_grid", "rel_pos_bias_grid")
@@ -191,7 +199,31 @@ def _options(value: Any) -> bool:
         whole = _complete(value)
     except (ArithmeticError, KeyError, TypeError, ValueError):  # of values of the wrong type
         return False
-    return whole is not None and whole | value == whole
+    return (
+        whole is not None
+        and value.keys() <= whole.keys()
+        and all(map(_typed, *zip(*whole.items(), strict=True)))
+    )
+
+
+def _typed(name: str, value: Any) -> bool:
+    """Whether an option has the type of its default; where that is None, of a size or a list."""
+    default = getattr(ViTOptions, name, None)
+    if name == "arch":
+        return value.keys() == ARCHS["base"].keys() and _whole_numbers([*value.values()])
+    if type(default) in (bool, str):
+        return type(value) is type(default)
+    if type(default) is int and name not in _PAIRS:
+        return type(value) is int
+    if type(default) is float:
+        return _number(value)
+    if value is None or _number(value):
+        return name not in ("out_indices", "global_layers")
+    return type(value) is str if name == "pos_resize" else _whole_numbers(value)
+
+
+def _whole_numbers(value: object) -> bool:
+    return type(value) is list and all(type(number) is int for number in value)
 
 
 def _complete(options: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -200,7 +232,12 @@ def _complete(options: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _fields(value: object) -> bool:
     """Only fields that `--weights` may set: a record must not reach the rest of a config."""
-    return isinstance(value, dict) and _is_plain(value) and value.keys() <= {*ENCODER_FIELDS}
+    if not isinstance(value, dict) or not _is_plain(value):
+        return False
+    kinds = dict(mean=_three_numbers, std=_three_numbers, no_decay_names=_names)
+    return value.keys() <= {*ENCODER_FIELDS} and all(
+        kinds.get(name.rpartition(".")[2], _is_plain)(given) for name, given in value.items()
+    )
 
 
 def _reading(value: object) -> bool:
@@ -236,14 +273,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = dict(
     classes=_optional(_names),
     total_batch=_optional(_count),
     split=_dict_of(batch_per_process=_count, processes=_count, accumulation=_count),
-    schedule=_dict_of(
-        updates=_optional(_count),
-        updates_per_epoch=_optional(_count),
-        epochs=_optional(_count),
-        warmup_updates=_optional(_count),
-        highest_lr=_optional(_number),
-        last_lr=_optional(_number),
-    ),
+    schedule=_dict_of(**dict.fromkeys(SCHEDULE, _optional(_number))),
     data=_values(_dict_of(count=_count, hash=_optional(_text), root=_optional(_text))),
     seed=_optional(_count),
     versions=_values(_text),

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from milan_mm.errors import UserError
 from milan_mm.models.vit_options import ARCHS
+from milan_mm.weights.facts import HubFacts
 from milan_mm.weights.finding import Found
-from milan_mm.weights.hub import HubFacts
 from milan_mm.weights.position_rows import square_side
 from milan_mm.weights.renaming import Renamed
 from milan_mm.weights.systems import System
@@ -21,7 +21,7 @@ HEADS = {(a["embed_dims"], a["num_layers"]): a["num_heads"] for a in ARCHS.value
     (1408, 40): 16,  # ViT-g
 }
 MAX_ROPE_BASE = 1e6
-_TABLE = "layers.0.attn.relative_position_bias_table"
+FIRST_BIAS_TABLE = "layers.0.attn.relative_position_bias_table"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def infer_settings(
         num_heads: Given by the user.
 
     Raises:
-        UserError: When file, config and user contradict each other.
+        UserError: When file, config and user contradict each other about heads, or tensors are of
+            no model.
     """
     tensors = renamed.tensors
     width, _, _, patch_size = tensors["patch_embed.projection.weight"].shape
@@ -88,60 +89,7 @@ def infer_settings(
         act=act_note,
         rope_base=rope_note,
     )
-    _check_config(found, renamed, facts, system, arch | values)
     return Settings(values, {name: note for name, note in notes.items() if note})
-
-
-def check_img_size(
-    found: Found,
-    renamed: Renamed,
-    settings: Settings,
-    facts: HubFacts,
-    guessed: System | None,
-) -> None:
-    """Refuse patches and positions that do not belong together, where their size is known.
-
-    A patch embedding of 8 pixels is as whole as one of 16, and so is a table for any square grid.
-    Only their product can be wrong: the side of the images of the pretraining.
-
-    Args:
-        facts: Of a config.json.
-        guessed: The system that the file is taken for; None where the user or a config named it,
-            since a system that is named may have any size.
-
-    Raises:
-        UserError: When the size differs from that in a config.json or in CLIP's own file, or is
-            none of those that the system has published.
-    """
-    values = settings.values
-    tables = [renamed.theirs[n] for n in ("pos_embed", _TABLE) if n in renamed.theirs]
-    if "img_size" not in values or not tables:
-        return
-    implied, patch, positions = values["img_size"], values["patch_size"], tables[0]
-    side = implied // patch
-    sizes = (
-        f"{found.path}: '{renamed.theirs['patch_embed.projection.weight']}' has patches of "
-        f"{patch} pixels and '{positions}' a grid of {side}x{side}, together images of {implied} "
-        "pixels"
-    )
-    if facts.img_size is not None:  # the config has the patch as well; images may be a bit larger
-        if facts.img_size // patch * patch != implied:
-            raise UserError(
-                f"{sizes}, but config.json says image_size={facts.img_size}: the two files do not "
-                "belong together"
-            )
-        return
-    resolution = _resolution(found)
-    if resolution not in (None, implied):
-        raise UserError(f"{sizes}, but 'input_resolution' is {resolution}: the file is damaged")
-    is_usual = (values["arch"]["embed_dims"], values["arch"]["num_layers"]) in HEADS
-    if guessed and guessed.sizes and is_usual and implied not in guessed.sizes:
-        known = " and ".join(map(str, guessed.sizes))
-        raise UserError(
-            f"{sizes}, but {guessed.name}, which the file is taken for, published ViTs for {known} "
-            "pixels only: the file is damaged or of another system; if it was trained so, say "
-            f"where it is from, e.g. --system '{guessed.name}'"
-        )
 
 
 def _num_heads(
@@ -153,7 +101,7 @@ def _num_heads(
     num_layers: int,
 ) -> tuple[int | None, str]:
     """Heads as the file states them, else as given, else as usual for the architecture."""
-    stated: dict[int, str] = {} if facts.num_heads is None else {facts.num_heads: "config.json"}
+    stated: dict[int, str] = {} if facts.num_heads is None else {facts.num_heads: facts.named}
     for spelling, dim in found.table.heads:
         for block in range(num_layers if "#" in spelling else 1):
             (name,) = found.names([spelling], block)
@@ -168,7 +116,19 @@ def _num_heads(
         parts = " and ".join(f"{source} says {number}" for number, source in stated.items())
         raise UserError(f"{found.path}: {parts} attention heads")
     size = (width, num_layers)
-    heads = next(iter(stated), system.heads.get(size, HEADS.get(size)))
+    usual = system.heads.get(size, HEADS.get(size))
+    heads: int | None
+    if stated:
+        heads = next(iter(stated))
+    elif isinstance(usual, tuple):
+        numbers = " and with ".join(map(str, usual))
+        raise UserError(
+            f"{found.path}: ViTs of {num_layers} blocks of width {width} were published with "
+            f"{numbers} attention heads, and neither tensors nor a config say which: pass "
+            "--num-heads"
+        )
+    else:
+        heads = usual
     if heads is not None and (heads < 1 or width % heads):
         raise UserError(f"{found.path}: width {width} is not a multiple of {heads} heads")
     if stated or heads is None:
@@ -233,6 +193,11 @@ def _act(found: Found, facts: HubFacts, system: System) -> tuple[str, str]:
     if system.act:
         return system.act, system.act_note
     usual = found.table.act
+    if found.layout == "timm" and "cls_token" not in found.tower:
+        return usual, (
+            f"{usual}, of most ViTs without class token; some of SigLIP's have GELUTanh, which the "
+            "tensors do not show"
+        )
     if found.table.settled:
         return usual, ""
     return usual, f"{usual} is usual for this layout; the tensors do not show it"
@@ -242,7 +207,7 @@ def _rope_base(
     found: Found, tensors: Mapping[str, Tensor], facts: HubFacts
 ) -> tuple[float | None, str]:
     """Where no table is, of registers or of what a config says: DINOv3's rotary positions."""
-    if "pos_embed" in tensors or _TABLE in tensors:
+    if "pos_embed" in tensors or FIRST_BIAS_TABLE in tensors:
         return None, ""
     if facts.rope_base is not None or "register_tokens" not in tensors:
         return facts.rope_base, ""
@@ -265,30 +230,3 @@ def _periods(found: Found) -> Tensor | None:
     periods = found.tower.get("rope_embed.periods")
     is_row = isinstance(periods, Tensor) and periods.ndim == 1 and len(periods)
     return periods if is_row else None
-
-
-def _resolution(found: Found) -> int | None:
-    """What OpenAI's CLIP files say of their images."""
-    value = found.state_dict.get("input_resolution")
-    if not isinstance(value, Tensor) or value.device.type != "cpu":
-        return None
-    return int(value) if value.dtype == torch.int64 and value.shape == () else None
-
-
-def _check_config(
-    found: Found, renamed: Renamed, facts: HubFacts, system: System, values: Mapping[str, Any]
-) -> None:
-    """Refuse a config that contradicts the tensors, and an unusual number of registers."""
-    for name in ("embed_dims", "num_layers", "patch_size", "num_registers"):
-        stated = getattr(facts, name)
-        if stated is not None and stated != values[name]:
-            raise UserError(
-                f"{found.path}: config.json says {name}={stated}, the tensors {values[name]}: the "
-                "two files do not belong together"
-            )
-    usual, registers = found.table.num_registers, values["num_registers"]
-    if facts.num_registers is None and usual and registers != usual:
-        raise UserError(
-            f"{found.path}: '{renamed.theirs['register_tokens']}' holds {registers} registers, "
-            f"{system.name} has {usual}: the file is damaged or its config.json is missing"
-        )

@@ -14,6 +14,15 @@ from milan_mm.weights.finding import Found
 from milan_mm.weights.position_rows import sincos_order, square_side
 
 POOLINGS = ("cls", "mean")
+# What tells architectures apart: name in this file -> in messages.
+PARTS = {
+    "table": "a position table",
+    "bias": "relative position bias",
+    "rope": "rotary positions",
+    "scale": "layer scale",
+    "registers": "registers",
+    "pre_norm": "a norm before the first block",
+}
 Test = Callable[[Found], bool]
 
 
@@ -30,7 +39,12 @@ class System:
             files look like another's, so that only the user can name it.
         sizes: Sides, in pixels, of the images that its published plain ViTs were trained on; empty
             where there are many, or where anybody's files are taken for this system.
-        heads: (width, blocks) -> attention heads, where they are not the usual ones.
+        heads: (width, blocks) -> attention heads, where they are not the usual ones; several where
+            files with several are published, so that only the user can know.
+        parts: Parts that all its encoders have, of `PARTS`; None where it may be any.
+        may_have: Parts that some of them have.
+        twin: What other models write the same tensors and compute something else; '' where none
+            is known.
         act: Activation of the MLPs, where the layout does not settle it.
         act_note: Why `act` is uncertain; '' where it is not.
         pos_resize: Key of `RESIZE_RULES`: how its own code resizes position tables.
@@ -47,7 +61,10 @@ class System:
     pooling: str
     wrote: Test | None = lambda found: True
     sizes: tuple[int, ...] = ()
-    heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    heads: Mapping[tuple[int, int], int | tuple[int, ...]] = field(default_factory=dict)
+    parts: tuple[str, ...] | None = ("table",)
+    may_have: tuple[str, ...] = ()
+    twin: str = ""
     act: str | None = None
     act_note: str = ""
     pos_resize: str = "bicubic"
@@ -85,14 +102,21 @@ def _wrote_dinov2(found: Found) -> bool:
 
 def _wrote_data2vec(found: Found) -> bool:
     """Its head predicts features of its own width; those of the others choose among tokens."""
-    if found.prefix == "data2vec_vision.":
+    if found.inner == "data2vec_vision.":
         return True
     head = found.tower.get("lm_head.weight")
-    is_bare = found.layout == "beit" and found.prefix != "encoder."
+    is_bare = found.layout == "beit" and found.inner != "encoder."
     return is_bare and head is not None and head.shape[0] == head.shape[-1]
 
 
 _BEIT_LAYOUTS = ("beit", "mmpretrain-beit", "hf-beit")
+_BEIT_PARTS = ("bias", "scale")
+# MAE-Lite (arXiv 2205.14443) has 12 heads in small and tiny ViTs, others have the usual number.
+_MAE_HEADS = {(192, 12): (3, 12), (384, 12): (6, 12)}
+_ROPE_TWIN = (
+    "ViTs with rotary positions besides the table (rope-vit: rope_axial_ape_*, timm: "
+    "*_rope_ape_*) write the same tensors, and their features would be wrong"
+)
 _AS_BEIT = "relative position bias instead of a table, layer scale, no key bias"
 _UNPUBLISHED = "published no weights: its statistics are unknown"
 _MANY = "many systems write these names"
@@ -105,20 +129,23 @@ _ROWS = (
            wrote=_has("decoder_blocks.0.attn.kv.weight"), stored="`model`; the decoder is dropped"),
     System("MAE", ("timm",), "imagenet", "mean", sizes=(224,),
            wrote=_has("decoder_blocks.0.attn.qkv.weight"), hf_types=("vit_mae",), timm_name="mae",
-           stored="`model`; the decoder is dropped"),
+           stored="`model`; the decoder is dropped",
+           heads=_MAE_HEADS),
     System("MaskFeat", ("timm",), "imagenet", "mean", sizes=(224,),
            wrote=_has("pred_head.transforms.0.0.weight", "pred_head.projections.0.weight"),
            stored="`model_state`", differs="no final norm"),
     System("SLIP", ("timm",), "imagenet", "cls", sizes=(224,),
            wrote=lambda found: found.prefix.endswith("visual."),
-           stored="`state_dict`, `module.visual.`"),
+           stored="`state_dict`, `module.visual.`",
+           differs="ViT-S has 12 heads", heads={(384, 12): 12}),
     System("iBOT", ("timm",), "imagenet", "cls",
            pos_resize="bicubic-offset", sizes=(224,), wrote=_has("masked_embed"),
            stored="`state_dict`, or `teacher`"),
     System("CLIP", ("clip",), "clip", "cls", pos_resize="bicubic-antialias", act="QuickGELU",
            wrote=lambda found: "input_resolution" in found.state_dict,
            stored="TorchScript, `visual.`",
-           differs="norm before the first block, no patch bias, QuickGELU, epsilon 1e-5"),
+           differs="norm before the first block, no patch bias, QuickGELU, epsilon 1e-5",
+           parts=("table", "pre_norm")),
     System("open_clip", ("clip", "timm"), "clip", "cls",
            pos_resize="bicubic-antialias", act="GELU",
            wrote=lambda found: found.layout == "clip" or "norm_pre.weight" in found.tower
@@ -126,70 +153,95 @@ _ROWS = (
            act_note="GELU, as open_clip's LAION and DataComp weights have; its OpenAI, MetaCLIP "
            "and DFN weights need QuickGELU, which the tensors do not show: give --system CLIP for "
            "those",
-           stored="flat or `state_dict`, `[module.]visual.`", differs="as CLIP, with GELU"),
+           stored="flat or `state_dict`, `[module.]visual.`", differs="as CLIP, with GELU",
+           may_have=("pre_norm", "scale")),
     System("DINOv3", ("dinov3", "dinov3-timm", "hf-dinov3"), "imagenet", "cls",
            hf_types=("dinov3_vit",), timm_name="dinov3", stored="flat, or a folder",
-           differs="rotary positions, registers, layer scale, epsilon 1e-5"),
+           differs="rotary positions, registers, layer scale, epsilon 1e-5",
+           parts=("rope", "registers", "scale")),
     System("DINOv2", ("timm", "hf-dinov2"), "imagenet", "cls",
            pos_resize="bicubic-offset", wrote=_wrote_dinov2,
            hf_types=("dinov2", "dinov2_with_registers"), timm_name="dinov2",
-           stored="flat, or a folder", differs="layer scale, registers, patches of 14 px"),
+           stored="flat, or a folder", differs="layer scale, registers, patches of 14 px",
+           parts=("table", "scale"), may_have=("registers",)),
     System("DeiT III", ("timm",), "imagenet", "cls", sizes=(224, 384),
            wrote=_has("blocks.0.ls1.gamma", "blocks.0.gamma_1"), timm_name="deit3",
-           stored="`model`", differs="layer scale; no position for the class token"),
+           stored="`model`", differs="layer scale; no position for the class token",
+           parts=("table", "scale"), twin=_ROPE_TWIN),
     System("finetuned ViT", ("timm",), "imagenet", "mean", wrote=_has("fc_norm.weight"),
-           note=_MANY, stored="`model`", differs="no final norm"),
+           note=_MANY, stored="`model`", differs="no final norm",
+           heads=_MAE_HEADS, parts=None),
     System("DINO", ("timm",), "imagenet", "cls",
            pos_resize="bicubic-offset", sizes=(224,), timm_name="dino",
            wrote=lambda found: found.wrapper in ("teacher", "student")
            or found.prefix.endswith("backbone."), note="DINO names no pooling of its own",
            stored="`teacher`, `backbone.`; `--student`: `student`, `module.backbone.`"),
-    System("MoCo v3", ("timm",), "imagenet", "cls", sizes=(224,), heads={(384, 12): 12},
+    System("MoCo v3", ("timm",), "imagenet", "cls", sizes=(224,),
+           heads={(192, 12): 12, (384, 12): 12},
            wrote=lambda found: found.prefix.endswith("base_encoder.") or _has_order(found, "rows"),
            stored="`state_dict`, `module.base_encoder.`", differs="ViT-S has 12 heads"),
     System("MAE or MILAN", ("timm",), "imagenet", "mean", sizes=(224,),
-           wrote=lambda found: _has_order(found, "columns"), stored="`model`, without a decoder"),
+           wrote=lambda found: _has_order(found, "columns"), stored="`model`, without a decoder",
+           heads=_MAE_HEADS),
     System("DeiT", ("timm",), "imagenet", "cls", sizes=(224, 384), hf_types=("deit",),
            wrote=lambda found: "dist_token" in found.tower
            or (found.wrapper == "model" and "head.weight" in found.tower), timm_name="deit",
-           stored="`model`; a distillation token and its position are dropped"),
+           stored="`model`; a distillation token becomes a register",
+           may_have=("registers",)),
     System("timm classifier", ("timm",), "half", "cls",
            pos_resize="bicubic-antialias", wrote=_has("head.weight"), stored="flat",
-           note="AugReg's and timm's own ViTs take 'half', DeiT's take 'imagenet'"),
+           note="AugReg's and timm's own ViTs take 'half', DeiT's take 'imagenet'",
+           parts=None),
     System("timm", ("timm",), "imagenet", "cls", pos_resize="bicubic-antialias", note=_MANY,
-           stored="flat, as the backbone files of DINO"),
+           stored="flat, as the backbone files of DINO",
+           parts=None),
     System("AugReg", ("augreg-npz", "big-vision-npz"), "half", "cls",
            pos_resize="bilinear-corners", timm_name="augreg",
            stored="Flax arrays (`.npz`), or a folder of timm"),
     System("SimMIM", ("beit",), "imagenet", "mean", sizes=(224,),
-           wrote=lambda found: found.prefix == "encoder." and "pos_embed" not in found.tower,
-           stored="`model`, `encoder.`", differs=_AS_BEIT),
+           wrote=lambda found: found.inner == "encoder." and "pos_embed" not in found.tower,
+           stored="`model`, `encoder.`", differs=_AS_BEIT,
+           parts=_BEIT_PARTS),
     System("data2vec", ("beit", "hf-beit"), "imagenet", "mean", sizes=(224,),
            wrote=_wrote_data2vec, hf_types=("data2vec-vision",), stored="`model`, or a folder",
-           note="data2vec finetunes with 'half'", differs=_AS_BEIT),
+           note="data2vec finetunes with 'half'", differs=_AS_BEIT,
+           parts=_BEIT_PARTS),
     System("finetuned BEiT", _BEIT_LAYOUTS, "half", "mean", stored="`model` or `module`",
            wrote=_has("fc_norm.weight", "pooler.layernorm.weight", "ln2.weight"),
            note="the statistics are those of BEiT's own weights",
-           differs=f"{_AS_BEIT}, no final norm"),
+           differs=f"{_AS_BEIT}, no final norm",
+           parts=("bias",), may_have=("table", "scale")),
     System("CAE", ("beit", "mmpretrain-beit"), "imagenet", "mean", sizes=(224,),
            wrote=_has("pos_embed"), stored="`model`, `encoder.`",
-           differs="layer scale, no key bias"),
+           differs="layer scale, no key bias; ViT-S has 12 heads",
+           parts=("table", "scale"), heads={(384, 12): 12}),
+    System("BEiT v2", ("beit",), "imagenet", "mean", sizes=(224,), timm_name="beitv2",
+           wrote=_has("cls_pt_layers.0.norm1.weight"), parts=_BEIT_PARTS,
+           stored="`model`; its layers for the class token are dropped", differs=_AS_BEIT),
     System("BEiT", _BEIT_LAYOUTS, "half", "mean", sizes=(224,), timm_name="beit",
            note="BEiT, mc-BEiT and PeCo write the same names; mc-BEiT takes 'imagenet'",
-           stored="`model` or `module`, or a folder", differs=_AS_BEIT),
+           stored="`model` or `module`, or a folder", differs=_AS_BEIT,
+           parts=_BEIT_PARTS),
     System("mc-BEiT", ("beit",), "imagenet", "mean", wrote=None, stored="`model`",
-           differs=_AS_BEIT),
-    System("PeCo", ("beit",), "imagenet", "mean", wrote=None, note=f"PeCo {_UNPUBLISHED}"),
-    System("MVP", ("timm", "beit"), "imagenet", "mean", wrote=None, note=f"MVP {_UNPUBLISHED}"),
+           differs=_AS_BEIT,
+           parts=_BEIT_PARTS),
+    System("PeCo", ("beit",), "imagenet", "mean", wrote=None, note=f"PeCo {_UNPUBLISHED}",
+           parts=_BEIT_PARTS),
+    System("MVP", ("timm", "beit"), "imagenet", "mean", wrote=None, note=f"MVP {_UNPUBLISHED}",
+           parts=None),
     System("SplitMask", ("timm", "beit"), "imagenet", "mean", wrote=None,
-           note=f"SplitMask {_UNPUBLISHED}"),
+           note=f"SplitMask {_UNPUBLISHED}",
+           parts=None),
     System("SWAG", ("swag",), "imagenet", "cls", pos_resize="bicubic-corners", stored="flat"),
     System("torchvision", ("torchvision",), "imagenet", "cls",
            pos_resize="bicubic-corners", stored="flat"),
     System("Hugging Face ViT", ("hf-vit",), "half", "cls", stored="a folder",
            note="Google's ViTs take 'half', others 'imagenet'", differs="epsilon 1e-12"),
+    System("MSN", ("hf-vit",), "imagenet", "cls", wrote=None, hf_types=("vit_msn",),
+           stored="a folder"),
     System("mmpretrain or milan_mm", ("mmpretrain",), "imagenet", "mean", note=_MANY,
-           stored="`state_dict`, `backbone.`"),
+           stored="`state_dict`, `backbone.`",
+           parts=None, heads={(384, 12): (6, 12)}),
 )
 # fmt: on
 SYSTEMS = {row.name: row for row in _ROWS}

@@ -1,4 +1,4 @@
-"""Facts about an encoder from a training checkpoint of this package: its record, or its config.
+"""Facts about an encoder from a training checkpoint of mmengine: its record, or its config.
 
 Checkpoints from before the record have the config alone, which mmengine stores as the text of a
 Python file. It is parsed here and never executed; only literals and `dict(...)` are understood.
@@ -6,12 +6,14 @@ Python file. It is parsed here and never executed; only literals and `dict(...)`
 
 import ast
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from milan_mm.models.vit_options import ARCHS
-from milan_mm.weights.hub import HubFacts
+from milan_mm.weights.facts import HubFacts
+from milan_mm.weights.mmpretrain_config import NAMED, mmpretrain_facts
 from milan_mm.weights.record import read_record
-from milan_mm.weights.statistics import stats_name
+from milan_mm.weights.statistics import stats_text
 from milan_mm.weights.systems import SYSTEMS
 
 # Of a backbone in classification -> what it takes of an image.
@@ -25,10 +27,12 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
         checkpoint: See `read_checkpoint`.
 
     Returns:
-        Nothing known for files without a config, or of another model than `PlainViT`.
+        Nothing known for files without a config, or without a backbone in it; `foreign` for a
+        backbone that is not known here.
 
     Raises:
-        UserError: When the record is damaged.
+        UserError: When the record is damaged, or mmpretrain's backbone has parts that `PlainViT`
+            does not have.
     """
     if record := read_record(checkpoint):
         return _recorded(record)
@@ -41,11 +45,13 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
     if not isinstance(model, dict):
         return HubFacts()
     backbone = model.get("backbone")
-    if not isinstance(backbone, dict) or backbone.get("type") != "milan_mm.PlainViT":
+    if not isinstance(backbone, dict) or not isinstance(backbone.get("type"), str):
         return HubFacts()
+    stats = _stats(model.get("data_preprocessor") or values.get("data_preprocessor"))
+    if backbone["type"] != "milan_mm.PlainViT":
+        return replace(mmpretrain_facts(backbone), stats=stats)
     arch = backbone.get("arch")
     arch = ARCHS.get(arch) if isinstance(arch, str) else arch
-    preprocessor = model.get("data_preprocessor") or values.get("data_preprocessor")
     return HubFacts(
         num_heads=_of_type(int, arch.get("num_heads")) if isinstance(arch, dict) else None,
         patch_size=_of_type(int, backbone.get("patch_size", 16)),
@@ -53,7 +59,8 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
         act=_of_type(str, backbone.get("act", "GELU")),
         rope_base=_of_type(float, backbone.get("rope_base")),
         pos_resize=_of_type(str, backbone.get("pos_resize")),
-        stats=_stats(preprocessor),
+        stats=stats,
+        named=NAMED,
     )
 
 
@@ -83,6 +90,7 @@ def _recorded(record: Mapping[str, Any]) -> HubFacts:
         pos_resize=backbone["pos_resize"],
         stats=_stats(statistics and dict(statistics, to_rgb=True)),  # written in RGB, always
         pooling=pooling,
+        named="its record",
     )
 
 
@@ -101,11 +109,11 @@ def _stats(preprocessor: Any) -> str | None:
         return None
     if not preprocessor.get("to_rgb", preprocessor.get("bgr_to_rgb", False)):
         by_channel = [list(values)[::-1] for values in by_channel]
-    try:
-        mean, std = ([value / 255 for value in values] for values in by_channel)
-    except TypeError:
+    numbers = [value for values in by_channel for value in values]
+    if not all(isinstance(value, int | float) for value in numbers):
         return None
-    return stats_name(mean, std)
+    mean, std = ([value / 255 for value in values] for values in by_channel)
+    return stats_text(mean, std, f"data_preprocessor of {NAMED}")
 
 
 def parse_config(text: str) -> dict[str, Any]:

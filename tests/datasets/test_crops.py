@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from milan_mm.datasets import crops
 from milan_mm.datasets.crops import LoadRandomResizedCrop, decode_part, largest_reduction, resize
+from milan_mm.datasets.decoding import decode
 from milan_mm.datasets.jpeg import read_header
-from milan_mm.datasets.loading import decode
 from milan_mm.engine.hooks.unreadable import UnreadableImagesHook
 
 PRETRAINING = dict(scale=224, crop_ratio_range=(0.2, 1.0))

@@ -138,4 +138,4 @@ def test_few_failures_are_reported_at_the_end(loader: DataLoader, monkeypatch: p
     UnreadableImagesHook().after_train(
         _runner(loader, logger=SimpleNamespace(warning=warnings.append))
     )
-    assert len(warnings) == 1 and "image reads failed" in warnings[0]
+    assert len(warnings) == 1 and "reads of images failed" in warnings[0]

@@ -196,7 +196,9 @@ def test_a_class_folder_without_images_counts_as_missing(tmp_path):
 
 
 def test_a_missing_part_is_named_with_the_layout(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"gone/train.*train/CLASS/\* and val/CLASS/\*"):
+    with pytest.raises(
+        FileNotFoundError, match=r"gone' does not exist: .*train/CLASS/\* and val/CLASS/\*"
+    ):
         images_by_class(tmp_path / "gone")
 
 

@@ -44,6 +44,7 @@ def cell(tmp_path: Path) -> TrainedCell:
         total_batch=64,
         data="COCO",
         data_counts=dict(train=10, val=5),
+        data_hash=dict(train="a", val="b"),
         num_iters=1000,
         recipe_gpus=8,
     )
@@ -95,6 +96,12 @@ def test_commands_name_the_gpus_of_the_recipe(cell):
     assert words[2:6] == ["big", "run", str(cell.config), "8"]
 
 
+def test_commands_carry_the_gpus_and_the_batch_that_the_user_gave(cell):
+    words = replace(cell, batch_per_gpu=32).command("slurm", "big", 16).split()
+    assert words[2:6] == ["big", "run", str(cell.config), "16"]
+    assert words[-2:] == ["--batch-per-gpu", "32"]
+
+
 @pytest.fixture
 def measured(cell, monkeypatch) -> dict[str, float]:
     """What the test of the cell, which takes no time, writes to its metrics file."""
@@ -130,17 +137,34 @@ def test_the_precision_is_that_of_the_training_wherever_it_was_run(
     assert {row["precision"] for row in cell.rows()} == {precision}
 
 
+@pytest.mark.parametrize(("num_classes", "top5"), [(3, None), (5, 93.5)])
+def test_top_5_of_fewer_classes_is_undefined(cell, measured, num_classes, top5):
+    Config(dict(model=dict(head=dict(num_classes=num_classes)))).dump(cell.config)
+    measured["accuracy/top1"] = 81.0
+    measured |= {} if top5 is None else {"accuracy/top5": top5}
+    rows = replace(cell, task="linear").rows()
+    assert [(row["metric"], row["value"]) for row in rows] == [("top-1", 81.0), ("top-5", top5)]
+
+
 def test_a_cell_is_finished_when_weights_task_config_data_and_seed_agree(cell):
     row = dict(weights_sha256="0a" * 32, task="coco", data="COCO", config_hash="c", seed=0)
-    row["data_counts"] = dict(val=5, train=10)
+    row |= dict(data_counts=dict(val=5, train=10), data_hash=dict(val="b", train="a"))
     assert is_in(cell, [row])
     for change in (
         dict(weights_sha256="0b" * 32),
         dict(task="ade20k"),
         dict(data="cars"),
         dict(data_counts=dict(train=10, val=6)),  # a subset that has grown since
+        dict(data_hash=dict(train="a", val="other photos")),
         dict(config_hash="d"),
         dict(seed=1),
     ):
         assert not is_in(cell, [row | change])
     assert not is_in(cell, [])
+
+
+@pytest.mark.parametrize(("data", "finished"), [("COCO", True), ("photos", False)])
+def test_a_row_of_version_0_1_counts_where_its_name_says_which_data(cell, data, finished):
+    cell = replace(cell, data=data)
+    row = {key: value for key, value in cell.identity.items() if key != "data_hash"}
+    assert is_in(cell, [row]) == finished

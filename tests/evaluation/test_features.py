@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from milan_mm.evaluation.features import STATS, extract_features, pool, read_image_folder
+from milan_mm.evaluation.features import extract_features, pool, read_image_folder
+from milan_mm.weights.statistics import byte_stats
 from tests.helpers import tiny_vit
 
 
@@ -29,7 +30,7 @@ def explicit_input(path: Path) -> torch.Tensor:
     """Short side 36, centre 32, RGB, normalised: with Pillow and by hand."""
     image = Image.open(path).resize((48, 36), Image.Resampling.BICUBIC).crop((8, 2, 40, 34))
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in STATS["imagenet"])
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in byte_stats("imagenet"))
     return (pixels - mean) / std
 
 
@@ -76,14 +77,14 @@ def test_mean_of_the_patches_leaves_the_class_token_out():
 
 
 def test_a_missing_folder_is_named(folder):
-    with pytest.raises(FileNotFoundError, match="val' with one folder per class does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"no folder val or valid or validation, only 'tra"):
         read_image_folder(folder, "val", 32, 0.875)
 
 
 def test_a_folder_without_classes_is_named(folder):
     (folder / "val").mkdir()
     (folder / "val/1.png").touch()
-    with pytest.raises(FileNotFoundError, match="val' with one folder per class does not exist"):
+    with pytest.raises(FileNotFoundError, match="val' has no folder per class: give --data a fol"):
         read_image_folder(folder, "val", 32, 0.875)
 
 

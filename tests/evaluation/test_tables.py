@@ -95,6 +95,26 @@ def test_a_renamed_file_stays_on_one_line():
     assert cell(table, "MAE").entries and cell(table, "MAE", "ImageNet k-NN top-1").entries
 
 
+@pytest.mark.parametrize("other", [dict(train="a", val="c"), None])
+def test_folders_of_one_name_with_other_photos_are_not_ranked_together(other):
+    rows = [
+        result("MAE", task="knn", data="photos", data_hash=dict(train="a", val="b")),
+        result("DINO", task="knn", data="photos", data_hash=other),
+    ]
+    if other is None:
+        del rows[1]["data_hash"]  # of version 0.1
+    table = only_table(*rows)
+    marks = {cell(table, name, "photos k-NN top-1").entries[0].mark for name in ("MAE", "DINO")}
+    assert marks == {"a", "b"}
+    assert any("(data a b) images" in note for note in table.notes)
+
+
+def test_rows_of_version_0_1_join_those_on_the_same_published_data():
+    rows = [result("MAE", data_hash=dict(train="a", val="b")), result("DINO")]
+    table = only_table(*rows)
+    assert {cell(table, name).entries[0].mark for name in ("MAE", "DINO")} == {""}
+
+
 def test_other_images_have_columns_of_their_own_and_nothing_published():
     counts = dict(train=1_281_167, val=50_000)
     table = only_table(

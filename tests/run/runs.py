@@ -109,7 +109,7 @@ def recorded_rates(runner: Runner) -> list[tuple[float, float]]:
 RECIPES = [
     name
     for name in list_configs()
-    if "/ablation/" not in name and "384x384" not in name and "-ms" not in name
+    if not any(part in name for part in ("/ablation/", "vit-large", "384x384", "-ms"))
 ]
 
 

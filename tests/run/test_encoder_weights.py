@@ -8,8 +8,10 @@ import torch
 from mmengine.config import Config
 
 from milan_mm.configs import load
+from milan_mm.models.vit_options import ARCHS
 from milan_mm.registry import MODELS
 from milan_mm.run.encoder_weights import set_encoder_weights, set_load_report
+from milan_mm.weights.encoder import DEFAULTS, Encoder
 from tests.helpers import STATS, TINY_ARCH, milan_config, save_state, tiny_vit
 from tests.weights.zoo import SYSTEMS, timm_vit
 
@@ -79,6 +81,7 @@ def test_what_the_user_wrote_is_kept(tmp_path: Path):
 
 def test_pretraining_keeps_the_statistics_that_its_teacher_shares(tmp_path: Path):
     cfg = Config(dict(model=milan_config()))
+    cfg.model.backbone.arch = TINY_ARCH
     before = cfg.model.data_preprocessor.to_dict()
     set_encoder_weights(cfg, weights("augreg_torch", tmp_path))
     assert cfg.model.data_preprocessor.to_dict() == before
@@ -94,6 +97,7 @@ def test_pretraining_keeps_the_statistics_that_its_teacher_shares(tmp_path: Path
 )
 def test_every_recipes_images_get_the_statistics_of_the_file(tmp_path: Path, name: str):
     cfg = load(name)
+    cfg.model.backbone.arch = TINY_ARCH
     set_encoder_weights(cfg, weights("beit", tmp_path))
     preprocessors = [cfg.model.get("data_preprocessor"), cfg.get("data_preprocessor")]
     means = [list(p.mean) for p in preprocessors if p and "mean" in p]
@@ -112,8 +116,48 @@ def test_weight_decay_spares_the_parameters_that_the_encoder_has(
     tmp_path: Path, system: str, expected: list[str]
 ):
     cfg = load("cls/finetune_vit-base-p16_8xb128-amp-coslr-100e_in1k")
+    cfg.model.backbone.arch = TINY_ARCH
     set_encoder_weights(cfg, weights(system, tmp_path))
     assert cfg.optim_wrapper.paramwise_cfg.no_decay_names == expected
+
+
+@pytest.mark.parametrize(
+    ("recipe", "remedy"),
+    [
+        (
+            "det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco",
+            "take det/mask-rcnn_vit-large",
+        ),
+        (
+            "cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes",
+            "take cls/finetune_vit-large.* or ",
+        ),
+        ("pretrain/milan_vit-base-p16_8xb512-amp-coslr-400e_in1k", "take pretrain/milan_vit-large"),
+    ],
+)
+def test_another_size_is_refused_with_the_recipe_of_that_size(recipe: str, remedy: str):
+    encoder = Encoder("a.pth", "timm", {}, dict(arch=ARCHS["large"]), "MAE", "imagenet", "mean")
+    message = rf"a\.pth has 24 blocks of width 1024 \(ViT-large\), '.*' is for .*: {remedy}"
+    with pytest.raises(ValueError, match=message):
+        set_encoder_weights(load(recipe), encoder)
+
+
+def test_a_size_without_a_recipe_is_refused_with_the_options_to_set():
+    arch = dict(embed_dims=1280, num_layers=32, num_heads=16)
+    encoder = Encoder("a.pth", "timm", {}, dict(arch=arch), "MAE", "imagenet", "mean")
+    message = r"32 blocks of width 1280, .*: set model\.backbone\.arch"
+    with pytest.raises(ValueError, match=message):
+        set_encoder_weights(config(), encoder)
+
+
+def test_statistics_of_any_numbers_reach_the_recipe():
+    settings = DEFAULTS | dict(arch=TINY_ARCH, img_size=32, patch_size=8)
+    settings |= dict(with_cls_token=True, final_norm=True)
+    stats = "mean 0.1 0.2 0.3 std 0.25 0.25 0.3"
+    cfg = config()
+    set_encoder_weights(cfg, Encoder("a.pth", "timm", {}, settings, "MAE", stats, "mean"))
+    assert cfg.model.data_preprocessor.mean == [25.5, 51.0, 76.5]
+    assert cfg.model.data_preprocessor.std == [63.75, 63.75, 76.5]
 
 
 def test_a_file_without_class_token_makes_a_model_without_one(tmp_path: Path):

@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
-from milan_mm.run.metrics import read_metrics, write_metrics
+import pytest
+from mmengine.config import Config
+
+from milan_mm.run.metrics import read_metrics, why_no_metric, write_metrics
 
 
 def test_metrics_are_json_and_undefined_ones_are_null(tmp_path: Path):
@@ -11,3 +14,17 @@ def test_metrics_are_json_and_undefined_ones_are_null(tmp_path: Path):
     write_metrics(file, {"mIoU": 48.1, "AP": float("nan"), "loss": float("inf")})
     assert read_metrics(file) == {"mIoU": 48.1, "AP": None, "loss": None}
     json.loads(file.read_text(), parse_constant=lambda name: 1 / 0)  # no NaN in it
+
+
+@pytest.mark.parametrize(
+    ("scope", "settings", "message"),
+    [
+        ("mmdet", dict(format_only=True, outfile_prefix="out/boxes"), "are in out/boxes"),
+        ("mmseg", dict(format_only=True, output_dir="out/labels"), "are in out/labels"),
+        ("mmdet", {}, "no detection is above the config's score threshold"),
+        ("mmseg", {}, "test_evaluator measured nothing"),
+    ],
+)
+def test_a_test_without_a_metric_says_why(scope: str, settings: dict, message: str):
+    cfg = Config(dict(default_scope=scope, test_evaluator=dict(type="Metric", **settings)))
+    assert message in why_no_metric(cfg)

@@ -15,10 +15,12 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 from torchvision.models import resnet18, resnet34, resnet50
 
+from milan_mm.configs import load
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
-from milan_mm.run.pretrained import StrictInit, check_whole, read_tensors
+from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+from milan_mm.run.pretrained import FRESH, StrictInit, check_whole, read_tensors
 from tests.helpers import TINY_ARCH, save_state, tiny_vit
 from tests.weights.zoo import timm_vit
 
@@ -227,3 +229,9 @@ def test_load_from_takes_the_tensors_of_a_wrapped_model(tmp_path: Path):
     tensors = {f"module.{n}": t for n, t in model.state_dict().items() if "num_batches" not in n}
     path = str(save_state(dict(state_dict=tensors), tmp_path))
     check_whole(path, read_tensors(path), model)
+
+
+def test_exceptions_are_a_key_that_a_config_may_have():
+    cfg = load("cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes")
+    prepare(cfg, RunOptions(cfg_options=["fresh_tensors=['head.*']"]), TRAINING)
+    assert list(cfg[FRESH]) == ["head.*"]

@@ -1,9 +1,13 @@
 """`--quick` makes a short run of every recipe."""
 
+from pathlib import Path
+
 import pytest
+from mmengine.registry import DATASETS, DefaultScope
 
 from milan_mm.configs import list_configs, load
 from milan_mm.run.quick import ITERATIONS, make_quick
+from tests.run.own_data.folders import image_folder
 
 
 def _sizes(node: object) -> list:
@@ -32,7 +36,22 @@ def test_every_recipe_shrinks_to_a_few_iterations_and_keeps_its_sizes(name: str)
     if cfg.get("val_dataloader"):
         assert cfg.val_dataloader.num_batch_per_epoch == 1
         # enough for two processes, even when the data set is a single image
-        assert cfg.val_dataloader.dataset.times == 2
+        assert cfg.val_dataloader.dataset.num_samples == 2 * cfg.val_dataloader.batch_size
+
+
+@pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader", "test_dataloader"])
+def test_a_trial_sees_every_class_of_a_sorted_data_set(tmp_path: Path, loader: str):
+    classes = tuple("abcd")
+    cfg = load("cls/linear_vit-base-p16_8xb2048-amp-coslr-100e_in1k")
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        cfg[name].dataset.update(data_root=str(image_folder(tmp_path, classes)), pipeline=[])
+    make_quick(cfg, world_size=1)
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        dataset = DATASETS.build(cfg[loader].dataset)
+    labels = [dataset[i]["gt_label"] for i in range(len(dataset))]
+    assert labels == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert dataset.metainfo["classes"] == classes
+    assert dataset.get_data_info(7)["gt_label"] == 3
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from milan_mm.datasets.identity import data_hash
 from milan_mm.run.encoder_weights import set_encoder_weights
 from milan_mm.run.prepare import TRAINING, RunOptions, prepare
 from milan_mm.run.record import Kind, differences, model_of, record_of
-from milan_mm.run.recorded_model import take_model
+from milan_mm.run.recorded_model import judged_otherwise, take_model
 from milan_mm.weights.reading import read_checkpoint
 from milan_mm.weights.record import read_record
-from tests.helpers import save_state
+from tests.helpers import TINY_ARCH, save_state
 from tests.recipes.test_configs import load
 from tests.run.own_data.folders import image_folder, write_image
 from tests.weights.zoo import SYSTEMS
@@ -65,8 +65,15 @@ def test_the_split_of_a_batch_is_recorded_and_makes_no_difference_to_a_test(reci
     assert not differences(one, other, "test")
 
 
-def prepared_with(recipe: str, **options: Any) -> Config:
+def narrow(recipe: str) -> Config:
+    """A recipe of an encoder as small as the files of `SYSTEMS`."""
     cfg = load(recipe)
+    cfg.model.backbone.update(arch=TINY_ARCH, out_indices=(2,), global_layers=(2,))
+    return cfg
+
+
+def prepared_with(recipe: str, **options: Any) -> Config:
+    cfg = narrow(recipe) if "weights" in options else load(recipe)
     prepare(cfg, RunOptions(**options), TRAINING)
     return cfg
 
@@ -152,7 +159,7 @@ def test_what_the_weights_of_every_system_set_is_set_again(
     tmp_path: Path, recipe: str, system: str
 ):
     file = str(save_state(SYSTEMS[system](tmp_path).content, tmp_path))
-    trained, cfg = load(recipe), load(recipe)
+    trained, cfg = narrow(recipe), narrow(recipe)
     set_encoder_weights(trained, file)
     kept = record_of(trained)
     kept["recipe_hash"] = "another recipe with this model"
@@ -160,6 +167,19 @@ def test_what_the_weights_of_every_system_set_is_set_again(
     assert model_of(cfg) == model_of(trained)
     assert record_of(cfg)["encoder"] == kept["encoder"]
     assert not differences(kept, record_of(cfg), "resume")
+
+
+@pytest.mark.parametrize("recipe", [CLS, DET, SEG])
+def test_a_test_on_images_of_another_size_than_in_the_training_is_said(recipe: str):
+    kept, cfg = record(recipe), prepared(recipe)
+    assert judged_otherwise(cfg, kept, "x.pth") == []
+    sizes = [t for t in cfg.test_dataloader.dataset.pipeline if "scale" in t]
+    sizes[0].scale = 17
+    (note,) = judged_otherwise(cfg, kept, "x.pth")
+    assert note.startswith("x.pth: tested otherwise than in the validation of its training: ")
+    assert "scale is " in note and "there, 17 here" in note
+    kept["recipe_hash"] = "another recipe"  # which differs on purpose
+    assert judged_otherwise(cfg, kept, "x.pth") == []
 
 
 def test_weights_that_the_user_gives_again_must_be_the_same(tmp_path: Path):
@@ -174,14 +194,15 @@ def test_weights_that_the_user_gives_again_must_be_the_same(tmp_path: Path):
     found = differences(record_of(kept), record_of(other), "resume")
     contradictions = {d.field for d in found if d.kind is Kind.CONTRADICTION}
     assert {"encoder.sha256", "encoder.system"} <= contradictions
-    plain = differences(record_of(kept), record(CLS), "resume")
+    without = record_of(prepared_with(CLS, weights=None))
+    plain = differences(record_of(kept), without, "resume")
     assert [d.kind for d in plain if d.field == "encoder"] == [Kind.KNOWN]
-    added = differences(record(CLS), record_of(kept), "resume")
+    added = differences(without, record_of(kept), "resume")
     assert [d.kind for d in added if d.field == "encoder"] == [Kind.CONTRADICTION]
     with pytest.raises(ValueError, match=r"its run started from CLIP, .* and this one from MAE, "):
         take_model(other, record_of(kept), "epoch_1.pth", "resume")
     with pytest.raises(ValueError, match="started from no pretrained encoder and this one from MA"):
-        take_model(other, record(CLS), "epoch_1.pth", "resume")
+        take_model(other, without, "epoch_1.pth", "resume")
 
 
 RESULT_FIELDS: dict[str, Any] = {
@@ -224,6 +245,9 @@ SPOILT: dict[str, Callable[[dict], object]] = {
     "a field that is missing": lambda r: r["split"].pop("accumulation"),
     "an unknown option": lambda r: r["model"]["backbone"].update(hidden="x"),
     "an option of another type": lambda r: r["model"]["backbone"].update(img_size="large"),
+    "a text for an epsilon": lambda r: r["model"]["backbone"].update(norm_eps="small"),
+    "a number for an activation": lambda r: r["model"]["backbone"].update(act=7),
+    "a text for blocks": lambda r: r["model"]["backbone"].update(global_layers=["first"]),
     "options that exclude each other": lambda r: r["model"]["backbone"].update(window_size=14),
     "no heads": lambda r: r["model"]["backbone"]["arch"].update(num_heads=0),
     "two numbers for three channels": lambda r: r["model"]["statistics"].update(mean=[1.0, 2.0]),
@@ -231,6 +255,9 @@ SPOILT: dict[str, Callable[[dict], object]] = {
     "a tensor": lambda r: r["settings"].update(model=torch.zeros(1)),
     "a field outside of the encoder": lambda r: r["encoder"]["fields"].update(
         {"model.backbone.init_cfg.checkpoint": "/etc/passwd"}
+    ),
+    "a text for statistics": lambda r: r["encoder"]["fields"].update(
+        {"model.data_preprocessor.mean": "grey"}
     ),
     "an option of no reader": lambda r: r["encoder"]["reading"].update(type="x"),
     "a nest without end": lambda r: r["settings"].update(model=nest(500)),
@@ -258,6 +285,12 @@ def test_a_record_of_a_later_version_is_refused_with_the_remedy():
         read_record(saved(record(CLS) | dict(version=2)))
 
 
+def test_an_option_that_was_written_otherwise_means_the_same():
+    kept = record(CLS)
+    kept["model"]["backbone"].update(pos_resize=None, img_size=224)
+    assert read_record(saved(kept)) == record(CLS)
+
+
 def test_an_option_that_is_newer_than_the_record_has_its_default():
     kept = record(CLS)
     del kept["model"]["backbone"]["rope_base"]
@@ -278,8 +311,10 @@ def test_data_are_known_by_names_and_sizes_wherever_they_lie(tmp_path: Path):
     expected = data_hash(dict(data_root=str(first), data_prefix="train"))
     settings = dict(data_root=str(second), data_prefix="train")
     assert expected and data_hash(settings) == expected
-    write_image(second / "train/red/more.png")
+    write_image(second / "train/red/0.png", size=(64, 64))
     assert data_hash(settings) != expected
+    write_image(first / "train/red/more.png")
+    assert data_hash(dict(data_root=str(first), data_prefix="train")) != expected
 
 
 def test_an_annotation_file_is_known_by_its_content(tmp_path: Path):

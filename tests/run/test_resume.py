@@ -107,7 +107,7 @@ CHANGES = {
     "optim_wrapper.optimizer.momentum": (0.8, "momentum is 0.9 in the checkpoint and 0.8 here"),
     "optim_wrapper.optimizer.weight_decay": (0.1, "weight_decay is None .* and 0.1 here"),
     "optim_wrapper.clip_grad": (dict(max_norm=1.0), "clip_grad.max_norm is None .* and 1.0 here"),
-    "optim_wrapper.optimizer.type": ("Adam", "optimizer.type is 'SGD' in .* and 'Adam' here"),
+    "optim_wrapper.optimizer.type": ("RMSprop", "optimizer.type is 'SGD' in .* and 'RMSprop' here"),
     "model.drop": (0.1, "model.drop is None in the checkpoint and 0.1 here"),
     "model.num_classes": (5, "num_classes is None in the checkpoint and 5 here"),
     "train_dataloader.dataset.images": (40, "dataset.images is None in the checkpoint and 40 here"),

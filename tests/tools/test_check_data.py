@@ -1,5 +1,6 @@
 """tools/check_data.py as a user meets it: exit codes, the report, the sheet and the list."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def test_a_repaired_data_set_leaves_no_list_behind(data, check):
     [
         (["coco"], "error: data folder 'data/coco' does not exist: link or unpack the data there"),
         (["imagenet", "--root", "gone"], "error: data folder 'gone' does not exist"),
+        (["cls", "--data", "gone"], "error: data folder 'gone' does not exist"),
         (["coco", "--root", "file.json"], "error: data folder 'file.json' is not a folder"),
         (["imagenet", "--out", "sheet.jpg"], "error: --out 'sheet.jpg' does not end in .png"),
     ],
@@ -84,6 +86,21 @@ def test_mistakes_give_2_and_one_line(data, check, capfd, arguments, message):
     assert check(*arguments) == 2
     error = capfd.readouterr().err
     assert error.startswith(message) and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("task", ["pretrain", "cls"])
+def test_own_folders_are_checked_for_their_task(data, check, capsys, task):
+    shutil.copytree(f"data/imagenet/train/{TENCH}", "data/imagenet/train/other")
+    assert check(task, "--data", "data/imagenet") == int(task == "cls")
+    out = capsys.readouterr().out
+    assert "images in data/imagenet/train: 18\n" in out
+    assert ("'data/imagenet/val' has 1 class folder(s)" in out) == (task == "cls")
+
+
+@pytest.mark.parametrize("task", ["pretrain", "cls", "det", "seg"])
+def test_own_data_need_their_folder(check, capfd, task):
+    assert check(task) == 2
+    assert f"error: {task} needs --data DIR" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("task", "place"), [("coco", "coco"), ("ade20k", "ade")])

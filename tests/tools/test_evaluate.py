@@ -150,11 +150,11 @@ def test_other_images_and_folders_of_hugging_face_are_taken(folder, evaluate):
 def test_teacher_and_student_of_a_file_are_two_cells(folder, evaluate):
     save_state(dino_full().content, folder, "dino.pth")
     options = ("--weights", "dino.pth", "--tasks", "knn", "--num-heads", "4")
-    # CLIP's activation and statistics are others, iBOT's are DINO's
-    for more in ([], ["--student"], ["--system", "CLIP"], ["--system", "iBOT"]):
+    # AugReg's statistics are others, iBOT's are DINO's
+    for more in ([], ["--student"], ["--system", "AugReg"], ["--system", "iBOT"]):
         evaluate(*options, *more)
     rows = read_results("out/results.jsonl")[::2]
-    assert [row["method"] for row in rows] == ["DINO", "DINO", "CLIP"]
+    assert [row["method"] for row in rows] == ["DINO", "DINO", "AugReg"]
     assert len({row["config_hash"] for row in rows}) == 3
 
 
@@ -211,9 +211,22 @@ def test_more_images_are_another_cell_of_knn_too(folder):
     assert not is_in(plan("one.pth", "knn", images=Path("own")), rows)
 
 
+@pytest.mark.parametrize("task", ["knn", "linear"])
+def test_another_folder_of_the_same_name_is_another_cell(folder, task):
+    for place in ("a", "b"):
+        shutil.copytree(folder / "data/imagenet", Path(place, "photos"))
+    paths = sorted(Path("b/photos/val").rglob("*.JPEG"))
+    shutil.copy(sorted(Path("b/photos/train").rglob("*.JPEG"))[0], paths[0])
+    a, again, b = (plan("one.pth", task, images=Path(p, "photos")) for p in "aab")
+    assert a.data == b.data == "photos" and a.data_counts == b.data_counts
+    assert is_in(again, [a.identity]) and not is_in(b, [a.identity])
+    if task == "linear":
+        assert a.work_dir == again.work_dir != b.work_dir
+
+
 def test_data_of_knn_that_are_not_there_are_named_before_anything_runs(folder, mistake):
     error = mistake("--weights", "one.pth", "--protocol", "paper", "--tasks", "knn", "--data", ".")
-    assert error.startswith("error: data folder 'imagenet/train' ")
+    assert error.startswith("error: data folder 'imagenet' does")
     assert error.endswith("does not exist: link or unpack the data there, or pass --data ROOT")
 
 
@@ -327,3 +340,34 @@ def test_another_length_and_rate_are_a_protocol_of_their_own(folder, monkeypatch
     assert trained.train_cfg.max_epochs == 10
     assert trained.optim_wrapper.optimizer.lr == 1e-3
     assert (whole.num_iters, changed.num_iters) == (200, 20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--tasks", "coco", "--images", "mine"),
+            "--images mine is for knn, linear, finetune",
+        ),
+        (("--tasks", "coco,ade20k", "--images", "mine"), "not for --tasks coco,ade20k"),
+        (("--tasks", "knn", "--seeds", "3"), "--seeds is for trainings"),
+        (("--tasks", "knn", "--gpus", "2"), "--gpus is for trainings"),
+        (("--tasks", "knn", "--batch-per-gpu", "2"), "--batch-per-gpu is for trainings"),
+        (("--tasks", "linear", "--partition", "big"), "is for --print-commands slurm"),
+        (("--tasks", "knn,coco", "--img-size", "96"), "give --tasks of one kind"),
+        (("--tasks", "ade20k", "--img-size", "96"), "--protocol short exclude each other"),
+        (("--tasks", "knn", "--img-size", "100"), "do not divide it, take 96 or 112"),
+        (("--tasks", "linear", "--img-size", "100"), "do not divide it, take 96 or 112"),
+    ],
+)
+def test_an_option_that_no_task_would_read_is_refused(folder, mistake, arguments, message):
+    assert message in mistake("--weights", "one.pth", *arguments)
+
+
+def test_the_size_of_the_images_is_that_of_the_option(folder, monkeypatch):
+    (candidate,) = read_candidates(["one.pth"], None, num_heads=3)
+    evaluation = Evaluation("short", Path("data"), Path("out"), img_size=128)
+    assert evaluation.plan(candidate, "knn", 0).settings.img_size == 128
+    cell = evaluation.plan(candidate, "linear", 0)
+    assert load(cell.config).model.backbone.img_size == 128
+    assert cell.protocol_hash != plan("one.pth", "linear").protocol_hash

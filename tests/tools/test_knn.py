@@ -1,5 +1,6 @@
 """tools/knn.py as a user meets it: numbers next to a random encoder's, and one-line errors."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,14 @@ def test_accuracies_are_printed_beside_a_random_encoder_and_appended(folder, knn
     assert "weights   cls_token    100.00   100.00" in capsys.readouterr().out
 
 
+def test_photos_in_both_splits_are_said(folder, knn, capsys):
+    knn()
+    assert "training images too" not in capsys.readouterr().err
+    shutil.copy("images/train/red/0.png", "images/val/red/0.png")
+    knn()
+    assert "1 of 9 validation images are training images too" in capsys.readouterr().err
+
+
 def test_wrong_labels_give_a_low_accuracy(folder, knn):
     images = folder / "images/val"
     (images / "red").rename(images / "swap")
@@ -90,14 +99,17 @@ def test_validation_may_lack_a_class(folder, knn):
 
 def test_a_class_without_training_images_is_named(folder, mistake):
     (folder / "images/val/red").rename(folder / "images/val/yellow")
-    assert "1 classes of images/val are not in train/, e.g. 'yellow'" in mistake()
+    assert "1 classes of images/val are not in images/train, e.g. 'yellow'" in mistake()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (dict(weights="gone.pth"), "weights file 'gone.pth' does not exist"),
-        (dict(data="gone"), "data folder 'gone/train' with one folder per class does not exist"),
+        (
+            dict(data="gone"),
+            "data folder 'gone' does not exist: give --data a folder with",
+        ),
         (dict(num_heads=None), "3 blocks of width 48, and the tensors do not show"),
         (dict(k=19), "--k 19 exceeds the 18 images in images/train"),
         (dict(k=0), "argument --k: 0: give 1 or more"),

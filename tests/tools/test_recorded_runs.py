@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 
@@ -57,7 +58,7 @@ val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
 """
 FOLDERS: dict[str, Callable[[Path], Path]] = dict(
-    cls=image_folder, det=coco_folder, seg=label_pairs
+    cls=partial(image_folder, per_class=8), det=coco_folder, seg=label_pairs
 )
 
 
@@ -161,7 +162,7 @@ def test_a_test_predicts_what_the_runs_last_validation_predicted(
 def test_a_command_that_contradicts_the_checkpoint_is_refused_with_both_values(
     tmp_path: Path, call, error_of, weights, recipe
 ):
-    config, data = recipe("cls"), ("--data", image_folder(tmp_path / "data"))
+    config, data = recipe("cls"), ("--data", FOLDERS["cls"](tmp_path / "data"))
     call(
         "train", config, *data, "--weights", weights("openai_clip"), "--work-dir", tmp_path / "run"
     )
@@ -192,7 +193,7 @@ def test_a_command_that_contradicts_the_checkpoint_is_refused_with_both_values(
 def test_a_config_that_a_test_writes_starts_the_same_training_again(
     tmp_path: Path, call, weights, recipe
 ):
-    config, data = recipe("cls"), ("--data", image_folder(tmp_path / "data"))
+    config, data = recipe("cls"), ("--data", FOLDERS["cls"](tmp_path / "data"))
     file, run = weights("beit"), tmp_path / "run"
     call("train", config, *data, "--weights", file, "--work-dir", run)
     call("test", config, run / "epoch_1.pth", *data, "--work-dir", tmp_path / "test")

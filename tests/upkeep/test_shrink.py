@@ -13,7 +13,7 @@ from PIL import Image, JpegImagePlugin
 from scipy import ndimage, stats
 
 from milan_mm.datasets.crops import LoadRandomResizedCrop
-from milan_mm.datasets.loading import decode
+from milan_mm.datasets.decoding import decode
 from milan_mm.upkeep import shrink as shrinking
 from milan_mm.upkeep.parallel import CHUNK
 from milan_mm.upkeep.shrink import ShrinkSettings, copy_file, encode, shrink_folder

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from milan_mm.weights import hub
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.recognising import read_encoder
-from tests.weights.zoo import HEADS, LAYERS, SYSTEMS, D, timm_vit
+from tests.weights.zoo import HEADS, LAYERS, SYSTEMS, D, sizes, timm_vit
 
 CONFIG = dict(
     model_type="vit",
@@ -116,19 +116,25 @@ def test_a_damaged_config_is_refused(tmp_path: Path):
         read_encoder(tmp_path)
 
 
-def test_a_config_of_something_else_is_ignored(tmp_path: Path):
-    write(tmp_path, "hf_vit", dict(model_type="llama", hidden_act="silu"))
-    assert read_encoder(tmp_path).settings["norm_eps"] == 1e-12
+def test_a_model_that_is_not_known_here_is_refused_until_its_system_is_named(tmp_path: Path):
+    write(tmp_path, "hf_vit", dict(model_type="ijepa", layer_norm_eps=1e-3))
+    with pytest.raises(ValueError, match=r"config\.json says model_type='ijepa'.*--system"):
+        read_encoder(tmp_path)
+    encoder = read_encoder(tmp_path, system="Hugging Face ViT")
+    assert encoder.settings["norm_eps"] == 1e-12 and "norm_eps" in encoder.assumed
 
 
 def timm_folder(folder: Path, **changes) -> Encoder:
     save_file(timm_vit().state_dict(), folder / "model.safetensors")
     pretrained = dict(tag="augreg_in1k", mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
     config = dict(
-        architecture="vit_base_patch16_224", global_pool="token", pretrained_cfg=pretrained
+        architecture="vit_base_patch16_224",
+        global_pool="token",
+        model_args=sizes(),
+        pretrained_cfg=pretrained,
     )
     (folder / "config.json").write_text(json.dumps(config | changes))
-    return read_encoder(folder, num_heads=HEADS)
+    return read_encoder(folder)
 
 
 def test_timms_config_tells_system_statistics_and_pooling(tmp_path: Path):
@@ -138,7 +144,7 @@ def test_timms_config_tells_system_statistics_and_pooling(tmp_path: Path):
 
 
 def test_timms_config_tells_quick_gelu(tmp_path: Path):
-    encoder = timm_folder(tmp_path, architecture="vit_base_patch16_clip_quickgelu_224")
+    encoder = timm_folder(tmp_path, model_args=sizes() | dict(act_layer="quick_gelu"))
     assert encoder.settings["act"] == "QuickGELU"
 
 
@@ -174,7 +180,8 @@ def test_a_name_on_the_hub_stands_for_its_folder(
 
     monkeypatch.setattr(hub, "snapshot_download", download)
     assert read_encoder(name).settings["norm_eps"] == 1e-12
-    assert asked == [(repository, ["*config.json", "model.safetensors"])]  # no pickles, no code
+    assert asked == [(repository, hub._DOWNLOADED)]
+    assert not [name for name in hub._DOWNLOADED if name.endswith((".bin", ".py"))]
 
 
 def test_a_download_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ from milan_mm.models.vit_options import WEIGHT_OPTIONS
 from milan_mm.registry import MODELS
 from milan_mm.run.encoder_weights import set_encoder_weights
 from milan_mm.run.record import record_of
-from milan_mm.weights.hub import HubFacts
+from milan_mm.weights.facts import HubFacts
 from milan_mm.weights.recognising import recognise
 from milan_mm.weights.record import backbone_options
 from milan_mm.weights.statistics import STATS
@@ -127,7 +127,6 @@ def test_statistics_of_bgr_images_are_turned():
     [
         "",
         "model = (",
-        "model = dict(backbone=dict(type='ResNet', act='QuickGELU'))",
         "model = [1]",
         "model = dict(backbone='milan_mm.PlainViT')",
         "model = " + "-" * 100_000 + "1",

@@ -20,6 +20,7 @@ from mmpretrain.models import BEiTViT
 from mmpretrain.models import VisionTransformer as MMViT
 from open_clip.model import CLIP as OpenCLIP
 from timm.models.beit import Beit
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -179,16 +180,20 @@ def deit() -> Sample:
 
 
 def deit_distilled() -> Sample:
-    model = timm_vit()
-    state = model.state_dict()
-    table = state["pos_embed"]
-    state |= {
-        "pos_embed": torch.cat([table[:, :1], noise(1, 1, D), table[:, 1:]], dim=1),
-        "dist_token": noise(1, 1, D),
-        "head_dist.weight": noise(5, D),
-    }
-    extras = ("head_dist.weight", "dist_token")
-    return Sample(dict(model=state), model.forward_features, "timm", "DeiT", extras=extras)
+    """timm's own class, whose distillation token is one token more."""
+    model = randomise(
+        VisionTransformerDistilled(**sizes(), num_classes=5, dynamic_img_size=True)
+    ).eval()
+    extras = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
+    settings = dict(num_registers=1)
+    return Sample(
+        dict(model=model.state_dict()),
+        model.forward_features,
+        "timm",
+        "DeiT",
+        settings=settings,
+        extras=extras,
+    )
 
 
 def deit_iii() -> Sample:

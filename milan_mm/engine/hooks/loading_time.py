@@ -39,6 +39,9 @@ class LoadingTimeHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:
         """Add up, and check every `interval` iterations."""
+        logged = runner.message_hub.log_scalars
+        if not {"train/data_time", "train/time"} <= logged.keys():
+            return  # a loop without IterTimerHook, e.g. of a tool that draws the learning rate
         leave_out = self._after_validation or batch_idx < self.warm_up
         self._after_validation = False
         if self._warned or leave_out:

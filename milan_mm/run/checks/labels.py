@@ -1,13 +1,23 @@
 """Do the segmentation labels fit images and classes? Check a sample before training."""
 
+from pathlib import Path
+
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
-from PIL import Image, ImageOps
 
-from milan_mm.datasets.folders import missing_files
-from milan_mm.datasets.labels import LoadLabels
+from milan_mm.datasets.folders import missing_files, spread
+from milan_mm.datasets.hidden_class import refuse_hidden_class
+from milan_mm.datasets.image_size import read_header
+from milan_mm.datasets.labels import (
+    IGNORED,
+    LoadLabels,
+    UnreadableLabelError,
+    label_table,
+    read_labels,
+)
+from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.datasets.shared import iter_transforms
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.config_nodes import datasets_of
@@ -15,31 +25,39 @@ from milan_mm.run.config_nodes import datasets_of
 SAMPLE = 16  # label files read per data set; `LoadLabels` checks every one when it is loaded
 
 
-def check_labels(cfg: Config, loaders: tuple[str, ...]) -> None:
+def check_labels(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
     """Check that each image has a label, and read some of them; other tasks have none.
+
+    Training skips up to 1 % of missing or damaged labels, as of images; evaluation none.
 
     Args:
         loaders: Names of data loaders, e.g. ('train_dataloader', 'val_dataloader').
 
+    Returns:
+        Lines for the log about labels that will be skipped.
+
     Raises:
-        MissingFileError: When an image has no label file.
+        MissingFileError: When images have no label file.
         UserError: When heads, data and `LoadLabels` disagree on the number of classes, there are
-            no images, or a label of the sample is refused by `LoadLabels`.
+            no images, a label of the sample is refused by `LoadLabels`, or a class is missing in
+            the training labels while 255 covers pixels.
     """
     model = cfg.get("model") or {}
     heads = [model.get(name) or {} for name in ("decode_head", "auxiliary_head")]
     counts = {f"model head {h['type']}": h["num_classes"] for h in heads if "num_classes" in h}
     if cfg.get("default_scope") != "mmseg" or not counts:
-        return
+        return []
+    notes = []
     with DefaultScope.overwrite_default_scope("mmseg"):
         for name in loaders:
             for field, dataset in datasets_of(cfg, name):
                 # mmengine cannot serialise a list of no images
                 unserialised = dict(dataset, serialize_data=False)
-                _check_dataset(field, DATASETS.build(unserialised), counts)
+                notes += _check_dataset(field, DATASETS.build(unserialised), counts)
+    return notes
 
 
-def _check_dataset(field: str, dataset: BaseDataset, heads: dict[str, int]) -> None:
+def _check_dataset(field: str, dataset: BaseDataset, heads: dict[str, int]) -> list[str]:
     counts = dict(heads)
     if classes := dataset.metainfo.get("classes"):
         counts[f"{field}.metainfo.classes"] = len(classes)
@@ -55,29 +73,49 @@ def _check_dataset(field: str, dataset: BaseDataset, heads: dict[str, int]) -> N
             f"'{dataset.data_prefix.get('img_path')}': correct the folder or {field}.img_suffix"
         )
     if not readers or dataset.backend_args:
-        return
+        return []
     samples = [dataset.get_data_info(i) for i in range(len(dataset))]
-    _check_existence(samples)
-    for i in np.unique(np.linspace(0, len(samples) - 1, SAMPLE).round().astype(int)):
-        readers[0].transform(samples[i] | _size_of(samples[i]["img_path"]))
+    is_training = field.startswith("train")
+    limit = MAX_FAILED_SHARE * len(samples) if is_training else 0
+    notes = _check_existence(samples, limit)
+    damaged = []
+    pixels: np.ndarray = np.zeros(IGNORED + 1, np.int64)
+    chosen = spread(samples, min(len(samples), SAMPLE))
+    for sample in chosen:
+        try:
+            readers[0].transform(sample | _size_of(sample["img_path"]))
+            labels = read_labels(sample["seg_map_path"])
+            pixels += np.bincount(labels.ravel(), minlength=IGNORED + 1)[: IGNORED + 1]
+        except MissingFileError:
+            continue  # counted above
+        except UnreadableLabelError as error:
+            damaged.append(error)
+            if len(damaged) > limit:
+                raise
+    if damaged:
+        notes.append(f"{len(damaged)} of {len(chosen)} labels looked into: {damaged[0]}")
+    if is_training and (classes := dataset.metainfo.get("classes")):
+        table = label_table(bool(dataset.reduce_zero_label), dataset.label_map)
+        files = [sample["seg_map_path"] for sample in samples]
+        refuse_hidden_class(files, pixels, table, list(classes))
+    return notes
 
 
-def _check_existence(samples: list[dict]) -> None:
+def _check_existence(samples: list[dict], limit: float) -> list[str]:
     missing = set(missing_files(sample["seg_map_path"] for sample in samples))
     lonely = [sample for sample in samples if sample["seg_map_path"] in missing]
-    if lonely:
-        raise MissingFileError(
-            f"{len(lonely)} of {len(samples)} images have no label: image "
-            f"'{lonely[0]['img_path']}' has no label file '{lonely[0]['seg_map_path']}'; add the "
-            "labels, or remove the images"
-        )
+    if not lonely:
+        return []
+    found = (
+        f"{len(lonely)} of {len(samples)} images have no label: image "
+        f"'{lonely[0]['img_path']}' has no label file '{lonely[0]['seg_map_path']}'"
+    )
+    if len(lonely) > limit:
+        raise MissingFileError(f"{found}; add the labels, or remove the images")
+    return [f"{found}; training skips them"]
 
 
 def _size_of(path: str) -> dict:
     """Height and width of an image as the loader will give them, from the file's header."""
-    try:
-        image = Image.open(path)
-        ImageOps.exif_transpose(image, in_place=True)
-    except (OSError, SyntaxError, ValueError):  # for `LoadImage` to report or to skip
-        return {}
-    return dict(ori_shape=(image.height, image.width))
+    header = read_header(Path(path))
+    return dict(ori_shape=(header.height, header.width)) if header else {}

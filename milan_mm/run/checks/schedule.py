@@ -43,7 +43,7 @@ def _check_images(plan: Plan) -> None:
 def smaller_batch(plan: Plan) -> str:
     """The options for a total batch that fits the images, with the rate of the linear rule."""
     made = plan.updates
-    fitting = 1
+    fitting = made.processes
     while 8 * fitting <= made.images:  # at least four updates in an epoch
         fitting *= 2
     if plan.is_trial:

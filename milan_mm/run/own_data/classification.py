@@ -4,16 +4,19 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from milan_mm.datasets.folders import EXTENSIONS, list_images
+from milan_mm.datasets.class_folders import (
+    REMEDY,
+    class_names,
+    compare_classes,
+    count_classes,
+    refuse_empty,
+)
+from milan_mm.datasets.folders import EXTENSIONS, find_split, list_photos, note_unread
 from milan_mm.errors import UserError
-from milan_mm.run.config_nodes import evaluators_of
-from milan_mm.run.own_data.folders import find_split, subfolders
 from milan_mm.run.own_data.judged import check_classes, find_judged
 from milan_mm.run.own_data.settings import metainfo, set_dataset, set_num_classes
 from milan_mm.run.record import Recorded
 from milan_mm.text import shorten_list
-
-_REMEDY = "sort your images into DIR/train/CLASS/ and DIR/val/CLASS/"
 
 
 def use_image_folder(cfg: Config, root: Path, tested: Recorded | None = None) -> list[str]:
@@ -28,16 +31,15 @@ def use_image_folder(cfg: Config, root: Path, tested: Recorded | None = None) ->
     """
     if tested:
         return _use_judged(cfg, root, tested)
-    train, val = (find_split(root, split, _REMEDY) for split in ("train", "val"))
-    classes = _classes(train)
-    counts = {folder: _count(folder) for folder in (train, val)}
-    empty = [name for name in classes if not counts[train].get(name)]
-    if empty:
-        raise UserError(
-            f"{len(empty)} of {len(classes)} classes in '{train}' have no images, first "
-            f"'{empty[0]}': add images ({' '.join(EXTENSIONS)}), or remove it from both splits"
-        )
-    _compare(train, classes, val, _classes(val))
+    train, val = (find_split(root, split, REMEDY) for split in ("train", "val"))
+    classes = class_names(train)
+    photos = {folder: list_photos(folder) for folder in (train, val)}
+    counts = {folder: count_classes(images) for folder, (images, _) in photos.items()}
+    notes = [
+        n for folder, (i, unread) in photos.items() for n in note_unread(folder, len(i), unread)
+    ]
+    refuse_empty(train, classes, counts[train])
+    compare_classes(train, classes, val, class_names(val))
     if not any(counts[val].values()):
         raise UserError(f"'{val}' has no images: move some of each class there from '{train}'")
     _set(cfg, root, classes, train_dataloader=train, val_dataloader=val, test_dataloader=val)
@@ -46,21 +48,24 @@ def use_image_folder(cfg: Config, root: Path, tested: Recorded | None = None) ->
         f"{sum(sizes)} images in '{train}', {sum(counts[val].values())} in '{val}'",
         f"{len(classes)} classes of {sizes[0]} to {sizes[-1]} training images: "
         + shorten_list(classes),
+        *notes,
     ]
 
 
 def _use_judged(cfg: Config, root: Path, tested: Recorded) -> list[str]:
     """Test on one split, whose folders are the classes of the checkpoint."""
-    folder, classes = find_judged(root, _REMEDY), tested.classes or []
+    folder, classes = find_judged(root, REMEDY), tested.classes or []
     remedy = "give it the same class folders, an empty one for a class without images"
-    check_classes(tested.path, classes, folder, _classes(folder), remedy)
-    count = sum(_count(folder).values())
-    if not count:
+    check_classes(tested.path, classes, folder, class_names(folder), remedy)
+    images, unread = list_photos(folder)
+    notes = note_unread(folder, len(images), unread)
+    if not images:
         raise UserError(f"'{folder}' has no images: add images ({' '.join(EXTENSIONS)})")
     _set(cfg, root, classes, val_dataloader=folder, test_dataloader=folder)
     return [
-        f"{count} images in '{folder}'",
+        f"{len(images)} images in '{folder}'",
         f"{len(classes)} classes, those of {tested.path}: {shorten_list(classes)}",
+        *notes,
     ]
 
 
@@ -78,54 +83,3 @@ def _set(cfg: Config, root: Path, classes: list[str], **loaders: Path) -> None:
         )
     for part in (cfg.model, cfg.get("data_preprocessor")):
         set_num_classes(part, len(classes))
-    for loader in ("val_dataloader", "test_dataloader"):
-        for evaluator in evaluators_of(cfg, loader):
-            _limit_topk(evaluator, len(classes))
-
-
-def _classes(split: Path) -> list[str]:
-    names = subfolders(split)
-    hidden = [name for name in names if name.startswith(".")]
-    if hidden:
-        raise UserError(
-            f"'{split / hidden[0]}' is hidden, and would count as a class: remove it from '{split}'"
-        )
-    loose = [path.name for path in split.iterdir() if path.suffix.lower() in EXTENSIONS]
-    if len(names) < 2 or loose:
-        raise UserError(
-            f"'{split}' has {len(names)} class folder(s) and {len(loose)} images outside of "
-            f"them, but 2 or more and 0 are needed: {_REMEDY}"
-        )
-    return names
-
-
-def _count(split: Path) -> dict[str, int]:
-    """Images by class."""
-    counts: dict[str, int] = {}
-    for name in list_images(split):
-        label = Path(name).parts[0]
-        counts[label] = counts.get(label, 0) + 1
-    return counts
-
-
-def _compare(train: Path, classes: list[str], val: Path, other: list[str]) -> None:
-    unknown = [name for name in other if name not in set(classes)]
-    if unknown:
-        raise UserError(
-            f"{len(unknown)} of {len(other)} classes in '{val}' are not among the {len(classes)} "
-            f"in '{train}', first '{unknown[0]}': both splits need the same class folders"
-        )
-    missing = [name for name in classes if name not in set(other)]
-    if missing:
-        raise UserError(
-            f"'{val}' does not have {len(missing)} of the {len(classes)} classes of '{train}', "
-            f"first '{missing[0]}': add images there, or an empty folder for a class without any"
-        )
-
-
-def _limit_topk(evaluator: dict, num_classes: int) -> None:
-    """The k best of fewer than k classes do not exist."""
-    if "topk" in evaluator:
-        topk = evaluator["topk"]
-        topk = (topk,) if isinstance(topk, int) else topk
-        evaluator["topk"] = tuple(k for k in topk if k <= num_classes) or (1,)

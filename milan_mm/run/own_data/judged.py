@@ -3,8 +3,8 @@
 from itertools import zip_longest
 from pathlib import Path
 
+from milan_mm.datasets.folders import SPLITS, subfolders
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.run.own_data.folders import SPLITS, subfolders
 from milan_mm.text import shorten_list
 
 # The first of these that is there is tested.

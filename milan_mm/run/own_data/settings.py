@@ -1,16 +1,15 @@
 """Changing a config: its data sets, the sizes of its heads, its metrics."""
 
-import colorsys
 from collections.abc import Iterator, Sequence
 
 from mmengine.config import Config, ConfigDict
 
+from milan_mm.datasets.palette import class_palette
 from milan_mm.errors import UserError
 from milan_mm.run.config_nodes import config_nodes, datasets_of
 
 _KEPT = ("pipeline", "test_mode", "filter_cfg")  # of a recipe's data set: they name no files
 _CLASS_AGNOSTIC = ("backbone", "teacher", "rpn_head")
-_GOLDEN_RATIO = 0.618034
 
 
 def set_dataset(cfg: Config, loader: str, **settings: object) -> None:
@@ -54,13 +53,5 @@ def set_num_classes(node: object, num_classes: int) -> None:
 
 
 def metainfo(classes: Sequence[str]) -> dict:
-    """What pictures and tables call the classes, and their colours (RGB, 0-255).
-
-    Neighbouring classes are far apart on the colour circle.
-    """
-    colours = [
-        colorsys.hsv_to_rgb(i * _GOLDEN_RATIO % 1, (0.9, 0.55)[i % 2], (1.0, 0.75)[i // 2 % 2])
-        for i in range(len(classes))
-    ]
-    palette = [tuple(round(255 * value) for value in colour) for colour in colours]
-    return dict(classes=tuple(classes), palette=palette)
+    """What pictures and tables call the classes, and their colours (RGB, 0-255)."""
+    return dict(classes=tuple(classes), palette=class_palette(len(classes)))

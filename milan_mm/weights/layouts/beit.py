@@ -32,6 +32,7 @@ BEIT = Layout(
         "encoder.": {
             "decoder.*": reasons.DECODER,
             "teacher.*": reasons.OTHER_MODEL,
+            "pretext_neck.*": reasons.DECODER,
             "encoder_to_decoder.*": reasons.DECODER,
             "encoder_to_decoder_norm.*": reasons.DECODER,
             "regressor_and_decoder.*": reasons.DECODER,
@@ -49,6 +50,10 @@ BEIT = Layout(
     extras=TIMM_EXTRAS
     | {
         "rel_pos_bias.relative_position_index": reasons.COUNTER,
+        # BEiT v2 trains its class token by two more layers
+        "cls_pt_layers.*": reasons.PRETRAINING_HEAD,
+        "cls_pt_norm.*": reasons.PRETRAINING_HEAD,
+        "cls_pt_lm_head.*": reasons.PRETRAINING_HEAD,
         "blocks.#.attn.relative_position_index": reasons.COUNTER,
     },
     optional={"ln1": ("fc_norm.weight",)},

@@ -32,7 +32,7 @@ _OUTSIDE = {
 _PATCHES = "embeddings.patch_embeddings.projection.weight"
 
 HF_VIT = Layout(
-    names=_VIT_NAMES,
+    names=derive(_VIT_NAMES, add={"register_tokens": "embeddings.distillation_token"}),
     markers=(
         _PATCHES,
         ("encoder.layer.0.layernorm_before.weight", "encoder.layer.0.layernorm_after.weight"),
@@ -41,8 +41,7 @@ HF_VIT = Layout(
     prefixes={"": {}, "vit.": _OUTSIDE, "deit.": _OUTSIDE},
     splits=_SPLITS,
     optional_bias=True,  # qkv_bias=False
-    extras=_EXTRAS
-    | {"embeddings.distillation_token": "distillation token; its position row goes with it"},
+    extras=_EXTRAS,
     norm_eps=1e-12,
     settled=False,
 )

@@ -6,7 +6,9 @@ from milan_mm.weights.layouts.table import BIAS_TABLE, MODULES, Layout, Names, d
 _SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
 _HEADS = ((BIAS_TABLE, 1), (_SHARED_TABLE, 1))
 _NAMES: Names = {
-    **{name: name for name in ("cls_token", "pos_embed", "register_tokens", *MODULES, BIAS_TABLE)},
+    **{name: name for name in ("cls_token", "pos_embed", *MODULES, BIAS_TABLE)},
+    # DeiT's distillation token is one token more, as registers are
+    "register_tokens": ("register_tokens", "dist_token"),
     "layers.#.attn.rel_pos_h": "layers.#.attn.rel_pos_h",
     "layers.#.attn.rel_pos_w": "layers.#.attn.rel_pos_w",
     "layers.#.gamma_1": ("layers.#.gamma_1", "layers.#.attn.gamma1.weight"),
@@ -22,6 +24,8 @@ _AROUND = {
     "neck.*": "neck of the pretraining or of a task",
     "head.*": "head of the pretraining or of a task",
     "target_generator.*": reasons.OTHER_MODEL,
+    "momentum_encoder.*": reasons.OTHER_MODEL,  # MoCo v3's
+    "teacher.*": reasons.OTHER_MODEL,  # CAE's
     "data_preprocessor.*": "statistics of a data preprocessor",
 }
 _EXTRAS = {

@@ -7,6 +7,7 @@ MASK_TOKEN = "mask token of the pretraining"
 TEXT_TOWER = "text tower"
 TEXT_SPACE = "projection between image and text space"
 OTHER_MODEL = "another model of the pretraining"
+LOSS = "part of a loss"
 COUNTER = "index or setting that this package computes itself"
 
 

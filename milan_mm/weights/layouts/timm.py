@@ -6,7 +6,8 @@ from milan_mm.weights.layouts.table import Layout, Names
 TIMM_NAMES: Names = {
     "cls_token": "cls_token",
     "pos_embed": "pos_embed",
-    "register_tokens": ("reg_token", "register_tokens"),
+    # DeiT's distillation token is one token more, as registers are
+    "register_tokens": ("reg_token", "register_tokens", "dist_token"),
     "patch_embed.projection": "patch_embed.proj",
     "pre_norm": "norm_pre",
     "layers.#.ln1": "blocks.#.norm1",
@@ -24,7 +25,6 @@ TIMM_EXTRAS = {
     "head.*": reasons.CLASSIFIER,
     "head_dist.*": reasons.CLASSIFIER,
     "pre_logits.*": reasons.CLASSIFIER,
-    "dist_token": "distillation token; its row of the position table goes with it",
     "mask_token": reasons.MASK_TOKEN,
     "masked_embed": reasons.MASK_TOKEN,
     "decoder_*": reasons.DECODER,

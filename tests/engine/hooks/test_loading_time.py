@@ -134,3 +134,10 @@ def test_a_run_on_slow_data_is_warned(tmp_path, monkeypatch):
 def test_the_recipes_watch_their_loading(recipe, repo_root):
     hooks = load(repo_root / f"configs/{recipe}.py").custom_hooks
     assert "milan_mm.LoadingTimeHook" in [hook.type for hook in hooks]
+
+
+def test_a_loop_that_logs_no_times_is_survived():
+    """mmpretrain's vis_scheduler.py runs the hooks of a recipe without IterTimerHook."""
+    steps = Steps(LoadingTimeHook(interval=1, warm_up=0))
+    steps.hook.after_train_iter(steps.runner, 0)
+    assert not steps.warnings

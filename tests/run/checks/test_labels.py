@@ -117,3 +117,16 @@ def test_an_unreadable_image_is_left_to_the_loader(folder: Path):
 
 def test_other_tasks_have_no_labels_to_check():
     check_labels(Config(dict(default_scope="mmdet", model={})), LOADERS)
+
+
+@pytest.mark.parametrize("kind", ["missing", "damaged"])
+def test_few_labels_that_training_skips_are_said(folder: Path, monkeypatch, kind: str):
+    monkeypatch.setattr("milan_mm.run.checks.labels.MAX_FAILED_SHARE", 0.03)  # 1 of 40
+    path = folder / "annotations/000.png"
+    path.unlink() if kind == "missing" else path.write_bytes(path.read_bytes()[:40])
+    (note,) = check_labels(_config(folder), LOADERS)
+    assert str(path) in note
+    cfg = _config(folder)
+    cfg.val_dataloader, cfg.train_dataloader = cfg.train_dataloader, None
+    with pytest.raises(ValueError, match=r"000\.png'"):
+        check_labels(cfg, LOADERS)

@@ -4,10 +4,8 @@ from pathlib import Path
 from shutil import rmtree
 
 import pytest
-import torch
 from mmengine.config import Config
 from mmpretrain.datasets import CustomDataset
-from mmpretrain.evaluation import Accuracy
 
 from milan_mm.run.own_data import set_own_data
 from tests.recipes.test_configs import load
@@ -45,20 +43,6 @@ def test_head_preprocessor_and_augmentation_get_the_number_of_classes(tmp_path: 
     assert cfg.model.head.num_classes == 3
     assert cfg.model.data_preprocessor.num_classes == cfg.data_preprocessor.num_classes == 3
     assert cfg.model.train_cfg.augments[0].num_classes == 3
-
-
-@pytest.mark.parametrize(("num_classes", "topk"), [(3, (1,)), (5, (1, 5)), (6, (1, 5))])
-def test_the_metric_asks_for_no_more_guesses_than_classes(
-    tmp_path: Path, num_classes: int, topk: tuple[int, ...]
-):
-    cfg = load(RECIPE)
-    cfg.val_evaluator = dict(type="Accuracy", topk=(1, 5))
-    classes = tuple("abcdefgh"[:num_classes])
-    set_own_data(cfg, str(image_folder(tmp_path, classes, per_class=1)))
-    assert cfg.val_evaluator.topk == topk
-    scores = torch.eye(num_classes)
-    found = Accuracy.calculate(scores, torch.arange(num_classes), cfg.val_evaluator.topk)
-    assert len(found) == len(topk)
 
 
 def test_the_summary_says_how_many_images_and_classes_there_are(tmp_path: Path):

@@ -1,0 +1,91 @@
+"""Are the same images in training and in validation?
+
+Photos are compared by content, where their names or sizes say that they could be the same. Large
+data sets are not listed for it: there a sample is looked for under the same names.
+"""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from mmengine.fileio import list_dir_or_file
+
+from milan_mm.datasets.folders import is_image, spread, spread_files
+
+LISTED = 20_000  # images of a split whose sizes are asked for; of more, a sample is looked up
+SAMPLE = 500  # validation images whose content is compared
+_ALIKE = 20  # training images of one size that are read, since uncompressed files all have one
+
+
+class Overlap(NamedTuple):
+    """What two splits have in common.
+
+    Attributes:
+        found: Validation images that are training images too. looked_at: Of so many.
+        first: One of them, and the same one in training.
+    """
+
+    found: int
+    looked_at: int
+    first: tuple[Path, Path] | None = None
+
+    def __str__(self) -> str:
+        if self.first is None:
+            return f"none of {self.looked_at} validation images is a training image"
+        val, train = self.first
+        return (
+            f"{self.found} of {self.looked_at} validation images are training images too, e.g. "
+            f"'{val}' is '{train}': numbers on them say little about new images"
+        )
+
+
+def find_overlap(train: Path, val: Path) -> Overlap:
+    """Look for validation images among the training images.
+
+    Args:
+        train, val: Folder trees.
+    """
+    own = list(islice(_images(val), LISTED + 1))
+    others = list(islice(_images(train), LISTED + 1))
+    if max(len(own), len(others)) > LISTED:
+        chosen = spread_files(val, SAMPLE)
+        pairs = ((path, [train / path.relative_to(val)]) for path in chosen)
+    else:
+        chosen = [val / name for name in spread(sorted(own), min(len(own), SAMPLE))]
+        sizes = defaultdict(list)
+        for name in others:
+            sizes[_size(train / name)].append(train / name)
+        pairs = ((path, sizes.get(_size(path), [])[:_ALIKE]) for path in chosen)
+    same = [(path, twin) for path, twins in pairs if (twin := _same(path, twins))]
+    return Overlap(len(same), len(chosen), same[0] if same else None)
+
+
+def _images(folder: Path) -> Iterator[str]:
+    return filter(is_image, list_dir_or_file(str(folder), list_dir=False, recursive=True))
+
+
+def _same(path: Path, twins: list[Path]) -> Path | None:
+    """The first of the other files with the content of this one."""
+    size = _size(path)
+    alike = [twin for twin in twins if size is not None and _size(twin) == size]
+    if not alike:
+        return None
+    digest = _digest(path)
+    return next((twin for twin in alike if _digest(twin) == digest), None)
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None where there is none."""
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return None
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -1,0 +1,99 @@
+"""A user's own folder of images, label maps and a classes.txt for segmentation."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from milan_mm.datasets.folders import EXTENSIONS, list_images
+from milan_mm.datasets.labels import IGNORED
+from milan_mm.errors import MissingFileError, UserError
+from milan_mm.text import shorten_list
+
+_IMAGES = ("images", "img_dir", "image")
+_LABELS = ("annotations", "ann_dir", "labels", "masks", "label", "mask")
+
+
+def read_classes(path: Path) -> list[str]:
+    """The names of the classes: line 1 names label 0, line 2 label 1, and so on.
+
+    Raises:
+        MissingFileError: When there is no such file.
+        UserError: When it is not a list of classes.
+    """
+    if not path.is_file():
+        raise MissingFileError(
+            f"'{path}' does not exist: write the names of the classes into it, one per line, that "
+            "of label 0 first"
+        )
+    try:
+        names = [name.strip() for name in path.read_text("utf-8-sig").rstrip().splitlines()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}' is not UTF-8 text: {error}") from None
+    if "" in names:
+        raise UserError(
+            f"line {names.index('') + 1} of '{path}' is blank: each line names a class; give "
+            "a label without meaning a name too, or remove the line"
+        )
+    if doubled := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"'{path}' names {shorten_list(doubled)} more than once: give each a name")
+    if not 2 <= len(names) < IGNORED:
+        raise UserError(
+            f"'{path}' names {len(names)} class(es), the limits are 2 and {IGNORED - 1}: the "
+            "background is a class as well"
+        )
+    return names
+
+
+def find_pairs(root: Path, split: str, names: Sequence[str]) -> tuple[Path, Path]:
+    """The folders of images and of labels: images/train or train/images, and the like.
+
+    Args:
+        split: What messages call it. names: What its folders may be called.
+
+    Raises:
+        MissingFileError: When there is no such pair.
+    """
+    looked_for = []
+    pairs = []
+    for name in names:
+        for kinds in (_IMAGES, _LABELS):
+            pairs.append([p for k in kinds for p in (root / k / name, root / name / k)])
+    for images, labels in zip(pairs[::2], pairs[1::2], strict=True):
+        present = [[path for path in places if path.is_dir()] for places in (images, labels)]
+        if all(present):
+            return present[0][0], present[1][0]
+        looked_for += [images[0], labels[0]]
+    raise MissingFileError(
+        f"'{root}' has no {split} split of images and labels: looked for "
+        f"{shorten_list(looked_for, len(looked_for))} and other usual names; put the files there"
+    )
+
+
+def pair_names(images: Path, labels: Path) -> tuple[list[str], str, str]:
+    """Common names, without suffix, and the suffixes of images and labels.
+
+    Raises:
+        MissingFileError: When a file has no partner.
+        UserError: When a folder mixes types of files.
+    """
+    names, suffixes = [], []
+    for folder in (images, labels):
+        files = list_images(folder)
+        counts = Counter(Path(name).suffix for name in files)
+        if len(counts) != 1:
+            kinds = shorten_list([f"{count} {suffix}" for suffix, count in counts.items()])
+            raise UserError(
+                f"'{folder}' holds {kinds}: all files must be of one type, one of "
+                + " ".join(EXTENSIONS)
+            )
+        suffixes.append(next(iter(counts)))
+        names.append({name.removesuffix(suffixes[-1]) for name in files})
+    for i, (folder, other) in enumerate(((images, labels), (labels, images))):
+        lonely = sorted(names[i] - names[1 - i])
+        if lonely:
+            raise MissingFileError(
+                f"{len(lonely)} of {len(names[i])} files in '{folder}' have no partner, first "
+                f"'{lonely[0]}{suffixes[i]}': add '{other / lonely[0]}{suffixes[1 - i]}', or "
+                "remove what has none"
+            )
+    return sorted(names[0]), suffixes[0], suffixes[1]

@@ -1,0 +1,87 @@
+"""Can the images be read, and are those of validation new? A sample is looked into before a start.
+
+All of them are looked into by tools/check_data.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.fileio import list_dir_or_file
+
+from milan_mm.datasets.folders import is_image, spread_files
+from milan_mm.datasets.inspecting import read_image
+from milan_mm.datasets.loading import MAX_FAILED_SHARE
+from milan_mm.datasets.overlap import find_overlap
+from milan_mm.errors import UserError
+from milan_mm.run.checks.files import is_local
+from milan_mm.run.config_nodes import datasets_of
+from milan_mm.text import shorten_list
+
+SAMPLE = 8  # images that are decoded, per data set
+# Of a data set with 1 % of damaged images, which is allowed, a sample has more than 2 in 0.005 %
+MAX_DAMAGED = 2
+
+
+def check_images(cfg: Config, loaders: Sequence[str]) -> list[str]:
+    """Decode some images of each local folder; those of a COCO file are checked with the file.
+
+    Args:
+        loaders: Names of data loaders, e.g. ('train_dataloader', 'val_dataloader').
+
+    Returns:
+        Lines for the log: damaged images, and images that two splits share.
+
+    Raises:
+        UserError: When more of a sample cannot be read than training will skip, or one image of an
+            evaluation.
+    """
+    notes = []
+    for loader in loaders:
+        for folder in dict.fromkeys(_folders(cfg, loader)):
+            notes += _read_sample(folder, loader == "train_dataloader")
+    if "train_dataloader" in loaders:
+        for val in dict.fromkeys(_folders(cfg, "val_dataloader")):
+            for train in dict.fromkeys(_folders(cfg, "train_dataloader")):
+                overlap = find_overlap(train, val)
+                notes += [str(overlap)] if overlap.found else []
+    return notes
+
+
+def _folders(cfg: Config, loader: str) -> Iterator[Path]:
+    """The image folders of a data loader, where no file says which of the images are used."""
+    for _, dataset in datasets_of(cfg, loader):
+        if not is_local(dataset) or dataset.get("ann_file"):
+            continue
+        prefix = dataset.get("data_prefix") or ""
+        prefix = prefix.get("img_path", "") if isinstance(prefix, dict) else prefix
+        folder = Path(dataset.get("data_root") or "", prefix)
+        if folder.is_dir() and folder != Path():
+            yield folder
+
+
+def _limit(folder: Path) -> int:
+    """How many images of a sample may be damaged; only small folders are counted."""
+    images = filter(is_image, list_dir_or_file(str(folder), list_dir=False, recursive=True))
+    enough = round(MAX_DAMAGED / MAX_FAILED_SHARE)
+    return int(len(list(islice(images, enough))) * MAX_FAILED_SHARE)
+
+
+def _read_sample(folder: Path, is_training: bool) -> list[str]:
+    paths = spread_files(folder, SAMPLE)
+    readings = [(path, read_image(path)) for path in paths]
+    faulty = [f"{path}: {reading.error}" for path, reading in readings if reading.error]
+    unreadable = [path for path, reading in readings if reading.size is None]
+    if not faulty:
+        return []
+    found = f"{len(faulty)} of {len(paths)} images looked into in '{folder}' are damaged, first "
+    limit = _limit(folder) if is_training else 0
+    if len(unreadable) > limit:
+        first = next(fault for fault in faulty if fault.startswith(str(unreadable[0])))
+        raise UserError(
+            f"{len(unreadable)} of {len(paths)} images looked into in '{folder}' cannot be read, "
+            f"the limit is {limit} of all: {first}; repair or remove such images, "
+            "tools/check_data.py finds all"
+        )
+    return [found + shorten_list(faulty, 2)]

@@ -1,0 +1,106 @@
+"""Planted faults of own folders are found by the check, with remedies that fit them."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from milan_mm.upkeep.check_own import check_class_folders, check_images, check_label_pairs
+from milan_mm.upkeep.findings import Findings
+from tests.run.own_data.folders import image_folder, label_pairs, write_image, write_labels
+
+CHECKS = dict(pretrain=check_images, cls=check_class_folders, seg=check_label_pairs)
+LAYOUT = "the folder does not fit"
+DAMAGED = "images are damaged or cannot be read"
+
+
+def _folder(task: str, root: Path) -> Path:
+    """Sound data, with other photos in validation."""
+    (label_pairs if task == "seg" else image_folder)(root)
+    val = root / ("images/val" if task == "seg" else "val")
+    for seed, path in enumerate(sorted(val.rglob("*.png"))):
+        write_image(path, 100 + seed)
+    return root
+
+
+def _photo(task: str, root: Path) -> Path:
+    return root / ("images/train/0.png" if task == "seg" else "train/red/0.png")
+
+
+def check(task: str, root: Path) -> Findings:
+    findings = Findings()
+    assert CHECKS[task](root, findings, 0)
+    return findings
+
+
+@pytest.mark.parametrize("task", CHECKS)
+def test_sound_data_have_no_faults(task: str, tmp_path: Path):
+    assert not check(task, _folder(task, tmp_path)).faults
+
+
+@pytest.mark.parametrize("task", CHECKS)
+def test_a_damaged_image_is_named(task: str, tmp_path: Path):
+    photo = _photo(task, _folder(task, tmp_path))
+    photo.write_bytes(photo.read_bytes()[:100])
+    assert check(task, tmp_path).faults[DAMAGED].names[0].startswith(f"{photo}: ")
+
+
+@pytest.mark.parametrize("task", ["pretrain", "cls"])
+def test_photos_of_a_type_that_is_not_read_are_counted(task: str, tmp_path: Path):
+    photo = _photo(task, _folder(task, tmp_path))
+    photo.rename(photo.with_suffix(".heic"))
+    (name, *_) = check(task, tmp_path).faults[LAYOUT].names
+    assert "1 of 6 photos" in name and "red/0.heic'; the limit is 1%: convert them" in name
+
+
+@pytest.mark.parametrize("task", ["cls", "seg"])
+def test_images_of_both_splits_are_counted(task: str, tmp_path: Path):
+    photo = _photo(task, _folder(task, tmp_path))
+    shutil.copy(photo, str(photo).replace("train", "val"))
+    (name,) = check(task, tmp_path).faults["splits share images"].names
+    assert "validation images are training images too" in name
+
+
+@pytest.mark.parametrize(
+    ("task", "spoil", "message"),
+    [
+        ("cls", lambda root: shutil.rmtree(root / "val/red"), "does not have 1 of the 3 classes"),
+        ("cls", lambda root: shutil.rmtree(root / "val"), "no folder val or valid or validation"),
+        (
+            "cls",
+            lambda root: (root / "train/red/0.png").rename(root / "train/0.png"),
+            "1 images out",
+        ),
+        ("seg", lambda root: (root / "classes.txt").unlink(), "classes.txt' does not exist: write"),
+        ("seg", lambda root: (root / "annotations/val/1.png").unlink(), "have no partner, first"),
+        (
+            "seg",
+            lambda root: [
+                write_labels(path, np.resize([0, 1, 255], (32, 32)))
+                for path in (root / "annotations/train").iterdir()
+            ],
+            "no pixel of 'red' is in 2 training labels",
+        ),
+    ],
+)
+def test_what_the_start_of_training_refuses_is_a_fault(
+    task: str, spoil: Callable[[Path], object], message: str, tmp_path: Path
+):
+    spoil(_folder(task, tmp_path))
+    assert any(message in name for name in check(task, tmp_path).faults[LAYOUT].names)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        (np.zeros((32, 31)), "label maps have another size than their image"),
+        (np.zeros((32, 32, 3)), "label maps cannot be read"),
+        (np.resize([0, 7, 8, 9], (32, 32)), "label maps hold more than two values without a class"),
+    ],
+)
+def test_faulty_label_maps_are_named(labels: np.ndarray, kind: str, tmp_path: Path):
+    path = write_labels(_folder("seg", tmp_path) / "annotations/val/1.png", labels)
+    (name,) = check("seg", tmp_path).faults[kind].names
+    assert str(path) in name
