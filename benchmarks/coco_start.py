@@ -136,7 +136,7 @@ def _mmdet(root: Path) -> Iterator[int]:
 def _ours(root: Path, by_data: bool) -> Iterator[int]:
     from mmengine.registry import DATASETS, DefaultScope
 
-    import milan_mm.datasets.coco_dataset  # noqa: F401 (an import of the run)
+    import milan_mm.datasets.coco.dataset  # noqa: F401 (an import of the run)
     from milan_mm.configs import load
     from milan_mm.run.checks.coco import check_coco
     from milan_mm.run.checks.files import check_data

@@ -22,7 +22,7 @@ MODELS = _child("model", root.MODELS)
 DATASETS = _child(
     "dataset",
     root.DATASETS,
-    "milan_mm.datasets.coco_dataset",
+    "milan_mm.datasets.coco.dataset",
     "milan_mm.datasets.label_pairs",
 )
 DATA_SAMPLERS = _child("data sampler", root.DATA_SAMPLERS)

@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.configs import load
     from milan_mm.run.errors import user_errors
     from milan_mm.run.prepare import TRAINING, RunOptions, prepare
-    from milan_mm.run.resume import Start
+    from milan_mm.run.start.resume import Start
     from milan_mm.run.training import train
 
     with user_errors():

@@ -18,11 +18,11 @@ from milan_mm.evaluation.knn import METRICS as GUESSES
 from milan_mm.evaluation.knn import Knn, KnnSettings
 from milan_mm.evaluation.recipes import MEASURES, Shape
 from milan_mm.evaluation.results import make_rows
-from milan_mm.run.batch import split_total_batch
-from milan_mm.run.canonical import package_versions
-from milan_mm.run.checkpoint_files import newest
 from milan_mm.run.jobs import Job, run_tool
 from milan_mm.run.metrics import read_metrics
+from milan_mm.run.records.canonical import package_versions
+from milan_mm.run.schedule.batch import split_total_batch
+from milan_mm.run.start.checkpoint_files import newest
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.recognising import read_encoder
 

@@ -9,8 +9,8 @@ from faster_coco_eval import COCO, COCOeval_faster
 from mmdet.evaluation.metrics import CocoMetric as PycocoMetric
 from mmdet.evaluation.metrics import coco_metric
 
-from milan_mm.datasets.coco_faults import is_polygon
-from milan_mm.datasets.coco_reading import take_coco
+from milan_mm.datasets.coco.faults import is_polygon
+from milan_mm.datasets.coco.reading import take_coco
 from milan_mm.registry import METRICS
 
 

@@ -15,8 +15,8 @@ from mmengine.registry import DATASETS, DefaultScope
 import milan_mm
 from milan_mm.datasets.identity import data_hash
 from milan_mm.models.vit_options import WEIGHT_OPTIONS
-from milan_mm.run.canonical import canonical_settings, settings_hash
 from milan_mm.run.config_nodes import datasets_of
+from milan_mm.run.records.canonical import canonical_settings, settings_hash
 
 # Options of `PlainViT` that come with the weights; all others belong to the task.
 OF_THE_ENCODER = (
@@ -36,9 +36,9 @@ _STATISTICS = ("mean", "std")  # what the encoder was pretrained with
 def protocol_hash(cfg: Config) -> str:
     """Hash of what two runs must share to be comparable.
 
-    That is the recipe of `config_hash` (run/canonical.py) without the encoder: its architecture,
-    its initial weights and its image statistics may differ. Drop path, windows, frozen or not, and
-    which blocks and tokens are used belong to the task.
+    That is the recipe of `config_hash` (run/records/canonical.py) without the encoder: its
+    architecture, initial weights and image statistics may differ. Drop path, windows, frozen or
+    not, and which blocks and tokens are used belong to the task.
 
     Args:
         cfg: Not yet fitted to the machine.

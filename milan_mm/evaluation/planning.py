@@ -18,13 +18,13 @@ from milan_mm.evaluation.knn import KnnSettings
 from milan_mm.evaluation.recipes import UNITS, Shape, knn_recipe, recipe, set_data
 from milan_mm.evaluation.results import DATA
 from milan_mm.evaluation.short import shorten, small_images
-from milan_mm.run.canonical import CHOICES, config_hash, settings_hash
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.own_data.classification import use_image_folder
 from milan_mm.run.prepare import RECIPE, RunOptions, check_img_size, prepare, resize_images
-from milan_mm.run.schedules import is_iter_based
+from milan_mm.run.records.canonical import CHOICES, config_hash, settings_hash
+from milan_mm.run.schedule.schedules import is_iter_based
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
 

@@ -11,7 +11,7 @@ from milan_mm.errors import UserError
 from milan_mm.evaluation.results import PATCH_SIZE
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.run.config_nodes import config_nodes
-from milan_mm.run.image_size import check_patches
+from milan_mm.run.fields.image_size import check_patches
 from milan_mm.weights.encoder import Encoder
 
 RECIPES = dict(

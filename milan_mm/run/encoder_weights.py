@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from milan_mm.configs import list_configs
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.run.record import ORIGIN, keep_origin
+from milan_mm.run.records.record import ORIGIN, keep_origin
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder

@@ -14,21 +14,21 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from milan_mm.errors import UserError
-from milan_mm.run.batch import apply_total_batch
-from milan_mm.run.canonical import config_hash
 from milan_mm.run.checks.coco import use_coco_reader
-from milan_mm.run.continuation import record_from_config
 from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, set_load_report
-from milan_mm.run.fields import follow_names, set_written_out
-from milan_mm.run.guesses import limit_guesses
-from milan_mm.run.image_size import SIZE_NAMES, check_patches, is_pooled, set_image_size
-from milan_mm.run.length import set_length, set_rate
+from milan_mm.run.fields.given import follow_names, set_written_out
+from milan_mm.run.fields.guesses import limit_guesses
+from milan_mm.run.fields.image_size import SIZE_NAMES, check_patches, is_pooled, set_image_size
 from milan_mm.run.machine import check_precision, fit_to_machine
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.quick import make_quick
-from milan_mm.run.record import Recorded, keep_origin, recipe_name, record_of
-from milan_mm.run.recorded_model import judged_otherwise, take_model, take_old_rule
+from milan_mm.run.records.canonical import config_hash
+from milan_mm.run.records.record import Recorded, keep_origin, recipe_name, record_of
+from milan_mm.run.records.recorded_model import judged_otherwise, take_model, take_old_rule
+from milan_mm.run.schedule.batch import apply_total_batch
+from milan_mm.run.schedule.length import set_length, set_rate
+from milan_mm.run.start.continuation import record_from_config
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.recognising import given_options
 

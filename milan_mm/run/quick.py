@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from milan_mm.run.config_nodes import teachers
-from milan_mm.run.schedules import is_iter_based, shrink_schedule
+from milan_mm.run.schedule.schedules import is_iter_based, shrink_schedule
 
 ITERATIONS = 4
 NUM_CLASSIFIED = 8  # validation images of a classifier: of one image it gets 0 or 100 %

@@ -16,13 +16,13 @@ from milan_mm.run.checks.images import check_images
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.checks.schedule import check_plan
 from milan_mm.run.config_nodes import datasets_of
-from milan_mm.run.fitting import check_fit
-from milan_mm.run.lock import locked
-from milan_mm.run.plan import Plan
-from milan_mm.run.pretrained import check_whole, read_tensors, watch
 from milan_mm.run.processes import connect_processes, is_main_process
-from milan_mm.run.record import KEY, record_of
-from milan_mm.run.resume import Start, find_origin
+from milan_mm.run.records.record import KEY, record_of
+from milan_mm.run.schedule.plan import Plan
+from milan_mm.run.start.fitting import check_fit
+from milan_mm.run.start.lock import locked
+from milan_mm.run.start.pretrained import check_whole, read_tensors, watch
+from milan_mm.run.start.resume import Start, find_origin
 from milan_mm.weights.reading import read_checkpoint
 
 

@@ -14,8 +14,8 @@ from mmdet.datasets import CocoDataset
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
-from milan_mm.datasets import coco_usage
-from milan_mm.datasets.coco_faults import (
+from milan_mm.datasets.coco import usage as coco_usage
+from milan_mm.datasets.coco.faults import (
     REMEDIES,
     Kind,
     entry_name,
@@ -23,11 +23,11 @@ from milan_mm.datasets.coco_faults import (
     is_polygon,
     size_of,
 )
-from milan_mm.datasets.coco_file import CocoFile
-from milan_mm.datasets.coco_folder import find_split
-from milan_mm.datasets.coco_images import is_shared, shared_names
-from milan_mm.datasets.coco_reading import take_coco
-from milan_mm.datasets.coco_usage import MAX_DROPPED_SHARE, Reason, usage
+from milan_mm.datasets.coco.file import CocoFile
+from milan_mm.datasets.coco.folder import find_split
+from milan_mm.datasets.coco.images import is_shared, shared_names
+from milan_mm.datasets.coco.reading import take_coco
+from milan_mm.datasets.coco.usage import MAX_DROPPED_SHARE, Reason, usage
 from milan_mm.datasets.folders import is_image, missing_files
 from milan_mm.datasets.image_size import TURN_REMEDY, read_header
 from milan_mm.datasets.inspecting import read_image

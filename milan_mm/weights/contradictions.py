@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from milan_mm.errors import UserError
-from milan_mm.weights.facts import HubFacts
 from milan_mm.weights.finding import Found
 from milan_mm.weights.renaming import Renamed
 from milan_mm.weights.settings import FIRST_BIAS_TABLE, HEADS, Settings
+from milan_mm.weights.stated.facts import HubFacts
 from milan_mm.weights.systems import PARTS, System
 
 

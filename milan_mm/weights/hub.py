@@ -6,7 +6,6 @@ from textwrap import shorten
 from huggingface_hub import snapshot_download
 
 from milan_mm.errors import UserError
-from milan_mm.weights.facts import HubFacts
 from milan_mm.weights.folders import (
     CONFIG,
     FOLDER_FILES,
@@ -15,10 +14,11 @@ from milan_mm.weights.folders import (
     PREPROCESSOR_CONFIG,
     read_json,
 )
-from milan_mm.weights.hugging_face_config import hugging_face_facts
-from milan_mm.weights.open_clip_config import open_clip_facts
 from milan_mm.weights.reading import weights_file
-from milan_mm.weights.timm_config import timm_facts
+from milan_mm.weights.stated.facts import HubFacts
+from milan_mm.weights.stated.hugging_face import hugging_face_facts
+from milan_mm.weights.stated.open_clip import open_clip_facts
+from milan_mm.weights.stated.timm import timm_facts
 
 # What a name on the Hugging Face hub starts with here -> its owner there.
 HUB_PREFIXES = {"hf:": "", "timm:": "timm/"}

@@ -13,15 +13,15 @@ from milan_mm.weights.contradictions import (
     is_settled_by_args,
 )
 from milan_mm.weights.encoder import Encoder, read_stated, reconcile
-from milan_mm.weights.facts import HubFacts
 from milan_mm.weights.finding import find_encoder
 from milan_mm.weights.hub import local_path, read_hub_facts
 from milan_mm.weights.position_rows import copy_first_norm, fit_positions, mask_key_bias
 from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.renaming import rename
 from milan_mm.weights.settings import infer_settings
+from milan_mm.weights.stated.facts import HubFacts
+from milan_mm.weights.stated.training import training_facts
 from milan_mm.weights.systems import SYSTEMS, System, guess_system
-from milan_mm.weights.training_config import training_facts
 
 # What a user can say about a file that does not state it; options of every tool with --weights.
 READ_OPTIONS = ("layout", "system", "num_heads", "student")

@@ -41,7 +41,7 @@ def read_record(checkpoint: Mapping[str, Any], path: str | Path = "the checkpoin
         path: Of the file, for messages.
 
     Returns:
-        A record as `milan_mm.run.record.record_of` makes it, of the right types throughout.
+        A record as `milan_mm.run.records.record.record_of` makes it, of the right types throughout.
 
     Raises:
         UserError: When the record is damaged, or of a later version.

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from milan_mm.errors import UserError
 from milan_mm.models.vit_options import ARCHS
-from milan_mm.weights.facts import HubFacts
 from milan_mm.weights.finding import Found
 from milan_mm.weights.position_rows import square_side
 from milan_mm.weights.renaming import Renamed
+from milan_mm.weights.stated.facts import HubFacts
 from milan_mm.weights.systems import System
 
 # Heads by (width, blocks). No tensor shows them, except where a layout's table says so.

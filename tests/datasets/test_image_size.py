@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from milan_mm.datasets.coco_images import wrong_size
+from milan_mm.datasets.coco.images import wrong_size
 from milan_mm.datasets.image_size import read_header
 from milan_mm.datasets.loading import LoadImage, decode
 from milan_mm.errors import UserError

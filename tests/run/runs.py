@@ -10,8 +10,8 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from milan_mm.configs import list_configs
-from milan_mm.run.batch import apply_total_batch
-from milan_mm.run.schedules import is_iter_based
+from milan_mm.run.schedule.batch import apply_total_batch
+from milan_mm.run.schedule.schedules import is_iter_based
 
 TOTAL_BATCH = 8
 IMAGES = 35  # 4 updates in an epoch, and a tail of 3

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from milan_mm.run.fitting import check_fit
+from milan_mm.run.start.fitting import check_fit
 from milan_mm.run.training import _check_classes
 
 

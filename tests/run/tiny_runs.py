@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from milan_mm.run.prepare import TRAINING, RunOptions, prepare
-from milan_mm.run.resume import Start
+from milan_mm.run.start.resume import Start
 from milan_mm.run.training import train
 from tests.helpers import forget_runs
 

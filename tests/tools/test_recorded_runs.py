@@ -13,7 +13,7 @@ from torch import Tensor
 
 from milan_mm.configs import load
 from milan_mm.run.metrics import read_metrics
-from milan_mm.run.record import model_of, read_record
+from milan_mm.run.records.record import model_of, read_record
 from milan_mm.weights.reading import read_checkpoint
 from tests.run.own_data.folders import coco_folder, image_folder, label_pairs
 from tests.weights import zoo

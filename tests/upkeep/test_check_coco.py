@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from milan_mm.datasets.coco_faults import Kind
+from milan_mm.datasets.coco.faults import Kind
 from milan_mm.upkeep.check_coco import check_coco
 from milan_mm.upkeep.findings import Findings
 from tests.small_data import edit_coco

@@ -20,7 +20,7 @@ from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.exporting import export_encoder
 from milan_mm.weights.loading import load_encoder
 from milan_mm.weights.recognising import read_encoder, recognise
-from milan_mm.weights.training_config import training_facts
+from milan_mm.weights.stated.training import training_facts
 from tests.helpers import randomise
 from tests.weights import zoo
 from tests.weights.test_hub import CONFIG, write

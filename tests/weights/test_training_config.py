@@ -11,12 +11,12 @@ from mmengine.config import Config
 from milan_mm.models.vit_options import WEIGHT_OPTIONS
 from milan_mm.registry import MODELS
 from milan_mm.run.encoder_weights import set_encoder_weights
-from milan_mm.run.record import record_of
-from milan_mm.weights.facts import HubFacts
+from milan_mm.run.records.record import record_of
 from milan_mm.weights.recognising import recognise
 from milan_mm.weights.record import backbone_options
+from milan_mm.weights.stated.facts import HubFacts
+from milan_mm.weights.stated.training import training_facts
 from milan_mm.weights.statistics import STATS
-from milan_mm.weights.training_config import training_facts
 from tests.helpers import TINY_ARCH, save_state, tiny_vit
 from tests.recipes.test_configs import load
 from tests.weights.zoo import SYSTEMS

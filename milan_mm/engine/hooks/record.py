@@ -13,7 +13,7 @@ class RecordHook(Hook):
 
     Args:
         key: The entry of `meta`.
-        record: Of plain types, see `milan_mm.run.record`.
+        record: Of plain types, see `milan_mm.run.records.record`.
     """
 
     def __init__(self, key: str, record: dict[str, Any]) -> None:

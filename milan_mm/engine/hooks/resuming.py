@@ -22,7 +22,7 @@ class ResumeHook(Hook):
     of images per process, splits it into another number of iterations. The schedulers count
     updates, so their state is right as it is, unless the run has become longer or shorter.
 
-    Not for configs: `milan_mm.run.resume` adds it.
+    Not for configs: `milan_mm.run.start.resume` adds it.
 
     Args:
         updates: Steps of the optimizer until the checkpoint was saved.
@@ -72,7 +72,7 @@ class ResumeHook(Hook):
 class InitialWeightsHook(Hook):
     """Leaves tensors of a checkpoint out, before mmengine fills the model from it.
 
-    Not for configs: `milan_mm.run.resume` adds it.
+    Not for configs: `milan_mm.run.start.resume` adds it.
 
     Args:
         left_out: Their names; those of the model keep their initial values.

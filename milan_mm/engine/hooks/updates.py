@@ -15,8 +15,8 @@ from milan_mm.registry import HOOKS
 class UpdateSchedulerHook(ParamSchedulerHook):
     """Steps the schedulers that do not count epochs once per update, after its last iteration.
 
-    `milan_mm.run.batch` puts it in the place of `ParamSchedulerHook`, and
-    `milan_mm.run.schedules.count_updates` states the schedulers' lengths in updates.
+    `milan_mm.run.schedule.batch` puts it in the place of `ParamSchedulerHook`, and
+    `milan_mm.run.schedule.schedules.count_updates` states the schedulers' lengths in updates.
     """
 
     def before_train(self, runner: Runner) -> None:

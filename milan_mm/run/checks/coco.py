@@ -10,11 +10,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from milan_mm.datasets.coco_faults import Kind, Problem
-from milan_mm.datasets.coco_file import CocoFile
-from milan_mm.datasets.coco_images import SAMPLE, check_sizes, is_shared, sample, shared_names
-from milan_mm.datasets.coco_reading import read_coco
-from milan_mm.datasets.coco_usage import Usage, usage
+from milan_mm.datasets.coco.faults import Kind, Problem
+from milan_mm.datasets.coco.file import CocoFile
+from milan_mm.datasets.coco.images import SAMPLE, check_sizes, is_shared, sample, shared_names
+from milan_mm.datasets.coco.reading import read_coco
+from milan_mm.datasets.coco.usage import Usage, usage
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.errors import UserError
 from milan_mm.run.checks.coco_classes import check_classes, check_heads, classes_of, ids_of

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mmengine.config import Config, ConfigDict
 from mmengine.fileio import list_from_file
 
-from milan_mm.datasets.coco_file import CocoFile
+from milan_mm.datasets.coco.file import CocoFile
 from milan_mm.errors import UserError
 from milan_mm.run.config_nodes import config_nodes
 from milan_mm.text import shorten_list

@@ -3,8 +3,8 @@
 import numpy as np
 
 from milan_mm.errors import UserError
-from milan_mm.run.plan import Plan
-from milan_mm.run.rates import ENDLESS, Part
+from milan_mm.run.schedule.plan import Plan
+from milan_mm.run.schedule.rates import ENDLESS, Part
 
 FEWEST_UPDATES = 5  # of a recipe that counts epochs; one that counts updates may have fewer
 LONGEST_WARM_UP = 0.5  # share of the run

@@ -13,7 +13,7 @@ from milan_mm.run.own_data.classification import use_image_folder
 from milan_mm.run.own_data.detection import use_coco_folder
 from milan_mm.run.own_data.pretraining import use_images
 from milan_mm.run.own_data.segmentation import use_label_pairs
-from milan_mm.run.record import Recorded
+from milan_mm.run.records.record import Recorded
 
 _TASKS = dict(pretrain=use_images, cls=use_image_folder, det=use_coco_folder, seg=use_label_pairs)
 

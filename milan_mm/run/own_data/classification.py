@@ -15,7 +15,7 @@ from milan_mm.datasets.folders import EXTENSIONS, find_split, list_photos, note_
 from milan_mm.errors import UserError
 from milan_mm.run.own_data.judged import check_classes, find_judged
 from milan_mm.run.own_data.settings import metainfo, set_dataset, set_num_classes
-from milan_mm.run.record import Recorded
+from milan_mm.run.records.record import Recorded
 from milan_mm.text import shorten_list
 
 

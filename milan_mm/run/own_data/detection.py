@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from milan_mm.datasets.coco_folder import Split, find_split
-from milan_mm.datasets.coco_usage import Usage, usage
+from milan_mm.datasets.coco.folder import Split, find_split
+from milan_mm.datasets.coco.usage import Usage, usage
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.errors import UserError
 from milan_mm.run.config_nodes import evaluators_of
@@ -17,7 +17,7 @@ from milan_mm.run.own_data.settings import (
     set_num_classes,
     transforms_of,
 )
-from milan_mm.run.record import Recorded
+from milan_mm.run.records.record import Recorded
 from milan_mm.text import shorten_list
 
 

@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from milan_mm.datasets.folders import EXTENSIONS, note_unread, subfolders, training_images
 from milan_mm.run.own_data.settings import set_dataset
-from milan_mm.run.record import Recorded
+from milan_mm.run.records.record import Recorded
 from milan_mm.text import shorten_list
 
 

@@ -13,7 +13,7 @@ from milan_mm.datasets.pair_folder import find_pairs, pair_names, read_classes
 from milan_mm.errors import UserError
 from milan_mm.run.own_data.judged import JUDGED, check_classes
 from milan_mm.run.own_data.settings import metainfo, set_dataset, set_num_classes, transforms_of
-from milan_mm.run.record import Recorded
+from milan_mm.run.records.record import Recorded
 from milan_mm.text import shorten_list
 
 SAMPLE = 32  # label maps that are looked into, per split

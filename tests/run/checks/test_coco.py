@@ -11,7 +11,7 @@ from PIL import Image
 
 from milan_mm.configs import list_configs, load
 from milan_mm.run.checks.coco import check_coco
-from tests.datasets.test_coco_file import CONTENT, mask
+from tests.datasets.coco.test_file import CONTENT, mask
 
 TRAIN, VAL = ("train_dataloader",), ("val_dataloader",)
 EMPTY = "1 of 3 images have no objects and are kept"

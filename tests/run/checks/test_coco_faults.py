@@ -10,8 +10,8 @@ from mmengine.config import Config
 from PIL import Image
 
 from milan_mm.configs import load
-from milan_mm.datasets.coco_faults import Kind
-from milan_mm.datasets.coco_usage import Reason
+from milan_mm.datasets.coco.faults import Kind
+from milan_mm.datasets.coco.usage import Reason
 from milan_mm.errors import UserError
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.own_data.settings import set_num_classes

@@ -6,7 +6,7 @@ from shutil import rmtree
 import pytest
 
 from milan_mm.run.own_data import set_own_data
-from milan_mm.run.record import Recorded, model_of
+from milan_mm.run.records.record import Recorded, model_of
 from tests.recipes.test_configs import load
 from tests.run.own_data.folders import COLOURS, coco_folder, image_folder, label_pairs
 

@@ -1,0 +1,73 @@
+"""`--cfg-options`: names of a recipe that others are derived from, and fields written out.
+
+Both act or are refused. Names come first, so that an option for what is derived (`--lr`) and a
+field that is written out have the last word.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from milan_mm.errors import UserError
+from milan_mm.run.fields.keys import check_keys, check_new_fields
+from milan_mm.run.fields.names import (
+    can_evaluate,
+    check_file_names,
+    check_first_key,
+    names_of,
+    set_names,
+)
+
+
+def follow_names(cfg: Config, cfg_options: Sequence[str]) -> list[str]:
+    """Set the names of a recipe that the user gave, and what is derived from them, in place.
+
+    Args:
+        cfg_options: As 'key=value'.
+
+    Returns:
+        Lines for the log about what follows.
+
+    Raises:
+        UserError: For a name that would change nothing, in the options or in the config's file.
+    """
+    check_file_names(cfg)
+    fields = _parse(cfg_options)
+    for name, value in fields.items():
+        check_first_key(cfg, name, f"{name}={value!r}")
+    named, _ = _divide(cfg, fields)
+    return set_names(cfg, named, "--cfg-options") if named else []
+
+
+def set_written_out(cfg: Config, cfg_options: Sequence[str]) -> None:
+    """Set the other fields, in place, and check that something reads every key of the config.
+
+    Raises:
+        UserError: For a key that nothing reads.
+    """
+    _, fields = _divide(cfg, _parse(cfg_options))
+    check_new_fields(cfg, fields)
+    cfg.merge_from_dict(fields)
+    check_keys(cfg)
+
+
+def _divide(cfg: Config, fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Names of the file, and all others."""
+    names = names_of(cfg) if can_evaluate(cfg) else set()
+    named = {name: value for name, value in fields.items() if name.partition(".")[0] in names}
+    return named, {name: value for name, value in fields.items() if name not in named}
+
+
+def _parse(cfg_options: Sequence[str]) -> dict[str, Any]:
+    for option in cfg_options:
+        if "=" not in option:
+            raise UserError(f"--cfg-options '{option}' is not of the form key=value")
+        if option.partition("=")[0] == "launcher":
+            raise UserError(f"--cfg-options {option} would be overridden: use --launcher")
+    if not cfg_options:
+        return {}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("fields", nargs="+", action=DictAction)
+    return dict(parser.parse_args([*cfg_options]).fields)

@@ -1,0 +1,1 @@
+"""How long a run is, in updates of the total batch, and the rates it has."""

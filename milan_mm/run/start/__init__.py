@@ -1,0 +1,1 @@
+"""Where a training starts: at the beginning, at a checkpoint, or from pretrained weights."""

@@ -1,0 +1,140 @@
+"""Whether a run is the continuation of the one that a checkpoint is of."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from mmengine.config import Config
+
+from milan_mm.errors import UserError
+from milan_mm.run.records.record import Difference, Kind, differences, record_of
+from milan_mm.run.records.recorded_model import take_old_rule
+from milan_mm.weights.stated.training import parse_config
+
+# Fields of a record that say again what others say, or that follow from the split of the batch.
+_DERIVED = (
+    r"schedule\.(warmup_updates|updates_per_epoch|highest_lr|last_lr)",
+    r"settings\.train_cfg\.(type|max_epochs|max_iters)",
+    r"settings\.train_dataloader\.(num_batch_per_epoch|batch_size|worker_init_fn\..*)",
+    r"settings\.train_dataloader\.sampler\.(type|total_batch|round_up)",
+    r"settings\.custom_hooks\.\d+\.(interval|save_begin)",
+    r"settings\.randomness\.seed",
+)
+# How often and on what the run is judged, which its weights do not depend on.
+_VALIDATION = (
+    r"data\.val\..*",
+    r"settings\.(val|test|tta)_.*",
+    r"settings\.model\.test_cfg\..*",
+    r"settings\.train_cfg\.(val_interval|val_begin|dynamic_intervals).*",
+)
+# Files that were repaired in their place have another hash, but are as many as they were.
+_HASH, _OTHER_DATA = "data.train.hash", ("data.train.count", "data.train.root")
+_LENGTH = (
+    r"schedule\.(updates|epochs)",
+    r"settings\.param_scheduler\.(\d+\.)?"
+    r"(begin|end|T_max|milestones|step_size|total_steps|periods|epoch_length)(\..*)?",
+)
+
+
+def check_continuation(
+    path: str,
+    record: Mapping[str, Any],
+    now: Mapping[str, Any],
+    fixed: Collection[str] = (),
+    new_length: bool = False,
+) -> list[str]:
+    """Compare the record of a checkpoint with that of the run that is to go on from it.
+
+    Args:
+        path: Of the checkpoint, for messages.
+        record, now: See `record_of`; what one of them leaves open is not compared.
+        fixed: Dotted names of the fields that the user set.
+        new_length: Whether the user asks for a longer or shorter run.
+
+    Returns:
+        Lines for the log about differences that change nothing.
+
+    Raises:
+        UserError: Naming what differs, with both values, when the result would not be a
+            continuation.
+    """
+    found = [
+        difference
+        for difference in differences(dict(record), dict(now), "resume", fixed)
+        if not _is(difference.field, _DERIVED) and not _is_open(difference)
+    ]
+    fields = {difference.field for difference in found}
+    harmless = [
+        d
+        for d in found
+        if d.kind is Kind.HARMLESS
+        or _is(d.field, _VALIDATION)
+        or (d.field == _HASH and not fields & {*_OTHER_DATA})
+    ]
+    length = [d for d in found if d not in harmless and _is(d.field, _LENGTH)]
+    wrong = [d for d in found if d not in harmless and d not in length]
+    if wrong:
+        raise UserError(_refusal(path, record, now, wrong))
+    if length and not new_length:
+        raise UserError(
+            f"{path}: {_shown(length)}: --epochs N or --iters N beside --resume trains longer, "
+            "with the schedule of the longer run"
+        )
+    said = [d for d in harmless if d.field.startswith("data.") or _is(d.field, _VALIDATION)]
+    return [f"{path}: {_shown(said)}; the training goes on as it was"] if said else []
+
+
+def record_from_config(meta: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record that a checkpoint from before records would have, as far as its config says.
+
+    Args:
+        meta: Of the checkpoint; whoever wrote it need not be trusted.
+
+    Returns:
+        None where there is no config in it.
+    """
+    text = meta.get("cfg")
+    values = parse_config(text) if isinstance(text, str) else {}
+    if not isinstance(values.get("model"), dict) or not isinstance(values.get("train_cfg"), dict):
+        return None
+    cfg = Config(values | dict(launcher="none"))
+    take_old_rule(cfg)
+    record = record_of(cfg)
+    record.update(total_batch=cfg.get("total_batch"), encoder=None, classes=None)
+    return record
+
+
+def _is_open(difference: Difference) -> bool:
+    """Whether one side does not know: data sets are not built yet, or the file is an old one."""
+    return not difference.field.startswith(("settings.", "model.")) and (
+        difference.now in (None, {}) or difference.recorded in (None, {})
+    )
+
+
+def _is(field: str, patterns: Iterable[str]) -> bool:
+    return any(re.fullmatch(pattern, field) for pattern in patterns)
+
+
+def _refusal(
+    path: str, record: Mapping[str, Any], now: Mapping[str, Any], wrong: list[Difference]
+) -> str:
+    whose = ""
+    if record["recipe"] and record["recipe"] != now["recipe"]:
+        whose = f"of the recipe '{record['recipe']}', this is '{now['recipe']}'; "
+    return (
+        f"{path}: {whose}{_shown(wrong)}: --resume goes on with a run as it was; start a new one "
+        f"from these weights by --init-from {path} and another --work-dir"
+    )
+
+
+def _shown(found: list[Difference]) -> str:
+    """The first two, and how many more."""
+    more = f" and {len(found) - 2} more" if len(found) > 2 else ""
+    return "; ".join(map(_say, found[:2])) + more
+
+
+def _say(difference: Difference) -> str:
+    part, _, value = difference.field.rpartition(".")
+    if value == "hash":
+        return f"the files of {part} have other names, sizes or annotations than in the checkpoint"
+    return str(difference)

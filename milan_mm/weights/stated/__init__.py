@@ -1,0 +1,1 @@
+"""What the config beside or inside a weights file says about its encoder."""

@@ -1,0 +1,105 @@
+"""Facts from the config.json and preprocessor_config.json of Hugging Face."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from milan_mm.errors import UserError
+from milan_mm.weights.folders import CONFIG, PREPROCESSOR_CONFIG
+from milan_mm.weights.stated.facts import HubFacts
+from milan_mm.weights.statistics import stats_text
+from milan_mm.weights.systems import HF_TYPES
+
+# hidden_act -> activation here. `gelu_fast` and `gelu_new` are written differently and equal.
+ACTS = {
+    "gelu": "GELU",
+    "quick_gelu": "QuickGELU",
+    "gelu_pytorch_tanh": "GELUTanh",
+    "gelu_new": "GELUTanh",
+    "gelu_fast": "GELUTanh",
+}
+
+
+def hugging_face_facts(config: dict, preprocessor: dict, folder: Path) -> HubFacts:
+    """What the two files state.
+
+    Raises:
+        UserError: For an activation that `PlainViT` does not have, and numbers that cannot be
+            meant.
+    """
+    where = f"'{folder / CONFIG}'"
+    kind = str(config["model_type"])
+    if kind not in HF_TYPES:
+        return HubFacts(foreign=f"{CONFIG} says model_type='{kind}' (known: {', '.join(HF_TYPES)})")
+    act = str(config.get("hidden_act", "gelu"))
+    if act not in ACTS:
+        raise UserError(f"{where} says hidden_act='{act}', supported are {', '.join(ACTS)}")
+    pooling = None
+    if "use_mean_pooling" in config:
+        pooling = "mean" if config["use_mean_pooling"] else "cls"
+    is_pair = isinstance(config.get("image_size"), list)  # height and width: not a square grid
+    return HubFacts(
+        system=HF_TYPES[kind],
+        embed_dims=number(config, "hidden_size", where),
+        img_size=None if is_pair else number(config, "image_size", where),
+        patch_size=number(config, "patch_size", where),
+        num_layers=number(config, "num_hidden_layers", where),
+        num_heads=number(config, "num_attention_heads", where),
+        norm_eps=number(config, "layer_norm_eps", where, float),
+        act=ACTS[act],
+        num_registers=number(config, "num_register_tokens", where),
+        rope_base=_rope_base(config, where),
+        stats=_stats(preprocessor, f"'{folder / PREPROCESSOR_CONFIG}'"),
+        pooling=pooling,
+    )
+
+
+def number(config: dict, name: str, where: str, kind: type = int) -> Any:
+    """A number, 0 or more, or None; a whole number unless `kind` is float."""
+    value: Any = config.get(name)
+    if value is None:
+        return None
+    if type(value) not in (int, kind) or not 0 <= value < math.inf:
+        wanted = "a number" if kind is float else "a whole number"
+        raise UserError(f"{where} says {name}={value!r}, which is not {wanted}")
+    return kind(value)
+
+
+def _rope_base(config: dict, where: str) -> float | None:
+    """Versions of transformers spell it in three ways."""
+    rope = config.get("rope_parameters")
+    if isinstance(rope, dict) and "rope_theta" in rope:
+        if rope.get("rope_type", "default") != "default":
+            raise UserError(f"{where} says rope_type='{rope['rope_type']}', supported is 'default'")
+        return number(rope, "rope_theta", where, float)
+    name = "rope_theta" if "rope_theta" in config else "pos_embed_rope_base"
+    return number(config, name, where, float)
+
+
+def _stats(preprocessor: dict, where: str) -> str | None:
+    """Images of 0-255 are multiplied by a factor, then normalised; either may be left out.
+
+    (p * factor - mean) / std = (p / 255 - mean / (255 * factor)) / (std / (255 * factor))
+    """
+    mean, std = preprocessor.get("image_mean"), preprocessor.get("image_std")
+    if preprocessor.get("do_normalize") is False:
+        mean, std = 0.0, 1.0
+    if mean is None or std is None:
+        return None
+    factor: float = 1.0
+    if preprocessor.get("do_rescale") is not False:
+        factor = number(preprocessor, "rescale_factor", where, float) or 1 / 255
+        if preprocessor.get("rescale_offset") or preprocessor.get("offset"):
+            raise UserError(
+                f"{where} shifts images after rescaling (offset), which is not done here"
+            )
+    scale = 255 * factor
+    return stats_text(_divided(mean, scale), _divided(std, scale), where)
+
+
+def _divided(value: Any, scale: float) -> Any:
+    """One number or several; what is not a number stays as it is, for `stats_text` to refuse."""
+    if isinstance(value, list):
+        return [_divided(part, scale) for part in value]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value / scale if is_number else value

@@ -1,0 +1,188 @@
+"""Facts from timm's config.json: its architecture and `model_args` decide what the tensors mean.
+
+timm itself builds the model that the config names, without numbers ("meta" device), and its parts
+are looked at. So every argument that timm understands is honoured, and a design that `PlainViT`
+does not have is refused, also where no tensor shows it.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.layers import PatchEmbed, RotaryEmbeddingDinoV3
+from timm.models import beit, deit, eva, vision_transformer
+from torch import nn
+
+from milan_mm.errors import UserError
+from milan_mm.weights.folders import CONFIG
+from milan_mm.weights.stated.facts import HubFacts
+from milan_mm.weights.statistics import stats_text
+from milan_mm.weights.systems import timm_system
+
+# Class of an activation in timm -> activation here.
+ACTS = {"GELU": "GELU", "GELUTanh": "GELUTanh", "QuickGELU": "QuickGELU"}
+_MODELS = (
+    vision_transformer.VisionTransformer,
+    deit.VisionTransformerDistilled,
+    beit.Beit,
+    eva.Eva,
+)
+_BLOCKS = (vision_transformer.Block, beit.Block, eva.EvaBlock)
+MAX_ARGUMENT = 100_000  # no size of a ViT is larger; more would take for ever to build
+
+
+def timm_facts(config: dict, folder: Path) -> HubFacts:
+    """What a config.json of timm states.
+
+    Args:
+        config: With `architecture`, and `pretrained_cfg` unless timm was older than 0.8.
+
+    Raises:
+        UserError: When timm cannot build the model, or it is not a plain ViT.
+    """
+    where = f"'{folder / CONFIG}'"
+    pretrained = config.get("pretrained_cfg", config)
+    if not isinstance(pretrained, dict):
+        raise UserError(f"{where} is damaged: pretrained_cfg={pretrained!r}")
+    name, args = config["architecture"], config.get("model_args") or {}
+    if not is_known(name):
+        return HubFacts(foreign=_unknown(name))
+    facts = model_facts(name, args, where)
+    mean, std = pretrained.get("mean"), pretrained.get("std")
+    pooling = {"token": "cls", "avg": "mean"}.get(str(config.get("global_pool")))
+    return HubFacts(
+        **facts,
+        system=timm_system(f"{name}.{pretrained.get('tag', '')}"),
+        stats=None if mean is None or std is None else stats_text(mean, std, where),
+        pooling=pooling,
+    )
+
+
+def is_known(name: object) -> bool:
+    """Whether the installed timm has this architecture."""
+    return isinstance(name, str) and timm.is_model(name)
+
+
+def model_facts(name: str, args: object, where: str) -> dict[str, Any]:
+    """Options of `PlainViT`, as fields of `HubFacts`, of one of timm's architectures.
+
+    Args:
+        name: Of the architecture, see `is_known`.
+        args: Of the model, by name.
+        where: Which config, for messages.
+
+    Raises:
+        UserError: See `timm_facts`.
+    """
+    model = _build(name, args, where)
+    if design := _foreign_design(model):
+        raise UserError(
+            f"{where} says architecture '{name}', timm's {type(model).__name__} with {design}: not "
+            "a plain ViT as it is here, and its tensors alone would compute something else"
+        )
+    block: Any = model.blocks[0]
+    rope = getattr(model, "rope", None)
+    norm, act = block.norm1, _act(block.mlp.act)
+    if act is None:
+        raise UserError(f"{where}: activation {block.mlp.act} is not one of {', '.join(ACTS)}")
+    tokens = getattr(model, "reg_token", None)
+    registers = 0 if tokens is None else tokens.shape[1]
+    return dict(
+        embed_dims=model.embed_dim,
+        img_size=None if rope is not None else _square(model.patch_embed.img_size),
+        patch_size=_square(model.patch_embed.patch_size),
+        num_layers=len(model.blocks),
+        num_heads=block.attn.num_heads,
+        norm_eps=norm.eps,
+        act=act,
+        num_registers=registers + hasattr(model, "dist_token"),
+        rope_base=None if rope is None else rope.temperature,
+    )
+
+
+def _unknown(name: object) -> str:
+    return f"{CONFIG} says architecture {name!r} (not one of timm {timm.__version__})"
+
+
+def _build(name: str, args: object, where: str) -> Any:
+    """The model, without numbers. `timm.create_model` would also download what a name asks for."""
+    numbers = _numbers([args])
+    if not isinstance(args, dict) or any(abs(number) > MAX_ARGUMENT for number in numbers):
+        raise UserError(f"{where} says model_args={args!r}, with which no model is built here")
+    given = {key: value for key, value in args.items() if value is not None}
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names that timm has replaced
+            return timm.model_entrypoint(name)(pretrained=False, **given)
+    except Exception as error:  # whatever arguments lead to
+        raise UserError(f"{where}: timm cannot build '{name}' with {args}: {error}") from None
+
+
+def _numbers(values: list) -> list[float]:
+    """All numbers in nested lists and dicts."""
+    found: list[float] = []
+    while values:
+        value = values.pop()
+        if isinstance(value, list | tuple):
+            values.extend(value)
+        elif isinstance(value, dict):
+            values.extend(value.values())
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found.append(value)
+    return found
+
+
+def _foreign_design(model: nn.Module) -> str:
+    """What `PlainViT` does not have and no tensor may show; '' where there is nothing."""
+    if type(model) not in _MODELS:
+        return "another structure"
+    vit: Any = model
+    block: Any = vit.blocks[0] if len(vit.blocks) else None
+    if type(block) not in _BLOCKS:
+        return f"blocks of type {type(block).__name__}"
+    if type(vit.patch_embed) is not PatchEmbed:
+        return f"patches by {type(vit.patch_embed).__name__}"
+    norms = (block.norm1, block.norm2, vit.norm, getattr(vit, "norm_pre", None))
+    for norm in norms:
+        if norm is not None and not isinstance(norm, nn.Identity | nn.LayerNorm):
+            return f"norms of type {type(norm).__name__}"
+    if len({norm.eps for norm in norms if isinstance(norm, nn.LayerNorm)}) > 1:
+        return "norms of two epsilons"
+    if not isinstance(block.norm1, nn.LayerNorm) or not hasattr(block.mlp, "act"):
+        return f"an MLP of type {type(block.mlp).__name__}"
+    if any(getattr(vit, name, 0) for name in ("pool_include_prefix", "use_post_norm")):
+        return "a pooling over all tokens"
+    rope = getattr(vit, "rope", None)
+    if rope is not None and not _is_dinov3(rope):
+        return "rotary positions that are not DINOv3's"
+    if rope is not None and getattr(vit, "pos_embed", None) is not None:
+        return "rotary positions and a table"
+    return ""
+
+
+def _is_dinov3(rope: nn.Module) -> bool:
+    """Whether rotary positions are those that `PlainViT` builds, up to their base."""
+    if type(rope) is not RotaryEmbeddingDinoV3:
+        return False
+    ours = RotaryEmbeddingDinoV3(rope.dim, temperature=rope.temperature)
+    plain = (int, float, str, bool, type(None))
+    skipped = ("training", "feat_shape")
+    return all(
+        vars(ours).get(name) == value
+        for name, value in vars(rope).items()
+        if isinstance(value, plain) and name not in skipped
+    )
+
+
+def _act(module: nn.Module) -> str | None:
+    if isinstance(module, nn.GELU) and module.approximate == "tanh":
+        return "GELUTanh"
+    return ACTS.get(type(module).__name__)
+
+
+def _square(size: Any) -> int | None:
+    """The side of a square; None for other sizes."""
+    sides = set(size) if isinstance(size, list | tuple) else {size}
+    return int(sides.pop()) if len(sides) == 1 and None not in sides else None

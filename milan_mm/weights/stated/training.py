@@ -1,0 +1,147 @@
+"""Facts about an encoder from a training checkpoint of mmengine: its record, or its config.
+
+Checkpoints from before the record have the config alone, which mmengine stores as the text of a
+Python file. It is parsed here and never executed; only literals and `dict(...)` are understood.
+"""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from milan_mm.models.vit_options import ARCHS
+from milan_mm.weights.record import read_record
+from milan_mm.weights.stated.facts import HubFacts
+from milan_mm.weights.stated.mmpretrain import NAMED, mmpretrain_facts
+from milan_mm.weights.statistics import stats_text
+from milan_mm.weights.systems import SYSTEMS
+
+# Of a backbone in classification -> what it takes of an image.
+_POOLINGS = {"cls_token": "cls", "avg_featmap": "mean"}
+
+
+def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
+    """Options of the encoder that the tensors do not show, as the training had them.
+
+    Args:
+        checkpoint: See `read_checkpoint`.
+
+    Returns:
+        Nothing known for files without a config, or without a backbone in it; `foreign` for a
+        backbone that is not known here.
+
+    Raises:
+        UserError: When the record is damaged, or mmpretrain's backbone has parts that `PlainViT`
+            does not have.
+    """
+    if record := read_record(checkpoint):
+        return _recorded(record)
+    meta = checkpoint.get("meta")
+    text = meta.get("cfg") if isinstance(meta, dict) else None
+    if not isinstance(text, str):
+        return HubFacts()
+    values = parse_config(text)
+    model = values.get("model")
+    if not isinstance(model, dict):
+        return HubFacts()
+    backbone = model.get("backbone")
+    if not isinstance(backbone, dict) or not isinstance(backbone.get("type"), str):
+        return HubFacts()
+    stats = _stats(model.get("data_preprocessor") or values.get("data_preprocessor"))
+    if backbone["type"] != "milan_mm.PlainViT":
+        return replace(mmpretrain_facts(backbone), stats=stats)
+    arch = backbone.get("arch")
+    arch = ARCHS.get(arch) if isinstance(arch, str) else arch
+    return HubFacts(
+        num_heads=_of_type(int, arch.get("num_heads")) if isinstance(arch, dict) else None,
+        patch_size=_of_type(int, backbone.get("patch_size", 16)),
+        norm_eps=_of_type(float, backbone.get("norm_eps", 1e-6)),
+        act=_of_type(str, backbone.get("act", "GELU")),
+        rope_base=_of_type(float, backbone.get("rope_base")),
+        pos_resize=_of_type(str, backbone.get("pos_resize")),
+        stats=stats,
+        named=NAMED,
+    )
+
+
+def _recorded(record: Mapping[str, Any]) -> HubFacts:
+    """What a run says about its encoder, which needs no guesses."""
+    backbone, encoder = record["model"]["backbone"], record["encoder"] or {}
+    if backbone is None:
+        return HubFacts()
+    # the grid of the positions: of the bias of BEiT, which no image size decides, if there is one
+    grid, patch = backbone["rel_pos_bias_grid"], backbone["patch_size"]
+    has_bias = grid and not backbone["with_pos_embed"]
+    height, width = [n * patch for n in grid] if has_bias else backbone["img_size"]
+    pooling = _POOLINGS.get(backbone["out_type"]) or encoder.get("pooling")
+    if record["model"]["type"] == "milan_mm.MILAN":
+        pooling = "mean"  # of MILAN's and MAE's own classification
+    system = encoder.get("system")
+    statistics = record["model"]["statistics"]
+    return HubFacts(
+        system=system if system in SYSTEMS else None,
+        img_size=height if height == width else None,
+        patch_size=patch,
+        num_heads=backbone["arch"]["num_heads"],
+        norm_eps=float(backbone["norm_eps"]),
+        act=backbone["act"],
+        num_registers=backbone["num_registers"],
+        rope_base=_of_type(float, backbone["rope_base"]),
+        pos_resize=backbone["pos_resize"],
+        stats=_stats(statistics and dict(statistics, to_rgb=True)),  # written in RGB, always
+        pooling=pooling,
+        named="its record",
+    )
+
+
+def _of_type(kind: type, value: Any) -> Any:
+    """The value where it is of a kind, an integer being a float as well; else None."""
+    if kind is float and type(value) is int:
+        return float(value)
+    return value if type(value) is kind else None
+
+
+def _stats(preprocessor: Any) -> str | None:
+    if not isinstance(preprocessor, dict) or not {"mean", "std"} <= preprocessor.keys():
+        return None
+    by_channel = [preprocessor["mean"], preprocessor["std"]]
+    if not all(isinstance(values, list | tuple) for values in by_channel):
+        return None
+    if not preprocessor.get("to_rgb", preprocessor.get("bgr_to_rgb", False)):
+        by_channel = [list(values)[::-1] for values in by_channel]
+    numbers = [value for values in by_channel for value in values]
+    if not all(isinstance(value, int | float) for value in numbers):
+        return None
+    mean, std = ([value / 255 for value in values] for values in by_channel)
+    return stats_text(mean, std, f"data_preprocessor of {NAMED}")
+
+
+def parse_config(text: str) -> dict[str, Any]:
+    """Top-level names of a config and their values, as far as these are plain; nothing is run."""
+    try:
+        values = {}
+        for statement in ast.parse(text).body:
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                values[statement.targets[0].id] = _plain(statement.value)
+        return values
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+
+
+def _plain(node: ast.expr) -> Any:
+    """A literal or a `dict(...)` of such; None for anything else."""
+    if isinstance(node, ast.Call):
+        is_dict = isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args
+        return {k.arg: _plain(k.value) for k in node.keywords if k.arg} if is_dict else None
+    if isinstance(node, ast.Dict):
+        return {
+            key.value: _plain(value)
+            for key, value in zip(node.keys, node.values, strict=True)
+            if isinstance(key, ast.Constant)
+        }
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_plain(item) for item in node.elts]
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        return None
