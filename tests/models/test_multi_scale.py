@@ -188,7 +188,7 @@ def test_scores_of_a_view_are_freed_before_the_next_one():
 def test_training_with_a_multi_scale_recipe_is_that_of_the_single_scale_one(recipe: str):
     single, multi = (_config(name).to_dict() for name in (recipe.removesuffix("-ms"), recipe))
     changed = {key for key in multi if multi[key] != single.get(key)}
-    assert changed == {"test_dataloader", "tta_model", "multi_scale_pipeline"}
+    assert changed == {"test_dataloader", "tta_model", "multi_scale_pipeline", "short_side"}
     assert single.keys() <= multi.keys()
 
 

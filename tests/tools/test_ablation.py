@@ -103,7 +103,7 @@ def test_zero_seeds_are_refused(mistake):
 
 
 def test_missing_data_are_named_and_nothing_is_written(folder: Path, mistake):
-    assert "data folder 'gone/train'" in mistake("--data", "gone", "--out", "out")
+    assert "data folder 'gone' does not exist" in mistake("--data", "gone", "--out", "out")
     assert not (folder / "out").exists()
 
 

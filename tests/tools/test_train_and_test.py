@@ -379,5 +379,5 @@ def test_a_work_directory_that_is_a_file_is_named(folder: Path, mistake):
 
 def test_a_misspelt_field_is_named(folder: Path, mistake):
     error = mistake("tiny.py", "--cfg-options", "train_dataloader.datset.data_root=images")
-    assert "unexpected keyword argument 'datset'" in error
+    assert "there is 'dataset' and no 'datset'; did you mean that?" in error
     assert not (folder / "work_dirs").exists()
