@@ -29,7 +29,9 @@ def data_hash(dataset: Mapping[str, Any]) -> str | None:
         with annotations.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
     digest, is_empty = hashlib.sha256(), True
-    for folder in _folders(root, dataset):
+    for folder in dict.fromkeys(_prefixes(dataset).values()):
+        if folder == Path() or not folder.is_dir():
+            continue
         listed = list(_list(str(folder), ""))
         count = sum(len(names) for _, names in listed)
         is_empty = is_empty and not count
@@ -43,12 +45,21 @@ def data_hash(dataset: Mapping[str, Any]) -> str | None:
     return None if is_empty else digest.hexdigest()[:DIGITS]
 
 
-def _folders(root: Path, dataset: Mapping[str, Any]) -> Iterator[Path]:
-    prefix = dataset.get("data_prefix") or dataset.get("split") or ""
-    prefixes = list(prefix.values()) if isinstance(prefix, Mapping) else [prefix]
-    for folder in dict.fromkeys(root / str(name or "") for name in prefixes):
-        if folder != Path() and folder.is_dir():
-            yield folder
+def image_folder(dataset: Mapping[str, Any]) -> Path | None:
+    """The folder of the images of a data set; None where the settings name none."""
+    folder = _prefixes(dataset).get("img_path")
+    return None if folder in (None, Path()) else folder
+
+
+def _prefixes(dataset: Mapping[str, Any]) -> dict[str, Path]:
+    """The folders of a data set, by key of its `data_prefix`; a single one is that of images.
+
+    A `split`, as mmpretrain's ImageNet has it, is a folder too.
+    """
+    root = Path(dataset.get("data_root") or "")
+    found = dataset.get("data_prefix") or dataset.get("split") or ""
+    prefixes = found if isinstance(found, Mapping) else dict(img_path=found)
+    return {key: root / str(name or "") for key, name in prefixes.items()}
 
 
 def _list(root: str, inner: str) -> Iterator[tuple[str, list[str]]]:

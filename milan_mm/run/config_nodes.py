@@ -1,6 +1,6 @@
 """Walking over a config: its dicts, its data sets, its metrics, its teachers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -39,6 +39,12 @@ def datasets_of(cfg: Config, loader: str) -> Iterator[tuple[str, Any]]:
     """
     if cfg.get(loader):
         yield from _unwrap(cfg[loader]["dataset"], f"{loader}.dataset")
+
+
+def type_name(node: Mapping) -> str:
+    """Name of the class that a config names, without its scope; configs may hold the class."""
+    kind = node["type"]
+    return kind.__name__ if isinstance(kind, type) else kind.rpartition(".")[-1]
 
 
 def evaluators_of(cfg: Config, loader: str) -> list[Any]:

@@ -4,16 +4,17 @@ mmpretrain numbers the classes of each split by its own sorted folders, so a cla
 in one of them moves all later labels by one, without a word.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 
 from milan_mm.datasets.class_folders import compare_classes
 from milan_mm.datasets.folders import subfolders
+from milan_mm.datasets.identity import image_folder
 from milan_mm.errors import UserError
 from milan_mm.run.checks.files import is_local
-from milan_mm.run.config_nodes import datasets_of
+from milan_mm.run.config_nodes import datasets_of, type_name
 
 TRAINING = ("train_dataloader",)
 _FOLDER_TYPES = ("CustomDataset", "ImageNet", "ImageNet21k")  # of mmpretrain: a folder per class
@@ -69,11 +70,15 @@ def _roots(cfg: Config, loaders: Sequence[str]) -> set[str]:
 def _class_folders(cfg: Config, loader: str) -> Iterator[tuple[Path, list[str]]]:
     """The folders of a data loader whose subfolders are classes, and these."""
     for _, dataset in datasets_of(cfg, loader):
-        kind = str(dataset["type"]).rpartition(".")[-1]
-        if kind not in _FOLDER_TYPES or not is_local(dataset) or dataset.get("ann_file"):
+        if type_name(dataset) not in _FOLDER_TYPES or not is_local(dataset):
             continue
-        prefix = dataset.get("data_prefix") or ""
-        prefix = prefix.get("img_path", "") if isinstance(prefix, dict) else prefix
-        folder = Path(dataset.get("data_root") or "", prefix)
-        if dataset.get("with_label", True) and folder.is_dir():
+        if dataset.get("ann_file") or not dataset.get("with_label", True) or _has_list(dataset):
+            continue
+        if (folder := image_folder(dataset)) and folder.is_dir():
             yield folder, subfolders(folder)
+
+
+def _has_list(dataset: Mapping) -> bool:
+    """Whether mmpretrain finds the labels of a split of ImageNet in a file, or there are none."""
+    split = dataset.get("split")
+    return split == "test" or Path(dataset.get("data_root") or "", "meta", f"{split}.txt").is_file()

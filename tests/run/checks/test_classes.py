@@ -5,7 +5,8 @@ from pathlib import Path
 from shutil import rmtree
 
 import pytest
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmpretrain.datasets import CustomDataset, ImageNet
 
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.own_data import set_own_data
@@ -85,3 +86,19 @@ def test_samples_that_a_file_names_have_no_class_folders(tmp_path: Path):
     rmtree(tmp_path / "val/red")
     cfg.val_dataloader.dataset.ann_file = "val.txt"
     assert check_classes(cfg, LOADERS["train"]) == []
+
+
+@each_use
+@pytest.mark.parametrize("kind", ["ImageNet", "CustomDataset", ImageNet, CustomDataset])
+def test_every_way_to_name_a_split_is_compared(tmp_path: Path, use: str, kind: str | type):
+    rmtree(image_folder(tmp_path) / "val/green")
+    cfg = _config(tmp_path)
+    for loader, split in zip(LOADERS["evaluate"], ("train", "val", "val"), strict=True):
+        where = "split" if "ImageNet" in str(kind) else "data_prefix"
+        cfg[loader].dataset = ConfigDict({"type": kind, "data_root": str(tmp_path), where: split})
+    with pytest.raises(ValueError, match=r"'.*val' does not have 1 of the 3 classes of '.*train'"):
+        check_classes(cfg, LOADERS[use])
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta/val.txt").touch()  # mmpretrain's ImageNet takes labels from there
+    if where == "split":
+        assert check_classes(cfg, LOADERS[use]) == []
