@@ -7,7 +7,7 @@ data sets are not listed for it: there a sample is looked for under the same nam
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -51,17 +51,39 @@ def find_overlap(train: Path, val: Path) -> Overlap:
     """
     own = list(islice(_images(val), LISTED + 1))
     others = list(islice(_images(train), LISTED + 1))
+    if max(len(own), len(others)) <= LISTED:
+        return compare_listed(train, others, val, sorted(own))
+    chosen = spread_files(val, SAMPLE)
+    return _count((path, [train / path.relative_to(val)]) for path in chosen)
+
+
+def compare_listed(
+    train: Path, others: Collection[str], val: Path, own: Sequence[str], most: int = SAMPLE
+) -> Overlap:
+    """As `find_overlap`, of images that are listed already.
+
+    Args:
+        others, own: Names inside `train` and inside `val`.
+        most: Validation images to look at, spread over all.
+    """
+    chosen = spread(own, min(len(own), most))
     if max(len(own), len(others)) > LISTED:
-        chosen = spread_files(val, SAMPLE)
-        pairs = ((path, [train / path.relative_to(val)]) for path in chosen)
-    else:
-        chosen = [val / name for name in spread(sorted(own), min(len(own), SAMPLE))]
-        sizes = defaultdict(list)
-        for name in others:
-            sizes[_size(train / name)].append(train / name)
-        pairs = ((path, sizes.get(_size(path), [])[:_ALIKE]) for path in chosen)
-    same = [(path, twin) for path, twins in pairs if (twin := _same(path, twins))]
-    return Overlap(len(same), len(chosen), same[0] if same else None)
+        known = set(others)
+        return _count((val / name, [train / name] * (name in known)) for name in chosen)
+    sizes = defaultdict(list)
+    for name in others:
+        sizes[_size(train / name)].append(train / name)
+    return _count((val / name, sizes.get(_size(val / name), [])[:_ALIKE]) for name in chosen)
+
+
+def _count(pairs: Iterable[tuple[Path, list[Path]]]) -> Overlap:
+    """Compare each validation image with the training images that it could be."""
+    looked_at, same = 0, []
+    for path, twins in pairs:
+        looked_at += 1
+        if twin := _same(path, twins):
+            same.append((path, twin))
+    return Overlap(len(same), looked_at, same[0] if same else None)
 
 
 def _images(folder: Path) -> Iterator[str]:

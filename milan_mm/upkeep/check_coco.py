@@ -25,12 +25,12 @@ from milan_mm.datasets.coco.faults import (
 )
 from milan_mm.datasets.coco.file import CocoFile
 from milan_mm.datasets.coco.folder import find_split
-from milan_mm.datasets.coco.images import is_shared, shared_names
 from milan_mm.datasets.coco.reading import take_coco
 from milan_mm.datasets.coco.usage import MAX_DROPPED_SHARE, Reason, usage
 from milan_mm.datasets.folders import is_image, missing_files
 from milan_mm.datasets.image_size import TURN_REMEDY, read_header
 from milan_mm.datasets.inspecting import read_image
+from milan_mm.datasets.overlap import compare_listed
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
@@ -65,6 +65,11 @@ class _Part(NamedTuple):
     remedies: Mapping[Kind | Reason, str]
     images_remedy: str
 
+    @property
+    def names(self) -> list[str]:
+        """Of the images that its file lists."""
+        return [image["file_name"] for image in self.file.images]
+
 
 def check_coco(root: Path, findings: Findings, num_workers: int) -> list[Cell]:
     """Check ROOT/{train,val}2017 against ROOT/annotations/instances_{train,val}2017.json.
@@ -84,7 +89,8 @@ def check_coco(root: Path, findings: Findings, num_workers: int) -> list[Cell]:
             published = dict.fromkeys([*Kind, *Reason], _MEND)
             parts.append(_Part(name, file, folder, published, f"unpack {folder.name}.zip again"))
     if len(parts) == 2:  # a name says which image it is
-        _add_shared(shared_names(parts[0].file, parts[1].file), findings)
+        train, val = (part.names for part in parts)
+        _add_shared(sorted({*train} & {*val}), findings)
     return _check(parts, findings, num_workers)
 
 
@@ -113,9 +119,11 @@ def check_coco_folder(root: Path, findings: Findings, num_workers: int) -> list[
     if len(parts) == 2:
         train, val = parts
         _compare_categories(val.file, train.file.category_names.values(), findings)
-        names = shared_names(train.file, val.file)  # each split may number its images from 0
-        shared = [name for name in names if is_shared(name, train.folder, val.folder)]
-        _add_shared(shared, findings)
+        # by content: each split may number its images from 0
+        overlap = compare_listed(
+            train.folder, train.names, val.folder, val.names, most=len(val.names)
+        )
+        _add_shared([str(overlap)] if overlap.found else [], findings)
     return _check(parts, findings, num_workers)
 
 
@@ -163,7 +171,7 @@ def _compare_categories(file: CocoFile, wanted: Collection[str], findings: Findi
 
 def _add_shared(names: list[str], findings: Findings) -> None:
     remedy = "take them out of one of them, or AP is of images that were learnt from"
-    findings.add("images are in both splits", remedy, sorted(names))
+    findings.add("images are in both splits", remedy, names)
 
 
 def _check_entries(part: _Part, findings: Findings) -> set:
@@ -173,10 +181,12 @@ def _check_entries(part: _Part, findings: Findings) -> set:
     for problem in file.problems(with_masks=has_masks):
         _add(findings, part, problem.kind, [str(problem)])
         faulty.add(problem.image_id)
-    found = usage(file)
+    found = usage(file, is_evaluation=part.name != "train")
     count = len(found.learnt) + found.num_dropped
-    if found.num_dropped > MAX_DROPPED_SHARE * count:
-        for reason, numbers in found.dropped.items():
+    for faults in (found.dropped, found.unlearnable):
+        if sum(map(len, faults.values())) <= MAX_DROPPED_SHARE * count:
+            continue
+        for reason, numbers in faults.items():
             if reason not in _NAMED:
                 names = [entry_name(n, file.annotations[n]) for n in numbers.tolist()]
                 _add(findings, part, reason, names)

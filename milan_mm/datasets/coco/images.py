@@ -1,18 +1,13 @@
-"""Do images and COCO file belong together: sizes as stated, and no image in two splits?"""
+"""Do images and COCO file belong together: have the images the sizes that the file states?"""
 
-import filecmp
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
 
 from milan_mm.datasets.coco.faults import size_of
 from milan_mm.datasets.coco.file import CocoFile
 from milan_mm.datasets.image_size import TURN_REMEDY, read_header
 from milan_mm.errors import UserError
 
-Item = TypeVar("Item")
 SAMPLE = 256  # images whose heads are read before a start; `LoadImage` compares every one it reads
 
 
@@ -46,23 +41,3 @@ def wrong_size(path: Path, image: dict) -> str:
             f"training reads it: {TURN_REMEDY}"
         )
     return detail + "take the images that were annotated, or correct the file"
-
-
-def is_shared(name: str, folder: Path, other: Path) -> bool:
-    """Whether a file of this name is in both folders, with the same content."""
-    try:
-        return filecmp.cmp(folder / name, other / name, shallow=False)
-    except OSError:
-        return False
-
-
-def shared_names(file: CocoFile, other: CocoFile) -> list[str]:
-    """Names of images that both files list, in the order of `other`; content may still differ."""
-    names = {image["file_name"] for image in file.images}
-    return [image["file_name"] for image in other.images if image["file_name"] in names]
-
-
-def sample(items: Sequence[Item], count: int) -> list[Item]:
-    """At most `count` of them, evenly spaced."""
-    chosen = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[i] for i in chosen]

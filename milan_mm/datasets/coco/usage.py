@@ -1,10 +1,12 @@
 """Which objects of a COCO file a detector learns from, and why not from the others.
 
-mmdet leaves objects out without a word; the reasons here are those of its `CocoDataset`.
+mmdet leaves objects out without a word; the reasons here are those of its `CocoDataset`. Its
+`CocoMetric`, which reads the file by itself, leaves out fewer: what no training learns from counts
+as missed there.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -39,6 +41,7 @@ REMEDIES = {
     Reason.RUN_LENGTHS: "set poly2mask=True in LoadAnnotations",
     Reason.SMALL_IMAGE: "set filter_cfg.min_size=0 in the data set",
 }
+_UNKNOWN = (Reason.UNKNOWN_IMAGE, Reason.UNKNOWN_CATEGORY)
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,9 @@ class Usage:
     """What becomes of the annotations of the chosen categories.
 
     Attributes:
-        learnt: (K,) int64, numbers of the annotations that are learnt from.
+        learnt: (K,) int64, numbers of the annotations that are learnt from, or evaluated.
         dropped: Numbers of those that are left out, by reason; each has the first that applies.
+        unlearnable: Of an evaluation: numbers of those that it counts, and a training would drop.
         crowds: Number of crowd regions, which the protocol ignores.
         empty: Number of images without any annotation.
     """
@@ -57,6 +61,7 @@ class Usage:
     dropped: dict[Reason, np.ndarray]
     crowds: int
     empty: int
+    unlearnable: dict[Reason, np.ndarray] = field(default_factory=dict)
 
     @property
     def images(self) -> int:
@@ -67,12 +72,11 @@ class Usage:
     def num_dropped(self) -> int:
         return sum(map(len, self.dropped.values()))
 
-    @property
-    def reasons(self) -> str:
+    def reasons(self, found: Mapping[Reason, np.ndarray]) -> str:
         """'3 with an area of 0 or less (first: annotation 7)', for each reason."""
         return ", ".join(
             f"{len(numbers):,} {reason} (first: {self._name(numbers[0])})"
-            for reason, numbers in self.dropped.items()
+            for reason, numbers in found.items()
         )
 
     def sentence(self, verb: str) -> str:
@@ -83,7 +87,12 @@ class Usage:
         """
         parts = [f"{len(self.learnt):,} objects in {self.images:,} images {verb}"]
         if self.dropped:
-            parts.append(f"{self.num_dropped:,} are dropped: {self.reasons}")
+            parts.append(f"{self.num_dropped:,} are dropped: {self.reasons(self.dropped)}")
+        if self.unlearnable:
+            parts.append(
+                f"{sum(map(len, self.unlearnable.values())):,} of them count in AP, and a training "
+                f"would drop such objects: {self.reasons(self.unlearnable)}"
+            )
         if self.crowds:
             parts.append(f"{self.crowds:,} crowd regions are ignored, as the protocol asks")
         return "; ".join(parts)
@@ -95,12 +104,18 @@ class Usage:
             UserError: With counts, reasons and remedies.
         """
         count = self.num_dropped + len(self.learnt)
-        if self.num_dropped > MAX_DROPPED_SHARE * count:
-            most = max(self.dropped, key=lambda reason: len(self.dropped[reason]))
-            raise UserError(
-                f"{self.num_dropped:,} of {count:,} objects of '{self.file.path}' would be dropped "
-                f"({self.reasons}), the limit is {MAX_DROPPED_SHARE:.0%}: {REMEDIES[most]}"
-            )
+        for found, fate in (
+            (self.dropped, "would be dropped"),
+            (self.unlearnable, "would count in AP, and no training learns from such"),
+        ):
+            number = sum(map(len, found.values()))
+            if number > MAX_DROPPED_SHARE * count:
+                most = max(found, key=lambda reason: len(found[reason]))
+                raise UserError(
+                    f"{number:,} of {count:,} objects of '{self.file.path}' {fate} "
+                    f"({self.reasons(found)}), the limit is {MAX_DROPPED_SHARE:.0%}: "
+                    f"{REMEDIES[most]}"
+                )
         if not count:
             raise UserError(
                 f"annotation file '{self.file.path}' has no object on its "
@@ -117,8 +132,9 @@ def usage(
     category_ids: Collection | None = None,
     min_size: float = 0,
     without_run_lengths: bool = False,
+    is_evaluation: bool = False,
 ) -> Usage:
-    """Count what mmdet's `CocoDataset` would learn from.
+    """Count what mmdet's `CocoDataset` would learn from, or what its `CocoMetric` evaluates.
 
     Annotations that are incomplete or have no box count as nothing here; `CocoFile.problems` names
     them.
@@ -127,6 +143,7 @@ def usage(
         category_ids: Those that will be used; None takes all of the file's.
         min_size: Of the data set's `filter_cfg`, pixels: images with a smaller side are left out.
         without_run_lengths: `LoadAnnotations` has `poly2mask=False`.
+        is_evaluation: Count what is evaluated.
     """
     columns = file.columns
     x, y, width, height = columns.box.T
@@ -159,10 +176,15 @@ def usage(
     annotated = np.unique(columns.image[chosen])
     crowds = int((chosen & columns.crowd).sum())
     left = chosen & ~columns.crowd
-    dropped = {}
+    dropped, unlearnable, used = {}, {}, left.copy()
     for reason, test in tests.items():
-        if (found := np.flatnonzero(left & test)).size:
-            dropped[reason] = found
+        hit = left & test
         left &= ~test
+        # pycocotools looks for objects by image and category, and in areas from 0 on
+        counts = is_evaluation & (reason not in _UNKNOWN) & (columns.area >= 0)
+        for found, chosen in ((dropped, hit & ~counts), (unlearnable, hit & counts)):
+            if (numbers := np.flatnonzero(chosen)).size:
+                found[reason] = numbers
+        used &= ~(hit & ~counts)
     empty = len(file.images) - int((annotated >= 0).sum())
-    return Usage(file, np.flatnonzero(left), dropped, crowds, empty)
+    return Usage(file, np.flatnonzero(used), dropped, crowds, empty, unlearnable)

@@ -12,17 +12,20 @@ from mmengine.config import Config
 
 from milan_mm.datasets.coco.faults import Kind, Problem
 from milan_mm.datasets.coco.file import CocoFile
-from milan_mm.datasets.coco.images import SAMPLE, check_sizes, is_shared, sample, shared_names
+from milan_mm.datasets.coco.images import SAMPLE, check_sizes
 from milan_mm.datasets.coco.reading import read_coco
 from milan_mm.datasets.coco.usage import Usage, usage
+from milan_mm.datasets.folders import spread
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
+from milan_mm.datasets.overlap import compare_listed
 from milan_mm.errors import UserError
 from milan_mm.run.checks.coco_classes import check_classes, check_heads, classes_of, ids_of
 from milan_mm.run.checks.files import is_local
-from milan_mm.run.config_nodes import datasets_of, evaluators_of
+from milan_mm.run.checks.images import SAMPLE as READ
+from milan_mm.run.checks.images import read_sample
+from milan_mm.run.config_nodes import datasets_of, evaluators_of, type_name
 
 _MMDET = ("CocoDataset", "mmdet.CocoDataset")
-_SAME = 20  # pairs of images with one name that are compared
 # Said and counted, or refused when too many: see `Usage`. All else would end a training hours
 # later, or spoil it without a word.
 _NOT_FATAL = (Kind.UNKNOWN_CATEGORY, Kind.UNKNOWN_IMAGE, Kind.BOX_OUTSIDE, Kind.BAD_POLYGON)
@@ -35,6 +38,11 @@ class _Read:
 
     file: CocoFile
     folder: Path
+
+    @property
+    def names(self) -> list[str]:
+        """Of its images, inside the folder."""
+        return [image["file_name"] for image in self.file.images]
 
 
 def use_coco_reader(cfg: Config) -> None:
@@ -61,23 +69,22 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
     read: dict[str, list[_Read]] = {loader: [] for loader in loaders}
     for loader in loaders:
         for field, dataset in datasets_of(cfg, loader):
-            if dataset["type"].rpartition(".")[-1] == "CocoDataset" and is_local(dataset):
+            if type_name(dataset) == "CocoDataset" and is_local(dataset):
                 data, lines = _check_dataset(cfg, loader, field, dataset)
                 read[loader].append(data)
                 notes += lines
     for train in read.get("train_dataloader", ()):
         for val in read.get("val_dataloader", ()):
-            notes += _compare_images(train, val)
+            overlap = compare_listed(train.folder, train.names, val.folder, val.names)
+            notes += [str(overlap)] if overlap.found else []
     return notes
 
 
 def _check_dataset(cfg: Config, loader: str, field: str, dataset: dict) -> tuple[_Read, list[str]]:
-    root = dataset.get("data_root") or ""
+    root, is_training = dataset.get("data_root") or "", loader == "train_dataloader"
     classes = classes_of(dataset)
     evaluators = evaluators_of(cfg, loader)
-    wants_objects = loader == "train_dataloader" or any(
-        not evaluator.get("format_only") for evaluator in evaluators
-    )
+    wants_objects = is_training or any(not evaluator.get("format_only") for evaluator in evaluators)
     file = read_coco(Path(root, dataset["ann_file"]), with_annotations=wants_objects)
     chosen = ids_of(file, classes)
     with_masks = _wants_masks(dataset, evaluators)
@@ -86,9 +93,11 @@ def _check_dataset(cfg: Config, loader: str, field: str, dataset: dict) -> tuple
     notes = check_classes(file, field, classes)
     check_heads(cfg, field, classes)
     folder = Path(root, (dataset.get("data_prefix") or {}).get("img", ""))
-    limit = MAX_FAILED_SHARE if loader == "train_dataloader" else 0.0
+    limit = MAX_FAILED_SHARE if is_training else 0.0
     file.check_images(folder, limit, "give the folder that belongs to the file (data_prefix.img)")
-    check_sizes(file, folder, sample(file.images, SAMPLE))
+    check_sizes(file, folder, spread(file.images, min(len(file.images), SAMPLE)))
+    looked_at = [folder / i["file_name"] for i in spread(file.images, min(len(file.images), READ))]
+    notes += read_sample(folder, looked_at, is_training, len(file.images))
     if wants_objects:
         notes += _check_objects(file, loader, field, dataset, set(chosen), problems)
     for evaluator in evaluators:
@@ -117,6 +126,7 @@ def _check_objects(
         chosen,
         min_size=filters.get("min_size", 0),
         without_run_lengths=training and any(s.get("poly2mask") is False for s in loads),
+        is_evaluation=not training,
     )
     found.check()
     verb = "are learnt from" if training else "are evaluated"
@@ -159,21 +169,6 @@ def _empty(found: Usage, field: str, training: bool, left_out: bool) -> Iterator
         )
     else:
         yield f"{found.empty:,} of {len(found.file.images):,} images have no objects and are kept"
-
-
-def _compare_images(train: _Read, val: _Read) -> Iterator[str]:
-    """Images of both splits: those of one name are compared, some of them byte by byte."""
-    shared = shared_names(train.file, val.file)
-    looked_at = sample(shared, _SAME)
-    equal = [name for name in looked_at if is_shared(name, train.folder, val.folder)]
-    if equal:
-        share = (
-            "" if len(equal) == len(looked_at) else f" ({len(equal)} of {len(looked_at)} looked at)"
-        )
-        yield (
-            f"{len(shared):,} images are in '{train.file.path}' and in '{val.file.path}'{share}, "
-            f"first '{equal[0]}': AP will be measured on images that were learnt from"
-        )
 
 
 def _check_evaluated(file: CocoFile, other: CocoFile, classes: list[str], with_masks: bool) -> None:

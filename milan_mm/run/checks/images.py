@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.fileio import list_dir_or_file
 
 from milan_mm.datasets.folders import is_image, spread_files
+from milan_mm.datasets.identity import image_folder
 from milan_mm.datasets.inspecting import read_image
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.datasets.overlap import find_overlap
@@ -25,7 +26,7 @@ MAX_DAMAGED = 2
 
 
 def check_images(cfg: Config, loaders: Sequence[str]) -> list[str]:
-    """Decode some images of each local folder; those of a COCO file are checked with the file.
+    """Decode some images of each local folder; those of a COCO file: coco.py.
 
     Args:
         loaders: Names of data loaders, e.g. ('train_dataloader', 'val_dataloader').
@@ -40,7 +41,8 @@ def check_images(cfg: Config, loaders: Sequence[str]) -> list[str]:
     notes = []
     for loader in loaders:
         for folder in dict.fromkeys(_folders(cfg, loader)):
-            notes += _read_sample(folder, loader == "train_dataloader")
+            paths = spread_files(folder, SAMPLE)
+            notes += read_sample(folder, paths, loader == "train_dataloader")
     if "train_dataloader" in loaders:
         for val in dict.fromkeys(_folders(cfg, "val_dataloader")):
             for train in dict.fromkeys(_folders(cfg, "train_dataloader")):
@@ -52,36 +54,48 @@ def check_images(cfg: Config, loaders: Sequence[str]) -> list[str]:
 def _folders(cfg: Config, loader: str) -> Iterator[Path]:
     """The image folders of a data loader, where no file says which of the images are used."""
     for _, dataset in datasets_of(cfg, loader):
-        if not is_local(dataset) or dataset.get("ann_file"):
-            continue
-        prefix = dataset.get("data_prefix") or ""
-        prefix = prefix.get("img_path", "") if isinstance(prefix, dict) else prefix
-        folder = Path(dataset.get("data_root") or "", prefix)
-        if folder.is_dir() and folder != Path():
+        folder = image_folder(dataset)
+        if is_local(dataset) and not dataset.get("ann_file") and folder and folder.is_dir():
             yield folder
 
 
-def _limit(folder: Path) -> int:
-    """How many images of a sample may be damaged; only small folders are counted."""
-    images = filter(is_image, list_dir_or_file(str(folder), list_dir=False, recursive=True))
-    enough = round(MAX_DAMAGED / MAX_FAILED_SHARE)
-    return int(len(list(islice(images, enough))) * MAX_FAILED_SHARE)
+def read_sample(
+    folder: Path, paths: Sequence[Path], is_training: bool, count: int | None = None
+) -> list[str]:
+    """Decode some images.
 
+    Args:
+        folder: What messages call the data set.
+        paths: Of the images.
+        is_training: Training skips a few damaged images, an evaluation none.
+        count: Images of the data set; None counts those of the folder where that matters.
 
-def _read_sample(folder: Path, is_training: bool) -> list[str]:
-    paths = spread_files(folder, SAMPLE)
+    Returns:
+        A line for the log about damaged images, if any.
+
+    Raises:
+        UserError: When more of them cannot be read than will be skipped.
+    """
     readings = [(path, read_image(path)) for path in paths]
     faulty = [f"{path}: {reading.error}" for path, reading in readings if reading.error]
-    unreadable = [path for path, reading in readings if reading.size is None]
     if not faulty:
         return []
     found = f"{len(faulty)} of {len(paths)} images looked into in '{folder}' are damaged, first "
-    limit = _limit(folder) if is_training else 0
+    unreadable = [f"{path}: {r.error}" for path, r in readings if r.size is None]
+    limit = _limit(folder, count) if is_training else 0
     if len(unreadable) > limit:
-        first = next(fault for fault in faulty if fault.startswith(str(unreadable[0])))
         raise UserError(
             f"{len(unreadable)} of {len(paths)} images looked into in '{folder}' cannot be read, "
-            f"the limit is {limit} of all: {first}; repair or remove such images, "
+            f"the limit is {limit} of all: {unreadable[0]}; repair or remove such images, "
             "tools/check_data.py finds all"
         )
     return [found + shorten_list(faulty, 2)]
+
+
+def _limit(folder: Path, count: int | None) -> int:
+    """How many images of a sample may be damaged; only small folders are counted."""
+    enough = round(MAX_DAMAGED / MAX_FAILED_SHARE)
+    if count is None:
+        images = filter(is_image, list_dir_or_file(str(folder), list_dir=False, recursive=True))
+        count = len(list(islice(images, enough)))
+    return int(min(count, enough) * MAX_FAILED_SHARE)

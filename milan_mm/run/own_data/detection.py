@@ -36,7 +36,7 @@ def use_coco_folder(cfg: Config, root: Path, tested: Recorded | None = None) -> 
     train = find_split(root, "train", MAX_FAILED_SHARE)
     val = find_split(root, "val", 0.0)
     _compare(train, val)
-    used = _used(train), _used(val)
+    used = _used(train), _used(val, is_evaluation=True)
     objects = [train.file.annotations[number] for number in used[0].learnt.tolist()]
     num_masks = sum(bool(annotation.get("segmentation")) for annotation in objects)
     if 0 < num_masks < len(objects):
@@ -64,7 +64,7 @@ def _use_judged(cfg: Config, root: Path, tested: Recorded) -> list[str]:
     check_classes(tested.path, tested.classes or [], split.file.path, split.classes, remedy)
     _set(cfg, root, val_dataloader=split, test_dataloader=split)
     lines = [
-        _found(root, split, _used(split)),
+        _found(root, split, _used(split, is_evaluation=True)),
         f"{len(split.classes)} classes, those of {tested.path}: {shorten_list(split.classes)}",
     ]
     if not tested.masks and leave_masks_out(cfg):
@@ -72,9 +72,9 @@ def _use_judged(cfg: Config, root: Path, tested: Recorded) -> list[str]:
     return lines
 
 
-def _used(split: Split) -> Usage:
+def _used(split: Split, is_evaluation: bool = False) -> Usage:
     """What becomes of its objects; the check before a start refuses what drops too many."""
-    found = usage(split.file)
+    found = usage(split.file, is_evaluation=is_evaluation)
     if not len(found.learnt):
         found.check()
     return found

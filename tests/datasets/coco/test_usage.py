@@ -6,7 +6,10 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 from mmdet.datasets import CocoDataset
+from mmdet.evaluation.metrics import CocoMetric
+from mmengine.structures import InstanceData
 
 from milan_mm.datasets.coco.reading import read_coco
 from milan_mm.datasets.coco.usage import REMEDIES, Reason, usage
@@ -101,3 +104,28 @@ def test_data_without_any_object_are_refused(tmp_path):
     found = usage(read_coco(write(tmp_path, objects([dict(iscrowd=1)]))))
     with pytest.raises(UserError, match="has no object on its 3 images, out of 1 annotations"):
         found.check()
+
+
+@pytest.mark.parametrize("reason", [*CHANGES][:6])
+def test_an_evaluation_counts_what_pycocotools_counts(tmp_path, reason):
+    changes = {}, dict(image_id=2) | CHANGES[reason]
+    path = write(
+        tmp_path, objects([dict(iscrowd=0, id=i) | change for i, change in enumerate(changes, 1)])
+    )
+    metric = CocoMetric(ann_file=str(path), metric="bbox")
+    metric.dataset_meta = dict(classes=("cat", "dog"))
+    for image_id in (1, 2, 3):  # a perfect detector of the first object
+        first = objects([{}])[0]
+        x, y, w, h = first["bbox"]
+        found = InstanceData(
+            bboxes=torch.tensor([[x, y, x + w, y + h]])[: image_id == 1],
+            scores=torch.ones(1)[: image_id == 1],
+            labels=torch.zeros(1, dtype=torch.int64)[: image_id == 1],
+        )
+        metric.process({}, [dict(img_id=image_id, ori_shape=(24, 32), pred_instances=found)])
+    is_missed = metric.evaluate(3)["coco/bbox_mAP"] < 0.9
+    counted = usage(read_coco(path), is_evaluation=True)
+    assert len(counted.learnt) == 1 + is_missed
+    assert (list(counted.unlearnable) == [reason]) == is_missed
+    with pytest.raises(UserError, match="count in AP" if is_missed else "would be dropped"):
+        counted.check()

@@ -77,7 +77,7 @@ def test_real_data_pass(recipe, repo_root, monkeypatch):
     if not Path(cfg.train_dataloader.dataset.data_root).is_dir():
         pytest.skip(f"{cfg.train_dataloader.dataset.data_root} is not there")
     lines = check_coco(cfg, TRAIN + VAL)
-    assert not any("dropped" in line or "in both" in line for line in lines)
+    assert not any("dropped" in line or "images too" in line for line in lines)
     assert "objects in" in lines[0] and lines[0].endswith("as the protocol asks") == (
         "coco" in recipe
     )
@@ -236,12 +236,18 @@ def test_images_of_both_splits_are_said_where_their_content_is_equal(folder, con
     for i in (1, 2, 3):
         Image.new("RGB", (32, 24), 0 if same else (i, 9, 9)).save(folder / f"val/{i}.jpg")
     cfg.val_dataloader.dataset.dataset.data_prefix = dict(img="val")
-    notes = [line for line in check_coco(cfg, TRAIN + VAL) if "images are in" in line]
-    file = folder / "instances.json"
+    notes = [line for line in check_coco(cfg, TRAIN + VAL) if "training images too" in line]
     assert notes == same * [
-        f"3 images are in '{file}' and in '{file}', first '1.jpg': AP will be measured on images "
-        "that were learnt from"
+        f"3 of 3 validation images are training images too, e.g. '{folder}/val/1.jpg' is "
+        f"'{folder}/1.jpg': numbers on them say little about new images"
     ]
+
+
+@pytest.mark.parametrize("use", [TRAIN, VAL])
+def test_a_damaged_image_of_few_is_refused(folder, content, use):
+    (folder / "3.jpg").write_bytes((folder / "3.jpg").read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"1 of 3 images looked into .*, the limit is 0 of all: "):
+        check_coco(config(folder, content), use)
 
 
 def test_a_submission_to_the_test_server_needs_no_annotations(folder, content):

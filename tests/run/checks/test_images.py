@@ -86,3 +86,13 @@ def test_images_of_both_splits_are_said(task: str, tmp_path: Path):
     shutil.copy(folder / "1.png", val / "1.png")
     (note,) = check_images(cfg, BOTH)
     assert "validation images are training images too, e.g. " in note
+
+
+def test_splits_of_one_folder_that_a_split_names_are_told_apart(tmp_path: Path):
+    cfg, _ = _config("cls", tmp_path)
+    for loader, split in zip(BOTH, ("train", "val"), strict=True):
+        cfg[loader].dataset = dict(type="ImageNet", data_root=str(tmp_path), split=split)
+    assert check_images(cfg, BOTH) == []
+    shutil.copy(tmp_path / "train/red/0.png", tmp_path / "val/red/0.png")
+    (note,) = check_images(cfg, BOTH)
+    assert "1 of 24 validation images are training images too" in note
