@@ -168,6 +168,7 @@ def prepare(args: argparse.Namespace) -> Plan:
     """
 
     from milan_mm.configs import load
+    from milan_mm.datasets.folders import EXTENSIONS, find_class_folders
     from milan_mm.evaluation import ablation
     from milan_mm.registry import MODELS
 
@@ -178,8 +179,11 @@ def prepare(args: argparse.Namespace) -> Plan:
     for cfg, epochs in ((mini, args.epochs), (finetune, args.finetune_epochs)):
         if epochs:
             ablation.set_epochs(cfg, epochs)
-        cfg.train_dataloader.dataset.data_root = str(root)
-    finetune.val_dataloader.dataset.data_root = str(root)
+    for cfg, split in ((mini, "train"), (finetune, "train"), (finetune, "val")):
+        folder = find_class_folders(root, split)
+        cfg[f"{split}_dataloader"].dataset.update(
+            data_root=str(root), data_prefix=folder.name, extensions=EXTENSIONS
+        )
     finetune.model.head.num_classes = len(images)
     finetune.train_dataloader.dataset.ann_file = str((args.out / "labelled.txt").resolve())
     labelled = ablation.choose_labelled(images, args.labels)

@@ -141,12 +141,13 @@ def main(argv: list[str] | None = None) -> None:
             append_rows(args.out, rows(knn, accuracies, args, time.monotonic() - started))
     print(f"{'encoder':<10}{'feature':<10}{'top-1 %':>9}{'top-5 %':>9}")
     for (name, feature), values in accuracies.items():
-        print(f"{name:<10}{feature:<10}{values['top-1']:9.2f}{values['top-5']:9.2f}")
+        shown = ["-" if value is None else f"{value:.2f}" for value in values.values()]
+        print(f"{name:<10}{feature:<10}" + "".join(f"{text:>9}" for text in shown))
 
 
 def rows(
     knn: "Knn",
-    accuracies: dict[tuple[str, str], dict[str, float]],
+    accuracies: dict[tuple[str, str], dict[str, float | None]],
     args: argparse.Namespace,
     seconds: float,
 ) -> list[dict]:

@@ -17,7 +17,7 @@ from mmengine.config import Config, ConfigDict
 from mmpretrain.datasets import CustomDataset
 
 from milan_mm.configs import list_configs
-from milan_mm.datasets.folders import find_class_folders
+from milan_mm.datasets.folders import EXTENSIONS, find_class_folders
 from milan_mm.errors import UserError
 from milan_mm.evaluation.results import make_rows
 from milan_mm.run.jobs import Job
@@ -167,7 +167,9 @@ def images_by_class(root: Path) -> tuple[dict[str, list[str]], int]:
     images: dict[str, dict[str, list[str]]] = {}
     for part in ("train", "val"):
         folder = find_class_folders(root, part)
-        dataset = CustomDataset(data_root=str(root), data_prefix=folder.name, lazy_init=True)
+        dataset = CustomDataset(
+            data_root=str(root), data_prefix=folder.name, extensions=EXTENSIONS, lazy_init=True
+        )
         images[part] = defaultdict(list)
         for info in dataset.load_data_list():
             name = Path(info["img_path"]).relative_to(folder)

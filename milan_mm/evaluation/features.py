@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from milan_mm.datasets.folders import find_class_folders
+from milan_mm.datasets.folders import EXTENSIONS, find_class_folders
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.statistics import byte_stats
@@ -49,7 +49,11 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
     ]
     try:
         dataset = CustomDataset(
-            data_root=str(root), data_prefix=folder.name, pipeline=pipeline, test_mode=True
+            data_root=str(root),
+            data_prefix=folder.name,
+            pipeline=pipeline,
+            test_mode=True,
+            extensions=EXTENSIONS,
         )
     except RuntimeError as error:  # of a folder without any image
         raise UserError(f"data folder '{folder}': {error}") from None

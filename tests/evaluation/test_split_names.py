@@ -29,3 +29,13 @@ def test_every_reader_takes_every_name(tmp_path: Path, read, train: str, val: st
     (root / "train").rename(root / train)
     (root / "val").rename(root / val)
     assert read(root)
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_every_reader_takes_every_type_of_image(tmp_path: Path, read):
+    root = image_folder(tmp_path / "photos")
+    for path in (root / "train/red").iterdir():
+        path.rename(path.with_suffix(".webp"))
+    for path in (root / "val/red").iterdir():
+        path.rename(path.with_suffix(".tiff"))
+    assert read(root)

@@ -16,6 +16,7 @@ from PIL import Image
 from milan_mm.configs import load
 from milan_mm.evaluation.ablation import NO_SLIP
 from milan_mm.evaluation.results import read_rows
+from milan_mm.run.checks.files import check_data
 from tests.tools.conftest import defined_by
 
 SHORT = (
@@ -139,6 +140,14 @@ def test_all_nine_rows_are_prepared_by_default(folder: Path, tool: dict):
     assert not plan.missing
     slip = load(plan.pretrain[9]).model.head.teacher
     assert (slip.model_name, slip.pretrained) == ("vit_shapes_patch8_96", "shipped")
+
+
+def test_splits_of_other_names_are_prepared_as_they_are_called(folder: Path, tool: dict):
+    Path("images/train").rename("images/training")
+    Path("images/val").rename("images/valid")
+    plan = tool["prepare"](tool["parse_args"]([*SHORT, "--rows", "1"]))
+    for config in (plan.pretrain[1], plan.finetune):
+        check_data(load(config), ("train_dataloader", "val_dataloader"))
 
 
 def test_row_9_beside_a_teacher_of_the_user_wants_one_too(folder: Path, tool: dict):
