@@ -14,6 +14,9 @@ from milan_mm.errors import MissingFileError, UserError
 from milan_mm.text import shorten_list
 
 MORE = 2000  # label files that are read before a class counts as absent
+# Of mmseg's data sets: who states that 255 means "not labelled" is believed. To take a class out of
+# the list is no remedy, since the labels after it would move by one.
+STATED = "ignore_index"
 
 
 def refuse_hidden_class(
@@ -49,7 +52,8 @@ def refuse_hidden_class(
         f"no pixel of {shorten_list(absent)} is in {len(looked_at)} training labels, e.g. "
         f"'{files[0]}', while {IGNORED}, which means 'not labelled', covers "
         f"{total[IGNORED] / total.sum():.0%} of their pixels: write {value} instead of {IGNORED} "
-        f"where it stands for '{absent[0]}', or take classes that never occur out of the list"
+        f"where it stands for '{absent[0]}'; where it does not, and the class just does not occur, "
+        f"pass --cfg-options train_dataloader.dataset.{STATED}={IGNORED}"
     )
 
 

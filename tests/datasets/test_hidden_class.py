@@ -9,7 +9,7 @@ from mmengine.config import Config
 from milan_mm.datasets.hidden_class import refuse_hidden_class
 from milan_mm.datasets.labels import label_table
 from milan_mm.run.checks.labels import check_labels
-from milan_mm.run.own_data import set_own_data
+from milan_mm.run.prepare import RECIPE, RunOptions, prepare
 from tests.recipes.test_configs import load
 from tests.run.own_data.folders import label_pairs, write_labels
 
@@ -24,11 +24,13 @@ def _masks(root: Path, *values: int, split: str = "train") -> None:
         write_labels(root / f"annotations/{split}/{i}.png", labels)
 
 
-def _own(root: Path) -> None:
-    set_own_data(load(NAME), str(root))
+def _own(root: Path, *options: str) -> None:
+    cfg = load(NAME)
+    prepare(cfg, RunOptions(data=str(root), cfg_options=options), RECIPE)
+    check_labels(cfg, ("train_dataloader", "val_dataloader"))
 
 
-def _recipe(root: Path, reduces: bool = False) -> None:
+def _recipe(root: Path, *options: str, reduces: bool = False) -> None:
     dataset = dict(
         type="BaseSegDataset",
         data_root=str(root),
@@ -40,7 +42,9 @@ def _recipe(root: Path, reduces: bool = False) -> None:
     )
     head = dict(type="UPerHead", num_classes=2)
     cfg = dict(default_scope="mmseg", model=dict(decode_head=head))
-    check_labels(Config(cfg | dict(train_dataloader=dict(dataset=dataset))), ("train_dataloader",))
+    cfg = Config(cfg | dict(train_dataloader=dict(dataset=dataset)))
+    cfg.merge_from_dict(dict(option.split("=") for option in options))
+    check_labels(cfg, ("train_dataloader",))
 
 
 WAYS = dict(own=_own, recipe=_recipe)
@@ -60,6 +64,17 @@ def test_masks_of_0_and_255_are_refused(root: Path, check):
     _masks(root, 0, 255)
     with pytest.raises(ValueError, match=r"no pixel of 'lake' is in 2 .*50% .*: write 1 instead"):
         check(root)
+
+
+@each_way
+def test_a_class_that_does_not_occur_is_accepted_where_255_is_said_to_mean_not_labelled(
+    root: Path, check
+):
+    """Not by taking it out of the list: the labels after it would move by one."""
+    _masks(root, 0, 255)
+    with pytest.raises(ValueError, match="does not occur, pass --cfg-options ") as error:
+        check(root)
+    check(root, str(error.value).rpartition("--cfg-options ")[2])
 
 
 @each_way

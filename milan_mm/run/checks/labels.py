@@ -8,7 +8,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
 
 from milan_mm.datasets.folders import missing_files, spread
-from milan_mm.datasets.hidden_class import refuse_hidden_class
+from milan_mm.datasets.hidden_class import STATED, refuse_hidden_class
 from milan_mm.datasets.image_size import read_header
 from milan_mm.datasets.labels import (
     IGNORED,
@@ -53,11 +53,15 @@ def check_labels(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
             for field, dataset in datasets_of(cfg, name):
                 # mmengine cannot serialise a list of no images
                 unserialised = dict(dataset, serialize_data=False)
-                notes += _check_dataset(field, DATASETS.build(unserialised), counts)
+                is_stated = STATED in dataset
+                notes += _check_dataset(field, DATASETS.build(unserialised), counts, is_stated)
     return notes
 
 
-def _check_dataset(field: str, dataset: BaseDataset, heads: dict[str, int]) -> list[str]:
+def _check_dataset(
+    field: str, dataset: BaseDataset, heads: dict[str, int], is_stated: bool
+) -> list[str]:
+    """See `check_labels`. is_stated: The config says what 255 means."""
     counts = dict(heads)
     if classes := dataset.metainfo.get("classes"):
         counts[f"{field}.metainfo.classes"] = len(classes)
@@ -94,7 +98,7 @@ def _check_dataset(field: str, dataset: BaseDataset, heads: dict[str, int]) -> l
                 raise
     if damaged:
         notes.append(f"{len(damaged)} of {len(chosen)} labels looked into: {damaged[0]}")
-    if is_training and (classes := dataset.metainfo.get("classes")):
+    if is_training and not is_stated and (classes := dataset.metainfo.get("classes")):
         table = label_table(bool(dataset.reduce_zero_label), dataset.label_map)
         files = [sample["seg_map_path"] for sample in samples]
         refuse_hidden_class(files, pixels, table, list(classes))

@@ -6,8 +6,7 @@ import numpy as np
 from mmengine.config import Config
 
 from milan_mm.datasets.folders import SPLITS, spread
-from milan_mm.datasets.hidden_class import refuse_hidden_class
-from milan_mm.datasets.labels import IGNORED, UnreadableLabelError, label_table, read_labels
+from milan_mm.datasets.labels import IGNORED, UnreadableLabelError, read_labels
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.datasets.pair_folder import find_pairs, pair_names, read_classes
 from milan_mm.errors import UserError
@@ -87,8 +86,7 @@ def _look_into(files: list[Path], classes: list[str], is_training: bool) -> str:
     """Check a sample of label maps, spread over all; says how many pixels each kind has.
 
     Raises:
-        UserError: When a file is not a label map, too many pixels have no class, or a class hides
-            behind 255.
+        UserError: When a file is not a label map, or too many pixels have no class.
     """
     chosen = spread(files, min(len(files), SAMPLE))
     total = np.zeros(IGNORED + 1, dtype=np.int64)
@@ -120,9 +118,6 @@ def _look_into(files: list[Path], classes: list[str], is_training: bool) -> str:
         )
     if not total[: len(classes)].sum():
         raise UserError(f"no pixel of '{files[0].parent}' has a class, e.g. in '{files[0]}'")
-    if is_training:
-        table = label_table(False, dict.fromkeys(range(len(classes), IGNORED), IGNORED))
-        refuse_hidden_class([*map(str, files)], total, table, classes)
     values = [f"{v + len(classes)}" for v in np.flatnonzero(void)]
     absent = [classes[i] for i in np.flatnonzero(total[: len(classes)] == 0)]
     line = f"{void.sum() / total.sum():.1%} of the pixels of {len(chosen)} label maps are not "
