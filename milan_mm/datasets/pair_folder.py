@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from milan_mm.datasets.folders import EXTENSIONS, list_images
 from milan_mm.datasets.labels import IGNORED
 from milan_mm.errors import MissingFileError, UserError
@@ -11,6 +13,11 @@ from milan_mm.text import shorten_list
 
 _IMAGES = ("images", "img_dir", "image")
 _LABELS = ("annotations", "ann_dir", "labels", "masks", "label", "mask")
+
+# Labels without a class are the pixels that nobody labelled, and these have one value, rarely two;
+# many such values, or most of the pixels, mean that the names or the files are others.
+MAX_VOID_VALUES = 2
+MAX_VOID_SHARE = 0.5
 
 
 def read_classes(path: Path) -> list[str]:
@@ -97,3 +104,26 @@ def pair_names(images: Path, labels: Path) -> tuple[list[str], str, str]:
                 "remove what has none"
             )
     return sorted(names[0]), suffixes[0], suffixes[1]
+
+
+def refuse_classless(labels: Path, pixels: np.ndarray, num_classes: int, where: str) -> None:
+    """Refuse label maps of which most pixels, or all, have a value without a class.
+
+    Args:
+        labels: Their folder.
+        pixels: By value, (256,); 255 means "not labelled" and is no such value.
+        where: Where most of them are, for the message.
+
+    Raises:
+        UserError: With the share.
+    """
+    share = pixels[num_classes:IGNORED].sum() / pixels.sum()
+    if share > MAX_VOID_SHARE:
+        raise UserError(
+            f"{share:.0%} of the labelled pixels have no class, {where}; the limit is "
+            f"{MAX_VOID_SHARE:.0%}: does classes.txt name all labels?"
+        )
+    if not pixels[:num_classes].any():
+        raise UserError(
+            f"no pixel of '{labels}' has a class: correct the labels, or the order of classes.txt"
+        )

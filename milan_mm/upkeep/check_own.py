@@ -29,7 +29,13 @@ from milan_mm.datasets.hidden_class import refuse_hidden_class
 from milan_mm.datasets.inspecting import read_image
 from milan_mm.datasets.labels import IGNORED, label_table, read_labels
 from milan_mm.datasets.overlap import find_overlap
-from milan_mm.datasets.pair_folder import find_pairs, pair_names, read_classes
+from milan_mm.datasets.pair_folder import (
+    MAX_VOID_VALUES,
+    find_pairs,
+    pair_names,
+    read_classes,
+    refuse_classless,
+)
 from milan_mm.datasets.palette import class_palette
 from milan_mm.errors import UserError
 from milan_mm.text import shorten_list
@@ -185,7 +191,7 @@ def _check_labels(
         if len(counts) > IGNORED + 1:
             wide.append(f"{folder / name} holds {shorten_list(np.flatnonzero(counts)[-2:])}")
         strange = np.flatnonzero(counts[num_classes:IGNORED]) + num_classes
-        if num_classes and len(strange) > 2:
+        if num_classes and len(strange) > MAX_VOID_VALUES:
             classless.append(f"{folder / name} holds {shorten_list(strange)}")
         if error or size != found:
             faulty.add(name)
@@ -194,7 +200,7 @@ def _check_labels(
     findings.add("label maps have another size than their image", "give both one size", resized)
     findings.add(f"label maps hold values above {IGNORED}", "save them with 8 bits", wide)
     findings.add(
-        "label maps hold more than two values without a class",
+        f"label maps hold more than {MAX_VOID_VALUES} values without a class",
         "correct classes.txt or the labels",
         classless,
     )
@@ -215,6 +221,8 @@ def _look_at_totals(
 ) -> None:
     if not pixels.sum():
         return
+    labels = Path(files[0]).parent
+    _try(findings, refuse_classless, labels, pixels, len(classes), f"in '{labels}'")
     table = label_table(False, dict.fromkeys(range(len(classes), IGNORED), IGNORED))
     if split == "train":
         _try(findings, refuse_hidden_class, files, pixels, table, classes)

@@ -1,5 +1,6 @@
 """Planted faults of own folders are found by the check, with remedies that fit them."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from milan_mm.run.own_data import set_own_data
 from milan_mm.upkeep.check_own import check_class_folders, check_images, check_label_pairs
 from milan_mm.upkeep.findings import Findings
+from tests.recipes.test_configs import load
 from tests.run.own_data.folders import image_folder, label_pairs, write_image, write_labels
 
 CHECKS = dict(pretrain=check_images, cls=check_class_folders, seg=check_label_pairs)
@@ -97,10 +100,24 @@ def test_what_the_start_of_training_refuses_is_a_fault(
     [
         (np.zeros((32, 31)), "label maps have another size than their image"),
         (np.zeros((32, 32, 3)), "label maps cannot be read"),
-        (np.resize([0, 7, 8, 9], (32, 32)), "label maps hold more than two values without a class"),
+        (np.resize([0, 7, 8, 9], (32, 32)), "label maps hold more than 2 values without a class"),
     ],
 )
 def test_faulty_label_maps_are_named(labels: np.ndarray, kind: str, tmp_path: Path):
     path = write_labels(_folder("seg", tmp_path) / "annotations/val/1.png", labels)
     (name,) = check("seg", tmp_path).faults[kind].names
     assert str(path) in name
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [([0, 9, 9, 9], "75% of the labelled pixels have no class"), ([255], "no pixel of .* a class")],
+)
+def test_what_a_start_refuses_in_all_labels_together_is_a_fault(values, message, tmp_path: Path):
+    folder = _folder("seg", tmp_path)
+    for path in (folder / "annotations/val").iterdir():
+        write_labels(path, np.resize(values, (32, 32)))
+    with pytest.raises(ValueError, match=message):
+        set_own_data(load("seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96"), str(folder))
+    (name,) = check("seg", folder).faults[LAYOUT].names
+    assert re.search(message, name)

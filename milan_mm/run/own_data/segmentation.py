@@ -8,7 +8,13 @@ from mmengine.config import Config
 from milan_mm.datasets.folders import SPLITS, spread
 from milan_mm.datasets.labels import IGNORED, UnreadableLabelError, read_labels
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
-from milan_mm.datasets.pair_folder import find_pairs, pair_names, read_classes
+from milan_mm.datasets.pair_folder import (
+    MAX_VOID_VALUES,
+    find_pairs,
+    pair_names,
+    read_classes,
+    refuse_classless,
+)
 from milan_mm.errors import UserError
 from milan_mm.run.own_data.judged import JUDGED, check_classes
 from milan_mm.run.own_data.settings import metainfo, set_dataset, set_num_classes, transforms_of
@@ -16,10 +22,6 @@ from milan_mm.run.records.record import Recorded
 from milan_mm.text import shorten_list
 
 SAMPLE = 32  # label maps that are looked into, per split
-# Labels without a class are the pixels that nobody labelled, and these have one value, rarely two;
-# many such values, or most of the pixels, mean that the names or the files are others.
-MAX_VOID_VALUES = 2
-MAX_VOID_SHARE = 0.5
 
 
 def use_label_pairs(cfg: Config, root: Path, tested: Recorded | None = None) -> list[str]:
@@ -110,14 +112,8 @@ def _look_into(files: list[Path], classes: list[str], is_training: bool) -> str:
         if share > most:
             worst, most = path, share
         total += counts
+    refuse_classless(files[0].parent, total, len(classes), f"most in '{worst}'")
     void = total[len(classes) :]
-    if void[:-1].sum() > MAX_VOID_SHARE * total.sum():
-        raise UserError(
-            f"{void[:-1].sum() / total.sum():.0%} of the labelled pixels have no class, most in "
-            f"'{worst}'; the limit is {MAX_VOID_SHARE:.0%}: does classes.txt name all labels?"
-        )
-    if not total[: len(classes)].sum():
-        raise UserError(f"no pixel of '{files[0].parent}' has a class, e.g. in '{files[0]}'")
     values = [f"{v + len(classes)}" for v in np.flatnonzero(void)]
     absent = [classes[i] for i in np.flatnonzero(total[: len(classes)] == 0)]
     line = f"{void.sum() / total.sum():.1%} of the pixels of {len(chosen)} label maps are not "
