@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from milan_mm.datasets.folders import is_image
+
 # Files whose sizes count. Asking for those of all of ImageNet takes minutes over a network.
 SAMPLE = 10_000
 DIGITS = 16
@@ -14,8 +16,8 @@ DIGITS = 16
 def data_hash(dataset: Mapping[str, Any]) -> str | None:
     """Hash of the files that the settings of a data set name; no image is read.
 
-    Of an annotation file the content counts. Of a folder the names of all files count, and the
-    sizes of up to `SAMPLE` of them, spread over all.
+    Of an annotation file the content counts. Of a folder the names of all images count, and the
+    sizes of up to `SAMPLE` of them, spread over all; without images, those of other files.
 
     Args:
         dataset: Of a config: `data_root`, `ann_file`, `data_prefix` or `split`.
@@ -33,6 +35,8 @@ def data_hash(dataset: Mapping[str, Any]) -> str | None:
         if folder == Path() or not folder.is_dir():
             continue
         listed = list(_list(str(folder), ""))
+        if any(is_image(name) for _, names in listed for name in names):
+            listed = [(inner, list(filter(is_image, names))) for inner, names in listed]
         count = sum(len(names) for _, names in listed)
         is_empty = is_empty and not count
         step, seen = max(-(-count // SAMPLE), 1), 0

@@ -32,7 +32,8 @@ def world_size(launcher: str) -> int:
 
 def is_main_process() -> bool:
     """Whether this process speaks for the run, known before the processes are connected."""
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+    ranks = (os.environ.get(name) for name in ("RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID"))
+    return int(next(filter(None, ranks), 0)) == 0
 
 
 def is_first_of_launcher() -> bool:
