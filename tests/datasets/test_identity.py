@@ -7,7 +7,6 @@ import pytest
 
 from milan_mm.datasets.identity import data_hash, image_folder
 from tests.run.own_data.folders import image_folder as make_images
-from tests.run.own_data.folders import write_image
 
 
 def _hash(root: Path) -> str | None:
@@ -35,7 +34,7 @@ def test_files_that_no_training_reads_do_not_count(root: Path, name: str):
     [
         lambda folder: (folder / "red/0.png").rename(folder / "red/9.png"),
         lambda folder: (folder / "red/0.png").unlink(),
-        lambda folder: write_image(folder / "red/0.png", 77),
+        lambda folder: (folder / "red/0.png").write_bytes(b"another"),
     ],
 )
 def test_other_images_are_other_data(root: Path, change):
@@ -60,7 +59,7 @@ def test_files_of_other_types_count_where_there_are_no_images(tmp_path: Path):
         (dict(data_root="a", split="val"), "a/val"),
         (dict(data_prefix="train"), "train"),
         (dict(data_root="a"), "a"),
-        (dict(), None),
+        ({}, None),
         (dict(data_root="a", data_prefix=dict(img="images")), None),
     ],
 )

@@ -176,7 +176,9 @@ def usage(
     annotated = np.unique(columns.image[chosen])
     crowds = int((chosen & columns.crowd).sum())
     left = chosen & ~columns.crowd
-    dropped, unlearnable, used = {}, {}, left.copy()
+    dropped: dict[Reason, np.ndarray] = {}
+    unlearnable: dict[Reason, np.ndarray] = {}
+    used = left.copy()
     for reason, test in tests.items():
         hit = left & test
         left &= ~test
