@@ -150,6 +150,11 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         for candidate in candidates
         for seed in range(1 if task == "knn" else args.seeds)
     ]
+    if args.images:
+        from milan_mm.evaluation.features import photo_notes
+
+        for note in photo_notes(args.images):
+            print(note, file=sys.stderr)
     for cell in cells:
         _ = cell.job  # raises when its batch cannot be split
     return cells

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from milan_mm.datasets.folders import EXTENSIONS, find_class_folders
+from milan_mm.datasets.folders import EXTENSIONS, find_class_folders, list_photos, note_unread
+from milan_mm.datasets.overlap import find_overlap
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.statistics import byte_stats
@@ -64,6 +65,25 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
             f"have none; read are {', '.join(sorted(dataset.extensions))}): remove the folder"
         )
     return dataset
+
+
+def photo_notes(root: str | Path) -> list[str]:
+    """What is worth knowing of a user's photos: types that are left out, photos of both splits.
+
+    Args:
+        root: Of train/CLASS/* and val/CLASS/*.
+
+    Raises:
+        MissingFileError: When there is no such folder.
+        UserError: When many photos are of types that are not read.
+    """
+    train, val = (find_class_folders(root, split) for split in ("train", "val"))
+    notes = []
+    for folder in (train, val):
+        images, unread = list_photos(folder)
+        notes += note_unread(folder, len(images), unread)
+    overlap = find_overlap(train, val)
+    return [*notes, str(overlap)] if overlap.found else notes
 
 
 @torch.inference_mode()

@@ -8,10 +8,9 @@ import torch
 from mmpretrain.datasets import CustomDataset
 from torch import Tensor
 
-from milan_mm.datasets.overlap import find_overlap
 from milan_mm.errors import UserError
 from milan_mm.evaluation.encoders import heads_of, load_frozen_encoder, random_encoder_like
-from milan_mm.evaluation.features import extract_features, read_image_folder
+from milan_mm.evaluation.features import extract_features, photo_notes, read_image_folder
 from milan_mm.evaluation.voting import knn_predict, top_k_accuracy
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.encoder import Encoder
@@ -92,16 +91,15 @@ class Knn:
     def description(self) -> str:
         """What is judged, on what."""
         vit, val, settings = self.vits["weights"], self.val, self.settings
-        overlap = find_overlap(Path(self.train.img_prefix), Path(val.img_prefix))
         norm = "final norm" if isinstance(vit.ln1, torch.nn.LayerNorm) else "no final norm"
-        return (
+        lines = (
             f"{self.loaded}\n{self.encoder.source}: {vit.num_layers} blocks of width "
             f"{vit.embed_dims}, {heads_of(vit)} heads, patches of {vit.patch_size} px, {norm}; "
             f"taken for {self.encoder.system}, image statistics '{settings.stats}'\n"
             f"{val.data_root}: {len(self.train)} training and {len(val)} validation images of "
             f"{len(self.train.CLASSES)} classes, at {settings.img_size} pixels"
-            + (f"\n{overlap}" if overlap.found else "")
         )
+        return "\n".join([lines, *photo_notes(val.data_root)])
 
     def accuracies(self) -> dict[tuple[str, str], dict[str, float | None]]:
         """Extract the features of all images, and let the neighbours vote.

@@ -147,6 +147,19 @@ def test_other_images_and_folders_of_hugging_face_are_taken(folder, evaluate):
 
 
 @pytest.mark.long
+def test_photos_of_both_splits_and_of_other_types_are_said(folder, evaluate, mistake, capfd):
+    shutil.copytree("data/imagenet", "images")
+    arguments = ("--weights", "one.pth", "--tasks", "knn", "--images", "images")
+    evaluate(*arguments, "--print-commands", "torchrun")
+    assert "training images too" not in capfd.readouterr().err
+    photo = min(Path("images/train").rglob("*.JPEG"))
+    shutil.copy(photo, str(photo).replace("train", "val"))
+    evaluate(*arguments, "--print-commands", "torchrun")
+    assert "validation images are training images too" in capfd.readouterr().err
+    photo.rename(photo.with_suffix(".heic"))
+    assert "are of a type that is not read" in mistake(*arguments)
+
+
 def test_teacher_and_student_of_a_file_are_two_cells(folder, evaluate):
     save_state(dino_full().content, folder, "dino.pth")
     options = ("--weights", "dino.pth", "--tasks", "knn", "--num-heads", "4")
