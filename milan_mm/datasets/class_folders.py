@@ -17,11 +17,7 @@ def class_names(split: Path) -> list[str]:
         UserError: When there are fewer than two, a hidden one, or images outside of them.
     """
     names = subfolders(split)
-    hidden = [name for name in names if name.startswith(".")]
-    if hidden:
-        raise UserError(
-            f"'{split / hidden[0]}' is hidden, and would count as a class: remove it from '{split}'"
-        )
+    refuse_hidden(split, names)
     loose = [path.name for path in split.iterdir() if path.suffix.lower() in EXTENSIONS]
     if len(names) < 2 or loose:
         raise UserError(
@@ -29,6 +25,19 @@ def class_names(split: Path) -> list[str]:
             f"them, but 2 or more and 0 are needed: {REMEDY}"
         )
     return names
+
+
+def refuse_hidden(split: Path, names: Iterable[str]) -> None:
+    """Refuse a hidden folder, e.g. an editor's: mmpretrain takes it for a class.
+
+    Raises:
+        UserError: Names the first.
+    """
+    hidden = [name for name in names if name.startswith(".")]
+    if hidden:
+        raise UserError(
+            f"'{split / hidden[0]}' is hidden, and would count as a class: remove it from '{split}'"
+        )
 
 
 def count_classes(images: Iterable[str]) -> Counter[str]:

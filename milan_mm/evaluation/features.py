@@ -32,7 +32,8 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
 
     Raises:
         MissingFileError: When there is no such folder.
-        UserError: When a class has no images.
+        UserError: When a class has no training images, or none has any. A class may be without
+            validation images, as in trainings.
     """
     folder = find_class_folders(root, part)
     short_side = round(img_size / crop_pct)
@@ -59,6 +60,8 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
     except RuntimeError as error:  # of a folder without any image
         raise UserError(f"data folder '{folder}': {error}") from None
     images = np.bincount(dataset.get_gt_labels(), minlength=len(dataset.CLASSES))
+    if part != "train":
+        return dataset
     if empty := [name for name, count in zip(dataset.CLASSES, images, strict=True) if not count]:
         raise UserError(
             f"class '{empty[0]}' has no images in {folder} ({len(empty)} of {len(images)} classes "

@@ -90,9 +90,11 @@ def small_images(root: Path, folder: Path) -> Path:
         for image in _spread(sorted((split / name).iterdir()), count)
     }
     small = _place(folder, root, images)
+    for split in splits:
+        for name in classes:  # also of a class without images, so that both splits have the same
+            (small / split.relative_to(root) / name).mkdir(parents=True, exist_ok=True)
     for name, image in images.items():
         link = small / name
-        link.parent.mkdir(parents=True, exist_ok=True)
         if not link.exists():
             link.unlink(missing_ok=True)  # one that leads nowhere
             link.symlink_to(image)

@@ -17,7 +17,7 @@ READERS = dict(
     train=lambda root: set_own_data(load(RECIPE), str(root)),
     knn=lambda root: [read_image_folder(root, split, 32, 1.0) for split in SPLITS],
     ablation=images_by_class,
-    short=lambda root: read_image_folder(small_images(root, root / "small"), "val", 32, 1.0),
+    short=lambda root: set_own_data(load(RECIPE), str(small_images(root, root / "small"))),
 )
 
 
@@ -39,3 +39,11 @@ def test_every_reader_takes_every_type_of_image(tmp_path: Path, read):
     for path in (root / "val/red").iterdir():
         path.rename(path.with_suffix(".tiff"))
     assert read(root)
+
+
+@pytest.mark.parametrize("name", ["train", "knn", "short"])
+def test_a_class_may_be_without_validation_images_in_every_reader(tmp_path: Path, name: str):
+    root = image_folder(tmp_path / "photos")
+    for path in (root / "val/blue").iterdir():
+        path.unlink()
+    assert READERS[name](root)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from milan_mm.datasets.class_folders import compare_classes
+from milan_mm.datasets.class_folders import compare_classes, refuse_hidden
 from milan_mm.datasets.folders import subfolders
 from milan_mm.datasets.identity import image_folder
 from milan_mm.errors import UserError
@@ -42,6 +42,8 @@ def check_classes(cfg: Config, loaders: Sequence[str]) -> list[str]:
     checked = [folder for loader in loaders for folder in _class_folders(cfg, loader)]
     if "train_dataloader" not in loaders and _roots(cfg, loaders) != _roots(cfg, TRAINING):
         trained = None  # a test on other data, whose classes are compared with the checkpoint's
+    for folder, classes in [*checked, *([trained] if trained else [])]:
+        refuse_hidden(folder, classes)
     for folder, classes in checked:
         if trained and folder != trained[0]:
             compare_classes(*trained, folder, classes)

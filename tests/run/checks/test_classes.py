@@ -62,6 +62,14 @@ def test_a_class_in_one_split_only_is_refused_as_with_own_data(
 
 
 @each_use
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_hidden_folder_is_no_class_to_be_added_elsewhere(tmp_path: Path, use: str, split: str):
+    (image_folder(tmp_path) / split / ".ipynb_checkpoints").mkdir()
+    with pytest.raises(ValueError, match="is hidden, and would count as a class: remove it"):
+        check_classes(_config(tmp_path, 4), LOADERS[use])
+
+
+@each_use
 def test_more_classes_than_the_head_are_refused(tmp_path: Path, use: str):
     image_folder(tmp_path)
     with pytest.raises(ValueError, match=r"has 3 classes, model\.head\.num_classes is 2: pass"):
