@@ -149,7 +149,7 @@ def spread_files(folder: Path, count: int) -> list[Path]:
     """
     with os.scandir(folder) as entries:
         found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
-    images = [Path(e.path) for e in found if is_image(e.name) and not e.is_dir()]
+    images = [Path(e.path) for e in found if is_image(e.name) and e.is_file()]
     folders = [Path(e.path) for e in found if e.is_dir()]
     chosen: list[Path] = []
     places = spread(folders, min(len(folders), count))

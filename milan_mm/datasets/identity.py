@@ -75,8 +75,12 @@ def _list(root: str, inner: str) -> Iterator[tuple[str, list[str]]]:
     names: list[str] = []
     with os.scandir(os.path.join(root, inner)) as entries:
         for entry in entries:
-            if not entry.name.startswith("."):
-                (folders if entry.is_dir() else names).append(entry.name)
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif entry.is_file():  # not a link that leads nowhere
+                names.append(entry.name)
     yield inner, sorted(names)
     for name in sorted(folders):
         yield from _list(root, os.path.join(inner, name))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from milan_mm.datasets.folders import list_images, missing_files
+from milan_mm.datasets.folders import list_images, missing_files, spread_files
 
 
 def test_images_are_listed_at_any_depth_without_hidden_and_other_files(tmp_path: Path):
@@ -20,3 +20,10 @@ def test_missing_files_are_those_without_a_file(tmp_path: Path, monkeypatch):
     assert missing_files(names, tmp_path) == ["a/2.png", "gone/1.png"]
     monkeypatch.chdir(tmp_path)
     assert missing_files(["2.png", "3.png"]) == ["3.png"]
+
+
+def test_a_link_that_leads_nowhere_is_no_image(tmp_path: Path):
+    (tmp_path / "0.png").touch()
+    (tmp_path / "1.png").symlink_to("nowhere.png")
+    assert spread_files(tmp_path, 5) == [tmp_path / "0.png"]
+    assert list_images(tmp_path) == ["0.png"]

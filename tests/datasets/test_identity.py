@@ -29,6 +29,12 @@ def test_files_that_no_training_reads_do_not_count(root: Path, name: str):
     assert _hash(root) == before
 
 
+def test_a_link_that_leads_nowhere_does_not_count_as_in_training(root: Path):
+    before = _hash(root)
+    (root / "train/red/gone.png").symlink_to("nowhere.png")
+    assert _hash(root) == before
+
+
 @pytest.mark.parametrize(
     "change",
     [
