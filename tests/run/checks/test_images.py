@@ -96,3 +96,19 @@ def test_splits_of_one_folder_that_a_split_names_are_told_apart(tmp_path: Path):
     shutil.copy(tmp_path / "train/red/0.png", tmp_path / "val/red/0.png")
     (note,) = check_images(cfg, BOTH)
     assert "1 of 24 validation images are training images too" in note
+
+
+@pytest.mark.parametrize(
+    ("wrap", "is_said"),
+    [
+        (lambda dataset, i: dataset, True),
+        (lambda dataset, i: dict(type="KFoldDataset", dataset=dataset, fold=0), False),
+        (lambda dataset, i: dataset | dict(indices=[i]), False),
+        (lambda dataset, i: dataset | dict(img_suffix=f"_{i}.png"), False),
+    ],
+)
+def test_parts_of_one_folder_are_not_taken_for_the_same_images(tmp_path: Path, wrap, is_said: bool):
+    image_folder(tmp_path)
+    dataset = dict(type="CustomDataset", data_root=str(tmp_path), data_prefix="train")
+    cfg = Config({loader: dict(dataset=wrap(dataset, i)) for i, loader in enumerate(BOTH)})
+    assert bool(check_images(cfg, BOTH)) == is_said
