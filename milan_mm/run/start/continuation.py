@@ -14,7 +14,7 @@ from milan_mm.weights.stated.training import parse_config
 # Fields of a record that say again what others say, or that follow from the split of the batch.
 _DERIVED = (
     r"schedule\.(warmup_updates|updates_per_epoch|highest_lr|last_lr)",
-    r"settings\.train_cfg\.(type|max_epochs|max_iters)",
+    r"settings\.train_cfg\.(type|by_epoch|max_epochs|max_iters)",
     r"settings\.train_dataloader\.(num_batch_per_epoch|batch_size|worker_init_fn\..*)",
     r"settings\.train_dataloader\.sampler\.(type|total_batch|round_up)",
     r"settings\.custom_hooks\.\d+\.(interval|save_begin)",
