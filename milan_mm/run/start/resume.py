@@ -32,7 +32,11 @@ from milan_mm.run.start.checkpoint_files import (
     newest_whole,
     updates_of,
 )
-from milan_mm.run.start.continuation import check_continuation, record_from_config
+from milan_mm.run.start.continuation import (
+    check_continuation,
+    other_precision,
+    record_from_config,
+)
 from milan_mm.run.start.fitting import check_fit, class_tensors, forget_files, other_shapes
 from milan_mm.text import shorten_list
 from milan_mm.weights.reading import read_checkpoint
@@ -214,6 +218,7 @@ def find_origin(cfg: Config, start: Start) -> Origin:
         notes += check_continuation(path, record, now, start.fixed, start.new_length)
         if record["seed"] is not None:
             cfg.randomness = dict(cfg.get("randomness") or {}, seed=record["seed"])
+    notes += other_precision(path, content["meta"], cfg)
     cfg.resume, cfg.load_from = True, path
     kind = str(cfg.train_cfg.get("type", "EpochBasedTrainLoop")).rpartition(".")[2]
     if kind == "EpochBasedTrainLoop" and not is_iter_based(cfg):

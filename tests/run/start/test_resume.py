@@ -155,6 +155,16 @@ def test_a_longer_run_without_the_option_is_refused_with_it(whole, tmp_path: Pat
         begin(cfg, Start(resume=whole("epochs").checkpoint(8)))
 
 
+def test_another_precision_is_said(whole, tmp_path: Path):
+    path = whole("epochs").checkpoint(8)
+    kind = {"optim_wrapper.type": "milan_mm.BFloat16OptimWrapper"}
+    cfg = tiny_config("epochs", tmp_path, **kind)
+    assert find_origin(cfg, Start(resume=path)).notes == [
+        f"{path} was trained in float32, and the run goes on in bfloat16"
+    ]
+    assert find_origin(tiny_config("epochs", tmp_path), Start(resume=path)).notes == []
+
+
 def test_a_run_that_would_end_before_the_checkpoint_is_refused(whole, tmp_path: Path):
     start = Start(resume=whole("epochs").checkpoint(16), new_length=True)
     with pytest.raises(UserError, match=r"has 16 updates and .* would end after 12: .*--epochs"):
