@@ -36,12 +36,14 @@ def main(argv: list[str] | None = None) -> None:
     # here, so that --help is quick
     from milan_mm.configs import load
     from milan_mm.run.errors import user_errors
-    from milan_mm.run.metrics import why_no_metric, write_metrics
+    from milan_mm.run.metrics import check_output, why_no_metric, write_metrics
     from milan_mm.run.prepare import TEST, RunOptions, prepare
     from milan_mm.run.processes import is_main_process
     from milan_mm.run.training import check_testable, test
 
     with user_errors():
+        if args.out:
+            check_output(args.out)
         cfg = load(args.config)
         check_testable(cfg)  # before the checkpoint is read
         notes = prepare(cfg, RunOptions.of_test(args), TEST)

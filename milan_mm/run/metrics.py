@@ -2,11 +2,13 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config
 
+from milan_mm.errors import UserError
 from milan_mm.files import replacing
 from milan_mm.run.config_nodes import evaluators_of
 
@@ -24,6 +26,19 @@ def why_no_metric(cfg: Config) -> str:
     if cfg.get("default_scope") == "mmdet":
         return "no metric: no detection is above the config's score threshold, so AP is 0"
     return "no metric: the config's test_evaluator measured nothing"
+
+
+def check_output(path: str | Path) -> None:
+    """Check that a file can be written, before there is something to write.
+
+    Raises:
+        UserError: With what is in the way.
+    """
+    if Path(path).is_dir():
+        raise UserError(f"--out '{path}' is a folder: give the name of a file in it")
+    folder = next(parent for parent in Path(path).absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"--out '{path}': '{folder}' is not a folder that you can write to")
 
 
 def write_metrics(path: str | Path, metrics: Mapping[str, float]) -> None:

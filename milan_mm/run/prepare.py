@@ -6,6 +6,7 @@ the config as it is.
 """
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, 
 from milan_mm.run.fields.given import follow_names, set_written_out
 from milan_mm.run.fields.guesses import limit_guesses
 from milan_mm.run.fields.image_size import SIZE_NAMES, check_patches, is_pooled, set_image_size
+from milan_mm.run.fields.names import changed_fields
 from milan_mm.run.machine import check_precision, fit_to_machine
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
@@ -52,6 +54,7 @@ class RunOptions:
         batch_per_gpu: Most images that one process holds at a time.
         work_dir: For logs and checkpoints.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+        followed: Fields that names in `cfg_options` have set, which `prepare` adds.
     """
 
     data: str | None = None
@@ -69,6 +72,7 @@ class RunOptions:
     batch_per_gpu: int | None = None
     work_dir: str | None = None
     launcher: str = "none"
+    followed: list[str] = field(default_factory=list)
 
     @classmethod
     def of_training(cls, args: argparse.Namespace) -> "RunOptions":
@@ -96,8 +100,9 @@ class RunOptions:
 
     @property
     def fixed(self) -> list[str]:
-        """Dotted names of the fields that the user set."""
-        return [option.partition("=")[0] for option in self.cfg_options]
+        """Dotted names of the fields that the user set; a list is one field."""
+        names = [*(option.partition("=")[0] for option in self.cfg_options), *self.followed]
+        return list(dict.fromkeys(re.sub(r"(\.\d+)+$", "", name) for name in names))
 
 
 def _shared(args: argparse.Namespace) -> dict[str, Any]:
@@ -204,7 +209,12 @@ def check_img_size(cfg: Config, options: RunOptions) -> list[str]:
 
 def set_recipe_names(cfg: Config, options: RunOptions) -> list[str]:
     """Set names of the recipe that `--cfg-options` gives, see `follow_names`."""
-    return follow_names(cfg, options.cfg_options)
+    before = cfg.to_dict()
+    notes = follow_names(cfg, options.cfg_options)
+    changed = changed_fields(before, cfg.to_dict())
+    # positions are those of the weights, and resized to images of another size
+    options.followed.extend(name for name in changed if name != "model.backbone.img_size")
+    return notes
 
 
 def set_fields(cfg: Config, options: RunOptions) -> list[str]:

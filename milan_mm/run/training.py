@@ -55,6 +55,7 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
     runner = _build(cfg, notes)
     if source:
         check_whole(source, tensors, runner.model)
+    tensors.clear()  # not kept while the run lasts
     if not origin.path:  # else the checkpoint fills all parts
         watch(runner, cfg)
     plan = Plan.of(runner)
@@ -95,6 +96,7 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     check_fit(checkpoint, state_dict, model.state_dict())
     metainfo = getattr(runner.test_loop.dataloader.dataset, "metainfo", {})
     _check_classes(checkpoint, content.get("meta", {}), metainfo)
+    del content, state_dict  # with the optimizer's part, three times the model
     runner.load_checkpoint(checkpoint)
     return runner.test()
 

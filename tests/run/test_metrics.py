@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from milan_mm.run.metrics import read_metrics, why_no_metric, write_metrics
+from milan_mm.run.metrics import check_output, read_metrics, why_no_metric, write_metrics
 
 
 def test_metrics_are_json_and_undefined_ones_are_null(tmp_path: Path):
@@ -14,6 +14,16 @@ def test_metrics_are_json_and_undefined_ones_are_null(tmp_path: Path):
     write_metrics(file, {"mIoU": 48.1, "AP": float("nan"), "loss": float("inf")})
     assert read_metrics(file) == {"mIoU": 48.1, "AP": None, "loss": None}
     json.loads(file.read_text(), parse_constant=lambda name: 1 / 0)  # no NaN in it
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_there_is_a_metric(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    check_output(tmp_path / "new/folder/metrics.json")
+    check_output(tmp_path / "file")
+    with pytest.raises(ValueError, match="is a folder: give the name of a file in it"):
+        check_output(tmp_path)
+    with pytest.raises(ValueError, match="file' is not a folder that you can write to"):
+        check_output(tmp_path / "file/metrics.json")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from milan_mm.run.prepare import (
     use_bfloat16,
 )
 from milan_mm.run.quick import make_quick
+from milan_mm.run.records.canonical import config_hash
+from milan_mm.run.records.record import Recorded, record_of
 from tests.run.own_data.folders import image_folder
 
 MILAN = "milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"
@@ -31,6 +33,24 @@ def test_options_of_the_command_line_override_fields():
     prepare(cfg, RunOptions(cfg_options=fields), RECIPE)
     assert cfg.model.mask_generator.mask_ratio == 0.6
     assert cfg.total_batch == 64
+
+
+@pytest.mark.parametrize(
+    ("option", "field"),
+    [
+        ("shapes_stats.mean=[1,2,3]", "model.data_preprocessor.mean"),
+        ("num_classes=7", "model.head.num_classes"),
+    ],
+)
+def test_what_follows_from_an_option_is_the_users_and_no_record_replaces_it(
+    option: str, field: str
+):
+    record = record_of(load(FINETUNE)) | dict(recipe_hash=config_hash(load(FINETUNE)))
+    found = Recorded("epoch_1.pth", record, None, masks=False, meta={})
+    options = RunOptions(cfg_options=[option], recorded=found)
+    with pytest.raises(ValueError, match=r"in the checkpoint and .* here: leave that option out"):
+        prepare(load(FINETUNE), options, TEST)
+    assert field in options.fixed
 
 
 def test_the_work_directory_follows_the_config_name_and_marks_trials():

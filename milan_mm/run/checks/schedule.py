@@ -73,8 +73,17 @@ def _check_length(plan: Plan, part: Part) -> None:
     ends += [at + 1 + scheduler.begin for at in getattr(scheduler, "milestones", ())]
     end = plan.in_updates(part, max(ends))
     too_long = end > total + (0 if hasattr(scheduler, "milestones") else 1)
-    if too_long or (end < total - 1 and _falls(plan, part)):
+    if too_long or (end < total - 1 and _falls(plan, part) and not _is_taken_over(plan, end)):
         raise UserError(f"{part.name} lasts until {_place(plan, part, end)}: {_remedy(plan, part)}")
+
+
+def _is_taken_over(plan: Plan, end: float) -> bool:
+    """Whether another scheduler goes on where one ends, as the last, constant part of YOLOX."""
+    return any(
+        0 < plan.in_updates(part, part.scheduler.begin) <= end + 1
+        and plan.in_updates(part, part.scheduler.end) > end + 1
+        for part in plan.parts
+    )
 
 
 def _falls(plan: Plan, part: Part) -> bool:

@@ -49,7 +49,14 @@ def set_written_out(cfg: Config, cfg_options: Sequence[str]) -> None:
     """
     _, fields = _divide(cfg, _parse(cfg_options))
     check_new_fields(cfg, fields)
-    cfg.merge_from_dict(fields)
+    try:
+        cfg.merge_from_dict(fields)
+    except (AttributeError, LookupError, TypeError) as error:  # no such part, or one without parts
+        reason = error.args[0]
+        if isinstance(error, AttributeError):
+            reason = "mmengine sets no single number of a list, give the whole list"
+        shown = " ".join(f"{name}={value!r}" for name, value in fields.items())
+        raise UserError(f"--cfg-options {shown} cannot be set: {reason}") from None
     check_keys(cfg)
 
 
@@ -70,4 +77,7 @@ def _parse(cfg_options: Sequence[str]) -> dict[str, Any]:
         return {}
     parser = argparse.ArgumentParser()
     parser.add_argument("fields", nargs="+", action=DictAction)
-    return dict(parser.parse_args([*cfg_options]).fields)
+    try:
+        return dict(parser.parse_args([*cfg_options]).fields)
+    except AssertionError as error:  # of brackets
+        raise UserError(f"--cfg-options {' '.join(cfg_options)}: {error}") from None

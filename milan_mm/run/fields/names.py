@@ -7,6 +7,7 @@ again with the name set, and what comes out different is what the option changes
 """
 
 import ast
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from milan_mm.run.fields.keys import FIRST_KEYS, SAME, hint, nearest
 from milan_mm.text import shorten_list
 
 _ABSENT = object()
+_OWN_FOLDER = re.compile(r"\{\{\s*fileDirname\s*\}\}")  # which mmengine replaces
 _MOST_SHOWN = 8
 _TELLING = 64  # a smaller number is equal to many fields that have nothing to do with it
 # Options that move everything that belongs to what a name stands for.
@@ -91,6 +93,11 @@ def set_names(cfg: Config, settings: Mapping[str, Any], option: str) -> list[str
     return notes
 
 
+def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Dotted names of the fields that differ between two configs."""
+    return [change.name for change in _changes(before, after)]
+
+
 def names_of(cfg: Config) -> set[str]:
     """Names at the top of a config that mmengine does not read: it derives fields from them."""
     return {key for key in cfg if key not in FIRST_KEYS or key == "total_batch"}
@@ -140,7 +147,7 @@ def check_file_names(cfg: Config) -> None:
     if not unread:
         return
     bases: dict[str, Any] = {}
-    for base in _bases(ast.parse(path.read_text(encoding="utf-8"))):
+    for base in _bases(_parse(path)):
         bases |= _load_base(path, base).to_dict()
     known = FIRST_KEYS | set(bases)
     for name in sorted(unread):
@@ -186,7 +193,7 @@ def _evaluate(path: Path, settings: Mapping[str, Any]) -> Config:
 
 
 def _copy(path: Path, settings: dict[str, Any], folder: Path) -> Path:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _parse(path)
     own = _assigned(tree)
     parts = {name: value for name, value in settings.items() if "." in name}
     here = {n: v for n, v in parts.items() if n.partition(".")[0] in own}
@@ -217,6 +224,12 @@ def _copy(path: Path, settings: dict[str, Any], folder: Path) -> Path:
     return copy
 
 
+def _parse(path: Path) -> ast.Module:
+    """A config's statements, in which its folder stays the same when it is copied elsewhere."""
+    folder = path.absolute().parent.as_posix()
+    return ast.parse(_OWN_FOLDER.sub(folder, path.read_text(encoding="utf-8")))
+
+
 def _bases(tree: ast.Module) -> list[str]:
     for statement in tree.body:
         if isinstance(statement, ast.Assign) and "_base_" in _targets(statement):
@@ -231,7 +244,7 @@ def _assigned(tree: ast.Module) -> dict[str, ast.stmt]:
 
 
 def _local_names(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _parse(path)
     bases = [path.parent / base for base in _bases(tree) if "::" not in base]
     return set(_assigned(tree)).union(*map(_local_names, bases))
 
@@ -249,7 +262,7 @@ def _targets(statement: ast.stmt) -> set[str]:
 
 def _unread(path: Path) -> set[str]:
     """Names that a file sets and neither it nor mmengine reads."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _parse(path)
     loaded = {
         n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
     }
@@ -312,7 +325,7 @@ def _remedy(path: Path, config: dict[str, Any], name: str, value: Any) -> str:
 
 def _fields_of_bases(path: Path, name: str, value: Any) -> list[str]:
     """The fields that follow a name in the nearest base where any do; the file replaced them."""
-    for base in _bases(ast.parse(path.read_text(encoding="utf-8"))):
+    for base in _bases(_parse(path)):
         if "::" in base:
             continue
         found = load(path.parent / base).to_dict()

@@ -18,7 +18,7 @@ from milan_mm.datasets.identity import data_hash
 from milan_mm.run.config_nodes import config_nodes, datasets_of
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.records.canonical import canonical_settings, config_hash, package_versions
-from milan_mm.run.schedule.schedules import is_iter_based
+from milan_mm.run.schedule.schedules import is_iter_based, iterations_per_update
 from milan_mm.weights.reading import read_checkpoint
 from milan_mm.weights.record import (
     KEY,
@@ -193,7 +193,11 @@ def record_of(
         model=model_of(cfg),
         classes=_classes(cfg, runner),
         total_batch=cfg.get("total_batch") or batch * processes * accumulation or None,
-        split=dict(batch_per_process=batch, processes=processes, accumulation=accumulation),
+        split=dict(
+            batch_per_process=batch,
+            processes=processes,
+            accumulation=iterations_per_update(cfg),
+        ),
         schedule=schedule or _schedule(cfg),
         data=_data(cfg, runner),
         seed=runner.seed if runner else (cfg.get("randomness") or {}).get("seed"),
@@ -353,10 +357,10 @@ def _data(cfg: Config, runner: Runner | None) -> dict[str, Any]:
 
 def _schedule(cfg: Config) -> dict[str, Any]:
     """What a config says of its length before its data are known."""
-    loop, wrapper = cfg.get("train_cfg") or {}, cfg.get("optim_wrapper") or {}
+    loop = cfg.get("train_cfg") or {}
     found = dict.fromkeys(SCHEDULE)
     if loop and is_iter_based(cfg):
-        found["updates"] = loop["max_iters"] // wrapper.get("accumulative_counts", 1)
+        found["updates"] = loop["max_iters"] // iterations_per_update(cfg)
     elif loop:
         found["epochs"] = loop.get("max_epochs")
     return found

@@ -64,6 +64,11 @@ class Plan:
         )
 
     @property
+    def unit(self) -> str:
+        """What the run counts, see `Updates`."""
+        return "iteration" if self.is_trial else "update"
+
+    @property
     def warmup_updates(self) -> int:
         """Updates before the first one at the full rate, other schedulers aside."""
         ends = [self.in_updates(p, p.scheduler.end) for p in self.parts if p.warms_up]
@@ -110,7 +115,7 @@ class Plan:
 
     def _updates_line(self) -> str:
         made = self.updates
-        text = f"plan: {count(made.total, 'update')} of {count(made.total_batch, 'image')}"
+        text = f"plan: {count(made.total, self.unit)} of {count(made.total_batch, 'image')}"
         if made.epochs is not None:
             text += f", {count(made.epochs, 'epoch')} of {made.per_epoch:,}"
         elif made.per_epoch:
@@ -127,8 +132,8 @@ class Plan:
         text = f"plan: learning rate up to {self.highest_lr:.4g}"
         if self.warmup_updates:
             share = 100 * self.warmup_updates / self.updates.total
-            text += f" after a warm-up of {count(self.warmup_updates, 'update')} ({share:.2g} %)"
-        return f"{text}, {self.last_lr:.4g} in the last update"
+            text += f" after a warm-up of {count(self.warmup_updates, self.unit)} ({share:.2g} %)"
+        return f"{text}, {self.last_lr:.4g} in the last {self.unit}"
 
     def _files_line(self) -> str:
         files = count(self.checkpoints or 0, "checkpoint")

@@ -64,6 +64,12 @@ def is_iter_based(cfg: ConfigDict) -> bool:
     return "max_iters" in cfg.train_cfg
 
 
+def iterations_per_update(cfg: ConfigDict) -> int:
+    """Iterations that make an update, see `milan_mm.run.schedule.updates`."""
+    wrapper = cfg.get("optim_wrapper") or {}
+    return wrapper.get("accumulative_counts", 1) if "total_batch" in cfg else 1
+
+
 def scale_lengths(scheduler: ConfigDict, factor: float) -> None:
     """Make a scheduler `factor` times longer, in whole numbers and in place."""
     for key in _LENGTHS:

@@ -1,7 +1,8 @@
 """How many updates a run makes, and schedules that are stated in them.
 
 An update is a step of the optimizer with the whole total batch; an iteration is what one process
-does at a time, and with gradient accumulation several of them make an update.
+does at a time, and with gradient accumulation several of them make an update. A config that states
+no total batch counts in iterations, as mmengine does, and each of them is an update here.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from mmengine.config import ConfigDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from milan_mm.errors import UserError
+from milan_mm.run.schedule.schedules import iterations_per_update
 from milan_mm.text import count
 
 
@@ -55,7 +57,7 @@ class Updates:
             UserError: When an epoch is not a whole number of updates.
         """
         loop = runner.train_loop
-        loader, accumulation = loop.dataloader, _accumulation(runner)
+        loader, accumulation = loop.dataloader, iterations_per_update(runner.cfg)
         # a batch sampler of a kind of its own need not have a size
         batch, images = getattr(loader.batch_sampler, "batch_size", 1), len(loader.dataset)
         split = (accumulation, batch, runner.world_size, images)
@@ -123,8 +125,3 @@ def _is_stub(settings: Any, epoch_length: int) -> bool:
     if settings.get("convert_to_iter_based"):
         return settings["end"] * epoch_length < 2
     return settings["end"] < 2 and not settings.get("by_epoch", True)
-
-
-def _accumulation(runner: Runner) -> int:
-    wrapper = runner.optim_wrapper  # its config, as long as the run has not started
-    return wrapper.get("accumulative_counts", 1) if isinstance(wrapper, dict) else 1

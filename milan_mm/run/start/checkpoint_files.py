@@ -142,7 +142,9 @@ def accumulation_of(meta: Mapping[str, Any]) -> int:
     """
     places = [(meta.get(KEY), "split", "accumulation")]
     if isinstance(text := meta.get("cfg"), str):
-        places.append((parse_config(text), "optim_wrapper", "accumulative_counts"))
+        config = parse_config(text)
+        if "total_batch" in config:  # else the run counted in iterations
+            places.append((config, "optim_wrapper", "accumulative_counts"))
     for node, section, name in places:
         part = node.get(section) if isinstance(node, Mapping) else None
         value = part.get(name) if isinstance(part, Mapping) else None

@@ -14,7 +14,7 @@ from milan_mm.weights.stated.training import parse_config
 # Fields of a record that say again what others say, or that follow from the split of the batch.
 _DERIVED = (
     r"schedule\.(warmup_updates|updates_per_epoch|highest_lr|last_lr)",
-    r"settings\.train_cfg\.(type|max_epochs|max_iters)",
+    r"settings\.train_cfg\.(type|by_epoch|max_epochs|max_iters)",
     r"settings\.train_dataloader\.(num_batch_per_epoch|batch_size|worker_init_fn\..*)",
     r"settings\.train_dataloader\.sampler\.(type|total_batch|round_up)",
     r"settings\.custom_hooks\.\d+\.(interval|save_begin)",
@@ -26,6 +26,10 @@ _VALIDATION = (
     r"settings\.(val|test|tta)_.*",
     r"settings\.model\.test_cfg\..*",
     r"settings\.train_cfg\.(val_interval|val_begin|dynamic_intervals).*",
+)
+# By the kind of the optimizer wrapper.
+_PRECISIONS = dict(
+    OptimWrapper="float32", AmpOptimWrapper="float16", BFloat16OptimWrapper="bfloat16"
 )
 # Files that were repaired in their place have another hash, but are as many as they were.
 _HASH, _OTHER_DATA = "data.train.hash", ("data.train.count", "data.train.root")
@@ -82,6 +86,27 @@ def check_continuation(
         )
     said = [d for d in harmless if d.field.startswith("data.") or _is(d.field, _VALIDATION)]
     return [f"{path}: {_shown(said)}; the training goes on as it was"] if said else []
+
+
+def other_precision(path: str, meta: Mapping[str, Any], cfg: Config) -> list[str]:
+    """Say when a run goes on in another precision, which a machine may not leave a choice about.
+
+    Args:
+        path: Of the checkpoint. meta: Of it; whoever wrote it need not be trusted.
+        cfg: Fitted to the machine.
+    """
+    text = meta.get("cfg")
+    before, now = map(_precision, (parse_config(text) if isinstance(text, str) else {}, cfg))
+    if None in (before, now) or before == now:
+        return []
+    return [f"{path} was trained in {before}, and the run goes on in {now}"]
+
+
+def _precision(config: Mapping[str, Any]) -> str | None:
+    wrapper = config.get("optim_wrapper")
+    if not isinstance(wrapper, Mapping):
+        return None
+    return _PRECISIONS.get(str(wrapper.get("type", "OptimWrapper")).rpartition(".")[2])
 
 
 def record_from_config(meta: Mapping[str, Any]) -> dict[str, Any] | None:

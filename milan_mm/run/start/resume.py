@@ -20,9 +20,10 @@ from milan_mm.engine.loops import ResumedEpochLoop
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.processes import is_main_process
 from milan_mm.run.quick import ITERATIONS
-from milan_mm.run.records.record import KEY, read_record, record_of
+from milan_mm.run.records.record import KEY, Use, read_record, record_of
 from milan_mm.run.records.recorded_model import take_model, take_old_rule
 from milan_mm.run.schedule.plan import Plan
+from milan_mm.run.schedule.schedules import is_iter_based
 from milan_mm.run.schedule.updates import Updates
 from milan_mm.run.start.checkpoint_files import (
     accumulation_of,
@@ -31,7 +32,11 @@ from milan_mm.run.start.checkpoint_files import (
     newest_whole,
     updates_of,
 )
-from milan_mm.run.start.continuation import check_continuation, record_from_config
+from milan_mm.run.start.continuation import (
+    check_continuation,
+    other_precision,
+    record_from_config,
+)
 from milan_mm.run.start.fitting import check_fit, class_tensors, forget_files, other_shapes
 from milan_mm.text import shorten_list
 from milan_mm.weights.reading import read_checkpoint
@@ -213,8 +218,11 @@ def find_origin(cfg: Config, start: Start) -> Origin:
         notes += check_continuation(path, record, now, start.fixed, start.new_length)
         if record["seed"] is not None:
             cfg.randomness = dict(cfg.get("randomness") or {}, seed=record["seed"])
+    notes += other_precision(path, content["meta"], cfg)
     cfg.resume, cfg.load_from = True, path
-    if cfg.train_cfg.get("type") == "EpochBasedTrainLoop":
+    kind = str(cfg.train_cfg.get("type", "EpochBasedTrainLoop")).rpartition(".")[2]
+    if kind == "EpochBasedTrainLoop" and not is_iter_based(cfg):
+        cfg.train_cfg.pop("by_epoch", None)  # mmengine's other way to say so
         cfg.train_cfg.type = "milan_mm.ResumedEpochLoop"
     return Origin(start, path, content["meta"], record, content["state_dict"], notes)
 
@@ -288,9 +296,10 @@ def _old_record(cfg: Config, meta: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _take_model(cfg: Config, record: dict[str, Any], path: str, start: Start) -> list[str]:
-    """Let the config's model be that of the record."""
+    """Let the config's model be that of the record; a new run has a training of its own."""
     try:
-        return take_model(cfg, record, path, "resume", start.fixed)
+        use: Use = "test" if start.init_from else "resume"
+        return take_model(cfg, record, path, use, start.fixed)
     except UserError as error:
         if start.init_from or record["recipe"] != record_of(cfg)["recipe"]:
             raise

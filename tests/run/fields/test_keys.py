@@ -125,6 +125,22 @@ def test_keys_that_are_read_pass(option: str):
     prepare(load(FINETUNE), RunOptions(cfg_options=[option]), RECIPE)
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("model.backbone.out_indices=[1,2", r"out_indices=\[1,2: Imbalanced brackets"),
+        ("img_size=(96,96", r"img_size=\(96,96: Imbalanced brackets"),
+        ("param_scheduler.5.end=3", "param_scheduler.5.end=3 cannot be set: Index 5 exceeds"),
+        ("param_scheduler.end=3", "param_scheduler.end=3 cannot be set: list indices"),
+        ("model.data_preprocessor.mean.0=3", "mean.0=3 cannot be set: .* give the whole list"),
+        ("model.backbone.patch_size.x=3", "patch_size.x=3 cannot be set: patch_size="),
+    ],
+)
+def test_an_option_that_cannot_be_set_is_refused_with_the_reason(option: str, message: str):
+    with pytest.raises(UserError, match=f"--cfg-options .*{message}"):
+        prepare(load(FINETUNE), RunOptions(cfg_options=[option]), RECIPE)
+
+
 def test_a_type_that_nobody_registered_is_refused_with_the_nearest():
     cfg = load(FINETUNE)
     cfg.optim_wrapper.optimizer.type = "AdamV"

@@ -216,6 +216,12 @@ def child(folder: Path, line: str) -> Config:
     return load(path)
 
 
+def test_a_config_that_names_files_beside_it_finds_them_after_an_option(tmp_path: Path):
+    cfg = child(tmp_path, 'train_dataloader = dict(dataset=dict(data_root="{{ fileDirname }}/x"))')
+    set_options(cfg, "max_epochs=3", "warmup_epochs=1")
+    assert cfg.train_dataloader.dataset.data_root == f"{tmp_path}/x"
+
+
 def test_a_name_of_a_users_child_config_moves_its_base_as_well(tmp_path: Path):
     cfg = child(tmp_path, "model = dict(backbone=dict(drop_path_rate=0.1))")
     set_options(cfg, "max_epochs=3", "warmup_epochs=1")

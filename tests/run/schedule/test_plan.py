@@ -22,6 +22,15 @@ STEPS = [
     dict(type="milan_mm.WarmupLR", start_factor=0.001, by_epoch=False, end=10),
     dict(type="MultiStepLR", by_epoch=False, milestones=[80, 90], gamma=0.1),
 ]
+# as YOLOX's schedule ends, and a decay in two parts
+CONSTANT_END = [
+    dict(type="CosineAnnealingLR", T_max=9, end=9, eta_min=1e-4, convert_to_iter_based=True),
+    dict(type="ConstantLR", factor=1.0, begin=9, end=10),
+]
+TWO_DECAYS = [
+    dict(type="CosineAnnealingLR", T_max=5, end=5, eta_min=1e-4),
+    dict(type="LinearLR", start_factor=1.0, end_factor=0.1, begin=5, end=10),
+]
 SAVES = dict(type="CheckpointHook", interval=1)
 
 
@@ -137,6 +146,8 @@ def test_a_plan_tells_data_length_rates_and_files(tmp_path: Path):
             35,
             r"lasts until epoch 12, the run until 24: pass --epochs N",
         ),
+        # the last of two parts
+        (TWO_DECAYS, dict(max_epochs=15), 35, r"\[1\] .* until epoch 10, the run until 15"),
         # a unit that the loop does not count
         ([dict(type="MultiStepLR", milestones=[8])], dict(max_iters=90), 35, "would never move"),
         # a scheduler that mmengine refuses
@@ -197,6 +208,8 @@ def test_a_run_without_a_result_is_refused(
         ([], dict(max_epochs=5)),
         (OVERLAP[:1], dict(max_epochs=12)),  # constant after its warm-up
         (STEPS, dict(max_iters=100)),
+        (CONSTANT_END, dict(max_epochs=10)),
+        (TWO_DECAYS, dict(max_epochs=10)),
         ([dict(type="ExponentialLR", gamma=0.9)], dict(max_epochs=20)),
         (
             [dict(type="CosineRestartLR", periods=[4] * 5, restart_weights=[1] * 5, eta_min=0.0)],

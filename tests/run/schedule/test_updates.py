@@ -131,6 +131,7 @@ def test_an_epoch_that_ends_inside_an_update_is_refused(tmp_path: Path):
         train_cfg=EPOCHS,
         optim_wrapper=dict(optimizer=SGD, accumulative_counts=4),
         default_scope="mmengine",
+        cfg=Config(dict(total_batch=8, optim_wrapper=dict(accumulative_counts=4))),
     )
     with pytest.raises(ValueError, match=r"5 iterations is not a whole number .* of 4 iterations"):
         count_updates(runner)

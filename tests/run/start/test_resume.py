@@ -11,10 +11,13 @@ from mmengine.config import Config
 from milan_mm.configs import list_configs, load
 from milan_mm.errors import UserError
 from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+from milan_mm.run.records.canonical import config_hash
 from milan_mm.run.records.record import record_of
 from milan_mm.run.start.continuation import check_continuation
 from milan_mm.run.start.resume import Start, find_origin
 from tests.run.tiny_runs import SCHEDULES, UPDATES, WatchHook, run_tiny, tiny_config
+
+FINETUNE = "cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes"
 
 
 class Whole:
@@ -54,6 +57,19 @@ def test_every_update_has_the_rate_and_the_images_of_the_undisturbed_run(
     assert WatchHook.rates == run.rates[update:]
     assert WatchHook.images == run.images[update:]
     torch.testing.assert_close(rest.model.state_dict(), run.weights, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "spelling", [dict(by_epoch=True), dict(type="mmengine.EpochBasedTrainLoop")]
+)
+def test_a_loop_in_another_spelling_resumes_in_an_epoch_as_well(
+    whole, spelling: dict, tmp_path: Path
+):
+    run = whole("epochs")
+    cfg = tiny_config("epochs", tmp_path)
+    cfg.train_cfg = dict(spelling, max_epochs=4)
+    run_tiny(cfg, Start(resume=run.checkpoint(6)))
+    assert (WatchHook.rates, WatchHook.images) == (run.rates[6:], run.images[6:])
 
 
 def test_a_split_that_changes_twice_ends_at_the_same_update(whole, tmp_path: Path):
@@ -137,6 +153,16 @@ def test_a_longer_run_without_the_option_is_refused_with_it(whole, tmp_path: Pat
     cfg = tiny_config("epochs", tmp_path, **{"train_cfg.max_epochs": 6})
     with pytest.raises(UserError, match=r"epochs is 4 in the checkpoint and 6 here.*--epochs N"):
         begin(cfg, Start(resume=whole("epochs").checkpoint(8)))
+
+
+def test_another_precision_is_said(whole, tmp_path: Path):
+    path = whole("epochs").checkpoint(8)
+    kind = {"optim_wrapper.type": "milan_mm.BFloat16OptimWrapper"}
+    cfg = tiny_config("epochs", tmp_path, **kind)
+    assert find_origin(cfg, Start(resume=path)).notes == [
+        f"{path} was trained in float32, and the run goes on in bfloat16"
+    ]
+    assert find_origin(tiny_config("epochs", tmp_path), Start(resume=path)).notes == []
 
 
 def test_a_run_that_would_end_before_the_checkpoint_is_refused(whole, tmp_path: Path):
@@ -250,6 +276,20 @@ def test_a_new_run_takes_all_weights_and_starts_its_own_schedule(whole, tmp_path
     runner = run_tiny(cfg, Start(init_from=run.checkpoint(UPDATES)))
     torch.testing.assert_close(runner.model.state_dict(), run.weights)
     assert len(WatchHook.rates) == UPDATES
+
+
+@pytest.mark.parametrize("value", [0.3, None])
+def test_a_new_run_has_a_drop_path_of_its_own(value: float | None, tmp_path: Path):
+    field = "model.backbone.drop_path_rate"
+    record = record_of(load(FINETUNE)) | dict(recipe_hash=config_hash(load(FINETUNE)))
+    record["model"]["backbone"]["drop_path_rate"] = 0.1
+    file = tmp_path / "epoch_1.pth"
+    torch.save(dict(meta=dict(milan_mm=record), state_dict={}), file)
+    cfg = load(FINETUNE)
+    options = [f"{field}={value}"] if value else []
+    start = Start(init_from=str(file), fixed=[field] if value else [])
+    assert begin(cfg, start, cfg_options=options, work_dir=str(tmp_path / "run")) == []
+    assert cfg.model.backbone.get("drop_path_rate") == value
 
 
 def test_layers_for_other_classes_start_anew_and_are_named(whole, tmp_path: Path):
