@@ -321,6 +321,50 @@ def test_an_exported_file_carries_statistics_of_any_numbers(tmp_path: Path):
     assert again.stats == OWN_TEXT and again.settings == encoder.settings
 
 
+@pytest.mark.parametrize(
+    ("sample", "system", "expected"),
+    [
+        # statistics, activation, rule of positions: all were only assumed when it was exported
+        ("open_clip", "CLIP", ("clip", "QuickGELU", "bicubic-antialias")),
+        ("dino_backbone", "AugReg", ("half", "GELU", "bilinear-corners")),
+    ],
+)
+def test_a_system_that_is_named_for_an_exported_file_decides_what_was_assumed(
+    tmp_path: Path, sample: str, system: str, expected: tuple
+):
+    file = tmp_path / "encoder.safetensors"
+    source = _saved(tmp_path, zoo.SYSTEMS[sample](tmp_path).content)
+    export_encoder(read_encoder(source, num_heads=zoo.HEADS), file)
+    encoder = read_encoder(file, system=system)
+    found = (encoder.stats, encoder.settings["act"], encoder.settings["pos_resize"])
+    assert (encoder.system, found) == (system, expected)
+    again = read_encoder(source, system=system, num_heads=zoo.HEADS)
+    assert (again.stats, again.pooling, again.settings) == (
+        encoder.stats,
+        encoder.pooling,
+        encoder.settings,
+    )
+    export_encoder(encoder, tmp_path / "again.safetensors")
+    assert read_encoder(tmp_path / "again.safetensors").settings == encoder.settings
+
+
+def test_a_system_that_is_named_for_an_exported_file_changes_nothing_known(tmp_path: Path):
+    file = tmp_path / "encoder.safetensors"
+    open_clip_folder(tmp_path, True, "open_clip_model.safetensors")
+    export_encoder(tmp_path, file)
+    for system in ("SplitMask", "CLIP"):
+        encoder = read_encoder(file, system=system)
+        assert (encoder.stats, encoder.settings["act"]) == (OWN_TEXT, "QuickGELU")
+
+
+@pytest.mark.parametrize("system", ["CLIP", None])
+def test_gelu_in_a_file_of_clips_system_is_not_damage(tmp_path: Path, system: str | None):
+    open_clip_folder(tmp_path, False, "open_clip_model.safetensors")
+    export_encoder(read_encoder(tmp_path, system="CLIP"), tmp_path / "encoder.safetensors")
+    encoder = read_encoder(tmp_path / "encoder.safetensors", system=system)
+    assert encoder.settings["act"] == "GELU"
+
+
 def _saved(folder: Path, content: dict) -> Path:
     torch.save(content, folder / "epoch_1.pth")
     return folder / "epoch_1.pth"
