@@ -95,6 +95,18 @@ def test_the_record_wins_over_the_config_of_the_same_file():
     assert recognise(content, "epoch_1.pth").settings["act"] == "GELU"
 
 
+def test_the_config_counts_where_the_record_knows_no_plain_vit():
+    content = checkpoint(norm_eps=1e-3)
+    record = run_of(RECIPES[0], None)["meta"]["milan_mm"]
+    record["model"]["backbone"] = None
+    content["meta"]["milan_mm"] = record
+    text = content["meta"]["cfg"].replace("milan_mm.PlainViT", "mmpretrain.VisionTransformer")
+    content["meta"]["cfg"] = text.replace("norm_eps=0.001", "norm_cfg=dict(type='LN', eps=1e-3)")
+    encoder = recognise(content, "epoch_1.pth")
+    assert encoder.stats == "clip" and encoder.settings["norm_eps"] == 1e-3
+    assert encoder.settings["arch"] == TINY_ARCH and "num_heads" not in encoder.assumed
+
+
 CLIP = dict(norm_eps=1e-5, act="QuickGELU", patch_bias=False, pre_norm=True)
 
 

@@ -34,7 +34,8 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
         UserError: When the record is damaged, or mmpretrain's backbone has parts that `PlainViT`
             does not have.
     """
-    if record := read_record(checkpoint):
+    record = read_record(checkpoint)
+    if record and record["model"]["backbone"]:  # else the backbone is not ours, see its config
         return _recorded(record)
     meta = checkpoint.get("meta")
     text = meta.get("cfg") if isinstance(meta, dict) else None
@@ -67,8 +68,6 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
 def _recorded(record: Mapping[str, Any]) -> HubFacts:
     """What a run says about its encoder, which needs no guesses."""
     backbone, encoder = record["model"]["backbone"], record["encoder"] or {}
-    if backbone is None:
-        return HubFacts()
     # the grid of the positions: of the bias of BEiT, which no image size decides, if there is one
     grid, patch = backbone["rel_pos_bias_grid"], backbone["patch_size"]
     has_bias = grid and not backbone["with_pos_embed"]
