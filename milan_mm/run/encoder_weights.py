@@ -9,11 +9,13 @@ from mmengine.config import Config
 
 from milan_mm.configs import list_configs
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.models.plain_vit import PlainViT
+from milan_mm.registry import MODELS
 from milan_mm.run.records.record import ORIGIN, keep_origin
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
-from milan_mm.weights.record import ENCODER_FIELDS, plain
+from milan_mm.weights.record import ENCODER_FIELDS, PLAIN_VIT, plain
 from milan_mm.weights.sizes import Size
 from milan_mm.weights.statistics import byte_stats
 
@@ -40,6 +42,7 @@ def set_encoder_weights(
     """
     if "backbone" not in cfg.model:
         raise UserError(f"--weights: {cfg.filename} has no model.backbone to load an encoder into")
+    _check_kind(cfg)
     encoder = weights if isinstance(weights, Encoder) else read_encoder(weights, **options)
     _check_size(cfg, encoder)
     backbone, before = cfg.model.backbone, _fields(cfg)
@@ -64,6 +67,21 @@ def set_encoder_weights(
     )
     keep_origin(cfg, encoder=facts)
     return notes
+
+
+def _check_kind(cfg: Config) -> None:
+    """Refuse a backbone that is not a `PlainViT`, which would fail once all is built."""
+    name = cfg.model.backbone.get("type")
+    if name == PLAIN_VIT:
+        return
+    with MODELS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
+        kind = name if isinstance(name, type) else registry.get(str(name))
+    if kind is not None and not issubclass(kind, PlainViT):
+        raise UserError(
+            f"--weights fills a plain ViT, and model.backbone of {cfg.filename} is a "
+            f"{kind.__name__}: set model.backbone.init_cfg=dict(type='Pretrained', "
+            "checkpoint=FILE) in the config"
+        )
 
 
 def _check_size(cfg: Config, encoder: Encoder) -> None:
