@@ -139,14 +139,15 @@ def main(argv: list[str] | None = None) -> None:
         accuracies = knn.accuracies()
         if args.out:
             append_rows(args.out, rows(knn, accuracies, args, time.monotonic() - started))
-    print(f"{'encoder':<10}{'feature':<10}{'top-1 %':>9}{'top-5 %':>9}")
+    print(f"{'encoder':<10}{'feature':<10}{'top-1 %':>11}{'top-5 %':>11}")
     for (name, feature), values in accuracies.items():
-        print(f"{name:<10}{feature:<10}{values['top-1']:9.2f}{values['top-5']:9.2f}")
+        shown = ["undefined" if v is None else f"{v:.2f}" for v in values.values()]
+        print(f"{name:<10}{feature:<10}" + "".join(f"{text:>11}" for text in shown))
 
 
 def rows(
     knn: "Knn",
-    accuracies: dict[tuple[str, str], dict[str, float]],
+    accuracies: dict[tuple[str, str], dict[str, float | None]],
     args: argparse.Namespace,
     seconds: float,
 ) -> list[dict]:

@@ -14,7 +14,6 @@ from mmengine.config import Config
 from milan_mm.configs import load, shipped_folder
 from milan_mm.errors import UserError
 from milan_mm.evaluation.fingerprint import git_commit
-from milan_mm.evaluation.knn import METRICS as GUESSES
 from milan_mm.evaluation.knn import Knn, KnnSettings
 from milan_mm.evaluation.recipes import MEASURES, Shape
 from milan_mm.evaluation.results import make_rows
@@ -135,12 +134,10 @@ class KnnCell(EvaluationCell):
         read = self.candidate.read
         knn = Knn.of(read_encoder(read.source, **read.options), self.images, self.settings)
         (values,) = knn.accuracies().values()
-        num_classes = len(knn.train.CLASSES)
         del knn
         torch.cuda.empty_cache()  # trainings come next, in processes of their own
         rounded = {
-            metric: round(value, 4) if GUESSES[metric] <= num_classes else None
-            for metric, value in values.items()
+            metric: None if value is None else round(value, 4) for metric, value in values.items()
         }
         precision = "bfloat16" if self.settings.amp else "float32"
         return self._rows(rounded, precision, total_batch=None)

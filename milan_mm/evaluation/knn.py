@@ -103,11 +103,12 @@ class Knn:
             + (f"\n{overlap}" if overlap.found else "")
         )
 
-    def accuracies(self) -> dict[tuple[str, str], dict[str, float]]:
+    def accuracies(self) -> dict[tuple[str, str], dict[str, float | None]]:
         """Extract the features of all images, and let the neighbours vote.
 
         Returns:
-            Top-1 and top-5 in %, by encoder and feature.
+            Top-1 and top-5 in %, by encoder and feature; None for top-5 of fewer than 5 classes,
+            which would always be 100.
         """
         train, val = (
             extract_features(
@@ -125,11 +126,14 @@ class Knn:
                 (self.val, "validation images"),
             )
         )
-        labels = self._val_labels()
-        found = {}
+        labels, num_classes = self._val_labels(), len(self.train.CLASSES)
+        found: dict[tuple[str, str], dict[str, float | None]] = {}
         for key in val:
             predictions = self._predict(train[key], val[key])
-            found[key] = {m: top_k_accuracy(predictions, labels, k) for m, k in METRICS.items()}
+            found[key] = {
+                metric: top_k_accuracy(predictions, labels, k) if k <= num_classes else None
+                for metric, k in METRICS.items()
+            }
         return found
 
     def _predict(self, train: Tensor, val: Tensor) -> Tensor:
