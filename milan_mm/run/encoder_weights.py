@@ -45,6 +45,8 @@ def set_encoder_weights(
     _check_kind(cfg)
     encoder = weights if isinstance(weights, Encoder) else read_encoder(weights, **options)
     _check_size(cfg, encoder)
+    if "decoder" in cfg.model:
+        _check_positions(encoder)
     backbone, before = cfg.model.backbone, _fields(cfg)
     backbone.init_cfg = dict(
         type="milan_mm.EncoderWeights", checkpoint=encoder.source, **encoder.options
@@ -99,6 +101,17 @@ def _check_size(cfg: Config, encoder: Encoder) -> None:
         "let tools/evaluate.py fit the recipe"
     )
     raise UserError(f"{encoder.source} has {own}, '{recipe.stem}' is for {ours}: {remedy}")
+
+
+def _check_positions(encoder: Encoder) -> None:
+    """Refuse an encoder that cannot do without the patches that pretraining hides."""
+    kinds = dict(rel_pos_bias_grid="relative position bias", rope_base="rotary positions")
+    for name, kind in kinds.items():
+        if encoder.settings[name]:
+            raise UserError(
+                f"{encoder.source} has {kind}, which needs all patches of an image: pretraining "
+                "cannot continue from it; take an encoder with a position table"
+            )
 
 
 def _set_options(cfg: Config, encoder: Encoder) -> list[str]:
