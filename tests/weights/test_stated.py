@@ -259,7 +259,13 @@ def mmpretrain_checkpoint(**backbone) -> tuple[dict, nn.Module]:
             dict(layer_cfgs=dict(act_cfg=dict(type="QuickGELU")), pre_norm=True),
             dict(act="QuickGELU", pre_norm=True),
         ),
+        (
+            dict(layer_cfgs=dict(act_cfg=dict(type="GELU", approximate="tanh"))),
+            dict(act="GELUTanh"),
+        ),
+        (dict(interpolate_mode="bilinear"), dict(pos_resize="bilinear")),
         (dict(norm_cfg=dict(type="LN", eps=1e-3)), dict(norm_eps=1e-3)),
+        (dict(layer_cfgs=dict(norm_cfg=dict(type="LN", eps=1e-6))), dict(norm_eps=1e-6)),
         (dict(norm_cfg=dict(type="LN")), dict(norm_eps=1e-5)),
     ],
 )
@@ -269,9 +275,10 @@ def test_mmpretrains_own_config_decides(options: dict, expected: dict):
     assert encoder.settings["arch"]["num_heads"] == 12 and encoder.stats == OWN_TEXT
     assert {name: encoder.settings[name] for name in expected} == expected
     assert set(encoder.assumed) == {"pooling"}
-    imgs = torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        assert_same_tokens(encoder, mm_tokens(model)(imgs), imgs)
+    for side in (32, 48):
+        imgs = torch.randn(2, 3, side, side)
+        with torch.no_grad():
+            assert_same_tokens(encoder, mm_tokens(model)(imgs), imgs)
 
 
 @pytest.mark.parametrize(
@@ -305,6 +312,15 @@ def test_an_unknown_backbone_is_refused_until_its_system_is_named():
     [
         ("layer_cfgs=dict(act_cfg=dict(type='SiLU'))", "act_cfg='SiLU', supported are GELU"),
         ("norm_cfg=dict(type='BN')", "norm_cfg={'type': 'BN'}, supported is LN"),
+        (
+            "layer_cfgs=dict(norm_cfg=dict(type='LN', eps=1e-3))",
+            "norm_cfg of 0.001 and 1e-06: parts",
+        ),
+        (
+            "layer_cfgs=[dict(), dict(act_cfg=dict(type='QuickGELU'))]",
+            "act_cfg of GELU and QuickGELU",
+        ),
+        ("interpolate_mode='nearest'", "interpolate_mode='nearest', supported are bicubic"),
     ],
 )
 def test_designs_of_mmpretrain_that_are_not_here_are_refused(option: str, message: str):
