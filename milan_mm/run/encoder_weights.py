@@ -9,7 +9,6 @@ from mmengine.config import Config
 
 from milan_mm.configs import list_configs
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.models.plain_vit import PlainViT
 from milan_mm.registry import MODELS
 from milan_mm.run.records.record import ORIGIN, keep_origin
 from milan_mm.weights.encoder import DEFAULTS, Encoder
@@ -78,7 +77,7 @@ def _check_kind(cfg: Config) -> None:
         return
     with MODELS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
         kind = name if isinstance(name, type) else registry.get(str(name))
-    if kind is not None and not issubclass(kind, PlainViT):
+    if kind is not None and not issubclass(kind, MODELS.get(PLAIN_VIT)):
         raise UserError(
             f"--weights fills a plain ViT, and model.backbone of {cfg.filename} is a "
             f"{kind.__name__}: set model.backbone.init_cfg=dict(type='Pretrained', "

@@ -238,6 +238,19 @@ def test_timms_file_comes_before_open_clips_in_timms_own_folders(tmp_path: Path)
     assert read_encoder(tmp_path).layout == "timm"
 
 
+def test_a_table_of_an_oblong_grid_is_not_taken_for_a_square_one(tmp_path: Path):
+    timm_folder(tmp_path, "vit_base_patch16_224", img_size=(16, 64))  # 2 x 8 patches, as 4 x 4
+    with pytest.raises(ValueError, match=r"config\.json says images of 16x64 pixels, so .*square"):
+        read_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("option", ["img_size=(16, 64)", "img_size=[16, 64]"])
+@pytest.mark.parametrize("kind", ["milan_mm.PlainViT", "VisionTransformer"])
+def test_images_that_are_not_square_are_told_by_a_training(kind: str, option: str):
+    text = f"model = dict(backbone=dict(type='{kind}', arch='base', {option}))"
+    assert training_facts(dict(meta=dict(cfg=text))).oblong == (16, 64)
+
+
 # ------------------------------------------------------------------------------ mmpretrain
 def mmpretrain_checkpoint(**backbone) -> tuple[dict, nn.Module]:
     arch = mm_sizes()["arch"] | dict(num_heads=12)

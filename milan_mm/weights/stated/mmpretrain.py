@@ -3,7 +3,7 @@
 from typing import Any
 
 from milan_mm.errors import UserError
-from milan_mm.weights.stated.facts import HubFacts
+from milan_mm.weights.stated.facts import HubFacts, oblong
 
 NAMED = "the config in it"
 # Backbones that are plain ViTs -> the class whose `arch_zoo` names their sizes.
@@ -52,6 +52,7 @@ def mmpretrain_facts(backbone: dict) -> HubFacts:
         )
     return HubFacts(
         num_heads=_num_heads(backbone.get("arch", "base"), BACKBONES[kind]),
+        oblong=oblong(backbone.get("img_size")),
         patch_size=_integer(backbone.get("patch_size", 16)),
         norm_eps=norms.pop(),
         act=acts.pop(),
