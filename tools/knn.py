@@ -139,10 +139,10 @@ def main(argv: list[str] | None = None) -> None:
         accuracies = knn.accuracies()
         if args.out:
             append_rows(args.out, rows(knn, accuracies, args, time.monotonic() - started))
-    print(f"{'encoder':<10}{'feature':<10}{'top-1 %':>9}{'top-5 %':>9}")
+    print(f"{'encoder':<10}{'feature':<10}{'top-1 %':>11}{'top-5 %':>11}")
     for (name, feature), values in accuracies.items():
-        shown = ["-" if value is None else f"{value:.2f}" for value in values.values()]
-        print(f"{name:<10}{feature:<10}" + "".join(f"{text:>9}" for text in shown))
+        shown = ["undefined" if v is None else f"{v:.2f}" for v in values.values()]
+        print(f"{name:<10}{feature:<10}" + "".join(f"{text:>11}" for text in shown))
 
 
 def rows(

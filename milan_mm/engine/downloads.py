@@ -1,12 +1,15 @@
 """Downloads of checkpoints: kept by their whole address, and checked by the digest in it."""
 
+import fcntl
 import hashlib
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
-from mmengine.dist import barrier, get_local_rank
 
 from milan_mm.errors import UserError
 
@@ -33,11 +36,29 @@ def download(url: str) -> Path:
     path = folder / hashlib.sha256(url.encode()).hexdigest()[:16] / name
     digest = digest_in(name)
     if digest and _has_digest(folder / name, digest):
-        path = folder / name
-    elif get_local_rank() == 0 and not (path.is_file() and _has_digest(path, digest)):
-        _fetch(url, path, digest)
-    barrier()
+        return folder / name
+    if not _has_digest(path, digest):
+        with _alone(path.parent):
+            if not _has_digest(path, digest):  # another process may have been faster
+                _fetch(url, path, digest)
     return path
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let the other processes wait, of this run, connected or not yet, and of other runs."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield  # `_fetch` says why
+        return
+    try:
+        with suppress(OSError):  # a file system without locks: each process downloads
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)  # and so the lock
 
 
 def digest_in(name: str) -> str:

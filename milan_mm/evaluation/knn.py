@@ -105,7 +105,8 @@ class Knn:
         """Extract the features of all images, and let the neighbours vote.
 
         Returns:
-            Top-1 and top-5 in %, by encoder and feature; None for more guesses than classes.
+            Top-1 and top-5 in %, by encoder and feature; None for top-5 of fewer than 5 classes,
+            which would always be 100.
         """
         train, val = (
             extract_features(

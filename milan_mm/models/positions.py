@@ -12,6 +12,7 @@ RESIZE_RULES = {
     "bicubic-offset": "DINO, and DINOv2 without registers: sides are scaled by (n + 0.1) / m",
     "bicubic-antialias": "timm, open_clip, and DINOv2 with registers: antialiased",
     "bicubic-corners": "torchvision, SWAG: the corner patches keep their values",
+    "bilinear": "mmpretrain with interpolate_mode='bilinear'",
     "bilinear-corners": "Google's ViTs: linear, and the corner patches keep their values",
 }
 

@@ -149,6 +149,11 @@ class ViTOptions:
             raise UserError(
                 f"arch '{self.arch}' is unknown: choose from {sorted(ARCHS)} or give a dict"
             )
+        if {*self._sizes} != (names := {*ARCHS["base"]}):
+            raise UserError(
+                f"arch {self.arch} must have {', '.join(sorted(names))} and nothing else; MLPs are "
+                "4 times as wide as embed_dims"
+            )
         size = pair(self.img_size)
         if any(side % self.patch_size for side in size):
             nearest = tuple(round(side / self.patch_size) * self.patch_size for side in size)

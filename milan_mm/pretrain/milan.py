@@ -70,6 +70,12 @@ class MILAN(BaseSelfSupervisor):
         self.mask_generator.num_keep(backbone.num_patches)
         if not backbone.with_cls_token:
             raise UserError("pretraining needs backbone.with_cls_token=True")
+        if backbone.options.needs_grid:
+            raise UserError(
+                "pretraining cannot go with windows, or with relative or rotary positions, which "
+                "need all patches of an image: leave out backbone.window_size, rel_pos_grid, "
+                "rel_pos_bias_grid and rope_base"
+            )
         if decoder.embed_dims != backbone.embed_dims:
             raise UserError(
                 f"decoder.embed_dims is {decoder.embed_dims}, the backbone's width is "

@@ -17,7 +17,7 @@ from milan_mm.pretrain.tower import Tower, warn_of_random_weights
 from milan_mm.registry import MODELS
 from milan_mm.weights.finding import Found, find_encoder
 from milan_mm.weights.reading import read_checkpoint
-from milan_mm.weights.systems import SYSTEMS, guess_system, timm_system
+from milan_mm.weights.systems import SYSTEMS, System, guess_system, timm_system
 
 SHIPPED = {"vit_shapes_patch8_96": ASSETS / "shapes_slip.safetensors"}
 # Norm before the blocks and eps 1e-5 as in timm's CLIP towers, so that the weights of the tiny CLIP
@@ -103,6 +103,7 @@ def fetch_tower(model_name: str, pretrained: str, projection_dims: int | None = 
     if pretrained not in ("timm", "random"):
         found = find_encoder(read_checkpoint(pretrained), pretrained, "timm")
         tower.tensors = found.tower
+        _check_heads(source, options["arch"], SYSTEMS[guess_system(found)])
         tower.projection = _projection(
             found, pretrained, model_name, visual.embed_dim, projection_dims
         )
@@ -172,6 +173,17 @@ def _options(model_name: str, visual: Any) -> dict[str, Any]:
         pre_norm=not isinstance(visual.norm_pre, nn.Identity),
         layer_scale=1.0 if isinstance(block.ls1, LayerScale) else None,  # the weights replace it
     )
+
+
+def _check_heads(source: str, arch: dict[str, int], system: System) -> None:
+    """Refuse weights of another number of attention heads, which no tensor shows."""
+    heads = system.heads.get((arch["embed_dims"], arch["num_layers"]))
+    if isinstance(heads, int) and heads != arch["num_heads"]:
+        raise UserError(
+            f"{source} look like {system.name}'s, whose ViTs of this size have {heads} attention "
+            f"heads; the architecture has {arch['num_heads']}: take weights of another size, e.g. "
+            "of a ViT-B"
+        )
 
 
 def _unsupported_part(visual: nn.Module) -> str | None:

@@ -9,11 +9,12 @@ from mmengine.config import Config
 
 from milan_mm.configs import list_configs
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.registry import MODELS
 from milan_mm.run.records.record import ORIGIN, keep_origin
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
-from milan_mm.weights.record import ENCODER_FIELDS, plain
+from milan_mm.weights.record import ENCODER_FIELDS, PLAIN_VIT, plain
 from milan_mm.weights.sizes import Size
 from milan_mm.weights.statistics import byte_stats
 
@@ -40,8 +41,11 @@ def set_encoder_weights(
     """
     if "backbone" not in cfg.model:
         raise UserError(f"--weights: {cfg.filename} has no model.backbone to load an encoder into")
+    _check_kind(cfg)
     encoder = weights if isinstance(weights, Encoder) else read_encoder(weights, **options)
     _check_size(cfg, encoder)
+    if "decoder" in cfg.model:
+        _check_positions(encoder)
     backbone, before = cfg.model.backbone, _fields(cfg)
     backbone.init_cfg = dict(
         type="milan_mm.EncoderWeights", checkpoint=encoder.source, **encoder.options
@@ -66,6 +70,21 @@ def set_encoder_weights(
     return notes
 
 
+def _check_kind(cfg: Config) -> None:
+    """Refuse a backbone that is not a `PlainViT`, which would fail once all is built."""
+    name = cfg.model.backbone.get("type")
+    if name == PLAIN_VIT:
+        return
+    with MODELS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
+        kind = name if isinstance(name, type) else registry.get(str(name))
+    if kind is not None and not issubclass(kind, MODELS.get(PLAIN_VIT)):
+        raise UserError(
+            f"--weights fills a plain ViT, and model.backbone of {cfg.filename} is a "
+            f"{kind.__name__}: set model.backbone.init_cfg=dict(type='Pretrained', "
+            "checkpoint=FILE) in the config"
+        )
+
+
 def _check_size(cfg: Config, encoder: Encoder) -> None:
     """Refuse an encoder of another size than the recipe's, and name the recipe of that size."""
     own, ours = Size.of(encoder.settings["arch"]), Size.of(cfg.model.backbone.get("arch", ""))
@@ -81,6 +100,17 @@ def _check_size(cfg: Config, encoder: Encoder) -> None:
         "let tools/evaluate.py fit the recipe"
     )
     raise UserError(f"{encoder.source} has {own}, '{recipe.stem}' is for {ours}: {remedy}")
+
+
+def _check_positions(encoder: Encoder) -> None:
+    """Refuse an encoder that cannot do without the patches that pretraining hides."""
+    kinds = dict(rel_pos_bias_grid="relative position bias", rope_base="rotary positions")
+    for name, kind in kinds.items():
+        if encoder.settings[name]:
+            raise UserError(
+                f"{encoder.source} has {kind}, which needs all patches of an image: pretraining "
+                "cannot continue from it; take an encoder with a position table"
+            )
 
 
 def _set_options(cfg: Config, encoder: Encoder) -> list[str]:

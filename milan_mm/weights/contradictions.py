@@ -123,6 +123,12 @@ def check_img_size(
         f"{patch} pixels and '{positions}' a grid of {side}x{side}, together images of {implied} "
         "pixels"
     )
+    if facts.oblong:
+        height, width = facts.oblong
+        raise UserError(
+            f"{found.path}: {facts.named} says images of {height}x{width} pixels, so "
+            f"'{positions}' is not of a square grid: such encoders are not supported here"
+        )
     if facts.img_size is not None:  # the config has the patch as well; images may be a bit larger
         if facts.img_size // patch * patch != implied:
             raise UserError(

@@ -14,6 +14,7 @@ _OTHER_NETWORKS = {
     r"res2\.0\.conv1\.weight": "a ResNet of detectron2",
     r"layers\.\d+\.blocks\.\d+\.": "a Swin Transformer or another hierarchical one",
     r"stages\.\d+\.(blocks\.)?\d+\.": "a hierarchical network (Swin, ConvNeXt, ResNet ...)",
+    r"blocks\.\d+\.\d+\.": "a network of stages (EfficientNet, MobileNet ...)",
 }
 
 

@@ -20,7 +20,7 @@ OWN_LAYOUT = "milan_mm encoder"
 DEFAULTS: dict[str, Any] = {name: getattr(ViTOptions, name) for name in WEIGHT_OPTIONS}
 DEFAULTS["pos_resize"] = "bicubic"  # what a `PlainViT` does without the option
 # Settings that tensors do not contradict.
-_ONLY_STATED = ("layer_scale", "img_size", "arch", "pos_resize")
+_ONLY_STATED = ("layer_scale", "img_size", "arch", "act", "pos_resize")
 # Types of the settings in the metadata of an encoder file.
 _KINDS: dict[str, Any] = dict(
     arch=dict,

@@ -196,11 +196,13 @@ def _plain_names(content: Mapping[Any, Any], path: str | Path) -> dict[str, Any]
     """
     plain: dict[str, Any] = {}
     for name, value in content.items():
-        new = _CHUNKED_BLOCK.sub(r"\1\2", str(name).replace("_orig_mod.", ""))
+        new = str(name).replace("_orig_mod.", "")
         if new in plain:
             raise UserError(f"{path} holds '{new}' twice, once as '{name}': keep one of them")
         plain[new] = value
-    return plain
+    joined = {_CHUNKED_BLOCK.sub(r"\1\2", name): value for name, value in plain.items()}
+    # other networks number the blocks of each of their stages
+    return joined if len(joined) == len(plain) else plain
 
 
 def _outer_prefixes(names: Iterable[str]) -> list[str]:

@@ -49,12 +49,6 @@ def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
         UserError: When the file is damaged, holds no dict, or would have to run code to be read.
     """
     path = weights_file(path)
-    if path.suffix == ".pkl" and not zipfile.is_zipfile(path):
-        raise UserError(
-            f"weights file '{path}' is a pickle, as detectron2 stores networks (ResNets, whole "
-            "detectors): not a plain ViT, and not readable without running code; if there is one "
-            "in it, save its tensors by torch.save"
-        )
     if path.suffix not in (".safetensors", ".npz"):
         check_records(path)
     try:
@@ -65,7 +59,14 @@ def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
         else:
             checkpoint, metadata = _read_torch(path, trust_pickle), {}
     except Exception as error:  # a damaged file can lead the decoders to any kind of error
-        raise UserError(f"weights file '{path}' {_reason(error)}") from None
+        reason = _reason(error)
+        if path.suffix == ".pkl" and not zipfile.is_zipfile(path):
+            reason = (
+                "is a pickle, as detectron2 stores networks (ResNets, whole detectors): not a "
+                "plain ViT, and not readable without running code; if there is one in it, save its "
+                "tensors by torch.save"
+            )
+        raise UserError(f"weights file '{path}' {reason}") from None
     if not isinstance(checkpoint, dict):
         raise UserError(f"weights file '{path}' holds a {type(checkpoint).__name__}, not a dict")
     if "sha256" in metadata and metadata["sha256"] != tensors_sha256(checkpoint):

@@ -12,7 +12,7 @@ from milan_mm.weights.contradictions import (
     check_system,
     is_settled_by_args,
 )
-from milan_mm.weights.encoder import Encoder, read_stated, reconcile
+from milan_mm.weights.encoder import Encoder, Stated, read_stated, reconcile
 from milan_mm.weights.finding import find_encoder
 from milan_mm.weights.hub import local_path, read_hub_facts
 from milan_mm.weights.position_rows import copy_first_norm, fit_positions, mask_key_bias
@@ -94,6 +94,8 @@ def recognise(
     renamed = copy_first_norm(found, renamed)
     named = system or (stated.system if stated else facts.system)
     row = SYSTEMS[named or guess_system(found)]
+    if stated and row.name != stated.system:
+        stated = _named_anew(stated, row)
     if stated:  # a file of our own
         own_heads = stated.settings.get("arch", {}).get("num_heads")
         facts = replace(facts, num_heads=own_heads, named="its metadata")
@@ -104,6 +106,8 @@ def recognise(
     if stated:
         settings = reconcile(inferred, stated, found.path)
         stats, pooling, assumed = stated.stats, stated.pooling, stated.assumed
+        if "act" not in stated.settings and "act" in inferred.assumed:
+            assumed = assumed | dict(act=inferred.assumed["act"])
     else:
         check_img_size(found, renamed, inferred, facts, guessed=None if named else row)
         settings = inferred.values
@@ -137,6 +141,23 @@ def _refuse_foreign(path: str | Path, facts: HubFacts, system: str | None) -> No
             f"{path}: {facts.foreign}, a model that is not known here. If it is a plain ViT, say "
             "which: --system, and --num-heads; then the tensors alone count"
         )
+
+
+def _named_anew(stated: Stated, row: System) -> Stated:
+    """What an export had only assumed of another system follows the one that the user names."""
+    known = {n: v for n, v in vars(stated).items() if n not in stated.assumed}
+    facts = HubFacts(stats=known.get("stats"), pooling=known.get("pooling"))
+    with_cls_token = stated.settings.get("with_cls_token", True)
+    stats, pooling, notes = _origin(row, facts, True, with_cls_token)
+    open_ = stated.assumed.keys() & {"act", "pos_resize"}  # of the settings that a row decides
+    rest = stated.assumed.keys() - open_ - {"stats", "pooling"}
+    return Stated(
+        settings={n: value for n, value in stated.settings.items() if n not in open_},
+        system=row.name,
+        stats=stats,
+        pooling=pooling,
+        assumed={n: stated.assumed[n] for n in sorted(rest)} | notes,
+    )
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

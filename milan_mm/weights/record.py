@@ -98,7 +98,8 @@ def statistics(preprocessor: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """How a data preprocessor normalises images.
 
     Returns:
-        mean, std: Of R, G, B in 0-255, whatever the order of the channels.
+        mean, std: Of R, G, B in 0-255, whatever the order of the channels; a preprocessor may have
+            one number for all three.
         rgb: Whether the model sees R first.
         None where nothing is normalised.
     """
@@ -111,7 +112,9 @@ def statistics(preprocessor: Mapping[str, Any] | None) -> dict[str, Any] | None:
         values = preprocessor.get(name)
         if not isinstance(values, list | tuple) or not all(map(_number, values)):
             return None
-        found[name] = [float(value) for value in values][order]
+        if len(values) not in (1, 3):
+            return None
+        found[name] = [float(value) for value in values][order] * (3 // len(values))
     return found
 
 

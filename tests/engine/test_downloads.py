@@ -2,13 +2,16 @@
 
 import hashlib
 import io
+import time
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from milan_mm.engine.downloads import digest_in, download
 from milan_mm.errors import UserError
@@ -53,6 +56,30 @@ def test_a_file_is_downloaded_once(serve: Serve):
     for _ in range(2):
         assert download("https://example.com/one/vit.pth?raw=true").read_bytes() == CONTENT
     assert len(asked) == 1
+
+
+def test_processes_that_are_connected_download_too(serve: Serve, tmp_path: Path):
+    serve(one=CONTENT)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        assert download("https://example.com/one/vit.pth").read_bytes() == CONTENT
+    finally:
+        dist.destroy_process_group()
+
+
+def test_of_several_processes_one_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    asked = []
+
+    def fetch(url: str, path: str, hash_prefix: str | None) -> None:
+        asked.append(url)
+        time.sleep(0.2)  # others have come by now
+        Path(path).write_bytes(CONTENT)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    with ThreadPoolExecutor(4) as pool:  # each opens the folder anew, as processes do
+        files = list(pool.map(download, ["https://example.com/one/vit.pth"] * 4))
+    assert [file.read_bytes() for file in files] == [CONTENT] * 4 and len(asked) == 1
 
 
 def test_a_file_that_is_not_what_its_name_says_is_refused(serve: Serve, tmp_path: Path):

@@ -42,7 +42,7 @@ def _row(src: int, dst: int, place: int, rule: str) -> list[float]:
     for i in range(first - 1, first + 3):
         distance = i - centre
         linear = max(0.0, 1 - abs(distance))
-        weight = linear if rule == "bilinear-corners" else _keys(distance, -0.75)
+        weight = linear if rule.startswith("bilinear") else _keys(distance, -0.75)
         row[min(max(i, 0), src - 1)] += weight  # the edge is repeated
     return row
 

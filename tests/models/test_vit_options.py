@@ -74,6 +74,8 @@ def test_bias_tables_serve_windows_of_their_own_size():
     [
         (dict(arch="huge"), "arch 'huge' is unknown: choose from .*'base'"),
         (dict(img_size=100), r"img_size \(100, 100\) is not a multiple of patch_size 8: use \(96,"),
+        (dict(arch=TINY_ARCH | dict(feedforward_channels=100)), "must have .* and nothing else"),
+        (dict(arch=dict(embed_dims=48, num_layers=3)), "must have embed_dims, num_heads, num_lay"),
         (dict(arch=TINY_ARCH | dict(num_heads=5)), "embed_dims 48 is not a multiple of 5 heads"),
         (dict(out_type="pooled"), "out_type 'pooled' is unknown"),
         (dict(out_type="cls_token", with_cls_token=False), "needs with_cls_token=True"),

@@ -114,6 +114,12 @@ def test_features_of_the_whole_image_are_the_backbone_s():
         ("decoder", dict(grid_size=(6, 6)), "decoder.grid_size is (6, 6), the backbone's grid"),
         ("decoder", dict(target_dims=64), "set decoder.target_dims=128"),
         ("backbone", dict(with_cls_token=False), "pretraining needs backbone.with_cls_token=True"),
+        (
+            "backbone",
+            dict(rope_base=100.0),
+            "which need all patches of an image: leave out backbone.window_size",
+        ),
+        ("backbone", dict(rel_pos_bias_grid=4), "relative or rotary positions, which need all"),
         ("mask_generator", dict(mask_ratio=0.999), "mask_ratio 0.999 of 144 patches keeps 0"),
         ("mask_generator", dict(mask_ratio=1), "mask_ratio 1 is outside (0, 1)"),
     ],

@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 
 from milan_mm.configs import load
+from milan_mm.errors import UserError
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.registry import MODELS
 from milan_mm.run.encoder_weights import set_encoder_weights, set_load_report
@@ -33,6 +34,24 @@ def test_weights_need_a_backbone(tmp_path: Path):
     file = save_state(tiny_vit().state_dict(), tmp_path)
     with pytest.raises(ValueError, match=r"has no model\.backbone"):
         set_encoder_weights(Config(dict(model={})), str(file))
+
+
+@pytest.mark.parametrize(("kind", "scope"), [("mmdet.ResNet", None), ("ResNet", "mmdet")])
+def test_a_backbone_of_another_kind_is_refused(tmp_path: Path, kind: str, scope: str | None):
+    file = save_state(tiny_vit().state_dict(), tmp_path)
+    cfg = Config(dict(model=dict(backbone=dict(type=kind, depth=50)), default_scope=scope))
+    with pytest.raises(UserError, match=r"model\.backbone of .* is a ResNet: set .*init_cfg"):
+        set_encoder_weights(cfg, str(file), num_heads=4)
+
+
+@pytest.mark.parametrize(("system", "kind"), [("beit", "relative"), ("dinov3", "rotary")])
+def test_pretraining_cannot_continue_from_positions_of_all_patches(
+    tmp_path: Path, system: str, kind: str
+):
+    cfg = config()
+    cfg.model.decoder = dict(type="milan_mm.MAEDecoder")
+    with pytest.raises(UserError, match=f"has {kind} position.* needs all patches"):
+        set_encoder_weights(cfg, weights(system, tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -65,11 +65,11 @@ def test_accuracies_are_printed_beside_a_random_encoder_and_appended(folder, knn
         ("weights", "top-5", "avg"),
     ]
     assert rows[0]["value"] == 100.0  # three colours are told apart even by random projections
-    assert {row["value"] for row in rows if row["metric"] == "top-5"} == {None}  # of three classes
+    assert {row["value"] for row in rows if row["metric"] == "top-5"} == {None}  # of 3 classes
     assert (rows[0]["num_train"], rows[0]["num_val"], rows[0]["k"]) == (18, 9, 3)
     assert len(rows[0]["sha256"]) == 64 and rows[2]["sha256"] is None
     assert (rows[0]["img_size"], rows[4]["img_size"]) == (32, 64)
-    assert "weights   cls_token    100.00        -" in capsys.readouterr().out
+    assert "weights   cls_token      100.00  undefined" in capsys.readouterr().out
 
 
 def test_photos_in_both_splits_are_said(folder, knn, capsys):

@@ -238,6 +238,19 @@ def test_timms_file_comes_before_open_clips_in_timms_own_folders(tmp_path: Path)
     assert read_encoder(tmp_path).layout == "timm"
 
 
+def test_a_table_of_an_oblong_grid_is_not_taken_for_a_square_one(tmp_path: Path):
+    timm_folder(tmp_path, "vit_base_patch16_224", img_size=(16, 64))  # 2 x 8 patches, as 4 x 4
+    with pytest.raises(ValueError, match=r"config\.json says images of 16x64 pixels, so .*square"):
+        read_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("option", ["img_size=(16, 64)", "img_size=[16, 64]"])
+@pytest.mark.parametrize("kind", ["milan_mm.PlainViT", "VisionTransformer"])
+def test_images_that_are_not_square_are_told_by_a_training(kind: str, option: str):
+    text = f"model = dict(backbone=dict(type='{kind}', arch='base', {option}))"
+    assert training_facts(dict(meta=dict(cfg=text))).oblong == (16, 64)
+
+
 # ------------------------------------------------------------------------------ mmpretrain
 def mmpretrain_checkpoint(**backbone) -> tuple[dict, nn.Module]:
     arch = mm_sizes()["arch"] | dict(num_heads=12)
@@ -259,7 +272,13 @@ def mmpretrain_checkpoint(**backbone) -> tuple[dict, nn.Module]:
             dict(layer_cfgs=dict(act_cfg=dict(type="QuickGELU")), pre_norm=True),
             dict(act="QuickGELU", pre_norm=True),
         ),
+        (
+            dict(layer_cfgs=dict(act_cfg=dict(type="GELU", approximate="tanh"))),
+            dict(act="GELUTanh"),
+        ),
+        (dict(interpolate_mode="bilinear"), dict(pos_resize="bilinear")),
         (dict(norm_cfg=dict(type="LN", eps=1e-3)), dict(norm_eps=1e-3)),
+        (dict(layer_cfgs=dict(norm_cfg=dict(type="LN", eps=1e-6))), dict(norm_eps=1e-6)),
         (dict(norm_cfg=dict(type="LN")), dict(norm_eps=1e-5)),
     ],
 )
@@ -269,9 +288,10 @@ def test_mmpretrains_own_config_decides(options: dict, expected: dict):
     assert encoder.settings["arch"]["num_heads"] == 12 and encoder.stats == OWN_TEXT
     assert {name: encoder.settings[name] for name in expected} == expected
     assert set(encoder.assumed) == {"pooling"}
-    imgs = torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        assert_same_tokens(encoder, mm_tokens(model)(imgs), imgs)
+    for side in (32, 48):
+        imgs = torch.randn(2, 3, side, side)
+        with torch.no_grad():
+            assert_same_tokens(encoder, mm_tokens(model)(imgs), imgs)
 
 
 @pytest.mark.parametrize(
@@ -305,6 +325,15 @@ def test_an_unknown_backbone_is_refused_until_its_system_is_named():
     [
         ("layer_cfgs=dict(act_cfg=dict(type='SiLU'))", "act_cfg='SiLU', supported are GELU"),
         ("norm_cfg=dict(type='BN')", "norm_cfg={'type': 'BN'}, supported is LN"),
+        (
+            "layer_cfgs=dict(norm_cfg=dict(type='LN', eps=1e-3))",
+            "norm_cfg of 0.001 and 1e-06: parts",
+        ),
+        (
+            "layer_cfgs=[dict(), dict(act_cfg=dict(type='QuickGELU'))]",
+            "act_cfg of GELU and QuickGELU",
+        ),
+        ("interpolate_mode='nearest'", "interpolate_mode='nearest', supported are bicubic"),
     ],
 )
 def test_designs_of_mmpretrain_that_are_not_here_are_refused(option: str, message: str):
@@ -319,6 +348,50 @@ def test_an_exported_file_carries_statistics_of_any_numbers(tmp_path: Path):
     export_encoder(encoder, tmp_path / "encoder.safetensors")
     again = read_encoder(tmp_path / "encoder.safetensors")
     assert again.stats == OWN_TEXT and again.settings == encoder.settings
+
+
+@pytest.mark.parametrize(
+    ("sample", "system", "expected"),
+    [
+        # statistics, activation, rule of positions: all were only assumed when it was exported
+        ("open_clip", "CLIP", ("clip", "QuickGELU", "bicubic-antialias")),
+        ("dino_backbone", "AugReg", ("half", "GELU", "bilinear-corners")),
+    ],
+)
+def test_a_system_that_is_named_for_an_exported_file_decides_what_was_assumed(
+    tmp_path: Path, sample: str, system: str, expected: tuple
+):
+    file = tmp_path / "encoder.safetensors"
+    source = _saved(tmp_path, zoo.SYSTEMS[sample](tmp_path).content)
+    export_encoder(read_encoder(source, num_heads=zoo.HEADS), file)
+    encoder = read_encoder(file, system=system)
+    found = (encoder.stats, encoder.settings["act"], encoder.settings["pos_resize"])
+    assert (encoder.system, found) == (system, expected)
+    again = read_encoder(source, system=system, num_heads=zoo.HEADS)
+    assert (again.stats, again.pooling, again.settings) == (
+        encoder.stats,
+        encoder.pooling,
+        encoder.settings,
+    )
+    export_encoder(encoder, tmp_path / "again.safetensors")
+    assert read_encoder(tmp_path / "again.safetensors").settings == encoder.settings
+
+
+def test_a_system_that_is_named_for_an_exported_file_changes_nothing_known(tmp_path: Path):
+    file = tmp_path / "encoder.safetensors"
+    open_clip_folder(tmp_path, True, "open_clip_model.safetensors")
+    export_encoder(tmp_path, file)
+    for system in ("SplitMask", "CLIP"):
+        encoder = read_encoder(file, system=system)
+        assert (encoder.stats, encoder.settings["act"]) == (OWN_TEXT, "QuickGELU")
+
+
+@pytest.mark.parametrize("system", ["CLIP", None])
+def test_gelu_in_a_file_of_clips_system_is_not_damage(tmp_path: Path, system: str | None):
+    open_clip_folder(tmp_path, False, "open_clip_model.safetensors")
+    export_encoder(read_encoder(tmp_path, system="CLIP"), tmp_path / "encoder.safetensors")
+    encoder = read_encoder(tmp_path / "encoder.safetensors", system=system)
+    assert encoder.settings["act"] == "GELU"
 
 
 def _saved(folder: Path, content: dict) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,13 @@ def run_of(recipe: str, weights: str | None) -> dict:
     return dict(state_dict=state, meta=dict(milan_mm=record_of(cfg)))
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("system", ["openai_clip", "beit", "dinov3", "hf_vit", "augreg_torch"])
+@pytest.mark.parametrize(
+    ("recipe", "system"),
+    [
+        *product(RECIPES, ["openai_clip", "hf_vit", "augreg_torch"]),
+        *product(RECIPES[:3], ["beit", "dinov3"]),  # which no pretraining continues from
+    ],
+)
 def test_a_run_of_ours_says_itself_what_its_encoder_is(tmp_path: Path, recipe: str, system: str):
     weights = str(save_state(SYSTEMS[system](tmp_path).content, tmp_path))
     content = run_of(recipe, weights)
@@ -93,6 +99,18 @@ def test_the_record_wins_over_the_config_of_the_same_file():
     content = run_of(RECIPES[0], None)
     content["meta"]["cfg"] = "model = dict(backbone=dict(type='milan_mm.PlainViT', act='SiLU'))"
     assert recognise(content, "epoch_1.pth").settings["act"] == "GELU"
+
+
+def test_the_config_counts_where_the_record_knows_no_plain_vit():
+    content = checkpoint(norm_eps=1e-3)
+    record = run_of(RECIPES[0], None)["meta"]["milan_mm"]
+    record["model"]["backbone"] = None
+    content["meta"]["milan_mm"] = record
+    text = content["meta"]["cfg"].replace("milan_mm.PlainViT", "mmpretrain.VisionTransformer")
+    content["meta"]["cfg"] = text.replace("norm_eps=0.001", "norm_cfg=dict(type='LN', eps=1e-3)")
+    encoder = recognise(content, "epoch_1.pth")
+    assert encoder.stats == "clip" and encoder.settings["norm_eps"] == 1e-3
+    assert encoder.settings["arch"] == TINY_ARCH and "num_heads" not in encoder.assumed
 
 
 CLIP = dict(norm_eps=1e-5, act="QuickGELU", patch_bias=False, pre_norm=True)

@@ -320,6 +320,12 @@ def test_other_networks_are_refused_by_their_kind_in_one_line(name: str, network
         recognise(state, "a.pth")
 
 
+def test_stages_of_another_network_are_not_taken_for_chunks_of_blocks():
+    names = ("blocks.0.0.conv_dw.weight", "blocks.1.0.conv_dw.weight", "conv_stem.weight")
+    with pytest.raises(ValueError, match=r"blocks\.0\.0.*a network of stages.*not a plain ViT$"):
+        recognise({name: noise(2) for name in names}, "a.pth")
+
+
 def test_a_detectors_relative_positions_are_refused_by_name():
     state = prefixed(zoo.dino_backbone().content, "backbone.net.")
     state["backbone.net.blocks.0.attn.rel_pos_h"] = noise(7, 12)
@@ -334,3 +340,9 @@ def test_a_pickle_of_detectron2_is_refused_in_one_line(tmp_path: Path):
         ValueError, match=r"R-50\.pkl' is a pickle, as detectron2 .*not a plain ViT"
     ):
         read_encoder(file)
+
+
+def test_a_torch_file_of_that_ending_is_read(tmp_path: Path):
+    file = tmp_path / "a.pkl"
+    torch.save(zoo.dino_backbone().content, file, _use_new_zipfile_serialization=False)
+    assert read_encoder(file, num_heads=HEADS).layout == "timm"

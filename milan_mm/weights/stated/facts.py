@@ -1,6 +1,7 @@
 """What a config beside or inside a weights file says about the encoder."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -9,6 +10,7 @@ class HubFacts:
 
     Attributes:
         system: Key of `SYSTEMS`.
+        oblong: (height, width) of images that are not square; `img_size` is None then.
         stats: See `stats_text`.
         named: Which config, for messages.
         foreign: What it says of a model that is not known here, so that nothing else is taken.
@@ -17,6 +19,7 @@ class HubFacts:
     system: str | None = None
     embed_dims: int | None = None
     img_size: int | None = None
+    oblong: tuple[int, int] | None = None
     patch_size: int | None = None
     num_layers: int | None = None
     num_heads: int | None = None
@@ -29,3 +32,11 @@ class HubFacts:
     pooling: str | None = None
     named: str = "config.json"
     foreign: str | None = None
+
+
+def oblong(size: Any) -> tuple[int, int] | None:
+    """Height and width that differ; None for anything else that a config may say."""
+    if not isinstance(size, list | tuple) or len(size) != 2 or size[0] == size[1]:
+        return None
+    height, width = size
+    return (height, width) if type(height) is type(width) is int else None

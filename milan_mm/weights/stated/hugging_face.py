@@ -6,7 +6,7 @@ from typing import Any
 
 from milan_mm.errors import UserError
 from milan_mm.weights.folders import CONFIG, PREPROCESSOR_CONFIG
-from milan_mm.weights.stated.facts import HubFacts
+from milan_mm.weights.stated.facts import HubFacts, oblong
 from milan_mm.weights.statistics import stats_text
 from milan_mm.weights.systems import HF_TYPES
 
@@ -42,6 +42,7 @@ def hugging_face_facts(config: dict, preprocessor: dict, folder: Path) -> HubFac
         system=HF_TYPES[kind],
         embed_dims=number(config, "hidden_size", where),
         img_size=None if is_pair else number(config, "image_size", where),
+        oblong=oblong(config.get("image_size")),
         patch_size=number(config, "patch_size", where),
         num_layers=number(config, "num_hidden_layers", where),
         num_heads=number(config, "num_attention_heads", where),

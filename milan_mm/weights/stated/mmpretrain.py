@@ -3,7 +3,7 @@
 from typing import Any
 
 from milan_mm.errors import UserError
-from milan_mm.weights.stated.facts import HubFacts
+from milan_mm.weights.stated.facts import HubFacts, oblong
 
 NAMED = "the config in it"
 # Backbones that are plain ViTs -> the class whose `arch_zoo` names their sizes.
@@ -19,6 +19,7 @@ BACKBONES = {
 # The backbone of MoCo v3 adds these when it is built.
 _MOCO_V3 = dict.fromkeys(("mocov3-s", "mocov3-small"), 12)
 _ACTS = ("GELU", "QuickGELU")
+_RESIZING = ("bicubic", "bilinear", None)  # None: it could not be parsed
 
 
 def mmpretrain_facts(backbone: dict) -> HubFacts:
@@ -35,23 +36,48 @@ def mmpretrain_facts(backbone: dict) -> HubFacts:
         return HubFacts(
             foreign=f"{NAMED} says model.backbone.type='{backbone['type']}'", named=NAMED
         )
-    norm = backbone.get("norm_cfg", dict(eps=1e-6))  # the classes' own default
     layers = backbone.get("layer_cfgs") or {}
-    for layer in layers if isinstance(layers, list) else [layers]:
-        act = layer.get("act_cfg") if isinstance(layer, dict) else None
-        norm = layer.get("norm_cfg", norm) if isinstance(layer, dict) else norm
-    act = act.get("type") if isinstance(act, dict) else "GELU"
-    if act not in _ACTS:
-        raise UserError(f"{NAMED} says act_cfg={act!r}, supported are {', '.join(_ACTS)}")
-    if isinstance(norm, dict) and norm.get("type", "LN") not in ("LN", "LayerNorm"):
-        raise UserError(f"{NAMED} says norm_cfg={norm}, supported is LN")
+    layers = [each or {} for each in (layers if isinstance(layers, list) else [layers])]
+    norm = backbone.get("norm_cfg", dict(eps=1e-6))  # the classes' own default, also of blocks
+    acts = {_act(layer.get("act_cfg")) for layer in layers}
+    norms = {_eps(each) for each in (norm, *(layer.get("norm_cfg", norm) for layer in layers))}
+    for name, values in (("act_cfg", acts), ("norm_cfg", norms)):
+        if len(values) > 1:
+            listed = " and ".join(sorted(map(str, values)))
+            raise UserError(f"{NAMED} says {name} of {listed}: parts that differ are not supported")
+    rule = backbone.get("interpolate_mode", "bicubic")
+    if rule not in _RESIZING:
+        raise UserError(
+            f"{NAMED} says interpolate_mode={rule!r}, supported are bicubic and bilinear"
+        )
     return HubFacts(
         num_heads=_num_heads(backbone.get("arch", "base"), BACKBONES[kind]),
+        oblong=oblong(backbone.get("img_size")),
         patch_size=_integer(backbone.get("patch_size", 16)),
-        norm_eps=norm.get("eps", 1e-5) if isinstance(norm, dict) else None,  # build_norm_layer's
-        act=act,
+        norm_eps=norms.pop(),
+        act=acts.pop(),
+        pos_resize=rule,
         named=NAMED,
     )
+
+
+def _act(config: Any) -> str:
+    if not isinstance(config, dict):
+        return "GELU"
+    kind = config.get("type")
+    if kind == "GELU" and config.get("approximate") == "tanh":
+        return "GELUTanh"
+    if kind not in _ACTS:
+        raise UserError(f"{NAMED} says act_cfg={kind!r}, supported are {', '.join(_ACTS)}")
+    return kind
+
+
+def _eps(config: Any) -> float | None:
+    if not isinstance(config, dict):
+        return None
+    if config.get("type", "LN") not in ("LN", "LayerNorm"):
+        raise UserError(f"{NAMED} says norm_cfg={config}, supported is LN")
+    return config.get("eps", 1e-5)  # build_norm_layer's
 
 
 def _num_heads(arch: Any, owner: str) -> int | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from milan_mm.errors import UserError
 from milan_mm.weights.folders import OPEN_CLIP_CONFIG
-from milan_mm.weights.stated.facts import HubFacts
+from milan_mm.weights.stated.facts import HubFacts, oblong
 from milan_mm.weights.stated.hugging_face import number
 from milan_mm.weights.stated.timm import is_known, model_facts
 from milan_mm.weights.statistics import stats_text
@@ -42,6 +42,7 @@ def open_clip_facts(config: dict, folder: Path) -> HubFacts:
     return HubFacts(
         embed_dims=width,
         img_size=number(vision, "image_size", where) if _is_number(vision, "image_size") else None,
+        oblong=oblong(vision.get("image_size")),
         patch_size=number(vision, "patch_size", where) or 16,
         num_layers=number(vision, "layers", where) or 12,
         num_heads=width // head_width,

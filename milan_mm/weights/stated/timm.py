@@ -17,7 +17,7 @@ from torch import nn
 
 from milan_mm.errors import UserError
 from milan_mm.weights.folders import CONFIG
-from milan_mm.weights.stated.facts import HubFacts
+from milan_mm.weights.stated.facts import HubFacts, oblong
 from milan_mm.weights.statistics import stats_text
 from milan_mm.weights.systems import timm_system
 
@@ -92,6 +92,7 @@ def model_facts(name: str, args: object, where: str) -> dict[str, Any]:
     return dict(
         embed_dims=model.embed_dim,
         img_size=None if rope is not None else _square(model.patch_embed.img_size),
+        oblong=oblong(model.patch_embed.img_size),
         patch_size=_square(model.patch_embed.patch_size),
         num_layers=len(model.blocks),
         num_heads=block.attn.num_heads,

@@ -11,7 +11,7 @@ from typing import Any
 
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.weights.record import read_record
-from milan_mm.weights.stated.facts import HubFacts
+from milan_mm.weights.stated.facts import HubFacts, oblong
 from milan_mm.weights.stated.mmpretrain import NAMED, mmpretrain_facts
 from milan_mm.weights.statistics import stats_text
 from milan_mm.weights.systems import SYSTEMS
@@ -34,7 +34,8 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
         UserError: When the record is damaged, or mmpretrain's backbone has parts that `PlainViT`
             does not have.
     """
-    if record := read_record(checkpoint):
+    record = read_record(checkpoint)
+    if record and record["model"]["backbone"]:  # else the backbone is not ours, see its config
         return _recorded(record)
     meta = checkpoint.get("meta")
     text = meta.get("cfg") if isinstance(meta, dict) else None
@@ -54,6 +55,7 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
     arch = ARCHS.get(arch) if isinstance(arch, str) else arch
     return HubFacts(
         num_heads=_of_type(int, arch.get("num_heads")) if isinstance(arch, dict) else None,
+        oblong=oblong(backbone.get("img_size")),
         patch_size=_of_type(int, backbone.get("patch_size", 16)),
         norm_eps=_of_type(float, backbone.get("norm_eps", 1e-6)),
         act=_of_type(str, backbone.get("act", "GELU")),
@@ -67,8 +69,6 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
 def _recorded(record: Mapping[str, Any]) -> HubFacts:
     """What a run says about its encoder, which needs no guesses."""
     backbone, encoder = record["model"]["backbone"], record["encoder"] or {}
-    if backbone is None:
-        return HubFacts()
     # the grid of the positions: of the bias of BEiT, which no image size decides, if there is one
     grid, patch = backbone["rel_pos_bias_grid"], backbone["patch_size"]
     has_bias = grid and not backbone["with_pos_embed"]
@@ -81,6 +81,7 @@ def _recorded(record: Mapping[str, Any]) -> HubFacts:
     return HubFacts(
         system=system if system in SYSTEMS else None,
         img_size=height if height == width else None,
+        oblong=oblong([height, width]),
         patch_size=patch,
         num_heads=backbone["arch"]["num_heads"],
         norm_eps=float(backbone["norm_eps"]),

@@ -291,6 +291,15 @@ def test_an_option_that_was_written_otherwise_means_the_same():
     assert read_record(saved(kept)) == record(CLS)
 
 
+def test_statistics_of_one_number_are_those_of_all_three_channels():
+    cfg = load(CLS)
+    place = cfg.model.get("data_preprocessor") or cfg.data_preprocessor
+    place.update(mean=[127.5], std=[63.75])
+    record = read_record(saved(record_of(cfg)))
+    assert record and record["model"]["statistics"]["mean"] == [127.5] * 3
+    assert record["model"]["statistics"]["std"] == [63.75] * 3
+
+
 def test_an_option_that_is_newer_than_the_record_has_its_default():
     kept = record(CLS)
     del kept["model"]["backbone"]["rope_base"]
