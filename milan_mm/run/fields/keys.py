@@ -99,7 +99,9 @@ def check_new_fields(cfg: Config, fields: Iterable[str]) -> None:
                 node = node[int(key)]
             elif isinstance(node, (dict, Config)) and key in node:
                 node = node[key]
-            elif isinstance(node, (dict, Config)) and (near := nearest(key, node, SAME)):
+            elif not isinstance(node, (dict, Config)) or "type" in node:
+                break  # of a class, whose signature decides
+            elif near := nearest(key, node, SAME):
                 raise UserError(
                     f"--cfg-options {field}: there is '{near}' and no '{key}'; did you mean that?"
                 )

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from milan_mm.configs import list_configs, load
 from milan_mm.errors import UserError
-from milan_mm.run.fields.keys import check_keys
+from milan_mm.run.fields.keys import check_keys, check_new_fields
 from milan_mm.run.prepare import RECIPE, RunOptions, prepare
 
 FINETUNE = "finetune_vit-micro-p8_1xb32-coslr-5e_shapes"
@@ -160,3 +160,12 @@ def test_another_runner_is_refused(settings: dict):
     cfg = Config(load(FINETUNE).to_dict() | settings, filename=__file__)
     with pytest.raises(UserError, match=r"asks for runner_type=.*tools/dist_train.sh or --launch"):
         check_keys(cfg)
+
+
+def test_a_new_argument_of_a_class_may_resemble_one_that_is_set():
+    cfg = Config(
+        dict(part=dict(type="RandomErasing", min_area_ratio=0.1), test_cfg=dict(nms_pre=1))
+    )
+    check_new_fields(cfg, ["part.max_area_ratio"])
+    with pytest.raises(ValueError, match="there is 'nms_pre' and no 'nms_per'"):
+        check_new_fields(cfg, ["test_cfg.nms_per"])
