@@ -41,7 +41,7 @@ def _run(installed: Path, empty: Path, *arguments: str) -> subprocess.CompletedP
 
 def test_wheel_holds_every_config_tool_and_asset(repo_root: Path, installed: Path):
     tracked = subprocess.run(
-        ["git", "ls-files", "configs", "tools", "milan_mm"],
+        ["git", "ls-files", "configs", "tools", "milan_mm", "constraints.txt"],
         cwd=repo_root,
         capture_output=True,
         text=True,
