@@ -114,7 +114,7 @@ def table(results: dict[str, list[dict]]) -> str:
 
 
 def _measure(role: str, root: Path) -> dict:
-    command = [sys.executable, "-m", "benchmarks.coco_start", f"--role={role}", "--source", root]
+    command = [sys.executable, "-m", "benchmarks.coco_start", f"--role={role}", f"--source={root}"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -186,8 +186,8 @@ def _annotations(content: dict, num_images: int, num_annotations: int) -> Iterat
     """In the order of the images; ends with the last image or the number."""
     by_image: dict[int, list[str]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
-        rest = {k: v for k, v in annotation.items() if k not in ("id", "image_id")}
-        by_image[annotation["image_id"]].append(json.dumps(rest)[1:])
+        kept = {k: v for k, v in annotation.items() if k not in ("id", "image_id")}
+        by_image[annotation["image_id"]].append(json.dumps(kept)[1:])
     texts = list(by_image.values())
     own_id = 0
     for number in range(num_images):
