@@ -175,7 +175,7 @@ def check_device() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        return f"no CUDA device: CPU with {torch.get_num_threads()} threads"
+        return f"no CUDA device: CPU with {_count(torch.get_num_threads(), 'thread')}"
     name, count = torch.cuda.get_device_name(), torch.cuda.device_count()
     memory = torch.cuda.get_device_properties(0).total_memory / 2**30
     bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: use fp16"
@@ -218,14 +218,18 @@ def main() -> int:
     faults = 0
     for name, check in all_checks().items():
         try:
-            print(f"ok     {name:<14}{check()}", flush=True)
+            print(f"ok     {name:<17}{check()}", flush=True)
         except Exception as error:
             faults += 1
             remedy = error.remedy if isinstance(error, Fault) else _reinstall()
             print(
-                f"FAULT  {name:<14}{_one_line(error)}\n       {'fix with':<14}{remedy}", flush=True
+                f"FAULT  {name:<17}{_one_line(error)}\n       {'fix with':<17}{remedy}", flush=True
             )
-    print("all well" if not faults else f"{faults} fault(s): fix the first, then run this again")
+    print(
+        "all well"
+        if not faults
+        else f"{_count(faults, 'fault')}: fix the first, then run this again"
+    )
     return 1 if faults else 0
 
 
@@ -303,6 +307,10 @@ def _checkout() -> Path | None:
     """Return the checkout that this file lies in, or None in an installed wheel."""
     folder = Path(__file__).resolve().parents[1]
     return folder if (folder / "pyproject.toml").is_file() else None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _one_line(error: BaseException) -> str:

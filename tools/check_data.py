@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
+from milan_mm.run import options
 
 OWN = ("pretrain", "cls", "det", "seg")
 ROOTS = dict(imagenet="data/imagenet", coco="data/coco", ade20k="data/ade/ADEChallengeData2016")
@@ -35,9 +36,7 @@ _CHECKS = dict(
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.tool_parser(__doc__)
     parser.add_argument(
         "task",
         choices=[*ROOTS, *OWN],

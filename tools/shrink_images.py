@@ -20,13 +20,12 @@ import sys
 from pathlib import Path
 
 from milan_mm.errors import UserError, run_interruptible
+from milan_mm.run import options
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.tool_parser(__doc__)
     parser.add_argument("source", type=Path, help="folder tree of images")
     parser.add_argument("target", type=Path, help="new folder, or one that an earlier run began")
     parser.add_argument(

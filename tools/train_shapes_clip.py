@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milan_mm.errors import run_interruptible
+from milan_mm.run import options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,9 +72,7 @@ SIMCLR_WEIGHT = 1.0
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.tool_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("work_dirs/shapes_clip.safetensors"))
     parser.add_argument(
         "--slip", action="store_true", help="go on from the shipped CLIP with SimCLR's loss added"

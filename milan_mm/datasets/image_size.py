@@ -11,7 +11,7 @@ from milan_mm.errors import UserError
 # for a photo whose stated size is that of its stored pixels
 TURN_REMEDY = (
     "if the boxes belong to the stored pixels, remove the orientation from the photos (exiftool "
-    "-Orientation= DIR), else exchange width and height in the file"
+    "-r -Orientation= DIR), else exchange width and height in the file"
 )
 _TURNED = (5, 6, 7, 8)  # values of the EXIF orientation that exchange the sides
 

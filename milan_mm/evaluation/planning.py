@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from milan_mm.datasets.class_folders import REMEDY
 from milan_mm.datasets.identity import data_hash
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.evaluation.cells import Candidate, EvaluationCell, KnnCell, TrainedCell
@@ -17,7 +19,7 @@ from milan_mm.evaluation.fingerprint import data_counts, data_hashes, protocol_h
 from milan_mm.evaluation.knn import KnnSettings
 from milan_mm.evaluation.recipes import UNITS, Shape, knn_recipe, recipe, set_data
 from milan_mm.evaluation.results import DATA
-from milan_mm.evaluation.short import shorten, small_images
+from milan_mm.evaluation.short import DATA_REMEDY, shorten, small_images
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.config_nodes import datasets_of
@@ -25,6 +27,7 @@ from milan_mm.run.own_data.classification import use_image_folder
 from milan_mm.run.prepare import RECIPE, RunOptions, check_img_size, prepare, resize_images
 from milan_mm.run.records.canonical import CHOICES, config_hash, settings_hash
 from milan_mm.run.schedule.schedules import is_iter_based
+from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
 
@@ -38,7 +41,8 @@ def read_candidates(
 
     Args:
         methods: A name for each; None takes the systems that the files are taken for.
-        options: Of `read_encoder`, for all of them.
+        options: Of `read_encoder`, for all of them; of several files `num_heads` is for those that
+            do not state their heads.
 
     Raises:
         MissingFileError, UserError: For a file that cannot be used, and for numbers of names and
@@ -50,13 +54,23 @@ def read_candidates(
         raise UserError(f"--method names {len(names)} systems, --weights {len(paths)} files")
     candidates = []
     for name, path in zip(names, paths, strict=True):
-        read = read_encoder(path, **options)
+        read = _read(path, options, several=len(paths) > 1)
         sha256, shape = file_sha256(read.source), Shape.of(read)
         read = replace(read, state_dict={})  # hundreds of MB
         candidates.append(Candidate(name or read.system, Path(path).name, sha256, shape, read))
     if len({candidate.sha256 for candidate in candidates}) < len(candidates):
         raise UserError("--weights holds a file twice: give each once")
     return candidates
+
+
+def _read(path: str, options: dict[str, Any], several: bool) -> Encoder:
+    """A file with the heads that it states; else, and for a single file, as the user says."""
+    if several and options.get("num_heads"):
+        with suppress(UserError):  # which the reading below meets again, if the heads do not help
+            read = read_encoder(path, **(options | dict(num_heads=None)))
+            if "num_heads" in read.settings["arch"] and "num_heads" not in read.assumed:
+                return read
+    return read_encoder(path, **options)
 
 
 @dataclass(frozen=True)
@@ -150,14 +164,15 @@ class Evaluation:
 
     def _plan_knn(self, candidate: Candidate, task: str, seed: int) -> KnnCell:
         name, settings = knn_recipe(candidate.shape, self.img_size)
-        images = self._own_images(task) or self.data / "imagenet"
+        own = self._own_images(task)
+        images = own or self.data / "imagenet"
         if self.protocol == "short":
-            images = small_images(images, self._small_data)
+            images = small_images(images, self._small_data, REMEDY if own else DATA_REMEDY)
         size = settings["img_size"], settings["crop_pct"]
         try:
             sets = {split: read_image_folder(images, split, *size) for split in ("train", "val")}
         except FileNotFoundError as error:
-            raise _data_are_missing(error) from None
+            raise _data_are_missing(error, REMEDY if own else DATA_REMEDY) from None
         counts = {split: len(data) for split, data in sets.items()}
         identity = settings | dict(protocol=self.protocol)
         read = candidate.read
@@ -261,7 +276,7 @@ class Evaluation:
         set_data(cfg, self.data)
         if images := self._own_images(task):
             if self.protocol == "short":
-                images = small_images(images, self._small_data)
+                images = small_images(images, self._small_data, REMEDY)
             use_image_folder(cfg, images)
         try:
             check_data(cfg, _LOADERS)
@@ -301,7 +316,7 @@ def _iterations(cfg: Config, num_train: int, total_batch: int) -> int:
     return cfg.train_cfg.max_epochs * batches
 
 
-def _data_are_missing(error: FileNotFoundError) -> MissingFileError:
-    """Replace the remedy in the message by this tool's option."""
+def _data_are_missing(error: FileNotFoundError, remedy: str = DATA_REMEDY) -> MissingFileError:
+    """Replace the remedy in the message by one that fits this tool's options."""
     what = str(error).partition(": ")[0]
-    return MissingFileError(f"{what}: link or unpack the data there, or pass --data ROOT")
+    return MissingFileError(f"{what}: {remedy}")

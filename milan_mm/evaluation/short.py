@@ -17,6 +17,7 @@ from milan_mm.files import replacing
 from milan_mm.run.config_nodes import config_nodes, datasets_of
 from milan_mm.run.quick import shrink_training
 
+DATA_REMEDY = "link or unpack the data there, or pass --data ROOT"
 ITERATIONS = 4
 NUM_CLASSES, TRAIN_PER_CLASS, VAL_PER_CLASS = 10, 10, 4  # of ImageNet
 NUM_VAL = 8  # validation images of COCO and ADE20K
@@ -54,7 +55,7 @@ def shorten(cfg: Config, task: str, folder: Path) -> None:
     _shrink_images(cfg)
 
 
-def small_images(root: Path, folder: Path) -> Path:
+def small_images(root: Path, folder: Path, remedy: str = DATA_REMEDY) -> Path:
     """Link some images of some classes: those that both splits have, evenly over the sorted names.
 
     A folder that grew since an earlier call gets new links, in another place.
@@ -62,6 +63,7 @@ def small_images(root: Path, folder: Path) -> Path:
     Args:
         root: With train/CLASS/* and val/CLASS/*, or a folder that was made here.
         folder: Where a folder is made for each root.
+        remedy: What the user can do when the images are missing.
 
     Returns:
         The folder of links.
@@ -72,7 +74,6 @@ def small_images(root: Path, folder: Path) -> Path:
     """
     if folder in root.parents:
         return root
-    remedy = "link or unpack the data there, or pass --data ROOT"
     if not root.is_dir():
         raise MissingFileError(f"data folder '{root}' does not exist: {remedy}")
     splits = [find_split(root, split, remedy) for split in ("train", "val")]
@@ -118,10 +119,7 @@ def _use_small_coco(cfg: Config, folder: Path) -> None:
     dataset = _data_set(cfg, "val")
     source = Path(dataset.data_root, dataset.ann_file)
     if not source.is_file():
-        raise MissingFileError(
-            f"annotation file '{source}' does not exist: link or unpack the data there, or pass "
-            "--data ROOT"
-        )
+        raise MissingFileError(f"annotation file '{source}' does not exist: {DATA_REMEDY}")
     content = json.loads(source.read_bytes())
     content["images"] = content["images"][:NUM_VAL]
     kept = {image["id"] for image in content["images"]}

@@ -4,16 +4,48 @@ Imported by `--help`, so nothing but the standard library is imported here.
 """
 
 import argparse
+import difflib
 import os
+import sys
 from collections.abc import Iterable
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 
 
+class ToolParser(argparse.ArgumentParser):
+    """Takes options as they are spelt in full, and names the nearest one for others."""
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
+        """As argparse's, but for a misspelt option, which comes before what it leaves open."""
+        for word in sys.argv[1:] if args is None else args:
+            if word == "--":
+                break
+            name = word.partition("=")[0]
+            if name.startswith("--") and " " not in name:
+                self._check_option(name)
+        return super().parse_args(args, namespace)
+
+    def _check_option(self, name: str) -> None:
+        known = [
+            option
+            for action in self._actions
+            if action.help != argparse.SUPPRESS
+            for option in action.option_strings
+        ]
+        if name in known or name in self._option_string_actions:
+            return
+        near = [option for option in known if option.startswith(name)]
+        near = near or difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {' or '.join(near)}?" if near else "--help lists all options"
+        self.error(f"{name} is no option here: {hint}")
+
+
 def tool_parser(docstring: str | None) -> argparse.ArgumentParser:
     """A parser whose help is the docstring of its tool, examples included."""
-    return argparse.ArgumentParser(
-        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
+    return ToolParser(
+        description=docstring,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
 
 

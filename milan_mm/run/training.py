@@ -1,6 +1,11 @@
 """Running a prepared config: training, and testing a checkpoint."""
 
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import zip_longest
+from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
@@ -19,6 +24,7 @@ from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.records.record import KEY, record_of
 from milan_mm.run.schedule.plan import Plan
+from milan_mm.run.start.checkpoint_files import LAST
 from milan_mm.run.start.fitting import check_fit
 from milan_mm.run.start.lock import locked
 from milan_mm.run.start.pretrained import check_whole, read_tensors, watch
@@ -67,8 +73,26 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
     # last, so that a checkpoint has the record of the run as it is
     runner.register_hook(RecordHook(KEY, record))
     if not origin.is_finished:
-        runner.train()
+        with _saying_how_to_go_on(runner):
+            runner.train()
     return runner
+
+
+@contextmanager
+def _saying_how_to_go_on(runner: Runner) -> Iterator[None]:
+    """After Ctrl-C, if this run has a checkpoint; the tool itself says that it was interrupted."""
+    started = time.time()
+    try:
+        yield
+    except KeyboardInterrupt:
+        last = Path(runner.work_dir, LAST)
+        if is_main_process() and last.is_file() and last.stat().st_mtime >= started:
+            print(
+                "the same command with --resume goes on from the last checkpoint",
+                file=sys.stderr,
+                flush=True,
+            )
+        raise
 
 
 @safe_loading()

@@ -151,7 +151,8 @@ def _look_at_totals(split: str, total: np.ndarray, findings: Findings) -> None:
     if findings.allow_subset or split == "validation":
         if absent:
             findings.notes.append(
-                f"{split}: {len(absent)} of {len(CLASSES)} classes do not occur, first {absent[0]}"
+                f"{split}: {len(absent)} of {len(CLASSES)} classes do not occur, the first is "
+                f"'{absent[0]}'"
             )
     else:
         findings.add(f"classes occur in no label map of {split}", _AGAIN, absent)

@@ -260,6 +260,7 @@ def _check_images(part: _Part, known: set[str], findings: Findings, num_workers:
         "images are turned by their EXIF orientation, and annotated as they are stored",
         TURN_REMEDY,
         turned,
+        first=True,  # the cause of boxes outside of their images, and of objects that are dropped
     )
     return fitting
 

@@ -8,6 +8,7 @@ from timm.data import ImageNetInfo
 
 from milan_mm.datasets.folders import is_image
 from milan_mm.datasets.inspecting import Reading, read_image
+from milan_mm.text import count
 from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
 from milan_mm.upkeep.reading import list_files, rgb_pixels, spread
@@ -103,7 +104,10 @@ def _list_split(root: Path, split: str, findings: Findings) -> list[Image]:
             empty.append(f"{split}/{place.name}")
     findings.add("class folders hold no images", "unpack the class again, or remove it", empty)
     if others:
-        findings.notes.append(f"{len(others):,} other files are ignored, first {others[0]}")
+        are = "is" if len(others) == 1 else "are"
+        findings.notes.append(
+            f"{count(len(others), 'other file')} {are} ignored, the first is '{others[0]}'"
+        )
     return images
 
 
@@ -111,7 +115,8 @@ def _check_classes(classes: dict[str, list[str]], known: set[str], findings: Fin
     """Folders are synsets of ImageNet-1K, and both splits have the same."""
     findings.add(
         "class folders are not classes of ImageNet-1K",
-        "name each by its synset, like n01440764",
+        "name each by its synset, like n01440764; for your own classes use `cls` instead of "
+        "`imagenet`",
         [f"{split}/{name}" for split in classes for name in classes[split] if name not in known],
     )
     if all(classes.get(split) for split in NUM_IMAGES):

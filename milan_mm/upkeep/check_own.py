@@ -46,7 +46,7 @@ from milan_mm.visualization.contact_sheet import NUM_CELLS, Cell
 from milan_mm.visualization.dense import draw_labels
 
 _LAYOUT = "the folder does not fit"
-_CORRECT = "correct it as each line says"
+_CORRECT = "correct what each line names"
 _REPAIR = "repair or remove them: training skips up to 1 %, evaluation none"
 _OVERLAP = "keep them in one of the splits"
 Result = TypeVar("Result")

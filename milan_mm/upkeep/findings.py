@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from milan_mm.text import count
+
 SHOWN = 5  # names of each kind of fault in the report; `Findings.listing` has all
 
 
@@ -11,7 +13,7 @@ class Fault:
     """One kind of fault.
 
     Attributes:
-        kind: Completes the sentence "17 ...", e.g. 'images cannot be read'.
+        kind: What is wrong, in the plural: 'images cannot be read'.
         remedy: What to do about it; may have several lines.
         names: The files or entries that have it, each with a detail where there is one.
     """
@@ -36,11 +38,18 @@ class Findings:
     faults: dict[str, Fault] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, kind: str, remedy: str, names: Iterable[str]) -> None:
-        """Add a fault of every name; without names there is none."""
+    def add(self, kind: str, remedy: str, names: Iterable[str], first: bool = False) -> None:
+        """Add a fault of every name; without names there is none.
+
+        Args:
+            first: The fault is the cause of others, so it is reported before them.
+        """
         names = list(names)
-        if names:
-            self.faults.setdefault(kind, Fault(kind, remedy)).names += names
+        if not names:
+            return
+        self.faults.setdefault(kind, Fault(kind, remedy)).names += names
+        if first:
+            self.faults = {kind: self.faults[kind]} | self.faults
 
     def compare_count(self, what: str, found: int, wanted: int) -> None:
         """Compare a count with that of the published data set."""
@@ -70,7 +79,7 @@ class Findings:
         lines = [f"  {line}" for line in self.counts]
         for fault in self.faults.values():
             first, *rest = fault.remedy.splitlines()
-            lines.append(f"  fault: {len(fault.names):,} {fault.kind}: {first}")
+            lines.append(f"  fault: {fault.kind} ({len(fault.names):,}): {first}")
             lines += rest  # at the margin: an indented script could not be pasted
             lines += [f"    - {name}" for name in fault.names[:SHOWN]]
             if (more := len(fault.names) - SHOWN) > 0:
@@ -78,12 +87,12 @@ class Findings:
                 lines.append(f"    - and {more:,} more{where}")
         lines += [f"  note: {note}" for note in self.notes]
         kinds = len(self.faults)
-        verdict = f"{kinds} kind(s) of faults" if kinds else "no faults"
+        verdict = f"{count(kinds, 'kind')} of faults" if kinds else "no faults"
         return "\n".join([f"{root}: {verdict}", *lines])
 
     def listing(self) -> str:
         """Every name of every fault, one per line below its kind."""
         lines = []
         for fault in self.faults.values():
-            lines += [f"# {len(fault.names)} {fault.kind}", *fault.names]
+            lines += [f"# {fault.kind} ({len(fault.names)})", *fault.names]
         return "".join(f"{line}\n" for line in lines)

@@ -19,7 +19,7 @@ def inspection(encoder: Encoder) -> str:
     lines = [
         f"{encoder.source}",
         f"  layout      {encoder.layout}",
-        f"  system      {encoder.system} (most probable)",
+        f"  system      {encoder.system}{_doubt(encoder)}",
         f"  encoder     {_architecture(encoder)}",
         f"  positions   {_positions(encoder)}",
         f"  options     {_options(encoder)}",
@@ -74,6 +74,11 @@ def tasks(encoder: Encoder) -> dict[str, str]:
         if by_grid
         else f"the encoder goes on, {patches}the decoder starts afresh",
     }
+
+
+def _doubt(encoder: Encoder) -> str:
+    """A remark, unless the file states what depends on its system."""
+    return " (most probable)" if encoder.assumed.keys() & {"stats", "pooling"} else ""
 
 
 def _architecture(encoder: Encoder) -> str:

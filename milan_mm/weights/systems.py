@@ -242,6 +242,8 @@ _ROWS = (
     System("mmpretrain or milan_mm", ("mmpretrain",), "imagenet", "mean", note=_MANY,
            stored="`state_dict`, `backbone.`",
            parts=None, heads={(384, 12): (6, 12)}),
+    System("milan_mm", ("mmpretrain",), "imagenet", "mean", wrote=None, parts=None,
+           stored="`state_dict`, `backbone.`, with a record"),
 )
 # fmt: on
 SYSTEMS = {row.name: row for row in _ROWS}

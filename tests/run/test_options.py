@@ -20,6 +20,28 @@ def test_given_options_are_named_as_the_user_wrote_them():
 
 
 @pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--epoch", "3"], "--epoch is no option here: did you mean --epochs?"),
+        (["--wieghts=a.pth"], "--wieghts is no option here: did you mean --weights?"),
+        (["--batch", "3"], "--batch is no option here: did you mean --batch-per-gpu?"),
+        (["--zzz"], "--zzz is no option here: --help lists all options"),
+    ],
+)
+def test_a_misspelt_option_is_refused_with_the_nearest(capsys, given: list[str], message: str):
+    parser = options.tool_parser("A tool.")
+    options.add_weights(parser, required=True)
+    options.add_run(parser, "", "")
+    options.add_schedule(parser)
+    options.add_batch_per_gpu(parser)
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(given)
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+    args = parser.parse_args(["--weights=a.pth", "--epochs", "3", "--local_rank=1"])
+    assert (args.weights, args.epochs, args.local_rank) == ("a.pth", 3, 1)
+
+
+@pytest.mark.parametrize(
     ("kind", "text", "message"),
     [
         (options.positive, "0", "^0: give 1 or more"),

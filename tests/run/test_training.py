@@ -1,10 +1,13 @@
 """A checkpoint is tested with the model and the classes that it was trained with."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from milan_mm.run.start.fitting import check_fit
-from milan_mm.run.training import _check_classes
+from milan_mm.run.training import _check_classes, _saying_how_to_go_on
 
 
 @pytest.mark.parametrize(
@@ -38,3 +41,13 @@ def test_a_checkpoint_without_names_of_classes_is_accepted():
     _check_classes("x.pth", {}, dict(classes=["ant"]))
     _check_classes("x.pth", dict(dataset_meta=dict(classes=["ant"])), {})
     _check_classes("x.pth", dict(dataset_meta=dict(classes=("ant",))), dict(classes=["ant"]))
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_an_interrupted_run_with_a_checkpoint_says_how_to_go_on(tmp_path: Path, capsys, saved):
+    runner = SimpleNamespace(work_dir=str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), _saying_how_to_go_on(runner):
+        if saved:
+            (tmp_path / "last_checkpoint").write_text("epoch_1.pth")
+        raise KeyboardInterrupt
+    assert ("--resume goes on from the last checkpoint" in capsys.readouterr().err) == saved

@@ -49,7 +49,7 @@ def test_faulty_data_give_1_and_every_name_in_a_list(data, check, capsys):
         (data / f"data/imagenet/train/{TENCH}/{i}.JPEG").write_bytes(b"no image")
     assert check("imagenet", "--allow-subset", "--out", "sheet.png") == 1
     out = capsys.readouterr().out
-    assert "fault: 7 images cannot be read" in out
+    assert "fault: images cannot be read (7): " in out
     assert "- and 2 more, all are in sheet.txt" in out
     assert f"train/{TENCH}/6.JPEG" not in out
     assert f"train/{TENCH}/6.JPEG" in Path("sheet.txt").read_text()
@@ -95,6 +95,12 @@ def test_own_folders_are_checked_for_their_task(data, check, capsys, task):
     out = capsys.readouterr().out
     assert "images in data/imagenet/train: 18\n" in out
     assert ("'data/imagenet/val' has 1 class folder(s)" in out) == (task == "cls")
+
+
+def test_own_classes_are_sent_to_their_own_check(data, check, capsys):
+    Path(f"data/imagenet/train/{TENCH}").rename("data/imagenet/train/cats")
+    assert check("imagenet", "--allow-subset") == 1
+    assert "for your own classes use `cls` instead of `imagenet`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("task", ["pretrain", "cls", "det", "seg"])

@@ -8,12 +8,15 @@ import pytest
 from timm.models.beit import Beit
 
 from milan_mm.configs import load
+from milan_mm.errors import UserError
 from milan_mm.evaluation.cells import KnnCell
 from milan_mm.evaluation.grid import is_in
 from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
 from milan_mm.evaluation.results import append_rows, read_results
 from milan_mm.shapes.files import write_shapes
+from milan_mm.weights.exporting import export_encoder
 from milan_mm.weights.reading import file_sha256
+from milan_mm.weights.recognising import read_encoder
 from tests.helpers import save_state, tiny_vit
 from tests.small_data import ade20k_of, coco_of, imagenet_of
 from tests.weights.samples import write_sample
@@ -241,6 +244,24 @@ def test_data_of_knn_that_are_not_there_are_named_before_anything_runs(folder, m
     error = mistake("--weights", "one.pth", "--protocol", "paper", "--tasks", "knn", "--data", ".")
     assert error.startswith("error: data folder 'imagenet' does")
     assert error.endswith("does not exist: link or unpack the data there, or pass --data ROOT")
+
+
+@pytest.mark.parametrize("protocol", ["paper", "short"])
+@pytest.mark.parametrize("task", ["knn", "linear"])
+def test_own_images_without_splits_are_to_be_sorted(folder, mistake, protocol, task):
+    Path("photos/cats").mkdir(parents=True)
+    given = ("--weights", "one.pth", "--tasks", task, "--images", "photos")
+    error = mistake(*given, "--protocol", protocol)
+    assert error.startswith("error: 'photos' has no folder train")
+    assert error.endswith("sort your images into DIR/train/CLASS/ and DIR/val/CLASS/")
+
+
+def test_heads_that_are_given_are_for_the_files_that_do_not_state_theirs(folder):
+    export_encoder(read_encoder("one.pth", num_heads=3), "stating.safetensors")
+    one, other = read_candidates(["one.pth", "stating.safetensors"], None, num_heads=6)
+    assert (one.shape.num_heads, other.shape.num_heads) == (6, 3)
+    with pytest.raises(UserError, match=r"says 3 and --num-heads says 6"):
+        read_candidates(["stating.safetensors"], None, num_heads=6)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_a_subset_is_faulty_unless_it_is_allowed(ade20k):
 
 def test_classes_that_a_subset_lacks_are_a_remark(ade20k):
     # the scenes hold the labels 0 to 5: wall, building, sky, floor and tree
-    note = "training: 145 of 150 classes do not occur, first ceiling (6)"
+    note = "training: 145 of 150 classes do not occur, the first is 'ceiling (6)'"
     assert note in check(ade20k).notes
 
 

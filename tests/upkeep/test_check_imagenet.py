@@ -123,7 +123,7 @@ def test_files_that_are_no_images_are_a_remark(imagenet):
     (imagenet / f"train/{TENCH}/README.txt").write_text("")
     findings = check(imagenet)
     assert not findings.faults
-    assert findings.notes == [f"1 other files are ignored, first train/{TENCH}/README.txt"]
+    assert findings.notes == [f"1 other file is ignored, the first is 'train/{TENCH}/README.txt'"]
 
 
 def test_the_sheet_names_split_synset_and_class(imagenet):

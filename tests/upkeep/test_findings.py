@@ -13,8 +13,8 @@ def test_faults_of_one_kind_are_counted_and_the_first_five_are_named():
     findings = Findings()
     findings.add("images cannot be read", "repair them", [f"{i}.jpg" for i in range(1200)])
     assert findings.report("data", "all.txt").splitlines() == [
-        "data: 1 kind(s) of faults",
-        "  fault: 1,200 images cannot be read: repair them",
+        "data: 1 kind of faults",
+        "  fault: images cannot be read (1,200): repair them",
         *(f"    - {i}.jpg" for i in range(5)),
         "    - and 1,195 more, all are in all.txt",
     ]
@@ -25,8 +25,18 @@ def test_the_listing_has_every_name():
     findings.add("images cannot be read", "repair them", [f"{i}.jpg" for i in range(9)])
     findings.add("folders are missing", "unpack them", ["val"])
     names = [f"{i}.jpg" for i in range(9)]
-    expected = ["# 9 images cannot be read", *names, "# 1 folders are missing", "val"]
+    expected = ["# images cannot be read (9)", *names, "# folders are missing (1)", "val"]
     assert findings.listing().splitlines() == expected
+
+
+def test_a_cause_is_reported_before_what_follows_from_it():
+    findings = Findings()
+    for split in ("train", "val"):
+        findings.add("boxes reach beyond their image", "correct them", [split])
+        findings.add("images are turned", "turn them", [split], first=True)
+    assert list(findings.faults) == ["images are turned", "boxes reach beyond their image"]
+    assert findings.faults["images are turned"].names == ["train", "val"]
+    assert findings.report("data").startswith("data: 2 kinds of faults\n")
 
 
 def test_no_names_are_no_fault():

@@ -13,6 +13,7 @@ from milan_mm.models.vit_options import WEIGHT_OPTIONS
 from milan_mm.registry import MODELS
 from milan_mm.run.encoder_weights import set_encoder_weights
 from milan_mm.run.records.record import record_of
+from milan_mm.weights.inspecting import inspection
 from milan_mm.weights.recognising import recognise
 from milan_mm.weights.record import backbone_options
 from milan_mm.weights.stated.facts import HubFacts
@@ -82,6 +83,28 @@ def test_a_run_of_ours_says_itself_what_its_encoder_is(tmp_path: Path, recipe: s
     }
     side = 32 if system == "beit" else options["img_size"][0]  # BEiT's bias keeps its own grid
     assert built["arch"] == options["arch"] and built["img_size"] == [side, side]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "system"),
+    [
+        *((recipe, "milan_mm") for recipe in RECIPES[:3]),
+        (RECIPES[3], "MILAN"),
+        ("pretrain/mae_vit-mini-p8_1xb64-amp-coslr-12e_shapes", "MAE"),
+        (
+            "pretrain/ablation/row-8-clip-prompting-semantic_vit-base-p16_8xb512-amp-coslr-400e_in1k",
+            "MILAN",
+        ),
+        (
+            "pretrain/ablation/row-3-pixel-prompting-uniform_vit-base-p16_8xb512-amp-coslr-400e_in1k",
+            "milan_mm",
+        ),
+    ],
+)
+def test_nothing_is_assumed_of_a_run_of_ours_that_began_from_scratch(recipe: str, system: str):
+    encoder = recognise(run_of(recipe, None), "epoch_1.pth")
+    assert (encoder.system, encoder.pooling, encoder.assumed) == (system, "mean", {})
+    assert f"  system      {system}\n" in inspection(encoder)
 
 
 def byte_stats(name: str) -> list[list[float]]:

@@ -14,6 +14,7 @@ import numpy as np
 from milan_mm.datasets.coco.faults import entry_name
 from milan_mm.datasets.coco.file import CocoFile
 from milan_mm.errors import UserError
+from milan_mm.text import count
 
 MAX_DROPPED_SHARE = 0.01
 
@@ -85,16 +86,21 @@ class Usage:
         Args:
             verb: Of the objects: 'are learnt from' or 'are evaluated'.
         """
-        parts = [f"{len(self.learnt):,} objects in {self.images:,} images {verb}"]
+        if len(self.learnt) == 1:
+            verb = verb.replace("are ", "is ", 1)
+        parts = [f"{count(len(self.learnt), 'object')} in {count(self.images, 'image')} {verb}"]
         if self.dropped:
-            parts.append(f"{self.num_dropped:,} are dropped: {self.reasons(self.dropped)}")
+            number = self.num_dropped
+            parts.append(f"{number:,} {_are(number)} dropped: {self.reasons(self.dropped)}")
         if self.unlearnable:
+            number = sum(map(len, self.unlearnable.values()))
             parts.append(
-                f"{sum(map(len, self.unlearnable.values())):,} of them count in AP, and a training "
+                f"{number:,} of them {'counts' if number == 1 else 'count'} in AP, and a training "
                 f"would drop such objects: {self.reasons(self.unlearnable)}"
             )
         if self.crowds:
-            parts.append(f"{self.crowds:,} crowd regions are ignored, as the protocol asks")
+            regions = f"{count(self.crowds, 'crowd region')} {_are(self.crowds)}"
+            parts.append(f"{regions} ignored, as the protocol asks")
         return "; ".join(parts)
 
     def check(self) -> None:
@@ -103,20 +109,20 @@ class Usage:
         Raises:
             UserError: With counts, reasons and remedies.
         """
-        count = self.num_dropped + len(self.learnt)
+        whole = self.num_dropped + len(self.learnt)
         for found, fate in (
             (self.dropped, "would be dropped"),
             (self.unlearnable, "would count in AP, and no training learns from such"),
         ):
             number = sum(map(len, found.values()))
-            if number > MAX_DROPPED_SHARE * count:
+            if number > MAX_DROPPED_SHARE * whole:
                 most = max(found, key=lambda reason: len(found[reason]))
                 raise UserError(
-                    f"{number:,} of {count:,} objects of '{self.file.path}' {fate} "
+                    f"{number:,} of {whole:,} objects of '{self.file.path}' {fate} "
                     f"({self.reasons(found)}), the limit is {MAX_DROPPED_SHARE:.0%}: "
                     f"{REMEDIES[most]}"
                 )
-        if not count:
+        if not whole:
             raise UserError(
                 f"annotation file '{self.file.path}' has no object on its "
                 f"{len(self.file.images)} images, out of {len(self.file.annotations)} annotations: "
@@ -125,6 +131,10 @@ class Usage:
 
     def _name(self, number: int) -> str:
         return entry_name(int(number), self.file.annotations[number])
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def usage(

@@ -16,7 +16,7 @@ from milan_mm.errors import UserError
 from milan_mm.run.own_data.judged import check_classes, find_judged
 from milan_mm.run.own_data.settings import metainfo, set_dataset, set_num_classes
 from milan_mm.run.records.record import Recorded
-from milan_mm.text import shorten_list
+from milan_mm.text import count, shorten_list
 
 
 def use_image_folder(cfg: Config, root: Path, tested: Recorded | None = None) -> list[str]:
@@ -45,9 +45,8 @@ def use_image_folder(cfg: Config, root: Path, tested: Recorded | None = None) ->
     _set(cfg, root, classes, train_dataloader=train, val_dataloader=val, test_dataloader=val)
     sizes = sorted(counts[train].values())
     return [
-        f"{sum(sizes)} images in '{train}', {sum(counts[val].values())} in '{val}'",
-        f"{len(classes)} classes of {sizes[0]} to {sizes[-1]} training images: "
-        + shorten_list(classes),
+        f"{count(sum(sizes), 'image')} in '{train}', {sum(counts[val].values()):,} in '{val}'",
+        f"{_classes(classes)} of {_range(sizes)}: " + shorten_list(classes),
         *notes,
     ]
 
@@ -63,10 +62,20 @@ def _use_judged(cfg: Config, root: Path, tested: Recorded) -> list[str]:
         raise UserError(f"'{folder}' has no images: add images ({' '.join(EXTENSIONS)})")
     _set(cfg, root, classes, val_dataloader=folder, test_dataloader=folder)
     return [
-        f"{len(images)} images in '{folder}'",
-        f"{len(classes)} classes, those of {tested.path}: {shorten_list(classes)}",
+        f"{count(len(images), 'image')} in '{folder}'",
+        f"{_classes(classes)}, those of {tested.path}: {shorten_list(classes)}",
         *notes,
     ]
+
+
+def _classes(classes: list[str]) -> str:
+    return f"{len(classes)} class" if len(classes) == 1 else f"{len(classes)} classes"
+
+
+def _range(sizes: list[int]) -> str:
+    """From the smallest to the largest class."""
+    largest = count(sizes[-1], "training image")
+    return largest if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {largest}"
 
 
 def _set(cfg: Config, root: Path, classes: list[str], **loaders: Path) -> None:

@@ -18,6 +18,12 @@ from milan_mm.weights.systems import SYSTEMS
 
 # Of a backbone in classification -> what it takes of an image.
 _POOLINGS = {"cls_token": "cls", "avg_featmap": "mean"}
+_PARTS = ("mask_generator", "decoder", "head")
+# Of a pretraining: sampling of the patches, decoder, targets -> the method that has these parts.
+_METHODS = {
+    ("SemanticMaskGenerator", "PromptingDecoder", "CLIPTargetHead"): "MILAN",
+    ("UniformMaskGenerator", "MAEDecoder", "PixelTargetHead"): "MAE",
+}
 
 
 def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
@@ -73,10 +79,11 @@ def _recorded(record: Mapping[str, Any]) -> HubFacts:
     grid, patch = backbone["rel_pos_bias_grid"], backbone["patch_size"]
     has_bias = grid and not backbone["with_pos_embed"]
     height, width = [n * patch for n in grid] if has_bias else backbone["img_size"]
-    pooling = _POOLINGS.get(backbone["out_type"]) or encoder.get("pooling")
+    # the mean is that of MILAN's and MAE's own classification; dense tasks read patches alone
+    pooling = _POOLINGS.get(backbone["out_type"]) or encoder.get("pooling") or "mean"
     if record["model"]["type"] == "milan_mm.MILAN":
-        pooling = "mean"  # of MILAN's and MAE's own classification
-    system = encoder.get("system")
+        pooling = "mean"
+    system = encoder.get("system") or _method(record)
     statistics = record["model"]["statistics"]
     return HubFacts(
         system=system if system in SYSTEMS else None,
@@ -93,6 +100,14 @@ def _recorded(record: Mapping[str, Any]) -> HubFacts:
         pooling=pooling,
         named="its record",
     )
+
+
+def _method(record: Mapping[str, Any]) -> str:
+    """The system of a run that began without weights: that of its pretraining, or this package."""
+    model = record["settings"].get("model")
+    parts = [model.get(n) if isinstance(model, dict) else None for n in _PARTS]
+    types = [str(part.get("type")) if isinstance(part, dict) else "" for part in parts]
+    return _METHODS.get(tuple(name.removeprefix("milan_mm.") for name in types), "milan_mm")
 
 
 def _of_type(kind: type, value: Any) -> Any:

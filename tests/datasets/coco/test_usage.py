@@ -46,7 +46,7 @@ def test_every_reason_is_counted_with_its_first_annotation(tmp_path, reason):
     path = write(tmp_path, objects([{}] * 3 + [CHANGES[reason]] * 2))
     found = usage(read_coco(path), min_size=16, without_run_lengths=True)
     assert {key: numbers.tolist() for key, numbers in found.dropped.items()} == {reason: [3, 4]}
-    line = f"3 objects in 1 images are used; 2 are dropped: 2 {reason} (first: annotation 3)"
+    line = f"3 objects in 1 image are used; 2 are dropped: 2 {reason} (first: annotation 3)"
     assert found.sentence("are used") == line
     with pytest.raises(UserError) as error:
         found.check()
@@ -95,7 +95,7 @@ def test_crowds_and_images_without_objects_are_the_protocol(tmp_path):
     found = usage(read_coco(write(tmp_path, objects([{}, dict(iscrowd=1, area=0)]))))
     found.check()
     assert found.sentence("are used") == (
-        "1 objects in 1 images are used; 1 crowd regions are ignored, as the protocol asks"
+        "1 object in 1 image is used; 1 crowd region is ignored, as the protocol asks"
     )
     assert found.empty == 2
 
