@@ -15,7 +15,7 @@ LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 class ToolParser(argparse.ArgumentParser):
     """Takes options as they are spelt in full, and names the nearest one for others."""
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """As argparse's, but for a misspelt option, which comes before what it leaves open."""
         for word in sys.argv[1:] if args is None else args:
             if word == "--":

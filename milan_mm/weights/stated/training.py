@@ -20,7 +20,7 @@ from milan_mm.weights.systems import SYSTEMS
 _POOLINGS = {"cls_token": "cls", "avg_featmap": "mean"}
 _PARTS = ("mask_generator", "decoder", "head")
 # Of a pretraining: sampling of the patches, decoder, targets -> the method that has these parts.
-_METHODS = {
+_METHODS: dict[tuple[str, ...], str] = {
     ("SemanticMaskGenerator", "PromptingDecoder", "CLIPTargetHead"): "MILAN",
     ("UniformMaskGenerator", "MAEDecoder", "PixelTargetHead"): "MAE",
 }

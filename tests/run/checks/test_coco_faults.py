@@ -182,6 +182,18 @@ def test_check_data_lists_it(tmp_path, fault, check):
     assert "instances_train2017.json" in (name := findings.faults[kind].names[0]) or "0.png" in name
 
 
+def test_check_data_lists_a_turned_photo_before_what_follows_from_it(tmp_path):
+    def change(content: dict, folder: Path) -> None:
+        turned_photo(content, folder)
+        content["annotations"][0].update(OUTSIDE)
+
+    findings = Findings(allow_subset=True)
+    upkeep.check_coco_folder(spoilt_folder(tmp_path, "train", change), findings, 0)
+    first, *others = findings.faults
+    assert first.startswith("images are turned") and others
+    assert "exiftool -r -Orientation= DIR" in findings.faults[first].remedy
+
+
 def test_sound_data_pass_everywhere(tmp_path, capsys):
     cfg = recipe_on(coco_folder(tmp_path))
     prepare(cfg, RunOptions(), TRAINING)
