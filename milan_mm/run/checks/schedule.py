@@ -5,6 +5,7 @@ import numpy as np
 from milan_mm.errors import UserError
 from milan_mm.run.schedule.plan import Plan
 from milan_mm.run.schedule.rates import ENDLESS, Part
+from milan_mm.run.schedule.updates import LIMIT
 
 FEWEST_UPDATES = 5  # of a recipe that counts epochs; one that counts updates may have fewer
 LONGEST_WARM_UP = 0.5  # share of the run
@@ -49,6 +50,9 @@ def smaller_batch(plan: Plan) -> str:
     if plan.is_trial:
         return f"pass --cfg-options train_dataloader.batch_size={max(fitting // made.processes, 1)}"
     options = f"pass --cfg-options total_batch={fitting}"
+    per_epoch = made.images // fitting
+    if made.epochs is not None and _needs_epochs(plan, made.epochs * per_epoch):
+        options += f" --epochs {max(made.epochs, _enough_epochs(per_epoch))}"
     if plan.lr is not None:
         options += f" --lr {plan.lr * fitting / made.total_batch:.3g}"
     return options + " (the linear rule), or --quick for a trial"
@@ -98,26 +102,45 @@ def _place(plan: Plan, part: Part, end: float) -> str:
     made = plan.updates
     if part.in_epochs and made.epochs is not None:
         return f"epoch {end / made.per_epoch:.3g}, the run until {made.epochs}"
-    return f"update {round(end)}, the run until {made.total}"
+    last = round(end) - part.warms_up  # the first update at the full rate is none of the warm-up
+    return f"update {last}, the run until {made.total}"
 
 
 def _remedy(plan: Plan, part: Part) -> str:
     if plan.updates.epochs is not None and not part.in_epochs:
-        return f"pass --epochs {_enough_epochs(plan, 2 * part.scheduler.end)} or more"
+        if part.warms_up:
+            return _limiting_epochs(plan)
+        return "state its lengths in updates of this run"
     option = "--iters" if plan.updates.epochs is None else "--epochs"
     return f"pass {option} N, which moves the whole schedule, or set its lengths yourself"
 
 
-def _enough_epochs(plan: Plan, updates: float) -> int:
-    return -(-int(updates) // max(plan.updates.per_epoch, 1))
+def _limiting_epochs(plan: Plan) -> str:
+    """The option that shortens a warm-up which counts updates, see `milan_mm.run.schedule`."""
+    epochs = max(plan.updates.epochs or 0, _enough_epochs(plan.updates.per_epoch))
+    return (
+        f"pass --epochs {epochs} or more, which limits the warm-up to {LIMIT}; or --quick "
+        "alone for a trial"
+    )
+
+
+def _enough_epochs(per_epoch: int) -> int:
+    return -(-FEWEST_UPDATES // max(per_epoch, 1))
+
+
+def _needs_epochs(plan: Plan, total: int) -> bool:
+    """Whether a run of so many updates is too short, for itself or for its warm-up."""
+    ends = [p.scheduler.end for p in plan.parts if p.warms_up and not p.in_epochs]
+    return total < FEWEST_UPDATES or any(end - 1 > LONGEST_WARM_UP * total for end in ends)
 
 
 def _check_rates(plan: Plan, rates: np.ndarray) -> None:
     highest = rates.max()
     if plan.warmup_updates > LONGEST_WARM_UP * rates.size and not plan.is_trial:
-        remedy = "pass --iters N with more updates, or shorten the warm-up"
-        if plan.updates.epochs is not None:
-            remedy = f"pass --epochs {_enough_epochs(plan, 2 * plan.warmup_updates)} or more"
+        option = "--iters" if plan.updates.epochs is None else "--epochs"
+        remedy = f"pass {option} N, which moves the whole schedule, or shorten the warm-up"
+        if plan.updates.epochs and any(p.warms_up and not p.in_epochs for p in plan.parts):
+            remedy = _limiting_epochs(plan)
         raise UserError(
             f"the warm-up of {plan.warmup_updates} updates is more than half of the run's "
             f"{plan.updates}: {remedy}"
@@ -142,8 +165,8 @@ def _check_number(plan: Plan) -> None:
     if made.epochs is not None and made.total < FEWEST_UPDATES:
         raise UserError(
             f"{made.images} training images at a total batch of {made.total_batch} make {made} in "
-            f"all, fewer than {FEWEST_UPDATES}: pass --epochs "
-            f"{_enough_epochs(plan, FEWEST_UPDATES)} or more; or {smaller_batch(plan)}"
+            f"all, fewer than {FEWEST_UPDATES}: pass --epochs {_enough_epochs(made.per_epoch)} or "
+            "more, or --quick alone for a trial"
         )
 
 

@@ -208,7 +208,7 @@ def record_of(
 
 
 def keep_origin(cfg: Config, **facts: Any) -> None:
-    """Let a config carry facts along for its record: 'recipe', 'recipe_hash', 'encoder'."""
+    """Let a config carry facts along: 'recipe', 'recipe_hash', 'encoder', 'new_length'."""
     cfg[ORIGIN] = dict(cfg.get(ORIGIN) or {}) | facts
 
 

@@ -2,17 +2,20 @@
 
 A shorter run is the recipe in fast motion: its warm-up, decay and milestones keep their share of
 the whole. Where that would leave next to nothing, of a warm-up or between two evaluations, the
-recipe's own length counts, up to a share of the run.
+recipe's own length counts, up to a share of the run. A warm-up that counts updates, in a run that
+counts epochs, is limited when the data are known, see `milan_mm.run.schedule.updates`.
 """
 
 from mmengine.config import Config, ConfigDict
 
 from milan_mm.errors import UserError
+from milan_mm.run.records.record import keep_origin
 from milan_mm.run.schedule.schedules import hooks, is_iter_based, scale_lengths, schedulers
+from milan_mm.run.schedule.updates import LIMIT, NEW_LENGTH, is_warm_up
+from milan_mm.text import count
 
 LEAST_WARM_UP = 0.05  # share of the run up to which the recipe's own warm-up is kept
 MOST_INTERVALS = 10  # evaluations of a shorter run, and checkpoints, unless the recipe has fewer
-_WARM_UPS = ("Warmup", "Linear", "Constant", "QuadraticWarmup")  # LR or Momentum
 _SPANS = ("T_max", "total_steps")  # often the whole range of a scheduler
 
 
@@ -32,12 +35,20 @@ def set_length(cfg: Config, epochs: int | None, iters: int | None) -> list[str]:
     if epochs is None and iters is None:
         return []
     _check_unit(cfg, epochs, iters)
-    key, unit = ("max_iters", "updates") if epochs is None else ("max_epochs", "epochs")
+    key, unit = ("max_iters", "update") if epochs is None else ("max_epochs", "epoch")
     length, before = epochs or iters or 0, cfg.train_cfg[key]
     cfg.train_cfg[key] = length
     _set_intervals(cfg, epochs is not None, before, length)
     _set_schedulers(cfg, epochs is not None, before, length)
-    return [f"{length} {unit} instead of {before}: schedule, evaluations and checkpoints follow"]
+    note = (
+        f"{count(length, unit)} instead of {before}: schedule, evaluations and checkpoints follow"
+    )
+    if epochs is not None and any(
+        is_warm_up(s) and not s.get("by_epoch", True) for s in schedulers(cfg)
+    ):
+        keep_origin(cfg, **{NEW_LENGTH: True})
+        note += f"; the warm-up counts updates, at most {LIMIT}"
+    return [note]
 
 
 def set_rate(cfg: Config, lr: float | None) -> list[str]:
@@ -131,14 +142,8 @@ def _set_schedulers(cfg: Config, by_epoch: bool, before: int, length: int) -> No
     for scheduler in entries:
         if scheduler.get("by_epoch", True) != by_epoch:
             # its share of the run is not known here; a warm-up that was long enough still is
-            most = 1.0 if _is_warm_up(scheduler) else float("inf")
+            most = 1.0 if is_warm_up(scheduler) else float("inf")
             scale_lengths(scheduler, min(length / before, most))
-
-
-def _is_warm_up(scheduler: ConfigDict) -> bool:
-    rises = scheduler.get("start_factor", 0) < scheduler.get("end_factor", 1.0)
-    kind = str(scheduler.type).rpartition(".")[2].removesuffix("LR").removesuffix("Momentum")
-    return kind in _WARM_UPS and not scheduler.get("begin") and "end" in scheduler and rises
 
 
 def _move(parts: list[ConfigDict], before: int, length: int) -> None:
@@ -146,7 +151,7 @@ def _move(parts: list[ConfigDict], before: int, length: int) -> None:
     hand_overs = {
         part.end: max(part.end * length / before, min(part.end, LEAST_WARM_UP * length))
         for part in parts
-        if _is_warm_up(part) and part.end < before
+        if is_warm_up(part) and part.end < before
     }
 
     def moved(position: float) -> float:

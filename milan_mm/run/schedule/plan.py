@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def warmup_updates(self) -> int:
-        """Updates before the first one at the full rate, other schedulers aside."""
+        """Updates below the full rate at the start, other schedulers aside."""
         ends = [self.in_updates(p, p.scheduler.end) for p in self.parts if p.warms_up]
         return max((min(end, self.updates.total) - 1 for end in ends), default=0)
 
@@ -119,11 +119,18 @@ class Plan:
         if made.epochs is not None:
             text += f", {count(made.epochs, 'epoch')} of {made.per_epoch:,}"
         elif made.per_epoch:
-            text += f", {made.total / made.per_epoch:.3g} epochs of {made.per_epoch:,}"
+            passes = f"{made.total / made.per_epoch:.3g}"
+            if made.total < made.per_epoch:
+                text += f", less than an epoch of {made.per_epoch:,}"
+            else:
+                text += f", {passes} epoch{'s' * (passes != '1')} of {made.per_epoch:,}"
         if made.processes > 1:
             text += f"; {made.processes} processes"
         if made.accumulation > 1:
-            text += f"; {made.accumulation} parts, each of which the log counts as an iteration"
+            text += (
+                f"; each {self.unit} is computed in {made.accumulation} parts; the log counts "
+                "every part as an iteration"
+            )
         return text
 
     def _rates_line(self) -> str:

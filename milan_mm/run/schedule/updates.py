@@ -13,8 +13,15 @@ from mmengine.config import ConfigDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from milan_mm.errors import UserError
+from milan_mm.run.records.record import ORIGIN
 from milan_mm.run.schedule.schedules import iterations_per_update
 from milan_mm.text import count
+
+NEW_LENGTH = "new_length"  # in a config's `ORIGIN`: whether `--epochs` has set its length
+# Of a run of that length: a warm-up that counts updates, which may have a few all the same.
+LONGEST_SHARE, FEWEST = 0.1, 2
+LIMIT = f"{100 * LONGEST_SHARE:g} % of the run, or {FEWEST} updates"
+_WARM_UPS = ("Warmup", "Linear", "Constant", "QuadraticWarmup")  # LR or Momentum
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,8 @@ def count_updates(runner: Runner) -> Updates:
     epoch_length = max(updates.per_epoch, 1)
     if runner.param_schedulers is None:
         return updates
+    if updates.epochs is not None and (runner.cfg.get(ORIGIN) or {}).get(NEW_LENGTH):
+        _limit_warm_ups([*scheduler_settings(runner.param_schedulers)], updates.total)
     runner.param_schedulers = _without_stubs(runner.param_schedulers, epoch_length)
     for scheduler in scheduler_settings(runner.param_schedulers):
         converted = scheduler.get("convert_to_iter_based")
@@ -109,6 +118,27 @@ def scheduler_settings(schedulers: Any) -> Iterator[ConfigDict]:
     for settings in [schedulers] if isinstance(schedulers, dict) else schedulers or []:
         if isinstance(settings, dict):
             yield settings
+
+
+def is_warm_up(scheduler: ConfigDict) -> bool:
+    """Whether a scheduler's settings raise a rate from the first update on, and end."""
+    rises = scheduler.get("start_factor", 0) < scheduler.get("end_factor", 1.0)
+    kind = str(scheduler.type).rpartition(".")[2].removesuffix("LR").removesuffix("Momentum")
+    return kind in _WARM_UPS and not scheduler.get("begin") and "end" in scheduler and rises
+
+
+def _limit_warm_ups(entries: list[ConfigDict], total: int) -> None:
+    """Shorten warm-ups that count updates; those that start where one ends follow."""
+    in_updates = [entry for entry in entries if not entry.get("by_epoch", True)]
+    longest = max(round(LONGEST_SHARE * total), FEWEST)
+    for warm_up in filter(is_warm_up, in_updates):
+        before = warm_up.end
+        if before <= longest:
+            continue
+        warm_up.end = longest
+        for entry in in_updates:
+            if entry.get("begin") == before:
+                entry.begin = longest
 
 
 def _without_stubs(schedulers: Any, epoch_length: int) -> Any:

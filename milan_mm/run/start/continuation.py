@@ -13,7 +13,7 @@ from milan_mm.weights.stated.training import parse_config
 
 # Fields of a record that say again what others say, or that follow from the split of the batch.
 _DERIVED = (
-    r"schedule\.(warmup_updates|updates_per_epoch|highest_lr|last_lr)",
+    r"schedule\.(updates_per_epoch|highest_lr|last_lr)",
     r"settings\.train_cfg\.(type|by_epoch|max_epochs|max_iters)",
     r"settings\.train_dataloader\.(num_batch_per_epoch|batch_size|worker_init_fn\..*)",
     r"settings\.train_dataloader\.sampler\.(type|total_batch|round_up)",
@@ -34,7 +34,7 @@ _PRECISIONS = dict(
 # Files that were repaired in their place have another hash, but are as many as they were.
 _HASH, _OTHER_DATA = "data.train.hash", ("data.train.count", "data.train.root")
 _LENGTH = (
-    r"schedule\.(updates|epochs)",
+    r"schedule\.(updates|epochs|warmup_updates)",
     r"settings\.param_scheduler\.(\d+\.)?"
     r"(begin|end|T_max|milestones|step_size|total_steps|periods|epoch_length)(\..*)?",
 )
@@ -81,8 +81,8 @@ def check_continuation(
         raise UserError(_refusal(path, record, now, wrong))
     if length and not new_length:
         raise UserError(
-            f"{path}: {_shown(length)}: --epochs N or --iters N beside --resume trains longer, "
-            "with the schedule of the longer run"
+            f"{path}: {_shown(length)}: --epochs N or --iters N beside --resume sets another "
+            "length, with the schedule of a run of that length"
         )
     said = [d for d in harmless if d.field.startswith("data.") or _is(d.field, _VALIDATION)]
     return [f"{path}: {_shown(said)}; the training goes on as it was"] if said else []

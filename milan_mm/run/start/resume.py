@@ -133,6 +133,12 @@ class Origin:
                 f"{self.path} has {done} updates and the run would end after {updates.total}: give "
                 "a larger --epochs or --iters"
             )
+        planned = ((self.record or {}).get("schedule") or {}).get("updates")
+        if planned not in (None, updates.total):
+            change = "shorter" if updates.total < planned else "longer"
+            runner.logger.info(
+                f"a {change} run: ends after {updates.total} updates instead of {planned}"
+            )
         self.is_finished = done == updates.total
         if self.is_finished:
             runner.logger.info(

@@ -93,8 +93,8 @@ def test_a_plan_tells_data_length_rates_and_files(tmp_path: Path):
     check_plan(plan)
     assert plan.lines() == [
         "plan: 35 training images, 3 for validation",
-        "plan: 20 updates of 8 images, 5 epochs of 4; 4 parts, each of which the log counts as an "
-        "iteration",
+        "plan: 20 updates of 8 images, 5 epochs of 4; each update is computed in 4 parts; the log "
+        "counts every part as an iteration",
         "plan: learning rate up to 0.001 after a warm-up of 3 updates (15 %), 9.607e-06 in the "
         "last update",
         "plan: 5 evaluations, 5 checkpoints (keeps the last 3)",
@@ -126,8 +126,13 @@ def test_a_plan_tells_data_length_rates_and_files(tmp_path: Path):
             r"\[1\] .*lasts until epoch 5, the run until 8: .* --epochs N",
         ),
         (OVERLAP, dict(max_epochs=15), 50, r"falls to .* climbs again to .* pass --epochs N"),
-        (OVERLAP, dict(max_epochs=5), 9, r"\[0\] .* update 20, the run until 5: .*epochs 40 or"),
-        (OVERLAP, dict(max_epochs=5), 47, r"warm-up of 19 updates is more than half .*--epochs"),
+        (
+            OVERLAP,
+            dict(max_epochs=5),
+            9,
+            r"\[0\] .* update 19, the run until 5: pass --epochs 5 or",
+        ),
+        (OVERLAP, dict(max_epochs=5), 47, r"warm-up of 19 updates is more than half .*--epochs 5 "),
         (
             STEPS,
             dict(max_iters=50),
@@ -138,7 +143,7 @@ def test_a_plan_tells_data_length_rates_and_files(tmp_path: Path):
             STEPS,
             dict(max_iters=5),
             35,
-            r"\[0\] .* until update 11, the run until 5: pass --iters N",
+            r"\[0\] .* until update 10, the run until 5: pass --iters N",
         ),
         (
             [dict(type="MultiStepLR", end=12, milestones=[8, 11])],
@@ -185,6 +190,17 @@ def test_a_batch_longer_than_the_data_is_refused_with_the_rate_of_the_linear_rul
     runner = scale_runner(cfg, tmp_path, split=(1, 64), images=60, total_batch=1024)
     with pytest.raises(ValueError, match=r"60 .* 1024 images: .* total_batch=8 --lr 7\.81e-06 "):
         check_plan(Plan.of(runner))
+
+
+@pytest.mark.parametrize(
+    ("updates", "text"),
+    [(2, "2 updates of 8 images, less than an epoch of 4"), (4, "1 epoch of 4"), (6, "1.5 epochs")],
+)
+def test_a_plan_of_updates_tells_the_passes_over_the_images(
+    updates: int, text: str, tmp_path: Path
+):
+    plan = Plan.of(scale_runner(recipe([], max_iters=updates), tmp_path))
+    assert text in plan.lines()[1]
 
 
 @pytest.mark.parametrize(

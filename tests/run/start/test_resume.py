@@ -155,6 +155,23 @@ def test_a_longer_run_without_the_option_is_refused_with_it(whole, tmp_path: Pat
         begin(cfg, Start(resume=whole("epochs").checkpoint(8)))
 
 
+@pytest.mark.parametrize(("epochs", "text"), [(3, "a shorter run: ends after 12"), (5, "longer")])
+def test_another_length_is_said_with_both(whole, epochs: int, text: str, tmp_path: Path):
+    start = Start(resume=whole("epochs").checkpoint(8), new_length=True)
+    run_tiny(tiny_config("epochs", tmp_path), start, epochs=epochs)
+    (log,) = tmp_path.glob("*/*.log")
+    assert text in log.read_text()
+    assert f"ends after {4 * epochs} updates instead of {UPDATES}" in log.read_text()
+
+
+def test_another_warm_up_than_the_checkpoint_s_is_refused():
+    record = record_with({}) | dict(schedule=dict(warmup_updates=3))
+    now = record | dict(schedule=dict(warmup_updates=2))
+    with pytest.raises(UserError, match="warmup_updates is 3 in the checkpoint and 2 here"):
+        check_continuation("file", record, now)
+    assert check_continuation("file", record, now, new_length=True) == []
+
+
 def test_another_precision_is_said(whole, tmp_path: Path):
     path = whole("epochs").checkpoint(8)
     kind = {"optim_wrapper.type": "milan_mm.BFloat16OptimWrapper"}
