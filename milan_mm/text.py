@@ -15,6 +15,13 @@ def shorten_list(names: Iterable[object], limit: int = 5) -> str:
     return ", ".join(shown) + more or "nothing"
 
 
+def shorten_value(value: object) -> str:
+    """A value as Python writes it; of a long list the first five: "[1, 2, 3, 4, 5 and 9 more]"."""
+    if not isinstance(value, (list, tuple)) or len(value) <= 5:
+        return repr(value)
+    return f"[{shorten_list(value)}]"
+
+
 def count(number: int, noun: str) -> str:
     """A number and what it counts: "1 epoch", "1,251 updates", "no checkpoints"."""
     amount = f"{number:,}" if number else "no"

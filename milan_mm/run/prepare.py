@@ -26,8 +26,13 @@ from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.quick import make_quick
 from milan_mm.run.records.canonical import config_hash
-from milan_mm.run.records.record import Recorded, keep_origin, recipe_name, record_of
-from milan_mm.run.records.recorded_model import judged_otherwise, take_model, take_old_rule
+from milan_mm.run.records.record import ORIGIN, Recorded, keep_origin, recipe_name, record_of
+from milan_mm.run.records.recorded_model import (
+    check_own_data,
+    judged_otherwise,
+    take_model,
+    take_old_rule,
+)
 from milan_mm.run.schedule.batch import apply_total_batch
 from milan_mm.run.schedule.length import set_length, set_rate
 from milan_mm.run.start.continuation import record_from_config
@@ -122,6 +127,8 @@ _SAID_TWICE = dict(
     iters=("train_cfg.max_iters", "max_iters"),
     lr=("optim_wrapper.optimizer.lr", "lr", "base_lr"),
 )
+# Options whose values a checkpoint's record keeps.
+REPEATED = ("data", "img_size", "epochs", "iters", "lr")
 Step = Callable[[Config, RunOptions], list[str]]
 
 
@@ -143,6 +150,14 @@ def prepare(cfg: Config, options: RunOptions, steps: Sequence[Step]) -> list[str
 def name_recipe(cfg: Config, _: RunOptions) -> list[str]:
     """Keep name and hash of the recipe as it was loaded, for the record of the run."""
     keep_origin(cfg, recipe=recipe_name(cfg), recipe_hash=config_hash(cfg))
+    return []
+
+
+def keep_options(cfg: Config, options: RunOptions) -> list[str]:
+    """Keep what a later command on the checkpoints may have to repeat, for the record."""
+    given = {name: value for name in REPEATED if (value := getattr(options, name)) is not None}
+    if given:
+        keep_origin(cfg, options=dict((cfg.get(ORIGIN) or {}).get("options") or {}, **given))
     return []
 
 
@@ -267,6 +282,7 @@ def use_record(cfg: Config, options: RunOptions) -> list[str]:
     if found is None:
         return []
     if found.record:
+        check_own_data(cfg, found, options.fixed)
         notes = take_model(cfg, found.record, found.path, "test", options.fixed)
         return notes + judged_otherwise(cfg, found.record, found.path)
     notes = [
@@ -382,6 +398,7 @@ def use_machine(cfg: Config, options: RunOptions) -> list[str]:
 # What is trained, on what data, for how long, and from which encoder.
 RECIPE: tuple[Step, ...] = (
     name_recipe,  # first, before anything is changed
+    keep_options,
     use_own_data,  # early, so that fields which the user writes out have the last word
     set_recipe_names,  # before options for what is derived from them
     resize_images,

@@ -176,6 +176,6 @@ def _check_classes(path: str, meta: dict, tested: dict) -> None:
         first, (before, now) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
         raise UserError(
             f"{path} was trained on {len(trained)} classes and the test data have {len(wanted)}, "
-            f"which differ from number {first} on, '{before}' against '{now}': test on the data of "
+            f"which differ from label {first} on, '{before}' against '{now}': test on the data of "
             "the training (--data DIR)"
         )

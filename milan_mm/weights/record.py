@@ -59,9 +59,11 @@ def read_record(checkpoint: Mapping[str, Any], path: str | Path = "the checkpoin
             "update milan_mm"
         )
     for name, fits in _KINDS.items():
+        if name in _LATER and name not in record:
+            continue
         if name not in record or not fits(record[name]):
             raise UserError(_damaged(path, name, record.get(name)))
-    found = {name: record[name] for name in _KINDS}
+    found = _LATER | {name: record[name] for name in _KINDS if name in record}
     if options := found["model"]["backbone"]:  # of a version without today's newest options
         found["model"] = found["model"] | dict(backbone=_complete(options))
     return found
@@ -251,6 +253,16 @@ def _reading(value: object) -> bool:
     )
 
 
+def _given(value: object) -> bool:
+    """Options of the command line, as a user gives them."""
+    kinds = dict(data=_text, img_size=_count, epochs=_count, iters=_count, lr=_number)
+    return type(value) is dict and all(
+        kinds.get(name, _is_plain)(given) for name, given in value.items()
+    )
+
+
+# What the first records did not have yet, and what that means.
+_LATER: dict[str, Any] = dict(options={})
 _KINDS: dict[str, Callable[[Any], bool]] = dict(
     version=_count,
     recipe=_text,
@@ -281,4 +293,5 @@ _KINDS: dict[str, Callable[[Any], bool]] = dict(
     seed=_optional(_count),
     versions=_values(_text),
     settings=_dict_of(),
+    options=_given,
 )

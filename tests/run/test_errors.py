@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
@@ -88,7 +89,8 @@ def test_a_defect_during_training_keeps_its_traceback():
 
 @pytest.mark.usefixtures("training")
 def test_a_stop_by_this_package_during_training_is_one_line(capsys: pytest.CaptureFixture):
-    runner = Config(dict(iter=0))
+    hub = MessageHub.get_current_instance()
+    runner = SimpleNamespace(iter=0, message_hub=hub, optim_wrapper=None)
     with pytest.raises(SystemExit), user_errors():
         LossHook().after_train_iter(runner, 0, outputs=dict(loss=float("nan")))
     assert capsys.readouterr().err.startswith("error: the loss is nan at iteration 1")

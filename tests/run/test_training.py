@@ -27,7 +27,7 @@ def test_a_checkpoint_of_another_model_is_refused(found: dict, message: str):
 @pytest.mark.parametrize(
     ("tested", "message"),
     [
-        (["cat", "ant"], r"3 classes and the test data have 2, .* number 0 on, 'ant'"),
+        (["cat", "ant"], r"3 classes and the test data have 2, .* label 0 on, 'ant'"),
         (["ant", "bee"], r"2 on, 'cow' against 'None': test on the data"),
     ],
 )

@@ -15,7 +15,7 @@ from milan_mm.configs import load
 from milan_mm.run.metrics import read_metrics
 from milan_mm.run.records.record import model_of, read_record
 from milan_mm.weights.reading import read_checkpoint
-from tests.run.own_data.folders import coco_folder, image_folder, label_pairs
+from tests.run.own_data.folders import COLOURS, coco_folder, image_folder, label_pairs
 from tests.weights import zoo
 
 # Child configs of the recipes that a CPU hardly notices.
@@ -184,10 +184,44 @@ def test_a_command_that_contradicts_the_checkpoint_is_refused_with_both_values(
         refusal(recipe("seg"), checkpoint)
     )
     (data[1] / "val/green").rename(data[1] / "val/violet")
-    assert "which differ from number 1 on, 'green' against 'red'" in (
+    assert "which differ from label 1 on, 'green' against 'red'" in (
         refusal(config, checkpoint, *data)
     )
     assert not (tmp_path / "test").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "number"),
+    [("cls", "num_classes=2"), ("det", "model.roi_head.bbox_head.num_classes=2"), ("seg", "")],
+)
+def test_own_data_that_a_command_forgets_are_named(
+    tmp_path: Path, task: str, number: str, call, error_of, recipe
+):
+    config, run = recipe(task), tmp_path / "run"
+    two = dict(classes=COLOURS[:2], per_class=8) if task == "cls" else {}
+    two |= dict(categories=COLOURS[:2]) if task == "det" else {}
+    folder = dict(cls=image_folder).get(task, FOLDERS[task])
+    root = folder(tmp_path / "my data", **two)
+    text = Path(config).read_text().replace("ann_file=''", "ann_file='no.json'")
+    Path(config).write_text(text)
+    call("train", config, "--data", root, "--img-size", 96, "--work-dir", run)
+    checkpoint = Path((run / "last_checkpoint").read_text())
+    classes = len(read_checkpoint(checkpoint)["meta"]["milan_mm"]["classes"])
+    expected = f"{checkpoint} was trained with --data {root} on {classes} classes: pass --data DIR"
+    test = ("test", config, checkpoint, "--work-dir", tmp_path / "test")
+    assert error_of(*test).endswith(expected)
+    if number:
+        assert error_of(*test, "--cfg-options", number).endswith(expected)
+    assert error_of("train", config, "--resume", "--work-dir", run).endswith(
+        f"{checkpoint}: its run was started with --data '{root}' --img-size 96: repeat them"
+    )
+    assert error_of("test", config, run).endswith(
+        f"'{run}' is a folder: name a checkpoint; its newest is {checkpoint}"
+    )
+    gone = error_of("test", config, run / "gone.pth")
+    assert gone.endswith(f"checkpoint '{run}/gone.pth' does not exist")
+    # the config that the run wrote names the data itself
+    call("test", run / f"{task}.py", checkpoint, "--work-dir", tmp_path / "test")
 
 
 def test_a_config_that_a_test_writes_starts_the_same_training_again(

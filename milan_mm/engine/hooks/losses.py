@@ -40,10 +40,20 @@ class LossHook(Hook):
             outputs.update(_average(outputs))
         if "loss" in outputs and not math.isfinite(loss := _number(outputs["loss"])):
             raise NonFiniteLossError(
-                f"the loss is {loss} at iteration {runner.iter + 1}: start a new run from the last "
-                "checkpoint (--init-from FILE) with a lower learning rate (--lr) or with gradient "
-                "clipping (--cfg-options optim_wrapper.clip_grad.max_norm=1.0)"
+                f"the loss is {loss} at iteration {runner.iter + 1}: {_remedy(runner)}"
             )
+
+
+def _remedy(runner: Runner) -> str:
+    """Only what this run can do: it may have no checkpoint yet, and may clip gradients already."""
+    last = runner.message_hub.get_info("last_ckpt")
+    start = f"start a new run from {last} (--init-from FILE)" if last else "start again"
+    clip = (
+        ""
+        if getattr(runner.optim_wrapper, "clip_kwargs", None)
+        else " or with gradient clipping (--cfg-options optim_wrapper.clip_grad.max_norm=1.0)"
+    )
+    return f"{start} with a lower learning rate (--lr){clip}"
 
 
 def _number(value: Tensor | float) -> float:

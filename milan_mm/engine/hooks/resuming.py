@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
@@ -70,7 +71,9 @@ class ResumeHook(Hook):
 
 
 class InitialWeightsHook(Hook):
-    """Leaves tensors of a checkpoint out, before mmengine fills the model from it.
+    """Replaces tensors of a checkpoint by the model's own, before mmengine fills it from the file.
+
+    The file then has all tensors, so mmengine does not warn that some are missing.
 
     Not for configs: `milan_mm.run.start.resume` adds it.
 
@@ -84,9 +87,10 @@ class InitialWeightsHook(Hook):
         self.left_out = left_out
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Remove them, in place."""
-        for name in self.left_out:
-            del checkpoint["state_dict"][name]
+        """Replace them, in place."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        own = model.state_dict()
+        checkpoint["state_dict"].update({name: own[name] for name in self.left_out})
 
 
 def replay_schedule(runner: Runner, updates: int, updates_per_epoch: int | None) -> None:

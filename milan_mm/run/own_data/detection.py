@@ -113,7 +113,7 @@ def _compare(train: Split, val: Split) -> None:
     first, (in_train, in_val) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
     raise UserError(
         f"'{train.file.path}' has {len(train.classes)} categories and '{val.file.path}' "
-        f"{len(val.classes)}, which differ from number {first} on, '{in_train}' against "
+        f"{len(val.classes)}, which differ from label {first} on, '{in_train}' against "
         f"'{in_val}': give both files the same list"
     )
 

@@ -40,5 +40,5 @@ def check_classes(
     first, (before, now) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
     raise UserError(
         f"{checkpoint} was trained on {len(trained)} classes and '{where}' has {len(classes)}, "
-        f"which differ from number {first} on, '{before}' against '{now}': {remedy}"
+        f"which differ from label {first} on, '{before}' against '{now}': {remedy}"
     )

@@ -5,6 +5,7 @@ hand, each by its own policy. `milan_mm.weights.record` reads records, whoever w
 """
 
 import math
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -15,10 +16,13 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from milan_mm.datasets.identity import data_hash
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.config_nodes import config_nodes, datasets_of
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.records.canonical import canonical_settings, config_hash, package_versions
 from milan_mm.run.schedule.schedules import is_iter_based, iterations_per_update
+from milan_mm.run.start.checkpoint_files import newest
+from milan_mm.text import shorten_value
 from milan_mm.weights.reading import read_checkpoint
 from milan_mm.weights.record import (
     KEY,
@@ -32,13 +36,15 @@ from milan_mm.weights.record import (
 
 __all__ = ["KEY", "Difference", "Kind", "Recorded", "differences", "read_record", "record_of"]
 
-# What a prepared config carries along for its record: the recipe, and what `--weights` brought.
+# What a prepared config carries along for its record: 'recipe', 'recipe_hash', 'encoder' of
+# `--weights`, 'new_length' of `--epochs` and `--iters`, and 'options', those of the command line
+# that a later command may have to repeat.
 ORIGIN = "origin"
 _PRECISION = ("type", "modules")  # of optim_wrapper: a CPU may not have that of the recipe
 # What a type stands for: a CPU does not synchronise, and a resumed run ends its first epoch early.
 _STANDS_FOR = {"SyncBN": "BN", "milan_mm.ResumedEpochLoop": "EpochBasedTrainLoop"}
 # Fields whose difference changes nothing, or which only name things.
-_NAMES = ("version", "recipe", "recipe_hash", "versions", "split")
+_NAMES = ("version", "recipe", "recipe_hash", "versions", "split", "options")
 _HARMLESS = ("encoder.source", "encoder.fields", "encoder.reading", "model.backbone.with_cp")
 # Of a test: what matters in training only.
 _TRAINING_ONLY = ("drop_path_rate", "frozen", "fixed_pos_embed", "with_cp")
@@ -84,7 +90,8 @@ class Difference:
 
     def __str__(self) -> str:
         name = self.field.removeprefix("settings.").replace("statistics", "data_preprocessor")
-        return f"{name} is {self.recorded!r} in the checkpoint and {self.now!r} here"
+        recorded, now = shorten_value(self.recorded), shorten_value(self.now)
+        return f"{name} is {recorded} in the checkpoint and {now} here"
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,14 @@ class Recorded:
         """That of a file.
 
         Raises:
-            MissingFileError, UserError: See `read_checkpoint` and `read_record`.
+            MissingFileError, UserError: For a work directory, naming its newest checkpoint; see
+                also `read_checkpoint` and `read_record`.
         """
+        file = Path(path)
+        if not file.exists():
+            raise MissingFileError(f"checkpoint '{path}' does not exist")
+        if file.is_dir() and (last := newest(file)):
+            raise UserError(f"'{path}' is a folder: name a checkpoint; its newest is {last}")
         return cls.of(read_checkpoint(path), path)
 
     @classmethod
@@ -152,6 +165,14 @@ def differences(
             kind = _kind(field, recorded, value, use, same_recipe and not is_fixed(field, fixed))
             found.append(Difference(field, recorded, value, kind))
     return found
+
+
+def forgotten(record: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Options of the recorded command that this one is without, as a user writes them."""
+    given = {name: v for name, v in record["options"].items() if name not in now["options"]}
+    return " ".join(
+        f"--{name.replace('_', '-')} {shlex.quote(str(v))}" for name, v in given.items()
+    )
 
 
 def is_fixed(field: str, fixed: Collection[str]) -> bool:
@@ -203,12 +224,13 @@ def record_of(
         seed=runner.seed if runner else (cfg.get("randomness") or {}).get("seed"),
         versions=package_versions(),
         settings=_settings(cfg),
+        options=origin.get("options") or {},
     )
     return plain(record)
 
 
 def keep_origin(cfg: Config, **facts: Any) -> None:
-    """Let a config carry facts along: 'recipe', 'recipe_hash', 'encoder', 'new_length'."""
+    """Let a config carry facts along for its record: those of `ORIGIN`."""
     cfg[ORIGIN] = dict(cfg.get(ORIGIN) or {}) | facts
 
 

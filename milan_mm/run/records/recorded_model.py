@@ -10,11 +10,13 @@ from typing import Any
 from mmengine.config import Config
 
 from milan_mm.errors import UserError
+from milan_mm.run.checks.files import check_data
 from milan_mm.run.config_nodes import config_nodes
 from milan_mm.run.own_data.detection import leave_masks_out
 from milan_mm.run.own_data.settings import set_num_classes
 from milan_mm.run.records.record import (
     Kind,
+    Recorded,
     Use,
     differences,
     is_fixed,
@@ -23,6 +25,7 @@ from milan_mm.run.records.record import (
     record_of,
     value_of,
 )
+from milan_mm.text import shorten_value
 from milan_mm.weights.record import PLAIN_VIT, statistics
 
 # How earlier versions, which wrote no record, resized every position table.
@@ -63,9 +66,46 @@ def take_model(
     taken = {d.field: d.now for d in differences(before, record_of(cfg), use) if _is_model(d.field)}
     if not taken:
         return []
-    shown = ", ".join(f"{name.rpartition('.')[2]}={value!r}" for name, value in taken.items())
+    shown = ", ".join(
+        f"{name.rpartition('.')[2]}={shorten_value(value)}" for name, value in taken.items()
+    )
     whose = f", pretrained as {encoder['system']} ({encoder['source']})" if encoder else ""
     return [f"{source}: the model takes {shown} from the record of its training{whose}"]
+
+
+def check_own_data(cfg: Config, found: Recorded, fixed: Collection[str] = ()) -> None:
+    """Refuse a test that forgets the `--data DIR` of its training, before data are looked at.
+
+    The recipe's own images may be what is meant, if they are there and of as many classes.
+
+    Args:
+        fixed: Dotted names that the user set, which may name the images in another way.
+
+    Raises:
+        UserError: With the folder of the training.
+    """
+    record, now = found.record, record_of(cfg)
+    if not record or "data" not in record["options"] or "data" in now["options"]:
+        return
+    kept, here = record["model"], now["model"]
+    if kept["type"] != here["type"]:
+        return  # of another recipe, which is refused with both values
+    if any(name.startswith(("test_dataloader", "val_dataloader")) for name in fixed):
+        return
+    # a number that the user sets is not that of the recipe's images
+    if kept["num_classes"] == here["num_classes"] and not is_fixed("model.num_classes", fixed):
+        try:
+            check_data(cfg, ("test_dataloader",))
+        except UserError:
+            pass
+        else:
+            return
+    number = len(found.classes) if found.classes else kept["num_classes"]
+    classes = f" on {number} class{'es' if number > 1 else ''}" if number else ""
+    raise UserError(
+        f"{found.path} was trained with --data {record['options']['data']}{classes}: pass "
+        "--data DIR"
+    )
 
 
 def judged_otherwise(cfg: Config, record: dict[str, Any], source: str) -> list[str]:
@@ -83,13 +123,19 @@ def judged_otherwise(cfg: Config, record: dict[str, Any], source: str) -> list[s
     kept, here = (_judging(found["settings"]) for found in (record, now))
     fields = dict.fromkeys([*leaves(kept), *leaves(here)])
     pairs = {name: (value_of(kept, name), value_of(here, name)) for name in fields}
-    other = [f"{n} is {a!r} there, {b!r} here" for n, (a, b) in pairs.items() if a != b]
+    other = [
+        f"{n} is {shorten_value(a)} there, {shorten_value(b)} here"
+        for n, (a, b) in pairs.items()
+        if a != b
+    ]
     if not other:
         return []
     more = f", and {len(other) - 2} more" if len(other) > 2 else ""
+    size, given = (found["options"].get("img_size") for found in (record, now))
+    option = f"; the training had --img-size {size}" if size and not given else ""
     return [
         f"{source}: tested otherwise than in the validation of its training: "
-        f"{'; '.join(other[:2])}{more}"
+        f"{'; '.join(other[:2])}{more}{option}"
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from milan_mm.errors import UserError
-from milan_mm.run.records.record import Difference, Kind, differences, record_of
+from milan_mm.run.records.record import Difference, Kind, differences, forgotten, record_of
 from milan_mm.run.records.recorded_model import take_old_rule
 from milan_mm.weights.stated.training import parse_config
 
@@ -80,11 +80,14 @@ def check_continuation(
     if wrong:
         raise UserError(_refusal(path, record, now, wrong))
     if length and not new_length:
-        raise UserError(
-            f"{path}: {_shown(length)}: --epochs N or --iters N beside --resume sets another "
-            "length, with the schedule of a run of that length"
-        )
-    said = [d for d in harmless if d.field.startswith("data.") or _is(d.field, _VALIDATION)]
+        raise UserError(_other_length(path, record, now, length))
+    # this is asked twice, and only the second time the data are known
+    is_built = bool(now["data"])
+    said = [
+        d
+        for d in harmless
+        if d.field.startswith("data.") or (not is_built and _is(d.field, _VALIDATION))
+    ]
     return [f"{path}: {_shown(said)}; the training goes on as it was"] if said else []
 
 
@@ -143,12 +146,36 @@ def _is(field: str, patterns: Iterable[str]) -> bool:
 def _refusal(
     path: str, record: Mapping[str, Any], now: Mapping[str, Any], wrong: list[Difference]
 ) -> str:
+    if options := forgotten(record, now):
+        return repeat(path, options)
     whose = ""
     if record["recipe"] and record["recipe"] != now["recipe"]:
         whose = f"of the recipe '{record['recipe']}', this is '{now['recipe']}'; "
     return (
         f"{path}: {whose}{_shown(wrong)}: --resume goes on with a run as it was; start a new one "
         f"from these weights by --init-from {path} and another --work-dir"
+    )
+
+
+def repeat(path: str, options: str) -> str:
+    """The message to a command that is without options of the run that it should go on with."""
+    what = "them" if " --" in options else "it"
+    return f"{path}: its run was started with {options}: repeat {what}"
+
+
+def _other_length(
+    path: str, record: Mapping[str, Any], now: Mapping[str, Any], length: list[Difference]
+) -> str:
+    for unit, flag in (("epochs", "epochs"), ("updates", "iters")):
+        before, here = (found["schedule"].get(unit) for found in (record, now))
+        if before and here and before != here:
+            return (
+                f"{path}: the run was started for {before} {unit} and this command is for {here}: "
+                f"repeat --{flag} {before}; a larger N trains longer"
+            )
+    return (
+        f"{path}: {_shown(length)}: --epochs N or --iters N beside --resume sets another "
+        "length, with the schedule of a run of that length"
     )
 
 

@@ -20,7 +20,7 @@ from milan_mm.engine.loops import ResumedEpochLoop
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.processes import is_main_process
 from milan_mm.run.quick import ITERATIONS
-from milan_mm.run.records.record import KEY, Use, read_record, record_of
+from milan_mm.run.records.record import KEY, Use, forgotten, read_record, record_of
 from milan_mm.run.records.recorded_model import take_model, take_old_rule
 from milan_mm.run.schedule.plan import Plan
 from milan_mm.run.schedule.schedules import is_iter_based
@@ -36,6 +36,7 @@ from milan_mm.run.start.continuation import (
     check_continuation,
     other_precision,
     record_from_config,
+    repeat,
 )
 from milan_mm.run.start.fitting import check_fit, class_tensors, forget_files, other_shapes
 from milan_mm.text import shorten_list
@@ -309,4 +310,6 @@ def _take_model(cfg: Config, record: dict[str, Any], path: str, start: Start) ->
     except UserError as error:
         if start.init_from or record["recipe"] != record_of(cfg)["recipe"]:
             raise
+        if options := forgotten(record, record_of(cfg)):
+            raise UserError(repeat(path, options)) from None
         raise UserError(f"{error}; --init-from {path} starts a new run from its weights") from None

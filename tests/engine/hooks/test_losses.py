@@ -8,13 +8,35 @@ import torch
 from milan_mm.engine.hooks import losses
 from milan_mm.engine.hooks.losses import LossHook
 
-RUNNER = SimpleNamespace(iter=41)
+
+def runner(last: str | None = None, clip: dict | None = None) -> SimpleNamespace:
+    return SimpleNamespace(
+        iter=41,
+        message_hub=SimpleNamespace(get_info=dict(last_ckpt=last).get),
+        optim_wrapper=SimpleNamespace(clip_kwargs=clip),
+    )
+
+
+RUNNER = runner()
 
 
 @pytest.mark.parametrize("value", [float("nan"), torch.tensor(float("inf"))])
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(value: float | torch.Tensor):
     with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) at iteration 42"):
         LossHook().after_train_iter(RUNNER, 0, outputs=dict(loss=value))
+
+
+@pytest.mark.parametrize(
+    ("last", "clip", "advice"),
+    [
+        (None, None, r"42: start again with a lower .* \(--lr\) or .*clip_grad.max_norm=1.0\)$"),
+        (None, dict(max_norm=1), r"42: start again with a lower learning rate \(--lr\)$"),
+        ("iter_9.pth", None, r"from iter_9.pth \(--init-from FILE\) with .* or with gradient"),
+    ],
+)
+def test_only_what_the_run_can_do_is_advised(last: str | None, clip: dict | None, advice: str):
+    with pytest.raises(FloatingPointError, match=advice):
+        LossHook().after_train_iter(runner(last, clip), 0, outputs=dict(loss=float("nan")))
 
 
 def test_a_single_process_logs_what_the_model_returned():

@@ -174,7 +174,7 @@ def test_missing_files_are_named(tmp_path: Path, spoil, message: str):
         ),
         (
             lambda c: c["categories"].reverse(),
-            "3 categories and '.*' 3, which differ from number 0 on, 'blue' against 'red'",
+            "3 categories and '.*' 3, which differ from label 0 on, 'blue' against 'red'",
         ),
         (lambda c: c["categories"][0].update(name="red"), "several categories named 'red'"),
     ],

@@ -43,7 +43,7 @@ def test_a_folder_without_training_split_is_tested_on_the_classes_of_the_checkpo
 @pytest.mark.parametrize("recipe", FOLDERS)
 def test_data_of_other_classes_than_the_checkpoint_are_refused(tmp_path: Path, recipe: str):
     root = str(FOLDERS[recipe](tmp_path))
-    with pytest.raises(ValueError, match=r"trained on 2 classes and '.*' has 3, .* number 1 on, "):
+    with pytest.raises(ValueError, match=r"trained on 2 classes and '.*' has 3, .* label 1 on, "):
         set_own_data(load(recipe), root, checkpoint(("blue", "red")))
 
 

@@ -14,7 +14,7 @@ from milan_mm.configs import list_configs
 from milan_mm.datasets.identity import data_hash
 from milan_mm.run.encoder_weights import set_encoder_weights
 from milan_mm.run.prepare import TRAINING, RunOptions, prepare
-from milan_mm.run.records.record import Kind, differences, model_of, record_of
+from milan_mm.run.records.record import Difference, Kind, differences, model_of, record_of
 from milan_mm.run.records.recorded_model import judged_otherwise, take_model
 from milan_mm.weights.reading import read_checkpoint
 from milan_mm.weights.record import read_record
@@ -180,6 +180,26 @@ def test_a_test_on_images_of_another_size_than_in_the_training_is_said(recipe: s
     assert "scale is " in note and "there, 17 here" in note
     kept["recipe_hash"] = "another recipe"  # which differs on purpose
     assert judged_otherwise(cfg, kept, "x.pth") == []
+
+
+def test_an_image_size_of_the_training_that_a_test_forgets_is_named():
+    cfg, now = load(CLS), prepared(CLS)
+    prepare(cfg, RunOptions(img_size=64, batch_per_gpu=1), TRAINING)
+    (note,) = judged_otherwise(now, record_of(cfg), "x.pth")
+    assert note.endswith("; the training had --img-size 64")
+
+
+def test_a_long_list_is_cut_in_a_message():
+    difference = Difference("classes", [*map(str, range(80))], None, Kind.CONTRADICTION)
+    assert str(difference) == (
+        "classes is ['0', '1', '2', '3', '4' and 75 more] in the checkpoint and None here"
+    )
+
+
+def test_a_record_from_before_options_were_kept_has_none():
+    kept = record(CLS)
+    del kept["options"]
+    assert read_record(saved(kept))["options"] == {}
 
 
 def test_weights_that_the_user_gives_again_must_be_the_same(tmp_path: Path):

@@ -151,7 +151,7 @@ def test_another_total_batch_is_refused_with_both_values(whole, tmp_path: Path):
 
 def test_a_longer_run_without_the_option_is_refused_with_it(whole, tmp_path: Path):
     cfg = tiny_config("epochs", tmp_path, **{"train_cfg.max_epochs": 6})
-    with pytest.raises(UserError, match=r"epochs is 4 in the checkpoint and 6 here.*--epochs N"):
+    with pytest.raises(UserError, match=r"for 4 epochs and this .* 6: repeat --epochs 4; a larger"):
         begin(cfg, Start(resume=whole("epochs").checkpoint(8)))
 
 
@@ -170,6 +170,29 @@ def test_another_warm_up_than_the_checkpoint_s_is_refused():
     with pytest.raises(UserError, match="warmup_updates is 3 in the checkpoint and 2 here"):
         check_continuation("file", record, now)
     assert check_continuation("file", record, now, new_length=True) == []
+
+
+def test_how_often_a_run_is_judged_is_said_once(whole, tmp_path: Path):
+    cfg = tiny_config("epochs", tmp_path, **{"train_cfg.val_interval": 3})
+    run_tiny(cfg, Start(resume=whole("epochs").checkpoint(8)))
+    (log,) = tmp_path.glob("*/*.log")
+    assert log.read_text().count("val_interval is None in the checkpoint and 3 here") == 1
+
+
+LENGTHS = [
+    ("epochs", dict(epochs=5), "for 5 epochs and this command is for 4: repeat --epochs 5; a lar"),
+    ("iterations", dict(iters=20), "for 20 updates and this .* for 16: repeat --iters 20; a lar"),
+]
+
+
+@pytest.mark.parametrize(("schedule", "length", "message"), LENGTHS)
+def test_a_forgotten_length_is_named(schedule: str, length: dict, message: str, tmp_path: Path):
+    cfg = tiny_config(schedule, tmp_path)
+    prepare(cfg, RunOptions(**length), TRAINING)
+    now = tiny_config(schedule, tmp_path)
+    prepare(now, RunOptions(), TRAINING)
+    with pytest.raises(UserError, match=message):
+        check_continuation("x.pth", record_of(cfg), record_of(now))
 
 
 def test_another_precision_is_said(whole, tmp_path: Path):
@@ -319,6 +342,7 @@ def test_layers_for_other_classes_start_anew_and_are_named(whole, tmp_path: Path
     (log,) = tmp_path.glob("*/*.log")
     assert "starts from 1 of 2 tensors of " in log.read_text()
     assert "; new, for other classes: head" in log.read_text()
+    assert "do not match" not in log.read_text()  # mmengine's warning of missing tensors
 
 
 def test_best_checkpoints_of_another_folder_are_never_removed(whole, tmp_path: Path):
