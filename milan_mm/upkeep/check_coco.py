@@ -32,6 +32,7 @@ from milan_mm.datasets.image_size import TURN_REMEDY, read_header
 from milan_mm.datasets.inspecting import read_image
 from milan_mm.datasets.overlap import compare_listed
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.text import count
 from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
 from milan_mm.upkeep.reading import list_files, rgb_pixels, spread
@@ -294,7 +295,7 @@ def _draw(part: _Part, image: dict) -> Cell:
     canvas = cv2.resize(np.ascontiguousarray(pixels), (width, height), interpolation=interpolation)
     palette = [PALETTE[number % len(PALETTE)] for number in range(len(numbers))]
     drawn = draw_instances(canvas, instances, tuple(file.category_names.values()), palette, zoom=1)
-    return Cell(drawn, f"{part.name} {image['file_name']}: {len(objects)} objects")
+    return Cell(drawn, f"{part.name} {image['file_name']}: {count(len(objects), 'object')}")
 
 
 def _mask(mask: list | dict | None, image: dict) -> np.ndarray:

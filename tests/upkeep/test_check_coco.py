@@ -125,7 +125,7 @@ def test_the_sheet_shows_masks_of_polygons_and_run_lengths(coco):
     edit_coco(coco, "train", change)
     cells = check_coco(coco, Findings(allow_subset=True), num_workers=0)
     assert len(cells) == 8
-    assert cells[0].caption == "train 000000000000.jpg: 1 objects"
+    assert cells[0].caption == "train 000000000000.jpg: 1 object"
     assert cells[0].picture.shape == (240, 240, 3)
     # against the image itself: the inside of the polygon is tinted, the far corner is not
     image = np.asarray(Image.open(coco / FIRST).resize((240, 240)), dtype=int)
