@@ -67,6 +67,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(INSTALL) --no-build-isolation onedl-mmcv
 	@echo "3/4 mmpretrain, mmdetection, mmsegmentation, open_clip, this package"
 	@$(INSTALL) --no-build-isolation -e '.[openmmlab,fast,dev]'
+# For tests in processes of their own: mmpretrain cannot be imported beside this transformers.
+	@$(INSTALL) --no-deps --upgrade --target $(VENV)/judges transformers tokenizers typer shellingham annotated-doc
 # mmcv, mmseg and imagecorruptions ask for opencv-python, imaug and we for the headless build: both
 # write the same cv2 folder. The headless one stays, since it needs no display libraries. `pip check`
 # then reports opencv-python as missing; that is this line, and harmless. Removing one build takes the
