@@ -19,6 +19,7 @@ RULES = {
     "run": {"engine", "datasets", "weights"},
     "evaluation": {"run", "engine", "datasets", "weights", "models"},
     "benchmark": {"run", "engine", "datasets", "weights", "models", "upkeep"},
+    "inference": {"run", "engine", "datasets", "weights", "visualization"},
     "__main__": {"doctor"},
 }
 EVERYTHING = {"register", "shapes"}  # may import every room; no room imports them
