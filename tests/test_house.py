@@ -20,6 +20,8 @@ RULES = {
     "evaluation": {"run", "engine", "datasets", "weights", "models"},
     "benchmark": {"run", "engine", "datasets", "weights", "models", "upkeep"},
     "__main__": {"doctor", "completion"},
+    "inference": {"run", "engine", "datasets", "weights", "visualization"},
+    "__main__": {"doctor"},
 }
 EVERYTHING = {"register", "shapes"}  # may import every room; no room imports them
 
