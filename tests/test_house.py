@@ -13,6 +13,7 @@ EVERYBODY = {"registry", "configs", "errors", "files", "text", "torch_private"}
 # What else a room may import: rooms, or single files of one. Rooms that are not listed: nothing.
 RULES = {
     "weights": {"models"},
+    "encoder": {"models", "weights"},
     "pretrain": {"models", "weights"},
     "engine": {"datasets", "weights.reading"},
     "upkeep": {"datasets", "visualization"},
