@@ -18,6 +18,7 @@ RULES = {
     "upkeep": {"datasets", "visualization"},
     "run": {"engine", "datasets", "weights"},
     "evaluation": {"run", "engine", "datasets", "weights", "models"},
+    "look": {"evaluation", "run", "datasets", "weights", "models", "inference", "visualization"},
     "benchmark": {"run", "engine", "datasets", "weights", "models", "upkeep"},
     "__main__": {"doctor"},
 }
