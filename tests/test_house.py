@@ -14,7 +14,7 @@ EVERYBODY = {"registry", "configs", "errors", "files", "text", "torch_private"}
 RULES = {
     "weights": {"models"},
     "pretrain": {"models", "weights"},
-    "engine": {"datasets", "weights.reading"},
+    "engine": {"datasets", "visualization", "weights.reading"},
     "upkeep": {"datasets", "visualization"},
     "run": {"engine", "datasets", "weights", "completion"},
     "evaluation": {"run", "engine", "datasets", "weights", "models"},
