@@ -15,7 +15,7 @@ RULES = {
     "weights": {"models"},
     "encoder": {"models", "weights"},
     "pretrain": {"models", "weights"},
-    "engine": {"datasets", "weights.reading"},
+    "engine": {"datasets", "visualization", "weights.reading"},
     "upkeep": {"datasets", "visualization"},
     "run": {"engine", "datasets", "weights", "completion"},
     "evaluation": {"run", "engine", "datasets", "weights", "models"},
@@ -23,7 +23,6 @@ RULES = {
     "benchmark": {"run", "engine", "datasets", "weights", "models", "upkeep"},
     "__main__": {"doctor", "completion"},
     "inference": {"run", "engine", "datasets", "weights", "visualization"},
-    "__main__": {"doctor"},
 }
 EVERYTHING = {"register", "shapes"}  # may import every room; no room imports them
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from milan_mm import completion
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+PROJECT = "milan_mm"  # of trackers
+KNN_LIMIT = 50_000  # images of each split of --knn-data
 
 
 class ToolParser(argparse.ArgumentParser):
@@ -146,6 +148,50 @@ def add_batch_per_gpu(parser: argparse.ArgumentParser) -> None:
         type=positive,
         metavar="N",
         help="most images that a GPU holds at a time; the rest of the total batch is accumulated",
+    )
+
+
+def add_tracking(parser: argparse.ArgumentParser) -> None:
+    """Where the curves of a training go, and what is looked at while a pretraining runs."""
+    group = parser.add_argument_group("while it trains", "see docs/track.md")
+    group.add_argument("--tensorboard", action="store_true", help="curves for TensorBoard")
+    group.add_argument(
+        "--wandb",
+        nargs="?",
+        const=PROJECT,
+        metavar="PROJECT",
+        help=f"curves for Weights & Biases ({PROJECT})",
+    )
+    group.add_argument(
+        "--mlflow",
+        nargs="?",
+        const=PROJECT,
+        metavar="URI|EXPERIMENT",
+        help=f"curves for MLflow: on a server, or under this name in the work folder ({PROJECT})",
+    )
+    group.add_argument(
+        "--pictures-interval",
+        type=positive,
+        metavar="N",
+        help="pretraining: draw masks and loss per patch every N iterations (20 times in a run, "
+        "if there is a tracker; else not at all)",
+    )
+    group.add_argument(
+        "--knn-data",
+        metavar="DIR",
+        help="pretraining: k-NN accuracy of the encoder on DIR/train/CLASS/*, DIR/val/CLASS/*",
+    )
+    group.add_argument(
+        "--knn-interval",
+        type=positive,
+        metavar="N",
+        help="measure it every N epochs (20 times in a run), at the start and at the end",
+    )
+    group.add_argument(
+        "--knn-limit",
+        type=positive,
+        metavar="N",
+        help=f"most images of each split, spread evenly over it ({KNN_LIMIT})",
     )
 
 
