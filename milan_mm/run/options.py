@@ -6,8 +6,9 @@ Imported by `--help`, so nothing but the standard library is imported here.
 import argparse
 import difflib
 import os
+import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 
@@ -188,6 +189,15 @@ def add_weights(parser: argparse.ArgumentParser, **settings: object) -> None:
         help="pretrained encoder, of any system in docs/weights.md",
         **settings,  # type: ignore[arg-type]
     )
+
+
+def command(tool: str, argv: Sequence[str] | None) -> str:
+    """The line that runs a tool with these arguments, for a shell.
+
+    Args:
+        tool: Its name. argv: Its arguments; None takes those of this process.
+    """
+    return shlex.join(["python", f"tools/{tool}.py", *(sys.argv[1:] if argv is None else argv)])
 
 
 def given(args: argparse.Namespace, names: Iterable[str]) -> list[str]:
