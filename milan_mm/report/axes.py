@@ -1,4 +1,4 @@
-"""Axes of the small SVG pictures: which numbers stand at the ticks, where, and how they are written."""
+"""Axes of the SVG pictures: which numbers stand at the ticks, where, and how they are written."""
 
 import math
 from collections.abc import Sequence

@@ -1,14 +1,15 @@
 """Line charts as SVG, small enough that a page may hold a dozen.
 
-A chart is drawn at the width of a phone and scaled up on a larger screen, so its text can be read on
-both. Long curves are thinned honestly: where several points share a column of the picture, a band
-shows their smallest and largest value, and the line their mean. Curves differ in colour and in
+A chart is drawn at the width of a phone and scaled up on a larger screen, so its text can be read
+on both. Long curves are thinned honestly: where several points share a column of the picture, a
+band shows their smallest and largest value, and the line their mean. Curves differ in colour and in
 dashes; the colours are those of Okabe and Ito, which the colour-blind can tell apart.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -185,11 +186,11 @@ def _hits(chart: Chart, x: Axis) -> Markup:
     """Invisible strips that show the values below the pointer."""
     places = sorted({value for series in chart.series for value in series.x})
     places = places[:: math.ceil(len(places) / _HITS)]
-    middles = [(x.at(a) + x.at(b)) / 2 for a, b in zip(places, places[1:], strict=False)]
+    middles = [(x.at(a) + x.at(b)) / 2 for a, b in pairwise(places)]
     edges = [_LEFT, *middles, _RIGHT]
-    by_series = [(series.name, dict(zip(series.x, series.y, strict=True))) for series in chart.series]
+    by_series = [(one.name, dict(zip(one.x, one.y, strict=True))) for one in chart.series]
     strips = []
-    for place, left, right in zip(places, edges, edges[1:], strict=False):
+    for place, (left, right) in zip(places, pairwise(edges), strict=True):
         said = [f"{name}: {number(ys[place])}" for name, ys in by_series if place in ys]
         text = f"{chart.x_label} {number(place, 7)}\n" + "\n".join(said)
         strips.append(

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_NOT_METRICS = ("step", "iter", "epoch", "data_time", "time", "memory", "eta")
+_NOT_METRICS = ("step", "iter", "epoch", "update", "data_time", "time", "eta")
+IMAGES, WAITING = "images_per_second", "waiting"
 Points = dict[float, float]  # value by update
 
 
@@ -38,7 +39,7 @@ class Curves:
     """Of a whole run, by name, at updates.
 
     Attributes:
-        train: What was logged while it trained, and 'images/s' and 'waiting' (share, 0-1).
+        train: What was logged while it trained, and `IMAGES` and `WAITING` (share, 0-1).
         val: Metrics of validations, and what else is measured now and then.
         resumed: Updates from which it went on.
     """
@@ -113,12 +114,10 @@ def _place(
             last = step / part.accumulation
             found.append((last, row))
             continue
-        if per_epoch and step * per_epoch >= last and step / part.accumulation < max(last, 1):
-            x = step * per_epoch
-        elif per_epoch and not last:
-            x = step * per_epoch
-        elif step / part.accumulation >= last and step:
+        if step and last and step / part.accumulation >= last:
             x = step / part.accumulation
+        elif per_epoch and step * per_epoch >= last:
+            x = step * per_epoch
         elif val_every:
             x = math.ceil(last / val_every - 1e-9) * val_every
         else:
@@ -149,10 +148,7 @@ def _add(curves: Curves, x: float, row: Mapping[str, object], part: Logged) -> N
     time, waited = row.get("time"), row.get("data_time")
     if not is_train or not isinstance(time, int | float) or time <= 0:
         return
-    if part.images:
-        target.setdefault("images/s", {})[x] = part.images / time
-    if isinstance(waited, int | float):
-        target.setdefault("waiting", {})[x] = min(waited / time, 1.0)
-    memory = row.get("memory")
-    if isinstance(memory, int | float):
-        target.setdefault("memory", {})[x] = float(memory)
+    if part.images and IMAGES not in row:  # of versions that did not log it
+        target.setdefault(IMAGES, {})[x] = part.images / time
+    if isinstance(waited, int | float) and WAITING not in row:
+        target.setdefault(WAITING, {})[x] = min(waited / time, 1.0)

@@ -6,6 +6,7 @@ Imported by `--help`, so nothing but the standard library is imported here.
 import argparse
 import difflib
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -194,10 +195,13 @@ def add_weights(parser: argparse.ArgumentParser, **settings: object) -> None:
 def command(tool: str, argv: Sequence[str] | None) -> str:
     """The line that runs a tool with these arguments, for a shell.
 
+    It goes into logs and reports, so passwords in addresses are left out.
+
     Args:
         tool: Its name. argv: Its arguments; None takes those of this process.
     """
-    return shlex.join(["python", f"tools/{tool}.py", *(sys.argv[1:] if argv is None else argv)])
+    words = ["python", f"tools/{tool}.py", *(sys.argv[1:] if argv is None else argv)]
+    return shlex.join(re.sub(r"://[^/\s@]+@", "://***@", word) for word in words)
 
 
 def given(args: argparse.Namespace, names: Iterable[str]) -> list[str]:

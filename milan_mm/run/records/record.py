@@ -177,17 +177,20 @@ def changes_of(recipe: Any, now: Any, name: str = "") -> list[dict[str, Any]]:
     Returns:
         field: Dotted. recipe, now: Its values; None where it is not set.
     """
-    if isinstance(recipe, Mapping) and isinstance(now, Mapping):
-        if recipe.get("type") == now.get("type"):
-            dots = f"{name}." if name else ""
-            keys = dict.fromkeys([*recipe, *now])
-            parts = [changes_of(recipe.get(k), now.get(k), f"{dots}{k}") for k in keys]
-            return [change for part in parts for change in part]
-    if isinstance(recipe, list) and isinstance(now, list) and len(recipe) == len(now):
-        if any(isinstance(part, Mapping) for part in (*recipe, *now)):
-            pairs = enumerate(zip(recipe, now, strict=True))
-            return [c for i, (old, new) in pairs for c in changes_of(old, new, f"{name}.{i}")]
+    both = (recipe, now)
+    if all(isinstance(v, Mapping) for v in both) and recipe.get("type") == now.get("type"):
+        dots = f"{name}." if name else ""
+        keys = dict.fromkeys([*recipe, *now])
+        parts = [changes_of(recipe.get(key), now.get(key), f"{dots}{key}") for key in keys]
+        return [change for part in parts for change in part]
+    if all(_holds_parts(v) for v in both) and len(recipe) == len(now):
+        pairs = enumerate(zip(recipe, now, strict=True))
+        return [c for i, (old, new) in pairs for c in changes_of(old, new, f"{name}.{i}")]
     return [] if _equal(recipe, now) else [dict(field=name, recipe=recipe, now=now)]
+
+
+def _holds_parts(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(part, Mapping) for part in value)
 
 
 def forgotten(record: Mapping[str, Any], now: Mapping[str, Any]) -> str:
