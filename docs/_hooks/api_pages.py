@@ -34,6 +34,6 @@ def pages() -> dict[str, str]:
 
 
 def _page(title: str, intro: str, modules: list[str]) -> str:
-    note = "Import paths are not public yet: names in configs are (`type=\"milan_mm.X\"`)."
+    note = 'Import paths are not public yet: names in configs are (`type="milan_mm.X"`).'
     blocks = [f"::: milan_mm.{module}" for module in modules]
     return "\n\n".join([f"# {title}", f"{intro} {note}", *blocks]) + "\n"

@@ -70,7 +70,10 @@ def _section(name: str, path: Path) -> str:
     parser = parser_of(path)
     parts = [head, _description(parser.description or "")]
     for bench in _subparsers(parser):
-        parts += [f"### {bench.prog.split()[-1]} {{ #{name}-{bench.prog.split()[-1]} }}\n", _options(bench)]
+        parts += [
+            f"### {bench.prog.split()[-1]} {{ #{name}-{bench.prog.split()[-1]} }}\n",
+            _options(bench),
+        ]
     if not any(True for _ in _subparsers(parser)):
         parts.append(_options(parser))
     return "\n".join(parts)
@@ -103,7 +106,9 @@ def _options(parser: argparse.ArgumentParser) -> str:
 
 
 def _spelling(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
-    values = parser._get_formatter()._format_args(action, (action.metavar or action.dest or "").upper())
+    values = parser._get_formatter()._format_args(
+        action, (action.metavar or action.dest or "").upper()
+    )
     names = ", ".join(action.option_strings)
     return f"`{' '.join(filter(None, (names, values)))}`"
 

@@ -57,7 +57,11 @@ def recipes(root: Path) -> str:
 
 
 def _section(title: str, found: list[Recipe]) -> str:
-    lines = [f"## {title}\n", "| recipe | model | image, px | length | total batch |", "|" + "---|" * 5]
+    lines = [
+        f"## {title}\n",
+        "| recipe | model | image, px | length | total batch |",
+        "|" + "---|" * 5,
+    ]
     for r in found:
         link = f"[{_short(r.name)}](#{_anchor(r)})"
         lines.append(f"| {link} | {r.arch} | {r.pixels} | {r.length} | {r.batch} |")

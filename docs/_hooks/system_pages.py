@@ -15,7 +15,9 @@ and says how a file is recognised. What a file says of itself comes before what 
 
 def systems() -> str:
     """The page."""
-    statistics = [f"| {name} | {_numbers(mean)} | {_numbers(std)} |" for name, (mean, std) in STATS.items()]
+    statistics = [
+        f"| {name} | {_numbers(mean)} | {_numbers(std)} |" for name, (mean, std) in STATS.items()
+    ]
     return "\n".join([_INTRO + "\n".join(statistics), "", *map(_section, SYSTEMS.values())])
 
 
