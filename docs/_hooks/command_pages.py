@@ -74,7 +74,7 @@ def _section(name: str, path: Path) -> str:
             f"### {bench.prog.split()[-1]} {{ #{name}-{bench.prog.split()[-1]} }}\n",
             _options(bench),
         ]
-    if not any(True for _ in _subparsers(parser)):
+    if not _subparsers(parser):
         parts.append(_options(parser))
     return "\n".join(parts)
 

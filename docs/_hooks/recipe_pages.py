@@ -1,7 +1,6 @@
 """The table of recipes, from the names and docstrings of configs/.
 
-Names are compared with the contents of the recipes by tests/recipes, and the number to expect stands
-in each docstring with its owner.
+tests/recipes compares names with contents; each docstring has the number to expect, and its owner.
 """
 
 import ast
@@ -104,8 +103,9 @@ def _read(path: Path, folder: Path) -> Recipe:
 
 def _part(docstring: str, head: str) -> str:
     """The part of a docstring that a word opens, up to the next of these words."""
-    pattern = rf"(?:^|(?<=\s)){head}(?P<whose> \([^)]*\))?: ?(?P<text>.*?)(?=\s(?:Expect|Cost|Data|Run)\b[^:\n]*:|\Z)"
-    found = re.search(pattern, docstring, re.DOTALL)
+    start = rf"(?:^|(?<=\s)){head}(?P<whose> \([^)]*\))?: ?"
+    end = r"(?=\s(?:Expect|Cost|Data|Run)\b[^:\n]*:|\Z)"
+    found = re.search(rf"{start}(?P<text>.*?){end}", docstring, re.DOTALL)
     if not found:
         return "" if head == "Run" or "Expect and cost" not in docstring else _see(docstring)
     text = " ".join(found["text"].replace("\\\n", " ").split())

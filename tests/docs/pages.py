@@ -1,7 +1,7 @@
 """The pages of the documentation, as the tests read them: blocks of code, commands, links.
 
-A block of commands is fenced, without a language or as `bash`. One that cannot run on the machine of
-the tests says what it needs in a comment above: `<!-- needs: 8 GPUs, ImageNet -->`.
+A block of commands is fenced, without a language or as `bash`. One that cannot run on the tests'
+machine says what it needs in a comment above: `<!-- needs: 8 GPUs, ImageNet -->`.
 """
 
 import ast
