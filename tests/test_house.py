@@ -16,10 +16,10 @@ RULES = {
     "pretrain": {"models", "weights"},
     "engine": {"datasets", "weights.reading"},
     "upkeep": {"datasets", "visualization"},
-    "run": {"engine", "datasets", "weights"},
+    "run": {"engine", "datasets", "weights", "completion"},
     "evaluation": {"run", "engine", "datasets", "weights", "models"},
     "benchmark": {"run", "engine", "datasets", "weights", "models", "upkeep"},
-    "__main__": {"doctor"},
+    "__main__": {"doctor", "completion"},
 }
 EVERYTHING = {"register", "shapes"}  # may import every room; no room imports them
 

@@ -14,6 +14,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 
+NEVER_RUN = {"wandb", "mlflow"}  # extras that a test replaces by a stand-in
+
+
 @pytest.fixture(scope="module")
 def installed(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout, unpacked as pip would, away from the checkout."""
@@ -96,7 +99,7 @@ def test_installed_wheel_runs_a_tool_from_an_empty_folder(installed: Path, tmp_p
 def test_every_import_is_declared(repo_root: Path):
     project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = project["dependencies"] + extras["openmmlab"] + extras["fast"]
+    lines = project["dependencies"] + [line for extra in extras.values() for line in extra]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     providers = metadata.packages_distributions()
     undeclared = set()
@@ -111,12 +114,15 @@ def test_every_import_is_declared(repo_root: Path):
 def test_every_declared_version_is_pinned(repo_root: Path):
     project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = project["dependencies"] + extras["openmmlab"] + extras["fast"] + extras["dev"]
+    run = [lines for name, lines in extras.items() if name not in NEVER_RUN]
+    lines = project["dependencies"] + [line for extra in run for line in extra]
     text = (repo_root / "constraints.txt").read_text()
     pins = [Requirement(line) for line in text.splitlines() if line and not line.startswith("#")]
     pinned = {canonicalize_name(pin.name): str(pin.specifier) for pin in pins}
     for line in lines:
         wanted = Requirement(line)
+        if wanted.name == "milan_mm":  # other extras of this package
+            continue
         pin = pinned[canonicalize_name(wanted.name)]
         assert pin.startswith("==") and wanted.specifier.contains(pin[2:]), line
 

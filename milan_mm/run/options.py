@@ -1,6 +1,6 @@
 """Command-line options that several tools share, each with one wording.
 
-Imported by `--help`, so nothing but the standard library is imported here.
+Imported by `--help`, so nothing heavy is imported here.
 """
 
 import argparse
@@ -9,20 +9,33 @@ import os
 import sys
 from collections.abc import Iterable
 
+from milan_mm import completion
+
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 
 
 class ToolParser(argparse.ArgumentParser):
     """Takes options as they are spelt in full, and names the nearest one for others."""
 
+    commands: argparse.Action | None = None
+
+    def add_subparsers(self, **settings):  # type: ignore[no-untyped-def]
+        """As argparse's; the options of each command are checked like the tool's own."""
+        self.commands = super().add_subparsers(**settings)
+        return self.commands
+
     def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """As argparse's, but for a misspelt option, which comes before what it leaves open."""
+        completion.complete(self)
+        parser = self
         for word in sys.argv[1:] if args is None else args:
             if word == "--":
                 break
+            if parser.commands and word in (parser.commands.choices or ()):
+                parser = parser.commands.choices[word]
             name = word.partition("=")[0]
             if name.startswith("--") and " " not in name:
-                self._check_option(name)
+                parser._check_option(name)
         return super().parse_args(args, namespace)
 
     def _check_option(self, name: str) -> None:
@@ -82,7 +95,10 @@ def _whole(text: str, lowest: int) -> int:
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """The recipe, and fields of it."""
-    parser.add_argument("config", metavar="CONFIG", help="config file, or name of a recipe")
+    config = parser.add_argument(
+        "config", metavar="CONFIG", help="config file, or name of a recipe"
+    )
+    config.completer = completion.recipes  # type: ignore[attr-defined]  # for argcomplete
     parser.add_argument(
         "--cfg-options", nargs="+", metavar="KEY=VALUE", help="override fields of the config"
     )
