@@ -70,10 +70,8 @@ def _section(name: str, path: Path) -> str:
     parser = parser_of(path)
     parts = [head, _description(parser.description or "")]
     for bench in _subparsers(parser):
-        parts += [
-            f"### {bench.prog.split()[-1]} {{ #{name}-{bench.prog.split()[-1]} }}\n",
-            _options(bench),
-        ]
+        word = bench.prog.split()[-1]
+        parts += [f"### {word} {{ #{name}-{word} }}\n", _options(bench)]
     if not _subparsers(parser):
         parts.append(_options(parser))
     return "\n".join(parts)

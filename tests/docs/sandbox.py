@@ -1,10 +1,13 @@
 """A small folder in which the commands of a page run as a reader types them.
 
-Recipes are exchanged for the demo's of the same task and names in capitals for files of this folder;
-the work directory keeps the name that the reader's would have. Everything else is taken literally.
+Recipes are exchanged for the demo's of the same task, and names in capitals for files of the
+folder. The work directory keeps the name that the reader's would have. All else is taken literally,
+and so is a command whose answer is an error, which must be the one that the page shows.
 """
 
+import itertools
 import os
+import re
 import runpy
 import shutil
 import sys
@@ -21,6 +24,7 @@ from milan_mm.configs import find_config, list_tools
 from milan_mm.shapes.files import write_shapes
 from tests.docs.pages import OTHERS, ROOT, Block, assignments, split_commands, tool_call
 from tests.helpers import forget_runs
+from tests.run.own_data.folders import image_folder
 from tests.small_data import ade20k_of, coco_of, imagenet_of
 
 # The smallest recipe of each task; all take the encoders that the package ships.
@@ -45,7 +49,8 @@ def make(root: Path) -> Path:
     coco_of(scenes, root / "data")
     ade20k_of(scenes, root / "data")
     _camvid_of(scenes, root / "data/camvid")
-    shutil.copytree(scenes / "imagenet", root / "work_dirs/cifar10")
+    image_folder(root / "work_dirs/cifar10", classes=tuple("abcdefghij"), per_class=3)
+    image_folder(root / "photos", per_class=24)
     return root
 
 
@@ -61,36 +66,50 @@ def _camvid_of(scenes: Path, root: Path) -> None:
 
 
 class Shell:
-    """Runs the commands of a page in this process, one after another, in the current folder."""
+    """Runs the commands of a page in this process, one after another, in the current folder.
 
-    def __init__(self) -> None:
+    Args:
+        capture: pytest's `capfd`, which has what the commands printed.
+    """
+
+    def __init__(self, capture: pytest.CaptureFixture) -> None:
+        self.capture = capture
         self.variables: dict[str, str] = {}
 
-    def run(self, block: Block) -> list[str]:
-        """Run a block; returns what went wrong, one line for each command."""
+    def run(self, block: Block, answer: str) -> list[str]:
+        """Run a block; returns what went wrong, one line for each command.
+
+        Args:
+            answer: The block that follows on the page.
+        """
+        error = answer.splitlines()[-1] if answer.startswith("error: ") else ""
         found = []
         for words in split_commands(block.text):
-            if problem := self._outcome(words):
+            if problem := self._outcome(words, error):
                 found.append(f"{block.place} {' '.join(words)}: {problem}")
         return found
 
-    def _outcome(self, words: list[str]) -> str:
+    def _outcome(self, words: list[str], error: str) -> str:
         given, words = assignments(words)
         self.variables |= given
         if not words or words[0] in {"make", *OTHERS}:
             return ""  # an installation's
+        self.capture.readouterr()
         try:
-            self._call([part for word in words for part in self._expanded(word)])
+            self._call([part for word in words for part in self._expanded(word)], bool(error))
         except SystemExit as stop:
-            return f"exit code {stop.code}" if stop.code else ""
-        return ""
+            said = self.capture.readouterr().err.splitlines()[-1:]
+            if error:
+                return "" if _numberless(*said) == _numberless(error) else f"says {said}"
+            return f"exit code {stop.code}: {said}" if stop.code else ""
+        return "no error, as the page has it" if error else ""
 
     def _expanded(self, word: str) -> list[str]:
         for name, value in self.variables.items():
             word = word.replace(f"${name}", value)
         return sorted(glob(word)) or [NAMES.get(word, word)]
 
-    def _call(self, words: list[str]) -> None:
+    def _call(self, words: list[str], is_literal: bool) -> None:
         call = tool_call(words)
         if call is None:
             module = words.index("-m") + 1
@@ -99,8 +118,12 @@ class Shell:
             package([call.tool, *call.arguments])
         else:
             forget_runs()
-            arguments = _small(call.tool, call.arguments)
+            arguments = call.arguments if is_literal else _small(call.tool, call.arguments)
             runpy.run_path(str(list_tools()[call.tool]))["main"](arguments)
+
+
+def _numberless(text: str) -> str:
+    return re.sub(r"[\d.,e-]+", "N", text)
 
 
 def _run_module(name: str, arguments: list[str]) -> None:
@@ -114,6 +137,8 @@ def _small(tool: str, arguments: list[str]) -> list[str]:
     if "--launcher" in arguments:
         at = arguments.index("--launcher")
         arguments = arguments[:at] + arguments[at + 2 :]
+    if tool == "check_data":
+        return [*arguments, "--allow-subset"]
     if tool not in {"train", "test"}:
         return arguments
     path = find_config(arguments[0])
@@ -127,6 +152,6 @@ def _small(tool: str, arguments: list[str]) -> list[str]:
 
 
 def _work_dir(stem: str, arguments: list[str]) -> str:
-    options: Mapping[str, str] = dict(zip(arguments, arguments[1:], strict=False))
+    options: Mapping[str, str] = dict(itertools.pairwise(arguments))
     data = f"-{Path(options['--data']).name}" if "--data" in options else ""
     return os.path.join("work_dirs", stem + data + "-quick" * ("--quick" in arguments))

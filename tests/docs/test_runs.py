@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 
 from tests.docs import sandbox
-from tests.docs.pages import PAGES, blocks
+from tests.docs.pages import PAGES, Block, blocks
 
-RUNNABLE = {
-    page: [block for block in blocks(page) if block.is_shell and not block.needs] for page in PAGES
-}
+
+def steps_of(page: Path) -> list[tuple[Block, str]]:
+    """The blocks of commands of a page that run everywhere, and what follows each on the page."""
+    found = blocks(page)
+    pairs = zip(found, [*(block.text for block in found[1:]), ""], strict=False)
+    return [(block, answer) for block, answer in pairs if block.is_shell and not block.needs]
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +21,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("page", [p for p in PAGES if RUNNABLE[p]], ids=lambda page: page.stem)
-def test_the_commands_of_a_page_run(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("page", [p for p in PAGES if steps_of(p)], ids=lambda page: page.stem)
+def test_the_commands_of_a_page_run(
+    page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+):
     monkeypatch.chdir(folder)
-    shell = sandbox.Shell()
-    assert not [problem for block in RUNNABLE[page] for problem in shell.run(block)]
+    shell = sandbox.Shell(capfd)
+    assert not [problem for step in steps_of(page) for problem in shell.run(*step)]
