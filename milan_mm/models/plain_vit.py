@@ -144,7 +144,7 @@ class PlainViT(BaseModule):
             blocks: Their numbers, from 0.
 
         Returns:
-            Block -> (B, [1+][R+]L, D), the output of the block without the final norm.
+            Block -> `(B, [1+][R+]L, D)`, the output of the block without the final norm.
         """
         grid = self.grid_of(imgs)
         x = self._prepend_tokens(self.embed(imgs))
@@ -218,7 +218,7 @@ class PlainViT(BaseModule):
         return layer_norm(self.embed_dims, self.options.norm_eps)
 
     def _prepend_tokens(self, tokens: Tensor) -> Tensor:
-        """(B, K, D) to (B, [1+][R+]K, D), through `pre_norm`."""
+        """(B, K, D) to `(B, [1+][R+]K, D)`, through `pre_norm`."""
         if self.options.num_registers:
             registers = self.register_tokens.expand(len(tokens), -1, -1)
             tokens = torch.cat([registers, tokens], dim=1)
