@@ -13,7 +13,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-
 NEVER_RUN = {"wandb", "mlflow"}  # extras that a test replaces by a stand-in
 
 
