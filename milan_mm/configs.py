@@ -25,13 +25,25 @@ def shipped_folder(name: str) -> Path:
     Raises:
         MissingFileError: neither place has it.
     """
-    places = [_PACKAGE / ".mim" / name, _PACKAGE.parent / name]
-    for place in places:
-        # that of a checkout is a link, for mmengine, which looks nowhere else
-        if place.is_dir() and not place.is_symlink():
+    return _shipped(name, f"{name}/")
+
+
+def shipped_file(name: str) -> Path:
+    """Return a file that belongs to this installation, such as "constraints.txt".
+
+    Raises:
+        MissingFileError: neither place has it, see `shipped_folder`.
+    """
+    return _shipped(name, name)
+
+
+def _shipped(name: str, called: str) -> Path:
+    for place in (_PACKAGE / ".mim" / name, _PACKAGE.parent / name):
+        # those of a checkout are links, for mmengine, which looks nowhere else
+        if place.exists() and not place.is_symlink():
             return place
     raise MissingFileError(
-        f"{name}/ is missing next to {_PACKAGE}: install milan_mm again from a checkout or a wheel"
+        f"{called} is missing next to {_PACKAGE}: install milan_mm again from a checkout or a wheel"
     )
 
 

@@ -14,8 +14,20 @@ from milan_mm.datasets import (
     workers,
 )
 from milan_mm.datasets import seeding as sample_seeding
-from milan_mm.engine import amp, loops, optim, schedulers
-from milan_mm.engine.hooks import compiling, loading_time, losses, seeding, unreadable, updates
+from milan_mm.engine import amp, loops, optim, schedulers, trackers
+from milan_mm.engine.hooks import (
+    compiling,
+    gradient_norm,
+    loading_time,
+    losses,
+    pictures,
+    seeding,
+    speed,
+    tracking,
+    unreadable,
+    updates,
+)
+from milan_mm.evaluation import online
 from milan_mm.models import multi_scale, plain_vit, probe, pyramid
 from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
 from milan_mm.weights import loading as weights
@@ -26,6 +38,7 @@ __all__ = [
     "crops",
     "decoder",
     "even_sample",
+    "gradient_norm",
     "inferencing",
     "labels",
     "loading",
@@ -35,16 +48,21 @@ __all__ = [
     "masking",
     "milan",
     "multi_scale",
+    "online",
     "optim",
+    "pictures",
     "plain_vit",
     "probe",
     "pyramid",
     "sample_seeding",
     "schedulers",
     "seeding",
+    "speed",
     "targets",
     "teacher_clip",
     "teacher_timm",
+    "trackers",
+    "tracking",
     "unreadable",
     "updates",
     "weights",

@@ -56,6 +56,11 @@ HARMLESS_HOOKS = (
     "LossHook",
     "UnreadableImagesHook",
     "LoadingTimeHook",
+    "SpeedHook",
+    "GradientNormHook",
+    "PicturesHook",
+    "KnnHook",
+    "TrackerHook",
     "CompileHook",
     "UpdateSchedulerHook",
 )
