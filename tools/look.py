@@ -15,6 +15,7 @@ Examples:
 import argparse
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from milan_mm.errors import run_interruptible
@@ -76,6 +77,64 @@ Examples:
     _add_output(parser, name)
 
 
+def _add_tsne(figures: Any, name: str) -> None:
+    parser = _new_parser(
+        figures,
+        name,
+        "a map of features in classes, with the purity of neighbours",
+        """A map by t-SNE of the features before the last linear layer, for images of random
+classes: a panel per encoder (MILAN's Figure 2). Prints the k-NN purity, the share of a point's
+neighbours that have its class. Needs scikit-learn (pip install 'milan_mm[look]').
+
+Examples:
+  python tools/look.py tsne --weights mae.pth dino.pth --data data/imagenet
+  python tools/look.py tsne --weights dino.pth --data DIR --classes 10 --seed 1 --perplexity 20""",
+    )
+    _add_weights(parser)
+    _add_data(parser, "val")
+    parser.add_argument(
+        "--classes", type=options.positive, metavar="N", help="random classes (20, or all)"
+    )
+    parser.add_argument(
+        "--images-per-class", type=options.positive, default=50, metavar="N", help="at most (50)"
+    )
+    _add_seed(parser, "of classes, images and map")
+    parser.add_argument(
+        "--perplexity",
+        type=options.rate,
+        default=30.0,
+        metavar="P",
+        help="neighbours that t-SNE looks at, roughly (30)",
+    )
+    parser.add_argument(
+        "--k", type=options.positive, default=10, metavar="K", help="neighbours of the purity (10)"
+    )
+    _add_size(parser)
+    _add_output(parser, name)
+
+
+def _add_neighbours(figures: Any, name: str) -> None:
+    parser = _new_parser(
+        figures,
+        name,
+        "the most similar images of a data set",
+        """The images of a folder whose features are most similar to those of each query, with the
+cosine similarity; right or wrong where the query's folder is one of the classes.
+
+Examples:
+  python tools/look.py neighbours --weights dino.pth --data data/imagenet photo.jpg
+  python tools/look.py neighbours --weights mae.pth dino.pth --data PHOTOS photo.jpg --k 5""",
+    )
+    _add_images(parser)
+    _add_weights(parser)
+    _add_data(parser, "train")
+    parser.add_argument(
+        "--k", type=options.positive, default=7, metavar="K", help="neighbours of each query (7)"
+    )
+    _add_size(parser)
+    _add_output(parser, name)
+
+
 def _add_pca(figures: Any, name: str) -> None:
     parser = _new_parser(
         figures,
@@ -116,7 +175,13 @@ Examples:
     parser.add_argument("--json", action="store_true", help="all of it, as JSON")
 
 
-ADDERS = dict(attention=_add_attention, pca=_add_pca, facts=_add_facts)
+ADDERS = dict(
+    attention=_add_attention,
+    tsne=_add_tsne,
+    neighbours=_add_neighbours,
+    pca=_add_pca,
+    facts=_add_facts,
+)
 
 
 def _add_images(parser: argparse.ArgumentParser, limit: int = 8) -> None:
@@ -155,6 +220,40 @@ def _add_size(parser: argparse.ArgumentParser, default: str = "that of the pretr
         type=options.positive,
         metavar="PIXELS",
         help=f"side of the images, a multiple of the patches ({default})",
+    )
+
+
+def _add_data(parser: argparse.ArgumentParser, split: str) -> None:
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="holds train/CLASS/* and val/CLASS/*, or CLASS/*",
+    )
+    parser.add_argument(
+        "--split",
+        choices=["train", "val"],
+        default=split,
+        help="where there are both (%(default)s)",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("work_dirs/look/features"),
+        metavar="DIR",
+        help="keeps features for the next figure (%(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=options.natural,
+        metavar="N",
+        help="processes that read images (one per core, up to 8)",
+    )
+
+
+def _add_seed(parser: argparse.ArgumentParser, of_what: str) -> None:
+    parser.add_argument(
+        "--seed", type=options.natural, default=0, metavar="N", help=f"{of_what} (0)"
     )
 
 
@@ -259,7 +358,38 @@ def draw_pca(args: argparse.Namespace, wording: "Wording") -> "Outcome":
     return pca_figure(shown, photos, settings, wording)
 
 
-DRAWERS = dict(attention=draw_attention, pca=draw_pca)
+def draw_tsne(args: argparse.Namespace, wording: "Wording") -> "Outcome":
+    """t-SNE of features."""
+    from milan_mm.look.tsne import TsneSettings, tsne_figure
+
+    settings = TsneSettings(
+        data=args.data,
+        split=args.split,
+        classes=args.classes,
+        per_class=args.images_per_class,
+        seed=args.seed,
+        perplexity=args.perplexity,
+        k=args.k,
+        img_size=args.img_size,
+        cache=args.cache,
+        workers=args.workers,
+    )
+    return tsne_figure(_read_weights(args), settings, wording)
+
+
+def draw_neighbours(args: argparse.Namespace, wording: "Wording") -> "Outcome":
+    """Nearest neighbours."""
+    from milan_mm.look.images import read_photos
+    from milan_mm.look.neighbours import NeighbourSettings, neighbours_figure
+
+    photos = read_photos(args.images, args.max_images)
+    settings = NeighbourSettings(
+        args.data, args.split, args.k, args.img_size, args.cache, args.workers
+    )
+    return neighbours_figure(_read_weights(args), photos, settings, wording)
+
+
+DRAWERS = dict(attention=draw_attention, tsne=draw_tsne, neighbours=draw_neighbours, pca=draw_pca)
 
 
 def _read_weights(args: argparse.Namespace) -> list:

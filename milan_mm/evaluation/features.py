@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,14 @@ from milan_mm.weights.statistics import byte_stats
 FEATURES = ("cls_token", "avg")
 
 
+class Images(Protocol):
+    """A data set whose samples have `inputs`, (3, H, W) uint8, BGR."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict: ...
+
+
 def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: float) -> CustomDataset:
     """The labelled images in ROOT/PART/CLASS/*, prepared as in tests on ImageNet.
 
@@ -36,24 +45,11 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
             validation images, as in trainings.
     """
     folder = find_class_folders(root, part)
-    short_side = round(img_size / crop_pct)
-    pipeline = [
-        dict(type="milan_mm.LoadImage"),
-        dict(
-            type="ResizeEdge",
-            scale=short_side,
-            edge="short",
-            backend="pillow",
-            interpolation="bicubic",
-        ),
-        dict(type="CenterCrop", crop_size=img_size),
-        dict(type="PackInputs"),
-    ]
     try:
         dataset = CustomDataset(
             data_root=str(root),
             data_prefix=folder.name,
-            pipeline=pipeline,
+            pipeline=test_pipeline(img_size, crop_pct),
             test_mode=True,
             extensions=EXTENSIONS,
         )
@@ -68,6 +64,22 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
             f"have none; read are {', '.join(sorted(dataset.extensions))}): remove the folder"
         )
     return dataset
+
+
+def test_pipeline(img_size: int, crop_pct: float) -> list[dict]:
+    """Transforms of mmpretrain that prepare an image as in tests on ImageNet; see above."""
+    return [
+        dict(type="milan_mm.LoadImage"),
+        dict(
+            type="ResizeEdge",
+            scale=round(img_size / crop_pct),
+            edge="short",
+            backend="pillow",
+            interpolation="bicubic",
+        ),
+        dict(type="CenterCrop", crop_size=img_size),
+        dict(type="PackInputs"),
+    ]
 
 
 def photo_notes(root: str | Path) -> list[str]:
@@ -92,7 +104,7 @@ def photo_notes(root: str | Path) -> list[str]:
 @torch.inference_mode()
 def extract_features(
     encoders: Mapping[str, PlainViT],
-    dataset: CustomDataset,
+    dataset: Images,
     features: Sequence[str] = ("cls_token",),
     stats: str = "imagenet",
     batch_size: int = 64,
@@ -119,8 +131,8 @@ def extract_features(
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in byte_stats(stats))
     if num_workers is None:
         num_workers = min(8, os.cpu_count() or 1)
-    loader = DataLoader(
-        dataset,
+    loader: DataLoader[Any] = DataLoader(
+        dataset,  # type: ignore[arg-type]
         batch_size,
         num_workers=num_workers,
         collate_fn=_stack,

@@ -52,7 +52,7 @@ class Shown:
     @property
     def reference(self) -> str:
         """The file and its checksum, for captions."""
-        file = Path(self.encoder.source).name
+        file = short_path(self.encoder.source)
         known = "" if self.name == self.encoder.system else f"{self.encoder.system}, "
         return f"{self.name} = {file} ({known}sha256 {self.sha256[:SHORT_HASH]})"
 
@@ -171,6 +171,12 @@ def _distinct_names(encoders: Sequence[Encoder]) -> list[str]:
         if len(set(names)) == len(names) and not all(map(_says_nothing, names)):
             return names
     return [f"{name} {i + 1}" for i, name in enumerate(systems)]
+
+
+def short_path(source: str | Path) -> str:
+    """A file's name, and its folder's where the name is that of any checkpoint."""
+    path = Path(source)
+    return "/".join(path.parts[-2:]) if _says_nothing(path.stem) else path.name
 
 
 def _says_nothing(name: str) -> bool:
