@@ -12,11 +12,12 @@ import torch
 from mmengine.dataset import Compose
 from mmpretrain.registry import TRANSFORMS
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from milan_mm.datasets.folders import SPLITS, list_images, subfolders
 from milan_mm.datasets.shared import SharedTable
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.evaluation.features import extract_features, test_pipeline
+from milan_mm.evaluation.features import centre_crop, extract_features
 from milan_mm.files import replacing
 from milan_mm.look.systems import Shown
 from milan_mm.text import count
@@ -181,7 +182,7 @@ def _key(system: Shown, gallery: Gallery, img_size: int, feature: str) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-class _Images:
+class _Images(Dataset):
     """A data set of the images; it counts those that cannot be read instead of raising.
 
     Attributes:
@@ -190,7 +191,7 @@ class _Images:
 
     def __init__(self, gallery: Gallery, img_size: int) -> None:
         self.gallery, self.img_size = gallery, img_size
-        steps = test_pipeline(img_size, CROP_PCT)
+        steps = centre_crop(img_size, CROP_PCT)
         self.transform = Compose([TRANSFORMS.build(step) for step in steps])
         self.failed = SharedTable(len(gallery), 1)
 
