@@ -36,7 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--score-thr",
-        type=share,
+        type=options.share,
         default=0.3,
         metavar="SCORE",
         help="draw and list objects from this score on (0.3); predictions.json has all that the "
@@ -61,13 +61,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="override fields of the checkpoint's config",
     )
     return parser.parse_args(argv)
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    if not 0 <= float(text) <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is outside 0..1: the default is 0.3")
-    return float(text)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -41,30 +41,46 @@ class Classes:
         elsewhere. Label maps hold what the label files of the training hold: label + 1 where 0
         stood for pixels without a label there (ADE20K), else the label.
         """
-        known = restored.classes
-        number = len(known) if known else model_of(restored.config)["num_classes"] or 1000
-        names, notes = list(known or []), []
-        if not known:
-            names = [f"class {label}" for label in range(number)]
-            if restored.task == "cls" and number == 1000:
-                names = _imagenet_names()
-                notes = [f"{restored.path} has no class names: those of ImageNet-1k are shown"]
-            else:
-                notes = [f"{restored.path} has no class names: classes are numbered from 0"]
-        elif restored.task == "cls":
-            names = [_described(name) for name in names]
-        colours = list(restored.palette or class_palette(number))
-        if restored.task == "det":
+        known, task = restored.classes or [], restored.task
+        number = model_of(restored.config)["num_classes"] or len(known) or 1000
+        notes = []
+        if not known and task == "cls" and number == 1000:
+            known = _imagenet_names()
+            notes = [f"{restored.path} has no class names: those of ImageNet-1k are shown"]
+        elif len(known) < number:
+            some = f"names {len(known)} of its {number} classes" if known else "has no class names"
+            notes = [f"{restored.path} {some}: the others are numbered, from 0"]
+        first = int(task == "det" or reduces_zero_label(restored))
+        return cls.named(task, known, restored.palette or (), number, first, tuple(notes))
+
+    @classmethod
+    def named(
+        cls,
+        task: str,
+        known: Sequence[str],
+        palette: Sequence[tuple[int, int, int]],
+        number: int = 0,
+        first: int = 0,
+        notes: tuple[str, ...] = (),
+    ) -> "Classes":
+        """Classes by their names.
+
+        Args:
+            known: Names of the first labels; the others get numbers.
+            palette: Colours of these; our own where there are fewer.
+            number: Of classes, at least those that are known.
+            first: The number of label 0 in results.
+        """
+        number = max(number, len(known))
+        names = [*known, *(f"class {label}" for label in range(len(known), number))]
+        colours = [*palette[:number], *class_palette(number)[len(palette) :]]
+        ids = list(range(first, first + number))
+        if task == "det":
+            ids = list(coco.values()) if names == list(coco := _coco_ids()) else ids
             colours = object_colours(colours)
-        return cls(names, _ids(restored, names), colours, tuple(notes))
-
-
-def _ids(restored: Restored, names: Sequence[str]) -> list[int]:
-    if restored.task == "det":
-        coco = _coco_ids()
-        return list(coco.values()) if names == list(coco) else list(range(1, len(names) + 1))
-    first = int(restored.task == "seg" and reduces_zero_label(restored))
-    return list(range(first, first + len(names)))
+        elif task == "cls":
+            names = [_described(name) for name in names]
+        return cls(names, ids, colours, notes)
 
 
 def reduces_zero_label(restored: Restored) -> bool:

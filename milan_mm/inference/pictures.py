@@ -65,7 +65,7 @@ def find_pictures(
             f"no pictures in {', '.join(given)}: looked for files that end in "
             f"{' '.join(EXTENSIONS)}"
         )
-    return _name([whole for whole, _ in paths], [path for _, path in paths]), unread
+    return name_pictures([path for _, path in paths]), unread
 
 
 def _matches(name: str) -> list[str]:
@@ -78,14 +78,15 @@ def _matches(name: str) -> list[str]:
     raise MissingFileError(f"no picture matches '{name}'")
 
 
-def _name(paths: Sequence[str], shown: Sequence[str]) -> list[Picture]:
-    """Names and numbers.
+def name_pictures(shown: Sequence[str]) -> list[Picture]:
+    """Names and numbers of some files.
 
     Args:
-        paths: Absolute. shown: As the user wrote them.
+        shown: Paths, each once.
     """
-    if not paths:
+    if not shown:
         return []
+    paths = [os.path.abspath(path) for path in shown]
     common = os.path.commonpath([os.path.dirname(path) for path in paths])
     names = [os.path.relpath(path, common) for path in paths]
     stems = [os.path.splitext(name)[0] for name in names]

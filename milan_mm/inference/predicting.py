@@ -15,6 +15,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
 from torch.utils.data import DataLoader, Dataset
 
 from milan_mm.datasets.decoding import reason_of
@@ -36,17 +37,18 @@ _WAITING = 4  # batches of pictures that wait for others of their size
 
 @dataclass(frozen=True)
 class Detections:
-    """Objects of a picture, the most confident first.
+    """Objects of a picture.
 
     Attributes:
         boxes: (N, 4) float32, left, top, right, bottom in pixels of the picture.
-        labels: (N,) int. scores: (N,) float32 in 0-1.
+        labels: (N,) int.
+        scores: (N,) float32 in 0-1, falling; None of a truth.
         masks: (N, H, W) bool; None of a detector without them.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
-    scores: np.ndarray
+    scores: np.ndarray | None
     masks: np.ndarray | None
 
 
@@ -98,9 +100,10 @@ class Predictor:
         settings = test_pipeline(restored)
         with DefaultScope.overwrite_default_scope(restored.config.default_scope), silence():
             self.pipeline = Compose(settings)
-            self.model = restored.model
+            model: Any = restored.model
             if any(type_name(transform) == "TestTimeAug" for transform in settings):
-                self.model = self._merged()
+                model = self._merged()
+            self._step = model.test_step
 
     def _merged(self) -> torch.nn.Module:
         wrapper = self.restored.config.get("tta_model")
@@ -158,10 +161,10 @@ class Predictor:
         with ExitStack() as stack:
             if self.amp:
                 self._use_bfloat16(stack)
-            outputs = self.model.test_step(pseudo_collate([sample.inputs for sample in group]))
+            outputs = self._step(pseudo_collate([sample.inputs for sample in group]))
         return {
             sample.index: Prediction(
-                sample.picture, sample.size, sample.image, _arrays(self.restored.task, output)
+                sample.picture, sample.size, sample.image, arrays_of(self.restored.task, output)
             )
             for sample, output in zip(group, outputs, strict=True)
         }
@@ -241,10 +244,11 @@ class _Samples(Dataset):
     def __getitem__(self, index: int) -> _Sample | Unreadable:
         picture = self.pictures[index]
         load, *rest = self.pipeline.transforms
-        results = dict(img_path=picture.path, img_id=picture.image_id)
+        results: dict[str, Any] = dict(img_path=picture.path, img_id=picture.image_id)
         try:
+            # the error itself, not the advice that `transform` adds
             results = load.read(results) if isinstance(load, LoadImage) else load(results)
-            image = results["img"]
+            image: np.ndarray = results["img"]
             for transform in rest:
                 results = transform(results)
         except Exception as error:  # decoders raise whatever a damaged file leads them to
@@ -266,18 +270,24 @@ def _shape(inputs: Any) -> tuple:
     return tuple(inputs.shape)
 
 
-def _arrays(task: str, output: Any) -> Any:
+def arrays_of(task: str, output: Any) -> Any:
+    """What a model returned for an image, see `Prediction.found`."""
     if task == "det":
-        instances = output.pred_instances.cpu()
-        order = instances.scores.argsort(descending=True, stable=True)
-        instances = instances[order]
-        masks = instances.masks.numpy() if "masks" in instances else None
-        return Detections(
-            instances.bboxes.numpy(),
-            instances.labels.numpy(),
-            instances.scores.float().numpy(),
-            masks,
-        )
+        return objects_of(output.pred_instances)
     if task == "seg":
         return output.pred_sem_seg.data[0].cpu().numpy()
     return output.pred_score.float().cpu().numpy()
+
+
+def objects_of(instances: InstanceData) -> Detections:
+    """mmdet's objects: of a prediction the most confident first, of a truth in their order."""
+    found = instances.cpu()
+    scores = found.scores.float() if "scores" in found else None
+    if scores is not None:
+        order = scores.argsort(descending=True, stable=True)
+        found, scores = found[order], scores[order].numpy()
+    boxes, masks = found.bboxes, found.get("masks")
+    if masks is not None:  # of a truth, mmdet's own kinds of masks
+        masks = np.asarray(masks.to_ndarray() if hasattr(masks, "to_ndarray") else masks, bool)
+    boxes = boxes.tensor if hasattr(boxes, "tensor") else boxes
+    return Detections(boxes.numpy(), found.labels.numpy(), scores, masks)

@@ -6,27 +6,24 @@ Every file appears whole or not at all. The tables, which hold all pictures, app
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as run_lengths
 
 from milan_mm.errors import ExistingFileError, UserError
 from milan_mm.files import replacing
 from milan_mm.inference.classes import Classes
+from milan_mm.inference.drawn import TOP, drawn, ranking, save_jpeg, save_pixels
+from milan_mm.inference.pictures import Picture
 from milan_mm.inference.predicting import Detections, Prediction
 from milan_mm.text import count
-from milan_mm.visualization.drawing import draw_classes, draw_detections, draw_ranking
 
 PICTURES, LABELS = "pictures", "labels"
 PREDICTIONS, IMAGES, TABLE = "predictions.json", "images.json", "predictions.csv"
-TOP = 5  # labels of a classifier that are reported
-_JPEG: dict[str, Any] = dict(quality=92, subsampling=0)  # letters keep their colours
 _HEADERS = dict(
     det=["file", "image_id", "category_id", "class", "score", "x", "y", "width", "height"],
     seg=["file", "image_id", "label", "class", "pixels", "share"],
@@ -77,11 +74,15 @@ class Results:
         self.images.append(
             dict(id=picture.image_id, file_name=picture.name, height=height, width=width)
         )
-        drawn = dict(det=self._add_objects, seg=self._add_labels, cls=self._add_ranking)[self.task](
-            prediction
+        adders: dict[str, Callable[[Picture, Any], None]] = dict(
+            det=self._add_objects, seg=self._add_labels, cls=self._add_ranking
         )
-        if drawn is not None:
-            self._save(PICTURES, f"{picture.stem}.jpg", drawn, "JPEG", **_JPEG)
+        adders[self.task](picture, prediction.found)
+        if prediction.image is not None:
+            image = drawn(
+                self.task, prediction.image, prediction.found, self.classes, self.score_thr
+            )
+            save_jpeg(self.folder / PICTURES / f"{picture.stem}.jpg", image)
 
     def summary(self, num_skipped: int = 0) -> str:
         """How many pictures and objects there were, and where the results are."""
@@ -104,68 +105,39 @@ class Results:
             categories=[dict(id=i, name=name, color=list(c)) for i, name, c in named],
         )
 
-    def _add_objects(self, prediction: Prediction) -> np.ndarray | None:
-        found: Detections = prediction.found
-        picture, ids, names = prediction.picture, self.classes.ids, self.classes.names
-        encoded = _encode(found.masks)
-        for i, (label, score, box) in enumerate(
-            zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
-        ):
-            left, top, right, bottom = box
-            corner = [left, top, right - left, bottom - top]
-            entry = dict(
-                image_id=picture.image_id, category_id=ids[label], bbox=corner, score=score
-            )
-            self._write(entry | (dict(segmentation=encoded[i]) if encoded else {}))
+    def _add_objects(self, picture: Picture, found: Detections) -> None:
+        ids, names, codes = self.classes.ids, self.classes.names, _encode(found.masks)
+        assert found.scores is not None
+        objects = zip(
+            found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True
+        )
+        for i, (label, score, (left, top, right, bottom)) in enumerate(objects):
+            box = [left, top, right - left, bottom - top]
+            whose = dict(image_id=picture.image_id, category_id=ids[label], bbox=box, score=score)
+            self._write(whose | (dict(segmentation=codes[i]) if codes else {}))
             if score >= self.score_thr:
-                rounded = [round(score, 4), *(round(v, 2) for v in corner)]
-                self._table.writerow(
-                    [picture.name, picture.image_id, ids[label], names[label], *rounded]
-                )
-        shown = found.scores >= self.score_thr
-        self.num_found += int(shown.sum())
-        if prediction.image is None:
-            return None
-        return draw_detections(
-            prediction.image,
-            found.boxes[shown],
-            found.labels[shown],
-            names,
-            self.classes.colours,
-            found.scores[shown],
-            None if found.masks is None else found.masks[shown],
-        )
+                row = [picture.name, picture.image_id, ids[label], names[label], round(score, 4)]
+                self._table.writerow(row + [round(side, 2) for side in box])
+                self.num_found += 1
 
-    def _add_labels(self, prediction: Prediction) -> np.ndarray | None:
-        labels, picture, classes = prediction.found, prediction.picture, self.classes
-        values = np.asarray(classes.ids)[labels]
-        kind = np.uint8 if max(classes.ids) < 256 else np.uint16
-        self._save(LABELS, f"{picture.stem}.png", values.astype(kind), "PNG")
+    def _add_labels(self, picture: Picture, labels: np.ndarray) -> None:
+        ids, names = self.classes.ids, self.classes.names
+        kind = np.uint8 if max(ids) < 256 else np.uint16
+        values = np.asarray(ids)[labels].astype(kind)
+        save_pixels(self.folder / LABELS / f"{picture.stem}.png", values, "PNG")
         for label, pixels in zip(*np.unique(labels, return_counts=True), strict=True):
-            row = [classes.ids[label], classes.names[label], pixels, round(pixels / labels.size, 4)]
-            self._table.writerow([picture.name, picture.image_id, *row])
-        if prediction.image is None:
-            return None
-        return draw_classes(prediction.image, labels, classes.names, classes.colours)
+            row = [picture.name, picture.image_id, ids[label], names[label]]
+            self._table.writerow([*row, pixels, round(pixels / labels.size, 4)])
 
-    def _add_ranking(self, prediction: Prediction) -> np.ndarray | None:
-        scores, picture = prediction.found, prediction.picture
-        order = (-scores).argsort(kind="stable")[:TOP].tolist()
-        ranking = [(self.classes.names[label], float(scores[label])) for label in order]
-        self._write(
-            dict(
-                image_id=picture.image_id,
-                file_name=picture.name,
-                labels=order,
-                classes=[name for name, _ in ranking],
-                scores=[score for _, score in ranking],
-            )
-        )
-        cells = [
-            [label, name, round(s, 4)] for label, (name, s) in zip(order, ranking, strict=True)
-        ]
-        self._table.writerow([picture.name, picture.image_id, *(c for cell in cells for c in cell)])
-        return None if prediction.image is None else draw_ranking(prediction.image, ranking)
+    def _add_ranking(self, picture: Picture, scores: np.ndarray) -> None:
+        labels = ranking(scores)
+        names, shares = [self.classes.names[i] for i in labels], scores[labels].tolist()
+        whose = dict(image_id=picture.image_id, file_name=picture.name)
+        self._write(whose | dict(labels=labels, classes=names, scores=shares))
+        row: list[Any] = [picture.name, picture.image_id]
+        for label, name, share in zip(labels, names, shares, strict=True):
+            row += [label, name, round(share, 4)]
+        self._table.writerow(row)
 
     def _write(self, entry: dict[str, Any]) -> None:
         """Add an entry to the predictions, which need not fit into memory."""
@@ -178,12 +150,6 @@ class Results:
         """End the list of predictions."""
         if self.predictions is not None:
             self.predictions.write("\n]\n" if self._num_written else "[]\n")
-
-    def _save(self, part: str, name: str, pixels: np.ndarray, kind: str, **settings: Any) -> None:
-        content = BytesIO()
-        Image.fromarray(pixels).save(content, kind, **settings)
-        with replacing(self.folder / part / name, durable=False) as partial:
-            partial.write_bytes(content.getvalue())
 
 
 @contextmanager

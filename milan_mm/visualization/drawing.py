@@ -79,8 +79,8 @@ def draw_detections(
     for i in order:
         text = names[int(labels[i])]
         text = text if scores is None else f"{text} {scores[i]:.2f}"
-        box = tuple(float(v) * zoom for v in boxes[i])
-        place = _place(draw, font, text, box, sheet.size, taken)  # type: ignore[arg-type]
+        left, top, right, bottom = (float(v) * zoom for v in boxes[i])
+        place = _place(draw, font, text, (left, top, right, bottom), sheet.size, taken)
         taken.append(place)
         colour = colours[int(labels[i])]
         draw.rectangle(place, fill=colour)
