@@ -10,6 +10,7 @@ Examples:
   python tools/look.py tsne --weights mae.pth dino.pth --data data/imagenet
   python tools/look.py neighbours --weights encoder.safetensors --data data/imagenet photo.jpg
   python tools/look.py pca --weights mae.pth dinov2.pth photos/*.jpg --img-size 448
+  python tools/look.py detections --checkpoints A/iter_N.pth B/iter_N.pth --method MAE MILAN
 """
 
 import argparse
@@ -48,6 +49,28 @@ def _new_parser(figures: Any, name: str, summary: str, text: str) -> argparse.Ar
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def _add_masks(figures: Any, name: str) -> None:
+    parser = _new_parser(
+        figures,
+        name,
+        "what a pretraining samples, keeps and finds hard",
+        """A row per image: the image, the sampling probability of each patch, the patches that some
+draws keep, and the loss per patch (MILAN's Figure 4); where pixels are predicted, the
+reconstruction too. The checkpoint says teacher, mask ratio and all else.
+
+Examples:
+  python tools/look.py masks work_dirs/NAME/epoch_400.pth photos/*.jpg
+  python tools/look.py masks work_dirs/NAME/epoch_400.pth photo.jpg --draws 4 --seed 7""",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="of a MILAN or MAE pretraining")
+    _add_images(parser)
+    parser.add_argument(
+        "--draws", type=options.positive, default=2, metavar="N", help="draws of patches (2)"
+    )
+    _add_seed(parser, "of the first draw; the others count on")
+    _add_output(parser, name)
 
 
 def _add_attention(figures: Any, name: str) -> None:
@@ -159,6 +182,45 @@ Examples:
     _add_output(parser, name)
 
 
+def _add_detections(figures: Any, name: str) -> None:
+    parser = _new_parser(
+        figures,
+        name,
+        "what detectors find, beside the truth",
+        """A row per image: the image, the annotations, and what each detector finds, e.g. the same
+recipe trained from different encoders.
+
+Examples:
+  python tools/look.py detections --checkpoints work_dirs/A/iter_N.pth work_dirs/B/iter_N.pth
+  python tools/look.py detections --checkpoints A.pth B.pth --method MAE MILAN --data data/coco""",
+    )
+    _add_trained(parser)
+    parser.add_argument(
+        "--score-thr",
+        type=share,
+        default=0.5,
+        metavar="SCORE",
+        help="show objects from this score on (0.5)",
+    )
+    _add_output(parser, name)
+
+
+def _add_segmentation(figures: Any, name: str) -> None:
+    parser = _new_parser(
+        figures,
+        name,
+        "what segmentors see, beside the truth",
+        """A row per image: the image, the annotations, and what each segmentor sees, e.g. the same
+recipe trained from different encoders.
+
+Examples:
+  python tools/look.py segmentation --checkpoints work_dirs/A/iter_N.pth work_dirs/B/iter_N.pth
+  python tools/look.py segmentation --checkpoints A.pth B.pth --method MAE MILAN --data DIR""",
+    )
+    _add_trained(parser)
+    _add_output(parser, name)
+
+
 def _add_facts(figures: Any, name: str) -> None:
     parser = _new_parser(
         figures,
@@ -176,10 +238,13 @@ Examples:
 
 
 ADDERS = dict(
+    masks=_add_masks,
     attention=_add_attention,
     tsne=_add_tsne,
     neighbours=_add_neighbours,
     pca=_add_pca,
+    detections=_add_detections,
+    segmentation=_add_segmentation,
     facts=_add_facts,
 )
 
@@ -206,6 +271,27 @@ def _add_weights(parser: argparse.ArgumentParser, several: bool = True) -> None:
         help="what the figure calls them (what the files are taken for)",
     )
     options.add_reading(parser)
+
+
+def _add_trained(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoints", nargs="+", required=True, metavar="FILE", help="of trainings, one task"
+    )
+    parser.add_argument(
+        "--method", nargs="+", metavar="NAME", help="what the figure calls them (their folders)"
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="as tools/test.py takes it (the validation data of the first checkpoint)",
+    )
+    parser.add_argument(
+        "--max-images",
+        type=options.positive,
+        default=4,
+        metavar="N",
+        help="validation images, evenly spaced (4)",
+    )
 
 
 def _add_layer(parser: argparse.ArgumentParser) -> None:
@@ -336,6 +422,27 @@ def sort_words(args: argparse.Namespace) -> None:
         raise UserError("--weights names no weights file: give them before the images")
 
 
+def draw_masks(args: argparse.Namespace, wording: "Wording") -> "Outcome":
+    """A step of a pretraining."""
+    from milan_mm.look.images import read_photos
+    from milan_mm.look.masks import masks_figure, read_pretraining
+
+    restored = read_pretraining(args.checkpoint)
+    photos = read_photos(args.images, args.max_images)
+    return masks_figure(restored, photos, args.draws, args.seed, wording)
+
+
+def draw_dense(args: argparse.Namespace, wording: "Wording") -> "Outcome":
+    """Detections or segmentations beside the truth."""
+    from milan_mm.look.dense import dense_figure, read_trained, read_truths
+
+    task = "det" if args.figure == "detections" else "seg"
+    models = read_trained(args.checkpoints, task, args.method)
+    first = next(iter(models.values()))
+    truths, root = read_truths(first, args.data, args.max_images)
+    return dense_figure(models, truths, root, getattr(args, "score_thr", 0.0), wording)
+
+
 def draw_attention(args: argparse.Namespace, wording: "Wording") -> "Outcome":
     """Class attention."""
     from milan_mm.look.attention import AttentionSettings, attention_figure
@@ -389,7 +496,15 @@ def draw_neighbours(args: argparse.Namespace, wording: "Wording") -> "Outcome":
     return neighbours_figure(_read_weights(args), photos, settings, wording)
 
 
-DRAWERS = dict(attention=draw_attention, tsne=draw_tsne, neighbours=draw_neighbours, pca=draw_pca)
+DRAWERS = dict(
+    masks=draw_masks,
+    attention=draw_attention,
+    tsne=draw_tsne,
+    neighbours=draw_neighbours,
+    pca=draw_pca,
+    detections=draw_dense,
+    segmentation=draw_dense,
+)
 
 
 def _read_weights(args: argparse.Namespace) -> list:
