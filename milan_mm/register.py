@@ -4,7 +4,15 @@ mmengine imports this module at the first look-up in one of our registries, see 
 Recipes also name it in `custom_imports`, and so do configs that runs have dumped.
 """
 
-from milan_mm.datasets import crops, even_sample, labels, loading, whole_updates, workers
+from milan_mm.datasets import (
+    crops,
+    even_sample,
+    inferencing,
+    labels,
+    loading,
+    whole_updates,
+    workers,
+)
 from milan_mm.datasets import seeding as sample_seeding
 from milan_mm.engine import amp, loops, optim, schedulers, trackers
 from milan_mm.engine.hooks import (
@@ -31,6 +39,7 @@ __all__ = [
     "decoder",
     "even_sample",
     "gradient_norm",
+    "inferencing",
     "labels",
     "loading",
     "loading_time",

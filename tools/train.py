@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
 
     with user_errors():
         cfg = load(args.config)
-        run = RunOptions.of_training(args)
+        run = RunOptions.of_training(args, options.command("train", argv))
         notes = prepare(cfg, run, TRAINING)
         start = Start(
             resume=args.resume,

@@ -6,8 +6,10 @@ Imported by `--help`, so nothing heavy is imported here.
 import argparse
 import difflib
 import os
+import re
+import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from milan_mm import completion
 
@@ -250,6 +252,18 @@ def add_weights(parser: argparse.ArgumentParser, **settings: object) -> None:
         help="pretrained encoder, of any system in docs/weights.md",
         **settings,  # type: ignore[arg-type]
     )
+
+
+def command(tool: str, argv: Sequence[str] | None) -> str:
+    """The line that runs a tool with these arguments, for a shell.
+
+    It goes into logs and reports, so passwords in addresses are left out.
+
+    Args:
+        tool: Its name. argv: Its arguments; None takes those of this process.
+    """
+    words = ["python", f"tools/{tool}.py", *(sys.argv[1:] if argv is None else argv)]
+    return shlex.join(re.sub(r"://[^/\s@]+@", "://***@", word) for word in words)
 
 
 def given(args: argparse.Namespace, names: Iterable[str]) -> list[str]:

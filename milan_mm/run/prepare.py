@@ -26,7 +26,15 @@ from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.quick import make_quick
 from milan_mm.run.records.canonical import config_hash
-from milan_mm.run.records.record import ORIGIN, Recorded, keep_origin, recipe_name, record_of
+from milan_mm.run.records.record import (
+    ORIGIN,
+    Recorded,
+    changes_of,
+    keep_origin,
+    recipe_name,
+    record_of,
+    settings_of,
+)
 from milan_mm.run.records.recorded_model import (
     check_own_data,
     judged_otherwise,
@@ -61,6 +69,7 @@ class RunOptions:
         work_dir: For logs and checkpoints.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         tracking: What is logged while it trains, and where to.
+        command: The line that the user typed, for the log and the report.
         followed: Fields that names in `cfg_options` have set, which `prepare` adds.
     """
 
@@ -80,13 +89,15 @@ class RunOptions:
     work_dir: str | None = None
     launcher: str = "none"
     tracking: Tracking = field(default_factory=Tracking)
+    command: str = ""
     followed: list[str] = field(default_factory=list)
 
     @classmethod
-    def of_training(cls, args: argparse.Namespace) -> "RunOptions":
+    def of_training(cls, args: argparse.Namespace, command: str = "") -> "RunOptions":
         """Those of tools/train.py."""
         return cls(
             **_shared(args),
+            command=command,
             epochs=args.epochs,
             iters=args.iters,
             lr=args.lr,
@@ -154,6 +165,18 @@ def prepare(cfg: Config, options: RunOptions, steps: Sequence[Step]) -> list[str
 def name_recipe(cfg: Config, _: RunOptions) -> list[str]:
     """Keep name and hash of the recipe as it was loaded, for the record of the run."""
     keep_origin(cfg, recipe=recipe_name(cfg), recipe_hash=config_hash(cfg))
+    return []
+
+
+def keep_recipe(cfg: Config, options: RunOptions) -> list[str]:
+    """Keep the command, and the recipe as it was loaded, to be compared with what becomes of it."""
+    keep_origin(cfg, command=options.command, changes=settings_of(cfg))
+    return [f"command: {options.command}"] if options.command else []
+
+
+def keep_changes(cfg: Config, _: RunOptions) -> list[str]:
+    """Compare with the recipe as it was loaded."""
+    keep_origin(cfg, changes=changes_of(cfg[ORIGIN]["changes"], settings_of(cfg)))
     return []
 
 
@@ -432,9 +455,11 @@ RECIPE: tuple[Step, ...] = (
 )
 TRAINING: tuple[Step, ...] = (
     look_for_trackers,
+    keep_recipe,  # before anything is changed
     *RECIPE,
     use_bfloat16,
     compile_parts,
+    keep_changes,  # before what belongs to a machine
     limit_batch,  # a trial has no total batch any more
     choose_work_dir,
     track,  # into the work directory
