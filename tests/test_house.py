@@ -18,6 +18,7 @@ RULES = {
     "upkeep": {"datasets", "visualization"},
     "run": {"engine", "datasets", "weights"},
     "evaluation": {"run", "engine", "datasets", "weights", "models"},
+    "report": {"run", "evaluation", "weights"},
     "benchmark": {"run", "engine", "datasets", "weights", "models", "upkeep"},
     "__main__": {"doctor"},
 }

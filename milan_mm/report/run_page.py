@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from markupsafe import Markup
 
-from milan_mm.report.axes import number
+from milan_mm.report.axes import duration, number
 from milan_mm.report.confusion import confusion_body
 from milan_mm.report.curves import curves_body, x_scale
 from milan_mm.report.measures import validation_measure
@@ -119,19 +118,6 @@ def _tiles(work_dir: WorkDir) -> list[tuple[str, str, str]]:
         note += f", in {starts} parts" if starts > 1 else ""
         found.append(("training time", duration(work_dir.training_time), note))
     return found
-
-
-def duration(time: timedelta) -> str:
-    """A time of training, e.g. '2 d 3 h', '1 h 5 min' or '42 s'."""
-    seconds = round(time.total_seconds())
-    sizes = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-    first = next((i for i, (_, size) in enumerate(sizes) if seconds >= size), 3)
-    words = []
-    for unit, size in sizes[first : first + 2]:
-        amount, seconds = divmod(seconds, size)
-        if amount or not words:
-            words.append(f"{amount} {unit}")
-    return " ".join(words)
 
 
 def _plan_body(work_dir: WorkDir) -> Markup:
