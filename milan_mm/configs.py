@@ -25,12 +25,24 @@ def shipped_folder(name: str) -> Path:
     Raises:
         MissingFileError: neither place has it.
     """
-    places = [_PACKAGE / ".mim" / name, _PACKAGE.parent / name]
-    for place in places:
-        if place.is_dir():
+    return _shipped(name, f"{name}/")
+
+
+def shipped_file(name: str) -> Path:
+    """Return a file that belongs to this installation, such as "constraints.txt".
+
+    Raises:
+        MissingFileError: neither place has it, see `shipped_folder`.
+    """
+    return _shipped(name, name)
+
+
+def _shipped(name: str, called: str) -> Path:
+    for place in (_PACKAGE / ".mim" / name, _PACKAGE.parent / name):
+        if place.exists():
             return place
     raise MissingFileError(
-        f"{name}/ is missing next to {_PACKAGE}: install milan_mm again from a checkout or a wheel"
+        f"{called} is missing next to {_PACKAGE}: install milan_mm again from a checkout or a wheel"
     )
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+
+NEVER_RUN = {"wandb", "mlflow"}  # extras that a test replaces by a stand-in
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +99,7 @@ def test_installed_wheel_runs_a_tool_from_an_empty_folder(installed: Path, tmp_p
 def test_every_import_is_declared(repo_root: Path):
     project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = project["dependencies"] + extras["openmmlab"] + extras["fast"]
+    lines = project["dependencies"] + [line for extra in extras.values() for line in extra]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     providers = metadata.packages_distributions()
     undeclared = set()
@@ -111,14 +114,29 @@ def test_every_import_is_declared(repo_root: Path):
 def test_every_declared_version_is_pinned(repo_root: Path):
     project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = project["dependencies"] + extras["openmmlab"] + extras["fast"] + extras["dev"]
+    run = [lines for name, lines in extras.items() if name not in NEVER_RUN]
+    lines = project["dependencies"] + [line for extra in run for line in extra]
     text = (repo_root / "constraints.txt").read_text()
     pins = [Requirement(line) for line in text.splitlines() if line and not line.startswith("#")]
     pinned = {canonicalize_name(pin.name): str(pin.specifier) for pin in pins}
     for line in lines:
         wanted = Requirement(line)
+        if wanted.name == "milan_mm":  # other extras of this package
+            continue
         pin = pinned[canonicalize_name(wanted.name)]
         assert pin.startswith("==") and wanted.specifier.contains(pin[2:]), line
+
+
+def test_every_pinned_version_takes_every_python_that_the_package_takes(repo_root: Path):
+    project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
+    oldest = [v for v in ("3.11.0", "3.12.0") if v in SpecifierSet(project["requires-python"])]
+    refused = [
+        f"{found.name} {found.version}: {wanted}"
+        for found in metadata.distributions()
+        if (wanted := found.metadata["Requires-Python"])
+        and not all(version in SpecifierSet(wanted) for version in oldest)
+    ]
+    assert not refused
 
 
 def _imported_packages(path: Path) -> set[str]:

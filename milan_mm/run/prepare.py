@@ -44,6 +44,7 @@ from milan_mm.run.records.recorded_model import (
 from milan_mm.run.schedule.batch import apply_total_batch
 from milan_mm.run.schedule.length import set_length, set_rate
 from milan_mm.run.start.continuation import record_from_config
+from milan_mm.run.tracking import Tracking, add_trackers, check_trackers, leave_trackers
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.recognising import given_options
 
@@ -67,6 +68,7 @@ class RunOptions:
         batch_per_gpu: Most images that one process holds at a time.
         work_dir: For logs and checkpoints.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+        tracking: What is logged while it trains, and where to.
         command: The line that the user typed, for the log and the report.
         followed: Fields that names in `cfg_options` have set, which `prepare` adds.
     """
@@ -86,6 +88,7 @@ class RunOptions:
     batch_per_gpu: int | None = None
     work_dir: str | None = None
     launcher: str = "none"
+    tracking: Tracking = field(default_factory=Tracking)
     command: str = ""
     followed: list[str] = field(default_factory=list)
 
@@ -103,6 +106,7 @@ class RunOptions:
             amp=args.amp,
             compile=args.compile,
             batch_per_gpu=args.batch_per_gpu,
+            tracking=Tracking.of(args),
         )
 
     @classmethod
@@ -400,6 +404,23 @@ def split_batch(cfg: Config, options: RunOptions) -> list[str]:
     return [note] if note else []
 
 
+def look_for_trackers(_: Config, options: RunOptions) -> list[str]:
+    """Look for the packages of trackers, before anything else is done."""
+    check_trackers(options.tracking.backends)
+    return []
+
+
+def track(cfg: Config, options: RunOptions) -> list[str]:
+    """Log to trackers, and look at a pretraining while it runs."""
+    return add_trackers(cfg, options.tracking, trial=options.shorten is not None)
+
+
+def track_nothing(cfg: Config, options: RunOptions) -> list[str]:
+    """Leave the curves of the training alone."""
+    leave_trackers(cfg, options.fixed)
+    return []
+
+
 def read_coco_once(cfg: Config, _: RunOptions) -> list[str]:
     """Let COCO data sets take what the checks before the start have read."""
     use_coco_reader(cfg)
@@ -433,6 +454,7 @@ RECIPE: tuple[Step, ...] = (
     check_img_size,  # after the weights, which may bring other patches
 )
 TRAINING: tuple[Step, ...] = (
+    look_for_trackers,
     keep_recipe,  # before anything is changed
     *RECIPE,
     use_bfloat16,
@@ -440,10 +462,18 @@ TRAINING: tuple[Step, ...] = (
     keep_changes,  # before what belongs to a machine
     limit_batch,  # a trial has no total batch any more
     choose_work_dir,
-    save_load_report,  # into the work directory
+    track,  # into the work directory
+    save_load_report,  # likewise
     split_batch,  # after the limit; makes the schedule longer
     save_atomically,
     read_coco_once,
     use_machine,  # last: replaces what this machine cannot do, whoever chose it
 )
-TEST: tuple[Step, ...] = (*RECIPE, use_record, choose_work_dir, read_coco_once, use_machine)
+TEST: tuple[Step, ...] = (
+    *RECIPE,
+    use_record,
+    choose_work_dir,
+    track_nothing,
+    read_coco_once,
+    use_machine,
+)

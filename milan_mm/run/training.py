@@ -30,6 +30,7 @@ from milan_mm.run.start.fitting import check_fit
 from milan_mm.run.start.lock import locked
 from milan_mm.run.start.pretrained import check_whole, read_tensors, watch
 from milan_mm.run.start.resume import Start, find_origin
+from milan_mm.run.tracking import resume_trackers
 from milan_mm.weights.reading import read_checkpoint
 
 
@@ -56,6 +57,8 @@ def train(cfg: Config, start: Start | None, notes: list[str]) -> Runner:
 def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
     origin = find_origin(cfg, start)
     notes = notes + origin.notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
+    if cfg.get("resume"):
+        notes += resume_trackers(cfg)
     source = None if origin.path else cfg.get("load_from")
     tensors = read_tensors(source) if source else {}
     keep_freed_memory()

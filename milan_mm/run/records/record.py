@@ -117,15 +117,9 @@ class Recorded:
         """That of a file.
 
         Raises:
-            MissingFileError, UserError: For a work directory, naming its newest checkpoint; see
-                also `read_checkpoint` and `read_record`.
+            MissingFileError, UserError: See `checkpoint_file`, `read_checkpoint`, `read_record`.
         """
-        file = Path(path)
-        if not file.exists():
-            raise MissingFileError(f"checkpoint '{path}' does not exist")
-        if file.is_dir() and (last := newest(file)):
-            raise UserError(f"'{path}' is a folder: name a checkpoint; its newest is {last}")
-        return cls.of(read_checkpoint(path), path)
+        return cls.of(read_checkpoint(checkpoint_file(path)), path)
 
     @classmethod
     def of(cls, checkpoint: Mapping[str, Any], path: str) -> "Recorded":
@@ -138,6 +132,20 @@ class Recorded:
         state = checkpoint.get("state_dict", checkpoint)
         masks = any(str(name).startswith("roi_head.mask_head.") for name in state)
         return cls(path, record, (record and record["classes"]) or names or None, masks, meta)
+
+
+def checkpoint_file(path: str) -> str:
+    """The path of a checkpoint, where there is one.
+
+    Raises:
+        MissingFileError, UserError: For a work directory, naming its newest checkpoint.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise MissingFileError(f"checkpoint '{path}' does not exist")
+    if file.is_dir() and (last := newest(file)):
+        raise UserError(f"'{path}' is a folder: name a checkpoint; its newest is {last}")
+    return path
 
 
 def differences(
