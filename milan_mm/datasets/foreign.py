@@ -15,6 +15,7 @@ import yaml
 from milan_mm.datasets.folders import is_image, subfolders
 
 MAX_YAML_BYTES = 5_000_000  # 100,000 names of classes
+_DEPTH = 3  # folders that hold nothing but one folder
 _HEAD = 65_536  # bytes of an XML file that are looked into
 _SPLIT = re.compile(r"(?:^|[^a-z])(training|train|validation|valid|val|testing|test)(?=[^a-z]|$)")
 _STANDARD = dict(training="train", validation="val", valid="val", testing="test")
@@ -48,16 +49,45 @@ def recognise(root: Path) -> Kind | None:
     return next((kind for kind, fits in _KINDS.items() if fits(root)), None)
 
 
+def find_foreign(root: Path) -> tuple[Kind, Path] | None:
+    """The kind and place of a folder, or of the only one inside it, as in VOCdevkit/VOC2012."""
+    for _ in range(_DEPTH):
+        if kind := recognise(root):
+            return kind, root
+        if (inner := only_folder(root)) is None:
+            return None
+        root = inner
+    return None
+
+
+def only_folder(place: Path) -> Path | None:
+    """The single folder in a folder, without hidden ones."""
+    hidden = (".", "__MACOSX")
+    found = subfolders(place) if place.is_dir() else []
+    inner = [name for name in found if not name.startswith(hidden)]
+    return place / inner[0] if len(inner) == 1 else None
+
+
 def convert_hint(root: Path) -> str | None:
-    """One line on what a folder is and how to convert it; None for a folder of another kind."""
-    kind = recognise(root)
-    if kind is None:
+    """One line on what a folder is and how to convert it; None where that is no remedy.
+
+    COCO files with a training split are read as they are, so what is wrong there is something else.
+    """
+    found = find_foreign(root)
+    if found is None:
+        return None
+    kind, place = found
+    if kind is COCO and any(_names_training(path, place) for path in coco_files(place)):
         return None
     out = f"{root.name or 'data'}-{kind.task}"
     return (
         f"'{root}' looks like {kind.title}: convert it with python tools/convert_data.py {root} "
         f"{out}, then give --data {out} to a recipe of {kind.task}/"
     )
+
+
+def _names_training(path: Path, root: Path) -> bool:
+    return "train" in map(split_of, path.relative_to(root).parts)
 
 
 def split_of(name: str) -> str | None:

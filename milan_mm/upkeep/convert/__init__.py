@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from milan_mm.datasets import foreign
-from milan_mm.datasets.foreign import Kind
+from milan_mm.datasets.foreign import Kind, only_folder, recognise
 from milan_mm.errors import ExistingFileError, MissingFileError, UserError
 from milan_mm.text import count
 from milan_mm.upkeep.convert.class_folders import read_class_folders
@@ -78,24 +78,18 @@ def find_kind(given: Path, name: str | None = None) -> tuple[Kind, Path]:
         raise MissingFileError(f"'{given}' does not exist: give the folder of your data")
     if given.suffix.lower() in (".zip", ".tar", ".gz", ".7z", ".rar"):
         raise UserError(f"'{given}' is an archive: unpack it, and give the folder")
-    place = given
-    for _ in range(3):  # VOCdevkit/VOC2012, or an archive's only folder
-        kind = KINDS[name] if name else foreign.recognise(place)
-        inner = _only_folder(place)
-        if name and inner and foreign.recognise(place) is None:
-            kind = None
-        if kind is not None or inner is None:
-            break
-        place = inner
-    if name and kind is None:
-        kind, place = KINDS[name], given
-    if kind is None:
-        raise UserError(
-            f"'{given}' is of no kind that is known by its files ({', '.join(KINDS)}): give the "
-            "folder above images and labels, or say the kind by --from; for a folder that --data "
-            "takes already, nothing has to be converted"
-        )
-    return kind, place
+    if name:
+        place = given
+        while recognise(place) is None and (inner := only_folder(place)):
+            place = inner
+        return KINDS[name], place
+    if found := foreign.find_foreign(given):
+        return found
+    raise UserError(
+        f"'{given}' is of no kind that is known by its files ({', '.join(KINDS)}): give the "
+        "folder above images and labels, or say the kind by --from; a folder that --data takes "
+        "already need not be converted"
+    )
 
 
 def convert(kind: Kind, source: Source, out: Path, options: Options) -> list[str]:
@@ -209,11 +203,3 @@ def _counts(kind: Kind, found: Found) -> list[str]:
     if (more := len(found.classes) - SHOWN) > 0:
         lines.append(f"  and {more} more")
     return lines
-
-
-def _only_folder(place: Path) -> Path | None:
-    if not place.is_dir():
-        return None
-    inner = [p for p in place.iterdir() if not p.name.startswith((".", "__MACOSX"))]
-    folders = [p for p in inner if p.is_dir()]
-    return folders[0] if len(folders) == 1 else None
