@@ -155,7 +155,7 @@ def _small(tool: str, arguments: list[str]) -> list[str]:
     small = [SMALL[task], *arguments[1:]]
     if tool == "train" and "--work-dir" not in small:
         small += ["--work-dir", _work_dir(path.stem, small)]
-    for length in ("--epochs", "--iters"):  # a trial has its own
+    for length in ("--epochs", "--iters", "--batch-per-gpu"):  # a trial has its own
         if length in small:
             at = small.index(length)
             small = small[:at] + small[at + 2 :]
