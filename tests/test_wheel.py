@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
-
 
 NEVER_RUN = {"wandb", "mlflow"}  # extras that a test replaces by a stand-in
 
@@ -125,6 +125,18 @@ def test_every_declared_version_is_pinned(repo_root: Path):
             continue
         pin = pinned[canonicalize_name(wanted.name)]
         assert pin.startswith("==") and wanted.specifier.contains(pin[2:]), line
+
+
+def test_every_pinned_version_takes_every_python_that_the_package_takes(repo_root: Path):
+    project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
+    oldest = [v for v in ("3.11.0", "3.12.0") if v in SpecifierSet(project["requires-python"])]
+    refused = [
+        f"{found.name} {found.version}: {wanted}"
+        for found in metadata.distributions()
+        if (wanted := found.metadata["Requires-Python"])
+        and not all(version in SpecifierSet(wanted) for version in oldest)
+    ]
+    assert not refused
 
 
 def _imported_packages(path: Path) -> set[str]:

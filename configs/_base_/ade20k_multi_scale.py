@@ -8,7 +8,7 @@ whatever its size, and has no minimum.
 short_side = 512
 
 multi_scale_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(
         type="TestTimeAug",
         transforms=[

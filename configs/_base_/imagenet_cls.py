@@ -32,7 +32,7 @@ train_pipeline = [
     dict(type="PackInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(
         type="ResizeEdge",
         scale=img_size * 256 // 224 if img_size <= 224 else img_size,  # as in the authors' code

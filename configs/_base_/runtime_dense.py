@@ -5,5 +5,7 @@ custom_hooks = [
     dict(type="milan_mm.LossHook"),
     dict(type="milan_mm.UnreadableImagesHook"),
     dict(type="milan_mm.LoadingTimeHook"),
+    dict(type="milan_mm.SpeedHook"),
+    dict(type="milan_mm.GradientNormHook"),
 ]
 randomness = dict(seed=0)

@@ -22,7 +22,7 @@ train_pipeline = [
     dict(type="PackInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(
         type="ResizeEdge", scale=img_size, edge="short", backend="pillow", interpolation="bicubic"
     ),

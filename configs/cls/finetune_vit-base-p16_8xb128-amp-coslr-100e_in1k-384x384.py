@@ -21,7 +21,7 @@ train_pipeline = [
     *_base_.train_pipeline[2:],
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(
         type="ResizeEdge", scale=img_size, edge="short", backend="pillow", interpolation="bicubic"
     ),

@@ -35,7 +35,7 @@ train_pipeline = [
     dict(type="PackInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(type="ResizeEdge", scale=img_size, backend="pillow", interpolation="bicubic"),
     dict(type="PackInputs"),
 ]

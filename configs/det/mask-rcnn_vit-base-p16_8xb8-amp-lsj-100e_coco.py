@@ -79,7 +79,7 @@ train_pipeline = [
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(type="Resize", scale=img_size, keep_ratio=True, backend="pillow"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(

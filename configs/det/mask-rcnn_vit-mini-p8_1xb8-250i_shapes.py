@@ -70,7 +70,7 @@ train_pipeline = [
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     # keeps the size and supplies the scale factor that the detector asks for
     dict(type="Resize", scale=img_size, keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),

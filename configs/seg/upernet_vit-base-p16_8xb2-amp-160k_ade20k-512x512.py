@@ -53,7 +53,7 @@ train_pipeline = [
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(type="Resize", scale=(4 * crop_size[0], crop_size[0]), keep_ratio=True),
     load_labels,  # after the resize: the ground truth keeps its size
     dict(type="PackSegInputs"),

@@ -57,7 +57,7 @@ train_pipeline = [
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(type="Resize", scale=img_size, keep_ratio=True),
     load_labels,  # after the resize: the ground truth keeps its size
     dict(type="PackSegInputs"),

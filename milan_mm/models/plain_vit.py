@@ -92,7 +92,7 @@ class PlainViT(BaseModule):
         x = self.patch_embed(imgs, ids_keep)
         if not self.options.with_pos_embed:
             return x
-        grid = self._grid(imgs)
+        grid = self.grid_of(imgs)
         rule = self.options.resize_rule
         pos_embed = resize_pos_embed(self.pos_embed, self.grid_size, grid, rule)
         pos_embed = pos_embed[:, -grid[0] * grid[1] :]  # (1, L, D)
@@ -132,7 +132,7 @@ class PlainViT(BaseModule):
             One tensor per entry of `out_indices`, shaped as `out_type` says. The last block's
             output is normalised when `final_norm` is set, earlier ones never are.
         """
-        grid, last = self._grid(imgs), self.num_layers - 1
+        grid, last = self.grid_of(imgs), self.num_layers - 1
         tokens = self.tokens_after(imgs, self.out_indices)
         return tuple(self._format(self.ln1(x) if i == last else x, grid) for i, x in tokens.items())
 
@@ -146,7 +146,7 @@ class PlainViT(BaseModule):
         Returns:
             Block -> `(B, [1+][R+]L, D)`, the output of the block without the final norm.
         """
-        grid = self._grid(imgs)
+        grid = self.grid_of(imgs)
         x = self._prepend_tokens(self.embed(imgs))
         rope = self.rope.get_embed(list(grid)) if self.options.rope_base else None  # (h*w, 2D/A)
         tokens, noise = {}, self._drop_noise(x)
@@ -155,6 +155,10 @@ class PlainViT(BaseModule):
             if i in blocks:
                 tokens[i] = x
         return tokens
+
+    def grid_of(self, imgs: Tensor) -> tuple[int, int]:
+        """(h, w) in patches of images (B, 3, H, W)."""
+        return imgs.shape[-2] // self.patch_size, imgs.shape[-1] // self.patch_size
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning rates (mmpretrain's convention).
@@ -212,9 +216,6 @@ class PlainViT(BaseModule):
 
     def _norm(self) -> nn.LayerNorm:
         return layer_norm(self.embed_dims, self.options.norm_eps)
-
-    def _grid(self, imgs: Tensor) -> tuple[int, int]:
-        return imgs.shape[-2] // self.patch_size, imgs.shape[-1] // self.patch_size
 
     def _prepend_tokens(self, tokens: Tensor) -> Tensor:
         """(B, K, D) to `(B, [1+][R+]K, D)`, through `pre_norm`."""

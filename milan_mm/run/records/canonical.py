@@ -54,6 +54,11 @@ HARMLESS_HOOKS = (
     "LossHook",
     "UnreadableImagesHook",
     "LoadingTimeHook",
+    "SpeedHook",
+    "GradientNormHook",
+    "PicturesHook",
+    "KnnHook",
+    "TrackerHook",
     "CompileHook",
     "UpdateSchedulerHook",
 )
@@ -127,12 +132,19 @@ def canonical_settings(cfg: Config) -> dict[str, Any]:
     return recipe
 
 
+def _plainly_named(node: dict) -> dict:
+    """A dict of a config as earlier versions spelled it: their hashes hold."""
+    if node.get("_scope_") == "milan_mm" and node.get("type") == "LoadImageFromFile":
+        return {k: v for k, v in node.items() if k != "_scope_"} | dict(type="milan_mm.LoadImage")
+    return node
+
+
 def _clean(node: object, roots: list[str]) -> Any:
     """Drop keys of the machine, and make paths relative to the data."""
     if isinstance(node, dict):
         return {
             str(key): _clean(value, roots)
-            for key, value in node.items()
+            for key, value in _plainly_named(node).items()
             if key not in OF_THE_MACHINE and key != "data_root"
         }
     if isinstance(node, (list, tuple)):
