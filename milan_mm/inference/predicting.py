@@ -97,7 +97,7 @@ class Predictor:
         self, restored: Restored, batch: int = 1, amp: bool = False, workers: int = 0
     ) -> None:
         self.restored, self.batch, self.amp, self.workers = restored, batch, amp, workers
-        settings = test_pipeline(restored)
+        settings = prediction_pipeline(restored)
         with DefaultScope.overwrite_default_scope(restored.config.default_scope), silence():
             self.pipeline = Compose(settings)
             model: Any = restored.model
@@ -198,7 +198,7 @@ def check_predicts(saved: Saved | Restored) -> None:
         )
 
 
-def test_pipeline(saved: Saved | Restored) -> list[ConfigDict]:
+def prediction_pipeline(saved: Saved | Restored) -> list[ConfigDict]:
     """The steps of the training's test, without those that read annotations.
 
     Raises:
