@@ -31,7 +31,7 @@ from milan_mm.run.config_nodes import datasets_of, type_name
 from milan_mm.run.silence import silence
 
 # Transforms that read what is to be predicted.
-_ANNOTATIONS = ("LoadAnnotations", "LoadLabels", "LoadPanopticAnnotations")
+ANNOTATIONS = ("LoadAnnotations", "LoadLabels", "LoadPanopticAnnotations")
 _WAITING = 4  # batches of pictures that wait for others of their size
 
 
@@ -218,7 +218,7 @@ def prediction_pipeline(saved: Saved | Restored) -> list[ConfigDict]:
 def _without_annotations(pipeline: Iterable[ConfigDict]) -> list[ConfigDict]:
     kept = []
     for transform in pipeline:
-        if type_name(transform) in _ANNOTATIONS:
+        if type_name(transform) in ANNOTATIONS:
             continue
         if type_name(transform) == "TestTimeAug":
             branches = [_without_annotations(branch) for branch in transform.transforms]

@@ -50,32 +50,39 @@ def draw_detections(
     image: np.ndarray,
     boxes: np.ndarray,
     labels: np.ndarray,
-    names: Sequence[str],
+    names: Sequence[str] | None,
     colours: Sequence[Colour],
     scores: np.ndarray | None = None,
     masks: np.ndarray | None = None,
+    line: float = 1 / 300,
 ) -> np.ndarray:
     """Draw boxes, masks, class names and scores, the first object on top.
 
     Args:
         boxes: (N, 4) left, top, right, bottom in pixels of the image. labels: (N,) int.
-        names, colours: By label.
+        names, colours: By label; without names there is no text.
         scores: (N,) in 0-1; None of a truth. masks: (N, H, W) bool.
+        line: Width of lines, as a share of the short side.
 
     Returns:
         The picture, enlarged by a whole number if it is small.
     """
-    canvas = enlarged(image, LEGIBLE if len(boxes) <= CROWD else 2 * LEGIBLE)
+    is_crowd = names is not None and len(boxes) > CROWD
+    canvas = enlarged(image, 2 * LEGIBLE if is_crowd else LEGIBLE)
     zoom = canvas.shape[0] / image.shape[0]
-    size = max(MIN_TEXT, round(_text_size(canvas) * min(1.0, (CROWD / max(1, len(boxes))) ** 0.5)))
-    line = max(2, round(min(canvas.shape[:2]) / 300))
+    size = _text_size(canvas)
+    if is_crowd:
+        size = max(MIN_TEXT, round(size * (CROWD / len(boxes)) ** 0.5))
+    thick = max(2, round(min(canvas.shape[:2]) * line))
     order = range(len(boxes))
     for i in reversed(order):
         colour = colours[int(labels[i])]
         if masks is not None:
-            canvas = _fill(canvas, masks[i], colour, line)
+            canvas = _fill(canvas, masks[i], colour, thick)
         left, top, right, bottom = (round(float(v) * zoom) for v in boxes[i])
-        cv2.rectangle(canvas, (left, top), (right, bottom), colour, line, cv2.LINE_AA)
+        cv2.rectangle(canvas, (left, top), (right, bottom), colour, thick, cv2.LINE_AA)
+    if names is None:
+        return canvas
     sheet = Image.fromarray(canvas)
     draw, font = ImageDraw.Draw(sheet), _font(size)
     taken: list[Rectangle] = []
@@ -104,13 +111,8 @@ def draw_classes(
         The picture, enlarged by a whole number if it is small, and the legend, the largest class
         first, with its share of the pixels.
     """
-    canvas = enlarged(image)
-    height, width = canvas.shape[:2]
-    table = np.zeros((256 if len(colours) < 256 else 65536, 3), np.uint8)
-    table[: len(colours)] = colours
-    whole = cv2.resize(labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST)
-    blend = ((1 - CLASS_ALPHA) * canvas + CLASS_ALPHA * table[whole]).round().astype(np.uint8)
-    canvas = np.where((whole == UNLABELLED)[..., None], canvas, blend)
+    canvas = blend_classes(image, labels, colours)
+    width = canvas.shape[1]
     values, counts = np.unique(labels, return_counts=True)
     shares = sorted(
         ((count / labels.size, int(v)) for v, count in zip(values, counts, strict=True)),
@@ -118,6 +120,17 @@ def draw_classes(
     )
     entries = [(names[v], share, colours[v]) for share, v in shares if v != UNLABELLED]
     return _stack(canvas, _legend(entries, max(width, LEGIBLE // 2), _text_size(canvas)))
+
+
+def blend_classes(image: np.ndarray, labels: np.ndarray, colours: Sequence[Colour]) -> np.ndarray:
+    """`draw_classes` without the legend."""
+    canvas = enlarged(image)
+    height, width = canvas.shape[:2]
+    table = np.zeros((256 if len(colours) < 256 else 65536, 3), np.uint8)
+    table[: len(colours)] = colours
+    whole = cv2.resize(labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST)
+    blend = ((1 - CLASS_ALPHA) * canvas + CLASS_ALPHA * table[whole]).round().astype(np.uint8)
+    return np.where((whole == UNLABELLED)[..., None], canvas, blend)
 
 
 def draw_ranking(image: np.ndarray, ranking: Sequence[tuple[str, float]]) -> np.ndarray:

@@ -140,7 +140,9 @@ def test_nothing_is_built_but_what_the_libraries_have_registered(
     path, _ = save_checkpoint(cfg, tmp_path / "epoch_1.pth", record=False)
     change(cfg)
     torch.save(torch.load(path) | dict(meta=dict(cfg=cfg.pretty_text)), path)
-    with pytest.raises(UserError, match=r"is not registered|looks like code|its config is of '(evil|__import__|os)"):
+    with pytest.raises(
+        UserError, match=r"is not registered|looks like code|its config is of '(evil|__import__|os)"
+    ):
         Predictor(restore(path, device="cpu"))
     assert not Path("MARK").exists()
 
