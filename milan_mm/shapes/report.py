@@ -28,7 +28,7 @@ th, td { border-bottom: 1px solid #ccc; padding: .3rem .9rem; text-align: right;
 th:first-child, td:first-child { text-align: left; }
 td.best { font-weight: bold; }
 tr.task th { background: #f2f2f2; text-align: left; }
-img { max-width: 100%; image-rendering: pixelated; }
+img { max-width: 100%; }
 figure { margin: 1rem 0 2rem; }
 figcaption, .note { color: #555; }
 .key { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 .9em; }

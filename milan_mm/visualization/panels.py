@@ -231,8 +231,9 @@ def _draw_bar(axes: Axes, bar: Bar, label: str) -> None:
     colours.ax.xaxis.labelpad = 1
     if bar.ends:
         colours.set_ticks([bar.low, bar.high], labels=list(bar.ends))
-        for tick, side in zip(colours.ax.get_xticklabels(), ("left", "right"), strict=True):
-            tick.set_horizontalalignment(side)  # inwards, where there is room for words
+        first, last = colours.ax.get_xticklabels()
+        first.set_horizontalalignment("left")  # inwards, where there is room for words
+        last.set_horizontalalignment("right")
     else:
         colours.set_ticks(np.linspace(bar.low, bar.high, 3).tolist())
         colours.ax.xaxis.set_major_formatter("{x:.2g}")

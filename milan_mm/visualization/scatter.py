@@ -93,7 +93,13 @@ def _draw_cloud(axes: Axes, points: np.ndarray, labels: np.ndarray, side: float)
         colour, marker = class_look(int(label))
         of_class = points[labels == label]
         axes.scatter(
-            *of_class.T, s=area, c=colour, marker=marker, edgecolors="white", linewidths=0.2
+            of_class[:, 0],
+            of_class[:, 1],
+            s=area,
+            c=colour,
+            marker=marker,
+            edgecolors="white",
+            linewidths=0.2,
         )
     middle = (points.max(axis=0) + points.min(axis=0)) / 2
     half = 0.53 * max(float((points.max(axis=0) - points.min(axis=0)).max()), 1e-9)
