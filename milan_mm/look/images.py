@@ -57,8 +57,8 @@ def read_photos(sources: Sequence[str | Path], limit: int = MAX_IMAGES) -> list[
         raise UserError(f"none of {count(len(failed), 'image')} can be read, first {failed[0]}")
     if failed:
         print(
-            f"left out {len(failed)} of {len(failed) + len(photos)} images that cannot be read, first "
-            f"{failed[0]}",
+            f"left out {len(failed)} of {len(failed) + len(photos)} images that cannot be read, "
+            f"first {failed[0]}",
             file=sys.stderr,
         )
     return photos
