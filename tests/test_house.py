@@ -19,6 +19,7 @@ RULES = {
     "upkeep": {"datasets", "visualization"},
     "run": {"engine", "datasets", "weights", "completion"},
     "evaluation": {"run", "engine", "datasets", "weights", "models"},
+    "report": {"run", "evaluation", "weights"},
     "look": {"evaluation", "run", "datasets", "weights", "models", "inference", "visualization"},
     "benchmark": {"run", "engine", "datasets", "weights", "models", "upkeep"},
     "__main__": {"doctor", "completion"},

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmpretrain.datasets import CustomDataset
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from milan_mm.datasets.folders import EXTENSIONS, find_class_folders, list_photos, note_unread
@@ -93,8 +94,8 @@ def photo_notes(root: str | Path) -> list[str]:
 
 @torch.inference_mode()
 def extract_features(
-    encoders: Mapping[str, nn.Module],
-    dataset: Dataset,
+    encoders: Mapping[str, Any],
+    dataset: CustomDataset | Subset,
     features: Sequence[str] = ("cls_token",),
     stats: str = "imagenet",
     batch_size: int = 64,
