@@ -77,7 +77,8 @@ def _add_row(
     def draw(place: Placing, top: float) -> None:
         for i, (cloud, title, note) in enumerate(zip(clouds, titles, notes, strict=True)):
             x = left + i * (side + GAP)
-            place.text(x + side / 2, top + title_height - 2 * POINT, title, TITLE_SIZE, va="bottom")
+            y = top + title_height - 0.4 * TITLE_SIZE * POINT
+            place.text(x + side / 2, y, title, TITLE_SIZE, va="baseline")
             axes = place.axes(x, top + title_height, side, side)
             _draw_cloud(axes, cloud.points, labels, side)
             below = top + title_height + side + 1.5 * POINT
