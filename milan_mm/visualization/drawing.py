@@ -18,6 +18,8 @@ Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
 LEGIBLE = 640  # pixels along the long side of a picture, below which it is enlarged
+CROWD = 10  # objects, above which a picture is larger and its text smaller
+MIN_TEXT = 14  # pixels
 MASK_ALPHA, CLASS_ALPHA = 0.4, 0.55
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (225, 228, 232)
 BAR = (0, 114, 178)
@@ -67,8 +69,13 @@ def draw_detections(
     Returns:
         The picture, enlarged by a whole number if it is small.
     """
-    canvas = enlarged(image) if enlarge else np.array(image)
+    is_crowd = names is not None and enlarge and len(boxes) > CROWD
+    limit = 2 * LEGIBLE if is_crowd else LEGIBLE
+    canvas = enlarged(image, limit) if enlarge else np.array(image)
     zoom = canvas.shape[0] / image.shape[0]
+    size = _text_size(canvas)
+    if is_crowd:
+        size = max(MIN_TEXT, round(size * (CROWD / len(boxes)) ** 0.5))
     thick = max(2, round(min(canvas.shape[:2]) * line))
     order = range(len(boxes))
     for i in reversed(order):
@@ -80,7 +87,7 @@ def draw_detections(
     if names is None:
         return canvas
     sheet = Image.fromarray(canvas)
-    draw, font = ImageDraw.Draw(sheet), _font(_text_size(canvas))
+    draw, font = ImageDraw.Draw(sheet), _font(size)
     taken: list[Rectangle] = []
     for i in order:
         text = names[int(labels[i])]
@@ -182,9 +189,13 @@ def side_by_side(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> np.nd
     return np.asarray(sheet)
 
 
-def enlarged(image: np.ndarray) -> np.ndarray:
-    """A copy whose text will be legible: a small picture grows by a whole number."""
-    zoom = max(1, round(LEGIBLE / max(image.shape[:2])))
+def enlarged(image: np.ndarray, side: int = LEGIBLE) -> np.ndarray:
+    """A copy whose text will be legible: a small picture grows by a whole number.
+
+    Args:
+        side: About what the long side should have, in pixels.
+    """
+    zoom = max(1, round(side / max(image.shape[:2])))
     if zoom == 1:
         return np.array(image)
     return cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
@@ -280,7 +291,7 @@ def _stack(picture: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 def _text_size(canvas: np.ndarray) -> int:
     """Height of text in pixels, for a picture of this size."""
-    return int(np.clip(min(canvas.shape[:2]) / 28, 14, 64))
+    return int(np.clip(min(canvas.shape[:2]) / 28, MIN_TEXT, 64))
 
 
 def _pad(font: ImageFont.FreeTypeFont) -> int:
