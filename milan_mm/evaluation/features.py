@@ -36,24 +36,11 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
             validation images, as in trainings.
     """
     folder = find_class_folders(root, part)
-    short_side = round(img_size / crop_pct)
-    pipeline = [
-        dict(type="milan_mm.LoadImage"),
-        dict(
-            type="ResizeEdge",
-            scale=short_side,
-            edge="short",
-            backend="pillow",
-            interpolation="bicubic",
-        ),
-        dict(type="CenterCrop", crop_size=img_size),
-        dict(type="PackInputs"),
-    ]
     try:
         dataset = CustomDataset(
             data_root=str(root),
             data_prefix=folder.name,
-            pipeline=pipeline,
+            pipeline=centre_crop(img_size, crop_pct),
             test_mode=True,
             extensions=EXTENSIONS,
         )
@@ -68,6 +55,22 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
             f"have none; read are {', '.join(sorted(dataset.extensions))}): remove the folder"
         )
     return dataset
+
+
+def centre_crop(img_size: int, crop_pct: float) -> list[dict]:
+    """Transforms of mmpretrain that prepare an image as in tests on ImageNet; see above."""
+    return [
+        dict(type="milan_mm.LoadImage"),
+        dict(
+            type="ResizeEdge",
+            scale=round(img_size / crop_pct),
+            edge="short",
+            backend="pillow",
+            interpolation="bicubic",
+        ),
+        dict(type="CenterCrop", crop_size=img_size),
+        dict(type="PackInputs"),
+    ]
 
 
 def photo_notes(root: str | Path) -> list[str]:
