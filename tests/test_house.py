@@ -24,7 +24,6 @@ RULES = {
     "benchmark": {"run", "engine", "datasets", "weights", "models", "upkeep"},
     "__main__": {"doctor", "completion"},
     "inference": {"run", "engine", "datasets", "weights", "visualization"},
-    "report": {"run", "evaluation", "weights"},
 }
 EVERYTHING = {"register", "shapes"}  # may import every room; no room imports them
 

@@ -72,7 +72,7 @@ def page(title: str, head: Markup, sections: Sequence[Section], footer: str | No
     ]
     version = metadata.version("milan_mm")
     now = datetime.now().strftime("%Y-%m-%d %H:%M")
-    return _PAGE.format(
+    text = _PAGE.format(
         version=version,
         title=title,
         style=_style(),
@@ -86,6 +86,7 @@ def page(title: str, head: Markup, sections: Sequence[Section], footer: str | No
         ),
         footer=footer or f"Written by milan_mm {version} on {now}; this file needs no other.",
     )
+    return str(text)
 
 
 def write_page(path: str | Path, text: str) -> None:
