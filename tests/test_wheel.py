@@ -75,7 +75,7 @@ def test_configs_of_the_installed_wheel_find_their_bases(installed: Path, tmp_pa
     code = (
         "import milan_mm.configs as c\n"
         "from mmengine.config import Config\n"
-        "c.find_mmseg_configs()\n"
+        "c.find_bases()\n"
         "for name in c.list_configs():\n"
         "    if '-base-' in name:\n"
         "        Config.fromfile(c.find_config(name), import_custom_modules=False)\n"

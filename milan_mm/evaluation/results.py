@@ -14,7 +14,7 @@ A row of `tools/evaluate.py`, which `tools/report.py` turns into tables, has the
   precision       'bfloat16' or 'float32'
   seed            of the run
   packages        version by name
-  data            name of the data set: 'ImageNet', 'COCO', 'ADE20K' or that of a folder (--images)
+  data            name of the data set: 'ImageNet', 'COCO', 'ADE20K' or that of a user's own folder
   data_counts     images by split
   data_hash       by split, of names and sizes of the files or of the annotation file; rows of
                   version 0.1 have none

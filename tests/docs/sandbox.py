@@ -11,7 +11,7 @@ import re
 import runpy
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from glob import glob
 from pathlib import Path
 
@@ -34,9 +34,8 @@ SMALL = dict(
     det="det/mask-rcnn_vit-mini-p8_1xb8-250i_shapes",
     seg="seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96",
 )
-ENCODER = "milan_mm/assets/milan_mini_shapes.safetensors"
 # What stands for something of the reader's -> what it is in this folder.
-NAMES = dict(ENCODER=ENCODER, FILE=ENCODER, CONFIG=SMALL["pretrain"])
+NAMES = dict(ENCODER="encoder.safetensors", FILE="encoder.safetensors")
 
 
 def make(root: Path) -> Path:
@@ -51,7 +50,14 @@ def make(root: Path) -> Path:
     _camvid_of(scenes, root / "data/camvid")
     image_folder(root / "work_dirs/cifar10", classes=tuple("abcdefghij"), per_class=3)
     image_folder(root / "photos", per_class=24)
+    shutil.copytree(root / "data/coco", root / "my_photos")
+    shipped = str(ROOT / "milan_mm/assets/milan_mini_shapes.safetensors")
+    _tool("convert_checkpoint")([shipped, str(root / "encoder.safetensors"), "--num-heads", "6"])
     return root
+
+
+def _tool(name: str) -> Callable[[list[str]], object]:
+    return runpy.run_path(str(list_tools()[name]))["main"]
 
 
 def _camvid_of(scenes: Path, root: Path) -> None:
@@ -107,7 +113,8 @@ class Shell:
     def _expanded(self, word: str) -> list[str]:
         for name, value in self.variables.items():
             word = word.replace(f"${name}", value)
-        return sorted(glob(word)) or [NAMES.get(word, word)]
+        trained = re.sub(r"\b(iter|epoch)_\d+(?=\.pth$)", r"\1_*", word)  # a quick run's is earlier
+        return sorted(glob(word)) or sorted(glob(trained))[-1:] or [NAMES.get(word, word)]
 
     def _call(self, words: list[str], is_literal: bool) -> None:
         call = tool_call(words)
@@ -119,7 +126,7 @@ class Shell:
         else:
             forget_runs()
             arguments = call.arguments if is_literal else _small(call.tool, call.arguments)
-            runpy.run_path(str(list_tools()[call.tool]))["main"](arguments)
+            _tool(call.tool)(arguments)
 
 
 def _numberless(text: str) -> str:
@@ -148,10 +155,14 @@ def _small(tool: str, arguments: list[str]) -> list[str]:
     small = [SMALL[task], *arguments[1:]]
     if tool == "train" and "--work-dir" not in small:
         small += ["--work-dir", _work_dir(path.stem, small)]
+    for length in ("--epochs", "--iters", "--batch-per-gpu"):  # a trial has its own
+        if length in small:
+            at = small.index(length)
+            small = small[:at] + small[at + 2 :]
     return small if "--quick" in small else [*small, "--quick"]
 
 
 def _work_dir(stem: str, arguments: list[str]) -> str:
-    options: Mapping[str, str] = dict(itertools.pairwise(arguments))
+    options = dict(itertools.pairwise(arguments))
     data = f"-{Path(options['--data']).name}" if "--data" in options else ""
     return os.path.join("work_dirs", stem + data + "-quick" * ("--quick" in arguments))

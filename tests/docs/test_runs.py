@@ -27,4 +27,5 @@ def test_the_commands_of_a_page_run(
 ):
     monkeypatch.chdir(folder)
     shell = sandbox.Shell(capfd)
-    assert not [problem for step in steps_of(page) for problem in shell.run(*step)]
+    problems = [problem for step in steps_of(page) for problem in shell.run(*step)]
+    assert not problems, "\n".join(problems)
