@@ -54,7 +54,9 @@ def place(work_dir: WorkDir, update: float) -> str:
 
 def _validations(work_dir: WorkDir) -> Markup:
     rows = []
-    for name, points in work_dir.curves.val.items():
+    main = main_metric(work_dir)
+    for name in sorted(work_dir.curves.val, key=lambda name: name != main):
+        points = work_dir.curves.val[name]
         measure = validation_measure(name)
         last_at, last = list(points.items())[-1]
         best = best_of(work_dir, name)
@@ -197,7 +199,7 @@ def classes_body(work_dir: WorkDir) -> Markup:
             bodies.append(_class_table(heads, rows, f"Test of {test.started:%Y-%m-%d %H:%M}"))
             break
     found: dict[tuple[str, ...], ClassTable] = {}
-    for part in [*work_dir.trainings, *([] if bodies else work_dir.tests)]:
+    for part in [] if bodies else [*work_dir.trainings, *work_dir.tests]:
         found |= part.log.classes
     for printed in found.values():
         kind = "Last validation" if work_dir.trainings else "Last test"
