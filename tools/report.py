@@ -93,9 +93,8 @@ def write_html(args: argparse.Namespace) -> Path:
 
         write_page(path, run_page(args.results))
     else:
-        from milan_mm.report.results_page import results_page
-
         from milan_mm.evaluation.results import read_results
+        from milan_mm.report.results_page import results_page
 
         write_page(path, results_page(read_results(args.results), args.results.name))
     return path
