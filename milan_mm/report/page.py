@@ -110,6 +110,12 @@ def join(parts: Iterable[Markup | str]) -> Markup:
     return Markup("\n").join(Markup(part) for part in parts if part)
 
 
+def beside(parts: Iterable[Markup]) -> Markup:
+    """Parts beside each other, as far as there is room."""
+    shown = [Markup("<div>{}</div>").format(part) for part in parts if part]
+    return join(['<div class="beside">', *shown, "</div>"]) if shown else EMPTY
+
+
 def paragraph(text: str | Markup, note: bool = False) -> Markup:
     """A paragraph; `note` sets it smaller."""
     kind = Markup(' class="note"') if note else EMPTY

@@ -12,7 +12,7 @@ from milan_mm.report.axes import number
 from milan_mm.report.curves import x_scale
 from milan_mm.report.logs import ClassTable
 from milan_mm.report.measures import Measure, validation_measure
-from milan_mm.report.page import EMPTY, Cell, Row, details, join, paragraph, table
+from milan_mm.report.page import EMPTY, Cell, Row, beside, details, join, paragraph, table
 from milan_mm.report.work_dir import WorkDir
 from milan_mm.text import count
 
@@ -25,7 +25,7 @@ _BY_CLASS = re.compile(r"(.+?)\[(.*)\]", re.DOTALL)  # of tools/test.py --classw
 
 def results_body(work_dir: WorkDir) -> Markup:
     """Last and best metrics of validations, tests, and the paper's numbers."""
-    return join([_validations(work_dir), _tests(work_dir), _beside_paper(work_dir)])
+    return beside([_validations(work_dir), _tests(work_dir), _beside_paper(work_dir)])
 
 
 def best_of(work_dir: WorkDir, name: str) -> tuple[float, float] | None:
@@ -57,6 +57,8 @@ def _validations(work_dir: WorkDir) -> Markup:
     main = main_metric(work_dir)
     for name in sorted(work_dir.curves.val, key=lambda name: name != main):
         points = work_dir.curves.val[name]
+        if name.endswith("/seconds"):
+            continue
         measure = validation_measure(name)
         last_at, last = list(points.items())[-1]
         best = best_of(work_dir, name)
@@ -205,7 +207,7 @@ def classes_body(work_dir: WorkDir) -> Markup:
         kind = "Last validation" if work_dir.trainings else "Last test"
         rows = [[name, *numbers] for name, numbers in printed.rows]
         bodies.append(_class_table(printed.columns, rows, f"{kind}, as the log has it"))
-    return join(bodies)
+    return beside(bodies)
 
 
 def _by_class(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:

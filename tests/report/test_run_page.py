@@ -101,6 +101,32 @@ def test_validations_that_name_no_step_stand_where_they_were_made(tmp_path):
     assert list(WorkDir.read(tmp_path).curves.val["mIoU"]) == [50, 100]
 
 
+def test_epochs_and_knn_stand_at_their_updates(tmp_path):
+    """mmengine counts validations of such runs in epochs, and our k-NN names its iteration."""
+    knn = {"knn/top1": 20.0, "knn/seconds": 3.0, "epoch": 0, "iter": 0, "step": 0}
+    rows = [knn, train_row(20, epoch=1), {"accuracy/top1": 30.0, "step": 1}]
+    rows += [train_row(45, epoch=2), knn | {"knn/top1": 25.0, "iter": 50, "step": 50}]
+    rows += [{"accuracy/top1": 40.0, "step": 2}]
+    schedule = dict(updates=100, updates_per_epoch=25, epochs=4)
+    folder = write_part(tmp_path, 10, rows, record=record(schedule=schedule))
+    config = folder / "vis_data/config.py"
+    config.write_text(config.read_text().replace("max_iters=100", "max_epochs=4"))
+    work_dir = WorkDir.read(tmp_path)
+    assert work_dir.curves.val["knn/top1"] == {0: 20.0, 50: 25.0}
+    assert work_dir.curves.val["accuracy/top1"] == {25: 30.0, 50: 40.0}
+    words = read(run_page(tmp_path)).words
+    assert "stopped at epoch 1.8 of 4" in words and "k-NN top-1, % 25.0 epoch 2" in words
+    assert "seconds" not in words
+
+
+def test_a_run_whose_checkpoints_were_moved_is_finished_by_its_log(tmp_path):
+    folder = write_part(tmp_path, 10, [train_row(90)])
+    assert WorkDir.read(tmp_path).state == "stopped"
+    with (folder / f"{folder.name}.log").open("a") as log:
+        log.write("2026/11/28 10:11:00 - mmengine - INFO - Saving checkpoint at 100 iterations\n")
+    assert WorkDir.read(tmp_path).state == "finished"
+
+
 def test_a_part_that_logged_nothing_changes_nothing(run):
     before = WorkDir.read(run).curves.train
     write_part(run, 13, [], start=100)
