@@ -124,7 +124,8 @@ def main(argv: list[str] | None = None) -> None:
         print_commands(missing, args)
         return
     with grid.stopping():
-        failed = grid.run_in_turn(missing, results)
+        facts = dict(command=options.command("evaluate", argv))
+        failed = grid.run_in_turn(missing, results, facts)
     if failed:
         print(f"error: {len(failed)} of {len(missing)} cells failed", file=sys.stderr)
         sys.exit(1)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from milan_mm.errors import UserError
 from milan_mm.models.block import EncoderLayer, init_transformer, layer_norm
 from milan_mm.models.patches import PatchEmbed, gather_tokens
-from milan_mm.models.positions import resize_pos_embed, sincos_pos_embed
+from milan_mm.models.positions import resize_pos_embed, rotary_embed, sincos_pos_embed
 from milan_mm.models.randomness import in_run, numbers_of_images
 from milan_mm.models.vit_options import ViTOptions, pair
 from milan_mm.registry import MODELS
@@ -92,12 +92,12 @@ class PlainViT(BaseModule):
         x = self.patch_embed(imgs, ids_keep)
         if not self.options.with_pos_embed:
             return x
-        grid = self._grid(imgs)
+        grid = self.grid_of(imgs)
         rule = self.options.resize_rule
         pos_embed = resize_pos_embed(self.pos_embed, self.grid_size, grid, rule)
-        pos_embed = pos_embed[:, -grid[0] * grid[1] :]  # (1, L, D)
+        pos_embed = pos_embed[:, int(self.with_cls_token) :]  # (1, L, D)
         if ids_keep is not None:
-            pos_embed = gather_tokens(pos_embed.expand(len(x), -1, -1), ids_keep)
+            pos_embed = gather_tokens(pos_embed.expand(x.shape[0], -1, -1), ids_keep)
         return x + pos_embed
 
     def encode(self, tokens: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class PlainViT(BaseModule):
             One tensor per entry of `out_indices`, shaped as `out_type` says. The last block's
             output is normalised when `final_norm` is set, earlier ones never are.
         """
-        grid, last = self._grid(imgs), self.num_layers - 1
+        grid, last = self.grid_of(imgs), self.num_layers - 1
         tokens = self.tokens_after(imgs, self.out_indices)
         return tuple(self._format(self.ln1(x) if i == last else x, grid) for i, x in tokens.items())
 
@@ -144,17 +144,21 @@ class PlainViT(BaseModule):
             blocks: Their numbers, from 0.
 
         Returns:
-            Block -> (B, [1+][R+]L, D), the output of the block without the final norm.
+            Block -> `(B, [1+][R+]L, D)`, the output of the block without the final norm.
         """
-        grid = self._grid(imgs)
+        grid = self.grid_of(imgs)
         x = self._prepend_tokens(self.embed(imgs))
-        rope = self.rope.get_embed(list(grid)) if self.options.rope_base else None  # (h*w, 2D/A)
+        rope = rotary_embed(self.rope, grid) if self.options.rope_base else None  # (h*w, 2D/A)
         tokens, noise = {}, self._drop_noise(x)
         for i in range(max(blocks, default=-1) + 1):
             x = self.layers[i](x, grid, rope, noise[i])
             if i in blocks:
                 tokens[i] = x
         return tokens
+
+    def grid_of(self, imgs: Tensor) -> tuple[int, int]:
+        """(h, w) in patches of images (B, 3, H, W)."""
+        return imgs.shape[-2] // self.patch_size, imgs.shape[-1] // self.patch_size
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning rates (mmpretrain's convention).
@@ -213,17 +217,14 @@ class PlainViT(BaseModule):
     def _norm(self) -> nn.LayerNorm:
         return layer_norm(self.embed_dims, self.options.norm_eps)
 
-    def _grid(self, imgs: Tensor) -> tuple[int, int]:
-        return imgs.shape[-2] // self.patch_size, imgs.shape[-1] // self.patch_size
-
     def _prepend_tokens(self, tokens: Tensor) -> Tensor:
-        """(B, K, D) to (B, [1+][R+]K, D), through `pre_norm`."""
+        """(B, K, D) to `(B, [1+][R+]K, D)`, through `pre_norm`."""
         if self.options.num_registers:
-            registers = self.register_tokens.expand(len(tokens), -1, -1)
+            registers = self.register_tokens.expand(tokens.shape[0], -1, -1)
             tokens = torch.cat([registers, tokens], dim=1)
         if self.with_cls_token:
             place = self.pos_embed[:, :1] if self.options.with_pos_embed else 0
-            cls_token = (self.cls_token + place).expand(len(tokens), -1, -1)
+            cls_token = (self.cls_token + place).expand(tokens.shape[0], -1, -1)
             tokens = torch.cat([cls_token, tokens], dim=1)
         return self.pre_norm(tokens)
 

@@ -72,6 +72,28 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
     )
 
 
+def dense_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Windows and relative positions of a `PlainViT` in a detector, as keyword arguments of it.
+
+    Args:
+        checkpoint: See `training_facts`; its `meta` is enough.
+
+    Returns:
+        Empty for files that state no `PlainViT`.
+    """
+    record = read_record(checkpoint)
+    backbone = record["model"]["backbone"] if record else None
+    if not backbone:
+        meta = checkpoint.get("meta")
+        text = meta.get("cfg") if isinstance(meta, dict) else None
+        model = parse_config(text).get("model") if isinstance(text, str) else None
+        backbone = model.get("backbone") if isinstance(model, dict) else None
+    if not isinstance(backbone, dict):
+        return {}
+    names = ("window_size", "global_layers", "rel_pos_grid")
+    return {name: backbone[name] for name in names if backbone.get(name)}
+
+
 def _recorded(record: Mapping[str, Any]) -> HubFacts:
     """What a run says about its encoder, which needs no guesses."""
     backbone, encoder = record["model"]["backbone"], record["encoder"] or {}

@@ -1,0 +1,79 @@
+"""From a picture to what an encoder takes: size, colour, normalisation."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from milan_mm.errors import UserError
+from milan_mm.models.vit_options import pair
+from milan_mm.weights.statistics import Three
+
+CROP = 0.875  # share of the short side that the centre crop keeps: 224 of 256 pixels
+
+
+class Preprocess:
+    """A picture to a normalised tensor; works as a `transform` of torchvision's data sets.
+
+    Args:
+        mean, std: Of R, G, B in 0-1.
+        img_size: (height, width) of the result in pixels.
+        patch_size: Its sides must be multiples of this.
+    """
+
+    def __init__(self, mean: Three, std: Three, img_size: tuple[int, int], patch_size: int) -> None:
+        self.mean, self.std = mean, std
+        self.img_size, self.patch_size = img_size, patch_size
+
+    def __call__(
+        self, image: Any, size: int | tuple[int, int] | None = None, crop: bool = True
+    ) -> Tensor:
+        """Prepare one picture.
+
+        Args:
+            image: A PIL image, or the path of a file. Turned upright as its EXIF data say.
+            size: (height, width) or side of the result, in pixels; None takes `img_size`.
+            crop: Resize the short side to 1/0.875 of `size` and cut out the centre, as tests on
+                ImageNet do. False keeps the whole picture: its short side becomes the smaller side
+                of `size`, and both are rounded to multiples of the patch size.
+
+        Returns:
+            (3, H, W) float32.
+
+        Raises:
+            UserError: If `size` is not a multiple of the patch size.
+        """
+        if isinstance(image, str | Path):
+            image = Image.open(image)
+        image = ImageOps.exif_transpose(image).convert("RGB")
+        height, width = self._size(size)
+        image = self._cropped(image, height, width) if crop else self._whole(image, height, width)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255  # (3, H, W)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return (pixels - mean) / std
+
+    def __repr__(self) -> str:
+        return f"Preprocess(img_size={self.img_size}, mean={self.mean}, std={self.std})"
+
+    def _size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
+        height, width = self.img_size if size is None else pair(size)
+        if any(side < 1 or side % self.patch_size for side in (height, width)):
+            raise UserError(
+                f"size {height}x{width} is not a multiple of the patch size {self.patch_size}"
+            )
+        return height, width
+
+    def _cropped(self, image: Image.Image, height: int, width: int) -> Image.Image:
+        scale = max(height / image.height, width / image.width) / CROP
+        resized = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+        image = image.resize(resized, Image.Resampling.BICUBIC)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        return image.crop((left, top, left + width, top + height))
+
+    def _whole(self, image: Image.Image, height: int, width: int) -> Image.Image:
+        scale, patch = min(height, width) / min(image.size), self.patch_size
+        sides = [max(1, round(side * scale / patch)) * patch for side in image.size]
+        return image.resize((sides[0], sides[1]), Image.Resampling.BICUBIC)

@@ -1,0 +1,89 @@
+"""`milan_mm.load_encoder`: from a file or a name to an `Encoder`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from milan_mm.encoder.module import Encoder
+from milan_mm.encoder.names import shipped
+from milan_mm.errors import UserError
+from milan_mm.models.plain_vit import PlainViT
+from milan_mm.models.vit_options import pair
+from milan_mm.weights.encoder import Encoder as Weights
+from milan_mm.weights.loading import load_encoder as fill
+from milan_mm.weights.reading import read_meta, weights_file
+from milan_mm.weights.recognising import read_encoder
+from milan_mm.weights.stated.training import dense_options
+
+
+def load_encoder(
+    source: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    img_size: int | tuple[int, int] | None = None,
+    layout: str | None = None,
+    system: str | None = None,
+    num_heads: int | None = None,
+    student: bool = False,
+    trust_pickle: bool = False,
+) -> Encoder:
+    """Load a pretrained encoder, of any system that this package knows.
+
+    Args:
+        source: A weights file or its folder, a training checkpoint of this package, or a name of
+            `list_encoders`.
+        device: Where its parameters go.
+        img_size: Side or (height, width) in pixels of the images to come. Positions are resized to
+            it once, here; without it they are resized in each call.
+        layout, system, num_heads, student, trust_pickle: What the file does not say, see
+            `milan_mm.weights.recognising.read_encoder`.
+
+    Returns:
+        The encoder in eval mode; its parameters take gradients.
+
+    Raises:
+        MissingFileError, UserError: When there is no such file, or no complete encoder in it.
+    """
+    given = dict(layout=layout, system=system, num_heads=num_heads, student=student)
+    known = shipped(str(source))
+    if known:
+        source = known.file
+        given |= {n: v for n, v in known.options.items() if not given[n]}
+    weights = read_encoder(source, **given, trust_pickle=trust_pickle)  # type: ignore[arg-type]
+    if known and known.stats:
+        weights = replace(weights, stats=known.stats)
+    return build(weights, img_size).to(_device(device))
+
+
+def build(weights: Weights, img_size: int | tuple[int, int] | None = None) -> Encoder:
+    """The module of an encoder that was read, in eval mode on the CPU; see `load_encoder`."""
+    options = dict(weights.model_settings(), **_trained_for(weights))
+    # the norm after pooling exists with this output only
+    options["out_type"] = "avg_featmap" if "ln2.weight" in weights.state_dict else "raw"
+    if img_size is not None:
+        options["img_size"] = height, width = pair(img_size)
+        if options.get("rel_pos_bias_grid"):
+            patch = options["patch_size"]
+            options["rel_pos_bias_grid"] = (height // patch, width // patch)
+    vit = PlainViT(**options)
+    fill(vit, weights)
+    return Encoder(vit, weights).eval()
+
+
+def _trained_for(weights: Weights) -> dict[str, Any]:
+    """Windows and relative positions of a detector of this package, which its tensors need."""
+    if not any(name.endswith(".rel_pos_h") for name in weights.state_dict):
+        return {}
+    return dense_options(dict(meta=read_meta(weights_file(weights.source))))
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device '{name}': {str(error).splitlines()[0]}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device '{name}': torch sees no GPU here; use device='cpu'")
+    return device

@@ -1,0 +1,149 @@
+"""A pretrained encoder as a plain torch module: images in, named tokens out.
+
+Shape letters as in `milan_mm/models/plain_vit.py`: B images, R registers, L = h*w patches, D width.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from milan_mm.encoder.images import Preprocess
+from milan_mm.errors import UserError
+from milan_mm.models.plain_vit import PlainViT
+from milan_mm.weights.encoder import Encoder as Weights
+from milan_mm.weights.statistics import Three, stats_values
+
+
+class Tokens(NamedTuple):
+    """What a block, or the whole encoder, makes of a batch of images.
+
+    Attributes:
+        cls_token: (B, D), or None for encoders without a class token.
+        registers: (B, R, D); R is 0 for most encoders. DeiT's distillation token is one.
+        patch_tokens: (B, L, D), row by row from the top left.
+        feature_map: (B, D, h, w), the same values as `patch_tokens`.
+    """
+
+    cls_token: Tensor | None
+    registers: Tensor
+    patch_tokens: Tensor
+    feature_map: Tensor
+
+
+class Encoder(nn.Module):
+    """A pretrained plain ViT, from `milan_mm.load_encoder`.
+
+    Calling it takes images of any size whose sides are multiples of `patch_size`. Positions are
+    resized to each image by the rule of the encoder's own system.
+
+    Args:
+        vit: The model, with its weights.
+        weights: What is known about them.
+
+    Attributes:
+        system: Where the weights are from, e.g. 'MAE'; a key of `milan_mm.weights.systems.SYSTEMS`.
+        mean, std: Of R, G, B in 0-1, by which images must be normalised.
+        img_size: (height, width) in pixels of the images that its positions are for.
+        patch_size: Side of a patch in pixels.
+        embed_dims: Width D.
+        num_blocks, num_heads: Number of transformer blocks, and of attention heads in each.
+        num_registers: R.
+        has_cls_token: Whether there is a class token.
+        pooling: 'cls' or 'mean': which feature vector `features` gives.
+    """
+
+    mean: Three
+    std: Three
+
+    def __init__(self, vit: PlainViT, weights: Weights) -> None:
+        super().__init__()
+        self.vit = vit
+        self.weights = weights
+        self.system, self.pooling = weights.system, weights.pooling
+        self.mean, self.std = stats_values(weights.stats)
+        options = vit.options
+        self.patch_size, self.embed_dims = vit.patch_size, vit.embed_dims
+        self.img_size = (vit.grid_size[0] * vit.patch_size, vit.grid_size[1] * vit.patch_size)
+        self.num_blocks, self.num_heads = vit.num_layers, options.num_heads
+        self.num_registers, self.has_cls_token = options.num_registers, vit.with_cls_token
+        self.preprocess = Preprocess(self.mean, self.std, self.img_size, self.patch_size)
+
+    def forward(self, images: Tensor) -> Tokens:
+        """Encode images, up to and with the final norm.
+
+        Args:
+            images: (B, 3, H, W) float, normalised by `mean` and `std`, see `preprocess`.
+
+        Raises:
+            UserError: If H or W is not a multiple of the patch size.
+        """
+        return self.intermediate(images, [-1])[0]
+
+    def intermediate(
+        self, images: Tensor, blocks: int | Sequence[int] = 1, norm: bool = True
+    ) -> list[Tokens]:
+        """What some of the blocks make of the images; blocks after the last of them do not run.
+
+        Args:
+            images: See `forward`.
+            blocks: Their numbers, from 0; negative ones count from the end. A single number N
+                stands for the last N blocks.
+            norm: Apply the encoder's final norm to each, as `forward` does, if it has one.
+
+        Returns:
+            One entry per block, in the order in which they were given.
+
+        Raises:
+            UserError: See `forward`, and for blocks that the encoder does not have.
+        """
+        wanted = self._numbers(blocks)
+        found = self.vit.tokens_after(images, set(wanted))
+        return [self._split(self.vit.ln1(found[i]) if norm else found[i], images) for i in wanted]
+
+    def features(self, images: Tensor) -> Tensor:
+        """One vector per image, pooled as the encoder's own system does for classification.
+
+        The class token where `pooling` is 'cls'; else the mean of the patch tokens, followed by the
+        norm after pooling if the file has one.
+
+        Args:
+            images: See `forward`.
+
+        Returns:
+            (B, D).
+        """
+        tokens = self(images)
+        if self.pooling == "cls" and tokens.cls_token is not None:
+            return tokens.cls_token
+        pooled = tokens.patch_tokens.mean(dim=1)
+        return self.vit.ln2(pooled) if self.vit.options.out_type == "avg_featmap" else pooled
+
+    def extra_repr(self) -> str:
+        """The facts that a user looks for first."""
+        height, width = self.img_size
+        return (
+            f"{self.system}: {self.num_blocks} blocks of width {self.embed_dims}, {self.num_heads} "
+            f"heads, patches of {self.patch_size} px, {height}x{width} px"
+        )
+
+    def _numbers(self, blocks: int | Sequence[int]) -> list[int]:
+        total = self.num_blocks
+        if isinstance(blocks, int):
+            if not 1 <= blocks <= total:
+                raise UserError(f"blocks={blocks}: give 1..{total}, or a list of block numbers")
+            return list(range(total - blocks, total))
+        if wrong := [i for i in blocks if not -total <= i < total]:
+            raise UserError(f"block {wrong[0]} is outside {-total}..{total - 1}")
+        return [i % total for i in blocks]
+
+    def _split(self, x: Tensor, images: Tensor) -> Tokens:
+        first = int(self.has_cls_token)
+        patches = x[:, first + self.num_registers :]
+        grid = self.vit.grid_of(images)
+        return Tokens(
+            cls_token=x[:, 0] if self.has_cls_token else None,
+            registers=x[:, first : first + self.num_registers],
+            patch_tokens=patches,
+            feature_map=patches.transpose(1, 2).unflatten(2, grid),
+        )
