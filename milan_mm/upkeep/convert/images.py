@@ -57,8 +57,8 @@ class Images:
             for folder in near:
                 if (path := folder.joinpath(*parts)) in found:
                     return path
-            if path := _likeliest(found, parts):
-                return path
+            if likeliest := _likeliest(found, parts):
+                return likeliest
         return None
 
     def with_stem(self, stem: str, folders: Sequence[Path] = ()) -> list[Path]:
