@@ -23,6 +23,8 @@ def _page(path: Path) -> str:
 
 
 def _output(output: dict) -> str:
+    if output.get("name") == "stderr":
+        return ""
     if "text" in output:
         return f"```text\n{''.join(output['text']).rstrip()}\n```"
     data = output["data"]
