@@ -15,7 +15,7 @@ from milan_mm.configs import list_tools
 _INTRO = """# Command line
 
 Made from the tools' own parsers. In a checkout a tool runs as `python tools/NAME.py`, from an
-installed package as `python -m milan_mm NAME`, from any directory. `--help` prints the same.
+installed package as `milan-mm NAME`, from any directory. `--help` prints the same.
 
 A mistake is one line with the remedy, and exit code 2. Nothing is half-written.
 
