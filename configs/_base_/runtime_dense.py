@@ -1,5 +1,10 @@
 """What detection and segmentation runs add to mmdet's and mmseg's own runtime."""
 
+from importlib import import_module
+
+# an `import` of it would make this a config of mmengine's other kind
+import_module("milan_mm.configs").find_bases()
+
 custom_imports = dict(imports=["milan_mm.register"])
 custom_hooks = [
     dict(type="milan_mm.LossHook"),

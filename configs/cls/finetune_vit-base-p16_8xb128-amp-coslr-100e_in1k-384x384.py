@@ -23,10 +23,14 @@ train_pipeline = [
 test_pipeline = [
     dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(
-        type="ResizeEdge", scale=img_size, edge="short", backend="pillow", interpolation="bicubic"
+        type="mmpretrain.ResizeEdge",
+        scale=img_size,
+        edge="short",
+        backend="pillow",
+        interpolation="bicubic",
     ),
-    dict(type="CenterCrop", crop_size=img_size),
-    dict(type="PackInputs"),
+    dict(type="mmpretrain.CenterCrop", crop_size=img_size),
+    dict(type="mmpretrain.PackInputs"),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -74,10 +74,9 @@ def build(weights: Weights, img_size: int | tuple[int, int] | None = None) -> En
 
 def _trained_for(weights: Weights) -> dict[str, Any]:
     """Windows and relative positions of a detector of this package, which its tensors need."""
-    file = weights_file(weights.source)
-    if file.suffix == ".safetensors" or not any("rel_pos_h" in n for n in weights.state_dict):
+    if not any(name.endswith(".rel_pos_h") for name in weights.state_dict):
         return {}
-    return dense_options(dict(meta=read_meta(file)))
+    return dense_options(dict(meta=read_meta(weights_file(weights.source))))
 
 
 def _device(name: str | torch.device) -> torch.device:

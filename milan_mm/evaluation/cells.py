@@ -249,9 +249,15 @@ class TrainedCell(EvaluationCell):
         return self.work_dir / self.config.name
 
     def _is_undefined(self, key: str) -> bool:
-        """Whether a metric asks for more guesses than there are classes: top-5 of 3 classes."""
+        """Whether the data do not have what a metric asks for.
+
+        That is more guesses than there are classes (top-5 of 3 classes), or masks.
+        """
+        model = load(self.config).model
+        if key == "coco/segm_mAP":
+            return not model.roi_head.get("mask_head")
         guesses = key.partition("accuracy/top")[2]
-        return bool(guesses) and int(guesses) > load(self.config).model.head.num_classes
+        return bool(guesses) and int(guesses) > model.head.num_classes
 
     @cached_property
     def _largest_batch(self) -> int | None:

@@ -195,10 +195,16 @@ def _hits(chart: Chart, x: Axis) -> Markup:
         text = f"{chart.x_label} {number(place, 7)}\n" + "\n".join(said)
         strips.append(
             Markup(
-                '<g class="hit"><rect x="{}" y="{}" width="{}" height="{}"/>'
-                '<line x1="{5}" x2="{5}" y1="{1}" y2="{6}"/><title>{4}</title></g>'
+                '<g class="hit"><rect x="{left}" y="{top}" width="{width}" height="{height}"/>'
+                '<line x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/><title>{text}</title></g>'
             ).format(
-                _px(left), _TOP, _px(right - left), _BOTTOM - _TOP, text, _px(x.at(place)), _BOTTOM
+                left=_px(left),
+                top=_TOP,
+                width=_px(right - left),
+                height=_BOTTOM - _TOP,
+                bottom=_BOTTOM,
+                x=_px(x.at(place)),
+                text=text,
             )
         )
     return join(strips)

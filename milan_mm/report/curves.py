@@ -36,8 +36,8 @@ def curves_body(work_dir: WorkDir) -> Markup:
     if resumed := len(curves.resumed):
         times = "once" if resumed == 1 else f"{resumed} times"
         notes.append(
-            f"Dotted vertical lines: the run was resumed there ({times}). What was done again after "
-            "a checkpoint is drawn once, as it was done last."
+            f"Dotted vertical lines: the run was resumed there ({times}). What was done again "
+            "after a checkpoint is drawn once, as it was done last."
         )
     if max(map(len, curves.train.values()), default=0) > STYLES * 20:
         notes.append("A band shows the smallest and largest value where points share a column.")
@@ -71,9 +71,10 @@ def _grouped(
     rates = groups.get("Learning rate", [])
     if len(rates) == 2 and rates[0][1] == rates[1][1]:
         del rates[1]  # one rate for all parameters
-    if len(terms := groups.get("Loss terms", [])) == 1 and groups.get("Loss"):
-        if terms[0][1] == groups["Loss"][0][1]:
-            del groups["Loss terms"]  # the loss has a single term
+    if [points for _, points in groups.get("Loss terms", [])] == [
+        points for _, points in groups.get("Loss", [])
+    ]:
+        groups.pop("Loss terms", None)  # the loss has a single term
     return groups
 
 

@@ -59,8 +59,8 @@ def is_loss(name: str) -> bool:
 def training_measure(name: str) -> Measure:
     """What a number of the training is; terms of the loss and the loss itself aside."""
     known = dict(
-        base_lr=Measure("of the config", "Learning rate"),
-        lr=Measure("of the first parameter group", "Learning rate"),
+        base_lr=Measure("of the optimizer", "Learning rate"),
+        lr=Measure("of the first parameter group, after layer decay", "Learning rate"),
         grad_norm=Measure("gradient norm", "Gradient norm"),
         images_per_second=Measure("images/s", "Images per second", "images/s"),
         waiting=Measure("waiting for images", "Share of waiting for images", "%", 100),

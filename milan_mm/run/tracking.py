@@ -245,9 +245,9 @@ def _is_pretraining(cfg: Config) -> bool:
 
 def _backends(cfg: Config) -> Any:
     """The list of a config's backends, in place; the work directory's own is always in it."""
-    visualizer = cfg.get("visualizer")
-    if not visualizer:
-        cfg.visualizer = visualizer = ConfigDict(type="mmengine.Visualizer")
+    if not cfg.get("visualizer"):
+        cfg.visualizer = ConfigDict(type="mmengine.Visualizer")
+    visualizer = cfg.visualizer  # read again, since a config copies what it is given
     found = visualizer.get("vis_backends") or []
     found = [found] if isinstance(found, dict) else [*found]
     if not any(_kind(backend) == "LocalVisBackend" for backend in found):

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -20,7 +20,7 @@ from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.images import check_images
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.checks.schedule import check_plan
-from milan_mm.run.config_nodes import datasets_of
+from milan_mm.run.config_nodes import datasets_of, type_name, views_of_test
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.records.record import KEY, ORIGIN, record_of
 from milan_mm.run.records.run_file import write_run_file
@@ -112,10 +112,19 @@ def _saying_how_to_go_on(runner: Runner) -> Iterator[None]:
 
 
 @safe_loading()
-def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
+def test(
+    cfg: Config,
+    checkpoint: str,
+    notes: list[str],
+    additions: Sequence[Callable[[Runner], None]] = (),
+) -> dict[str, float]:
     """Evaluate a checkpoint, all of whose tensors must fit the model.
 
-    With `TestTimeAug` in the pipeline each image has several views, which `cfg.tta_model` merges.
+    With `TestTimeAug` in the pipeline each image has several views, which `cfg.tta_model` merges;
+    see also `views_of_test`.
+
+    Args:
+        additions: Called with the runner before the test: add metrics and hooks.
 
     Returns:
         The metrics of the evaluator; none from mmdet's own `CocoMetric` if nothing was detected.
@@ -138,6 +147,8 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     _check_classes(checkpoint, content.get("meta", {}), metainfo)
     del content, state_dict  # with the optimizer's part, three times the model
     runner.load_checkpoint(checkpoint)
+    for add in additions:
+        add(runner)
     return runner.test()
 
 
@@ -164,8 +175,11 @@ def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
 
 def _merge_views(cfg: Config) -> None:
     """Wrap the model when the test shows it each image several times."""
+    if views := views_of_test(cfg):
+        for _, dataset in datasets_of(cfg, "test_dataloader"):
+            dataset.pipeline = views
     transforms = [t for _, d in datasets_of(cfg, "test_dataloader") for t in d.get("pipeline", ())]
-    if not any(transform.type == "TestTimeAug" for transform in transforms):
+    if not any(type_name(transform) == "TestTimeAug" for transform in transforms):
         return
     if not cfg.get("tta_model"):
         raise UserError(

@@ -15,7 +15,6 @@ from milan_mm.visualization.pretraining import pretraining_sheet
 
 NAME = "masks"
 _PICTURES = 20  # of a run, where no interval is given
-_SMALL = 160  # pixels; smaller images are shown twice as large
 
 
 @HOOKS.register_module()
@@ -61,8 +60,7 @@ class PicturesHook(Hook):
             return
         # the wrapper's precision: casts of the teacher's weights may be kept in it
         with undisturbed(model), runner.optim_wrapper.optim_context(model):
-            zoom = 2 if self._images.shape[1] < _SMALL else 1
-            sheet = pretraining_sheet(model, self._images, zoom)
+            sheet = pretraining_sheet(model, self._images)
         runner.visualizer.add_image(NAME, sheet, step=done)
 
 

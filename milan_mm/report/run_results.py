@@ -55,23 +55,24 @@ def _validations(work_dir: WorkDir) -> Markup:
         last_at, last = list(points.items())[-1]
         best = best_of(work_dir, name)
         unit = f", {measure.unit}" if measure.unit else ""
-        rows.append(
-            [
-                measure.label + unit,
-                measure.shown(last),
-                place(work_dir, last_at),
-                measure.shown(best[1]) if best else "undefined",
-                place(work_dir, best[0]) if best else "",
-            ]
-        )
+        cells = [Cell(_with_place(work_dir, measure.shown(last), last_at))]
+        if best:
+            cells.append(Cell(_with_place(work_dir, measure.shown(best[1]), best[0])))
+        else:
+            cells.append(Cell("undefined"))
+        rows.append([Cell(measure.label + unit), *cells])
     if not rows:
         return EMPTY
     times = max(len(points) for points in work_dir.curves.val.values())
     if times == 1:
-        head, rows = ["validation", "value", "at"], [row[:3] for row in rows]
+        head, rows = ["validation", "value"], [row[:2] for row in rows]
     else:
-        head = [f"{times} validations", "last", "at", "best", "at"]
+        head = [f"{times} validations", "last", "best"]
     return table(head, rows)
+
+
+def _with_place(work_dir: WorkDir, value: str, update: float) -> Markup:
+    return Markup('{}<span class="paper">{}</span>').format(value, place(work_dir, update))
 
 
 def _tests(work_dir: WorkDir) -> Markup:
