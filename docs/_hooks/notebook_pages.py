@@ -18,7 +18,8 @@ def _page(path: Path) -> str:
             parts.append(source)
         else:
             parts += [f"```python\n{source}\n```", *map(_output, cell.get("outputs", []))]
-    where = f"*This page is the notebook `docs/notebooks/{path.name}`, which the tests execute.*"
+    file = f'<a href="{path.name}" download>{path.name}</a>'
+    where = f"*This page is the notebook {file} of `docs/notebooks/`, which the tests execute.*"
     return "\n\n".join([*parts, where]) + "\n"
 
 
