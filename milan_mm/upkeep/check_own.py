@@ -43,7 +43,7 @@ from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
 from milan_mm.upkeep.reading import rgb_pixels, spread
 from milan_mm.visualization.contact_sheet import NUM_CELLS, Cell
-from milan_mm.visualization.dense import draw_labels
+from milan_mm.visualization.drawing import blend_classes
 
 _LAYOUT = "the folder does not fit"
 _CORRECT = "correct what each line names"
@@ -134,7 +134,7 @@ def _draw(image: Path, label: Path, classes: Sequence[str]) -> Cell:
     counts = np.bincount(shown.ravel(), minlength=IGNORED + 1)[: len(classes)]
     largest = [classes[c] for c in np.argsort(-counts)[:3] if counts[c]]
     pixels = np.ascontiguousarray(rgb_pixels(image))
-    picture = draw_labels(pixels, shown, class_palette(len(classes)), zoom=1)
+    picture = blend_classes(pixels, shown, class_palette(len(classes)))
     return Cell(picture, f"{image.name}: {', '.join(largest)}")
 
 
