@@ -14,7 +14,7 @@ DOCTOR := $(PY) -P milan_mm/doctor.py
 JOBS ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 export MAX_JOBS ?= $(JOBS)
 
-.PHONY: help demo test overfit promises lint format doctor clean distclean
+.PHONY: help demo test overfit promises lint format docs doctor clean distclean
 
 help:  ## print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' \
@@ -43,11 +43,14 @@ format: $(VENV)/.installed  ## let ruff rewrite what it can
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
+docs: $(VENV)/.installed  ## build the documentation as a site, in site/
+	$(PY) -m mkdocs build --strict
+
 doctor: $(VENV)/.installed  ## check the installation again
 	@$(DOCTOR)
 
 clean:  ## remove caches, builds and work_dirs/demo; keep data and .venv
-	rm -rf build dist work_dirs/demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist site work_dirs/demo .pytest_cache .mypy_cache .ruff_cache
 	find . -name .venv -prune -o -name .git -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove .venv too

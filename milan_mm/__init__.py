@@ -10,6 +10,7 @@ _LAZY = {
     "Encoder": "milan_mm.encoder.module",
     "list_encoders": "milan_mm.encoder.names",
     "load_encoder": "milan_mm.encoder.loading",
+    "recipe": "milan_mm.configs",
 }
 
 

@@ -1,6 +1,7 @@
-"""Command line: `python -m milan_mm TOOL ...` runs a tool of this package from any directory.
+"""Command line: `milan-mm TOOL ...` runs a tool of this package from any directory.
 
-Nothing heavy is imported here, so that `--help` and a mistyped name are answered quickly.
+`python -m milan_mm` is the same. Nothing heavy is imported here, so that `--help`, a mistyped name
+and the shell's completion are answered quickly.
 """
 
 import ast
@@ -9,25 +10,39 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from milan_mm.configs import list_configs, list_tools
+from milan_mm import __version__, completion
+from milan_mm.configs import list_configs, list_tools, shipped_file
 from milan_mm.errors import run_interruptible
 
 _BUILT_IN = {
+    "completion": "print what makes a shell complete tools, recipes and options",
     "configs": "list the recipes that a CONFIG argument can name",
+    "constraints": "print the versions that were run together, for pip install -c",
     "doctor": "check the installation and say how to fix it",
 }
 
 
 def main(argv: list[str]) -> int:
     """Run the tool that `argv` names and return its exit code."""
+    if completion.wanted():
+        return _complete()
     if not argv or argv[0] in {"-h", "--help"}:
         print(_usage())
         return 0
     name, *rest = argv
+    if name == "--version":
+        print(f"milan_mm {__version__}")
+        return 0
     if name == "configs":
         print("\n".join(list_configs()))
         return 0
+    if name == "constraints":
+        print(shipped_file("constraints.txt").read_text(encoding="utf-8"), end="")
+        return 0
+    if name == "completion":
+        return completion.main(rest)
     if name == "doctor":
         from milan_mm.doctor import (
             main as doctor,  # imports torch, which --help should not wait for
@@ -39,7 +54,7 @@ def main(argv: list[str]) -> int:
         closest = difflib.get_close_matches(name, [*_BUILT_IN, *tools], 3, cutoff=0)
         print(
             f"milan_mm: no tool '{name}'; closest: {', '.join(closest)}; "
-            "`python -m milan_mm --help` lists all",
+            "`milan-mm --help` lists all",
             file=sys.stderr,
         )
         return 2
@@ -47,8 +62,28 @@ def main(argv: list[str]) -> int:
     if path.suffix == ".sh":
         os.environ.setdefault("PYTHON", sys.executable)  # a script starts Python by name
         os.execvp("bash", ["bash", str(path), *rest])
-    sys.argv = [str(path), *rest]
+    _run(path, rest)
+    return 0
+
+
+def console() -> NoReturn:
+    """Entry point of the `milan-mm` command."""
+    run_interruptible(main)
+
+
+def _run(path: Path, arguments: list[str]) -> None:
+    sys.argv = [str(path), *arguments]
     runpy.run_path(str(path), run_name="__main__")
+
+
+def _complete() -> int:
+    """Answer the shell: the name of a tool here, its options by its own parser."""
+    tools = list_tools()
+    path = tools.get(completion.tool_of([*_BUILT_IN, *tools]))
+    if path and path.suffix == ".py":
+        _run(path, [])
+    elif path:
+        completion.complete_recipe()
     return 0
 
 
@@ -56,7 +91,7 @@ def _usage() -> str:
     rows = _BUILT_IN | {name: _first_line(path) for name, path in list_tools().items()}
     width = max(map(len, rows))
     lines = [f"  {name:<{width}}  {text}" for name, text in sorted(rows.items())]
-    head = "usage: python -m milan_mm TOOL [arguments]   (see TOOL --help)\n"
+    head = "usage: milan-mm TOOL [arguments]   (see TOOL --help; --version)\n"
     return "\n".join([head, *lines])
 
 
@@ -70,4 +105,4 @@ def _first_line(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    run_interruptible(main)
+    console()

@@ -25,12 +25,25 @@ def shipped_folder(name: str) -> Path:
     Raises:
         MissingFileError: neither place has it.
     """
-    places = [_PACKAGE / ".mim" / name, _PACKAGE.parent / name]
-    for place in places:
-        if place.is_dir():
+    return _shipped(name, f"{name}/")
+
+
+def shipped_file(name: str) -> Path:
+    """Return a file that belongs to this installation, such as "constraints.txt".
+
+    Raises:
+        MissingFileError: neither place has it, see `shipped_folder`.
+    """
+    return _shipped(name, name)
+
+
+def _shipped(name: str, called: str) -> Path:
+    for place in (_PACKAGE / ".mim" / name, _PACKAGE.parent / name):
+        # those of a checkout are links, for mmengine, which looks nowhere else
+        if place.exists() and not place.is_symlink():
             return place
     raise MissingFileError(
-        f"{name}/ is missing next to {_PACKAGE}: install milan_mm again from a checkout or a wheel"
+        f"{called} is missing next to {_PACKAGE}: install milan_mm again from a checkout or a wheel"
     )
 
 
@@ -55,7 +68,8 @@ def find_config(name: str | Path) -> Path:
     given = Path(name)
     if given.is_file():
         return given
-    wanted = given.as_posix().removesuffix(".py").removeprefix("./").removeprefix("configs/")
+    wanted = given.as_posix().removesuffix(".py").removeprefix("milan_mm::")
+    wanted = wanted.removeprefix("./").removeprefix("configs/")
     folder = shipped_folder("configs")
     known = list_configs()
     if wanted in known:
@@ -84,22 +98,39 @@ def load(name: str | Path) -> "Config":
     from mmengine.config import Config
 
     path = find_config(name)
-    find_mmseg_configs()
+    find_bases()
     return Config.fromfile(path)
 
 
-def find_mmseg_configs() -> None:
-    """Let `_base_ = "mmseg::..."` work with the maintained fork of mmsegmentation.
+def find_bases() -> None:
+    """Let `_base_ = "milan_mm::..."` work, and `"mmseg::..."` with the maintained fork of mmseg.
 
-    mmengine looks the prefix up in a table that names the distribution "mmsegmentation". The fork
-    has another name, so the same configs would not be found; there is no setting for it. The module
-    name finds either one, and is what the table holds for mmdet and mmpretrain already. The change
-    holds for the whole process, so `Config.fromfile` also works after a call.
+    mmengine looks a prefix up in a table of OpenMMLab's projects, which has no place for others. It
+    names the distribution "mmsegmentation", which the fork is not; the module name finds either
+    one, and is what the table holds for mmdet and mmpretrain already. There is no setting for it.
+    The change holds for the whole process, so `Config.fromfile` also works after a call.
     """
     from mmengine.config.utils import MODULE2PACKAGE
 
+    MODULE2PACKAGE["milan_mm"] = "milan_mm"
     if find_spec("mmseg"):
         MODULE2PACKAGE["mmseg"] = "mmseg"
+
+
+def recipe(name: str) -> str:
+    """The path of a recipe, for `_base_` where nothing of this package was imported before.
+
+    `_base_ = __import__("milan_mm").recipe("det/...")` works in every program that reads configs by
+    mmengine: mmdet's and mmseg's own tools, and plain `Config.fromfile`.
+
+    Args:
+        name: See `find_config`.
+
+    Raises:
+        MissingFileError, UserError: See `find_config`.
+    """
+    find_bases()
+    return str(find_config(name))
 
 
 def list_tools() -> dict[str, Path]:

@@ -4,10 +4,30 @@ mmengine imports this module at the first look-up in one of our registries, see 
 Recipes also name it in `custom_imports`, and so do configs that runs have dumped.
 """
 
-from milan_mm.datasets import crops, even_sample, labels, loading, whole_updates, workers
+from milan_mm.datasets import (
+    crops,
+    even_sample,
+    inferencing,
+    labels,
+    loading,
+    whole_updates,
+    workers,
+)
 from milan_mm.datasets import seeding as sample_seeding
-from milan_mm.engine import amp, loops, optim, schedulers
-from milan_mm.engine.hooks import compiling, loading_time, losses, seeding, unreadable, updates
+from milan_mm.engine import amp, loops, optim, schedulers, trackers
+from milan_mm.engine.hooks import (
+    compiling,
+    gradient_norm,
+    loading_time,
+    losses,
+    pictures,
+    seeding,
+    speed,
+    tracking,
+    unreadable,
+    updates,
+)
+from milan_mm.evaluation import online
 from milan_mm.models import multi_scale, plain_vit, probe, pyramid
 from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
 from milan_mm.weights import loading as weights
@@ -18,6 +38,8 @@ __all__ = [
     "crops",
     "decoder",
     "even_sample",
+    "gradient_norm",
+    "inferencing",
     "labels",
     "loading",
     "loading_time",
@@ -26,16 +48,21 @@ __all__ = [
     "masking",
     "milan",
     "multi_scale",
+    "online",
     "optim",
+    "pictures",
     "plain_vit",
     "probe",
     "pyramid",
     "sample_seeding",
     "schedulers",
     "seeding",
+    "speed",
     "targets",
     "teacher_clip",
     "teacher_timm",
+    "trackers",
+    "tracking",
     "unreadable",
     "updates",
     "weights",

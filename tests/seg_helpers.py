@@ -42,15 +42,17 @@ def shorten(cfg: Config, divisor: int = 8) -> Config:
     size = (512 // divisor,) * 2
     cfg.model.data_preprocessor.update(size=size, test_cfg=dict(size=size))
     cfg.model.test_cfg.update(crop_size=size, stride=(341 // divisor,) * 2)
-    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        for transform in cfg[name].dataset.pipeline:
-            if transform.type in ("RandomResize", "Resize"):
+    loaders = (cfg[f"{name}_dataloader"] for name in ("train", "val", "test"))
+    for pipeline in (cfg.tta_pipeline, *(loader.dataset.pipeline for loader in loaders)):
+        for transform in pipeline:
+            if transform.type in ("RandomResize", "mmseg.Resize"):
                 transform.scale = (2048 // divisor, 512 // divisor)
-            if transform.type == "RandomCrop":
+            if transform.type == "mmseg.RandomCrop":
                 transform.crop_size = size
             if transform.type == "TestTimeAug":
                 for resize in transform.transforms[0]:
-                    resize.scale //= divisor
+                    if "scale" in resize:
+                        resize.scale //= divisor
     return cfg
 
 

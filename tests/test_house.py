@@ -15,12 +15,15 @@ RULES = {
     "weights": {"models"},
     "encoder": {"models", "weights"},
     "pretrain": {"models", "weights"},
-    "engine": {"datasets", "weights.reading"},
+    "engine": {"datasets", "visualization", "weights.reading"},
     "upkeep": {"datasets", "visualization"},
-    "run": {"engine", "datasets", "weights"},
+    "run": {"engine", "datasets", "weights", "completion"},
     "evaluation": {"run", "engine", "datasets", "weights", "models"},
+    "report": {"run", "evaluation", "weights"},
+    "look": {"evaluation", "run", "datasets", "weights", "models", "inference", "visualization"},
     "benchmark": {"run", "engine", "datasets", "weights", "models", "upkeep"},
-    "__main__": {"doctor"},
+    "__main__": {"doctor", "completion"},
+    "inference": {"run", "engine", "datasets", "weights", "visualization"},
 }
 EVERYTHING = {"register", "shapes"}  # may import every room; no room imports them
 

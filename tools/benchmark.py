@@ -26,6 +26,7 @@ from pathlib import Path
 from types import ModuleType
 
 from milan_mm.errors import run_interruptible
+from milan_mm.run import options
 
 AddParser = Callable[..., argparse.ArgumentParser]
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout; in a wheel, without benchmarks/
@@ -33,9 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]  # of the checkout; in a wheel, witho
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.tool_parser(__doc__)
     benches = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")
     _add_pretrain(benches.add_parser)
     _add_data(benches.add_parser)

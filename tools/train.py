@@ -11,6 +11,7 @@ Examples:
   python tools/train.py CONFIG --batch-per-gpu 64          # same total batch, by accumulation
   python tools/train.py CONFIG --img-size 384              # positions and tests follow
   python tools/train.py CONFIG --data DIR                  # your own images, see docs/start.md
+  python tools/train.py CONFIG --tensorboard --knn-data DIR  # curves, and k-NN while it pretrains
   python tools/train.py CONFIG --cfg-options train_dataloader.dataset.data_root=DIR
 """
 
@@ -53,6 +54,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     options.add_schedule(parser)
     options.add_batch_per_gpu(parser)
     options.add_img_size(parser)
+    options.add_trackers(parser)
+    options.add_watching(parser)
     options.add_reading(parser)
     return parser.parse_args(argv)
 
@@ -72,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
 
     with user_errors():
         cfg = load(args.config)
-        run = RunOptions.of_training(args)
+        run = RunOptions.of_training(args, options.command("train", argv))
         notes = prepare(cfg, run, TRAINING)
         start = Start(
             resume=args.resume,

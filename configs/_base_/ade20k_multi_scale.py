@@ -8,21 +8,21 @@ whatever its size, and has no minimum.
 short_side = 512
 
 multi_scale_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(
         type="TestTimeAug",
         transforms=[
             [
                 dict(
-                    type="ResizeShortestEdge",
+                    type="mmseg.ResizeShortestEdge",
                     scale=max(short_side, round(short_side * scale)),
                     max_size=10**9,  # no limit
                 )
                 for scale in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
             ],
-            [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)],
+            [dict(type="mmseg.RandomFlip", prob=0.0), dict(type="mmseg.RandomFlip", prob=1.0)],
             [dict(type="milan_mm.LoadLabels", num_classes=150)],
-            [dict(type="PackSegInputs")],
+            [dict(type="mmseg.PackSegInputs")],
         ],
     ),
 ]

@@ -20,6 +20,8 @@ custom_hooks = [
     dict(type="milan_mm.SampleSeedHook"),
     dict(type="milan_mm.UnreadableImagesHook"),
     dict(type="milan_mm.LoadingTimeHook"),
+    dict(type="milan_mm.SpeedHook"),
+    dict(type="milan_mm.GradientNormHook"),
 ]
 
 env_cfg = dict(

@@ -12,7 +12,7 @@ train_pipeline = [
     dict(type="milan_mm.SeedSample"),
     dict(type="milan_mm.LoadRandomResizedCrop", scale=img_size, flip_prob=0.5),
     dict(
-        type="RandAugment",
+        type="mmpretrain.RandAugment",
         policies="timm_increasing",
         num_policies=2,
         total_level=10,
@@ -21,7 +21,7 @@ train_pipeline = [
         hparams=dict(pad_val=[104, 116, 124], interpolation="bicubic"),
     ),
     dict(
-        type="RandomErasing",  # noise of the statistics of normalised images, pixel by pixel
+        type="mmpretrain.RandomErasing",  # noise of the statistics of normalised images, by pixel
         erase_prob=0.25,
         mode="rand",
         min_area_ratio=0.02,
@@ -29,19 +29,19 @@ train_pipeline = [
         fill_color=imagenet_stats["mean"][::-1],
         fill_std=imagenet_stats["std"][::-1],
     ),
-    dict(type="PackInputs"),
+    dict(type="mmpretrain.PackInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(
-        type="ResizeEdge",
+        type="mmpretrain.ResizeEdge",
         scale=img_size * 256 // 224 if img_size <= 224 else img_size,  # as in the authors' code
         edge="short",
         backend="pillow",
         interpolation="bicubic",
     ),
-    dict(type="CenterCrop", crop_size=img_size),
-    dict(type="PackInputs"),
+    dict(type="mmpretrain.CenterCrop", crop_size=img_size),
+    dict(type="mmpretrain.PackInputs"),
 ]
 train_dataloader = dict(
     batch_size=128,
@@ -53,6 +53,7 @@ train_dataloader = dict(
     collate_fn=dict(type="default_collate"),
     dataset=dict(
         type="CustomDataset",
+        _scope_="mmpretrain",
         data_root="data/imagenet",
         data_prefix="train",
         pipeline=train_pipeline,
@@ -67,11 +68,12 @@ val_dataloader = dict(
     collate_fn=dict(type="default_collate"),
     dataset=dict(
         type="CustomDataset",
+        _scope_="mmpretrain",
         data_root="data/imagenet",
         data_prefix="val",
         pipeline=test_pipeline,
     ),
 )
-val_evaluator = dict(type="Accuracy", topk=(1, 5))
+val_evaluator = dict(type="mmpretrain.Accuracy", topk=(1, 5))
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

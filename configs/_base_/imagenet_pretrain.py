@@ -14,7 +14,7 @@ train_pipeline = [
         crop_ratio_range=(0.2, 1.0),
         flip_prob=0.5,
     ),
-    dict(type="PackInputs"),
+    dict(type="mmpretrain.PackInputs"),
 ]
 train_dataloader = dict(
     batch_size=512,
@@ -26,9 +26,39 @@ train_dataloader = dict(
     collate_fn=dict(type="default_collate"),
     dataset=dict(
         type="CustomDataset",
+        _scope_="mmpretrain",
         data_root="data/imagenet",
         data_prefix="train",
         with_label=False,
         pipeline=train_pipeline,
     ),
 )
+
+# nothing is tested: this is how mmpretrain's `FeatureExtractor` prepares an image
+test_pipeline = [
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
+    dict(
+        type="mmpretrain.ResizeEdge",
+        scale=img_size * 256 // 224,
+        edge="short",
+        backend="pillow",
+        interpolation="bicubic",
+    ),
+    dict(type="mmpretrain.CenterCrop", crop_size=img_size),
+    dict(type="mmpretrain.PackInputs"),
+]
+test_dataloader = dict(
+    batch_size=128,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="CustomDataset",
+        _scope_="mmpretrain",
+        data_root="data/imagenet",
+        data_prefix="train",
+        with_label=False,
+        pipeline=test_pipeline,
+    ),
+)
+test_evaluator = []
+test_cfg = {}

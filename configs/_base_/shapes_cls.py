@@ -12,22 +12,26 @@ train_pipeline = [
     dict(type="milan_mm.SeedSample"),
     dict(type="milan_mm.LoadImage"),
     dict(
-        type="RandomResizedCrop",
+        type="mmpretrain.RandomResizedCrop",
         scale=img_size,
         crop_ratio_range=(0.4, 1.0),
         backend="pillow",
         interpolation="bicubic",
     ),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PackInputs"),
+    dict(type="mmpretrain.RandomFlip", prob=0.5),
+    dict(type="mmpretrain.PackInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(
-        type="ResizeEdge", scale=img_size, edge="short", backend="pillow", interpolation="bicubic"
+        type="mmpretrain.ResizeEdge",
+        scale=img_size,
+        edge="short",
+        backend="pillow",
+        interpolation="bicubic",
     ),
-    dict(type="CenterCrop", crop_size=img_size),
-    dict(type="PackInputs"),
+    dict(type="mmpretrain.CenterCrop", crop_size=img_size),
+    dict(type="mmpretrain.PackInputs"),
 ]
 train_dataloader = dict(
     batch_size=64,
@@ -37,6 +41,7 @@ train_dataloader = dict(
     collate_fn=dict(type="default_collate"),
     dataset=dict(
         type="CustomDataset",
+        _scope_="mmpretrain",
         data_root="work_dirs/shapes-colours/imagenet",
         data_prefix="train",
         pipeline=train_pipeline,
@@ -49,11 +54,12 @@ val_dataloader = dict(
     collate_fn=dict(type="default_collate"),
     dataset=dict(
         type="CustomDataset",
+        _scope_="mmpretrain",
         data_root="work_dirs/shapes-colours/imagenet",
         data_prefix="val",
         pipeline=test_pipeline,
     ),
 )
-val_evaluator = dict(type="Accuracy", topk=(1,))
+val_evaluator = dict(type="mmpretrain.Accuracy", topk=(1,))
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

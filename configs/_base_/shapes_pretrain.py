@@ -7,14 +7,14 @@ train_pipeline = [
     dict(type="milan_mm.SeedSample"),
     dict(type="milan_mm.LoadImage"),
     dict(
-        type="RandomResizedCrop",
+        type="mmpretrain.RandomResizedCrop",
         scale=img_size,
         crop_ratio_range=(0.4, 1.0),
         backend="pillow",
         interpolation="bicubic",
     ),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PackInputs"),
+    dict(type="mmpretrain.RandomFlip", prob=0.5),
+    dict(type="mmpretrain.PackInputs"),
 ]
 train_dataloader = dict(
     batch_size=64,
@@ -25,9 +25,39 @@ train_dataloader = dict(
     collate_fn=dict(type="default_collate"),
     dataset=dict(
         type="CustomDataset",
+        _scope_="mmpretrain",
         data_root="work_dirs/shapes/imagenet",
         data_prefix="train",
         with_label=False,
         pipeline=train_pipeline,
     ),
 )
+
+# nothing is tested: this is how mmpretrain's `FeatureExtractor` prepares an image
+test_pipeline = [
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
+    dict(
+        type="mmpretrain.ResizeEdge",
+        scale=img_size,
+        edge="short",
+        backend="pillow",
+        interpolation="bicubic",
+    ),
+    dict(type="mmpretrain.CenterCrop", crop_size=img_size),
+    dict(type="mmpretrain.PackInputs"),
+]
+test_dataloader = dict(
+    batch_size=100,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="CustomDataset",
+        _scope_="mmpretrain",
+        data_root="work_dirs/shapes/imagenet",
+        data_prefix="train",
+        with_label=False,
+        pipeline=test_pipeline,
+    ),
+)
+test_evaluator = []
+test_cfg = {}

@@ -21,12 +21,16 @@ train_pipeline = [
     *_base_.train_pipeline[2:],
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(
-        type="ResizeEdge", scale=img_size, edge="short", backend="pillow", interpolation="bicubic"
+        type="mmpretrain.ResizeEdge",
+        scale=img_size,
+        edge="short",
+        backend="pillow",
+        interpolation="bicubic",
     ),
-    dict(type="CenterCrop", crop_size=img_size),
-    dict(type="PackInputs"),
+    dict(type="mmpretrain.CenterCrop", crop_size=img_size),
+    dict(type="mmpretrain.PackInputs"),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -12,6 +12,7 @@ embed_dims = 768
 
 model = dict(
     type="ImageClassifier",
+    _scope_="mmpretrain",
     data_preprocessor=dict(num_classes=_base_.num_classes, to_rgb=True, **_base_.imagenet_stats),
     backbone=dict(
         type="milan_mm.PlainViT",

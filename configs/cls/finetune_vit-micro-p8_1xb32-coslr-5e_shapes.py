@@ -11,6 +11,7 @@ embed_dims = 128
 
 model = dict(
     type="ImageClassifier",
+    _scope_="mmpretrain",
     data_preprocessor=dict(to_rgb=True, **_base_.shapes_stats),
     backbone=dict(
         type="milan_mm.PlainViT",

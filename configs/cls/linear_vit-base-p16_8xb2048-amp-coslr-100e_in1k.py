@@ -13,6 +13,7 @@ embed_dims = 768
 
 model = dict(
     type="ImageClassifier",
+    _scope_="mmpretrain",
     data_preprocessor=dict(num_classes=_base_.num_classes, to_rgb=True, **_base_.imagenet_stats),
     backbone=dict(
         type="milan_mm.PlainViT",
@@ -34,13 +35,15 @@ model = dict(
 
 train_pipeline = [
     dict(type="milan_mm.LoadImage"),
-    dict(type="ToPIL", to_rgb=True),
+    dict(type="mmpretrain.ToPIL", to_rgb=True),
     # drawn once and clipped, as in TensorFlow, instead of drawn again until it fits; it draws from
     # torch's generator, which `SeedSample` does not reach
-    dict(type="MAERandomResizedCrop", size=_base_.img_size, interpolation=3),  # 3 is bicubic
-    dict(type="ToNumpy", to_bgr=True),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PackInputs"),
+    dict(
+        type="mmpretrain.MAERandomResizedCrop", size=_base_.img_size, interpolation=3
+    ),  # 3 is bicubic
+    dict(type="mmpretrain.ToNumpy", to_bgr=True),
+    dict(type="mmpretrain.RandomFlip", prob=0.5),
+    dict(type="mmpretrain.PackInputs"),
 ]
 
 gpus, batch_per_gpu, base_lr = 8, 2048, 0.05

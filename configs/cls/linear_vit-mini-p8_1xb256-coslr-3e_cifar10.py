@@ -25,19 +25,19 @@ train_pipeline = [
     dict(type="milan_mm.SeedSample"),
     dict(type="milan_mm.LoadImage"),
     dict(
-        type="RandomResizedCrop",
+        type="mmpretrain.RandomResizedCrop",
         scale=img_size,
         crop_ratio_range=(0.4, 1.0),
         backend="pillow",
         interpolation="bicubic",
     ),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PackInputs"),
+    dict(type="mmpretrain.RandomFlip", prob=0.5),
+    dict(type="mmpretrain.PackInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
-    dict(type="ResizeEdge", scale=img_size, backend="pillow", interpolation="bicubic"),
-    dict(type="PackInputs"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
+    dict(type="mmpretrain.ResizeEdge", scale=img_size, backend="pillow", interpolation="bicubic"),
+    dict(type="mmpretrain.PackInputs"),
 ]
 
 gpus, batch_per_gpu, base_lr = 1, 256, 3.2

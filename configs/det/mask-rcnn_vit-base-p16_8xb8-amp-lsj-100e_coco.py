@@ -58,8 +58,8 @@ model = dict(
 
 train_pipeline = [
     dict(type="milan_mm.LoadImage"),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
-    dict(type="RandomFlip", prob=0.5),
+    dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="mmdet.RandomFlip", prob=0.5),
     dict(
         type="RandomResize",
         scale=img_size,
@@ -68,22 +68,22 @@ train_pipeline = [
         backend="pillow",  # smooths when it shrinks, as the source does; OpenCV does not
     ),
     dict(
-        type="RandomCrop",
+        type="mmdet.RandomCrop",
         crop_type="absolute",
         crop_size=img_size,
         recompute_bbox=True,
         allow_negative_crop=True,
     ),
     # crops without objects are kept, as negatives: keep_empty=True would drop them
-    dict(type="FilterAnnotations", min_gt_bbox_wh=(1e-2, 1e-2), keep_empty=False),
-    dict(type="PackDetInputs"),
+    dict(type="mmdet.FilterAnnotations", min_gt_bbox_wh=(1e-2, 1e-2), keep_empty=False),
+    dict(type="mmdet.PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
-    dict(type="Resize", scale=img_size, keep_ratio=True, backend="pillow"),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
+    dict(type="mmdet.Resize", scale=img_size, keep_ratio=True, backend="pillow"),
+    dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
     dict(
-        type="PackDetInputs",
+        type="mmdet.PackDetInputs",
         meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
     ),
 ]

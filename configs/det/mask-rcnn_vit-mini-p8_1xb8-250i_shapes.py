@@ -64,18 +64,18 @@ model = dict(
 data_root = "work_dirs/shapes/coco/"
 train_pipeline = [
     dict(type="milan_mm.LoadImage"),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
-    dict(type="Resize", scale=img_size, keep_ratio=True),  # the scenes have this size
-    dict(type="RandomFlip", prob=0.5, direction=["horizontal", "vertical"]),
-    dict(type="PackDetInputs"),
+    dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="mmdet.Resize", scale=img_size, keep_ratio=True),  # the scenes have this size
+    dict(type="mmdet.RandomFlip", prob=0.5, direction=["horizontal", "vertical"]),
+    dict(type="mmdet.PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
     # keeps the size and supplies the scale factor that the detector asks for
-    dict(type="Resize", scale=img_size, keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="mmdet.Resize", scale=img_size, keep_ratio=True),
+    dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
     dict(
-        type="PackDetInputs",
+        type="mmdet.PackDetInputs",
         meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
     ),
 ]

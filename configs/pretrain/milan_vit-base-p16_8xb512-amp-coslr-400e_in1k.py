@@ -24,6 +24,7 @@ teacher = dict(
 
 model = dict(
     type="milan_mm.MILAN",
+    _scope_="mmpretrain",
     data_preprocessor=dict(type="SelfSupDataPreprocessor", to_rgb=True, non_blocking=True, **stats),
     backbone=dict(
         type="milan_mm.PlainViT",

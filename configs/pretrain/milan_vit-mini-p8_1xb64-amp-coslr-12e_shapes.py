@@ -20,6 +20,7 @@ teacher = dict(
 
 model = dict(
     type="milan_mm.MILAN",
+    _scope_="mmpretrain",
     data_preprocessor=dict(type="SelfSupDataPreprocessor", to_rgb=True, **stats),
     backbone=dict(
         type="milan_mm.PlainViT",

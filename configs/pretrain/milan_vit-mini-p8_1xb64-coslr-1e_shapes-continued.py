@@ -1,5 +1,6 @@
 """The demo's MILAN pretraining: one more epoch for a pretrained encoder, with a fresh decoder.
 
+Expect and cost: docs/demo.md. Data: python tools/make_shapes.py
 Run: python tools/train.py pretrain/milan_vit-mini-p8_1xb64-coslr-1e_shapes-continued \
     --weights milan_mm/assets/milan_mini_shapes.safetensors
 """

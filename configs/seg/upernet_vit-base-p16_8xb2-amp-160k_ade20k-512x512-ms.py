@@ -13,5 +13,5 @@ _base_ = [
     "../_base_/ade20k_multi_scale.py",
 ]
 
-test_dataloader = dict(dataset=dict(pipeline=_base_.multi_scale_pipeline))
+tta_pipeline = _base_.multi_scale_pipeline
 tta_model = dict(type="milan_mm.MultiScaleSegmentor")

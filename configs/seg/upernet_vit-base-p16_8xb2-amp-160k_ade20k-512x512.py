@@ -9,11 +9,11 @@ Run: bash tools/dist_train.sh configs/seg/upernet_vit-base-p16_8xb2-amp-160k_ade
 """
 
 _base_ = [
+    "../_base_/runtime_dense.py",  # first: mmengine then finds `mmseg::`
     "mmseg::_base_/models/upernet_mae.py",
     "mmseg::_base_/datasets/ade20k.py",
     "mmseg::_base_/default_runtime.py",
     "mmseg::_base_/schedules/schedule_160k.py",
-    "../_base_/runtime_dense.py",
 ]
 
 crop_size, embed_dims, num_classes = (512, 512), 768, 150
@@ -47,16 +47,16 @@ train_pipeline = [
         ratio_range=(0.5, 2.0),
         keep_ratio=True,
     ),
-    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
-    dict(type="PackSegInputs"),
+    dict(type="mmseg.RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type="mmseg.RandomFlip", prob=0.5),
+    dict(type="mmseg.PhotoMetricDistortion"),
+    dict(type="mmseg.PackSegInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
-    dict(type="Resize", scale=(4 * crop_size[0], crop_size[0]), keep_ratio=True),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
+    dict(type="mmseg.Resize", scale=(4 * crop_size[0], crop_size[0]), keep_ratio=True),
     load_labels,  # after the resize: the ground truth keeps its size
-    dict(type="PackSegInputs"),
+    dict(type="mmseg.PackSegInputs"),
 ]
 
 gpus, batch_per_gpu, lr = 8, 2, 1e-4

@@ -5,11 +5,11 @@ Run: python tools/train.py seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96 --weig
 """
 
 _base_ = [
+    "../_base_/runtime_dense.py",  # first: mmengine then finds `mmseg::`
     "mmseg::_base_/models/upernet_mae.py",
     "mmseg::_base_/datasets/ade20k.py",
     "mmseg::_base_/default_runtime.py",
     "mmseg::_base_/schedules/schedule_160k.py",
-    "../_base_/runtime_dense.py",
 ]
 
 img_size, embed_dims, channels = (96, 96), 192, 64
@@ -52,15 +52,15 @@ load_labels = dict(type="milan_mm.LoadLabels", num_classes=len(classes))
 train_pipeline = [
     dict(type="milan_mm.LoadImage"),
     load_labels,
-    dict(type="Resize", scale=img_size, keep_ratio=True),  # the scenes have this size
-    dict(type="RandomFlip", prob=0.5, direction=["horizontal", "vertical"]),
-    dict(type="PackSegInputs"),
+    dict(type="mmseg.Resize", scale=img_size, keep_ratio=True),  # the scenes have this size
+    dict(type="mmseg.RandomFlip", prob=0.5, direction=["horizontal", "vertical"]),
+    dict(type="mmseg.PackSegInputs"),
 ]
 test_pipeline = [
-    dict(type="milan_mm.LoadImage"),
-    dict(type="Resize", scale=img_size, keep_ratio=True),
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
+    dict(type="mmseg.Resize", scale=img_size, keep_ratio=True),
     load_labels,  # after the resize: the ground truth keeps its size
-    dict(type="PackSegInputs"),
+    dict(type="mmseg.PackSegInputs"),
 ]
 
 gpus, batch_per_gpu = 1, 8

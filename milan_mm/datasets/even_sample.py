@@ -1,10 +1,13 @@
 """A few samples of a data set, spread over all of it; mmengine's `indices` take the first ones."""
 
+from collections.abc import Iterator, Sized
 from typing import Any
 
+from mmengine.dist import get_dist_info
 from mmengine.registry import DATASETS as ALL_DATASETS
+from torch.utils.data import Sampler
 
-from milan_mm.registry import DATASETS
+from milan_mm.registry import DATA_SAMPLERS, DATASETS
 
 
 @DATASETS.register_module()
@@ -41,4 +44,31 @@ class EvenSample:
         return self.num_samples
 
     def _position(self, idx: int) -> int:
-        return (2 * idx + 1) * len(self.dataset) // (2 * self.num_samples)
+        return even_position(idx, len(self.dataset), self.num_samples)
+
+
+@DATA_SAMPLERS.register_module()
+class EvenSampler(Sampler):
+    """`EvenSample` as a sampler, in order: the data set stays where OpenMMLab's inferencers look.
+
+    Args:
+        dataset: What is sampled.
+        num_samples: Of all processes together, see `EvenSample`.
+        seed: Unused, nothing is drawn.
+    """
+
+    def __init__(self, dataset: Sized, num_samples: int, seed: int | None = None) -> None:
+        rank, world_size = get_dist_info()
+        chosen = [even_position(i, len(dataset), num_samples) for i in range(num_samples)]
+        self.positions = chosen[rank::world_size]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.positions)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+def even_position(index: int, length: int, num_samples: int) -> int:
+    """Position of a sample: the middle of its part, where `length` is cut into equal parts."""
+    return (2 * index + 1) * length // (2 * num_samples)

@@ -124,16 +124,17 @@ def find_split(root: Path, split: str, remedy: str) -> Path:
     )
 
 
-def find_class_folders(root: str | Path, split: str) -> Path:
+def find_class_folders(root: str | Path, split: str, option: str = "--data") -> Path:
     """The folder of a split, which holds one folder per class.
 
     Args:
         split: 'train' or 'val'.
+        option: That names `root`, for messages.
 
     Raises:
         MissingFileError: When it does not.
     """
-    remedy = "give --data a folder with train/CLASS/* and val/CLASS/*"
+    remedy = f"give {option} a folder with train/CLASS/* and val/CLASS/*"
     if not Path(root).is_dir():
         raise MissingFileError(f"data folder '{root}' does not exist: {remedy}")
     folder = find_split(Path(root), split, remedy)

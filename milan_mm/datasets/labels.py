@@ -49,7 +49,8 @@ class LoadLabels(SkipsUnreadable, BaseTransform):
         Adds `gt_seg_map` (H, W) uint8: 0 to num_classes-1, or 255 where no label counts.
 
         Returns:
-            None when the file is missing or damaged: the data set then draws another sample.
+            None when the file is missing or damaged: the data set then draws another sample. The
+            sample as it is when no data set made it: an inferencer predicts without labels.
 
         Raises:
             MissingFileError, UnreadableLabelError: Outside of training, for such a file.
@@ -57,6 +58,8 @@ class LoadLabels(SkipsUnreadable, BaseTransform):
                 holds values without a class; or when too many files of a training failed. All name
                 the file.
         """
+        if "seg_fields" not in results:
+            return results
         path = results["seg_map_path"]
         self.count(failed=False)
         try:

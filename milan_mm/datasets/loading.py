@@ -59,12 +59,13 @@ class SkipsUnreadable:
         check_failures(reads, failures, num_images, self.files)
 
 
-@TRANSFORMS.register_module()
+@TRANSFORMS.register_module(name=["LoadImage", "LoadImageFromFile"])
 class LoadImage(SkipsUnreadable, LoadImageFromFile):
     """Reads an image, or, in training, names the file in the log and skips it.
 
     Takes the place of mmcv's `LoadImageFromFile`, with the same result keys, in the pipelines of
-    mmpretrain, mmdet and mmseg. How files are decoded: decoding.py.
+    mmpretrain, mmdet and mmseg. How files are decoded: decoding.py. It is registered under that
+    name as well, see inferencing.py.
 
     Args:
         to_float32: Return float32 instead of uint8.

@@ -3,19 +3,19 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmpretrain.datasets import CustomDataset
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from milan_mm.datasets.folders import EXTENSIONS, find_class_folders, list_photos, note_unread
 from milan_mm.datasets.overlap import find_overlap
 from milan_mm.errors import UserError
-from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.statistics import byte_stats
 
 FEATURES = ("cls_token", "avg")
@@ -36,24 +36,11 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
             validation images, as in trainings.
     """
     folder = find_class_folders(root, part)
-    short_side = round(img_size / crop_pct)
-    pipeline = [
-        dict(type="milan_mm.LoadImage"),
-        dict(
-            type="ResizeEdge",
-            scale=short_side,
-            edge="short",
-            backend="pillow",
-            interpolation="bicubic",
-        ),
-        dict(type="CenterCrop", crop_size=img_size),
-        dict(type="PackInputs"),
-    ]
     try:
         dataset = CustomDataset(
             data_root=str(root),
             data_prefix=folder.name,
-            pipeline=pipeline,
+            pipeline=centre_crop(img_size, crop_pct),
             test_mode=True,
             extensions=EXTENSIONS,
         )
@@ -68,6 +55,22 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
             f"have none; read are {', '.join(sorted(dataset.extensions))}): remove the folder"
         )
     return dataset
+
+
+def centre_crop(img_size: int, crop_pct: float) -> list[dict]:
+    """Transforms of mmpretrain that prepare an image as in tests on ImageNet; see above."""
+    return [
+        dict(type="milan_mm.LoadImage"),
+        dict(
+            type="ResizeEdge",
+            scale=round(img_size / crop_pct),
+            edge="short",
+            backend="pillow",
+            interpolation="bicubic",
+        ),
+        dict(type="CenterCrop", crop_size=img_size),
+        dict(type="PackInputs"),
+    ]
 
 
 def photo_notes(root: str | Path) -> list[str]:
@@ -91,25 +94,27 @@ def photo_notes(root: str | Path) -> list[str]:
 
 @torch.inference_mode()
 def extract_features(
-    encoders: Mapping[str, PlainViT],
-    dataset: CustomDataset,
+    encoders: Mapping[str, Any],
+    dataset: CustomDataset | Subset,
     features: Sequence[str] = ("cls_token",),
     stats: str = "imagenet",
     batch_size: int = 64,
     num_workers: int | None = None,
     amp: bool = False,
     title: str = "",
+    quiet: bool = False,
 ) -> dict[tuple[str, str], Tensor]:
     """Run every encoder over all images; each image is read once.
 
     Args:
-        encoders: By name; frozen, with out_type='raw'. They are moved to the GPU if there is one.
+        encoders: By name; frozen, with out_type='raw', and with the widths that a `PlainViT`
+            states. They are moved to the GPU if there is one.
         features: Of 'cls_token' and 'avg', the mean of the patch tokens; both after the final norm
             where the encoder has one.
         stats: See `stats_text`.
         num_workers: Processes that read images; None takes one per core, at most 8.
         amp: Compute in bfloat16.
-        title: Of the progress bar.
+        title: Of the progress bar. quiet: Without one.
 
     Returns:
         (N, D) float32 of length 1 on the CPU for each encoder and feature, in the order of the
@@ -132,7 +137,8 @@ def extract_features(
         for feature in features
     }
     start = 0
-    with tqdm(total=len(dataset), desc=title, unit=" images", smoothing=0.05) as progress:
+    bar = tqdm(total=len(dataset), desc=title, unit=" images", smoothing=0.05, disable=quiet)
+    with bar as progress:
         for batch in loader:
             imgs = (batch.to(device).flip(1).float() - mean) / std  # BGR to RGB
             stop = start + len(imgs)

@@ -84,7 +84,7 @@ class Knn:
             vits["random"] = random_encoder_like(vit)
         img_size = _image_size(settings.img_size, vit)
         settings = replace(settings, img_size=img_size, stats=settings.stats or encoder.stats)
-        train, val = _read_images(images, img_size, settings)
+        train, val = read_images(images, img_size, settings)
         return cls(encoder, vits, train, val, settings, str(report))
 
     @property
@@ -124,7 +124,7 @@ class Knn:
                 (self.val, "validation images"),
             )
         )
-        labels, num_classes = self._val_labels(), len(self.train.CLASSES)
+        labels, num_classes = val_labels(self.train, self.val), len(self.train.CLASSES)
         found: dict[tuple[str, str], dict[str, float | None]] = {}
         for key in val:
             predictions = self._predict(train[key], val[key])
@@ -145,14 +145,6 @@ class Knn:
             temperature=self.settings.temperature,
         ).cpu()
 
-    def _val_labels(self) -> Tensor:
-        """(N,) labels of the validation images, as the training images number the classes.
-
-        By name, since val/ may have fewer classes.
-        """
-        ids = torch.tensor([self.train.CLASSES.index(name) for name in self.val.CLASSES])
-        return ids[torch.as_tensor(self.val.get_gt_labels())]
-
 
 def _image_size(wanted: int | None, vit: PlainViT) -> int:
     size = wanted or vit.grid_size[0] * vit.patch_size
@@ -164,9 +156,23 @@ def _image_size(wanted: int | None, vit: PlainViT) -> int:
     return size
 
 
-def _read_images(
+def val_labels(train: CustomDataset, val: CustomDataset) -> Tensor:
+    """(N,) int64 labels of the validation images, as the training images number the classes.
+
+    By name, since val/ may have fewer classes.
+    """
+    ids = torch.tensor([train.CLASSES.index(name) for name in val.CLASSES])
+    return ids[torch.as_tensor(val.get_gt_labels())]
+
+
+def read_images(
     root: str | Path, img_size: int, settings: KnnSettings
 ) -> tuple[CustomDataset, CustomDataset]:
+    """The images that vote, and those that are voted on, of ROOT/train and ROOT/val.
+
+    Raises:
+        MissingFileError, UserError: When they cannot be used.
+    """
     train, val = (
         read_image_folder(root, part, img_size, settings.crop_pct) for part in ("train", "val")
     )

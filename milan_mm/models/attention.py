@@ -96,6 +96,39 @@ class SelfAttention(nn.Module):
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
         return x.transpose(1, 2).flatten(2)
 
+    def class_attention(
+        self, x: Tensor, grid: tuple[int, int] | None = None, rope: Tensor | None = None
+    ) -> Tensor:
+        """How much of its attention the first token gives to each token, in `forward`.
+
+        Args:
+            x, grid, rope: See `forward`.
+
+        Returns:
+            (B, A, N) float32; the last dimension sums to 1.
+
+        Raises:
+            UserError: With decomposed relative positions, which are for detectors without class
+                token; with a table of biases, if there is no grid.
+        """
+        w_q, w_k, _ = self.qkv.weight.chunk(3)
+        b_q, b_k, _ = self.qkv.bias.chunk(3)
+        # of the queries, only the first token's is computed
+        q = F.linear(x[:, :1], w_q, b_q).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        k = F.linear(x, w_k, b_k).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, A, N, d)
+        if rope is not None:
+            k = rotate(k, rope)  # a token before the patches has no place
+        logits = (q @ k.transpose(2, 3)).float() / q.shape[-1] ** 0.5  # (B, A, 1, N)
+        if self.with_rel_pos:
+            raise UserError("class attention is not defined with decomposed relative positions")
+        if self.bias_grid is not None:
+            if grid is None:
+                raise UserError("relative positions need all patches of the image, not a subset")
+            table = self.relative_position_bias_table
+            bias = look_up_bias(table, self.bias_grid, grid, self.with_cls_token)  # (A, N, N)
+            logits = logits + bias[None, :, :1].float()
+        return logits.softmax(dim=-1)[:, :, 0]
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q·k / sqrt(d)) v with the fastest available kernel.

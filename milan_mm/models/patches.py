@@ -51,6 +51,12 @@ def patchify(imgs: Tensor, patch_size: int) -> Tensor:
     return patches.permute(0, 2, 4, 1, 3, 5).flatten(3)
 
 
+def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
+    """Undo `patchify`: (B, h, w, 3*p*p) to (B, 3, h*p, w*p)."""
+    pixels = patches.unflatten(3, (3, patch_size, patch_size))  # (B, h, w, 3, p, p)
+    return pixels.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+
+
 def embed_patches(conv: nn.Conv2d, patches: Tensor) -> Tensor:
     """Apply a convolution whose stride equals its kernel, as one matrix product.
 

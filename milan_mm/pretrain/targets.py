@@ -12,7 +12,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from milan_mm.errors import UserError
-from milan_mm.models.patches import patchify
+from milan_mm.models.patches import patchify, unpatchify
 from milan_mm.pretrain.teacher import HiddenTeacher
 from milan_mm.registry import MODELS
 
@@ -27,6 +27,7 @@ class TargetHead(BaseModule):
 
     LOSS_TOKENS = ("all", "masked")
     target_dims: int
+    loss_name: str  # formula of `token_loss`, for pictures
 
     compiled_methods = ("loss",)
 
@@ -72,6 +73,17 @@ class TargetHead(BaseModule):
             One float32 per token of the target: (B, 1+L) or (B, L).
         """
 
+    def picture(self, pred: Tensor, imgs: Tensor) -> Tensor | None:
+        """The image that a prediction (B, 1+L, C) stands for; None if the target is not pixels.
+
+        Args:
+            imgs: See `targets`.
+
+        Returns:
+            (B, 3, H, W) float, normalised for the student.
+        """
+        return None
+
     def loss(self, pred: Tensor, target: Tensor, ids_mask: Tensor) -> Tensor:
         """Mean of `token_loss` over the tokens that count.
 
@@ -93,6 +105,8 @@ class CLIPTargetHead(TargetHead):
         teacher: Config of a teacher; see `TargetHead`.
         loss_tokens: The published method counts 'all' 1+L tokens: kept, masked and class token.
     """
+
+    loss_name = "2 - 2 cos(prediction, target)"
 
     def __init__(
         self, teacher: dict, loss_tokens: str = "all", init_cfg: dict | None = None
@@ -134,6 +148,8 @@ class PixelTargetHead(TargetHead):
             `TargetHead`.
     """
 
+    loss_name = "mean squared error"
+
     def __init__(
         self,
         patch_size: int,
@@ -154,12 +170,26 @@ class PixelTargetHead(TargetHead):
 
     def targets(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `TargetHead.targets`: the pixels (B, L, p*p*3) of each patch."""
-        patches = patchify(imgs, self.patch_size).flatten(1, 2)  # (B, L, 3*p*p)
-        target = patches.unflatten(2, (3, -1)).mT.flatten(2)  # (B, L, p*p*3)
+        target = self._pixels(imgs)
         if self.norm_pix:
-            var, mean = torch.var_mean(target, dim=-1, keepdim=True)  # unbiased, as MAE's
-            target = (target - mean) / (var + 1e-6).sqrt()
+            mean, std = _mean_and_std(target)
+            target = (target - mean) / std
         return target, self.teacher.importance(imgs) if self.teacher else None
+
+    def picture(self, pred: Tensor, imgs: Tensor) -> Tensor:
+        """See `TargetHead.picture`; brightness and contrast of a patch are those of `imgs`."""
+        pixels = pred[:, 1:].float()
+        if self.norm_pix:
+            mean, std = _mean_and_std(self._pixels(imgs))
+            pixels = pixels * std + mean
+        grid = [side // self.patch_size for side in imgs.shape[2:]]
+        patches = pixels.unflatten(2, (-1, 3)).mT.flatten(2).unflatten(1, grid)
+        return unpatchify(patches, self.patch_size)
+
+    def _pixels(self, imgs: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, L, p*p*3)."""
+        patches = patchify(imgs, self.patch_size).flatten(1, 2)  # (B, L, 3*p*p)
+        return patches.unflatten(2, (3, -1)).mT.flatten(2)
 
     def token_loss(self, pred: Tensor, target: Tensor) -> Tensor:
         """Mean squared error of every patch; the class token has no pixels.
@@ -171,3 +201,9 @@ class PixelTargetHead(TargetHead):
             (B, L) float32.
         """
         return (pred[:, 1:].float() - target.float()).square().mean(dim=-1)
+
+
+def _mean_and_std(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each patch (B, L, 1), the variance unbiased as MAE's."""
+    var, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
+    return mean, (var + 1e-6).sqrt()

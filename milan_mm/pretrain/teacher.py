@@ -151,14 +151,7 @@ def class_attention(block: Any, x: Tensor, num_prefix: int) -> Tensor:
     Returns:
         (B, L) float32. A row sums to 1 minus the attention that goes to the prefix tokens.
     """
-    x, qkv, num_heads = block.ln1(x), block.attn.qkv, block.attn.num_heads
-    w_q, w_k, _ = qkv.weight.chunk(3)
-    b_q, b_k, _ = qkv.bias.chunk(3)
-    # of the queries, only the class token's is computed
-    q = F.linear(x[:, :1], w_q, b_q).unflatten(2, (num_heads, -1)).transpose(1, 2)  # (B, A, 1, d)
-    k = F.linear(x, w_k, b_k).unflatten(2, (num_heads, -1)).transpose(1, 2)  # (B, A, N, d)
-    logits = (q @ k.transpose(2, 3)).float() / q.shape[-1] ** 0.5
-    return logits.softmax(dim=-1)[:, :, 0, num_prefix:].mean(dim=1)
+    return block.attn.class_attention(block.ln1(x))[:, :, num_prefix:].mean(dim=1)
 
 
 def _check_layer_counts(model_name: str, num_layers: int, num_target_layers: int) -> None:

@@ -53,6 +53,16 @@ def evaluators_of(cfg: Config, loader: str) -> list[Any]:
     return [found] if isinstance(found, dict) else list(found)
 
 
+def views_of_test(cfg: Config | Mapping) -> list | None:
+    """The pipeline that shows a test every image several times; None for one view.
+
+    It is `tta_pipeline`, as in mmdet and mmseg: `test_dataloader` keeps the single view, which
+    inferencers take. Their models merge views on request (`--tta`), a `MultiScaleSegmentor` always.
+    """
+    kind = (cfg.get("tta_model") or {}).get("type")
+    return cfg.get("tta_pipeline") if kind == "milan_mm.MultiScaleSegmentor" else None
+
+
 def teachers(node: object) -> Iterator[Any]:
     """The settings of every teacher in a config: wherever an architecture and weights are named."""
     return (part for _, part in config_nodes(node) if {"model_name", "pretrained"} <= part.keys())

@@ -1,28 +1,45 @@
 """Command-line options that several tools share, each with one wording.
 
-Imported by `--help`, so nothing but the standard library is imported here.
+Imported by `--help`, so nothing heavy is imported here.
 """
 
 import argparse
 import difflib
 import os
+import re
+import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from milan_mm import completion
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+PROJECT = "milan_mm"  # of trackers
+KNN_LIMIT = 50_000  # images of each split of --knn-data
 
 
 class ToolParser(argparse.ArgumentParser):
     """Takes options as they are spelt in full, and names the nearest one for others."""
 
+    commands: argparse.Action | None = None
+
+    def add_subparsers(self, **settings):  # type: ignore[no-untyped-def]
+        """As argparse's; the options of each command are checked like the tool's own."""
+        self.commands = super().add_subparsers(**settings)
+        return self.commands
+
     def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """As argparse's, but for a misspelt option, which comes before what it leaves open."""
+        completion.complete(self)
+        parser = self
         for word in sys.argv[1:] if args is None else args:
             if word == "--":
                 break
+            if parser.commands and word in (parser.commands.choices or ()):
+                parser = parser.commands.choices[word]
             name = word.partition("=")[0]
             if name.startswith("--") and " " not in name:
-                self._check_option(name)
+                parser._check_option(name)
         return super().parse_args(args, namespace)
 
     def _check_option(self, name: str) -> None:
@@ -70,6 +87,17 @@ def rate(text: str) -> float:
     return number
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a number from 0 to 1")
+    return number
+
+
 def _whole(text: str, lowest: int) -> int:
     try:
         number = int(text)
@@ -82,7 +110,10 @@ def _whole(text: str, lowest: int) -> int:
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """The recipe, and fields of it."""
-    parser.add_argument("config", metavar="CONFIG", help="config file, or name of a recipe")
+    config = parser.add_argument(
+        "config", metavar="CONFIG", help="config file, or name of a recipe"
+    )
+    config.completer = completion.recipes  # type: ignore[attr-defined]  # for argcomplete
     parser.add_argument(
         "--cfg-options", nargs="+", metavar="KEY=VALUE", help="override fields of the config"
     )
@@ -130,6 +161,64 @@ def add_batch_per_gpu(parser: argparse.ArgumentParser) -> None:
         type=positive,
         metavar="N",
         help="most images that a GPU holds at a time; the rest of the total batch is accumulated",
+    )
+
+
+def add_trackers(parser: argparse.ArgumentParser) -> None:
+    """Where the curves of a training go."""
+    group = parser.add_argument_group("trackers", "see docs/track.md")
+    group.add_argument("--tensorboard", action="store_true", help="curves for TensorBoard")
+    group.add_argument(
+        "--wandb",
+        nargs="?",
+        const=PROJECT,
+        metavar="PROJECT",
+        help=f"curves for Weights & Biases ({PROJECT})",
+    )
+    group.add_argument(
+        "--mlflow",
+        nargs="?",
+        const=PROJECT,
+        metavar="URI|EXPERIMENT",
+        help=f"curves for MLflow: on a server, or under this name in the work folder ({PROJECT})",
+    )
+
+
+def tracker_words(args: argparse.Namespace) -> tuple[str, ...]:
+    """The options of `add_trackers`, as a command has them."""
+    words = ["--tensorboard"] if args.tensorboard else []
+    for name in ("wandb", "mlflow"):
+        if value := getattr(args, name):
+            words += [f"--{name}", value]
+    return tuple(words)
+
+
+def add_watching(parser: argparse.ArgumentParser) -> None:
+    """What is looked at while a pretraining runs."""
+    group = parser.add_argument_group("while it pretrains", "see docs/track.md")
+    group.add_argument(
+        "--pictures-interval",
+        type=positive,
+        metavar="N",
+        help="draw masks and loss per patch every N iterations (20 times in a run, "
+        "if there is a tracker; else not at all)",
+    )
+    group.add_argument(
+        "--knn-data",
+        metavar="DIR",
+        help="k-NN accuracy of the encoder on DIR/train/CLASS/*, DIR/val/CLASS/*",
+    )
+    group.add_argument(
+        "--knn-interval",
+        type=positive,
+        metavar="N",
+        help="measure it every N epochs (20 times in a run), at the start and at the end",
+    )
+    group.add_argument(
+        "--knn-limit",
+        type=positive,
+        metavar="N",
+        help=f"most images of each split, spread evenly over it ({KNN_LIMIT})",
     )
 
 
@@ -188,6 +277,18 @@ def add_weights(parser: argparse.ArgumentParser, **settings: object) -> None:
         help="pretrained encoder, of any system in docs/weights.md",
         **settings,  # type: ignore[arg-type]
     )
+
+
+def command(tool: str, argv: Sequence[str] | None) -> str:
+    """The line that runs a tool with these arguments, for a shell.
+
+    It goes into logs and reports, so passwords in addresses are left out.
+
+    Args:
+        tool: Its name. argv: Its arguments; None takes those of this process.
+    """
+    words = ["python", f"tools/{tool}.py", *(sys.argv[1:] if argv is None else argv)]
+    return shlex.join(re.sub(r"://[^/\s@]+@", "://***@", word) for word in words)
 
 
 def given(args: argparse.Namespace, names: Iterable[str]) -> list[str]:

@@ -21,12 +21,21 @@ from milan_mm.run.fields.given import follow_names, set_written_out
 from milan_mm.run.fields.guesses import limit_guesses
 from milan_mm.run.fields.image_size import SIZE_NAMES, check_patches, is_pooled, set_image_size
 from milan_mm.run.fields.names import changed_fields
+from milan_mm.run.image_types import read_every_type
 from milan_mm.run.machine import check_precision, fit_to_machine
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.quick import make_quick
 from milan_mm.run.records.canonical import config_hash
-from milan_mm.run.records.record import ORIGIN, Recorded, keep_origin, recipe_name, record_of
+from milan_mm.run.records.record import (
+    ORIGIN,
+    Recorded,
+    changes_of,
+    keep_origin,
+    recipe_name,
+    record_of,
+    settings_of,
+)
 from milan_mm.run.records.recorded_model import (
     check_own_data,
     judged_otherwise,
@@ -36,6 +45,7 @@ from milan_mm.run.records.recorded_model import (
 from milan_mm.run.schedule.batch import apply_total_batch
 from milan_mm.run.schedule.length import set_length, set_rate
 from milan_mm.run.start.continuation import record_from_config
+from milan_mm.run.tracking import Tracking, add_trackers, check_trackers, leave_trackers
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.recognising import given_options
 
@@ -59,6 +69,8 @@ class RunOptions:
         batch_per_gpu: Most images that one process holds at a time.
         work_dir: For logs and checkpoints.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+        tracking: What is logged while it trains, and where to.
+        command: The line that the user typed, for the log and the report.
         followed: Fields that names in `cfg_options` have set, which `prepare` adds.
     """
 
@@ -77,13 +89,16 @@ class RunOptions:
     batch_per_gpu: int | None = None
     work_dir: str | None = None
     launcher: str = "none"
+    tracking: Tracking = field(default_factory=Tracking)
+    command: str = ""
     followed: list[str] = field(default_factory=list)
 
     @classmethod
-    def of_training(cls, args: argparse.Namespace) -> "RunOptions":
+    def of_training(cls, args: argparse.Namespace, command: str = "") -> "RunOptions":
         """Those of tools/train.py."""
         return cls(
             **_shared(args),
+            command=command,
             epochs=args.epochs,
             iters=args.iters,
             lr=args.lr,
@@ -92,6 +107,7 @@ class RunOptions:
             amp=args.amp,
             compile=args.compile,
             batch_per_gpu=args.batch_per_gpu,
+            tracking=Tracking.of(args),
         )
 
     @classmethod
@@ -150,6 +166,18 @@ def prepare(cfg: Config, options: RunOptions, steps: Sequence[Step]) -> list[str
 def name_recipe(cfg: Config, _: RunOptions) -> list[str]:
     """Keep name and hash of the recipe as it was loaded, for the record of the run."""
     keep_origin(cfg, recipe=recipe_name(cfg), recipe_hash=config_hash(cfg))
+    return []
+
+
+def keep_recipe(cfg: Config, options: RunOptions) -> list[str]:
+    """Keep the command, and the recipe as it was loaded, to be compared with what becomes of it."""
+    keep_origin(cfg, command=options.command, changes=settings_of(cfg))
+    return [f"command: {options.command}"] if options.command else []
+
+
+def keep_changes(cfg: Config, _: RunOptions) -> list[str]:
+    """Compare with the recipe as it was loaded."""
+    keep_origin(cfg, changes=changes_of(cfg[ORIGIN]["changes"], settings_of(cfg)))
     return []
 
 
@@ -377,9 +405,32 @@ def split_batch(cfg: Config, options: RunOptions) -> list[str]:
     return [note] if note else []
 
 
+def look_for_trackers(_: Config, options: RunOptions) -> list[str]:
+    """Look for the packages of trackers, before anything else is done."""
+    check_trackers(options.tracking.backends)
+    return []
+
+
+def track(cfg: Config, options: RunOptions) -> list[str]:
+    """Log to trackers, and look at a pretraining while it runs."""
+    return add_trackers(cfg, options.tracking, trial=options.shorten is not None)
+
+
+def track_nothing(cfg: Config, options: RunOptions) -> list[str]:
+    """Leave the curves of the training alone."""
+    leave_trackers(cfg, options.fixed)
+    return []
+
+
 def read_coco_once(cfg: Config, _: RunOptions) -> list[str]:
     """Let COCO data sets take what the checks before the start have read."""
     use_coco_reader(cfg)
+    return []
+
+
+def read_image_types(cfg: Config, _: RunOptions) -> list[str]:
+    """Read image folders completely, see `read_every_type`."""
+    read_every_type(cfg)
     return []
 
 
@@ -410,15 +461,28 @@ RECIPE: tuple[Step, ...] = (
     check_img_size,  # after the weights, which may bring other patches
 )
 TRAINING: tuple[Step, ...] = (
+    look_for_trackers,
+    keep_recipe,  # before anything is changed
     *RECIPE,
     use_bfloat16,
     compile_parts,
+    keep_changes,  # before what belongs to a machine
     limit_batch,  # a trial has no total batch any more
     choose_work_dir,
-    save_load_report,  # into the work directory
+    track,  # into the work directory
+    save_load_report,  # likewise
     split_batch,  # after the limit; makes the schedule longer
     save_atomically,
+    read_image_types,
     read_coco_once,
     use_machine,  # last: replaces what this machine cannot do, whoever chose it
 )
-TEST: tuple[Step, ...] = (*RECIPE, use_record, choose_work_dir, read_coco_once, use_machine)
+TEST: tuple[Step, ...] = (
+    *RECIPE,
+    use_record,
+    choose_work_dir,
+    track_nothing,
+    read_image_types,
+    read_coco_once,
+    use_machine,
+)

@@ -25,7 +25,9 @@ def make_quick(cfg: Config, world_size: int) -> list[str]:
         if cfg.get(name):
             classifies = cfg.get("default_scope") == "mmpretrain"
             _shrink_loader(cfg[name], NUM_CLASSIFIED if classifies else 1)
-            _limit(cfg[name], 1, world_size)
+            cfg[name].sampler = ConfigDict(
+                type="milan_mm.EvenSampler", num_samples=cfg[name].batch_size * world_size
+            )
     rcnn = cfg.model.get("test_cfg", {}).get("rcnn", {})
     if "score_thr" in rcnn:
         rcnn.score_thr = 0.0  # an untrained detector is sure of nothing, and masks are to be tried

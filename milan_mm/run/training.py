@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -20,15 +20,17 @@ from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.images import check_images
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.checks.schedule import check_plan
-from milan_mm.run.config_nodes import datasets_of
+from milan_mm.run.config_nodes import datasets_of, type_name, views_of_test
 from milan_mm.run.processes import connect_processes, is_main_process
-from milan_mm.run.records.record import KEY, record_of
+from milan_mm.run.records.record import KEY, ORIGIN, record_of
+from milan_mm.run.records.run_file import write_run_file
 from milan_mm.run.schedule.plan import Plan
-from milan_mm.run.start.checkpoint_files import LAST
+from milan_mm.run.start.checkpoint_files import LAST, updates_of
 from milan_mm.run.start.fitting import check_fit
 from milan_mm.run.start.lock import locked
 from milan_mm.run.start.pretrained import check_whole, read_tensors, watch
 from milan_mm.run.start.resume import Start, find_origin
+from milan_mm.run.tracking import resume_trackers
 from milan_mm.weights.reading import read_checkpoint
 
 
@@ -55,6 +57,8 @@ def train(cfg: Config, start: Start | None, notes: list[str]) -> Runner:
 def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
     origin = find_origin(cfg, start)
     notes = notes + origin.notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
+    if cfg.get("resume"):
+        notes += resume_trackers(cfg)
     source = None if origin.path else cfg.get("load_from")
     tensors = read_tensors(source) if source else {}
     keep_freed_memory()
@@ -73,6 +77,18 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
     # last, so that a checkpoint has the record of the run as it is
     runner.register_hook(RecordHook(KEY, record))
     if not origin.is_finished:
+        if is_main_process():
+            said = runner.cfg.get(ORIGIN) or {}
+            done = 0 if start.init_from else max(updates_of(origin.meta), 0)
+            write_run_file(
+                runner.log_dir,
+                command=said.get("command", ""),
+                plan=plan.lines(),
+                iterations=plan.updates.total * plan.updates.accumulation,
+                start=done * plan.updates.accumulation,
+                changes=said.get("changes", []),
+                record=record,
+            )
         with _saying_how_to_go_on(runner):
             runner.train()
     return runner
@@ -96,10 +112,19 @@ def _saying_how_to_go_on(runner: Runner) -> Iterator[None]:
 
 
 @safe_loading()
-def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
+def test(
+    cfg: Config,
+    checkpoint: str,
+    notes: list[str],
+    additions: Sequence[Callable[[Runner], None]] = (),
+) -> dict[str, float]:
     """Evaluate a checkpoint, all of whose tensors must fit the model.
 
-    With `TestTimeAug` in the pipeline each image has several views, which `cfg.tta_model` merges.
+    With `TestTimeAug` in the pipeline each image has several views, which `cfg.tta_model` merges;
+    see also `views_of_test`.
+
+    Args:
+        additions: Called with the runner before the test: add metrics and hooks.
 
     Returns:
         The metrics of the evaluator; none from mmdet's own `CocoMetric` if nothing was detected.
@@ -122,6 +147,8 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     _check_classes(checkpoint, content.get("meta", {}), metainfo)
     del content, state_dict  # with the optimizer's part, three times the model
     runner.load_checkpoint(checkpoint)
+    for add in additions:
+        add(runner)
     return runner.test()
 
 
@@ -148,8 +175,11 @@ def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
 
 def _merge_views(cfg: Config) -> None:
     """Wrap the model when the test shows it each image several times."""
+    if views := views_of_test(cfg):
+        for _, dataset in datasets_of(cfg, "test_dataloader"):
+            dataset.pipeline = views
     transforms = [t for _, d in datasets_of(cfg, "test_dataloader") for t in d.get("pipeline", ())]
-    if not any(transform.type == "TestTimeAug" for transform in transforms):
+    if not any(type_name(transform) == "TestTimeAug" for transform in transforms):
         return
     if not cfg.get("tta_model"):
         raise UserError(

@@ -38,7 +38,7 @@ STD = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
 def transform(recipe: str, name: str):
     """A transform of a recipe's training pipeline, built."""
     pipeline = load(recipe).train_dataloader.dataset.pipeline
-    (config,) = (t for t in pipeline if t.type == name)
+    (config,) = (t for t in pipeline if t.type.endswith(f".{name}"))
     return TRANSFORMS.build(config)
 
 
@@ -356,8 +356,8 @@ def test_crops_of_the_probe_are_bicubic_and_keep_the_colours(tmp_path):
     image = smooth_image(120, 160)
     image.save(tmp_path / "image.png")
     pipeline = copy.deepcopy(load(LINEAR.format("base")).train_dataloader.dataset.pipeline)
-    pipeline = [t for t in pipeline if t.type != "RandomFlip"]
-    (crop,) = (t for t in pipeline if t.type == "MAERandomResizedCrop")
+    pipeline = [t for t in pipeline if t.type != "mmpretrain.RandomFlip"]
+    (crop,) = (t for t in pipeline if t.type == "mmpretrain.MAERandomResizedCrop")
     crop.update(scale=(1.0, 1.0), ratio=(4 / 3, 4 / 3))  # the whole image
     with DefaultScope.overwrite_default_scope("mmpretrain"):
         out = Compose(pipeline)(dict(img_path=str(tmp_path / "image.png"), gt_label=0))["inputs"]

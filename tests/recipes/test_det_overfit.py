@@ -70,7 +70,7 @@ def small_recipe(root: Path, ann_file: Path, work_dir: Path) -> Config:
         loader.dataset.update(data_root=str(root), ann_file=str(ann_file))
         loader.dataset.data_prefix.img = "train2017/"
         for transform in loader.dataset.pipeline:
-            if transform.type == "RandomFlip":
+            if transform.type == "mmdet.RandomFlip":
                 transform.prob = 0.0
             if transform.type == "RandomResize":
                 transform.ratio_range = (1.0, 1.0)

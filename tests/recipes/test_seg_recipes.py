@@ -282,7 +282,7 @@ def test_a_probe_keeps_its_encoder_from_the_file_to_the_checkpoint(ade: Path, tm
 
 def test_a_test_with_views_and_no_model_to_merge_them_is_refused(ade: Path, tmp_path: Path):
     cfg = small_run(MULTI_SCALE.format("base"), ade, tmp_path / "test")
-    cfg.tta_model = None
+    cfg.test_dataloader.dataset.pipeline, cfg.tta_model = cfg.tta_pipeline, None
     checkpoint = save_state(dict(state_dict={}), tmp_path)
     with pytest.raises(ValueError, match=r"has no tta_model .*milan_mm\.MultiScaleSegmentor"):
         evaluate(cfg, str(checkpoint), [])

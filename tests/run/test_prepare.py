@@ -92,7 +92,8 @@ def test_own_data_compose_with_a_trial(tmp_path: Path):
     prepare(cfg, options, TRAINING)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         assert last_of(loader.dataset).data_root == str(tmp_path)
-        assert loader.dataset.num_samples >= 1
+    assert cfg.train_dataloader.dataset.num_samples >= 1
+    assert cfg.val_dataloader.sampler.num_samples >= 1
 
 
 def last_of(dataset: Config) -> Config:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATA_SAMPLERS, DATASETS, DefaultScope
 
 from milan_mm.configs import list_configs, load
 from milan_mm.run.quick import ITERATIONS, make_quick
@@ -34,9 +34,8 @@ def test_every_recipe_shrinks_to_a_few_iterations_and_keeps_its_sizes(name: str)
     assert all(s.end <= ITERATIONS and not s.by_epoch for s in cfg.param_scheduler)
     assert max(s.end for s in cfg.param_scheduler) == ITERATIONS
     if cfg.get("val_dataloader"):
-        assert cfg.val_dataloader.num_batch_per_epoch == 1
         # enough for two processes, even when the data set is a single image
-        assert cfg.val_dataloader.dataset.num_samples == 2 * cfg.val_dataloader.batch_size
+        assert cfg.val_dataloader.sampler.num_samples == 2 * cfg.val_dataloader.batch_size
 
 
 @pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader", "test_dataloader"])
@@ -48,10 +47,14 @@ def test_a_trial_sees_every_class_of_a_sorted_data_set(tmp_path: Path, loader: s
     make_quick(cfg, world_size=1)
     with DefaultScope.overwrite_default_scope("mmpretrain"):
         dataset = DATASETS.build(cfg[loader].dataset)
-    labels = [dataset[i]["gt_label"] for i in range(len(dataset))]
+        positions = range(len(dataset))
+        if loader != "train_dataloader":
+            positions = DATA_SAMPLERS.build(cfg[loader].sampler, default_args=dict(dataset=dataset))
+            assert len(positions) == cfg[loader].batch_size
+    labels = [dataset.get_data_info(i)["gt_label"] for i in positions]
     assert labels == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert labels == [dataset[i]["gt_label"] for i in positions]
     assert dataset.metainfo["classes"] == classes
-    assert dataset.get_data_info(7)["gt_label"] == 3
 
 
 @pytest.mark.parametrize(

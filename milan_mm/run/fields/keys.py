@@ -36,6 +36,7 @@ _READ_BESIDES = (
     "sync_bn",
     "total_batch",
     "tta_model",
+    "tta_pipeline",
 )
 FIRST_KEYS = frozenset(inspect.signature(Runner).parameters) - {"cfg"} | set(_READ_BESIDES)
 # `Runner.build_dataloader` takes these out, or makes objects of them.

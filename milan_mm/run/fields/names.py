@@ -16,8 +16,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from milan_mm.configs import load
+from milan_mm.configs import find_config, load
 from milan_mm.errors import UserError
+from milan_mm.registry import SCOPE
 from milan_mm.run.fields.keys import FIRST_KEYS, SAME, hint, nearest
 from milan_mm.text import shorten_list
 
@@ -151,7 +152,8 @@ def check_file_names(cfg: Config) -> None:
         bases |= _load_base(path, base).to_dict()
     known = FIRST_KEYS | set(bases)
     for name in sorted(unread):
-        near = None if name in known else nearest(name, known, SAME)
+        is_usual = name in known or name.endswith("_pipeline")  # train_, test_
+        near = None if is_usual else nearest(name, known, SAME)
         if near:
             raise UserError(f"{path}: nothing reads '{name}'; did you mean '{near}'?")
         if name in bases and name in cfg and _plain(bases[name]) != _plain(cfg[name]):
@@ -231,10 +233,14 @@ def _parse(path: Path) -> ast.Module:
 
 
 def _bases(tree: ast.Module) -> list[str]:
+    """Paths of a config's bases; a recipe of this package is a file like any other."""
     for statement in tree.body:
         if isinstance(statement, ast.Assign) and "_base_" in _targets(statement):
-            bases = ast.literal_eval(statement.value)
-            return [bases] if isinstance(bases, str) else list(bases)
+            bases = eval(compile(ast.Expression(statement.value), "_base_", "eval"))  # as mmengine
+            return [
+                str(find_config(base)) if base.startswith(f"{SCOPE}::") else base
+                for base in ([bases] if isinstance(bases, str) else bases)
+            ]
     return []
 
 
@@ -275,7 +281,9 @@ def _unread(path: Path) -> set[str]:
 def _changes(old: Any, new: Any, path: tuple[str | int, ...] = ()) -> Iterator[Change]:
     """Where two configs differ, as deep as both have the same structure."""
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in (*old, *(k for k in new if k not in old)):
+        # in a base of this package every type gets its scope, and in a copy of it none does
+        keys = {key: None for key in (*old, *new) if key != "_scope_"}
+        for key in keys:
             yield from _changes(old.get(key, _ABSENT), new.get(key, _ABSENT), (*path, key))
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for i, (a, b) in enumerate(zip(old, new, strict=True)):

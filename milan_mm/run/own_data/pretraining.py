@@ -21,15 +21,17 @@ def use_images(cfg: Config, root: Path, tested: Recorded | None = None) -> list[
     """
     prefix, images, unread = training_images(root)
     notes = note_unread(root / prefix, len(images), unread)
-    set_dataset(
-        cfg,
-        "train_dataloader",
-        type="CustomDataset",
-        data_root=str(root),
-        data_prefix=prefix,
-        with_label=False,
-        extensions=EXTENSIONS,
-    )
+    for loader in ("train_dataloader", "test_dataloader"):  # the latter is of inferencers
+        if cfg.get(loader):
+            set_dataset(
+                cfg,
+                loader,
+                type="CustomDataset",
+                data_root=str(root),
+                data_prefix=prefix,
+                with_label=False,
+                extensions=EXTENSIONS,
+            )
     folders = {str(Path(name).parent) for name in images}
     lines = [f"{len(images)} images in {len(folders)} folder(s) of '{root / prefix}', no labels"]
     others = [name for name in subfolders(root) if name != prefix.split("/")[0]]

@@ -16,6 +16,7 @@ from milan_mm.datasets.pair_folder import (
     refuse_classless,
 )
 from milan_mm.errors import UserError
+from milan_mm.run.config_nodes import config_nodes
 from milan_mm.run.own_data.judged import JUDGED, check_classes
 from milan_mm.run.own_data.settings import metainfo, set_dataset, set_num_classes, transforms_of
 from milan_mm.run.records.record import Recorded
@@ -69,7 +70,9 @@ def use_label_pairs(cfg: Config, root: Path, tested: Recorded | None = None) -> 
         for transform in transforms_of(cfg, loader):
             transform.pop("reduce_zero_label", None)  # the data set says it, once
             set_num_classes(transform, len(classes))
-    set_num_classes(cfg.model, len(classes))
+    for _, transform in config_nodes(cfg.get("tta_pipeline")):
+        transform.pop("reduce_zero_label", None)
+    set_num_classes([cfg.model, cfg.get("tta_pipeline")], len(classes))
     return lines
 
 

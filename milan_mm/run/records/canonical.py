@@ -12,7 +12,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from milan_mm.run.config_nodes import config_nodes
+from milan_mm.run.config_nodes import config_nodes, datasets_of, views_of_test
 
 # Options of `read_encoder` that choose among the encoders of one file.
 CHOICES = ("layout", "student")
@@ -49,11 +49,18 @@ OF_THE_MACHINE = (
     "accumulative_counts",
     "with_cp",
 )
+# That dicts of our recipes name, and those of recipes that inherit from them.
+_WRITTEN_SCOPES = ("milan_mm", "mmpretrain")
 # Hooks of this package that watch a run, or change its rounding alone; all others count.
 HARMLESS_HOOKS = (
     "LossHook",
     "UnreadableImagesHook",
     "LoadingTimeHook",
+    "SpeedHook",
+    "GradientNormHook",
+    "PicturesHook",
+    "KnnHook",
+    "TrackerHook",
     "CompileHook",
     "UpdateSchedulerHook",
 )
@@ -103,10 +110,16 @@ def package_versions() -> dict[str, str]:
 def canonical_settings(cfg: Config) -> dict[str, Any]:
     """The sections of a recipe that matter, without what belongs to the machine."""
     content = cfg.to_dict()
+    if not content.get("test_evaluator"):  # what an inferencer reads: nothing is judged by it
+        content = {k: v for k, v in content.items() if not k.startswith("test_")}
+    if views := views_of_test(content):
+        for _, dataset in datasets_of(content, "test_dataloader"):
+            dataset["pipeline"] = views
     found = [node.get("data_root") for _, node in config_nodes(content)]
     roots = {root.rstrip("/") for root in found if isinstance(root, str)} - {""}
     longest_first = sorted(roots, key=len, reverse=True)
-    recipe = {name: _clean(content[name], longest_first) for name in _SECTIONS if name in content}
+    scope = content.get("default_scope")
+    recipe = {n: _clean(content[n], longest_first, scope) for n in _SECTIONS if n in content}
     if "total_batch" in recipe:  # else the loader's batch is all that says it
         recipe.get("train_dataloader", {}).pop("batch_size", None)
     for name in _LOADERS[1:]:
@@ -127,16 +140,32 @@ def canonical_settings(cfg: Config) -> dict[str, Any]:
     return recipe
 
 
-def _clean(node: object, roots: list[str]) -> Any:
+def _plainly_named(node: dict, scope: str | None) -> dict:
+    """A dict of a config as earlier versions spelled it, whose hashes so stay what they were.
+
+    Args:
+        scope: The recipe's default scope, which a type need not name.
+    """
+    node = dict(node)
+    if node.get("_scope_") == "milan_mm" and node.get("type") == "LoadImageFromFile":
+        node["type"] = "milan_mm.LoadImage"
+    if node.get("_scope_") in _WRITTEN_SCOPES:
+        del node["_scope_"]
+    if isinstance(kind := node.get("type"), str):
+        node["type"] = kind.removeprefix(f"{scope}.")
+    return node
+
+
+def _clean(node: object, roots: list[str], scope: str | None) -> Any:
     """Drop keys of the machine, and make paths relative to the data."""
     if isinstance(node, dict):
         return {
-            str(key): _clean(value, roots)
-            for key, value in node.items()
+            str(key): _clean(value, roots, scope)
+            for key, value in _plainly_named(node, scope).items()
             if key not in OF_THE_MACHINE and key != "data_root"
         }
     if isinstance(node, (list, tuple)):
-        return [_clean(value, roots) for value in node]
+        return [_clean(value, roots, scope) for value in node]
     if isinstance(node, (str, Path)):
         text = str(node)
         for root in roots:

@@ -38,7 +38,7 @@ __all__ = ["KEY", "Difference", "Kind", "Recorded", "differences", "read_record"
 
 # What a prepared config carries along for its record: 'recipe', 'recipe_hash', 'encoder' of
 # `--weights`, 'new_length' of `--epochs` and `--iters`, and 'options', those of the command line
-# that a later command may have to repeat.
+# that a later command may have to repeat; for run.json 'command' and 'changes'.
 ORIGIN = "origin"
 _PRECISION = ("type", "modules")  # of optim_wrapper: a CPU may not have that of the recipe
 # What a type stands for: a CPU does not synchronise, and a resumed run ends its first epoch early.
@@ -47,7 +47,7 @@ _STANDS_FOR = {"SyncBN": "BN", "milan_mm.ResumedEpochLoop": "EpochBasedTrainLoop
 _NAMES = ("version", "recipe", "recipe_hash", "versions", "split", "options")
 _HARMLESS = ("encoder.source", "encoder.fields", "encoder.reading", "model.backbone.with_cp")
 # Of a test: what matters in training only.
-_TRAINING_ONLY = ("drop_path_rate", "frozen", "fixed_pos_embed", "with_cp")
+_TRAINING_ONLY = ("drop_path_rate", "frozen", "frozen_stages", "fixed_pos_embed", "with_cp")
 # Compared under other names already.
 _REPEATED = (
     "settings.total_batch",
@@ -117,15 +117,9 @@ class Recorded:
         """That of a file.
 
         Raises:
-            MissingFileError, UserError: For a work directory, naming its newest checkpoint; see
-                also `read_checkpoint` and `read_record`.
+            MissingFileError, UserError: See `checkpoint_file`, `read_checkpoint`, `read_record`.
         """
-        file = Path(path)
-        if not file.exists():
-            raise MissingFileError(f"checkpoint '{path}' does not exist")
-        if file.is_dir() and (last := newest(file)):
-            raise UserError(f"'{path}' is a folder: name a checkpoint; its newest is {last}")
-        return cls.of(read_checkpoint(path), path)
+        return cls.of(read_checkpoint(checkpoint_file(path)), path)
 
     @classmethod
     def of(cls, checkpoint: Mapping[str, Any], path: str) -> "Recorded":
@@ -138,6 +132,20 @@ class Recorded:
         state = checkpoint.get("state_dict", checkpoint)
         masks = any(str(name).startswith("roi_head.mask_head.") for name in state)
         return cls(path, record, (record and record["classes"]) or names or None, masks, meta)
+
+
+def checkpoint_file(path: str) -> str:
+    """The path of a checkpoint, where there is one.
+
+    Raises:
+        MissingFileError, UserError: For a work directory, naming its newest checkpoint.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise MissingFileError(f"checkpoint '{path}' does not exist")
+    if file.is_dir() and (last := newest(file)):
+        raise UserError(f"'{path}' is a folder: name a checkpoint; its newest is {last}")
+    return path
 
 
 def differences(
@@ -165,6 +173,32 @@ def differences(
             kind = _kind(field, recorded, value, use, same_recipe and not is_fixed(field, fixed))
             found.append(Difference(field, recorded, value, kind))
     return found
+
+
+def changes_of(recipe: Any, now: Any, name: str = "") -> list[dict[str, Any]]:
+    """What options made of a recipe; a part of another type is one change.
+
+    Args:
+        recipe, now: See `settings_of`, before the first change and after the last.
+        name: Of what is compared.
+
+    Returns:
+        field: Dotted. recipe, now: Its values; None where it is not set.
+    """
+    both = (recipe, now)
+    if all(isinstance(v, Mapping) for v in both) and recipe.get("type") == now.get("type"):
+        dots = f"{name}." if name else ""
+        keys = dict.fromkeys([*recipe, *now])
+        parts = [changes_of(recipe.get(key), now.get(key), f"{dots}{key}") for key in keys]
+        return [change for part in parts for change in part]
+    if all(_holds_parts(v) for v in both) and len(recipe) == len(now):
+        pairs = enumerate(zip(recipe, now, strict=True))
+        return [c for i, (old, new) in pairs for c in changes_of(old, new, f"{name}.{i}")]
+    return [] if _equal(recipe, now) else [dict(field=name, recipe=recipe, now=now)]
+
+
+def _holds_parts(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(part, Mapping) for part in value)
 
 
 def forgotten(record: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -223,7 +257,7 @@ def record_of(
         data=_data(cfg, runner),
         seed=runner.seed if runner else (cfg.get("randomness") or {}).get("seed"),
         versions=package_versions(),
-        settings=_settings(cfg),
+        settings=settings_of(cfg),
         options=origin.get("options") or {},
     )
     return plain(record)
@@ -279,6 +313,8 @@ _CONFIG_NAMES = {
 def _kind(field: str, recorded: Any, now: Any, use: Use, record_wins: bool) -> Kind:
     if field.startswith(_HARMLESS) or field.endswith(".root"):
         return Kind.HARMLESS
+    if field.endswith(".extensions") and None in (recorded, now):
+        return Kind.HARMLESS  # other images would be another data set, which has a hash
     if use == "test" and field.rpartition(".")[2] in _TRAINING_ONLY:
         return Kind.HARMLESS
     if field.startswith("model.") and record_wins and not field.startswith(_WIDTHS):
@@ -336,7 +372,7 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a == b) or (not a and not b and a in (None, {}, []) and b in (None, {}, []))
 
 
-def _settings(cfg: Config) -> dict[str, Any]:
+def settings_of(cfg: Config) -> dict[str, Any]:
     """What decides the numbers of a config that is fitted to a machine already."""
     settings = canonical_settings(cfg)
     for name in _PRECISION:

@@ -75,9 +75,13 @@ def newest_whole(cfg: Config, folder: Path | None = None) -> tuple[str, dict, li
 
 def newest(work_dir: Path) -> Path | None:
     """The newest checkpoint of a work directory by its `meta`; None without any."""
-    cfg = Config(dict(work_dir=str(work_dir)))
-    order, _ = _newest_first(work_dir, list_checkpoints(cfg))
+    order, _ = _newest_first(work_dir, list_checkpoints_in(work_dir))
     return order[0].path if order else None
+
+
+def list_checkpoints_in(work_dir: Path) -> list[Checkpoint]:
+    """Those of a folder whose config is not at hand, under mmengine's usual names."""
+    return list_checkpoints(Config(dict(work_dir=str(work_dir))))
 
 
 def list_checkpoints(cfg: Config, folder: Path | None = None) -> list[Checkpoint]:

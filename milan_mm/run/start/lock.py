@@ -13,6 +13,22 @@ from milan_mm.run.processes import is_main_process
 FILE = ".lock"
 
 
+def holder(work_dir: str | Path) -> str | None:
+    """The process that trains in a work directory; None without one, or where nothing shows it.
+
+    A process does not see its own lock.
+    """
+    try:
+        with Path(work_dir, FILE).open() as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                return file.read().strip() or "unknown"
+    except OSError:
+        pass  # no training yet, a folder of others, or a file system without locks
+    return None
+
+
 @contextmanager
 def locked(work_dir: str | Path) -> Iterator[None]:
     """Keep other trainings out of a work directory, which is made if missing.

@@ -32,7 +32,7 @@ def test_labels_reach_the_model_as_class_numbers_and_void_as_255(tmp_path: Path,
     write_labels(tmp_path / f"annotations/{split}/0.png", stored)
     cfg = load(RECIPE)
     set_own_data(cfg, str(tmp_path))
-    changing = ("Resize", "RandomCrop", "RandomFlip")
+    changing = ("mmseg.Resize", "mmseg.RandomCrop", "mmseg.RandomFlip")
     pipeline = [t for t in cfg[loader].dataset.pipeline if t.type not in changing]
     dataset = _dataset(cfg, loader, pipeline)
     labels = dataset[0]["data_samples"].gt_sem_seg.data[0]
@@ -63,13 +63,13 @@ def test_steps_inside_a_multi_scale_test_follow_too(tmp_path: Path):
     cfg = load(RECIPE)
     inner = dict(type="LoadAnnotations", reduce_zero_label=True)
     reader = dict(type="milan_mm.LoadLabels", num_classes=150)
-    cfg.test_dataloader.dataset.pipeline = [
-        dict(type="TestTimeAug", transforms=[[inner], [reader]]),
-    ]
+    cfg.tta_pipeline = [dict(type="TestTimeAug", transforms=[[inner], [reader]])]
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     set_own_data(cfg, str(label_pairs(tmp_path)))
-    (inner,), (reader,) = cfg.test_dataloader.dataset.pipeline[0].transforms
-    assert "reduce_zero_label" not in inner
-    assert reader.num_classes == 3
+    for pipeline in (cfg.test_dataloader.dataset.pipeline, cfg.tta_pipeline):
+        (inner,), (reader,) = pipeline[0].transforms
+        assert "reduce_zero_label" not in inner
+        assert reader.num_classes == 3
 
 
 def test_a_recipe_without_auxiliary_head_works(tmp_path: Path):

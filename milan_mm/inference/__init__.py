@@ -1,0 +1,1 @@
+"""From the checkpoint of a training to predictions on pictures; no config is needed."""

@@ -1,0 +1,1 @@
+"""Figures of any weights and any images, one file per figure."""

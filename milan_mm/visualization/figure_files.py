@@ -1,0 +1,97 @@
+"""Writing figures as PNG and SVG; each file says what it shows, and the command that makes it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from milan_mm.errors import MissingFileError, UserError
+from milan_mm.files import replacing
+from milan_mm.visualization.style import DPI, paper_style
+
+FORMATS = (".png", ".svg")
+_KEY = "milan_mm"  # of the PNG text chunk
+_SVG_SOURCE = "{http://purl.org/dc/elements/1.1/}source"
+
+
+def figure_paths(out: str | Path) -> list[Path]:
+    """The files of a figure: the one that is named, or PNG and SVG where no ending is.
+
+    Raises:
+        UserError: For another ending.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise UserError(f"--out '{out}' is a folder: name a file in it, e.g. {out / 'figure.png'}")
+    if out.suffix in FORMATS:
+        return [out]
+    if out.suffix.lower() in (".jpg", ".jpeg", ".pdf", ".eps", ".tif", ".tiff", ".webp", ".gif"):
+        raise UserError(
+            f"--out '{out}': figures are written as {' or '.join(FORMATS)}; leave the ending out "
+            "for both"
+        )
+    return [out.with_name(out.name + ending) for ending in FORMATS]
+
+
+def save_figure(
+    figure: Figure, paths: Sequence[Path], facts: dict[str, Any], dpi: int = DPI
+) -> None:
+    """Write a figure; each file appears whole.
+
+    Args:
+        figure: As `panel_figure` and `scatter_figure` draw it.
+        paths: With the endings in `FORMATS`.
+        facts: JSON that tells how to make the figure again; with `title` and `caption`.
+        dpi: Pixels per inch, of PNG and of the pictures inside SVG.
+    """
+    text, title, caption = json.dumps(facts), facts["title"], facts["caption"]
+    for path in paths:
+        if path.suffix == ".png":
+            metadata = {"Title": title, "Description": caption, "Software": "milan_mm", _KEY: text}
+        else:  # the keys are those of Dublin Core
+            metadata = dict(Title=title, Description=caption, Source=text, Date=None)
+        with paper_style(), replacing(path) as partial:
+            figure.savefig(partial, format=path.suffix[1:], dpi=dpi, metadata=metadata)
+
+
+def picture_of(figure: Figure, dpi: int = DPI) -> np.ndarray:
+    """A figure as a picture (H, W, 3) uint8, RGB."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    with paper_style():
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def read_facts(path: str | Path) -> dict[str, Any]:
+    """What `save_figure` wrote into a file.
+
+    Raises:
+        MissingFileError, UserError: When there is no such figure.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"figure '{path}' does not exist")
+    text = None
+    try:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                text = image.info.get(_KEY)
+        elif path.suffix == ".svg":
+            source = ElementTree.parse(path).find(f".//{_SVG_SOURCE}")
+            text = None if source is None else source.text
+        facts = json.loads(text) if text else None
+    except (OSError, ElementTree.ParseError, json.JSONDecodeError) as error:
+        raise UserError(f"figure '{path}' cannot be read: {error}") from None
+    if not isinstance(facts, dict):
+        raise UserError(
+            f"'{path}' does not say how it was made: only the {' and '.join(FORMATS)} files of "
+            "tools/look.py do"
+        )
+    return facts
