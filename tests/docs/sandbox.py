@@ -161,7 +161,7 @@ def _small(tool: str, arguments: list[str]) -> list[str]:
     if tool == "check_data":
         return [*arguments, "--allow-subset"]
     if tool == "benchmark" and arguments[0] == "data":
-        return [*arguments, "--images", "8", "--rounds", "1"]
+        return [*arguments, "--images", "32", "--rounds", "1"]
     if tool not in {"train", "test"}:
         return arguments
     path = find_config(arguments[0])
