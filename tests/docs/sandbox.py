@@ -160,8 +160,6 @@ def _small(tool: str, arguments: list[str]) -> list[str]:
         arguments = arguments[:at] + arguments[at + 2 :]
     if tool == "check_data":
         return [*arguments, "--allow-subset"]
-    if tool == "benchmark" and arguments[0] == "data":
-        return [*arguments, "--images", "32", "--rounds", "1"]
     if tool not in {"train", "test"}:
         return arguments
     path = find_config(arguments[0])
