@@ -215,7 +215,7 @@ def _command_body(work_dir: WorkDir) -> Markup:
     for part in work_dir.trainings:
         line = (part.facts or {}).get("command")
         if line:
-            if len(work_dir.trainings) > 1:
+            if len(work_dir.trainings) > 1 or (part.processes or 1) > 1:
                 parts.append(paragraph(_when(part, work_dir), note=True))
             if line == before:
                 parts.append(paragraph("the same command"))
