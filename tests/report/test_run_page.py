@@ -166,6 +166,14 @@ def test_a_run_that_holds_the_lock_is_running(tmp_path):
     assert WorkDir.read(tmp_path).state == "stopped"
 
 
+def test_a_running_one_says_how_long_it_will_take(tmp_path, monkeypatch):
+    write_part(tmp_path, 10, [train_row(10), train_row(20)])
+    monkeypatch.setattr("milan_mm.report.work_dir.holder", lambda _: "process 1 on a machine")
+    words = read(run_page(tmp_path)).words
+    # 80 updates of 8 images, 16 of which take a second
+    assert "running at iteration 20 of 100" in words and "of 100, about 40 s left" in words
+
+
 def test_a_run_of_an_earlier_version_has_what_its_files_say(tmp_path):
     write_part(tmp_path, 10, [train_row(10), train_row(100)], with_facts=False)
     (tmp_path / "upernet_own.py").write_text("x = 1")
