@@ -55,6 +55,7 @@ def draw_detections(
     scores: np.ndarray | None = None,
     masks: np.ndarray | None = None,
     line: float = 1 / 300,
+    enlarge: bool = True,
 ) -> np.ndarray:
     """Draw boxes, masks, class names and scores, the first object on top.
 
@@ -63,12 +64,14 @@ def draw_detections(
         names, colours: By label; without names there is no text.
         scores: (N,) in 0-1; None of a truth. masks: (N, H, W) bool.
         line: Width of lines, as a share of the short side.
+        enlarge: Whether a small picture grows.
 
     Returns:
         The picture, enlarged by a whole number if it is small.
     """
-    is_crowd = names is not None and len(boxes) > CROWD
-    canvas = enlarged(image, 2 * LEGIBLE if is_crowd else LEGIBLE)
+    is_crowd = names is not None and enlarge and len(boxes) > CROWD
+    limit = 2 * LEGIBLE if is_crowd else LEGIBLE
+    canvas = enlarged(image, limit) if enlarge else np.array(image)
     zoom = canvas.shape[0] / image.shape[0]
     size = _text_size(canvas)
     if is_crowd:
@@ -111,7 +114,7 @@ def draw_classes(
         The picture, enlarged by a whole number if it is small, and the legend, the largest class
         first, with its share of the pixels.
     """
-    canvas = blend_classes(image, labels, colours)
+    canvas = blend_classes(enlarged(image), labels, colours)
     width = canvas.shape[1]
     values, counts = np.unique(labels, return_counts=True)
     shares = sorted(
@@ -122,15 +125,25 @@ def draw_classes(
     return _stack(canvas, _legend(entries, max(width, LEGIBLE // 2), _text_size(canvas)))
 
 
-def blend_classes(image: np.ndarray, labels: np.ndarray, colours: Sequence[Colour]) -> np.ndarray:
-    """`draw_classes` without the legend."""
-    canvas = enlarged(image)
-    height, width = canvas.shape[:2]
+def blend_classes(
+    image: np.ndarray,
+    labels: np.ndarray,
+    colours: Sequence[Colour],
+    share: float = CLASS_ALPHA,
+) -> np.ndarray:
+    """Blend the colours of a label map into an image.
+
+    Args:
+        labels: (H, W) int, or of another size; `UNLABELLED` is left as it is.
+        colours: By label.
+        share: That the colours have in the blend.
+    """
+    height, width = image.shape[:2]
     table = np.zeros((256 if len(colours) < 256 else 65536, 3), np.uint8)
-    table[: len(colours)] = colours
+    table[: len(colours)] = np.reshape(colours, (-1, 3))
     whole = cv2.resize(labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST)
-    blend = ((1 - CLASS_ALPHA) * canvas + CLASS_ALPHA * table[whole]).round().astype(np.uint8)
-    return np.where((whole == UNLABELLED)[..., None], canvas, blend)
+    blend = ((1 - share) * image + share * table[whole]).round().astype(np.uint8)
+    return np.where((whole == UNLABELLED)[..., None], image, blend)
 
 
 def draw_ranking(image: np.ndarray, ranking: Sequence[tuple[str, float]]) -> np.ndarray:
