@@ -200,7 +200,7 @@ def _starts_with_tag(path: Path, tag: str) -> bool:
     with path.open("rb") as file:
         head = file.read(_HEAD).decode("utf-8", "ignore")
     first = re.search(r"<([A-Za-z][\w.-]*)", head)
-    return bool(first) and first[1] == tag
+    return first is not None and first[1] == tag
 
 
 def _is_coco(path: Path) -> bool:

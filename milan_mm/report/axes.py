@@ -86,7 +86,7 @@ def number(value: float, digits: int = 4) -> str:
     """A number with so many digits that count, without zeros at its end."""
     if value and abs(value) < 1e-3:
         return f"{value:.{min(digits, 3)}g}".replace("e-0", "e-")
-    if abs(value) >= 10**digits:
+    if abs(value) >= min(10**digits, 10_000):
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"
 

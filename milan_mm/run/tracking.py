@@ -117,6 +117,11 @@ def add_trackers(cfg: Config, tracking: Tracking, trial: bool = False) -> list[s
     is_tracked = any(name in PACKAGES for name in names)
     if is_tracked:
         _add_hook(cfg, type="milan_mm.TrackerHook")
+        # one x-axis: by default mmengine counts epochs for metrics, and iterations for all else
+        hooks = cfg.setdefault("default_hooks", ConfigDict())
+        logger = hooks.setdefault("logger", ConfigDict(type="LoggerHook"))
+        if logger:
+            logger.setdefault("log_metric_by_epoch", False)
     if tracking.pictures_interval or (is_tracked and _is_pretraining(cfg)):
         _add_hook(cfg, type="milan_mm.PicturesHook", interval=tracking.pictures_interval)
     if tracking.knn_data:

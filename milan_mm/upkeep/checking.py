@@ -5,7 +5,7 @@ from pathlib import Path
 
 from milan_mm.datasets.foreign import convert_hint
 from milan_mm.upkeep.findings import Findings
-from milan_mm.visualization.contact_sheet import contact_sheet
+from milan_mm.visualization.contact_sheet import LEGEND, contact_sheet
 from milan_mm.visualization.pictures import png_bytes
 
 # one of them at a time: each imports a library
@@ -48,7 +48,8 @@ def check_folder(
         listing.write_text(findings.listing(), encoding="utf-8")
     if cells:
         out.write_bytes(png_bytes(contact_sheet(cells)))
-        findings.notes.append(f"{len(cells)} labelled images for the eye are in {out}")
+        images = sum(cell.caption != LEGEND for cell in cells)
+        findings.notes.append(f"{images} labelled images for the eye are in {out}")
     else:
         out.unlink(missing_ok=True)
         findings.notes.append("no image could be drawn")

@@ -12,7 +12,8 @@ def steps_of(page: Path) -> list[tuple[Block, str]]:
     """The blocks of commands of a page that run everywhere, and what follows each on the page."""
     found = blocks(page)
     pairs = zip(found, [*(block.text for block in found[1:]), ""], strict=False)
-    return [(block, answer) for block, answer in pairs if block.is_shell and not block.needs]
+    runs = [(block, answer) for block, answer in pairs if block.is_shell or block.is_python]
+    return [(block, answer) for block, answer in runs if not block.needs]
 
 
 @pytest.fixture(scope="module")

@@ -166,6 +166,7 @@ def test_every_task_keeps_its_visualizer_and_its_file(task, tmp_path, trackers):
     hooks = {hook.type for hook in cfg.custom_hooks}
     assert {"milan_mm.SpeedHook", "milan_mm.GradientNormHook", "milan_mm.TrackerHook"} <= hooks
     assert ("milan_mm.PicturesHook" in hooks) == (task == "pretrain")
+    assert not cfg.default_hooks.logger.log_metric_by_epoch  # one x-axis: iterations
     assert notes[0] == f"TensorBoard: tensorboard --logdir {tmp_path}" and len(notes) == 3
     before = Config(cfg.to_dict())
     add_trackers(cfg, Tracking(**ALL))  # of a config that an earlier run has dumped

@@ -47,7 +47,7 @@ _STANDS_FOR = {"SyncBN": "BN", "milan_mm.ResumedEpochLoop": "EpochBasedTrainLoop
 _NAMES = ("version", "recipe", "recipe_hash", "versions", "split", "options")
 _HARMLESS = ("encoder.source", "encoder.fields", "encoder.reading", "model.backbone.with_cp")
 # Of a test: what matters in training only.
-_TRAINING_ONLY = ("drop_path_rate", "frozen", "fixed_pos_embed", "with_cp")
+_TRAINING_ONLY = ("drop_path_rate", "frozen", "frozen_stages", "fixed_pos_embed", "with_cp")
 # Compared under other names already.
 _REPEATED = (
     "settings.total_batch",
@@ -313,6 +313,8 @@ _CONFIG_NAMES = {
 def _kind(field: str, recorded: Any, now: Any, use: Use, record_wins: bool) -> Kind:
     if field.startswith(_HARMLESS) or field.endswith(".root"):
         return Kind.HARMLESS
+    if field.endswith(".extensions") and None in (recorded, now):
+        return Kind.HARMLESS  # other images would be another data set, which has a hash
     if use == "test" and field.rpartition(".")[2] in _TRAINING_ONLY:
         return Kind.HARMLESS
     if field.startswith("model.") and record_wins and not field.startswith(_WIDTHS):

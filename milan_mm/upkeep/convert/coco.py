@@ -33,7 +33,9 @@ def read_coco_export(source: Source) -> Found:
     files = _by_split(source)
     contents = {split: take_coco(path) for split, path in files.items()}
     images, dropped, notes = Images(source.image_roots), Dropped(), []
-    splits, classes, used = {}, [], set()
+    splits: dict[str, list[Sample]] = {}
+    classes: list[str] = []
+    used: set[Path] = set()
     for split, file in contents.items():
         file.refuse(_FATAL, file.problems(with_masks=False))
         names, project = _categories(file, contents.values())

@@ -57,8 +57,8 @@ class Images:
             for folder in near:
                 if (path := folder.joinpath(*parts)) in found:
                     return path
-            if path := _likeliest(found, parts):
-                return path
+            if likeliest := _likeliest(found, parts):
+                return likeliest
         return None
 
     def with_stem(self, stem: str, folders: Sequence[Path] = ()) -> list[Path]:
@@ -69,7 +69,9 @@ class Images:
 
     def name_of(self, path: Path, roots: Sequence[Path] = ()) -> str:
         """A name for the new folder: relative to the innermost of some folders."""
-        inside = [root for root in (*roots, *self.roots) if path.is_relative_to(root)]
+        inside = [
+            root for root in (*roots, *self.roots) if path.is_relative_to(root) and path != root
+        ]
         innermost = max(inside, key=lambda root: len(root.parts), default=path.parent)
         return path.relative_to(innermost).as_posix()
 

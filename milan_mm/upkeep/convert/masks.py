@@ -63,7 +63,8 @@ def read_roboflow_masks(source: Source) -> Found:
     """
     files = sorted([*source.root.glob("_classes.csv"), *source.root.glob("*/_classes.csv")])
     values: dict[int, str] = {}
-    dropped, splits = Dropped(), {}
+    dropped = Dropped()
+    splits: dict[str, list[Sample]] = {}
     for file in files:
         own = _roboflow_classes(file)
         if values and own != values:
@@ -107,9 +108,8 @@ def read_mask(path: Path) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            if image.mode in ("RGBA", "LA", "CMYK"):
-                image = image.convert("RGB")
-            return np.asarray(image)
+            is_grey = len(image.getbands()) == 1
+            return np.asarray(image if is_grey else image.convert("RGB"))
     except Exception as error:  # decoders raise whatever a damaged file leads them to
         raise UserError(f"mask '{path}' cannot be read: {error}") from None
 
@@ -161,12 +161,8 @@ def _pair(
         near = [path for path in found if path.parent.name == mask.parent.name]
         found = near if len(near) == 1 else found
         if len(found) != 1:
-            what = (
-                "that are missing, though they have a mask"
-                if not found
-                else ("of a name that several have")
-            )
-            dropped.image(what, mask)
+            missing = "that are missing, though they have a mask"
+            dropped.image("of a name that several have" if found else missing, mask)
             continue
         used.add(found[0])
         samples.append(Sample(found[0], images.name_of(found[0]), mask=mask, table=table))
@@ -181,7 +177,8 @@ def _voc_classes(root: Path) -> tuple[list[str], dict, str]:
     """Names of classes, what each colour and value is, and where the names are from."""
     file = root / "labelmap.txt"
     if file.is_file():
-        names, colours = [], {}
+        names: list[str] = []
+        colours: dict = {}
         for line in file.read_text("utf-8-sig").splitlines():
             name, _, rest = line.strip().partition(":")
             if not name or name.startswith("#"):

@@ -133,7 +133,10 @@ def check_names(names: Iterable[object], where: Path) -> list[str]:
     for number, name in enumerate(names):
         text = str(name).strip() if isinstance(name, (str, int, float)) else ""
         if not text:
-            raise UserError(f"class {number} of '{where}' has the name {name!r}: give it one")
+            what = (
+                "an empty name" if isinstance(name, str) else f"a {type(name).__name__} for a name"
+            )
+            raise UserError(f"class {number} of '{where}' has {what}: give it a name")
         if text in checked:
             raise UserError(f"'{where}' names the class '{text}' twice: give each its own name")
         checked.append(text)

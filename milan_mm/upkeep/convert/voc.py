@@ -37,7 +37,7 @@ def read_voc(source: Source) -> Found:
     Raises:
         MissingFileError, UserError: When there is no annotation, or names of classes do not fit.
     """
-    root, dropped, notes = source.root, Dropped(), []
+    root, dropped = source.root, Dropped()
     files = {path.stem: path for path in voc_files(root)}
     if not files:
         raise MissingFileError(f"'{root}' has no XML files in Annotations/ or beside its images")
@@ -48,16 +48,16 @@ def read_voc(source: Source) -> Found:
         except XmlError as error:
             dropped.image("whose annotation cannot be read", error)
     objects = [o for xml in parsed.values() for o in xml.findall("object")]
-    classes, notes = _classes(root, {text_of(o, "name") for o in objects}), []
+    classes = _classes(root, {text_of(o, "name") for o in objects})
     origin = _origin(objects) if source.voc_origin is None else source.voc_origin
     convention = {
         1: "counted from 1, the last pixel is inside, as in VOC",
         0: "corners that count from 0, which VOC's own files do not have",
     }[origin]
-    notes.append(f"boxes: {convention} (--voc-origin {origin})")
+    notes = [f"boxes: {convention} (--voc-origin {origin})"]
     images = Images(source.image_roots)
     lists = split_lists(root, "Main") or _by_folder(files)
-    splits = {}
+    splits: dict[str, list[Sample]] = {}
     for split, stems in lists.items():
         splits[split] = []
         for stem in stems:

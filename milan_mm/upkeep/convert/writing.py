@@ -43,7 +43,8 @@ def write_coco(found: Found, out: Path, place: Place) -> None:
     categories = [dict(id=i, name=name) for i, name in enumerate(found.classes, start=1)]
     for split, samples in found.splits.items():
         names = unique_names([sample.name for sample in samples])
-        images, annotations = [], []
+        images: list[dict] = []
+        annotations: list[dict] = []
         for number, (sample, name) in enumerate(_shown(samples, names, split), start=1):
             _put(sample.path, out / split / name, place)
             size = dict(width=sample.width, height=sample.height)
@@ -74,8 +75,7 @@ def write_label_pairs(found: Found, out: Path, place: Place) -> list[str]:
             if one_type or sample.path.suffix.lower() == suffix:
                 _put(sample.path, target, place)
             else:
-                pixels = decode(sample.path.read_bytes())[..., ::-1]
-                _put(sample.path, target, lambda _, t, p=pixels: Image.fromarray(p).save(t))
+                _put(sample.path, target, _save_as_png)
             _put_mask(sample, out / "annotations" / split / f"{stem}{_PNG}", place)
     text = "".join(f"{name}\n" for name in found.classes)
     (out / "classes.txt").write_text(text, encoding="utf-8")
@@ -136,6 +136,11 @@ def _put_mask(sample: Sample, target: Path, place: Place) -> None:
     mask = read_mask(sample.mask)
     labels = mask if sample.table is None else translate(mask, sample.table)
     _put(sample.mask, target, lambda _, t: Image.fromarray(labels).save(t))
+
+
+def _save_as_png(source: Path, target: Path) -> None:
+    """The pixels as training reads them."""
+    Image.fromarray(decode(source.read_bytes())[..., ::-1]).save(target)
 
 
 def _is_straight(mask: Path, table: Mapping | None) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from milan_mm.datasets.folders import SPLITS, is_image
-from milan_mm.datasets.foreign import read_yaml, yaml_of
+from milan_mm.datasets.foreign import read_yaml, split_of, yaml_of
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.text import count, shorten_list
 from milan_mm.upkeep.convert.boxes import around, thing_of
@@ -46,7 +46,7 @@ def read_yolo(source: Source) -> Found:
         del folders["val"]
     if set(folders) <= {"train"}:
         folders = {ALL: folders.get("train", source.image_roots)}
-    splits, known, repeated = {}, set(), 0
+    splits, repeated = {}, 0
     for split, places in folders.items():
         paths = [path for path in images.paths if any(_is_in(path, place) for place in places)]
         if not paths:
@@ -57,7 +57,6 @@ def read_yolo(source: Source) -> Found:
         samples, taken = [], set()
         for path in paths:
             labels = labels_of(path, images.roots, root)
-            known.add(labels)
             if labels in taken:
                 dropped.image("that share a label file with another image", path)
                 continue
@@ -69,6 +68,7 @@ def read_yolo(source: Source) -> Found:
             repeated += len(things) - len(unique)
             samples.append(Sample(path, images.name_of(path, places), *size, unique))
         splits[split] = samples
+    known = {labels_of(path, images.roots, root) for path in images.paths}
     for path in sorted(root.rglob("*.txt")):
         is_label = path.parent != root and path.stem not in _NO_LABELS
         if is_label and path not in known and _may_be_label(path, images):
@@ -110,7 +110,7 @@ def _classes(root: Path, file: Path | None, described: dict) -> list[str]:
                 )
             names = [found[number] for number in wanted]
         if not isinstance(names, list):
-            raise UserError(f"names of '{file}' is {names!r}: list the names of the classes")
+            raise UserError(f"names of '{file}' is no list: list the names of the classes")
         return check_names(names, file)
     for name in ("classes.txt", "labels/classes.txt", "obj.names"):
         if (path := root / name).is_file():
@@ -127,6 +127,7 @@ def _lines(path: Path) -> list[str]:
 def _folders(root: Path, file: Path, described: dict, images: Images) -> dict[str, list[Path]]:
     """For each split the folders, or the single files, of its images."""
     found: dict[str, list[Path]] = {}
+    base = described.get("path")
     for split, keys in _KEYS.items():
         key = next((key for key in keys if described.get(key)), None)
         if key is None:
@@ -134,8 +135,8 @@ def _folders(root: Path, file: Path, described: dict, images: Images) -> dict[st
         values = described[key] if isinstance(described[key], list) else [described[key]]
         for value in values:
             if not isinstance(value, str):
-                raise UserError(f"{key} of '{file}' is {value!r}: give a folder of images")
-            place = _place(root, file, str(described.get("path") or ""), value)
+                raise UserError(f"{key} of '{file}' is no text: give a folder of images")
+            place = _place(root, file, base if isinstance(base, str) else "", value)
             if place is None and split == "test":
                 continue  # Roboflow names it also where there is none
             if place is None:
@@ -157,11 +158,17 @@ def _place(root: Path, file: Path, base: str, value: str) -> Path | None:
     starts = [own[i:] for i in range(len(own) + 1)]
     for parent in dict.fromkeys((file.parent, root)):
         for start in starts:
-            for end in (steps[i:] for i in range(len(steps))):
+            for end in _ends(steps):
                 place = parent.joinpath(*start, *end)
                 if place.exists() and place.is_relative_to(root):
                     return place
     return root if not steps or steps == own else None
+
+
+def _ends(steps: list[str]) -> list[list[str]]:
+    """A path, and ends of it that say enough: two steps, or the name of a split."""
+    ends = [steps[i:] for i in range(1, len(steps))]
+    return [steps, *(end for end in ends if len(end) > 1 or split_of(end[0]))]
 
 
 def _listed(file: Path, images: Images) -> list[Path]:
