@@ -21,7 +21,7 @@ from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.safe_xml import XmlError, number_of, read_xml, text_of
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, check_names
 from milan_mm.upkeep.convert.sizes import size_as_stated
-from milan_mm.upkeep.convert.source import Source
+from milan_mm.upkeep.convert.source import Source, progress
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -60,7 +60,7 @@ def read_voc(source: Source) -> Found:
     splits: dict[str, list[Sample]] = {}
     for split, stems in lists.items():
         splits[split] = []
-        for stem in stems:
+        for stem in progress(stems, f"reading {split}"):
             if stem not in parsed:
                 if stem not in files:
                     dropped.image("that a list names, and that have no annotation", stem)
