@@ -136,6 +136,8 @@ def _samples(
         if sample is None or label is None:
             what = "an image" if sample is None else "a category"
             dropped.object(f"of {what} that the file does not list", where)
+        elif annotation.get("ignore"):
+            dropped.object("with 'ignore' set", where)
         elif thing := _thing(annotation, label, sample, dropped, where):
             sample.things.append(thing)
     return list(found.values())
