@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -64,6 +65,14 @@ def test_wheel_holds_every_config_tool_and_asset_but_those_that_only_makers_need
             assert not (installed / inside).exists(), name
         else:
             assert (installed / inside).read_bytes() == (repo_root / name).read_bytes(), name
+
+
+def test_readme_on_an_index_page_links_only_to_the_web(installed: Path):
+    (description,) = installed.glob("milan_mm-*.dist-info/METADATA")
+    text = description.read_text()
+    targets = re.findall(r"\]\(([^)]*)\)", text)
+    assert "# milan_mm" in text and targets
+    assert all(target.startswith("https://") for target in targets), targets
 
 
 def test_installed_wheel_lists_and_finds_its_configs_from_an_empty_folder(

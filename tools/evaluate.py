@@ -10,6 +10,7 @@ Examples:
   python tools/evaluate.py --weights FILE --tasks knn,linear --images DIR  # on your own classes
   python tools/evaluate.py --weights FILE --tasks coco --images DIR  # on your own COCO folder
   python tools/evaluate.py --weights FILE --tasks finetune --epochs 20  # a shorter protocol
+  python tools/evaluate.py --weights FILE --tensorboard  # tensorboard --logdir work_dirs/evaluate
   python tools/evaluate.py --weights FILE --print-commands slurm       # for a cluster
 """
 
@@ -95,6 +96,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--partition", default="PARTITION", metavar="NAME", help="of Slurm, for --print-commands"
     )
+    options.add_trackers(parser)
     options.add_reading(parser)
     return parser.parse_args(argv)
 
@@ -135,9 +137,11 @@ def main(argv: list[str] | None = None) -> None:
 def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     """Every cell, checked before anything runs."""
     from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
+    from milan_mm.run.tracking import Tracking, check_trackers
     from milan_mm.weights.recognising import given_options
 
     check_options(args)
+    check_trackers(Tracking(args.tensorboard, args.wandb, args.mlflow).backends)
     schedule = OwnSchedule(args.epochs, args.iters, args.lr)
     schedule.check(args.tasks, args.protocol)
     own = own_folders(args)
@@ -158,6 +162,7 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         args.img_size,
         own.get("coco"),
         own.get("ade20k"),
+        options.tracker_words(args),
     )
     cells = [
         evaluation.plan(candidate, task, seed)
@@ -195,7 +200,8 @@ def check_options(args: argparse.Namespace) -> None:
             f"--images {args.images} is left without a task: --tasks {chosen} take --det-data and "
             "--seg-data; leave it out"
         )
-    trainings = dict(seeds=args.seeds > 1, gpus=args.gpus, batch_per_gpu=args.batch_per_gpu)
+    names = ("gpus", "batch_per_gpu", "tensorboard", "wandb", "mlflow")
+    trainings = dict(seeds=args.seeds > 1) | {name: getattr(args, name) for name in names}
     if tasks == {"knn"} and any(trainings.values()):
         unread = next(name for name, value in trainings.items() if value).replace("_", "-")
         raise UserError(

@@ -67,23 +67,32 @@ def main(argv: list[str] | None = None) -> int:
     """Predict; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
     # here, so that --help is quick
+    from tqdm import tqdm
+
+    from milan_mm.errors import UserError
     from milan_mm.run.errors import user_errors
+    from milan_mm.run.silence import silence
 
     with user_errors():
         from milan_mm.inference.pictures import find_pictures
+        from milan_mm.run.metrics import check_folder
 
+        check_folder(args.out, "--out")
         pictures, unread = find_pictures(args.pictures, outside=args.out)
-        from tqdm import tqdm
+        with silence():  # what is imported prints lines
+            from milan_mm.inference.classes import Classes
+            from milan_mm.inference.predicting import (
+                Prediction,
+                Predictor,
+                check_predicts,
+                default_workers,
+            )
+            from milan_mm.inference.restoring import build, find_device, read
+            from milan_mm.inference.results import writing
 
-        from milan_mm.errors import UserError
-        from milan_mm.inference.classes import Classes
-        from milan_mm.inference.predicting import Prediction, Predictor, default_workers
-        from milan_mm.inference.restoring import build, find_device, read
-        from milan_mm.inference.results import check_folder, writing
-
-        check_folder(args.out)
         device = find_device(args.device)
         saved = read(args.checkpoint, args.cfg_options)
+        check_predicts(saved)  # before it is built
         restored = build(saved, device)
         workers = default_workers(device) if args.workers is None else args.workers
         predictor = Predictor(restored, args.batch, args.amp, workers)

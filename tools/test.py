@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.configs import load
     from milan_mm.evaluation.per_class import class_table, split_classes
     from milan_mm.run.errors import user_errors
-    from milan_mm.run.metrics import check_output, why_no_metric, write_metrics
+    from milan_mm.run.metrics import check_folder, check_output, why_no_metric, write_metrics
     from milan_mm.run.prepare import TEST, RunOptions, prepare
     from milan_mm.run.processes import is_main_process
     from milan_mm.run.training import check_testable, test
@@ -74,6 +74,8 @@ def main(argv: list[str] | None = None) -> None:
     with user_errors():
         for path in args.out or ():
             check_output(path)
+        if args.show_dir:
+            check_folder(args.show_dir, "--show-dir")
         cfg = load(args.config)
         check_testable(cfg)  # before the checkpoint is read
         notes = prepare(cfg, RunOptions.of_test(args), TEST)
@@ -96,14 +98,19 @@ def main(argv: list[str] | None = None) -> None:
 
 def additions(args: argparse.Namespace) -> "list[Callable[[Runner], None]]":
     """What the options add to a test: metrics of each class, a file of predictions, pictures."""
-    from milan_mm.evaluation.dumping import DumpPredictions
-    from milan_mm.evaluation.per_class import report_per_class
-    from milan_mm.inference.showing import ShowHook
+    found: list[Callable[[Runner], None]] = []
+    # each imports libraries that other tests do without
+    if args.classwise:
+        from milan_mm.evaluation.per_class import report_per_class
 
-    found: list[Callable[[Runner], None]] = [report_per_class] if args.classwise else []
+        found.append(report_per_class)
     for path in filter(is_dump, args.out or ()):
+        from milan_mm.evaluation.dumping import DumpPredictions
+
         found.append(partial(add_metric, metric=DumpPredictions(path)))
     if args.show_dir:
+        from milan_mm.inference.showing import ShowHook
+
         hook = ShowHook(args.show_dir, args.show_score_thr)
         found.append(lambda runner: runner.register_hook(hook))
     return found

@@ -153,6 +153,7 @@ class TrainedCell(EvaluationCell):
         num_iters: Optimizer steps. recipe_gpus: That the recipe is written for.
         num_processes: Of the training, one per GPU.
         batch_per_gpu: Most images that a GPU holds at a time; None takes the recipe's number.
+        trackers: Options of the training that name trackers.
     """
 
     config: Path
@@ -162,6 +163,7 @@ class TrainedCell(EvaluationCell):
     recipe_gpus: int
     num_processes: int = 1
     batch_per_gpu: int | None = None
+    trackers: tuple[str, ...] = ()
 
     @property
     def checkpoint(self) -> Path | None:
@@ -204,7 +206,7 @@ class TrainedCell(EvaluationCell):
             config=str(self.config),
             work_dir=self.work_dir,
             num_iters=self.num_iters * accumulation,
-            arguments=arguments,
+            arguments=[*arguments, *self.trackers],
             num_processes=self.num_processes,
         )
 
@@ -242,6 +244,7 @@ class TrainedCell(EvaluationCell):
         words += [str(gpus or self.recipe_gpus), "--work-dir", work_dir, "--resume"]
         if self.batch_per_gpu:
             words += ["--batch-per-gpu", str(self.batch_per_gpu)]
+        words += self.trackers
         return shlex.join(words)
 
     @property

@@ -1,6 +1,6 @@
 """Which classes are taken for which: a metric of classification and segmentation that counts.
 
-`tools/test.py --confusion` adds it to the metrics of a config; `tools/report.py --html` shows it.
+`tools/test.py --classwise` adds it to the metrics of a config; `tools/report.py --html` shows it.
 """
 
 import json
@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 
 from milan_mm.files import replacing
-from milan_mm.registry import METRICS
 
 FILE = "confusion.json"
 
 
-@METRICS.register_module()
 class ConfusionMatrix(BaseMetric):
     """Counts images (classification) or pixels (segmentation) by their true and predicted class.
 
@@ -29,9 +28,11 @@ class ConfusionMatrix(BaseMetric):
         ignore_index: Label of pixels that do not count.
     """
 
-    def __init__(self, out: str, ignore_index: int = 255) -> None:
+    default_prefix = "confusion"
+
+    def __init__(self, out: str | Path, ignore_index: int = 255) -> None:
         super().__init__()
-        self.out = out
+        self.out = Path(out)
         self.ignore_index = ignore_index
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -61,6 +62,7 @@ class ConfusionMatrix(BaseMetric):
         names = [str(name) for name in classes] + [str(i) for i in range(len(classes), number)]
         dense = any(is_dense for *_, is_dense in results)
         content = dict(classes=names, unit="pixels" if dense else "images", matrix=matrix.tolist())
-        with replacing(Path(self.out)) as partial:
+        with replacing(self.out) as partial:
             partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        print_log(f"confusion matrix: {self.out}", "current")
         return {}

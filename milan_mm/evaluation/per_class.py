@@ -5,17 +5,22 @@ They are metrics like others, named 'METRIC[CLASS]', as in 'coco/bbox_mAP[person
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from mmengine.evaluator import BaseMetric
 from mmengine.runner import Runner
 
 from milan_mm.errors import UserError
+from milan_mm.evaluation.confusion import FILE, ConfusionMatrix
 
 _NAME = re.compile(r"(.+?)\[(.*)\]", re.DOTALL)
 
 
 def report_per_class(runner: Runner) -> None:
     """Let the metrics of a test report each class.
+
+    Where images or pixels have one label each, a file beside the log also says which classes are
+    taken for which.
 
     Args:
         runner: Whose test is not over.
@@ -39,6 +44,8 @@ def report_per_class(runner: Runner) -> None:
     if not found:
         kinds = ", ".join(type(metric).__name__ for metric in metrics)
         raise UserError(f"--classwise: {kinds} cannot report single classes: leave it out")
+    if scope in ("mmseg", "mmpretrain"):
+        metrics.append(_alike(ConfusionMatrix(Path(runner.log_dir, FILE)), metrics[0]))
 
 
 def split_classes(

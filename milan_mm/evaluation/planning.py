@@ -145,6 +145,7 @@ class Evaluation:
         batch_per_gpu: Most images that a GPU holds at a time; None takes the recipes' numbers.
         schedule: Another length or rate of the trainings, which makes the protocol 'own'.
         img_size: Another side of the images in pixels, which does so too.
+        trackers: Options of its trainings that name trackers.
     """
 
     protocol: str
@@ -157,6 +158,7 @@ class Evaluation:
     img_size: int | None = None
     det_data: Path | None = None
     seg_data: Path | None = None
+    trackers: tuple[str, ...] = ()
     notes: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
     _identified: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
 
@@ -244,6 +246,7 @@ class Evaluation:
             recipe_gpus=1 if is_short else gpus,
             num_processes=self.num_processes,
             batch_per_gpu=self.batch_per_gpu,
+            trackers=self.trackers,
         )
 
     def _identify_data(self, cfg: Config) -> tuple[dict[str, int], dict[str, str | None]]:

@@ -5,9 +5,10 @@ depend on its neighbours, which would pad a smaller picture, and is that of `too
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from milan_mm.engine.amp import in_bfloat16
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.errors import UserError
 from milan_mm.inference.pictures import Picture
-from milan_mm.inference.restoring import Restored
+from milan_mm.inference.restoring import Restored, Saved
 from milan_mm.inference.saved_config import check_types
 from milan_mm.registry import MODELS
 from milan_mm.run.config_nodes import datasets_of, type_name
@@ -97,15 +98,18 @@ class Predictor:
         self, restored: Restored, batch: int = 1, amp: bool = False, workers: int = 0
     ) -> None:
         self.restored, self.batch, self.amp, self.workers = restored, batch, amp, workers
-        settings = test_pipeline(restored)
+        settings = prediction_pipeline(restored)
         with DefaultScope.overwrite_default_scope(restored.config.default_scope), silence():
             self.pipeline = Compose(settings)
             model: Any = restored.model
+            self._step: Callable[[dict[str, Any]], Any] = model.test_step
             if any(type_name(transform) == "TestTimeAug" for transform in settings):
-                model = self._merged()
-            self._step = model.test_step
+                self._step = self._merged().test_step
+            elif restored.task == "seg":
+                _pad_to_patches(model)
+                self._step = partial(_segment, model)
 
-    def _merged(self) -> torch.nn.Module:
+    def _merged(self) -> Any:
         wrapper = self.restored.config.get("tta_model")
         if not wrapper:
             raise UserError(
@@ -179,36 +183,57 @@ class Predictor:
                 stack.enter_context(in_bfloat16(getattr(model, name), device))
 
 
+def _pad_to_patches(model: Any) -> None:
+    """Let a segmentor that sees pictures as they are take any size; others are not changed.
+
+    What is added is zero after normalisation, and its labels are cut off again.
+    """
+    preprocessor, patch = model.data_preprocessor, getattr(model.backbone, "patch_size", None)
+    if patch and preprocessor.test_cfg is None and model.test_cfg.get("mode") == "whole":
+        preprocessor.test_cfg = dict(size_divisor=patch)
+
+
+def _segment(model: Any, batch: dict[str, Any]) -> Any:
+    from milan_mm.inference.large import is_large, predict_large  # imports mmseg
+
+    is_too_large = is_large(model, batch["data_samples"])
+    return predict_large(model, batch) if is_too_large else model.test_step(batch)
+
+
 def default_workers(device: torch.device) -> int:
     """Processes that read pictures: a GPU would wait for one, a CPU is busy with the model."""
     return min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
 
 
-def test_pipeline(restored: Restored) -> list[ConfigDict]:
+def check_predicts(saved: Saved | Restored) -> None:
+    """Check that a model has a head.
+
+    Raises:
+        UserError: For a pretraining checkpoint, with what it is good for.
+    """
+    path = saved.path
+    if saved.task == "pretrain":
+        raise UserError(
+            f"{path} is a pretraining checkpoint, which has no head to predict with: look at what "
+            f"it learnt by tools/look.py, or train a head by tools/train.py CONFIG --weights {path}"
+        )
+
+
+def prediction_pipeline(saved: Saved | Restored) -> list[ConfigDict]:
     """The steps of the training's test, without those that read annotations.
 
     Raises:
-        UserError: When the model predicts nothing, its config has no test, or one of several data
-            sets.
+        UserError: When the model predicts nothing, or its config does not test on one data set.
     """
-    path, config = restored.path, restored.config
-    if restored.task == "pretrain":
-        raise UserError(refusal(path))
-    datasets = list(datasets_of(config, "test_dataloader"))
+    check_predicts(saved)
+    datasets = list(datasets_of(saved.config, "test_dataloader"))
     if len(datasets) != 1 or not datasets[0][1].get("pipeline"):
         raise UserError(
-            f"{path}: its config tests on {len(datasets)} data sets: a pipeline of one is needed"
+            f"{saved.path}: its config tests on {len(datasets)} data sets, and pictures are loaded "
+            "as those of one: set test_dataloader by --cfg-options"
         )
-    check_types(datasets[0][1].pipeline, config.default_scope, path)
+    check_types(datasets[0][1].pipeline, saved.config.default_scope, saved.path)
     return _without_annotations(datasets[0][1].pipeline)
-
-
-def refusal(path: str) -> str:
-    """Why a pretraining checkpoint predicts nothing, and what it is good for."""
-    return (
-        f"{path} is a pretraining checkpoint, which has no head to predict with: look at what it "
-        f"learnt by tools/look.py, or train a head by tools/train.py CONFIG --weights {path}"
-    )
 
 
 def _without_annotations(pipeline: Iterable[ConfigDict]) -> list[ConfigDict]:

@@ -5,7 +5,6 @@ Every file appears whole or not at all. The tables, which hold all pictures, app
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any, TextIO
 import numpy as np
 from pycocotools import mask as run_lengths
 
-from milan_mm.errors import ExistingFileError, UserError
 from milan_mm.files import replacing
 from milan_mm.inference.classes import Classes
 from milan_mm.inference.drawn import TOP, drawn, ranking, save_jpeg, save_pixels
@@ -28,20 +26,6 @@ _HEADERS = dict(
     det=["file", "image_id", "category_id", "class", "score", "x", "y", "width", "height"],
     seg=["file", "image_id", "label", "class", "pixels", "share"],
 )
-
-
-def check_folder(folder: str | Path) -> None:
-    """Check that results can go there, before there are any.
-
-    Raises:
-        ExistingFileError, UserError: With what is in the way.
-    """
-    place = Path(folder).absolute()
-    found = next(parent for parent in (place, *place.parents) if parent.exists())
-    if not found.is_dir():
-        raise ExistingFileError(f"--out '{folder}': '{found}' is a file: give a folder")
-    if not os.access(found, os.W_OK):
-        raise UserError(f"--out '{folder}': '{found}' is not a folder that you can write to")
 
 
 class Results:

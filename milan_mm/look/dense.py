@@ -20,6 +20,7 @@ from milan_mm.inference.predicting import (
     Prediction,
     Predictor,
     Unreadable,
+    objects_of,
 )
 from milan_mm.inference.restoring import Restored, restore
 from milan_mm.look.outcome import Outcome, Wording, make_facts
@@ -33,10 +34,12 @@ from milan_mm.visualization.drawing import (
     Colour,
     blend_classes,
     draw_detections,
+    enlarged,
 )
 from milan_mm.visualization.panels import Frame, Panel, panel_figure
 from milan_mm.weights.reading import file_sha256
 
+LABEL_SHARE = 0.75  # of the class colours; the image itself is beside it
 LINE = 1 / 110  # width of lines, as a share of a panel
 KINDS = dict(det="detector", seg="segmentor", cls="classifier", pretrain="pretraining")
 
@@ -48,7 +51,7 @@ class Truth:
     Attributes:
         path: Of its file.
         image: (H, W, 3) uint8, RGB.
-        found: `Detections` with scores of 1; or labels (H, W) int, `UNLABELLED` without one.
+        found: `Detections` without scores; or labels (H, W) int, `UNLABELLED` without one.
     """
 
     path: Path
@@ -201,11 +204,7 @@ def _truth(sample: dict, task: str) -> Truth:
     path = Path(annotations.img_path)
     if task == "seg":
         return Truth(path, image, annotations.gt_sem_seg.data[0].numpy().astype(np.int64))
-    objects = annotations.gt_instances
-    boxes = getattr(objects.bboxes, "tensor", objects.bboxes).numpy()
-    masks = objects.masks.to_ndarray().astype(bool) if "masks" in objects else None
-    found = Detections(boxes, objects.labels.numpy(), np.ones(len(boxes), np.float32), masks)
-    return Truth(path, image, found)
+    return Truth(path, image, objects_of(annotations.gt_instances))
 
 
 def _found(result: Prediction | Unreadable) -> Any:
@@ -215,7 +214,9 @@ def _found(result: Prediction | Unreadable) -> Any:
 
 
 def _sure(found: Detections, score_thr: float) -> Detections:
-    """Those from a score on."""
+    """Those from a score on; of a truth all."""
+    if found.scores is None:
+        return found
     kept = found.scores >= score_thr
     masks = None if found.masks is None else found.masks[kept]
     return Detections(found.boxes[kept], found.labels[kept], found.scores[kept], masks)
@@ -233,7 +234,7 @@ def _draw(image: np.ndarray, found: Any, colours: Sequence[Colour]) -> np.ndarra
         return draw_detections(
             image, found.boxes, found.labels, None, colours, masks=masks, line=LINE
         )
-    return blend_classes(image, found, colours)
+    return blend_classes(enlarged(image), found, colours, LABEL_SHARE)
 
 
 def _class_colours(present: Sequence[int], palette: Sequence[Colour]) -> list[Colour]:

@@ -29,6 +29,8 @@ from milan_mm.models.randomness import in_run, numbers_of_images
 from milan_mm.models.vit_options import ViTOptions, pair
 from milan_mm.registry import MODELS
 
+TOKENS = ("cls_token", "register_tokens", "pos_embed")  # parameters next to the patch embedding
+
 
 @MODELS.register_module()
 class PlainViT(BaseModule):
@@ -73,10 +75,14 @@ class PlainViT(BaseModule):
             nn.init.normal_(self.register_tokens, std=0.02)
         if given.frozen:
             self.requires_grad_(False)
+        self._freeze_stages()
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training, or stay in eval mode when frozen."""
-        return super().train(mode and not self.options.frozen)
+        """Switch to training; what is frozen stays in eval mode."""
+        super().train(mode and not self.options.frozen)
+        for part in self._frozen_parts():
+            part.eval()
+        return self
 
     def embed(self, imgs: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Cut images into patches and embed them with their positions.
@@ -170,8 +176,7 @@ class PlainViT(BaseModule):
         name = param_name.removeprefix(prefix)
         if not param_name.startswith(prefix):
             return num_depths - 1, num_depths
-        tokens = ("cls_token", "register_tokens", "pos_embed")
-        if name in tokens or name.startswith(("patch_embed.", "pre_norm.")):
+        if name in TOKENS or name.startswith(("patch_embed.", "pre_norm.")):
             return 0, num_depths
         if name.startswith("layers."):
             return int(name.split(".")[1]) + 1, num_depths
@@ -190,6 +195,24 @@ class PlainViT(BaseModule):
             )
         if base := options.rope_base:
             self.rope = RotaryEmbeddingDinoV3(dims // options.num_heads, temperature=base)
+
+    def _freeze_stages(self) -> None:
+        """Take the gradients of what `frozen_stages` says."""
+        for part in self._frozen_parts():
+            part.requires_grad_(False)
+        if self.options.frozen_stages >= 0:
+            for name in TOKENS:
+                if hasattr(self, name):
+                    getattr(self, name).requires_grad_(False)
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        count = self.options.frozen_stages
+        if count < 0:
+            return []
+        parts = [self.patch_embed, self.pre_norm, *self.layers[:count]]
+        if count == self.num_layers:
+            parts += [self.ln1, *([self.ln2] if self.options.out_type == "avg_featmap" else [])]
+        return parts
 
     def _build_layers(self) -> nn.ModuleList:
         options = self.options

@@ -67,6 +67,9 @@ class ViTOptions:
             position biases; other grids are served by resizing it.
         num_registers: Number R of tokens between class token and patches (arXiv 2309.16588).
         rope_base: Base of DINOv3's rotary positions, 100 in its weights; None leaves them out.
+        frozen_stages: n freezes what makes the tokens (patch embedding, class token, registers,
+            positions, norm before the blocks) and the first n blocks: no gradient, and eval mode,
+            so no drop path; of all blocks the norms after them too. -1: nothing is frozen.
 
     Raises:
         UserError: For sizes or options that contradict each other.
@@ -96,10 +99,12 @@ class ViTOptions:
     rel_pos_bias_grid: int | tuple[int, int] | None = None
     num_registers: int = 0
     rope_base: float | None = None
+    frozen_stages: int = -1
 
     def __post_init__(self) -> None:
         self._check_sizes()
         self._check_output()
+        self._check_frozen()
         self._check_positions()
 
     @property
@@ -175,6 +180,18 @@ class ViTOptions:
                 raise UserError(
                     f"block index {i} is outside {-self.num_layers}..{self.num_layers - 1}"
                 )
+
+    def _check_frozen(self) -> None:
+        if not -1 <= self.frozen_stages <= self.num_layers:
+            raise UserError(
+                f"frozen_stages {self.frozen_stages} is outside -1..{self.num_layers}, the number "
+                "of blocks: 0 freezes what makes the tokens, -1 nothing"
+            )
+        if self.frozen and self.frozen_stages >= 0:
+            raise UserError(
+                f"frozen=True freezes all blocks, and frozen_stages={self.frozen_stages} the first "
+                "ones: leave out one of them"
+            )
 
     def _check_positions(self) -> None:
         if self.pos_resize is not None and self.pos_resize not in RESIZE_RULES:

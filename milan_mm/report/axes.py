@@ -86,7 +86,7 @@ def number(value: float, digits: int = 4) -> str:
     """A number with so many digits that count, without zeros at its end."""
     if value and abs(value) < 1e-3:
         return f"{value:.{min(digits, 3)}g}".replace("e-0", "e-")
-    if abs(value) >= 10**digits:
+    if abs(value) >= min(10**digits, 10_000):
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"
 
@@ -96,7 +96,7 @@ def duration(time: timedelta) -> str:
     seconds = round(time.total_seconds())
     sizes = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
     first = next((i for i, (_, size) in enumerate(sizes) if seconds >= size), 3)
-    words = []
+    words: list[str] = []
     for unit, size in sizes[first : first + 2]:
         amount, seconds = divmod(seconds, size)
         if amount or not words:

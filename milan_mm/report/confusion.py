@@ -135,9 +135,9 @@ def _most_confused(found: Confusion) -> Markup:
 
 
 def _colour(share: float) -> str:
-    r, g, b = (round(255 * c) for c in colormaps["cividis"](1 - 0.95 * share)[:3])
-    return f"rgb({r}, {g}, {b})"
+    """Over the page's own background, so that an empty cell looks empty in dark mode, too."""
+    return f"rgba(0, 114, 178, {share:.3f})"
 
 
 def _ink(share: float) -> str:
-    return "#fff" if share > 0.45 else "#000"
+    return "#fff" if share > 0.5 else "inherit"

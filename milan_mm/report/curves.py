@@ -20,7 +20,8 @@ _LAST = ("Images per second", "Share of waiting for images", "GPU memory")
 def curves_body(work_dir: WorkDir) -> Markup:
     """All charts; nothing where nothing was logged."""
     curves = work_dir.curves
-    validation = _grouped(curves.val, validation_measure, smallest=2)
+    measured = {name: y for name, y in curves.val.items() if not name.endswith("/seconds")}
+    validation = _grouped(measured, validation_measure, smallest=2)
     training = _grouped(curves.train, _training_measure, smallest=1)
     order = {name: i for i, name in enumerate(_FIRST)} | dict.fromkeys(_LAST, 99)
     names = sorted(training, key=lambda name: order.get(name, 50))

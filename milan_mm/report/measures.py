@@ -31,7 +31,7 @@ class Measure:
 
 _KINDS = dict(bbox="box", segm="mask")
 _SIZES = dict(s="small", m="medium", l="large")
-_SEG = dict(mIoU="mIoU", mAcc="mean accuracy", aAcc="pixel accuracy")
+_SEG = dict(mIoU="mIoU", mAcc="mean accuracy", aAcc="pixel accuracy", IoU="IoU", Acc="accuracy")
 
 
 def validation_measure(name: str) -> Measure:
@@ -44,6 +44,8 @@ def validation_measure(name: str) -> Measure:
         return Measure(f"{kind} AP{part or ''}", f"{kind.capitalize()} AP", "%", 100, -1.0)
     if name in _SEG:
         return Measure(_SEG[name], "Segmentation", "%")
+    if found := re.fullmatch(r"single-label/(precision|recall|f1-score)", name):
+        return Measure(found[1], "Precision and recall", "%")
     if found := re.fullmatch(r"accuracy/top-?(\d+)", name):
         return Measure(f"top-{found[1]} accuracy", "Accuracy", "%")
     if found := re.fullmatch(r"knn/top-?(\d+)", name):

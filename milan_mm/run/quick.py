@@ -28,7 +28,6 @@ def make_quick(cfg: Config, world_size: int) -> list[str]:
             cfg[name].sampler = ConfigDict(
                 type="milan_mm.EvenSampler", num_samples=cfg[name].batch_size * world_size
             )
-            cfg[name].num_batch_per_epoch = 1
     rcnn = cfg.model.get("test_cfg", {}).get("rcnn", {})
     if "score_thr" in rcnn:
         rcnn.score_thr = 0.0  # an untrained detector is sure of nothing, and masks are to be tried

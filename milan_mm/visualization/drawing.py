@@ -18,6 +18,8 @@ Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
 LEGIBLE = 640  # pixels along the long side of a picture, below which it is enlarged
+CROWD = 10  # objects, above which a picture is larger and its text smaller
+MIN_TEXT = 14  # pixels
 MASK_ALPHA, CLASS_ALPHA = 0.4, 0.55
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (225, 228, 232)
 BAR = (0, 114, 178)
@@ -53,6 +55,7 @@ def draw_detections(
     scores: np.ndarray | None = None,
     masks: np.ndarray | None = None,
     line: float = 1 / 300,
+    enlarge: bool = True,
 ) -> np.ndarray:
     """Draw boxes, masks, class names and scores, the first object on top.
 
@@ -61,12 +64,18 @@ def draw_detections(
         names, colours: By label; without names there is no text.
         scores: (N,) in 0-1; None of a truth. masks: (N, H, W) bool.
         line: Width of lines, as a share of the short side.
+        enlarge: Whether a small picture grows.
 
     Returns:
         The picture, enlarged by a whole number if it is small.
     """
-    canvas = enlarged(image)
+    is_crowd = names is not None and enlarge and len(boxes) > CROWD
+    limit = 2 * LEGIBLE if is_crowd else LEGIBLE
+    canvas = enlarged(image, limit) if enlarge else np.array(image)
     zoom = canvas.shape[0] / image.shape[0]
+    size = _text_size(canvas)
+    if is_crowd:
+        size = max(MIN_TEXT, round(size * (CROWD / len(boxes)) ** 0.5))
     thick = max(2, round(min(canvas.shape[:2]) * line))
     order = range(len(boxes))
     for i in reversed(order):
@@ -78,7 +87,7 @@ def draw_detections(
     if names is None:
         return canvas
     sheet = Image.fromarray(canvas)
-    draw, font = ImageDraw.Draw(sheet), _font(_text_size(canvas))
+    draw, font = ImageDraw.Draw(sheet), _font(size)
     taken: list[Rectangle] = []
     for i in order:
         text = names[int(labels[i])]
@@ -105,7 +114,7 @@ def draw_classes(
         The picture, enlarged by a whole number if it is small, and the legend, the largest class
         first, with its share of the pixels.
     """
-    canvas = blend_classes(image, labels, colours)
+    canvas = blend_classes(enlarged(image), labels, colours)
     width = canvas.shape[1]
     values, counts = np.unique(labels, return_counts=True)
     shares = sorted(
@@ -116,15 +125,25 @@ def draw_classes(
     return _stack(canvas, _legend(entries, max(width, LEGIBLE // 2), _text_size(canvas)))
 
 
-def blend_classes(image: np.ndarray, labels: np.ndarray, colours: Sequence[Colour]) -> np.ndarray:
-    """`draw_classes` without the legend."""
-    canvas = enlarged(image)
-    height, width = canvas.shape[:2]
+def blend_classes(
+    image: np.ndarray,
+    labels: np.ndarray,
+    colours: Sequence[Colour],
+    share: float = CLASS_ALPHA,
+) -> np.ndarray:
+    """Blend the colours of a label map into an image.
+
+    Args:
+        labels: (H, W) int, or of another size; `UNLABELLED` is left as it is.
+        colours: By label.
+        share: That the colours have in the blend.
+    """
+    height, width = image.shape[:2]
     table = np.zeros((256 if len(colours) < 256 else 65536, 3), np.uint8)
-    table[: len(colours)] = colours
+    table[: len(colours)] = np.reshape(colours, (-1, 3))
     whole = cv2.resize(labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST)
-    blend = ((1 - CLASS_ALPHA) * canvas + CLASS_ALPHA * table[whole]).round().astype(np.uint8)
-    return np.where((whole == UNLABELLED)[..., None], canvas, blend)
+    blend = ((1 - share) * image + share * table[whole]).round().astype(np.uint8)
+    return np.where((whole == UNLABELLED)[..., None], image, blend)
 
 
 def draw_ranking(image: np.ndarray, ranking: Sequence[tuple[str, float]]) -> np.ndarray:
@@ -170,9 +189,13 @@ def side_by_side(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> np.nd
     return np.asarray(sheet)
 
 
-def enlarged(image: np.ndarray) -> np.ndarray:
-    """A copy whose text will be legible: a small picture grows by a whole number."""
-    zoom = max(1, round(LEGIBLE / max(image.shape[:2])))
+def enlarged(image: np.ndarray, side: int = LEGIBLE) -> np.ndarray:
+    """A copy whose text will be legible: a small picture grows by a whole number.
+
+    Args:
+        side: About what the long side should have, in pixels.
+    """
+    zoom = max(1, round(side / max(image.shape[:2])))
     if zoom == 1:
         return np.array(image)
     return cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
@@ -268,7 +291,7 @@ def _stack(picture: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 def _text_size(canvas: np.ndarray) -> int:
     """Height of text in pixels, for a picture of this size."""
-    return int(np.clip(min(canvas.shape[:2]) / 28, 14, 64))
+    return int(np.clip(min(canvas.shape[:2]) / 28, MIN_TEXT, 64))
 
 
 def _pad(font: ImageFont.FreeTypeFont) -> int:

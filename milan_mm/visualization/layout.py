@@ -3,18 +3,21 @@
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
-from milan_mm.visualization.style import CAPTION_SIZE, LABEL_SIZE, paper_style
+from milan_mm.visualization.style import CAPTION_SIZE, FONT, LABEL_SIZE, paper_style
 
 POINT = 1 / 72  # inches
 MARGIN, GAP = 0.04, 0.05
+_MEASURED, _ROUNDING = 100.0, 1.04
 _LINE = 1.25  # height of a line, in units of the letters' size
-_LETTER = 0.56  # width of a letter, on average
 
 
 class Page:
@@ -39,8 +42,8 @@ class Page:
         """Add a legend of one or several rows; each handle has its label."""
         if not handles:
             return
-        longest = max(len(str(handle.get_label())) for handle in handles)
-        entry = (longest * _LETTER + 4) * LABEL_SIZE * POINT
+        longest = max(text_width(str(handle.get_label()), LABEL_SIZE) for handle in handles)
+        entry = longest + 3 * LABEL_SIZE * POINT
         per_row = max(1, min(len(handles), int(self.width / entry)))
 
         def draw(place: Placing, top: float) -> None:
@@ -111,21 +114,39 @@ def wrap(text: str, width: float, size: float, most: int | None = None) -> str:
     Args:
         most: Lines that there is room for; what is left out becomes '…'.
     """
-    letters = max(4, int(width / (size * POINT * _LETTER)))
-    lines = [part for line in text.split("\n") for part in _break(line, letters)]
+    lines = [part for line in text.split("\n") for part in _break(line, width, size)]
     if most is not None and len(lines) > most:
-        lines = [*lines[: most - 1], lines[most - 1][: letters - 1] + "…"]
+        last = lines[most - 1]
+        while last and text_width(last + "…", size) > width:
+            last = last[:-1]
+        lines = [*lines[: most - 1], last + "…"]
     return "\n".join(lines)
 
 
-def _break(line: str, letters: int) -> list[str]:
+def text_width(text: str, size: float) -> float:
+    """Width in inches of a line, for letters of some points."""
+    return sum(map(_advance, text)) * size * POINT
+
+
+@cache
+def _advance(letter: str) -> float:
+    """Width of a letter, in units of its size; with what rounding to pixels may add."""
+    font = FontProperties(family=FONT, size=_MEASURED)
+    width, _, _ = text_to_path.get_text_width_height_descent(letter, font, ismath=False)
+    return _ROUNDING * width / _MEASURED
+
+
+def _break(line: str, width: float, size: float) -> list[str]:
     """Break a line after spaces and the marks in names of files; elsewhere only where it must."""
     lines = [""]
     for piece in re.split(r"(?<=[\s_/-])", line):
-        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > letters:
+        if lines[-1] and text_width((lines[-1] + piece).rstrip(), size) > width:
             lines.append("")
-        while len(lines[-1]) + len(piece.rstrip()) > letters:
-            lines[-1], piece = piece[:letters], piece[letters:]
+        while text_width(lines[-1] + piece.rstrip(), size) > width and len(piece.rstrip()) > 1:
+            fits = len(piece)
+            while fits > 1 and text_width(piece[:fits], size) > width:
+                fits -= 1
+            lines[-1], piece = piece[:fits], piece[fits:]
             lines.append("")
         lines[-1] += piece
     return [part.rstrip() for part in lines]

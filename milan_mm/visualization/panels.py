@@ -144,14 +144,12 @@ class _Columns:
 
 def _add_titles(page: Page, columns: _Columns, titles: Sequence[str]) -> None:
     texts = [wrap(title, columns.width + GAP, TITLE_SIZE) for title in titles]
-    lines = max(map(count_lines, texts))
-    height = lines_height(lines, TITLE_SIZE)
+    height = lines_height(max(map(count_lines, texts)), TITLE_SIZE)
 
     def draw(place: Placing, top: float) -> None:
         for i, text in enumerate(texts):
-            padded = "\n" * (lines - count_lines(text)) + text  # the last lines on one level
-            x = columns.left(i) + columns.width / 2
-            place.text(x, top + TITLE_SIZE * POINT, padded, TITLE_SIZE, va="baseline")
+            x, y = columns.left(i) + columns.width / 2, top + height - 0.4 * TITLE_SIZE * POINT
+            place.text(x, y, text, TITLE_SIZE, va="baseline")  # the last lines on one level
 
     page.add(height, draw)
 
@@ -231,8 +229,9 @@ def _draw_bar(axes: Axes, bar: Bar, label: str) -> None:
     colours.ax.xaxis.labelpad = 1
     if bar.ends:
         colours.set_ticks([bar.low, bar.high], labels=list(bar.ends))
-        for tick, side in zip(colours.ax.get_xticklabels(), ("left", "right"), strict=True):
-            tick.set_horizontalalignment(side)  # inwards, where there is room for words
+        first, last = colours.ax.get_xticklabels()
+        first.set_horizontalalignment("left")  # inwards, where there is room for words
+        last.set_horizontalalignment("right")
     else:
         colours.set_ticks(np.linspace(bar.low, bar.high, 3).tolist())
         colours.ax.xaxis.set_major_formatter("{x:.2g}")

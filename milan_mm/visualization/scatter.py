@@ -77,7 +77,8 @@ def _add_row(
     def draw(place: Placing, top: float) -> None:
         for i, (cloud, title, note) in enumerate(zip(clouds, titles, notes, strict=True)):
             x = left + i * (side + GAP)
-            place.text(x + side / 2, top + title_height - 2 * POINT, title, TITLE_SIZE, va="bottom")
+            y = top + title_height - 0.4 * TITLE_SIZE * POINT
+            place.text(x + side / 2, y, title, TITLE_SIZE, va="baseline")
             axes = place.axes(x, top + title_height, side, side)
             _draw_cloud(axes, cloud.points, labels, side)
             below = top + title_height + side + 1.5 * POINT
@@ -93,7 +94,13 @@ def _draw_cloud(axes: Axes, points: np.ndarray, labels: np.ndarray, side: float)
         colour, marker = class_look(int(label))
         of_class = points[labels == label]
         axes.scatter(
-            *of_class.T, s=area, c=colour, marker=marker, edgecolors="white", linewidths=0.2
+            of_class[:, 0],
+            of_class[:, 1],
+            s=area,
+            c=colour,
+            marker=marker,
+            edgecolors="white",
+            linewidths=0.2,
         )
     middle = (points.max(axis=0) + points.min(axis=0)) / 2
     half = 0.53 * max(float((points.max(axis=0) - points.min(axis=0)).max()), 1e-9)

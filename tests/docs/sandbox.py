@@ -95,19 +95,33 @@ class Shell:
     def __init__(self, capture: pytest.CaptureFixture) -> None:
         self.capture = capture
         self.variables: dict[str, str] = {}
+        self.names: dict[str, object] = {}  # of the page's Python code
 
     def run(self, block: Block, answer: str) -> list[str]:
         """Run a block; returns what went wrong, one line for each command.
 
+        Python code runs, too; what opens with a comment `# FILE.py` is written there instead.
+
         Args:
             answer: The block that follows on the page.
         """
+        if block.is_python:
+            self._python(block)
+            return []
         error = answer.splitlines()[-1] if answer.startswith("error: ") else ""
         found = []
         for words in split_commands(block.text):
             if problem := self._outcome(words, error):
                 found.append(f"{block.place} {' '.join(words)}: {problem}")
         return found
+
+    def _python(self, block: Block) -> None:
+        if file := re.match(r"# (\S+\.py)\n", block.text):
+            assert Path(file[1]).resolve().is_relative_to(Path.cwd()), f"{block.place}: elsewhere"
+            Path(file[1]).parent.mkdir(parents=True, exist_ok=True)
+            Path(file[1]).write_text(block.text)
+        else:
+            exec(compile(block.text, block.place, "exec"), self.names)
 
     def _outcome(self, words: list[str], error: str) -> str:
         given, words = assignments(words)

@@ -129,6 +129,7 @@ def test_every_option_of_the_encoder_is_classified():
     of_the_task = {
         "drop_path_rate",
         "frozen",
+        "frozen_stages",
         "global_layers",
         "out_indices",
         "out_type",

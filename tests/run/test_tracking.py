@@ -166,6 +166,7 @@ def test_every_task_keeps_its_visualizer_and_its_file(task, tmp_path, trackers):
     hooks = {hook.type for hook in cfg.custom_hooks}
     assert {"milan_mm.SpeedHook", "milan_mm.GradientNormHook", "milan_mm.TrackerHook"} <= hooks
     assert ("milan_mm.PicturesHook" in hooks) == (task == "pretrain")
+    assert not cfg.default_hooks.logger.log_metric_by_epoch  # one x-axis: iterations
     assert notes[0] == f"TensorBoard: tensorboard --logdir {tmp_path}" and len(notes) == 3
     before = Config(cfg.to_dict())
     add_trackers(cfg, Tracking(**ALL))  # of a config that an earlier run has dumped
@@ -218,6 +219,14 @@ def test_a_backend_of_the_config_is_looked_for_too(tmp_path, monkeypatch):
         dict(work_dir="x", model={}, visualizer=dict(type="Visualizer", vis_backends=backends))
     )
     with pytest.raises(UserError, match=r"WandbVisBackend.*not installed"):
+        add_trackers(cfg, Tracking())
+
+
+def test_a_backend_that_became_text_names_the_options(tmp_path):
+    """mmengine reads `vis_backends=[dict(type='X')]` on a command line as a list of text."""
+    given = dict(type="Visualizer", vis_backends=["dict(type='TensorboardVisBackend')"])
+    cfg = Config(dict(work_dir=str(tmp_path), model={}, visualizer=given))
+    with pytest.raises(UserError, match=r"must hold dicts.*use --tensorboard, --wandb or --mlflow"):
         add_trackers(cfg, Tracking())
 
 

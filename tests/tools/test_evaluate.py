@@ -388,6 +388,7 @@ def test_another_length_and_rate_are_a_protocol_of_their_own(folder, monkeypatch
         (("--tasks", "knn", "--seeds", "3"), "--seeds is for trainings"),
         (("--tasks", "knn", "--gpus", "2"), "--gpus is for trainings"),
         (("--tasks", "knn", "--batch-per-gpu", "2"), "--batch-per-gpu is for trainings"),
+        (("--tasks", "knn", "--tensorboard"), "--tensorboard is for trainings"),
         (("--tasks", "linear", "--partition", "big"), "is for --print-commands slurm"),
         (("--tasks", "knn,coco", "--img-size", "96"), "give --tasks of one kind"),
         (("--tasks", "ade20k", "--img-size", "96"), "--protocol short exclude each other"),

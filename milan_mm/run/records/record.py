@@ -47,7 +47,7 @@ _STANDS_FOR = {"SyncBN": "BN", "milan_mm.ResumedEpochLoop": "EpochBasedTrainLoop
 _NAMES = ("version", "recipe", "recipe_hash", "versions", "split", "options")
 _HARMLESS = ("encoder.source", "encoder.fields", "encoder.reading", "model.backbone.with_cp")
 # Of a test: what matters in training only.
-_TRAINING_ONLY = ("drop_path_rate", "frozen", "fixed_pos_embed", "with_cp")
+_TRAINING_ONLY = ("drop_path_rate", "frozen", "frozen_stages", "fixed_pos_embed", "with_cp")
 # Compared under other names already.
 _REPEATED = (
     "settings.total_batch",

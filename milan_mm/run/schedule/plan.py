@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
 
 from milan_mm.run.schedule.rates import Part, configured_rate, schedule_parts, simulate
 from milan_mm.run.schedule.updates import Updates, count_updates
@@ -53,7 +54,7 @@ class Plan:
         checkpoints, kept = _checkpoints(runner)
         return cls(
             updates=updates,
-            val_images=len(val_loop.dataloader.dataset) if val_loop else None,
+            val_images=_num_images(val_loop.dataloader, runner) if val_loop else None,
             rates=None if lr is None else simulate(optimizer, parts, updates),
             parts=parts,
             lr=lr,
@@ -147,6 +148,11 @@ class Plan:
         if self.kept and (self.checkpoints or 0) > self.kept:
             files += f" (keeps the last {self.kept})"
         return f"plan: {count(self.evaluations, 'evaluation')}, {files}"
+
+
+def _num_images(loader: DataLoader, runner: Runner) -> int:
+    """Images of a validation: a trial's sampler takes a few."""
+    return min(len(loader.dataset), len(loader.sampler) * runner.world_size)
 
 
 def _evaluations(runner: Runner) -> int:
