@@ -75,8 +75,13 @@ def run_page(folder: str | Path) -> str:
 
 
 def _head(work_dir: WorkDir) -> Markup:
-    line = Markup("<p>{} {} in <code>{}</code></p>").format(
-        badge(_state(work_dir), _BADGES[work_dir.state]), _TASKS[work_dir.task], work_dir.path
+    commands = [(part.facts or {}).get("command", "") for part in work_dir.trainings]
+    is_trial = any("--quick" in line.split() for line in commands)
+    line = Markup("<p>{} {}{} in <code>{}</code></p>").format(
+        badge(_state(work_dir), _BADGES[work_dir.state]),
+        "trial (--quick) of a " if is_trial else "",
+        _TASKS[work_dir.task],
+        work_dir.path,
     )
     return join([line, tiles(_tiles(work_dir))])
 

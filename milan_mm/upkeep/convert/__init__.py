@@ -104,8 +104,9 @@ def convert(kind: Kind, source: Source, out: Path, options: Options) -> list[str
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExistingFileError(f"'{out}' exists already: remove it, or give a new folder")
-    if out.resolve().is_relative_to(source.root.resolve()):
-        raise UserError(f"'{out}' is inside of '{source.root}': give a folder outside")
+    for root in source.image_roots:  # where another run would find the images of this one
+        if out.resolve().is_relative_to(root.resolve()):
+            raise UserError(f"'{out}' is inside of '{root}': give a folder outside")
     found = READERS[kind](source)
     if kind.task == "det":
         found.notes += _even_masks(found)
