@@ -45,7 +45,7 @@ def make(root: Path) -> Path:
     for name in ("milan_mm", "configs", "tools", "tests", "docs"):
         (root / name).symlink_to(ROOT / name)
     scenes = root / "work_dirs/shapes"
-    write_shapes(scenes, 24, 16, 8, 0, 96)
+    write_shapes(scenes, 48, 16, 8, 0, 96)  # enough for each class in both splits
     imagenet_of(scenes, root / "data")
     coco_of(scenes, root / "data")
     ade20k_of(scenes, root / "data")
