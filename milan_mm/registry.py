@@ -41,7 +41,10 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
 PARAM_SCHEDULERS = _child("parameter scheduler", root.PARAM_SCHEDULERS)
 WEIGHT_INITIALIZERS = _child("weight initializer", root.WEIGHT_INITIALIZERS)
 VISBACKENDS = _child("vis_backend", root.VISBACKENDS)
-# without register, whose classes are none of these; the COCO metric imports mmdet
+# without register, whose classes are none of these; the COCO metric imports mmdet, so it is apart
 METRICS = Registry(
-    "metric", parent=root.METRICS, scope=SCOPE, locations=[f"{SCOPE}.evaluation.coco_metric"]
+    "metric",
+    parent=root.METRICS,
+    scope=SCOPE,
+    locations=[f"{SCOPE}.evaluation.coco_metric", f"{SCOPE}.evaluation.confusion"],
 )

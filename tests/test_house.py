@@ -19,11 +19,11 @@ RULES = {
     "upkeep": {"datasets", "visualization"},
     "run": {"engine", "datasets", "weights", "completion"},
     "evaluation": {"run", "engine", "datasets", "weights", "models"},
+    "report": {"run", "evaluation", "weights"},
     "look": {"evaluation", "run", "datasets", "weights", "models", "inference", "visualization"},
     "benchmark": {"run", "engine", "datasets", "weights", "models", "upkeep"},
     "__main__": {"doctor", "completion"},
     "inference": {"run", "engine", "datasets", "weights", "visualization"},
-    "report": {"run", "evaluation", "weights"},
 }
 EVERYTHING = {"register", "shapes"}  # may import every room; no room imports them
 

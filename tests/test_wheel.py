@@ -2,10 +2,12 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
 
@@ -42,9 +44,13 @@ def _run(installed: Path, empty: Path, *arguments: str) -> subprocess.CompletedP
     )
 
 
-def test_wheel_holds_every_config_tool_and_asset(repo_root: Path, installed: Path):
+def test_wheel_holds_every_config_tool_and_asset_but_those_that_only_makers_need(
+    repo_root: Path, installed: Path
+):
+    build = tomllib.loads((repo_root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    left_out = build["targets"]["wheel"]["exclude"]
     tracked = subprocess.run(
-        ["git", "ls-files", "configs", "tools", "milan_mm", "constraints.txt"],
+        ["git", "ls-files", "configs", "tools", "milan_mm", "model-index.yml", "constraints.txt"],
         cwd=repo_root,
         capture_output=True,
         text=True,
@@ -53,7 +59,20 @@ def test_wheel_holds_every_config_tool_and_asset(repo_root: Path, installed: Pat
     assert tracked
     for name in tracked:
         inside = name if name.startswith("milan_mm/") else f"milan_mm/.mim/{name}"
-        assert (installed / inside).read_bytes() == (repo_root / name).read_bytes(), name
+        if (repo_root / name).is_dir():  # a link to a folder, whose files are listed themselves
+            continue
+        if any(fnmatch(inside, pattern) for pattern in left_out):
+            assert not (installed / inside).exists(), name
+        else:
+            assert (installed / inside).read_bytes() == (repo_root / name).read_bytes(), name
+
+
+def test_readme_on_an_index_page_links_only_to_the_web(installed: Path):
+    (description,) = installed.glob("milan_mm-*.dist-info/METADATA")
+    text = description.read_text()
+    targets = re.findall(r"\]\(([^)]*)\)", text)
+    assert "# milan_mm" in text and targets
+    assert all(target.startswith("https://") for target in targets), targets
 
 
 def test_installed_wheel_lists_and_finds_its_configs_from_an_empty_folder(

@@ -13,7 +13,6 @@ Examples:
 """
 
 import argparse
-import importlib
 import os
 import sys
 from pathlib import Path
@@ -23,15 +22,6 @@ from milan_mm.run import options
 
 OWN = ("pretrain", "cls", "det", "seg")
 ROOTS = dict(imagenet="data/imagenet", coco="data/coco", ade20k="data/ade/ADEChallengeData2016")
-_CHECKS = dict(
-    imagenet=("check_imagenet", "check_imagenet"),
-    coco=("check_coco", "check_coco"),
-    ade20k=("check_ade20k", "check_ade20k"),
-    pretrain=("check_own", "check_images"),
-    cls=("check_own", "check_class_folders"),
-    det=("check_coco", "check_coco_folder"),
-    seg=("check_own", "check_label_pairs"),
-)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -117,27 +107,9 @@ def run(args: argparse.Namespace) -> tuple[bool, str]:
     Returns:
         Whether the data are faulty, and the report.
     """
-    from milan_mm.upkeep.findings import Findings
-    from milan_mm.visualization.contact_sheet import contact_sheet
-    from milan_mm.visualization.pictures import png_bytes
+    from milan_mm.upkeep.checking import check_folder
 
-    # one of them at a time: each imports a library
-    module, function = _CHECKS[args.task]
-    check = getattr(importlib.import_module(f"milan_mm.upkeep.{module}"), function)
-    findings = Findings(args.allow_subset)
-    cells = check(args.root, findings, args.workers)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    listing = args.out.with_suffix(".txt")
-    listing.unlink(missing_ok=True)  # of an earlier check
-    if findings.faults:
-        listing.write_text(findings.listing(), encoding="utf-8")
-    if cells:
-        args.out.write_bytes(png_bytes(contact_sheet(cells)))
-        findings.notes.append(f"{len(cells)} labelled images for the eye are in {args.out}")
-    else:
-        args.out.unlink(missing_ok=True)
-        findings.notes.append("no image could be drawn")
-    return bool(findings.faults), findings.report(str(args.root), str(listing))
+    return check_folder(args.task, args.root, args.out, args.workers, args.allow_subset)
 
 
 if __name__ == "__main__":

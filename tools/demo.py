@@ -113,7 +113,7 @@ def write_report(
     """Draw the pictures, and put them and the numbers into one page."""
     from PIL import Image
 
-    from milan_mm.shapes.pictures import LEGENDS, pretraining_picture, transfer_picture
+    from milan_mm.shapes.pictures import pretraining_picture, transfer_picture
     from milan_mm.shapes.report import Figure, report_html
 
     by_task = {task: [j for j in transfer if j.task == task] for task in ("det", "seg")}
@@ -132,10 +132,9 @@ def write_report(
         *(
             Figure(
                 title,
-                "The first scenes of the validation set; the columns differ in the encoder that "
+                "Scenes of the validation set; the columns differ in the encoder that "
                 f"the training started from.{note}",
                 transfer_picture({job.init: job for job in by_task[task]}, num_images=4),
-                LEGENDS[task],
             )
             for task, title, note in (
                 ("det", "Detections", " Shown are detections with a score of 0.5 or more."),

@@ -8,7 +8,9 @@ Examples:
   python tools/evaluate.py --weights mae.pth dino.pth --method MAE DINO --tasks knn,coco,ade20k
   python tools/evaluate.py --weights FILE --protocol short --data ROOT  # minutes on a CPU
   python tools/evaluate.py --weights FILE --tasks knn,linear --images DIR  # on your own classes
+  python tools/evaluate.py --weights FILE --tasks coco --images DIR  # on your own COCO folder
   python tools/evaluate.py --weights FILE --tasks finetune --epochs 20  # a shorter protocol
+  python tools/evaluate.py --weights FILE --tensorboard  # tensorboard --logdir work_dirs/evaluate
   python tools/evaluate.py --weights FILE --print-commands slurm       # for a cluster
 """
 
@@ -57,8 +59,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--images",
         type=Path,
         metavar="DIR",
-        help="for knn, linear and finetune, instead of ROOT/imagenet: train/CLASS/*, val/CLASS/*; "
-        "tables call the data by the folder's name",
+        help="your own images, laid out as for tools/train.py --data, for knn, linear and finetune "
+        "(train/CLASS/*, val/CLASS/*); without any of these, for coco or ade20k; tables call the "
+        "data by the folder's name",
+    )
+    parser.add_argument(
+        "--det-data", type=Path, metavar="DIR", help="your own COCO folder for coco, beside others"
+    )
+    parser.add_argument(
+        "--seg-data",
+        type=Path,
+        metavar="DIR",
+        help="your own images and label maps for ade20k, beside others",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("work_dirs/evaluate"), metavar="DIR", help="for results"
@@ -84,6 +96,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--partition", default="PARTITION", metavar="NAME", help="of Slurm, for --print-commands"
     )
+    options.add_trackers(parser)
     options.add_reading(parser)
     return parser.parse_args(argv)
 
@@ -113,7 +126,8 @@ def main(argv: list[str] | None = None) -> None:
         print_commands(missing, args)
         return
     with grid.stopping():
-        failed = grid.run_in_turn(missing, results)
+        facts = dict(command=options.command("evaluate", argv))
+        failed = grid.run_in_turn(missing, results, facts)
     if failed:
         print(f"error: {len(failed)} of {len(missing)} cells failed", file=sys.stderr)
         sys.exit(1)
@@ -123,12 +137,15 @@ def main(argv: list[str] | None = None) -> None:
 def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     """Every cell, checked before anything runs."""
     from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
+    from milan_mm.run.tracking import Tracking, check_trackers
     from milan_mm.weights.recognising import given_options
 
     check_options(args)
+    check_trackers(Tracking(args.tensorboard, args.wandb, args.mlflow).backends)
     schedule = OwnSchedule(args.epochs, args.iters, args.lr)
     schedule.check(args.tasks, args.protocol)
-    if not args.data.is_dir():
+    own = own_folders(args)
+    if not set(args.tasks) <= own.keys() and not args.data.is_dir():
         raise MissingFileError(
             f"data folder '{args.data}' does not exist: link or unpack the data there, or pass "
             "--data ROOT"
@@ -138,11 +155,14 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         args.protocol,
         args.data,
         args.out,
-        args.images,
+        next((own[task] for task in OF_IMAGES if task in own), None),
         args.gpus or 1,
         args.batch_per_gpu,
         schedule,
         args.img_size,
+        own.get("coco"),
+        own.get("ade20k"),
+        options.tracker_words(args),
     )
     cells = [
         evaluation.plan(candidate, task, seed)
@@ -150,11 +170,13 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         for candidate in candidates
         for seed in range(1 if task == "knn" else args.seeds)
     ]
-    if args.images:
+    notes = [note for lines in evaluation.notes.values() for note in lines]
+    if evaluation.images:
         from milan_mm.evaluation.features import photo_notes
 
-        for note in photo_notes(args.images):
-            print(note, file=sys.stderr)
+        notes += photo_notes(evaluation.images)
+    for note in notes:
+        print(note, file=sys.stderr)
     for cell in cells:
         _ = cell.job  # raises when its batch cannot be split
     return cells
@@ -167,12 +189,19 @@ def check_options(args: argparse.Namespace) -> None:
         UserError: Names the option, and the tasks that take it.
     """
     tasks, chosen = set(args.tasks), ",".join(args.tasks)
-    if args.images and not tasks & set(OF_IMAGES):
+    for option, folder, task in (
+        ("--det-data", args.det_data, "coco"),
+        ("--seg-data", args.seg_data, "ade20k"),
+    ):
+        if folder and task not in tasks:
+            raise UserError(f"{option} {folder} is for {task}, not for --tasks {chosen}")
+    if args.images and args.images not in own_folders(args).values():
         raise UserError(
-            f"--images {args.images} is for {', '.join(OF_IMAGES)}, not for --tasks {chosen}: give "
-            "--data ROOT with coco/ or ade/, or train on your own images with tools/train.py --data"
+            f"--images {args.images} is left without a task: --tasks {chosen} take --det-data and "
+            "--seg-data; leave it out"
         )
-    trainings = dict(seeds=args.seeds > 1, gpus=args.gpus, batch_per_gpu=args.batch_per_gpu)
+    names = ("gpus", "batch_per_gpu", "tensorboard", "wandb", "mlflow")
+    trainings = dict(seeds=args.seeds > 1) | {name: getattr(args, name) for name in names}
     if tasks == {"knn"} and any(trainings.values()):
         unread = next(name for name, value in trainings.items() if value).replace("_", "-")
         raise UserError(
@@ -191,6 +220,18 @@ def check_options(args: argparse.Namespace) -> None:
             f"--img-size {args.img_size} and --protocol short exclude each other for {chosen}: a "
             "short run has a size of its own"
         )
+
+
+def own_folders(args: argparse.Namespace) -> dict[str, Path]:
+    """The user's own folder for each task that has one.
+
+    `--images` is for tasks on whole images; where none is chosen, for detection and segmentation.
+    """
+    whole = [task for task in args.tasks if task in OF_IMAGES]
+    folders = dict.fromkeys(whole or args.tasks, args.images)
+    given = dict(coco=args.det_data, ade20k=args.seg_data)
+    folders |= {task: folder for task, folder in given.items() if folder and task in args.tasks}
+    return {task: folder for task, folder in folders.items() if folder}
 
 
 def print_commands(missing: list["EvaluationCell"], args: argparse.Namespace) -> None:

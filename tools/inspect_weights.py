@@ -1,6 +1,7 @@
 #!/usr/bin/env python
-"""Say what a weights file is: layout, system, what loads, what is dropped and why, and what each
-task would do with it. Nothing in the file is executed, and nothing is written.
+"""Say what a weights file is: layout, system, what loads or is dropped, what a task makes of it.
+
+Nothing in the file is executed, and nothing is written.
 
 Examples:
   python tools/inspect_weights.py beit_base_patch16_224_pt22k.pth

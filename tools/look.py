@@ -10,11 +10,13 @@ Examples:
   python tools/look.py tsne --weights mae.pth dino.pth --data data/imagenet
   python tools/look.py neighbours --weights encoder.safetensors --data data/imagenet photo.jpg
   python tools/look.py pca --weights mae.pth dinov2.pth photos/*.jpg --img-size 448
+  python tools/look.py detections --checkpoints A/iter_N.pth B/iter_N.pth --method MAE MILAN
 """
 
 import argparse
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from milan_mm.errors import run_interruptible
@@ -49,6 +51,28 @@ def _new_parser(figures: Any, name: str, summary: str, text: str) -> argparse.Ar
     )
 
 
+def _add_masks(figures: Any, name: str) -> None:
+    parser = _new_parser(
+        figures,
+        name,
+        "what a pretraining samples, keeps and finds hard",
+        """A row per image: the image, the sampling probability of each patch, the patches that some
+draws keep, and the loss per patch (MILAN's Figure 4); where pixels are predicted, the
+reconstruction too. The checkpoint says teacher, mask ratio and all else.
+
+Examples:
+  python tools/look.py masks work_dirs/NAME/epoch_400.pth photos/*.jpg
+  python tools/look.py masks work_dirs/NAME/epoch_400.pth photo.jpg --draws 4 --seed 7""",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="of a MILAN or MAE pretraining")
+    _add_images(parser)
+    parser.add_argument(
+        "--draws", type=options.positive, default=2, metavar="N", help="draws of patches (2)"
+    )
+    _add_seed(parser, "of the first draw; the others count on")
+    _add_output(parser, name)
+
+
 def _add_attention(figures: Any, name: str) -> None:
     parser = _new_parser(
         figures,
@@ -71,6 +95,64 @@ Examples:
         type=share,
         metavar="SHARE",
         help="show only the strongest patches that hold this share of a map, as DINO does with 0.6",
+    )
+    _add_size(parser)
+    _add_output(parser, name)
+
+
+def _add_tsne(figures: Any, name: str) -> None:
+    parser = _new_parser(
+        figures,
+        name,
+        "a map of features in classes, with the purity of neighbours",
+        """A map by t-SNE of the features before the last linear layer, for images of random
+classes: a panel per encoder (MILAN's Figure 2). Prints the k-NN purity, the share of a point's
+neighbours that have its class. Needs scikit-learn (pip install 'milan_mm[look]').
+
+Examples:
+  python tools/look.py tsne --weights mae.pth dino.pth --data data/imagenet
+  python tools/look.py tsne --weights dino.pth --data DIR --classes 10 --seed 1 --perplexity 20""",
+    )
+    _add_weights(parser)
+    _add_data(parser, "val")
+    parser.add_argument(
+        "--classes", type=options.positive, metavar="N", help="random classes (20, or all)"
+    )
+    parser.add_argument(
+        "--images-per-class", type=options.positive, default=50, metavar="N", help="at most (50)"
+    )
+    _add_seed(parser, "of classes, images and map")
+    parser.add_argument(
+        "--perplexity",
+        type=options.rate,
+        default=30.0,
+        metavar="P",
+        help="neighbours that t-SNE looks at, roughly (30)",
+    )
+    parser.add_argument(
+        "--k", type=options.positive, default=10, metavar="K", help="neighbours of the purity (10)"
+    )
+    _add_size(parser)
+    _add_output(parser, name)
+
+
+def _add_neighbours(figures: Any, name: str) -> None:
+    parser = _new_parser(
+        figures,
+        name,
+        "the most similar images of a data set",
+        """The images of a folder whose features are most similar to those of each query, with the
+cosine similarity; right or wrong where the query's folder is one of the classes.
+
+Examples:
+  python tools/look.py neighbours --weights dino.pth --data data/imagenet photo.jpg
+  python tools/look.py neighbours --weights mae.pth dino.pth --data PHOTOS photo.jpg --k 5""",
+    )
+    _add_images(parser)
+    _add_weights(parser)
+    _add_data(parser, "train")
+    parser.add_argument(
+        "--k", type=options.positive, default=7, metavar="K", help="neighbours of each query (7)"
     )
     _add_size(parser)
     _add_output(parser, name)
@@ -100,6 +182,45 @@ Examples:
     _add_output(parser, name)
 
 
+def _add_detections(figures: Any, name: str) -> None:
+    parser = _new_parser(
+        figures,
+        name,
+        "what detectors find, beside the truth",
+        """A row per image: the image, the annotations, and what each detector finds, e.g. the same
+recipe trained from different encoders.
+
+Examples:
+  python tools/look.py detections --checkpoints work_dirs/A/iter_N.pth work_dirs/B/iter_N.pth
+  python tools/look.py detections --checkpoints A.pth B.pth --method MAE MILAN --data data/coco""",
+    )
+    _add_trained(parser)
+    parser.add_argument(
+        "--score-thr",
+        type=share,
+        default=0.5,
+        metavar="SCORE",
+        help="show objects from this score on (0.5)",
+    )
+    _add_output(parser, name)
+
+
+def _add_segmentation(figures: Any, name: str) -> None:
+    parser = _new_parser(
+        figures,
+        name,
+        "what segmentors see, beside the truth",
+        """A row per image: the image, the annotations, and what each segmentor sees, e.g. the same
+recipe trained from different encoders.
+
+Examples:
+  python tools/look.py segmentation --checkpoints work_dirs/A/iter_N.pth work_dirs/B/iter_N.pth
+  python tools/look.py segmentation --checkpoints A.pth B.pth --method MAE MILAN --data DIR""",
+    )
+    _add_trained(parser)
+    _add_output(parser, name)
+
+
 def _add_facts(figures: Any, name: str) -> None:
     parser = _new_parser(
         figures,
@@ -116,7 +237,16 @@ Examples:
     parser.add_argument("--json", action="store_true", help="all of it, as JSON")
 
 
-ADDERS = dict(attention=_add_attention, pca=_add_pca, facts=_add_facts)
+ADDERS = dict(
+    masks=_add_masks,
+    attention=_add_attention,
+    tsne=_add_tsne,
+    neighbours=_add_neighbours,
+    pca=_add_pca,
+    detections=_add_detections,
+    segmentation=_add_segmentation,
+    facts=_add_facts,
+)
 
 
 def _add_images(parser: argparse.ArgumentParser, limit: int = 8) -> None:
@@ -143,6 +273,27 @@ def _add_weights(parser: argparse.ArgumentParser, several: bool = True) -> None:
     options.add_reading(parser)
 
 
+def _add_trained(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoints", nargs="+", required=True, metavar="FILE", help="of trainings, one task"
+    )
+    parser.add_argument(
+        "--method", nargs="+", metavar="NAME", help="what the figure calls them (their folders)"
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="as tools/test.py takes it (the validation data of the first checkpoint)",
+    )
+    parser.add_argument(
+        "--max-images",
+        type=options.positive,
+        default=4,
+        metavar="N",
+        help="validation images, evenly spaced (4)",
+    )
+
+
 def _add_layer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layer", type=int, metavar="N", help="block, from 1; -1 is the last one, -2 ... (-1)"
@@ -155,6 +306,40 @@ def _add_size(parser: argparse.ArgumentParser, default: str = "that of the pretr
         type=options.positive,
         metavar="PIXELS",
         help=f"side of the images, a multiple of the patches ({default})",
+    )
+
+
+def _add_data(parser: argparse.ArgumentParser, split: str) -> None:
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="holds train/CLASS/* and val/CLASS/*, or CLASS/*",
+    )
+    parser.add_argument(
+        "--split",
+        choices=["train", "val"],
+        default=split,
+        help="where there are both (%(default)s)",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("work_dirs/look/features"),
+        metavar="DIR",
+        help="keeps features for the next figure (%(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=options.natural,
+        metavar="N",
+        help="processes that read images (one per core, up to 8)",
+    )
+
+
+def _add_seed(parser: argparse.ArgumentParser, of_what: str) -> None:
+    parser.add_argument(
+        "--seed", type=options.natural, default=0, metavar="N", help=f"{of_what} (0)"
     )
 
 
@@ -237,6 +422,27 @@ def sort_words(args: argparse.Namespace) -> None:
         raise UserError("--weights names no weights file: give them before the images")
 
 
+def draw_masks(args: argparse.Namespace, wording: "Wording") -> "Outcome":
+    """A step of a pretraining."""
+    from milan_mm.look.images import read_photos
+    from milan_mm.look.masks import masks_figure, read_pretraining
+
+    restored = read_pretraining(args.checkpoint)
+    photos = read_photos(args.images, args.max_images)
+    return masks_figure(restored, photos, args.draws, args.seed, wording)
+
+
+def draw_dense(args: argparse.Namespace, wording: "Wording") -> "Outcome":
+    """Detections or segmentations beside the truth."""
+    from milan_mm.look.dense import dense_figure, read_trained, read_truths
+
+    task = "det" if args.figure == "detections" else "seg"
+    models = read_trained(args.checkpoints, task, args.method)
+    first = next(iter(models.values()))
+    truths, root = read_truths(first, args.data, args.max_images)
+    return dense_figure(models, truths, root, getattr(args, "score_thr", 0.0), wording)
+
+
 def draw_attention(args: argparse.Namespace, wording: "Wording") -> "Outcome":
     """Class attention."""
     from milan_mm.look.attention import AttentionSettings, attention_figure
@@ -259,7 +465,46 @@ def draw_pca(args: argparse.Namespace, wording: "Wording") -> "Outcome":
     return pca_figure(shown, photos, settings, wording)
 
 
-DRAWERS = dict(attention=draw_attention, pca=draw_pca)
+def draw_tsne(args: argparse.Namespace, wording: "Wording") -> "Outcome":
+    """t-SNE of features."""
+    from milan_mm.look.tsne import TsneSettings, tsne_figure
+
+    settings = TsneSettings(
+        data=args.data,
+        split=args.split,
+        classes=args.classes,
+        per_class=args.images_per_class,
+        seed=args.seed,
+        perplexity=args.perplexity,
+        k=args.k,
+        img_size=args.img_size,
+        cache=args.cache,
+        workers=args.workers,
+    )
+    return tsne_figure(_read_weights(args), settings, wording)
+
+
+def draw_neighbours(args: argparse.Namespace, wording: "Wording") -> "Outcome":
+    """Nearest neighbours."""
+    from milan_mm.look.images import read_photos
+    from milan_mm.look.neighbours import NeighbourSettings, neighbours_figure
+
+    photos = read_photos(args.images, args.max_images)
+    settings = NeighbourSettings(
+        args.data, args.split, args.k, args.img_size, args.cache, args.workers
+    )
+    return neighbours_figure(_read_weights(args), photos, settings, wording)
+
+
+DRAWERS = dict(
+    masks=draw_masks,
+    attention=draw_attention,
+    tsne=draw_tsne,
+    neighbours=draw_neighbours,
+    pca=draw_pca,
+    detections=draw_dense,
+    segmentation=draw_dense,
+)
 
 
 def _read_weights(args: argparse.Namespace) -> list:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Train the two tiny encoders that the package ships for the demo, MILAN and MAE, equally long and
-# side by side, and put them into milan_mm/assets. About 40 minutes on 2 cores.
+# Train the two tiny encoders that the package ships for the demo, MILAN and MAE.
+#
+# Equally long and side by side; they go into milan_mm/assets. About 40 minutes on 2 cores.
 #
 #   bash tools/pretrain_shapes.sh
 set -euo pipefail

@@ -1,48 +1,112 @@
 #!/usr/bin/env python
-"""The table of a results file: methods and tasks, next to the paper's Tables 1 and 3.
+"""What runs gave: the page of a work directory, or the table of a results file.
 
-Numbers of different protocols or data are never ranked together, repeats give mean and range, and
-what was not run stays visible.
+A results file gives methods and tasks, next to the paper's Tables 1 and 3. Numbers of different
+protocols or data are never ranked together, repeats give mean and range, and what was not run stays
+visible. --html writes one page that needs no other file: for a work directory with its plan,
+curves, metrics, pictures, weights and command, also while the run goes on.
 
 Examples:
+  python tools/report.py work_dirs/NAME --html                # work_dirs/NAME/report.html
   python tools/report.py work_dirs/evaluate/results.jsonl
+  python tools/report.py results.jsonl --html page.html
   python tools/report.py results.jsonl --format latex --out table.tex
 """
 
 import argparse
 from pathlib import Path
 
-from milan_mm.errors import run_interruptible
+from milan_mm.errors import UserError, run_interruptible
 from milan_mm.run import options
+
+FORMATS = ("markdown", "csv", "latex")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
     parser = options.tool_parser(__doc__)
-    parser.add_argument("results", type=Path, metavar="FILE", help="of tools/evaluate.py")
     parser.add_argument(
-        "--format", choices=["markdown", "csv", "latex"], default="markdown", help="(markdown)"
+        "results",
+        type=Path,
+        metavar="PATH",
+        help="results.jsonl of tools/evaluate.py, or a work directory of tools/train.py",
     )
+    parser.add_argument("--format", choices=FORMATS, help=f"of a table ({FORMATS[0]})")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
+    parser.add_argument(
+        "--html",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="write a page (report.html in the work directory, or beside the results file)",
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print or write the table; exits with code 2 and one line after a mistake of the user."""
+    """Print or write; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
     # here, so that --help is quick
-    from milan_mm.evaluation.formats import render
-    from milan_mm.evaluation.results import read_results
-    from milan_mm.evaluation.tables import make_tables
     from milan_mm.run.errors import user_errors
 
     with user_errors():
-        text = render(make_tables(read_results(args.results)), args.format)
+        if args.html is not None:
+            print(f"open {write_html(args)}")
+            return
+        text = table(args)
         if args.out:
             args.out.parent.mkdir(parents=True, exist_ok=True)
             args.out.write_text(text, encoding="utf-8")
     if not args.out:
         print(text, end="")
+
+
+def table(args: argparse.Namespace) -> str:
+    """The tables of a results file as text."""
+    from milan_mm.evaluation.formats import render
+    from milan_mm.evaluation.results import read_results
+    from milan_mm.evaluation.tables import make_tables
+
+    if args.results.is_dir():
+        raise UserError(f"'{args.results}' is a folder: --html writes the page of a work directory")
+    return render(make_tables(read_results(args.results)), args.format or FORMATS[0])
+
+
+def write_html(args: argparse.Namespace) -> Path:
+    """Write the page, and return where it is."""
+    for option in ("format", "out"):
+        if getattr(args, option):
+            raise UserError(
+                f"--html and --{option} exclude each other: --html FILE says where the page goes"
+            )
+    from milan_mm.report.page import write_page
+
+    is_folder = args.results.is_dir()
+    default = args.results / "report.html" if is_folder else args.results.with_suffix(".html")
+    path = Path(args.html) if args.html else default
+    if path.is_dir():
+        raise UserError(f"--html '{path}' is a folder: give the name of a file in it")
+    if path.resolve() == args.results.resolve():
+        raise UserError(f"--html '{path}' would replace the results: give another name")
+    if is_folder:
+        from milan_mm.report.run_page import run_page
+
+        write_page(path, run_page(args.results))
+    else:
+        write_page(path, page_of_results(args.results))
+    return path
+
+
+def page_of_results(path: Path) -> str:
+    """The page of a file of rows, those of other tools included."""
+    from milan_mm.evaluation.results import is_of_evaluate, read_results, read_rows
+    from milan_mm.report.results_page import results_page
+    from milan_mm.report.rows_page import rows_page
+
+    rows = read_rows(path)
+    if rows and not any(map(is_of_evaluate, rows)):
+        return rows_page(rows, path.name)
+    return results_page(read_results(path), path.name)
 
 
 if __name__ == "__main__":

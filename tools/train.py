@@ -54,7 +54,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     options.add_schedule(parser)
     options.add_batch_per_gpu(parser)
     options.add_img_size(parser)
-    options.add_tracking(parser)
+    options.add_trackers(parser)
+    options.add_watching(parser)
     options.add_reading(parser)
     return parser.parse_args(argv)
 

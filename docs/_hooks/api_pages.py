@@ -8,8 +8,13 @@ _PAGES = {
         ["pretrain.milan", "pretrain.masking", "pretrain.decoder", "pretrain.targets",
          "pretrain.teacher", "pretrain.teacher_clip", "pretrain.teacher_timm"],
     ),
-    "api/models.md": (
+    "api/encoder.md": (
         "API: the encoder",
+        "`milan_mm.load_encoder`, and the torch module that it gives.",
+        ["encoder.loading", "encoder.module", "encoder.images", "encoder.names"],
+    ),
+    "api/models.md": (
+        "API: the model",
         "`PlainViT` serves every task; the necks make pyramids of its maps.",
         ["models.plain_vit", "models.vit_options", "models.pyramid", "models.multi_scale"],
     ),

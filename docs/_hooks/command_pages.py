@@ -11,11 +11,12 @@ from unittest import mock
 
 from milan_mm.__main__ import main
 from milan_mm.configs import list_tools
+from milan_mm.run.options import ToolParser
 
 _INTRO = """# Command line
 
 Made from the tools' own parsers. In a checkout a tool runs as `python tools/NAME.py`, from an
-installed package as `python -m milan_mm NAME`, from any directory. `--help` prints the same.
+installed package as `milan-mm NAME`, from any directory. `--help` prints the same.
 
 A mistake is one line with the remedy, and exit code 2. Nothing is half-written.
 
@@ -46,16 +47,13 @@ def _listed() -> list[tuple[str, str]]:
     return re.findall(r"^  (\S+)  +(.+)$", out.getvalue(), re.MULTILINE)
 
 
-def parser_of(tool: Path) -> argparse.ArgumentParser:
+def parser_of(tool: Path) -> ToolParser:
     """The parser that a tool builds, before it parses anything."""
 
-    def stop(parser: argparse.ArgumentParser, *_: object) -> None:
+    def stop(parser: ToolParser, *_: object) -> None:
         raise _StopError(parser)
 
-    with (
-        mock.patch("argparse.ArgumentParser.parse_args", stop),
-        mock.patch("milan_mm.run.options.ToolParser.parse_args", stop),
-    ):
+    with mock.patch.object(ToolParser, "parse_args", stop):
         try:
             runpy.run_path(str(tool))["parse_args"]([])
         except _StopError as stopped:
@@ -89,26 +87,27 @@ def _description(text: str) -> str:
     return prose.strip() + (f"\n\n```bash\n{examples}\n```\n" if examples else "\n")
 
 
-def _subparsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    kinds = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    return [each for kind in kinds for each in kind.choices.values()]
+def _subparsers(parser: ToolParser) -> list[ToolParser]:
+    return list((parser.commands.choices or {}).values()) if parser.commands else []
 
 
-def _options(parser: argparse.ArgumentParser) -> str:
+def _options(parser: ToolParser) -> str:
     rows = ["| option | what it does |", "|---|---|"]
     for action in parser._actions:
         if action.help in (argparse.SUPPRESS, None) or "-h" in action.option_strings:
-            continue
-        rows.append(f"| {_spelling(parser, action)} | {_cell(action.help)} |")
+            continue  # hidden, or --help itself
+        rows.append(f"| {_spelling(action)} | {_cell(action.help)} |")
     return "\n".join(rows) + "\n"
 
 
-def _spelling(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
-    values = parser._get_formatter()._format_args(
-        action, (action.metavar or action.dest or "").upper()
+def _spelling(action: argparse.Action) -> str:
+    """Names and values of an option, e.g. `--cfg-options KEY=VALUE ...`."""
+    choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else ""
+    value = str(action.metavar or choices or action.dest.upper())
+    value = {0: "", "?": f"[{value}]", "+": f"{value} ...", "*": f"[{value} ...]"}.get(
+        action.nargs, value
     )
-    names = ", ".join(action.option_strings)
-    return f"`{' '.join(filter(None, (names, values)))}`"
+    return f"`{' '.join(filter(None, (', '.join(action.option_strings), value)))}`"
 
 
 def _cell(text: str | None) -> str:

@@ -62,7 +62,7 @@ def _rewritten(link: re.Match[str], source: str, page: str, files: Files) -> str
     if not target or "://" in target or target.startswith("mailto:"):
         return link[0]
     path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
-    wanted = GUESTS.get(path, path.removeprefix("docs/"))
+    wanted = GUESTS.get(path, path.removeprefix("docs/")).replace(".ipynb", ".md")
     if files.get_file_from_path(wanted):
         relative = posixpath.relpath(wanted, posixpath.dirname(page) or ".")
         return f"[{link['text']}]({relative}{link['anchor'] or ''})"

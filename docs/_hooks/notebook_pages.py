@@ -18,11 +18,14 @@ def _page(path: Path) -> str:
             parts.append(source)
         else:
             parts += [f"```python\n{source}\n```", *map(_output, cell.get("outputs", []))]
-    where = f"*This page is the notebook `docs/notebooks/{path.name}`, which the tests execute.*"
+    file = f'<a href="{path.name}" download>{path.name}</a>'
+    where = f"*This page is the notebook {file} of `docs/notebooks/`, which the tests execute.*"
     return "\n\n".join([*parts, where]) + "\n"
 
 
 def _output(output: dict) -> str:
+    if output.get("name") == "stderr":
+        return ""
     if "text" in output:
         return f"```text\n{''.join(output['text']).rstrip()}\n```"
     data = output["data"]

@@ -23,9 +23,9 @@ _TASKS = {
 }
 _INTRO = """# Recipes
 
-Made from `configs/`, one file per recipe. `python -m milan_mm configs` lists the names; every tool
-takes a name or a path. `--quick` tries any of them in minutes on a CPU. Numbers to expect are
-published ones, with their owners; nothing here was trained to the end by us.
+Made from `configs/`, one file per recipe. `milan-mm configs` lists the names; every tool takes a
+name or a path. `--quick` tries any of them in minutes on a CPU. Numbers to expect are published
+ones, with their owners; only small recipes (`-mini-`, `-micro-`) were trained to the end by us.
 """
 
 
@@ -47,7 +47,9 @@ class Recipe:
 def recipes(root: Path) -> str:
     """The page."""
     groups: dict[str, list[Recipe]] = {task: [] for task in _TASKS}
-    for path in sorted((root / "configs").rglob("*.py")):
+    small = ("mini", "micro")  # the demo's come last
+    paths = (root / "configs").rglob("*.py")
+    for path in sorted(paths, key=lambda p: (any(f"-{s}-" in p.name for s in small), p)):
         task = path.parent.relative_to(root / "configs").as_posix()
         if task in groups:
             groups[task].append(_read(path, root / "configs"))
@@ -67,7 +69,7 @@ def _section(title: str, found: list[Recipe]) -> str:
     lines.append("")
     for r in found:
         lines += [f"### {_short(r.name)} {{ #{_anchor(r)} }}\n", f"{r.what}\n"]
-        lines += [f"- **{k}:** {v}" for k, v in (("Expect", r.expect), ("Cost", r.cost)) if v]
+        lines += [f"- {part}" for part in dict.fromkeys((r.expect, r.cost)) if part]
         lines += ["", f"```bash\n{r.command}\n```\n"]
     return "\n".join(lines)
 
@@ -97,7 +99,7 @@ def _read(path: Path, folder: Path) -> Recipe:
         batch=int(name["gpus"]) * int(name["batch"]),
         expect=expect,
         cost=cost,
-        command=command.replace(" --weights", " \\\n    --weights"),
+        command=re.sub(r"((?:\.sh|\.py)(?= \S+/)|\S(?= --weights)) ", r"\1 \\\n    ", command),
     )
 
 
@@ -107,16 +109,15 @@ def _part(docstring: str, head: str) -> str:
     end = r"(?=\s(?:Expect|Cost|Data|Run)\b[^:\n]*:|\Z)"
     found = re.search(rf"{start}(?P<text>.*?){end}", docstring, re.DOTALL)
     if not found:
-        return "" if head == "Run" or "Expect and cost" not in docstring else _see(docstring)
+        return "" if head == "Run" else _see(docstring)
     text = " ".join(found["text"].replace("\\\n", " ").split())
-    whose = (found["whose"] or "").strip()
-    return f"{text} {whose}".strip()
+    return text if head == "Run" else f"**{head}**{found['whose'] or ''}: {text}"
 
 
 def _see(docstring: str) -> str:
     """Where a recipe of the demo has its numbers."""
     page = re.search(r"Expect and cost: docs/(\S+\.md)", docstring)
-    return f"[{page[1]}](../{page[1]})" if page else ""
+    return f"**Expect and cost:** [{page[1]}](../{page[1]})" if page else ""
 
 
 def _pixels(path: Path) -> Iterator[str]:

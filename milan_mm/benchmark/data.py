@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from milan_mm.benchmark.contest import Comparison, Contest, Entry, Measurements, report
 from milan_mm.configs import load
+from milan_mm.datasets.folders import EXTENSIONS
 from milan_mm.errors import MissingFileError, UserError
 
 OURS, PEER = "milan_mm", "mmpretrain"
@@ -105,9 +106,8 @@ def open_images(pipeline: list[dict], folder: str, num_images: int) -> BaseDatas
     Raises:
         MissingFileError: When there are fewer than a batch of them.
     """
-    dataset = build_dataset(
-        dict(type="CustomDataset", data_root=folder, with_label=False, pipeline=pipeline)
-    )
+    settings = dict(data_root=folder, with_label=False, extensions=EXTENSIONS)
+    dataset = build_dataset(dict(type="CustomDataset", pipeline=pipeline, **settings))
     count = min(num_images, len(dataset)) // BATCH_SIZE * BATCH_SIZE
     if not count:
         raise MissingFileError(

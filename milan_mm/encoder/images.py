@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from milan_mm.errors import UserError
+from milan_mm.models.vit_options import pair
 from milan_mm.weights.statistics import Three
 
 CROP = 0.875  # share of the short side that the centre crop keeps: 224 of 256 pixels
@@ -58,9 +59,7 @@ class Preprocess:
         return f"Preprocess(img_size={self.img_size}, mean={self.mean}, std={self.std})"
 
     def _size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
-        height, width = (
-            self.img_size if size is None else (size, size) if isinstance(size, int) else size
-        )
+        height, width = self.img_size if size is None else pair(size)
         if any(side < 1 or side % self.patch_size for side in (height, width)):
             raise UserError(
                 f"size {height}x{width} is not a multiple of the patch size {self.patch_size}"

@@ -38,12 +38,12 @@ class BFloat16OptimWrapper(OptimWrapper):
                 stack.enter_context(torch.autocast(device, dtype=torch.bfloat16))
             plain_model: Any = model.module if is_model_wrapper(model) else model
             for name in self.modules or ():
-                stack.enter_context(_in_bfloat16(plain_model.get_submodule(name), device))
+                stack.enter_context(in_bfloat16(plain_model.get_submodule(name), device))
             yield
 
 
 @contextmanager
-def _in_bfloat16(module: nn.Module, device: str) -> Iterator[None]:
+def in_bfloat16(module: nn.Module, device: str) -> Iterator[None]:
     """Within the block, the module computes in bfloat16 and returns float32.
 
     Its `forward` is replaced, since forward hooks would not do: mmseg's heads call `self.forward`.

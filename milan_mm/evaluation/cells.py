@@ -153,6 +153,7 @@ class TrainedCell(EvaluationCell):
         num_iters: Optimizer steps. recipe_gpus: That the recipe is written for.
         num_processes: Of the training, one per GPU.
         batch_per_gpu: Most images that a GPU holds at a time; None takes the recipe's number.
+        trackers: Options of the training that name trackers.
     """
 
     config: Path
@@ -162,6 +163,7 @@ class TrainedCell(EvaluationCell):
     recipe_gpus: int
     num_processes: int = 1
     batch_per_gpu: int | None = None
+    trackers: tuple[str, ...] = ()
 
     @property
     def checkpoint(self) -> Path | None:
@@ -204,7 +206,7 @@ class TrainedCell(EvaluationCell):
             config=str(self.config),
             work_dir=self.work_dir,
             num_iters=self.num_iters * accumulation,
-            arguments=arguments,
+            arguments=[*arguments, *self.trackers],
             num_processes=self.num_processes,
         )
 
@@ -242,6 +244,7 @@ class TrainedCell(EvaluationCell):
         words += [str(gpus or self.recipe_gpus), "--work-dir", work_dir, "--resume"]
         if self.batch_per_gpu:
             words += ["--batch-per-gpu", str(self.batch_per_gpu)]
+        words += self.trackers
         return shlex.join(words)
 
     @property
@@ -249,9 +252,15 @@ class TrainedCell(EvaluationCell):
         return self.work_dir / self.config.name
 
     def _is_undefined(self, key: str) -> bool:
-        """Whether a metric asks for more guesses than there are classes: top-5 of 3 classes."""
+        """Whether the data do not have what a metric asks for.
+
+        That is more guesses than there are classes (top-5 of 3 classes), or masks.
+        """
+        model = load(self.config).model
+        if key == "coco/segm_mAP":
+            return not model.roi_head.get("mask_head")
         guesses = key.partition("accuracy/top")[2]
-        return bool(guesses) and int(guesses) > load(self.config).model.head.num_classes
+        return bool(guesses) and int(guesses) > model.head.num_classes
 
     @cached_property
     def _largest_batch(self) -> int | None:

@@ -20,7 +20,13 @@ class CocoMetric(PycocoMetric):
 
     It corrects two cases of pycocotools: when a detector finds nothing at all, AP is 0 (mmdet then
     reports no number), and an annotation with id 0 counts (there, a match with 0 reads as none).
+
+    Attributes:
+        per_class: Whether AP of each class is reported too, as 'bbox_mAP[NAME]'; mmdet's own
+            `classwise` rounds, and has one name for boxes and masks.
     """
+
+    per_class = False
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         with _fast_evaluator():
@@ -28,8 +34,22 @@ class CocoMetric(PycocoMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Box and mask AP. results: one (ground truth, prediction) per image, from `process`."""
-        with _fast_evaluator():
-            return super().compute_metrics(results)
+        with _fast_evaluator() as made:
+            metrics = super().compute_metrics(results)
+        for evaluation in made if self.per_class else ():
+            metrics |= self._per_class(evaluation)
+        return metrics
+
+    def _per_class(self, evaluation: "_Evaluation") -> dict[str, float]:
+        """AP by class name, NaN for a class without objects."""
+        kind = evaluation.params.iouType
+        precision = evaluation.eval["precision"]  # (IoU, recall, class, area, number of boxes)
+        found = {}
+        for i, name in enumerate(self.dataset_meta["classes"]):
+            values = precision[:, :, i, 0, -1]
+            values = values[values > -1]
+            found[f"{kind}_mAP[{name}]"] = float(values.mean()) if values.size else float("nan")
+        return found
 
 
 class _Annotations(COCO):
@@ -76,18 +96,27 @@ class _Evaluation(COCOeval_faster):
 
 
 @contextmanager
-def _fast_evaluator() -> Iterator[None]:
+def _fast_evaluator() -> Iterator[list["_Evaluation"]]:
     """Let mmdet's metric, which finds its evaluator by name in its module, find the fast one.
 
     The names are swapped while one call runs, so two threads must not evaluate at the same time;
     mmengine evaluates in the main thread. The other way, an evaluation of our own, would repeat
     150 lines of `compute_metrics`: numbers per class, proposals, the choice of items and the files
     for a server.
+
+    Yields:
+        The evaluations that it makes.
     """
-    names = dict(COCO=_Annotations, COCOeval=_Evaluation, COCOevalMP=_Evaluation)
+    made: list[_Evaluation] = []
+
+    def make(*settings: Any) -> _Evaluation:
+        made.append(_Evaluation(*settings))
+        return made[-1]
+
+    names = dict(COCO=_Annotations, COCOeval=make, COCOevalMP=make)
     before = {name: getattr(coco_metric, name) for name in names}
     try:
         vars(coco_metric).update(names)
-        yield
+        yield made
     finally:
         vars(coco_metric).update(before)

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmpretrain.datasets import CustomDataset
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from milan_mm.datasets.folders import EXTENSIONS, find_class_folders, list_photos, note_unread
@@ -35,24 +36,11 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
             validation images, as in trainings.
     """
     folder = find_class_folders(root, part)
-    short_side = round(img_size / crop_pct)
-    pipeline = [
-        dict(type="milan_mm.LoadImage"),
-        dict(
-            type="ResizeEdge",
-            scale=short_side,
-            edge="short",
-            backend="pillow",
-            interpolation="bicubic",
-        ),
-        dict(type="CenterCrop", crop_size=img_size),
-        dict(type="PackInputs"),
-    ]
     try:
         dataset = CustomDataset(
             data_root=str(root),
             data_prefix=folder.name,
-            pipeline=pipeline,
+            pipeline=centre_crop(img_size, crop_pct),
             test_mode=True,
             extensions=EXTENSIONS,
         )
@@ -67,6 +55,22 @@ def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: floa
             f"have none; read are {', '.join(sorted(dataset.extensions))}): remove the folder"
         )
     return dataset
+
+
+def centre_crop(img_size: int, crop_pct: float) -> list[dict]:
+    """Transforms of mmpretrain that prepare an image as in tests on ImageNet; see above."""
+    return [
+        dict(type="milan_mm.LoadImage"),
+        dict(
+            type="ResizeEdge",
+            scale=round(img_size / crop_pct),
+            edge="short",
+            backend="pillow",
+            interpolation="bicubic",
+        ),
+        dict(type="CenterCrop", crop_size=img_size),
+        dict(type="PackInputs"),
+    ]
 
 
 def photo_notes(root: str | Path) -> list[str]:
@@ -90,8 +94,8 @@ def photo_notes(root: str | Path) -> list[str]:
 
 @torch.inference_mode()
 def extract_features(
-    encoders: Mapping[str, nn.Module],
-    dataset: Dataset,
+    encoders: Mapping[str, Any],
+    dataset: CustomDataset | Subset,
     features: Sequence[str] = ("cls_token",),
     stats: str = "imagenet",
     batch_size: int = 64,

@@ -13,9 +13,11 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 import milan_mm
+from milan_mm.datasets.folders import EXTENSIONS
 from milan_mm.datasets.identity import data_hash
 from milan_mm.models.vit_options import WEIGHT_OPTIONS
-from milan_mm.run.config_nodes import datasets_of
+from milan_mm.run.config_nodes import datasets_of, type_name
+from milan_mm.run.image_types import FOLDER_TYPES
 from milan_mm.run.records.canonical import canonical_settings, settings_hash
 
 # Options of `PlainViT` that come with the weights; all others belong to the task.
@@ -106,7 +108,10 @@ def data_hashes(cfg: Config) -> dict[str, str | None]:
 
 def _build(dataset: dict) -> Any:
     # nothing is read; mmengine cannot serialise a list of no images
-    return DATASETS.build(dict(dataset, pipeline=[], serialize_data=False))
+    settings = dict(dataset, pipeline=[], serialize_data=False)
+    if type_name(dataset) in FOLDER_TYPES:
+        settings.setdefault("extensions", EXTENSIONS)  # as a training will read it
+    return DATASETS.build(settings)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

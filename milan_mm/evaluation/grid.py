@@ -82,8 +82,13 @@ def run_side_by_side(cells: Sequence[GridCell], results: Path, num_parallel: int
         append_rows(results, _timed(cell_of[id(job)].rows(), seconds))
 
 
-def run_in_turn(cells: Sequence[GridCell], results: Path) -> list[GridCell]:
+def run_in_turn(
+    cells: Sequence[GridCell], results: Path, facts: Mapping[str, object] | None = None
+) -> list[GridCell]:
     """Train cells one after another, each from its last checkpoint on, also after one that failed.
+
+    Args:
+        facts: That all rows get besides their own.
 
     Returns:
         The cells that failed, whose errors were printed.
@@ -96,7 +101,9 @@ def run_in_turn(cells: Sequence[GridCell], results: Path) -> list[GridCell]:
             if job := cell.job:
                 for _ in run_jobs([job], 1):
                     pass
-            rows = _timed(cell.rows(), time.monotonic() - started)
+            rows = [
+                row | dict(facts or {}) for row in _timed(cell.rows(), time.monotonic() - started)
+            ]
         except (RuntimeError, UserError) as error:
             failed.append(cell)
             message = one_line(error) if isinstance(error, UserError) else error

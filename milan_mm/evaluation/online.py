@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_gather, all_reduce, get_dist_info
+from mmengine.dist import all_gather, all_gather_object, all_reduce, get_dist_info
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -86,13 +86,9 @@ class KnnHook(Hook):
         if epoch % self.interval and epoch != runner.max_epochs:
             return
         try:
-            measured, failed = self._measure(runner), ""
+            self._log(runner, self._measure(runner), epoch)
         except UserError as error:
-            measured, failed = None, str(error)
-        if measured:
-            self._log(runner, measured, epoch)
-        else:
-            runner.logger.warning(f"k-NN after epoch {epoch} is left out: {failed or 'see above'}")
+            runner.logger.warning(f"k-NN after epoch {epoch} is left out: {error}")
 
     def _read(self, encoder: PlainViT) -> None:
         from milan_mm.evaluation.knn import KnnSettings, read_images, val_labels
@@ -112,26 +108,27 @@ class KnnHook(Hook):
                 f"{self.settings.k} neighbours vote: raise it"
             )
 
-    def _measure(self, runner: Runner) -> dict[str, float] | None:
-        """Accuracies in % and seconds; None when another process could not read an image."""
+    def _measure(self, runner: Runner) -> dict[str, float]:
+        """Accuracies in % and seconds.
+
+        Raises:
+            UserError: On all processes, when one could not read an image.
+        """
         from milan_mm.evaluation.voting import knn_predict
 
         started = time.monotonic()
         rank, world_size = get_dist_info()
-        encoder, error = self._encoder(runner), None
+        encoder, failure = self._encoder(runner), ""
         found: dict[str, Tensor] = {}
         try:
             with undisturbed(_plain(runner)):
                 for name in self.splits:
                     found[name] = self._features(runner, encoder, name, rank, world_size)
-        except UserError as caught:  # told after the others know, who would wait for this process
-            error = caught
-        failed = torch.tensor(float(error is not None))
-        all_reduce(failed)
-        if error:
-            raise error
-        if failed:
-            return None
+        except UserError as error:
+            failure = str(error)
+        for text in all_gather_object(failure):  # the others would wait for this process
+            if text:
+                raise UserError(text)
         train = _gathered(found["train"], len(self.chosen["train"]), world_size)
         device = next(encoder.parameters()).device
         classes = len(self.splits["train"].CLASSES)
@@ -193,9 +190,9 @@ class KnnHook(Hook):
         )
         top5 = f", top-5 {values['knn/top5']:.2f} %" if "knn/top5" in values else ""
         runner.logger.info(
-            f"k-NN {_when(epoch)}: top-1 {values['knn/top1']:.2f} %{top5} (chance {100 / classes:.2f} "
-            f"%), best so far {best:.2f} % {_when(when)}; {images} images of {classes} "
-            f"classes, {values['knn/seconds']:.1f} s"
+            f"k-NN {_when(epoch)}: top-1 {values['knn/top1']:.2f} %{top5} (chance "
+            f"{100 / classes:.2f} %), best so far {best:.2f} % {_when(when)}; {images} images of "
+            f"{classes} classes, {values['knn/seconds']:.1f} s"
         )
 
 

@@ -23,6 +23,7 @@ from milan_mm.evaluation.short import DATA_REMEDY, shorten, small_images
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.config_nodes import datasets_of
+from milan_mm.run.own_data import set_own_data
 from milan_mm.run.own_data.classification import use_image_folder
 from milan_mm.run.prepare import RECIPE, RunOptions, check_img_size, prepare, resize_images
 from milan_mm.run.records.canonical import CHOICES, config_hash, settings_hash
@@ -137,10 +138,14 @@ class Evaluation:
         data: Folder with imagenet/, coco/ and ade/.
         out: Folder of the results, where recipes are written.
         images: Image folder for k-NN and classification instead of DATA/imagenet.
+        det_data, seg_data: A user's own folders instead of DATA/coco and of ADE20K, laid out as
+            for `--data` of a training.
+        notes: What was found in these two, by task; filled in by `plan`.
         num_processes: Of one training, one per GPU.
         batch_per_gpu: Most images that a GPU holds at a time; None takes the recipes' numbers.
         schedule: Another length or rate of the trainings, which makes the protocol 'own'.
         img_size: Another side of the images in pixels, which does so too.
+        trackers: Options of its trainings that name trackers.
     """
 
     protocol: str
@@ -151,6 +156,10 @@ class Evaluation:
     batch_per_gpu: int | None = None
     schedule: OwnSchedule = OwnSchedule()
     img_size: int | None = None
+    det_data: Path | None = None
+    seg_data: Path | None = None
+    trackers: tuple[str, ...] = ()
+    notes: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
     _identified: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
 
     def plan(self, candidate: Candidate, task: str, seed: int) -> EvaluationCell:
@@ -164,7 +173,7 @@ class Evaluation:
 
     def _plan_knn(self, candidate: Candidate, task: str, seed: int) -> KnnCell:
         name, settings = knn_recipe(candidate.shape, self.img_size)
-        own = self._own_images(task)
+        own = self._own_data(task)
         images = own or self.data / "imagenet"
         if self.protocol == "short":
             images = small_images(images, self._small_data, REMEDY if own else DATA_REMEDY)
@@ -237,6 +246,7 @@ class Evaluation:
             recipe_gpus=1 if is_short else gpus,
             num_processes=self.num_processes,
             batch_per_gpu=self.batch_per_gpu,
+            trackers=self.trackers,
         )
 
     def _identify_data(self, cfg: Config) -> tuple[dict[str, int], dict[str, str | None]]:
@@ -257,27 +267,37 @@ class Evaluation:
         return self.out / "short"
 
     def _data_name(self, task: str) -> str:
-        own = self._own_images(task)
-        return own.absolute().name if own else DATA[task]
+        """That of a published data set, or of a folder; a folder never has the former's name."""
+        own = self._own_data(task)
+        if own is None:
+            return DATA[task]
+        name = own.absolute().name
+        return f"{name} (own)" if name in DATA.values() else name
 
-    def _own_images(self, task: str) -> Path | None:
-        """The folder of `--images`, for the tasks that would use ImageNet."""
-        if self.images is None or DATA[task] != "ImageNet":
-            return None
-        if not self.images.is_dir():
+    def _own_data(self, task: str) -> Path | None:
+        """The user's own folder for a task; None where the published data are used."""
+        folder, layout = {
+            "ImageNet": (self.images, "train/CLASS/* and val/CLASS/*"),
+            "COCO": (self.det_data, "COCO files, as for tools/train.py --data"),
+            "ADE20K": (self.seg_data, "images, annotations and a classes.txt"),
+        }[DATA[task]]
+        if folder is not None and not folder.is_dir():
             raise MissingFileError(
-                f"image folder '{self.images}' does not exist: give --images a folder with "
-                "train/CLASS/* and val/CLASS/*"
+                f"image folder '{folder}' does not exist: give a folder with {layout}"
             )
-        return self.images
+        return folder
 
     def _set_data(self, cfg: Config, task: str) -> None:
         """Let a recipe read the data of this evaluation, which must be there."""
         set_data(cfg, self.data)
-        if images := self._own_images(task):
+        own = self._own_data(task)
+        if own and DATA[task] == "ImageNet":
             if self.protocol == "short":
-                images = small_images(images, self._small_data, REMEDY)
-            use_image_folder(cfg, images)
+                own = small_images(own, self._small_data, REMEDY)
+            use_image_folder(cfg, own)
+        elif own:
+            found = set_own_data(cfg, str(own))
+            self.notes[task] = [f"{task}: {n.removeprefix(f'--data {own}: ')}" for n in found]
         try:
             check_data(cfg, _LOADERS)
             if self.protocol != "short":  # which takes the classes that both splits have

@@ -14,13 +14,14 @@ A row of `tools/evaluate.py`, which `tools/report.py` turns into tables, has the
   precision       'bfloat16' or 'float32'
   seed            of the run
   packages        version by name
-  data            name of the data set: 'ImageNet', 'COCO', 'ADE20K' or that of a folder (--images)
+  data            name of the data set: 'ImageNet', 'COCO', 'ADE20K' or that of a user's own folder
   data_counts     images by split
   data_hash       by split, of names and sizes of the files or of the annotation file; rows of
                   version 0.1 have none
   commit          git commit of this package with '-dirty' when files were changed, or null
   time            when the row was written, in ISO 8601
   seconds         that the run took
+  command         line that ran it; rows of version 0.1 have none
 
 The demo, the ablation and tools/knn.py write rows with other facts, for their own tables; task,
 metric, value and seconds are the same in all of them.
@@ -74,7 +75,8 @@ _TYPES: dict[str, tuple[type, ...]] = dict(
     time=_TEXT,
     seconds=_NUMBER,
 )
-_LATER: dict[str, tuple[type, ...]] = dict(data_hash=(dict,))  # not in rows of version 0.1
+# Not in rows of earlier versions.
+_LATER: dict[str, tuple[type, ...]] = dict(data_hash=(dict,), command=_TEXT)
 _OTHER_TABLES = dict(
     pretrain="tools/demo.py",
     det="tools/demo.py",
@@ -165,6 +167,11 @@ def read_results(path: str | Path) -> list[dict]:
     for number, row in rows:
         check_row(row, f"{path}:{number}")
     return [row for _, row in rows]
+
+
+def is_of_evaluate(row: Mapping) -> bool:
+    """Whether a row claims to be of `tools/evaluate.py`; `check_row` says whether it is right."""
+    return row.get("task") not in _OTHER_TABLES and "init" not in row
 
 
 def check_row(row: Mapping, place: str) -> None:

@@ -67,7 +67,7 @@ class Entry:
 
     Attributes:
         mean, low, high: In %; None where the metric was undefined.
-        runs: How many.
+        runs: How many. values: Of each, in %, but for undefined ones.
         mark: Letter of its group where the table has several groups of the task, else ''.
         best: Whether no other line has more, in its group; never in a short protocol.
         difference: To the published number, in points, where the two may be compared.
@@ -78,6 +78,7 @@ class Entry:
     low: float | None
     high: float | None
     runs: int
+    values: tuple[float, ...] = ()
     mark: str = ""
     best: bool = False
     difference: float | None = None
@@ -236,7 +237,7 @@ def _own_lines(
             cell = TableCell(published=_published_value(numbers, method, column))
             cell.entries = _entries([r for r in own if column_of(r) == column], marks)
             for entry in cell.entries:
-                if entry.mean is not None and cell.published is not None and _is_whole(entry.group):
+                if entry.mean is not None and cell.published is not None and is_whole(entry.group):
                     entry.difference = entry.mean - cell.published
             cells.append(cell)
         lines.append(Line(method, weights, sha256, cells))
@@ -258,11 +259,12 @@ def _entries(rows: list[Mapping], marks: dict[Group, str]) -> list[Entry]:
         entry = Entry(group, None, None, None, runs=len(values), mark=marks[group])
         if known:
             entry.mean, entry.low, entry.high = mean(known), min(known), max(known)
+            entry.values = tuple(known)
         entries.append(entry)
     return entries
 
 
-def _is_whole(group: Group) -> bool:
+def is_whole(group: Group) -> bool:
     """Whether the data are those of the paper, and the recipe is of paper length."""
     task, data, _ = group.trial
     if group.protocol != "paper" or task not in WHOLE_DATA or data != DATA[task]:

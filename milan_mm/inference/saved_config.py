@@ -12,12 +12,12 @@ from importlib import import_module
 from typing import Any
 
 import mmcv.ops
-from mmengine.registry import MODELS, TASK_UTILS, TRANSFORMS
 
 from milan_mm.errors import UserError
 from milan_mm.run.config_nodes import config_nodes
 
 SCOPES = ("mmdet", "mmengine", "mmpretrain", "mmseg", "milan_mm")
+_REGISTRIES = ("MODELS", "TASK_UTILS", "TRANSFORMS", "BATCH_AUGMENTS")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -96,14 +96,11 @@ def _texts(value: Any) -> Iterator[str]:
 def _registered_names(scopes: Iterable[str]) -> set[str]:
     """Names that models and pipelines of some libraries are built from."""
     names = {name for name in dir(mmcv.ops) if _NAME.fullmatch(name)}  # by name, unregistered
-    for root in (MODELS, TASK_UTILS, TRANSFORMS):
-        names |= root.module_dict.keys()
-        for scope in scopes:
-            import_module(f"{scope}.registry")  # adds its registries to the tree
-            child = root.children.get(scope)
-            if child is not None:  # one that has imported nothing yet is empty
-                child.import_from_location()
-                names |= child.module_dict.keys()
+    for module in (import_module(f"{scope}.registry") for scope in (*scopes, "mmengine")):
+        for registry in (getattr(module, name, None) for name in _REGISTRIES):
+            if registry is not None:  # one that has imported nothing yet counts as false
+                registry.import_from_location()
+                names |= registry.module_dict.keys()
     return names
 
 

@@ -14,7 +14,7 @@ from milan_mm.look.outcome import Outcome, Wording, make_facts, name_weights
 from milan_mm.look.systems import Shown, count_heads, describe_layers, image_size, layer_of
 from milan_mm.models.block import EncoderLayer
 from milan_mm.models.plain_vit import PlainViT
-from milan_mm.visualization.panels import Bar, Panel, panel_figure
+from milan_mm.visualization.panels import Bar, Frame, Panel, panel_figure
 
 HEADS_PER_ROW = 6
 
@@ -120,14 +120,10 @@ def attention_figure(
     else:
         titles, row_titles = ["image", *(system.name for system in shown)], names
         rows = _mean_rows(images, maps, settings.threshold)
-    figure = panel_figure(
-        rows,
-        titles,
-        row_titles,
-        [_bar(len(titles) - 1)],
-        caption=wording.drawn(caption),
-        width=wording.width,
-    )
+    bars = [_bar(len(titles) - 1)]
+    drawn = wording.drawn(caption)
+    frame = Frame(titles, row_titles, bars, caption=drawn, width=wording.width)
+    figure = panel_figure(rows, frame)
     facts = make_facts(
         "Class attention",
         caption,
@@ -171,7 +167,7 @@ def _panel(attention: np.ndarray, threshold: float | None, note: str = "") -> Pa
     """A map from 0 to its own largest value, which stands below it."""
     values = attention if threshold is None else keep_mass(attention, threshold)
     peak = float(attention.max())
-    return Panel(values, "attention", 0, peak, note=f"{note}max {100 * peak:.2g} %")
+    return Panel(values, "attention", 0, peak, note=f"{note or 'max '}{100 * peak:.2g} %")
 
 
 def _bar(last: int) -> Bar:
@@ -188,6 +184,6 @@ def _caption(
         kept = f" Grey: outside the strongest patches that hold {settings.threshold:.0%} of a map."
     return (
         f"Attention of the class token to the patches in {describe_layers(layers, shown)}, {what}; "
-        f"max is the largest share that a patch gets. Images of {size} px.{kept} "
+        f"below each map the largest share that a patch gets. Images of {size} px.{kept} "
         f"{name_weights(shown)}"
     )

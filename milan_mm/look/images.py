@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from glob import glob, has_magic
+from glob import has_magic
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from milan_mm.datasets.decoding import decode, reason_of
-from milan_mm.datasets.folders import EXTENSIONS, is_image, list_images, spread
-from milan_mm.errors import MissingFileError, UserError
+from milan_mm.datasets.folders import is_image, list_images, spread
+from milan_mm.errors import UserError
+from milan_mm.inference.pictures import find_pictures
+from milan_mm.text import count
 from milan_mm.weights.statistics import byte_stats
 
 MAX_IMAGES = 8  # of a figure that has a row for each
@@ -36,50 +38,30 @@ def read_photos(sources: Sequence[str | Path], limit: int = MAX_IMAGES) -> list[
     Raises:
         MissingFileError, UserError: When there is none that can be read.
     """
-    paths = find_photos(sources)
+    pictures, unread = find_pictures([str(source) for source in sources])
+    paths = [Path(picture.path) for picture in pictures]
     if len(paths) > limit:
         print(
             f"{limit} of {len(paths)} images, evenly spaced: --max-images takes more",
             file=sys.stderr,
         )
         paths = spread(paths, limit)
-    photos, failed = [], []
+    photos = []
+    failed = [f"'{name}' (a type that is not read)" for name in unread]
     for path in paths:
         try:
             photos.append(Photo(path, decode(path.read_bytes())[..., ::-1].copy()))  # BGR to RGB
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             failed.append(f"'{path}' ({reason_of(error)})")
     if not photos:
-        raise UserError(f"none of {len(paths)} images can be read, first {failed[0]}")
+        raise UserError(f"none of {count(len(failed), 'image')} can be read, first {failed[0]}")
     if failed:
         print(
-            f"left out {len(failed)} of {len(paths)} images that cannot be read, first {failed[0]}",
+            f"left out {len(failed)} of {len(failed) + len(photos)} images that cannot be read, "
+            f"first {failed[0]}",
             file=sys.stderr,
         )
     return photos
-
-
-def find_photos(sources: Sequence[str | Path]) -> list[Path]:
-    """The files that files, folders and patterns stand for, each once.
-
-    Raises:
-        MissingFileError, UserError: Where there is none.
-    """
-    found: list[Path] = []
-    for source in map(str, sources):
-        path = Path(source)
-        if path.is_dir():
-            names = list_images(path)
-            if not names:
-                raise UserError(f"folder '{path}' has no images ({' '.join(EXTENSIONS)})")
-            found += [path / name for name in names]
-        elif path.is_file():
-            found.append(path)
-        elif has_magic(source) and (matches := sorted(glob(source, recursive=True))):
-            found += [Path(match) for match in matches if Path(match).is_file()]
-        else:
-            raise MissingFileError(f"image '{source}' does not exist: give files or folders")
-    return list(dict.fromkeys(found))
 
 
 def first_image(words: Sequence[str]) -> int:

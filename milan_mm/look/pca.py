@@ -12,7 +12,7 @@ from milan_mm.look.images import Photo, as_input, square
 from milan_mm.look.outcome import Outcome, Wording, make_facts, name_weights
 from milan_mm.look.systems import Shown, describe_layers, image_size, layer_of
 from milan_mm.models.plain_vit import PlainViT
-from milan_mm.visualization.panels import Panel, panel_figure
+from milan_mm.visualization.panels import Frame, Panel, panel_figure
 
 COLOURS = 3
 ENDS = 0.02  # quantile of a component that is shown as its darkest value, and 1 minus it
@@ -134,22 +134,20 @@ def pca_figure(
         [Panel(image), *(Panel(colours[i], interpolate=False) for colours in coloured)]
         for i, image in enumerate(images)
     ]
-    of_what = (
-        "foreground patches (by the first component of all)" if settings.foreground else "patches"
-    )
+    of_what = "patches of the foreground" if settings.foreground else "patches"
     explained = ", ".join(f"{s.name} {share:.0%}" for s, share in zip(shown, shares, strict=True))
     caption = (
         f"Output of {describe_layers(layers, shown)}: the first three principal components of all "
         f"{of_what}, as red, green and blue; one basis per encoder for all images. They explain "
         f"of the variance: {explained}. Images of {size} px. {name_weights(shown)}"
     )
-    figure = panel_figure(
-        rows,
-        ["image", *(system.name for system in shown)],
-        [photo.path.stem for photo in photos],
+    frame = Frame(
+        titles=["image", *(system.name for system in shown)],
+        row_titles=[photo.path.stem for photo in photos],
         caption=wording.drawn(caption),
         width=wording.width,
     )
+    figure = panel_figure(rows, frame)
     facts = make_facts(
         "Principal components of patch features", caption, wording, shown, photos,
         layers=[layer + 1 for layer in layers], foreground=settings.foreground, img_size=size,

@@ -52,7 +52,7 @@ class Shown:
     @property
     def reference(self) -> str:
         """The file and its checksum, for captions."""
-        file = Path(self.encoder.source).name
+        file = short_path(self.encoder.source)
         known = "" if self.name == self.encoder.system else f"{self.encoder.system}, "
         return f"{self.name} = {file} ({known}sha256 {self.sha256[:SHORT_HASH]})"
 
@@ -90,7 +90,7 @@ def read_systems(
             f"--method names {len(names)} encoders, --weights {len(files)}: name each of them"
         )
     encoders = [read_encoder(file, **options) for file in files]
-    labels = list(names or _distinct_names(encoders))
+    labels = list(names or _names_of(encoders))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return [
         Shown(
@@ -159,18 +159,32 @@ def count_heads(system: Shown) -> int:
     return heads_of(system.vit)
 
 
-def _distinct_names(encoders: Sequence[Encoder]) -> list[str]:
-    """Their systems where those differ and are known; else the files, as short as they differ."""
+def _names_of(encoders: Sequence[Encoder]) -> list[str]:
+    """Their systems where those differ and are known; else the files."""
     systems = [encoder.system for encoder in encoders]
     if len(set(systems)) == len(systems) and not any(" or " in name for name in systems):
         return systems
-    paths = [Path(encoder.source).with_suffix("") for encoder in encoders]
-    longest = max(len(path.parts) for path in paths)
-    for depth in range(1, longest + 1):
-        names = ["/".join(path.parts[-depth:]) for path in paths]
-        if len(set(names)) == len(names) and not all(map(_says_nothing, names)):
+    return distinct_names([encoder.source for encoder in encoders])
+
+
+def distinct_names(files: Sequence[str]) -> list[str]:
+    """Names of files, as short as they differ; of 'work/mae/epoch_1.pth' the folder, 'mae'."""
+    paths = [Path(file) for file in files]
+    parts = [
+        path.parent.parts if _says_nothing(path.stem) else (*path.parent.parts, path.stem)
+        for path in paths
+    ]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names) and all(names):
             return names
-    return [f"{name} {i + 1}" for i, name in enumerate(systems)]
+    return [f"{path.stem} {i + 1}" for i, path in enumerate(paths)]
+
+
+def short_path(source: str | Path) -> str:
+    """A file's name, and its folder's where the name is that of any checkpoint."""
+    path = Path(source)
+    return "/".join(path.parts[-2:]) if _says_nothing(path.stem) else path.name
 
 
 def _says_nothing(name: str) -> bool:

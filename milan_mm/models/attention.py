@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from milan_mm.errors import UserError
 from milan_mm.models.cpu_attention import attend_in_chunks
+from milan_mm.models.free_sizes import are_known, in_graph
 from milan_mm.models.relative_bias import bias_table_size, look_up_bias
 from milan_mm.models.relative_positions import attend_with_rel_pos
 from milan_mm.torch_private import has_cpu_attention
@@ -80,7 +81,7 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         """The part between the two linear layers: (B, N, 3D) to (B, N, D)."""
         # (B, N, 3, A, d) to three times (B, A, N, d)
-        q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
         if self.bias_grid is None and not self.with_rel_pos:
@@ -138,10 +139,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         (B, A, M, d).
     """
-    trains_on_cpu = q.device.type == "cpu" and q.requires_grad
+    trains_on_cpu = q.device.type == "cpu" and q.requires_grad and not in_graph()
     if trains_on_cpu and q.dtype == torch.bfloat16 and has_cpu_attention():
         return attend_in_chunks(q, k, v)
-    if q.device.type == "cuda" and k.shape[2] <= SHORT_KEYS:
+    if q.device.type == "cuda" and are_known(k.shape[2]) and k.shape[2] <= SHORT_KEYS:
         # without its keyword: torch 2.7 cannot compile `sdpa_kernel(backends=...)`
         with sdpa_kernel(_SHORT_ORDER, set_priority=True):
             return F.scaled_dot_product_attention(q, k, v)

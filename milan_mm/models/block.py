@@ -128,7 +128,7 @@ class EncoderLayer(nn.Module):
         windows = split_windows(qkv, size, fill=self.attn.qkv.bias)  # (B*n, s*s, 3D)
         if rope is not None:
             rope = split_windows(rope.unflatten(0, grid)[None], size)  # (n, s*s, 2D/A)
-            rope = rope.repeat(len(x), 1, 1)[:, None]  # (B*n, 1, s*s, 2D/A)
+            rope = rope.repeat(x.shape[0], 1, 1)[:, None]  # (B*n, 1, s*s, 2D/A)
         attended = self.attn.attend(windows, (size, size), rope)  # (B*n, s*s, D)
         return self.attn.proj(merge_windows(attended, size, grid).flatten(1, 2))
 
@@ -184,7 +184,7 @@ class DropPath(nn.Module):
         """
         if not self.drops or not self.training:
             return x
-        shape = (len(x),) + (1,) * (x.ndim - 1)
+        shape = (x.shape[0],) + (1,) * (x.ndim - 1)
         if noise is None:
             noise = torch.rand(shape, dtype=x.dtype, device=x.device)
         kept = (self.keep_prob + noise.view(shape)).floor().to(x.dtype)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from milan_mm.models.free_sizes import are_known, counting
 from milan_mm.torch_private import attend_on_cpu, softmax_backward_
 
 # Pairs of a query and a key that one core works on at a time: what fits its caches.
@@ -49,11 +50,13 @@ def mark_places(height: int, width: int, like: Tensor) -> Tensor:
 
     Without rows and columns (0, 0) it is (B, A, N, 0).
     """
-    if not height:
+    if are_known(height) and not height:
         return like[..., :0]
-    rows = torch.eye(height, dtype=like.dtype, device=like.device).repeat_interleave(width, dim=0)
-    columns = torch.eye(width, dtype=like.dtype, device=like.device).repeat(height, 1)
-    return torch.cat([rows, columns], dim=1).expand(*like.shape[:2], -1, -1)
+    rows, columns = (counting(n, like) for n in (height, width))
+    is_row = (rows[:, None, None] == rows).expand(-1, width, -1)  # (h, w, h)
+    is_column = (columns[:, None] == columns).expand(height, -1, -1)  # (h, w, w)
+    places = torch.cat([is_row, is_column], dim=2).flatten(0, 1).to(like.dtype)
+    return places.expand(*like.shape[:2], -1, -1)
 
 
 class _ChunkedAttention(Function):

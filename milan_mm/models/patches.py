@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from milan_mm.errors import UserError
+from milan_mm.models.free_sizes import are_known, counting
 
 
 class PatchEmbed(nn.Module):
@@ -31,7 +32,8 @@ class PatchEmbed(nn.Module):
             UserError: If H or W is not a multiple of the patch size.
         """
         patch_size = self.projection.kernel_size[0]
-        if imgs.shape[-2] % patch_size or imgs.shape[-1] % patch_size:
+        sizes = imgs.shape[-2:]
+        if are_known(*sizes) and (sizes[0] % patch_size or sizes[1] % patch_size):
             raise UserError(
                 f"image of {imgs.shape[-2]}x{imgs.shape[-1]} pixels is not a multiple of the patch "
                 f"size {patch_size}: pad it (pad_size_divisor={patch_size} in the data "
@@ -85,17 +87,39 @@ def split_windows(x: Tensor, window_size: int, fill: Tensor | None = None) -> Te
     """
     h, w = x.shape[1:3]
     fill = x.new_zeros(x.shape[-1]) if fill is None else fill.to(x.dtype)
-    if right := -w % window_size:
-        x = torch.cat([x, fill.expand(len(x), h, right, -1)], dim=2)
-    if below := -h % window_size:
-        x = torch.cat([x, fill.expand(len(x), below, x.shape[2], -1)], dim=1)
+    right, below = _missing(w, window_size), _missing(h, window_size)
+    if not are_known(h, w):
+        x = _pad_freely(x, fill, h + below, w + right, window_size)
+    else:
+        if right:
+            x = torch.cat([x, fill.expand(len(x), h, right, -1)], dim=2)
+        if below:
+            x = torch.cat([x, fill.expand(len(x), below, x.shape[2], -1)], dim=1)
     x = x.unflatten(2, (-1, window_size)).unflatten(1, (-1, window_size))  # (B, n, s, m, s, D)
     return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
 
 
 def merge_windows(windows: Tensor, window_size: int, grid: tuple[int, int]) -> Tensor:
     """Undo `split_windows`: (B*n, s*s, D) to (B, h, w, D), with the padding cut off."""
-    rows, cols = -(-grid[0] // window_size), -(-grid[1] // window_size)
+    rows, cols = ((n + _missing(n, window_size)) // window_size for n in grid)
     x = windows.unflatten(1, (window_size, window_size)).unflatten(0, (-1, rows, cols))
     x = x.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # (B, rows*s, cols*s, D)
     return x[:, : grid[0], : grid[1]]
+
+
+def _pad_freely(x: Tensor, fill: Tensor, height: int, width: int, window_size: int) -> Tensor:
+    """Pad to sizes that are not known: by all that may be missing, of which the rest is cut off.
+
+    So no graph depends on whether anything is missing.
+    """
+    batch_size, most = x.shape[0], window_size - 1
+    x = torch.cat([x, fill.expand(batch_size, x.shape[1], most, -1)], dim=2)
+    x = x.index_select(2, counting(width, x))
+    x = torch.cat([x, fill.expand(batch_size, most, width, -1)], dim=1)
+    return x.index_select(1, counting(height, x))
+
+
+def _missing(size: int, window_size: int) -> int:
+    """What a side falls short of the next multiple of the window."""
+    # not by a negative dividend, of which graphs of other libraries take another remainder
+    return (window_size - size % window_size) % window_size

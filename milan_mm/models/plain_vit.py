@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from milan_mm.errors import UserError
 from milan_mm.models.block import EncoderLayer, init_transformer, layer_norm
 from milan_mm.models.patches import PatchEmbed, gather_tokens
-from milan_mm.models.positions import resize_pos_embed, sincos_pos_embed
+from milan_mm.models.positions import resize_pos_embed, rotary_embed, sincos_pos_embed
 from milan_mm.models.randomness import in_run, numbers_of_images
 from milan_mm.models.vit_options import ViTOptions, pair
 from milan_mm.registry import MODELS
@@ -101,9 +101,9 @@ class PlainViT(BaseModule):
         grid = self.grid_of(imgs)
         rule = self.options.resize_rule
         pos_embed = resize_pos_embed(self.pos_embed, self.grid_size, grid, rule)
-        pos_embed = pos_embed[:, -grid[0] * grid[1] :]  # (1, L, D)
+        pos_embed = pos_embed[:, int(self.with_cls_token) :]  # (1, L, D)
         if ids_keep is not None:
-            pos_embed = gather_tokens(pos_embed.expand(len(x), -1, -1), ids_keep)
+            pos_embed = gather_tokens(pos_embed.expand(x.shape[0], -1, -1), ids_keep)
         return x + pos_embed
 
     def encode(self, tokens: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ class PlainViT(BaseModule):
         """
         grid = self.grid_of(imgs)
         x = self._prepend_tokens(self.embed(imgs))
-        rope = self.rope.get_embed(list(grid)) if self.options.rope_base else None  # (h*w, 2D/A)
+        rope = rotary_embed(self.rope, grid) if self.options.rope_base else None  # (h*w, 2D/A)
         tokens, noise = {}, self._drop_noise(x)
         for i in range(max(blocks, default=-1) + 1):
             x = self.layers[i](x, grid, rope, noise[i])
@@ -243,11 +243,11 @@ class PlainViT(BaseModule):
     def _prepend_tokens(self, tokens: Tensor) -> Tensor:
         """(B, K, D) to `(B, [1+][R+]K, D)`, through `pre_norm`."""
         if self.options.num_registers:
-            registers = self.register_tokens.expand(len(tokens), -1, -1)
+            registers = self.register_tokens.expand(tokens.shape[0], -1, -1)
             tokens = torch.cat([registers, tokens], dim=1)
         if self.with_cls_token:
             place = self.pos_embed[:, :1] if self.options.with_pos_embed else 0
-            cls_token = (self.cls_token + place).expand(len(tokens), -1, -1)
+            cls_token = (self.cls_token + place).expand(tokens.shape[0], -1, -1)
             tokens = torch.cat([cls_token, tokens], dim=1)
         return self.pre_norm(tokens)
 

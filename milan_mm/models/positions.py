@@ -1,10 +1,14 @@
-"""Two-dimensional position tables: the sine-cosine formula, and resizing. Used by every task."""
+"""Two-dimensional positions: the sine-cosine table, resizing of tables, rotary positions."""
+
+import math
 
 import torch
 import torch.nn.functional as F
+from timm.layers import RotaryEmbeddingDinoV3
 from torch import Tensor
 
 from milan_mm.errors import UserError
+from milan_mm.models.free_sizes import are_known, counting, number, resize_freely
 
 # How a position table is resized -> whose code does so.
 RESIZE_RULES = {
@@ -54,22 +58,40 @@ def resize_pos_embed(
     Args:
         pos_embed: (1, P + h*w, D) float, with any number P of class or register rows first.
         src: (h, w) of the table.
-        dst: (h, w) wanted; equal sizes return the input itself.
+        dst: (h, w) wanted; equal sizes return the input itself, if they are known (`free_sizes`).
         rule: Key of `RESIZE_RULES`. The rules differ by a few per cent of a position, most when a
             table becomes smaller, so an encoder needs that of its own pretraining.
 
     Returns:
         (1, P + dst_h*dst_w, D), computed in float32 at least.
     """
-    if src == dst:
+    known = are_known(*dst)
+    if known and src == dst:
         return pos_embed
     num_extra = pos_embed.shape[1] - src[0] * src[1]
     extra, patches = pos_embed[:, :num_extra], pos_embed[:, num_extra:]
     images = patches.mT.unflatten(2, src)  # (1, D, h, w)
     if images.dtype in (torch.float16, torch.bfloat16):  # too coarse, and not on every CPU
         images = images.float()
-    resized = _resize(images, dst, rule).flatten(2).mT.to(pos_embed.dtype)
-    return torch.cat([extra, resized], dim=1) if num_extra else resized
+    images = _resize(images, dst, rule) if known else resize_freely(images, src, dst, rule)
+    return torch.cat([extra, images.flatten(2).mT.to(pos_embed.dtype)], dim=1)
+
+
+def rotary_embed(rope: RotaryEmbeddingDinoV3, grid: tuple[int, int]) -> Tensor:
+    """Sines and cosines of DINOv3's rotary positions: (h*w, 2d) float32, d being 2D/A.
+
+    Args:
+        rope: timm's module, which computes them wherever the sizes are known (`free_sizes`).
+        grid: (h, w) in patches.
+    """
+    if are_known(*grid):
+        return rope.get_embed(list(grid))
+    periods: Tensor = rope.periods  # type: ignore[assignment]  # (d/4,), a buffer
+    y, x = ((counting(n, periods) + 0.5) / number(n, periods) * 2 - 1 for n in grid)
+    by_row = (y[:, None, None] / periods).expand(-1, grid[1], -1)
+    by_column = (x[None, :, None] / periods).expand(grid[0], -1, -1)
+    angles = 2 * math.pi * torch.cat([by_row, by_column], dim=-1).flatten(0, 1)  # (h*w, d/2)
+    return torch.cat([angles.sin(), angles.sin(), angles.cos(), angles.cos()], dim=-1)
 
 
 def _resize(images: Tensor, dst: tuple[int, int], rule: str) -> Tensor:

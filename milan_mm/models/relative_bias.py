@@ -14,6 +14,8 @@ from scipy.interpolate import make_interp_spline
 from timm.layers import gen_relative_position_index
 from torch import Tensor
 
+from milan_mm.models.free_sizes import in_graph, is_recorded
+
 _CLS_ENTRIES = 3
 
 
@@ -35,9 +37,13 @@ def look_up_bias(
     Returns:
         (A, N, N) float, queries first; N = h*w, and 1 for the class token.
     """
+    if is_recorded():
+        # splines are computed with plain numbers, so a graph serves the size of its example only
+        dst = (int(dst[0]), int(dst[1]))
+    # no part of a graph may be cached
+    index = (_pair_index.__wrapped__ if in_graph() else _pair_index)(dst, with_cls_token)
     table = resize_bias_table(table, src, dst, with_cls_token)
-    index = _pair_index(dst, with_cls_token).to(table.device)
-    return table[index].permute(2, 0, 1)
+    return table[index.to(table.device)].permute(2, 0, 1)
 
 
 def resize_bias_table(
@@ -60,7 +66,9 @@ def resize_bias_table(
     num_extra = _CLS_ENTRIES * with_cls_token
     by_place, extra = table.split([len(table) - num_extra, num_extra])
     by_place = by_place.unflatten(0, (2 * src[0] - 1, 2 * src[1] - 1))  # (2h-1, 2w-1, A)
-    rows, cols = (_spline_matrix(s, d).to(table) for s, d in zip(src, dst, strict=True))
+    rows, cols = (
+        torch.tensor(_spline_matrix(s, d)).to(table) for s, d in zip(src, dst, strict=True)
+    )
     resized = torch.einsum("yr,xc,rca->yxa", rows, cols, by_place)
     return torch.cat([resized.flatten(0, 1), extra])
 
@@ -72,17 +80,17 @@ def _pair_index(grid: tuple[int, int], with_cls_token: bool) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _spline_matrix(src: int, dst: int) -> Tensor:
+def _spline_matrix(src: int, dst: int) -> np.ndarray:
     """(2*dst-1, 2*src-1): values at the distances of `dst` patches from those of `src` patches."""
     if src == dst:
-        return torch.eye(2 * src - 1)
+        return np.eye(2 * src - 1, dtype=np.float32)
     places = _geometric_places(src, dst)
     wanted = np.arange(-(dst - 1), dst).clip(places[0], places[-1])
     degree = min(3, len(places) - 1)
     if degree == 0:  # one patch: one distance
-        return torch.ones(2 * dst - 1, 1)
+        return np.ones((2 * dst - 1, 1), dtype=np.float32)
     spline = make_interp_spline(places, np.eye(2 * src - 1), k=degree)
-    return torch.from_numpy(spline(wanted)).float()
+    return spline(wanted).astype(np.float32)
 
 
 def _geometric_places(src: int, dst: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from milan_mm.models.cpu_attention import attend_in_chunks, mark_places
+from milan_mm.models.free_sizes import are_known, counting, in_graph, is_recorded
 from milan_mm.torch_private import has_cpu_attention
 
 
@@ -28,10 +29,14 @@ def attend_with_rel_pos(
         (B, A, h*w, d) float.
     """
     # recomputed in the backward pass, so that no reordered copies of the queries are kept
-    biases = checkpoint(
-        _biases, q, rel_pos_h, rel_pos_w, grid, use_reentrant=False, preserve_rng_state=False
+    biases = (
+        _biases(q, rel_pos_h, rel_pos_w, grid)
+        if is_recorded()
+        else checkpoint(
+            _biases, q, rel_pos_h, rel_pos_w, grid, use_reentrant=False, preserve_rng_state=False
+        )
     )
-    on_cpu = q.device.type == "cpu" and has_cpu_attention()
+    on_cpu = q.device.type == "cpu" and has_cpu_attention() and not in_graph()
     attend = attend_in_chunks if on_cpu else attend_widened
     return attend(q, k, v, *biases)
 
@@ -53,7 +58,7 @@ def attend_widened(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tens
 
 def resize_rel_pos(table: Tensor, num_entries: int) -> Tensor:
     """Resize (N, d) to (num_entries, d) linearly; an equal size returns the input itself."""
-    if len(table) == num_entries:
+    if are_known(num_entries, table.shape[0]) and len(table) == num_entries:
         return table
     return F.interpolate(table.T[None], size=num_entries, mode="linear")[0].T
 
@@ -70,6 +75,6 @@ def _biases(
 
 def _by_distance(table: Tensor, size: int) -> Tensor:
     """(2n-1, d) to (size, size, d): the entry for each pair of a query's and a key's place."""
-    places = torch.arange(size, device=table.device)
+    places = counting(size, table)
     distances = places[:, None] - places[None, :] + size - 1
     return resize_rel_pos(table, 2 * size - 1)[distances]

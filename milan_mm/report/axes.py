@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -85,9 +86,22 @@ def number(value: float, digits: int = 4) -> str:
     """A number with so many digits that count, without zeros at its end."""
     if value and abs(value) < 1e-3:
         return f"{value:.{min(digits, 3)}g}".replace("e-0", "e-")
-    if abs(value) >= 10**digits:
+    if abs(value) >= min(10**digits, 10_000):
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"
+
+
+def duration(time: timedelta) -> str:
+    """A time of training, e.g. '2 d 3 h', '1 h 5 min' or '42 s'."""
+    seconds = round(time.total_seconds())
+    sizes = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    first = next((i for i, (_, size) in enumerate(sizes) if seconds >= size), 3)
+    words: list[str] = []
+    for unit, size in sizes[first : first + 2]:
+        amount, seconds = divmod(seconds, size)
+        if amount or not words:
+            words.append(f"{amount} {unit}")
+    return " ".join(words)
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:

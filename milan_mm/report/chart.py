@@ -124,12 +124,12 @@ def frame(x: Axis, y: Axis, x_label: str, unit: str) -> Markup:
     """Axes, ticks and their labels."""
     lines = []
     for tick, label in zip(y.ticks, y.labels, strict=True):
-        at = _px(y.at(tick))
+        height = _px(y.at(tick))
         lines.append(
             Markup(
                 '<line class="rule" x1="{}" x2="{}" y1="{}" y2="{}"/>'
                 '<text x="{}" y="{}" text-anchor="end">{}</text>'
-            ).format(_LEFT, _RIGHT, at, at, _LEFT - 6, _px(y.at(tick) + 3.5), label)
+            ).format(_LEFT, _RIGHT, height, height, _LEFT - 6, _px(y.at(tick) + 3.5), label)
         )
     for tick, label in zip(x.ticks, x.labels, strict=True):
         at = x.at(tick)
@@ -195,10 +195,16 @@ def _hits(chart: Chart, x: Axis) -> Markup:
         text = f"{chart.x_label} {number(place, 7)}\n" + "\n".join(said)
         strips.append(
             Markup(
-                '<g class="hit"><rect x="{}" y="{}" width="{}" height="{}"/>'
-                '<line x1="{5}" x2="{5}" y1="{1}" y2="{6}"/><title>{4}</title></g>'
+                '<g class="hit"><rect x="{left}" y="{top}" width="{width}" height="{height}"/>'
+                '<line x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/><title>{text}</title></g>'
             ).format(
-                _px(left), _TOP, _px(right - left), _BOTTOM - _TOP, text, _px(x.at(place)), _BOTTOM
+                left=_px(left),
+                top=_TOP,
+                width=_px(right - left),
+                height=_BOTTOM - _TOP,
+                bottom=_BOTTOM,
+                x=_px(x.at(place)),
+                text=text,
             )
         )
     return join(strips)

@@ -20,7 +20,8 @@ _LAST = ("Images per second", "Share of waiting for images", "GPU memory")
 def curves_body(work_dir: WorkDir) -> Markup:
     """All charts; nothing where nothing was logged."""
     curves = work_dir.curves
-    validation = _grouped(curves.val, validation_measure, smallest=2)
+    measured = {name: y for name, y in curves.val.items() if not name.endswith("/seconds")}
+    validation = _grouped(measured, validation_measure, smallest=2)
     training = _grouped(curves.train, _training_measure, smallest=1)
     order = {name: i for i, name in enumerate(_FIRST)} | dict.fromkeys(_LAST, 99)
     names = sorted(training, key=lambda name: order.get(name, 50))
@@ -36,8 +37,8 @@ def curves_body(work_dir: WorkDir) -> Markup:
     if resumed := len(curves.resumed):
         times = "once" if resumed == 1 else f"{resumed} times"
         notes.append(
-            f"Dotted vertical lines: the run was resumed there ({times}). What was done again after "
-            "a checkpoint is drawn once, as it was done last."
+            f"Dotted vertical lines: the run was resumed there ({times}). What was done again "
+            "after a checkpoint is drawn once, as it was done last."
         )
     if max(map(len, curves.train.values()), default=0) > STYLES * 20:
         notes.append("A band shows the smallest and largest value where points share a column.")
@@ -71,9 +72,10 @@ def _grouped(
     rates = groups.get("Learning rate", [])
     if len(rates) == 2 and rates[0][1] == rates[1][1]:
         del rates[1]  # one rate for all parameters
-    if len(terms := groups.get("Loss terms", [])) == 1 and groups.get("Loss"):
-        if terms[0][1] == groups["Loss"][0][1]:
-            del groups["Loss terms"]  # the loss has a single term
+    if [points for _, points in groups.get("Loss terms", [])] == [
+        points for _, points in groups.get("Loss", [])
+    ]:
+        groups.pop("Loss terms", None)  # the loss has a single term
     return groups
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 _LINE = re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - \w+ - ([A-Z]+) - (.*)")
 _FACT = re.compile(r" {4}([^:]{1,60}): (.+)")
 _PROGRESS = re.compile(r"(Epoch|Iter)\(train\) +(?:\[(\d+)\])?\[ *(\d+)/ *(\d+)\]")
+_SAVED = re.compile(r"Saving checkpoint at (\d+) (iterations|epochs)")
 _RESUMED = re.compile(r"resumed epoch: \d+, iter: (\d+)")
 # About parts of libraries, and of no use to whoever trains.
 _OF_LIBRARIES = ("deprecated", "The prefix is not set in metric class")
@@ -39,6 +40,7 @@ class Log:
         num_deprecations: Warnings that concern libraries only.
         length: Iterations of the run, or of an epoch, as its progress says.
         by_epoch: Whether `length` is that of an epoch; None without a line of progress.
+        saved, saved_epochs: Iterations or epochs at the last checkpoint; 0 without one.
         resumed: Iteration from which it went on; None where it began.
         classes: The last table of each kind, by its columns.
     """
@@ -51,6 +53,8 @@ class Log:
     num_deprecations: int = 0
     length: int | None = None
     by_epoch: bool | None = None
+    saved: int = 0
+    saved_epochs: int = 0
     resumed: int | None = None
     classes: dict[tuple[str, ...], ClassTable] = field(default_factory=dict)
 
@@ -89,6 +93,11 @@ def _note(log: Log, level: str, message: str) -> None:
         log.plan.append(message)
     elif progress := _PROGRESS.match(message):
         log.by_epoch, log.length = progress[1] == "Epoch", int(progress[4])
+    elif saved := _SAVED.match(message):
+        if saved[2] == "epochs":
+            log.saved_epochs = int(saved[1])
+        else:
+            log.saved = int(saved[1])
     elif resumed := _RESUMED.match(message):
         log.resumed = int(resumed[1])
 

@@ -31,7 +31,7 @@ class Measure:
 
 _KINDS = dict(bbox="box", segm="mask")
 _SIZES = dict(s="small", m="medium", l="large")
-_SEG = dict(mIoU="mIoU", mAcc="mean accuracy", aAcc="pixel accuracy")
+_SEG = dict(mIoU="mIoU", mAcc="mean accuracy", aAcc="pixel accuracy", IoU="IoU", Acc="accuracy")
 
 
 def validation_measure(name: str) -> Measure:
@@ -44,6 +44,8 @@ def validation_measure(name: str) -> Measure:
         return Measure(f"{kind} AP{part or ''}", f"{kind.capitalize()} AP", "%", 100, -1.0)
     if name in _SEG:
         return Measure(_SEG[name], "Segmentation", "%")
+    if found := re.fullmatch(r"single-label/(precision|recall|f1-score)", name):
+        return Measure(found[1], "Precision and recall", "%")
     if found := re.fullmatch(r"accuracy/top-?(\d+)", name):
         return Measure(f"top-{found[1]} accuracy", "Accuracy", "%")
     if found := re.fullmatch(r"knn/top-?(\d+)", name):
@@ -59,8 +61,8 @@ def is_loss(name: str) -> bool:
 def training_measure(name: str) -> Measure:
     """What a number of the training is; terms of the loss and the loss itself aside."""
     known = dict(
-        base_lr=Measure("of the config", "Learning rate"),
-        lr=Measure("of the first parameter group", "Learning rate"),
+        base_lr=Measure("of the optimizer", "Learning rate"),
+        lr=Measure("of the first parameter group, after layer decay", "Learning rate"),
         grad_norm=Measure("gradient norm", "Gradient norm"),
         images_per_second=Measure("images/s", "Images per second", "images/s"),
         waiting=Measure("waiting for images", "Share of waiting for images", "%", 100),

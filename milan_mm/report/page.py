@@ -72,7 +72,7 @@ def page(title: str, head: Markup, sections: Sequence[Section], footer: str | No
     ]
     version = metadata.version("milan_mm")
     now = datetime.now().strftime("%Y-%m-%d %H:%M")
-    return _PAGE.format(
+    text = _PAGE.format(
         version=version,
         title=title,
         style=_style(),
@@ -86,6 +86,7 @@ def page(title: str, head: Markup, sections: Sequence[Section], footer: str | No
         ),
         footer=footer or f"Written by milan_mm {version} on {now}; this file needs no other.",
     )
+    return str(text)
 
 
 def write_page(path: str | Path, text: str) -> None:
@@ -107,6 +108,12 @@ def _style() -> Markup:
 def join(parts: Iterable[Markup | str]) -> Markup:
     """Parts below each other; plain strings are taken for HTML and must be constants."""
     return Markup("\n").join(Markup(part) for part in parts if part)
+
+
+def beside(parts: Iterable[Markup]) -> Markup:
+    """Parts beside each other, as far as there is room."""
+    shown = [Markup("<div>{}</div>").format(part) for part in parts if part]
+    return join(['<div class="beside">', *shown, "</div>"]) if shown else EMPTY
 
 
 def paragraph(text: str | Markup, note: bool = False) -> Markup:

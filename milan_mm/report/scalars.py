@@ -14,6 +14,7 @@ from pathlib import Path
 
 _NOT_METRICS = ("step", "iter", "epoch", "update", "data_time", "time", "eta")
 IMAGES, WAITING = "images_per_second", "waiting"
+_OF_TRAINING = ("loss", "lr", "time")  # one of them is in every row that mmengine logs of it
 Points = dict[float, float]  # value by update
 
 
@@ -71,6 +72,11 @@ def read_rows(path: str | Path) -> list[dict[str, object]]:
     return rows
 
 
+def is_training(row: Mapping[str, object]) -> bool:
+    """Whether a row is of training iterations, and not of a validation or of k-NN."""
+    return "iter" in row and any(name in row for name in _OF_TRAINING)
+
+
 def join_parts(
     parts: Iterable[Logged], per_epoch: int | None = None, val_every: float | None = None
 ) -> Curves:
@@ -84,9 +90,10 @@ def join_parts(
     curves = Curves()
     for part in parts:
         placed = _place(part, per_epoch, val_every)
-        if not any("iter" in row for _, row in placed):
+        trained = [x for x, row in placed if is_training(row)]
+        if not trained:
             continue
-        first = min(x for x, row in placed if "iter" in row)
+        first = min(trained)
         start = part.start if part.start is not None else first - 1
         _forget_after(curves, start)
         if start > 0 and curves.train:
@@ -103,16 +110,18 @@ def _place(
 ) -> list[tuple[float, Mapping[str, object]]]:
     """Rows with their updates.
 
-    Rows of a training have an iteration. Those of a validation may have an iteration or an epoch as
-    their step, or a 0 (mmdet); they stand after the training that they judge.
+    Rows of a training have an iteration, and so has k-NN. Those of a validation may have an
+    iteration or an epoch as their step, or a 0 (mmdet); they stand after the training that they
+    judge.
     """
     found = []
     last = part.start or 0.0
     for row in part.rows:
         step = float(row["step"])  # type: ignore[arg-type]
-        if "iter" in row:
-            last = step / part.accumulation
-            found.append((last, row))
+        if isinstance(iteration := row.get("iter"), int | float):
+            x = iteration / part.accumulation
+            last = x if is_training(row) else last
+            found.append((x, row))
             continue
         if step and last and step / part.accumulation >= last:
             x = step / part.accumulation
@@ -138,7 +147,7 @@ def _forget_after(curves: Curves, start: float) -> None:
 
 
 def _add(curves: Curves, x: float, row: Mapping[str, object], part: Logged) -> None:
-    is_train = "iter" in row
+    is_train = is_training(row)
     target = curves.train if is_train else curves.val
     for name, value in row.items():
         if name in _NOT_METRICS or isinstance(value, bool) or not isinstance(value, int | float):

@@ -16,7 +16,7 @@ from typing import Any
 
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.report.logs import Log, read_log
-from milan_mm.report.scalars import Curves, Logged, join_parts, read_rows
+from milan_mm.report.scalars import Curves, Logged, is_training, join_parts, read_rows
 from milan_mm.run.records.run_file import read_run_file
 from milan_mm.run.start.checkpoint_files import list_checkpoints_in, newest
 from milan_mm.run.start.lock import holder
@@ -65,7 +65,7 @@ class Part:
     @property
     def is_training(self) -> bool:
         """Whether it trained, or was about to."""
-        return self.facts is not None or any("iter" in row for row in self.rows)
+        return self.facts is not None or any(map(is_training, self.rows))
 
     @property
     def started(self) -> datetime:
@@ -201,8 +201,12 @@ class WorkDir:
     @cached_property
     def done(self) -> float:
         """Updates so far, by the log and the checkpoints."""
-        saved = max((c.updates for c in list_checkpoints_in(self.path)), default=0)
-        return max(self.curves.last, saved, 0)
+        saved = [c.updates for c in list_checkpoints_in(self.path)]
+        for part in self.trainings[-1:]:  # its files may have been moved
+            per_epoch = self.per_epoch if part.log.saved_epochs else None
+            saved.append(part.log.saved // part.accumulation)
+            saved.append(part.log.saved_epochs * (per_epoch or 0))
+        return max([self.curves.last, *saved])
 
     @property
     def unit(self) -> str:

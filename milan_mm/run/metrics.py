@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -36,9 +36,26 @@ def check_output(path: str | Path) -> None:
     """
     if Path(path).is_dir():
         raise UserError(f"--out '{path}' is a folder: give the name of a file in it")
-    folder = next(parent for parent in Path(path).absolute().parents if parent.exists())
+    _check_writable(Path(path).absolute().parents, f"--out '{path}'")
+
+
+def check_folder(path: str | Path, option: str) -> None:
+    """Check that files can be written into a folder, which need not exist.
+
+    Args:
+        option: That names it.
+
+    Raises:
+        UserError: With what is in the way.
+    """
+    place = Path(path).absolute()
+    _check_writable([place, *place.parents], f"{option} '{path}'")
+
+
+def _check_writable(folders: Sequence[Path], place: str) -> None:
+    folder = next(folder for folder in folders if folder.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"--out '{path}': '{folder}' is not a folder that you can write to")
+        raise UserError(f"{place}: '{folder}' is not a folder that you can write to")
 
 
 def write_metrics(path: str | Path, metrics: Mapping[str, float]) -> None:

@@ -87,6 +87,17 @@ def rate(text: str) -> float:
     return number
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a number from 0 to 1")
+    return number
+
+
 def _whole(text: str, lowest: int) -> int:
     try:
         number = int(text)
@@ -153,9 +164,9 @@ def add_batch_per_gpu(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_tracking(parser: argparse.ArgumentParser) -> None:
-    """Where the curves of a training go, and what is looked at while a pretraining runs."""
-    group = parser.add_argument_group("while it trains", "see docs/track.md")
+def add_trackers(parser: argparse.ArgumentParser) -> None:
+    """Where the curves of a training go."""
+    group = parser.add_argument_group("trackers", "see docs/track.md")
     group.add_argument("--tensorboard", action="store_true", help="curves for TensorBoard")
     group.add_argument(
         "--wandb",
@@ -171,17 +182,31 @@ def add_tracking(parser: argparse.ArgumentParser) -> None:
         metavar="URI|EXPERIMENT",
         help=f"curves for MLflow: on a server, or under this name in the work folder ({PROJECT})",
     )
+
+
+def tracker_words(args: argparse.Namespace) -> tuple[str, ...]:
+    """The options of `add_trackers`, as a command has them."""
+    words = ["--tensorboard"] if args.tensorboard else []
+    for name in ("wandb", "mlflow"):
+        if value := getattr(args, name):
+            words += [f"--{name}", value]
+    return tuple(words)
+
+
+def add_watching(parser: argparse.ArgumentParser) -> None:
+    """What is looked at while a pretraining runs."""
+    group = parser.add_argument_group("while it pretrains", "see docs/track.md")
     group.add_argument(
         "--pictures-interval",
         type=positive,
         metavar="N",
-        help="pretraining: draw masks and loss per patch every N iterations (20 times in a run, "
+        help="draw masks and loss per patch every N iterations (20 times in a run, "
         "if there is a tracker; else not at all)",
     )
     group.add_argument(
         "--knn-data",
         metavar="DIR",
-        help="pretraining: k-NN accuracy of the encoder on DIR/train/CLASS/*, DIR/val/CLASS/*",
+        help="k-NN accuracy of the encoder on DIR/train/CLASS/*, DIR/val/CLASS/*",
     )
     group.add_argument(
         "--knn-interval",

@@ -21,6 +21,7 @@ from milan_mm.run.fields.given import follow_names, set_written_out
 from milan_mm.run.fields.guesses import limit_guesses
 from milan_mm.run.fields.image_size import SIZE_NAMES, check_patches, is_pooled, set_image_size
 from milan_mm.run.fields.names import changed_fields
+from milan_mm.run.image_types import read_every_type
 from milan_mm.run.machine import check_precision, fit_to_machine
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.processes import is_main_process, world_size
@@ -427,6 +428,12 @@ def read_coco_once(cfg: Config, _: RunOptions) -> list[str]:
     return []
 
 
+def read_image_types(cfg: Config, _: RunOptions) -> list[str]:
+    """Read image folders completely, see `read_every_type`."""
+    read_every_type(cfg)
+    return []
+
+
 def save_atomically(cfg: Config, _: RunOptions) -> list[str]:
     """Write checkpoints whole or not at all, unless the config chose a backend for them."""
     if checkpoint := (cfg.get("default_hooks") or {}).get("checkpoint"):
@@ -466,6 +473,7 @@ TRAINING: tuple[Step, ...] = (
     save_load_report,  # likewise
     split_batch,  # after the limit; makes the schedule longer
     save_atomically,
+    read_image_types,
     read_coco_once,
     use_machine,  # last: replaces what this machine cannot do, whoever chose it
 )
@@ -474,6 +482,7 @@ TEST: tuple[Step, ...] = (
     use_record,
     choose_work_dir,
     track_nothing,
+    read_image_types,
     read_coco_once,
     use_machine,
 )

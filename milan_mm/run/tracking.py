@@ -117,6 +117,11 @@ def add_trackers(cfg: Config, tracking: Tracking, trial: bool = False) -> list[s
     is_tracked = any(name in PACKAGES for name in names)
     if is_tracked:
         _add_hook(cfg, type="milan_mm.TrackerHook")
+        # one x-axis: by default mmengine counts epochs for metrics, and iterations for all else
+        hooks = cfg.setdefault("default_hooks", ConfigDict())
+        logger = hooks.setdefault("logger", ConfigDict(type="LoggerHook"))
+        if logger:
+            logger.setdefault("log_metric_by_epoch", False)
     if tracking.pictures_interval or (is_tracked and _is_pretraining(cfg)):
         _add_hook(cfg, type="milan_mm.PicturesHook", interval=tracking.pictures_interval)
     if tracking.knn_data:
@@ -245,11 +250,16 @@ def _is_pretraining(cfg: Config) -> bool:
 
 def _backends(cfg: Config) -> Any:
     """The list of a config's backends, in place; the work directory's own is always in it."""
-    visualizer = cfg.get("visualizer")
-    if not visualizer:
-        cfg.visualizer = visualizer = ConfigDict(type="mmengine.Visualizer")
+    if not cfg.get("visualizer"):
+        cfg.visualizer = ConfigDict(type="mmengine.Visualizer")
+    visualizer = cfg.visualizer  # read again, since a config copies what it is given
     found = visualizer.get("vis_backends") or []
-    found = [found] if isinstance(found, dict) else [*found]
+    found = [found] if isinstance(found, (dict, str)) else [*found]
+    if wrong := [backend for backend in found if isinstance(backend, str)]:
+        raise UserError(
+            f"visualizer.vis_backends has {wrong[0]!r}, and must hold dicts, which --cfg-options "
+            "cannot write: use --tensorboard, --wandb or --mlflow, or a config of your own"
+        )
     if not any(_kind(backend) == "LocalVisBackend" for backend in found):
         found.insert(0, ConfigDict(type="LocalVisBackend"))
     visualizer.vis_backends = found

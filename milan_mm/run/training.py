@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -112,11 +112,19 @@ def _saying_how_to_go_on(runner: Runner) -> Iterator[None]:
 
 
 @safe_loading()
-def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
+def test(
+    cfg: Config,
+    checkpoint: str,
+    notes: list[str],
+    additions: Sequence[Callable[[Runner], None]] = (),
+) -> dict[str, float]:
     """Evaluate a checkpoint, all of whose tensors must fit the model.
 
     With `TestTimeAug` in the pipeline each image has several views, which `cfg.tta_model` merges;
     see also `views_of_test`.
+
+    Args:
+        additions: Called with the runner before the test: add metrics and hooks.
 
     Returns:
         The metrics of the evaluator; none from mmdet's own `CocoMetric` if nothing was detected.
@@ -139,6 +147,8 @@ def test(cfg: Config, checkpoint: str, notes: list[str]) -> dict[str, float]:
     _check_classes(checkpoint, content.get("meta", {}), metainfo)
     del content, state_dict  # with the optimizer's part, three times the model
     runner.load_checkpoint(checkpoint)
+    for add in additions:
+        add(runner)
     return runner.test()
 
 

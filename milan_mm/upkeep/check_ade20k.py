@@ -16,7 +16,7 @@ from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
 from milan_mm.upkeep.reading import list_files, rgb_pixels, spread
 from milan_mm.visualization.contact_sheet import NUM_CELLS, Cell, fit_scale
-from milan_mm.visualization.dense import draw_labels
+from milan_mm.visualization.drawing import blend_classes
 
 NUM_IMAGES = dict(training=20_210, validation=2_000)
 CLASSES: tuple[str, ...] = ADE20KDataset.METAINFO["classes"]
@@ -171,4 +171,4 @@ def _draw(root: Path, split: str, name: str) -> Cell:
     palette = [(r, g, b) for r, g, b in PALETTE]
     counts = np.bincount(labels.ravel(), minlength=IGNORED + 1)[: len(CLASSES)]
     largest = [CLASSES[c].strip() for c in np.argsort(-counts)[:3] if counts[c]]
-    return Cell(draw_labels(canvas, shown, palette, zoom=1), f"{name}: {', '.join(largest)}")
+    return Cell(blend_classes(canvas, shown, palette), f"{name}: {', '.join(largest)}")

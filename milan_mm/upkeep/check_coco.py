@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from mmdet.datasets import CocoDataset
-from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
 from milan_mm.datasets.coco import usage as coco_usage
@@ -37,7 +35,7 @@ from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
 from milan_mm.upkeep.reading import list_files, rgb_pixels, spread
 from milan_mm.visualization.contact_sheet import NUM_CELLS, Cell, fit_scale
-from milan_mm.visualization.dense import draw_instances
+from milan_mm.visualization.drawing import draw_detections
 
 NUM_IMAGES = dict(train=118_287, val=5_000)
 CLASSES: tuple[str, ...] = CocoDataset.METAINFO["classes"]
@@ -274,27 +272,25 @@ def _draw(part: _Part, image: dict) -> Cell:
     width, height = (max(1, round(side * scale)) for side in (image["width"], image["height"]))
     objects = [a for a in file.annotations if not incomplete(a) and a["image_id"] == image["id"]]
     numbers = {category_id: number for number, category_id in enumerate(file.category_names)}
-    instances = InstanceData(
-        bboxes=torch.tensor(
-            [[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in objects)]
-        ).reshape(-1, 4)
-        * scale,
-        labels=torch.tensor([numbers[a["category_id"]] for a in objects], dtype=torch.int64),
-        masks=np.array(
-            [
-                cv2.resize(
-                    _mask(a.get("segmentation"), image),
-                    (width, height),
-                    interpolation=cv2.INTER_NEAREST,
-                )
-                for a in objects
-            ]
-        ).reshape(-1, height, width),
-    )
+    boxes = [[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in objects)]
+    masks = [
+        cv2.resize(
+            _mask(a.get("segmentation"), image), (width, height), interpolation=cv2.INTER_NEAREST
+        )
+        for a in objects
+    ]
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     canvas = cv2.resize(np.ascontiguousarray(pixels), (width, height), interpolation=interpolation)
     palette = [PALETTE[number % len(PALETTE)] for number in range(len(numbers))]
-    drawn = draw_instances(canvas, instances, tuple(file.category_names.values()), palette, zoom=1)
+    drawn = draw_detections(
+        canvas,
+        scale * np.array(boxes).reshape(-1, 4),
+        np.array([numbers[a["category_id"]] for a in objects]),
+        list(file.category_names.values()),
+        palette,
+        masks=np.array(masks).reshape(-1, height, width).astype(bool),
+        enlarge=False,  # the sheet shows it at this size
+    )
     return Cell(drawn, f"{part.name} {image['file_name']}: {count(len(objects), 'object')}")
 
 

@@ -4,12 +4,13 @@ The rules are those of a training's start, see `milan_mm/datasets`; here every f
 and faults are collected instead of ending at the first. COCO folders: check_coco.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
 from milan_mm.datasets.class_folders import (
     REMEDY,
@@ -42,13 +43,15 @@ from milan_mm.text import shorten_list
 from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
 from milan_mm.upkeep.reading import rgb_pixels, spread
-from milan_mm.visualization.contact_sheet import NUM_CELLS, Cell
-from milan_mm.visualization.dense import draw_labels
+from milan_mm.visualization.contact_sheet import CELL_SIZE, LEGEND, NUM_CELLS, Cell, fit_scale
+from milan_mm.visualization.label_overlay import label_legend, overlay_labels
 
 _LAYOUT = "the folder does not fit"
 _CORRECT = "correct what each line names"
 _REPAIR = "repair or remove them: training skips up to 1 %, evaluation none"
 _OVERLAP = "keep them in one of the splits"
+_BACKGROUNDS = ("background", "bg", "other", "unlabeled", "unlabelled", "none", "void")
+_MOST = 0.8  # of the labelled pixels; a class of more is said, since a constant answer is good then
 Result = TypeVar("Result")
 
 
@@ -101,6 +104,7 @@ def check_label_pairs(root: Path, findings: Findings, num_workers: int) -> list[
     classes = _try(findings, read_classes, root / "classes.txt") or []
     folders: list[Path] = []
     sound: dict[str, list[tuple[Path, Path]]] = {}
+    total = np.zeros(IGNORED + 1, np.int64)
     for name, names in SPLITS.items():
         if (pair := _try(findings, find_pairs, root, name, names)) is None:
             continue
@@ -114,7 +118,8 @@ def check_label_pairs(root: Path, findings: Findings, num_workers: int) -> list[
         sizes: dict[str, tuple[int, int]] = {}
         readable = set(_decode(images, files, findings, num_workers, sizes))
         wanted = {stem + label_suffix: sizes.get(stem + image_suffix) for stem in stems}
-        pixels, faulty = _check_labels(labels, wanted, len(classes), findings, num_workers)
+        pixels, faulty, single = _check_labels(labels, wanted, len(classes), findings, num_workers)
+        total += pixels
         sound[name] = [
             (images / (stem + image_suffix), labels / (stem + label_suffix))
             for stem in stems
@@ -122,19 +127,36 @@ def check_label_pairs(root: Path, findings: Findings, num_workers: int) -> list[
         ]
         if classes:
             _look_at_totals(name, [str(labels / n) for n in wanted], pixels, classes, findings)
+            _look_at_cover(name, pixels, single, len(wanted), classes, findings)
     _compare_splits(folders, findings)
-    chosen = spread(sound.get("train", []), sound.get("val", []), NUM_CELLS)
-    return [_draw(*pair, classes) for pair in chosen]
+    chosen = spread(sound.get("train", []), sound.get("val", []), NUM_CELLS - 1)
+    plain = _plain(total, classes)
+    cells = [_draw(*pair, classes, plain) for pair in chosen]
+    order = [c for c in np.argsort(-total[: len(classes)], kind="stable").tolist() if total[c]]
+    palette = class_palette(len(classes))
+    legend = label_legend(classes, palette, order, plain, CELL_SIZE)
+    return [*cells, Cell(legend, LEGEND)] if cells else []
 
 
-def _draw(image: Path, label: Path, classes: Sequence[str]) -> Cell:
+def _plain(pixels: np.ndarray, classes: Sequence[str]) -> set[int]:
+    """Classes that are not painted: one of most pixels, and a background, would hide the photos."""
+    found = set(np.flatnonzero(2 * pixels[: len(classes)] > pixels[: len(classes)].sum()).tolist())
+    return found | ({0} if classes and classes[0].lower().strip("_") in _BACKGROUNDS else set())
+
+
+def _draw(image: Path, label: Path, classes: Sequence[str], plain: Collection[int]) -> Cell:
     """An image under its labels; the caption names the largest classes."""
     labels = read_labels(str(label)).astype(np.int64)
     shown = np.where(labels < len(classes), labels, IGNORED)
     counts = np.bincount(shown.ravel(), minlength=IGNORED + 1)[: len(classes)]
     largest = [classes[c] for c in np.argsort(-counts)[:3] if counts[c]]
-    pixels = np.ascontiguousarray(rgb_pixels(image))
-    picture = draw_labels(pixels, shown, class_palette(len(classes)), zoom=1)
+    height, width = shown.shape
+    scale = fit_scale(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    photo = Image.fromarray(np.ascontiguousarray(rgb_pixels(image)))
+    pixels = np.asarray(photo.resize(size, Image.Resampling.BILINEAR))
+    small = Image.fromarray(shown.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
+    picture = overlay_labels(pixels, np.asarray(small), class_palette(len(classes)), plain)
     return Cell(picture, f"{image.name}: {', '.join(largest)}")
 
 
@@ -176,9 +198,13 @@ def _check_labels(
     num_classes: int,
     findings: Findings,
     num_workers: int,
-) -> tuple[np.ndarray, set[str]]:
-    """Read every label map; returns their pixels by value, (256,), and the names of faulty ones."""
-    unreadable, resized, wide, classless = [], [], [], []
+) -> tuple[np.ndarray, set[str], list[str]]:
+    """Read every label map.
+
+    Returns:
+        Their pixels by value, (256,), the names of faulty ones, and of those of a single class.
+    """
+    unreadable, resized, wide, classless, single = [], [], [], [], []
     faulty = set()
     total = np.zeros(IGNORED + 1, np.int64)
     read = partial(_read_label, folder)
@@ -195,6 +221,8 @@ def _check_labels(
             classless.append(f"{folder / name} holds {shorten_list(strange)}")
         if error or size != found:
             faulty.add(name)
+        if np.count_nonzero(counts[:num_classes]) == 1:
+            single.append(name)
         total[: len(counts)] += counts[: IGNORED + 1]
     findings.add("label maps cannot be read", _REPAIR, unreadable)
     findings.add("label maps have another size than their image", "give both one size", resized)
@@ -204,7 +232,7 @@ def _check_labels(
         "correct classes.txt or the labels",
         classless,
     )
-    return total, faulty
+    return total, faulty, single
 
 
 def _read_label(folder: Path, name: str) -> tuple[str, tuple[int, ...], np.ndarray]:
@@ -232,3 +260,33 @@ def _look_at_totals(
         f"{split}: {void:.1%} of the pixels are not labelled"
         + (f"; no pixel of {shorten_list(absent)}" if absent else "")
     )
+
+
+def _look_at_cover(
+    split: str,
+    pixels: np.ndarray,
+    single: list[str],
+    number: int,
+    classes: list[str],
+    findings: Findings,
+) -> None:
+    """Say whether one class covers nearly everything, or whole label maps."""
+    labelled = pixels[: len(classes)]
+    if not labelled.any():
+        return
+    largest = int(labelled.argmax())
+    share = labelled[largest] / labelled.sum()
+    what = f"'{classes[largest]}' (label {largest})"
+    if share == 1:
+        remedy = "look at a label file, and at the order of classes.txt"
+        findings.add("label maps hold a single class", remedy, [f"{split}: nothing but {what}"])
+    elif share > _MOST:
+        findings.notes.append(
+            f"{split}: {what} covers {share:.1%} of the labelled pixels: a model that answers "
+            "nothing else looks good in aAcc; compare mIoU"
+        )
+    if single and share < 1:
+        findings.notes.append(
+            f"{split}: {len(single):,} of {number:,} label maps hold a single class, first "
+            f"'{single[0]}'"
+        )

@@ -11,6 +11,7 @@ from milan_mm.visualization.pictures import BACKGROUND, CAPTION_HEIGHT, grid
 COLUMNS = 4
 NUM_CELLS = COLUMNS * COLUMNS
 CELL_SIZE = (320, 240)  # width and height of a picture in pixels
+LEGEND = "legend"  # caption of a cell that is no image
 
 
 class Cell(NamedTuple):

@@ -1,34 +1,38 @@
-"""A grid of pictures and maps with titles, colour bars and a caption, laid out in inches."""
+"""A grid of pictures and maps, with titles, colour bars, a legend and a caption."""
 
-import math
-import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from milan_mm.visualization.layout import (
+    GAP,
+    MARGIN,
+    POINT,
+    Page,
+    Placing,
+    count_lines,
+    lines_height,
+    wrap,
+)
 from milan_mm.visualization.style import (
-    CAPTION_SIZE,
     COLUMN_WIDTH,
     FAINT_INK,
     LABEL_SIZE,
     PAGE_WIDTH,
     TITLE_SIZE,
     colour_map,
-    paper_style,
 )
 
-POINT = 1 / 72  # inches
-_MAX_CELL, _MARGIN, _GAP = 1.5, 0.04, 0.05
-_ROW_TITLE = 0.15
-_BAR, _BAR_LABELS = 0.07, 0.33
-_NARROW = 0.56  # width of a letter in units of its size, on average
+MAX_CELL = 1.5  # inches
+_ROW_TITLE_LINES = 2
+_BAR, _BAR_LABELS, _BAR_LENGTH = 0.07, 0.33, 1.4  # inches
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Panel:
         pixels: (H, W, 3) uint8, RGB; or (h, w) float, a map, NaN where it has no value.
         quantity: Of a map: key of `style.MAPS`.
         low, high: Values of a map in its darkest and its brightest colour.
-        note: Short line below it.
+        note: A few words below it.
         frame: Colour of a frame around it; None draws none.
         dashed: Whether the frame is dashed.
         interpolate: Of a picture: smooth it where it is enlarged.
@@ -81,165 +85,121 @@ class Bar:
     ends: tuple[str, str] | None = None
 
 
-def panel_figure(
-    rows: Sequence[Sequence[Panel | None]],
-    titles: Sequence[str],
-    row_titles: Sequence[str] = (),
-    bars: Sequence[Bar] = (),
-    legend: Sequence[tuple[str, Any]] = (),
-    caption: str = "",
-    width: float = PAGE_WIDTH,
-    max_cell: float = _MAX_CELL,
-) -> Figure:
-    """Lay panels out in rows and columns.
+@dataclass(frozen=True)
+class Frame:
+    """What stands around the panels of a figure.
 
-    Args:
-        rows: Panels; None leaves a cell empty. All rows have the same number.
+    Attributes:
         titles: Above the columns.
-        row_titles: Left of the rows, read upwards; none leave the margin out.
-        bars: Colour bars.
-        legend: Names and colours of what the panels show.
+        row_titles: Left of the rows, read upwards; fewer than rows leave the others without.
+        bars: Below the columns.
+        legend: Colour of what the panels show, by name; (R, G, B) in 0-1, or matplotlib's words.
         caption: Below everything, wrapped.
         width: Largest width of the figure in inches.
         max_cell: Largest width of a panel in inches: a figure of few columns is narrower.
     """
-    columns = len(titles)
-    left = _MARGIN + (_ROW_TITLE if any(row_titles) else 0)
-    cell = min(max_cell, (width - left - _MARGIN - (columns - 1) * _GAP) / columns)
-    used = left + columns * (cell + _GAP) - _GAP + _MARGIN
-    total_width = min(width, max(used, COLUMN_WIDTH))
-    left += max(0, (total_width - used) / 2)
 
-    wrapped = [wrap(title, cell, TITLE_SIZE) for title in titles]
-    title_height = _height(max((t.count("\n") + 1 if t else 0) for t in wrapped), TITLE_SIZE)
-    heights = [max(cell * panel.shape for panel in row if panel) for row in rows]
-    notes = [
-        _height(
-            max(panel.note.count("\n") + bool(panel.note) for panel in row if panel), LABEL_SIZE
+    titles: Sequence[str]
+    row_titles: Sequence[str] = ()
+    bars: Sequence[Bar] = ()
+    legend: Mapping[str, object] = field(default_factory=dict)
+    caption: str = ""
+    width: float = PAGE_WIDTH
+    max_cell: float = MAX_CELL
+
+
+def panel_figure(rows: Sequence[Sequence[Panel | None]], frame: Frame) -> Figure:
+    """Lay panels out in rows of equal length; None leaves a cell empty."""
+    columns = _Columns(frame)
+    page = Page(columns.page_width)
+    _add_titles(page, columns, frame.titles)
+    for i, row in enumerate(rows):
+        title = frame.row_titles[i] if i < len(frame.row_titles) else ""
+        _add_row(page, columns, row, title)
+    _add_bars(page, columns, frame.bars)
+    page.add_legend(_handles(frame.legend))
+    page.add_caption(frame.caption)
+    return page.figure()
+
+
+class _Columns:
+    """Where the columns are, in inches."""
+
+    def __init__(self, frame: Frame) -> None:
+        number = len(frame.titles)
+        left = MARGIN
+        if any(frame.row_titles):
+            left += lines_height(_ROW_TITLE_LINES, LABEL_SIZE)
+        self.width = min(
+            frame.max_cell, (frame.width - left - MARGIN - (number - 1) * GAP) / number
         )
-        for row in rows
-    ]
-    bar_height = _BAR + _BAR_LABELS if bars else 0
-    legend_rows, per_row = _legend_rows(legend, total_width)
-    legend_height = _height(legend_rows, LABEL_SIZE + 2)
-    text = wrap(caption, total_width - 2 * _MARGIN, CAPTION_SIZE)
-    caption_height = _height(text.count("\n") + 1, CAPTION_SIZE) + _GAP if caption else 0
-    total = 2 * _MARGIN + title_height + sum(heights) + sum(notes) + (len(rows) - 1) * _GAP
-    total += bar_height + legend_height + caption_height
+        used = left + number * (self.width + GAP) - GAP + MARGIN
+        self.page_width = min(frame.width, max(used, COLUMN_WIDTH))
+        self.first = left + max(0.0, (self.page_width - used) / 2)
 
-    with paper_style():
-        figure = Figure(figsize=(total_width, total))
-        place = _Placing(figure, total_width, total)
-        y = _MARGIN + title_height
-        for column, title in enumerate(wrapped):
-            x = left + column * (cell + _GAP) + cell / 2
-            place.text(x, y - 2 * POINT, title, TITLE_SIZE, va="bottom")
-        for row, (panels, height, note) in enumerate(zip(rows, heights, notes, strict=True)):
-            if row < len(row_titles) and row_titles[row]:
-                name = _shorten(row_titles[row], height + note, LABEL_SIZE)
-                place.text(
-                    left - 0.03,
-                    y + height / 2,
-                    name,
-                    LABEL_SIZE,
-                    rotation=90,
-                    ha="right",
-                    va="center",
-                    color=FAINT_INK,
-                )
-            for column, panel in enumerate(panels):
-                if panel is None:
-                    continue
-                x = left + column * (cell + _GAP)
-                own = cell * panel.shape
-                _draw(place.axes(x, y + (height - own) / 2, cell, own), panel)
-                if panel.note:
-                    place.text(
-                        x + cell / 2,
-                        y + height + 1.5 * POINT,
-                        panel.note,
-                        LABEL_SIZE,
-                        va="top",
-                        color=FAINT_INK,
-                    )
-            y += height + note + _GAP
-        for bar in bars:
-            x = left + bar.first * (cell + _GAP)
-            length = (bar.last - bar.first + 1) * (cell + _GAP) - _GAP
-            inset = min(0.12 * length, 0.15) if length < 1.6 else (length - 1.4) / 2
-            axes = place.axes(x + inset, y + 0.02, length - 2 * inset, _BAR)
-            _draw_bar(figure, axes, bar, wrap(bar.label, length + _GAP, LABEL_SIZE))
-        y += bar_height
-        if legend:
-            handles = [Patch(facecolor=colour, label=name) for name, colour in legend]
-            figure.legend(
-                handles=handles,
-                ncols=per_row,
-                loc="upper center",
-                frameon=False,
-                bbox_to_anchor=(0.5, 1 - y / total),
-                fontsize=LABEL_SIZE,
-                borderaxespad=0,
-                handlelength=1.0,
-                handleheight=0.9,
-                columnspacing=1.2,
-            )
-        y += legend_height
-        if caption:
-            place.text(_MARGIN, y + _GAP / 2, text, CAPTION_SIZE, ha="left", va="top")
-    return figure
+    def left(self, number: int) -> float:
+        """Left edge of a column."""
+        return self.first + number * (self.width + GAP)
 
 
-def add_caption(figure: Figure, caption: str) -> None:
-    """Write a caption below a figure that left room for it, see `caption_room`."""
-    width, height = figure.get_size_inches()
-    text = wrap(caption, width - 2 * _MARGIN, CAPTION_SIZE)
-    lines = _height(text.count("\n") + 1, CAPTION_SIZE)
-    _Placing(figure, width, height).text(
-        _MARGIN, height - lines - _MARGIN, text, CAPTION_SIZE, ha="left", va="top"
-    )
+def _add_titles(page: Page, columns: _Columns, titles: Sequence[str]) -> None:
+    texts = [wrap(title, columns.width + GAP, TITLE_SIZE) for title in titles]
+    height = lines_height(max(map(count_lines, texts)), TITLE_SIZE)
+
+    def draw(place: Placing, top: float) -> None:
+        for i, text in enumerate(texts):
+            x, y = columns.left(i) + columns.width / 2, top + height - 0.4 * TITLE_SIZE * POINT
+            place.text(x, y, text, TITLE_SIZE, va="baseline")  # the last lines on one level
+
+    page.add(height, draw)
 
 
-def caption_room(caption: str, width: float) -> float:
-    """Height in inches that a caption takes."""
-    lines = wrap(caption, width - 2 * _MARGIN, CAPTION_SIZE).count("\n") + 1
-    return _height(lines, CAPTION_SIZE) + 2 * _MARGIN if caption else 0.0
+def _add_row(page: Page, columns: _Columns, row: Sequence[Panel | None], title: str) -> None:
+    width = columns.width
+    height = max(width * panel.shape for panel in row if panel)
+    notes = [wrap(p.note, width + GAP, LABEL_SIZE, most=3) if p else "" for p in row]
+    name = wrap(title, height, LABEL_SIZE, _ROW_TITLE_LINES)
 
-
-def wrap(text: str, width: float, size: float) -> str:
-    """Break text into lines of some inches, for letters of some points."""
-    letters = max(4, int(width / (size * POINT * _NARROW)))
-    lines = [textwrap.wrap(line, letters) or [""] for line in text.split("\n")]
-    return "\n".join(part for line in lines for part in line)
-
-
-class _Placing:
-    """Places things in inches from the upper left corner of a figure."""
-
-    def __init__(self, figure: Figure, width: float, height: float) -> None:
-        self.figure, self.width, self.height = figure, width, height
-
-    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        bottom = 1 - (y + height) / self.height
-        return self.figure.add_axes(
-            (x / self.width, bottom, width / self.width, height / self.height)
+    def draw(place: Placing, top: float) -> None:
+        place.text(
+            columns.first - 2 * POINT,
+            top + height / 2,
+            name,
+            LABEL_SIZE,
+            ha="right",
+            va="center",
+            multialignment="center",
+            rotation=90,
+            color=FAINT_INK,
         )
+        for i, (panel, note) in enumerate(zip(row, notes, strict=True)):
+            if panel is None:
+                continue
+            own = width * panel.shape
+            _draw_panel(place.axes(columns.left(i), top + (height - own) / 2, width, own), panel)
+            x, below = columns.left(i) + width / 2, top + height + 1.5 * POINT
+            place.text(x, below, note, LABEL_SIZE, va="top", color=FAINT_INK)
 
-    def text(
-        self, x: float, y: float, text: str, size: float, ha: str = "center", **settings: Any
-    ) -> None:
-        self.figure.text(
-            x / self.width,
-            1 - y / self.height,
-            text,
-            fontsize=size,
-            ha=ha,
-            linespacing=1.15,
-            **settings,
-        )
+    page.add(height + lines_height(max(map(count_lines, notes)), LABEL_SIZE) + GAP, draw)
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
+def _add_bars(page: Page, columns: _Columns, bars: Sequence[Bar]) -> None:
+    if not bars:
+        return
+    widths = [columns.left(b.last) + columns.width - columns.left(b.first) for b in bars]
+    labels = [wrap(b.label, w + GAP, LABEL_SIZE) for b, w in zip(bars, widths, strict=True)]
+
+    def draw(place: Placing, top: float) -> None:
+        for bar, width, label in zip(bars, widths, labels, strict=True):
+            length = min(_BAR_LENGTH, 0.8 * width)
+            x = columns.left(bar.first) + (width - length) / 2
+            _draw_bar(place.axes(x, top + 0.02, length, _BAR), bar, label)
+
+    more = lines_height(max(map(count_lines, labels)) - 1, LABEL_SIZE)
+    page.add(_BAR + _BAR_LABELS + more, draw)
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     if panel.quantity:
@@ -253,7 +213,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
         )
     else:
         smooth = "auto" if panel.interpolate else "nearest"
-        axes.imshow(panel.pixels, aspect="auto", interpolation=smooth)
+        axes.imshow(panel.pixels, interpolation=smooth, aspect="auto")
     for spine in axes.spines.values():
         spine.set_visible(panel.frame is not None)
         if panel.frame:
@@ -262,32 +222,20 @@ def _draw(axes: Axes, panel: Panel) -> None:
             spine.set_linestyle((0, (2.5, 1.2)) if panel.dashed else "solid")
 
 
-def _draw_bar(figure: Figure, axes: Axes, bar: Bar, label: str) -> None:
+def _draw_bar(axes: Axes, bar: Bar, label: str) -> None:
     mappable = ScalarMappable(Normalize(bar.low, bar.high), colour_map(bar.quantity))
-    colours = figure.colorbar(mappable, cax=axes, orientation="horizontal", label=label)
+    colours = axes.figure.colorbar(mappable, cax=axes, orientation="horizontal", label=label)
     colours.outline.set_linewidth(0.4)
     colours.ax.xaxis.labelpad = 1
     if bar.ends:
         colours.set_ticks([bar.low, bar.high], labels=list(bar.ends))
+        first, last = colours.ax.get_xticklabels()
+        first.set_horizontalalignment("left")  # inwards, where there is room for words
+        last.set_horizontalalignment("right")
     else:
         colours.set_ticks(np.linspace(bar.low, bar.high, 3).tolist())
-        colours.ax.xaxis.set_major_formatter("{x:.3g}")
+        colours.ax.xaxis.set_major_formatter("{x:.2g}")
 
 
-def _height(lines: int, size: float) -> float:
-    """Inches of some lines, and of the space around them."""
-    return lines * size * POINT * 1.25 + 3 * POINT if lines else 0.0
-
-
-def _shorten(text: str, width: float, size: float) -> str:
-    letters = max(4, int(width / (size * POINT * _NARROW)))
-    return text if len(text) <= letters else text[: letters - 1] + "…"
-
-
-def _legend_rows(legend: Sequence[tuple[str, Any]], width: float) -> tuple[int, int]:
-    """Rows of a legend, and entries of a row."""
-    if not legend:
-        return 0, 0
-    entry = (max(len(name) for name, _ in legend) * _NARROW + 3.5) * LABEL_SIZE * POINT
-    per_row = max(1, min(len(legend), int(width / entry)))
-    return math.ceil(len(legend) / per_row), per_row
+def _handles(legend: Mapping[str, object]) -> list[Artist]:
+    return [Patch(facecolor=colour, label=name) for name, colour in legend.items()]  # type: ignore[arg-type]

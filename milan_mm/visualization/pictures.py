@@ -1,10 +1,8 @@
 """Small picture tools shared by this folder. A picture is (H, W, 3) uint8, RGB."""
 
-import base64
 from io import BytesIO
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image, ImageDraw
 
 BACKGROUND = 255
@@ -15,21 +13,6 @@ CAPTION_HEIGHT = 18  # pixels
 def enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
     """Repeat every pixel `factor` times, so that single pixels stay visible."""
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def overlay_heatmap(
-    values: np.ndarray, picture: np.ndarray, vmax: float | None = None
-) -> np.ndarray:
-    """Lay a patch map over a picture, in colours.
-
-    Args:
-        values: (h, w) float >= 0. picture: (H, W, 3), H and W multiples of h and w.
-        vmax: Value shown in the brightest colour; None takes the map's largest.
-    """
-    scaled = values / max(vmax or values.max(), 1e-12)
-    colours = colormaps["inferno"](scaled.clip(0, 1))[..., :3] * 255
-    patch = picture.shape[0] // values.shape[0]
-    return (0.3 * picture + 0.7 * enlarge(colours, patch)).astype(np.uint8)
 
 
 def grid(rows: list[list[np.ndarray]], titles: list[str]) -> np.ndarray:
@@ -57,8 +40,3 @@ def png_bytes(picture: np.ndarray) -> bytes:
     buffer = BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def data_uri(picture: np.ndarray) -> str:
-    """A picture as text that can stand in an HTML file."""
-    return "data:image/png;base64," + base64.b64encode(png_bytes(picture)).decode()

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from milan_mm.visualization.figure_files import picture_of
-from milan_mm.visualization.panels import Bar, Panel, panel_figure
+from milan_mm.visualization.panels import Bar, Frame, Panel, panel_figure
 from milan_mm.visualization.pictures import enlarge
 from milan_mm.visualization.style import PAGE_WIDTH
 
@@ -142,7 +142,7 @@ def pretraining_figure(
         if views.reconstruction is not None:
             row.append(Panel(views.reconstruction[i]))
         rows.append(row)
-    return panel_figure(rows, titles, names, bars, caption=caption, width=width)
+    return panel_figure(rows, Frame(titles, names, bars, caption=caption, width=width))
 
 
 def pretraining_sheet(

@@ -15,6 +15,7 @@ PAGE_WIDTH, COLUMN_WIDTH = 6.9, 3.3  # inches, of a paper with two columns
 TITLE_SIZE, LABEL_SIZE, CAPTION_SIZE = 7.5, 6.5, 6.5
 INK, FAINT_INK = "#222222", "#555555"
 DPI = 300
+FONT = "DejaVu Sans"  # comes with matplotlib
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; yellow last, it is pale on paper.
 PALETTE = (
@@ -27,7 +28,7 @@ NO_VALUE = "#D9D9D9"  # where a map has none
 
 _RC: Any = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
+    "font.sans-serif": [FONT],
     "font.size": LABEL_SIZE,
     "text.color": INK,
     "axes.edgecolor": FAINT_INK,

@@ -55,6 +55,10 @@ class Block:
         words = next(iter(split_commands(self.text)), [])
         return self.language in {"", "bash"} and bool(words) and _program(words) in PROGRAMS
 
+    @property
+    def is_python(self) -> bool:
+        return self.language in {"python", "py"}
+
 
 def blocks(page: Path) -> list[Block]:
     """All fenced blocks of a page, in order."""

@@ -6,12 +6,13 @@ and so is a command whose answer is an error, which must be the one that the pag
 """
 
 import itertools
+import json
 import os
 import re
 import runpy
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from glob import glob
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tests.docs.pages import OTHERS, ROOT, Block, assignments, split_commands, t
 from tests.helpers import forget_runs
 from tests.run.own_data.folders import image_folder
 from tests.small_data import ade20k_of, coco_of, imagenet_of
+from tests.upkeep.convert import folders as exports
 
 # The smallest recipe of each task; all take the encoders that the package ships.
 SMALL = dict(
@@ -34,9 +36,8 @@ SMALL = dict(
     det="det/mask-rcnn_vit-mini-p8_1xb8-250i_shapes",
     seg="seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96",
 )
-ENCODER = "milan_mm/assets/milan_mini_shapes.safetensors"
 # What stands for something of the reader's -> what it is in this folder.
-NAMES = dict(ENCODER=ENCODER, FILE=ENCODER, CONFIG=SMALL["pretrain"])
+NAMES = dict(ENCODER="encoder.safetensors", FILE="encoder.safetensors")
 
 
 def make(root: Path) -> Path:
@@ -51,7 +52,26 @@ def make(root: Path) -> Path:
     _camvid_of(scenes, root / "data/camvid")
     image_folder(root / "work_dirs/cifar10", classes=tuple("abcdefghij"), per_class=3)
     image_folder(root / "photos", per_class=24)
+    shutil.copytree(root / "data/coco", root / "my_photos")
+    _exports(root)
+    shipped = str(ROOT / "milan_mm/assets/milan_mini_shapes.safetensors")
+    _tool("convert_checkpoint")([shipped, str(root / "encoder.safetensors"), "--num-heads", "6"])
     return root
+
+
+def _exports(root: Path) -> None:
+    """Folders of other programs, of docs/own_data.md."""
+    exports.yolo(root / "my_yolo")
+    exports.voc(root / "my_voc", dict(train=["a", "b"], val=["c"]))
+    exports.cvat(root / "my_cvat", '<box label="cat" xtl="8" ytl="6" xbr="32" ybr="24"/>')
+    exports.roboflow_masks(root / "my_masks")
+    for seed in range(10):
+        exports.photo(root / f"my_classes/{'cat' if seed % 2 else 'dog'}/{seed}.jpg", seed)
+    (root / "result.json").write_text(json.dumps(exports.coco(["images/0.png", "images/1.png"])))
+
+
+def _tool(name: str) -> Callable[[list[str]], object]:
+    return runpy.run_path(str(list_tools()[name]))["main"]
 
 
 def _camvid_of(scenes: Path, root: Path) -> None:
@@ -75,19 +95,33 @@ class Shell:
     def __init__(self, capture: pytest.CaptureFixture) -> None:
         self.capture = capture
         self.variables: dict[str, str] = {}
+        self.names: dict[str, object] = {}  # of the page's Python code
 
     def run(self, block: Block, answer: str) -> list[str]:
         """Run a block; returns what went wrong, one line for each command.
 
+        Python code runs, too; what opens with a comment `# FILE.py` is written there instead.
+
         Args:
             answer: The block that follows on the page.
         """
+        if block.is_python:
+            self._python(block)
+            return []
         error = answer.splitlines()[-1] if answer.startswith("error: ") else ""
         found = []
         for words in split_commands(block.text):
             if problem := self._outcome(words, error):
                 found.append(f"{block.place} {' '.join(words)}: {problem}")
         return found
+
+    def _python(self, block: Block) -> None:
+        if file := re.match(r"# (\S+\.py)\n", block.text):
+            assert Path(file[1]).resolve().is_relative_to(Path.cwd()), f"{block.place}: elsewhere"
+            Path(file[1]).parent.mkdir(parents=True, exist_ok=True)
+            Path(file[1]).write_text(block.text)
+        else:
+            exec(compile(block.text, block.place, "exec"), self.names)
 
     def _outcome(self, words: list[str], error: str) -> str:
         given, words = assignments(words)
@@ -107,7 +141,8 @@ class Shell:
     def _expanded(self, word: str) -> list[str]:
         for name, value in self.variables.items():
             word = word.replace(f"${name}", value)
-        return sorted(glob(word)) or [NAMES.get(word, word)]
+        trained = re.sub(r"\b(iter|epoch)_\d+(?=\.pth$)", r"\1_*", word)  # a quick run's is earlier
+        return sorted(glob(word)) or sorted(glob(trained))[-1:] or [NAMES.get(word, word)]
 
     def _call(self, words: list[str], is_literal: bool) -> None:
         call = tool_call(words)
@@ -119,7 +154,7 @@ class Shell:
         else:
             forget_runs()
             arguments = call.arguments if is_literal else _small(call.tool, call.arguments)
-            runpy.run_path(str(list_tools()[call.tool]))["main"](arguments)
+            _tool(call.tool)(arguments)
 
 
 def _numberless(text: str) -> str:
@@ -148,10 +183,14 @@ def _small(tool: str, arguments: list[str]) -> list[str]:
     small = [SMALL[task], *arguments[1:]]
     if tool == "train" and "--work-dir" not in small:
         small += ["--work-dir", _work_dir(path.stem, small)]
+    for length in ("--epochs", "--iters", "--batch-per-gpu"):  # a trial has its own
+        if length in small:
+            at = small.index(length)
+            small = small[:at] + small[at + 2 :]
     return small if "--quick" in small else [*small, "--quick"]
 
 
 def _work_dir(stem: str, arguments: list[str]) -> str:
-    options: Mapping[str, str] = dict(itertools.pairwise(arguments))
+    options = dict(itertools.pairwise(arguments))
     data = f"-{Path(options['--data']).name}" if "--data" in options else ""
     return os.path.join("work_dirs", stem + data + "-quick" * ("--quick" in arguments))

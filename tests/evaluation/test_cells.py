@@ -96,6 +96,12 @@ def test_commands_name_the_gpus_of_the_recipe(cell):
     assert words[2:6] == ["big", "run", str(cell.config), "8"]
 
 
+def test_trainings_and_commands_carry_the_trackers(cell):
+    tracked = replace(cell, trackers=("--tensorboard", "--wandb", "project"))
+    assert tracked.job.arguments == [*tracked.trackers]
+    assert tracked.command("torchrun", "").endswith(" --resume --tensorboard --wandb project")
+
+
 def test_commands_carry_the_gpus_and_the_batch_that_the_user_gave(cell):
     words = replace(cell, batch_per_gpu=32).command("slurm", "big", 16).split()
     assert words[2:6] == ["big", "run", str(cell.config), "16"]

@@ -118,3 +118,12 @@ def test_importance_of_the_teacher_decides_what_is_kept(clip_head):
 def test_pixels_refuse_a_teacher_of_several_target_layers():
     with pytest.raises(ValueError, match=r"num_target_layers=2 .* but the target is pixels"):
         PixelTargetHead(8, norm_pix=True, teacher=teacher_settings(num_target_layers=2))
+
+
+@pytest.mark.parametrize("norm_pix", [False, True])
+def test_the_picture_of_the_pixel_target_is_the_image(norm_pix: bool):
+    head = PixelTargetHead(patch_size=8, norm_pix=norm_pix)
+    imgs = torch.randn(2, 3, 16, 24)
+    target, _ = head.targets(imgs)
+    pred = torch.cat([torch.zeros(2, 1, 192), target], dim=1)  # a class token comes first
+    torch.testing.assert_close(head.picture(pred, imgs), imgs, atol=1e-5, rtol=0)

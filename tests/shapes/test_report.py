@@ -23,12 +23,12 @@ FIGURE = Figure("Look <here>", "caption & more", np.zeros((2, 2, 3), np.uint8))
 
 def test_best_value_of_a_row_is_marked_and_only_that():
     page = report_html(ROWS, [], "text", num_parallel=2)
-    assert re.findall(r'class="best">([\d.]+)', page) == ["30.0"]
+    assert re.findall(r'class="number best">([\d.]+)', page) == ["30.0"]
 
 
 def test_losses_of_different_targets_are_not_ranked():
     page = report_html(ROWS[:2], [], "text", num_parallel=2)
-    assert 'class="best"' not in page and "0.400" in page and "0.900" in page
+    assert 'best">' not in page and "0.400" in page and "0.900" in page
 
 
 def test_the_file_needs_nothing_else():

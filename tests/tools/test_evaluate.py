@@ -379,14 +379,16 @@ def test_another_length_and_rate_are_a_protocol_of_their_own(folder, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--tasks", "knn", "--det-data", "mine"), "--det-data mine is for coco, not for"),
+        (("--tasks", "coco", "--seg-data", "mine"), "--seg-data mine is for ade20k, not for"),
         (
-            ("--tasks", "coco", "--images", "mine"),
-            "--images mine is for knn, linear, finetune",
+            ("--tasks", "coco", "--images", "mine", "--det-data", "other"),
+            "--images mine is left without a task",
         ),
-        (("--tasks", "coco,ade20k", "--images", "mine"), "not for --tasks coco,ade20k"),
         (("--tasks", "knn", "--seeds", "3"), "--seeds is for trainings"),
         (("--tasks", "knn", "--gpus", "2"), "--gpus is for trainings"),
         (("--tasks", "knn", "--batch-per-gpu", "2"), "--batch-per-gpu is for trainings"),
+        (("--tasks", "knn", "--tensorboard"), "--tensorboard is for trainings"),
         (("--tasks", "linear", "--partition", "big"), "is for --print-commands slurm"),
         (("--tasks", "knn,coco", "--img-size", "96"), "give --tasks of one kind"),
         (("--tasks", "ade20k", "--img-size", "96"), "--protocol short exclude each other"),

@@ -1,4 +1,4 @@
-"""tools/report.py as a user meets it: three formats, and one-line errors."""
+"""tools/report.py as a user meets it: three formats, pages, and one-line errors."""
 
 import csv
 import io
@@ -8,6 +8,8 @@ import pytest
 
 from milan_mm.evaluation.results import append_rows
 from tests.evaluation.rows import result
+from tests.report.folders import write_run
+from tests.report.html import read
 
 ROWS = [
     result("MAE", value=50.0, seed=0),
@@ -93,3 +95,50 @@ def test_a_missing_file_is_one_line(tmp_path, call, capfd):
         call("report", tmp_path / "gone.jsonl")
     assert stop.value.code == 2
     assert "gone.jsonl' does not exist" in capfd.readouterr().err
+
+
+def test_the_page_of_a_work_directory_lies_in_it(call, capsys, tmp_path):
+    work_dir = write_run(tmp_path / "run")
+    call("report", work_dir, "--html")
+    assert capsys.readouterr().out == f"open {work_dir / 'report.html'}\n"
+    assert "Curves" in read((work_dir / "report.html").read_text()).words
+
+
+def test_the_page_of_a_results_file_lies_beside_it_or_where_it_is_told(results, call, tmp_path):
+    call("report", results, "--html")
+    call("report", results, "--html", tmp_path / "new/page.html")
+    pages = [tmp_path / "results.html", tmp_path / "new/page.html"]
+    assert all("COCO box AP" in read(page.read_text()).words for page in pages)
+
+
+def test_rows_of_other_tools_have_a_page_of_their_own(call, tmp_path):
+    rows = [
+        dict(task="knn", metric="top-1", value=20.5, init=init, feature="<cls>", data="photos")
+        for init in ("weights", "random")
+    ]
+    append_rows(tmp_path / "knn.jsonl", rows)
+    call("report", tmp_path / "knn.jsonl", "--html")
+    words = read((tmp_path / "knn.html").read_text()).words
+    assert "feature <cls> data photos" in words  # once, since all have it
+    assert "init metric value weights top-1 20.5 random top-1 20.5" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "'run' is a folder: --html writes the page of a work directory"),
+        (["run", "--html", "."], "--html '.' is a folder: give the name of a file in it"),
+        (["empty", "--html"], "'empty' holds no log, scalars or checkpoint of a run"),
+        (["results.jsonl", "--html", "--format", "csv"], "--html and --format exclude each other"),
+        (["results.jsonl", "--html", "--out", "x"], "--html and --out exclude each other"),
+        (["results.jsonl", "--html", "results.jsonl"], "would replace the results"),
+        (["gone", "--html"], "results file 'gone' does not exist"),
+    ],
+)
+def test_what_has_no_page_is_one_line(results, error_of, tmp_path, monkeypatch, arguments, message):
+    write_run(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    before = results.read_bytes()
+    assert message in error_of("report", *arguments)
+    assert results.read_bytes() == before and not list(tmp_path.glob("**/*.html"))

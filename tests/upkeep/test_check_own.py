@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from milan_mm.run.own_data import set_own_data
 from milan_mm.upkeep.check_own import check_class_folders, check_images, check_label_pairs
@@ -121,3 +122,35 @@ def test_what_a_start_refuses_in_all_labels_together_is_a_fault(values, message,
         set_own_data(load("seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96"), str(folder))
     (name,) = check("seg", folder).faults[LAYOUT].names
     assert re.search(message, name)
+
+
+def _fill(folder: Path, split: str, maps: list[list[int]]) -> None:
+    for number, values in enumerate(maps):
+        write_labels(folder / f"annotations/{split}/{number}.png", np.resize(values, (32, 32)))
+
+
+def test_a_class_that_covers_nearly_everything_is_said(tmp_path: Path):
+    folder = _folder("seg", tmp_path)
+    _fill(folder, "train", [[0] * 15 + [1], [0]])
+    notes = check("seg", folder).notes
+    assert any("train: 'blue' (label 0) covers 96.9% of the labelled pixels" in n for n in notes)
+    assert "train: 1 of 2 label maps hold a single class, first '1.png'" in notes
+
+
+def test_labels_of_nothing_but_one_class_are_a_fault(tmp_path: Path):
+    folder = _folder("seg", tmp_path)
+    _fill(folder, "train", [[0], [0]])
+    (name,) = check("seg", folder).faults["label maps hold a single class"].names
+    assert name == "train: nothing but 'blue' (label 0)"
+
+
+def test_a_background_is_not_painted_over_the_photos(tmp_path: Path):
+    folder = _folder("seg", tmp_path)
+    (folder / "classes.txt").write_text("_background_\ngreen\nred\n")
+    _fill(folder, "train", [[0] * 6 + [1] * 10] * 2)
+    *cells, legend = check_label_pairs(folder, Findings(), 0)
+    assert legend.caption == "legend" and len(cells) == 4
+    # noise of 32 px on cells of 240: in the middle of a field the photo is itself
+    with Image.open(folder / "images/train/0.png") as photo:
+        colours = {tuple(c) for c in np.asarray(photo).reshape(-1, 3).tolist()}
+    assert tuple(cells[0].picture[3, 3].tolist()) in colours

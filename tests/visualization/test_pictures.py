@@ -10,7 +10,6 @@ from milan_mm.visualization.pictures import (
     GAP,
     enlarge,
     grid,
-    overlay_heatmap,
     png_bytes,
 )
 
@@ -20,18 +19,6 @@ def test_enlarge_repeats_every_pixel():
     large = enlarge(picture, 3)
     assert large.shape == (6, 6, 3)
     assert (large[3:, :3] == picture[1, 0]).all()
-
-
-def test_a_heatmap_is_brighter_where_the_value_is_higher():
-    picture = np.zeros((8, 8, 3), np.uint8)
-    coloured = overlay_heatmap(np.array([[0.0, 0.2], [0.5, 1.0]]), picture).astype(int).sum(axis=-1)
-    cells = [coloured[:4, :4], coloured[:4, 4:], coloured[4:, :4], coloured[4:, 4:]]
-    brightness = [cell.mean() for cell in cells]
-    assert brightness == sorted(brightness) and brightness[0] < brightness[-1]
-
-
-def test_a_heatmap_of_zeros_is_finite():
-    assert overlay_heatmap(np.zeros((2, 2)), np.full((4, 4, 3), 100, np.uint8)).max() <= 255
 
 
 def test_grid_puts_each_picture_into_its_cell():

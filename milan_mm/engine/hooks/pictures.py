@@ -1,4 +1,4 @@
-"""Pictures of a pretraining while it runs: attention, kept patches, loss per patch."""
+"""Pictures of a pretraining while it runs: sampling probability, kept patches, loss per patch."""
 
 from typing import Any
 
@@ -15,16 +15,17 @@ from milan_mm.visualization.pretraining import pretraining_sheet
 
 NAME = "masks"
 _PICTURES = 20  # of a run, where no interval is given
-_SMALL = 160  # pixels; smaller images are shown twice as large
+_DPI = 120
 
 
 @HOOKS.register_module()
 class PicturesHook(Hook):
     """Draws the same images again and again, as the training sees them at that moment.
 
-    They are the first ones of the run's first batch. A picture is drawn after the first iteration,
-    every `interval` iterations, and at the end. mmengine's visualizer takes it, so it is in the
-    work directory (`vis_data/vis_image/masks_N.png`) and with every tracker.
+    They are the first ones of the run's first batch, and their patches are drawn anew each time. A
+    picture is made after the first iteration, every `interval` iterations, and at the end.
+    mmengine's visualizer takes it, so it is in the work directory
+    (`vis_data/vis_image/masks_N.png`) and with every tracker.
 
     Args:
         interval: Iterations between two pictures; None makes about 20 in all.
@@ -61,8 +62,7 @@ class PicturesHook(Hook):
             return
         # the wrapper's precision: casts of the teacher's weights may be kept in it
         with undisturbed(model), runner.optim_wrapper.optim_context(model):
-            zoom = 2 if self._images.shape[1] < _SMALL else 1
-            sheet = pretraining_sheet(model, self._images, zoom)
+            sheet = pretraining_sheet(model, self._images, seeds=(runner.seed,), dpi=_DPI)
         runner.visualizer.add_image(NAME, sheet, step=done)
 
 

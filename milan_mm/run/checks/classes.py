@@ -15,9 +15,9 @@ from milan_mm.datasets.identity import image_folder
 from milan_mm.errors import UserError
 from milan_mm.run.checks.files import is_local
 from milan_mm.run.config_nodes import datasets_of, type_name
+from milan_mm.run.image_types import FOLDER_TYPES
 
 TRAINING = ("train_dataloader",)
-_FOLDER_TYPES = ("CustomDataset", "ImageNet", "ImageNet21k")  # of mmpretrain: a folder per class
 
 
 def check_classes(cfg: Config, loaders: Sequence[str]) -> list[str]:
@@ -72,7 +72,7 @@ def _roots(cfg: Config, loaders: Sequence[str]) -> set[str]:
 def _class_folders(cfg: Config, loader: str) -> Iterator[tuple[Path, list[str]]]:
     """The folders of a data loader whose subfolders are classes, and these."""
     for _, dataset in datasets_of(cfg, loader):
-        if type_name(dataset) not in _FOLDER_TYPES or not is_local(dataset):
+        if type_name(dataset) not in FOLDER_TYPES or not is_local(dataset):
             continue
         if dataset.get("ann_file") or not dataset.get("with_label", True) or _has_list(dataset):
             continue

@@ -7,6 +7,8 @@ from mmengine.config import Config
 from milan_mm.errors import MissingFileError
 from milan_mm.run.config_nodes import datasets_of, evaluators_of
 
+_GENERATED = "shapes"  # folder of the data set that tools/make_shapes.py writes
+
 
 def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
     """Look for every folder and annotation file of the given data loaders and their evaluators.
@@ -35,6 +37,11 @@ def _check_dataset(field: str, dataset: dict) -> None:
         return
     root = dataset.get("data_root") or ""
     if root and not Path(root).is_dir():
+        if _GENERATED in Path(root).parts:
+            raise MissingFileError(
+                f"the generated scenes are not in '{root}' ({field}.data_root): write them by "
+                "`milan-mm make_shapes`, in half a minute"
+            )
         raise MissingFileError(
             f"data folder '{root}' ({field}.data_root) does not exist: link or unpack the data "
             f"there, or pass --cfg-options {field}.data_root=DIR"

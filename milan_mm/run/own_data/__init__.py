@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from milan_mm.datasets.foreign import convert_hint
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.own_data.classification import use_image_folder
 from milan_mm.run.own_data.detection import use_coco_folder
@@ -33,14 +34,21 @@ def set_own_data(cfg: Config, folder: str, tested: Recorded | None = None) -> li
 
     Raises:
         MissingFileError: When the folder, a split or a partner of an image is missing.
-        UserError: When what is there does not fit together, or the config is of an unknown task.
+        UserError: When what is there does not fit together, is of another program and can be
+            converted, or the config is of an unknown task.
     """
     root = Path(folder)
     if not root.is_dir():
         problem = "is a file" if root.exists() else "does not exist"
         raise MissingFileError(f"--data '{folder}' {problem}: give the folder of your images")
     known = tested if tested and tested.classes else None
-    return [f"--data {folder}: {line}" for line in _TASKS[_task(cfg)](cfg, root, known)]
+    try:
+        lines = _TASKS[_task(cfg)](cfg, root, known)
+    except UserError:
+        if hint := convert_hint(root):
+            raise UserError(hint) from None
+        raise
+    return [f"--data {folder}: {line}" for line in lines]
 
 
 def _task(cfg: Config) -> str:

@@ -61,3 +61,8 @@ def test_the_annotations_of_an_evaluator_are_looked_for_too(folder: Path):
 
 def test_remote_data_are_not_looked_for(folder: Path):
     check_data(_config(Path("."), data_root="s3://bucket/data"), LOADERS)
+
+
+def test_missing_scenes_of_the_demo_are_answered_by_the_command_that_writes_them(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"not in .*shapes/coco.*`milan-mm make_shapes`"):
+        check_data(_config(tmp_path / "shapes" / "coco"), LOADERS)

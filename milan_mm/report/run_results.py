@@ -1,6 +1,7 @@
 """What a run reached: its metrics beside the paper's, and numbers for each class."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
@@ -9,19 +10,22 @@ from milan_mm.evaluation.recipes import MEASURES, RECIPES
 from milan_mm.evaluation.tables import WHOLE_DATA
 from milan_mm.report.axes import number
 from milan_mm.report.curves import x_scale
-from milan_mm.report.measures import validation_measure
-from milan_mm.report.page import EMPTY, Cell, Row, details, join, paragraph, table
+from milan_mm.report.logs import ClassTable
+from milan_mm.report.measures import Measure, validation_measure
+from milan_mm.report.page import EMPTY, Cell, Row, beside, details, join, paragraph, table
 from milan_mm.report.work_dir import WorkDir
 from milan_mm.text import count
 
 _PATCH, _SIZES = 16, ("base", "large")
 _LETTERS = dict(base="B", large="L")
 _MANY = 40  # classes that are shown without a click
+_TESTS = 5  # the last ones
+_BY_CLASS = re.compile(r"(.+?)\[(.*)\]", re.DOTALL)  # of tools/test.py --classwise
 
 
 def results_body(work_dir: WorkDir) -> Markup:
     """Last and best metrics of validations, tests, and the paper's numbers."""
-    return join([_validations(work_dir), _tests(work_dir), _beside_paper(work_dir)])
+    return beside([_validations(work_dir), _tests(work_dir), _beside_paper(work_dir)])
 
 
 def best_of(work_dir: WorkDir, name: str) -> tuple[float, float] | None:
@@ -50,33 +54,39 @@ def place(work_dir: WorkDir, update: float) -> str:
 
 def _validations(work_dir: WorkDir) -> Markup:
     rows = []
-    for name, points in work_dir.curves.val.items():
+    main = main_metric(work_dir)
+    for name in sorted(work_dir.curves.val, key=lambda name: name != main):
+        points = work_dir.curves.val[name]
+        if name.endswith("/seconds"):
+            continue
         measure = validation_measure(name)
         last_at, last = list(points.items())[-1]
         best = best_of(work_dir, name)
         unit = f", {measure.unit}" if measure.unit else ""
-        rows.append(
-            [
-                measure.label + unit,
-                measure.shown(last),
-                place(work_dir, last_at),
-                measure.shown(best[1]) if best else "undefined",
-                place(work_dir, best[0]) if best else "",
-            ]
-        )
+        cells = [Cell(_with_place(work_dir, measure.shown(last), last_at))]
+        if best:
+            cells.append(Cell(_with_place(work_dir, measure.shown(best[1]), best[0])))
+        else:
+            cells.append(Cell("undefined"))
+        rows.append([Cell(measure.label + unit), *cells])
     if not rows:
         return EMPTY
     times = max(len(points) for points in work_dir.curves.val.values())
     if times == 1:
-        head, rows = ["validation", "value", "at"], [row[:3] for row in rows]
+        head, rows = ["validation", "value"], [row[:2] for row in rows]
     else:
-        head = [f"{times} validations", "last", "at", "best", "at"]
+        head = [f"{times} validations", "last", "best"]
     return table(head, rows)
 
 
+def _with_place(work_dir: WorkDir, value: str, update: float) -> Markup:
+    return Markup('{}<span class="paper">{}</span>').format(value, place(work_dir, update))
+
+
 def _tests(work_dir: WorkDir) -> Markup:
-    tests = work_dir.tests[-5:]
+    tests = work_dir.tests[-_TESTS:]
     names = dict.fromkeys(name for test in tests for name in test.metrics)
+    names = {name: None for name in names if not _BY_CLASS.fullmatch(name)}
     measures = [validation_measure(name) for name in names]
     rows = [
         [measure.label + (f", {measure.unit}" if measure.unit else "")]
@@ -177,22 +187,42 @@ def changes(work_dir: WorkDir) -> list[dict] | None:
 
 
 def classes_body(work_dir: WorkDir) -> Markup:
-    """The last numbers for each class, as validations and tests print them."""
-    tables = {}
-    for part in sorted([*work_dir.trainings, *work_dir.tests], key=lambda p: p.folder.name):
-        tables |= {key: (found, part) for key, found in part.log.classes.items()}
+    """The last numbers of each class: of a test with --classwise, or as the log has them."""
     bodies = []
-    for found, part in tables.values():
-        kind = "test" if part in work_dir.tests else "last validation"
-        rows = [[name, *numbers] for name, numbers in found.rows]
-        body = table(
-            ["class", *found.columns],
-            rows,
-            caption=f"{kind.capitalize()}, in %"
-            if set(found.columns) <= {"IoU", "Acc"}
-            else kind.capitalize(),
-        )
-        if len(rows) > _MANY:
-            body = details(f"{len(rows)} classes", body)
-        bodies.append(body)
-    return join(bodies)
+    for test in reversed(work_dir.tests):
+        if by_class := _by_class(test.metrics):
+            columns = list(dict.fromkeys(name for values in by_class.values() for name in values))
+            measures = [validation_measure(name) for name in columns]
+            rows = [
+                [name, *(_shown(m, values.get(c)) for m, c in zip(measures, columns, strict=True))]
+                for name, values in by_class.items()
+            ]
+            heads = [m.label + (f", {m.unit}" if m.unit else "") for m in measures]
+            bodies.append(_class_table(heads, rows, f"Test of {test.started:%Y-%m-%d %H:%M}"))
+            break
+    found: dict[tuple[str, ...], ClassTable] = {}
+    for part in [] if bodies else [*work_dir.trainings, *work_dir.tests]:
+        found |= part.log.classes
+    for printed in found.values():
+        kind = "Last validation" if work_dir.trainings else "Last test"
+        rows = [[name, *numbers] for name, numbers in printed.rows]
+        bodies.append(_class_table(printed.columns, rows, f"{kind}, as the log has it"))
+    return beside(bodies)
+
+
+def _by_class(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Numbers by class and by metric."""
+    classes: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        if found := _BY_CLASS.fullmatch(name):
+            classes.setdefault(found[2], {})[found[1]] = value
+    return classes
+
+
+def _shown(measure: Measure, value: float | None) -> str:
+    return "undefined" if value is None or value != value else measure.shown(value)
+
+
+def _class_table(columns: Sequence[str], rows: list[list[str]], caption: str) -> Markup:
+    body = table(["class", *columns], rows, caption=caption)
+    return details(f"{caption}: {len(rows)} classes", body) if len(rows) > _MANY else body

@@ -1,0 +1,318 @@
+"""Predictions on pictures, by the steps of the training's own test: loading, resizing, model.
+
+Pictures are batched only with others that the model sees at the same size. So a prediction does not
+depend on its neighbours, which would pad a smaller picture, and is that of `tools/test.py`.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import ConfigDict
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+from torch.utils.data import DataLoader, Dataset
+
+from milan_mm.datasets.decoding import reason_of
+from milan_mm.datasets.loading import LoadImage
+from milan_mm.engine.amp import in_bfloat16
+from milan_mm.engine.checkpoints import safe_loading
+from milan_mm.errors import UserError
+from milan_mm.inference.pictures import Picture
+from milan_mm.inference.restoring import Restored, Saved
+from milan_mm.inference.saved_config import check_types
+from milan_mm.registry import MODELS
+from milan_mm.run.config_nodes import datasets_of, type_name
+from milan_mm.run.silence import silence
+
+# Transforms that read what is to be predicted.
+ANNOTATIONS = ("LoadAnnotations", "LoadLabels", "LoadPanopticAnnotations")
+_WAITING = 4  # batches of pictures that wait for others of their size
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Objects of a picture.
+
+    Attributes:
+        boxes: (N, 4) float32, left, top, right, bottom in pixels of the picture.
+        labels: (N,) int.
+        scores: (N,) float32 in 0-1, falling; None of a truth.
+        masks: (N, H, W) bool; None of a detector without them.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray | None
+    masks: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about a picture.
+
+    Attributes:
+        picture: That one.
+        size: (height, width) in pixels.
+        image: (H, W, 3) uint8, RGB; None where it was not asked for.
+        found: `Detections`; of a segmentor the labels (H, W) int; of a classifier the
+            probabilities (C,) float32.
+    """
+
+    picture: Picture
+    size: tuple[int, int]
+    image: np.ndarray | None
+    found: Any
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture that was skipped, and why."""
+
+    picture: Picture
+    reason: str
+
+
+class Predictor:
+    """Predicts on pictures as the test of the training does.
+
+    With `TestTimeAug` in that test, each picture is seen at several scales, and flipped.
+
+    Args:
+        restored: A model that predicts.
+        batch: Most pictures that the model sees at a time.
+        amp: Compute in bfloat16; of a detector the backbone and the neck.
+        workers: Processes that read pictures; 0 reads in this one.
+
+    Raises:
+        UserError: When the model predicts nothing, or its config has no test.
+    """
+
+    def __init__(
+        self, restored: Restored, batch: int = 1, amp: bool = False, workers: int = 0
+    ) -> None:
+        self.restored, self.batch, self.amp, self.workers = restored, batch, amp, workers
+        settings = prediction_pipeline(restored)
+        with DefaultScope.overwrite_default_scope(restored.config.default_scope), silence():
+            self.pipeline = Compose(settings)
+            model: Any = restored.model
+            self._step: Callable[[dict[str, Any]], Any] = model.test_step
+            if any(type_name(transform) == "TestTimeAug" for transform in settings):
+                self._step = self._merged().test_step
+            elif restored.task == "seg":
+                _pad_to_patches(model)
+                self._step = partial(_segment, model)
+
+    def _merged(self) -> Any:
+        wrapper = self.restored.config.get("tta_model")
+        if not wrapper:
+            raise UserError(
+                f"{self.restored.path}: its test has TestTimeAug and no tta_model: set one by "
+                "--cfg-options"
+            )
+        with safe_loading():
+            return MODELS.build(ConfigDict(wrapper, module=self.restored.model)).eval()
+
+    def __call__(
+        self, pictures: Sequence[Picture], with_images: bool = True
+    ) -> Iterator[Prediction | Unreadable]:
+        """Predict on pictures, in their order.
+
+        Args:
+            with_images: Whether `Prediction.image` is wanted.
+        """
+        loader = DataLoader(
+            _Samples(self.pipeline, pictures, with_images),
+            batch_size=None,
+            num_workers=min(self.workers, len(pictures)),
+            collate_fn=_as_it_is,
+        )
+        done: dict[int, Prediction | Unreadable] = {}
+        waiting: dict[Any, list[_Sample]] = {}
+        first = 0  # the picture whose result comes next
+        for index, sample in enumerate(loader):
+            if isinstance(sample, Unreadable):
+                done[index] = sample
+            else:
+                group = waiting.setdefault(_shape(sample.inputs["inputs"]), [])
+                group.append(sample)
+                if len(group) == self.batch:
+                    done |= self._predict(waiting, first=sample.index)
+            if len(done) + sum(map(len, waiting.values())) >= _WAITING * self.batch:
+                done |= self._predict(waiting, first) if first not in done else {}
+            while first in done:
+                yield done.pop(first)
+                first += 1
+        while first < len(pictures):
+            if first not in done:
+                done |= self._predict(waiting, first)
+            yield done.pop(first)
+            first += 1
+
+    @torch.inference_mode()
+    def _predict(
+        self, waiting: dict[Any, list["_Sample"]], first: int
+    ) -> dict[int, Prediction | Unreadable]:
+        """Predict on the group of pictures that has this one."""
+        shape = next(s for s, group in waiting.items() if first in [x.index for x in group])
+        group = waiting.pop(shape)
+        with ExitStack() as stack:
+            if self.amp:
+                self._use_bfloat16(stack)
+            outputs = self._step(pseudo_collate([sample.inputs for sample in group]))
+        return {
+            sample.index: Prediction(
+                sample.picture, sample.size, sample.image, arrays_of(self.restored.task, output)
+            )
+            for sample, output in zip(group, outputs, strict=True)
+        }
+
+    def _use_bfloat16(self, stack: ExitStack) -> None:
+        model, device = self.restored.model, self.restored.device.type
+        if self.restored.task != "det":
+            stack.enter_context(torch.autocast(device, torch.bfloat16))
+            return
+        for name in ("backbone", "neck"):  # NMS and RoIAlign do not support it
+            if hasattr(model, name):
+                stack.enter_context(in_bfloat16(getattr(model, name), device))
+
+
+def _pad_to_patches(model: Any) -> None:
+    """Let a segmentor that sees pictures as they are take any size; others are not changed.
+
+    What is added is zero after normalisation, and its labels are cut off again.
+    """
+    preprocessor, patch = model.data_preprocessor, getattr(model.backbone, "patch_size", None)
+    if patch and preprocessor.test_cfg is None and model.test_cfg.get("mode") == "whole":
+        preprocessor.test_cfg = dict(size_divisor=patch)
+
+
+def _segment(model: Any, batch: dict[str, Any]) -> Any:
+    from milan_mm.inference.large import is_large, predict_large  # imports mmseg
+
+    is_too_large = is_large(model, batch["data_samples"])
+    return predict_large(model, batch) if is_too_large else model.test_step(batch)
+
+
+def default_workers(device: torch.device) -> int:
+    """Processes that read pictures: a GPU would wait for one, a CPU is busy with the model."""
+    return min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
+
+
+def check_predicts(saved: Saved | Restored) -> None:
+    """Check that a model has a head.
+
+    Raises:
+        UserError: For a pretraining checkpoint, with what it is good for.
+    """
+    path = saved.path
+    if saved.task == "pretrain":
+        raise UserError(
+            f"{path} is a pretraining checkpoint, which has no head to predict with: look at what "
+            f"it learnt by tools/look.py, or train a head by tools/train.py CONFIG --weights {path}"
+        )
+
+
+def prediction_pipeline(saved: Saved | Restored) -> list[ConfigDict]:
+    """The steps of the training's test, without those that read annotations.
+
+    Raises:
+        UserError: When the model predicts nothing, or its config does not test on one data set.
+    """
+    check_predicts(saved)
+    datasets = list(datasets_of(saved.config, "test_dataloader"))
+    if len(datasets) != 1 or not datasets[0][1].get("pipeline"):
+        raise UserError(
+            f"{saved.path}: its config tests on {len(datasets)} data sets, and pictures are loaded "
+            "as those of one: set test_dataloader by --cfg-options"
+        )
+    check_types(datasets[0][1].pipeline, saved.config.default_scope, saved.path)
+    return _without_annotations(datasets[0][1].pipeline)
+
+
+def _without_annotations(pipeline: Iterable[ConfigDict]) -> list[ConfigDict]:
+    kept = []
+    for transform in pipeline:
+        if type_name(transform) in ANNOTATIONS:
+            continue
+        if type_name(transform) == "TestTimeAug":
+            branches = [_without_annotations(branch) for branch in transform.transforms]
+            transform = ConfigDict(transform, transforms=[b for b in branches if b])
+        kept.append(transform)
+    return kept
+
+
+@dataclass(frozen=True)
+class _Sample:
+    index: int
+    picture: Picture
+    size: tuple[int, int]
+    image: np.ndarray | None
+    inputs: dict[str, Any]
+
+
+class _Samples(Dataset):
+    """Pictures as the model takes them."""
+
+    def __init__(self, pipeline: Compose, pictures: Sequence[Picture], with_images: bool) -> None:
+        self.pipeline, self.pictures, self.with_images = pipeline, pictures, with_images
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> _Sample | Unreadable:
+        picture = self.pictures[index]
+        load, *rest = self.pipeline.transforms
+        results: dict[str, Any] = dict(img_path=picture.path, img_id=picture.image_id)
+        try:
+            # the error itself, not the advice that `transform` adds
+            results = load.read(results) if isinstance(load, LoadImage) else load(results)
+            image: np.ndarray = results["img"]
+            for transform in rest:
+                results = transform(results)
+        except Exception as error:  # decoders raise whatever a damaged file leads them to
+            return Unreadable(picture, reason_of(error))
+        # without strides of its own, and independent of what transforms do to theirs
+        kept = np.ascontiguousarray(image[..., ::-1]) if self.with_images else None
+        return _Sample(index, picture, image.shape[:2], kept, results)
+
+
+def _as_it_is(sample: Any) -> Any:
+    """No tensors are made of arrays."""
+    return sample
+
+
+def _shape(inputs: Any) -> tuple:
+    """Sizes of what the model sees of a picture: one view, or several."""
+    if isinstance(inputs, list):
+        return tuple(map(_shape, inputs))
+    return tuple(inputs.shape)
+
+
+def arrays_of(task: str, output: Any) -> Any:
+    """What a model returned for an image, see `Prediction.found`."""
+    if task == "det":
+        return objects_of(output.pred_instances)
+    if task == "seg":
+        return output.pred_sem_seg.data[0].cpu().numpy()
+    return output.pred_score.float().cpu().numpy()
+
+
+def objects_of(instances: InstanceData) -> Detections:
+    """mmdet's objects: of a prediction the most confident first, of a truth in their order."""
+    found = instances.cpu()
+    scores = found.scores.float() if "scores" in found else None
+    if scores is not None:
+        order = scores.argsort(descending=True, stable=True)
+        found, scores = found[order], scores[order].numpy()
+    boxes, masks = found.bboxes, found.get("masks")
+    if masks is not None:  # of a truth, mmdet's own kinds of masks
+        masks = np.asarray(masks.to_ndarray() if hasattr(masks, "to_ndarray") else masks, bool)
+    boxes = boxes.tensor if hasattr(boxes, "tensor") else boxes
+    return Detections(boxes.numpy(), found.labels.numpy(), scores, masks)

@@ -1,0 +1,184 @@
+"""A map of features by t-SNE: Figure 2 of MILAN's paper, for any encoders and classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from milan_mm.errors import UserError
+from milan_mm.look.gallery import Gallery, draw_classes, encode_gallery, find_gallery
+from milan_mm.look.outcome import Outcome, Wording, make_facts, name_weights
+from milan_mm.look.systems import Shown, image_size
+from milan_mm.visualization.scatter import Cloud, scatter_figure
+
+
+@dataclass(frozen=True)
+class TsneSettings:
+    """What is drawn.
+
+    Attributes:
+        data, split: See `find_gallery`.
+        classes: Random classes; None takes 20, or all where there are fewer.
+        per_class: Images of each class, at most.
+        seed: Of the classes, the images and the map.
+        perplexity: Neighbours that t-SNE looks at, roughly.
+        k: Neighbours that the purity counts.
+        img_size: Side of the images; None takes that of the pretraining.
+        cache: Folder for features.
+        workers: Processes that read images.
+    """
+
+    data: str
+    split: str = "val"
+    classes: int | None = None
+    per_class: int = 50
+    seed: int = 0
+    perplexity: float = 30.0
+    k: int = 10
+    img_size: int | None = None
+    cache: Path = Path("work_dirs/look/features")
+    workers: int | None = None
+
+
+USUAL_CLASSES = 20  # as in the paper
+
+
+def purity(points: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """Share of the k nearest neighbours of a point that have its label, over all points.
+
+    Args:
+        points: (N, D) float; nearest by the Euclidean distance, which for vectors of length 1 gives
+            the order of the cosine.
+        labels: (N,) int.
+        k: At most N-1; of equally near points the first ones count.
+
+    Returns:
+        Between 0 and 1.
+    """
+    points = points.astype(np.float64)
+    squares = (points**2).sum(axis=1)
+    shares = []
+    for start in range(0, len(points), 512):  # a block of the distances fits into memory
+        block = slice(start, start + 512)
+        distances = squares[block, None] + squares[None] - 2 * points[block] @ points.T
+        rows = np.arange(len(distances))
+        distances[rows, start + rows] = np.inf  # a point is not its own neighbour
+        nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        shares.append((labels[nearest] == labels[block, None]).mean(axis=1))
+    return float(np.concatenate(shares).mean())
+
+
+def chance_purity(labels: np.ndarray) -> float:
+    """The purity of random neighbours."""
+    counts = np.bincount(labels)
+    return float((counts * (counts - 1)).sum() / (len(labels) * (len(labels) - 1)))
+
+
+def embed(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
+    """(N, D) to (N, 2) by scikit-learn's t-SNE.
+
+    Raises:
+        UserError: When scikit-learn is not installed.
+    """
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError:
+        raise UserError(
+            "t-SNE needs scikit-learn, which is not installed: pip install 'milan_mm[look]'"
+        ) from None
+    return TSNE(perplexity=perplexity, random_state=seed, init="pca").fit_transform(features)
+
+
+def tsne_figure(shown: Sequence[Shown], settings: TsneSettings, wording: Wording) -> Outcome:
+    """Draw a panel per encoder.
+
+    Raises:
+        UserError: For too few classes or images.
+    """
+    gallery = _choose(settings)
+    size = image_size(settings.img_size, shown)
+    features, gallery = encode_gallery(shown, gallery, size, settings.cache, settings.workers)
+    _check_number(gallery, settings)
+    chance = chance_purity(gallery.labels)
+    clouds, lines, purities = [], [], []
+    for system, rows in zip(shown, features, strict=True):
+        own = purity(rows.numpy(), gallery.labels, settings.k)
+        points = embed(rows.numpy(), settings.perplexity, settings.seed)
+        drawn = purity(points, gallery.labels, settings.k)
+        purities.append(dict(name=system.name, features=round(own, 4), map=round(drawn, 4)))
+        text = f"{settings.k}-NN purity {own:.1%}"
+        lines.append(f"{system.name}: {text}, in the map {drawn:.1%} (by chance {chance:.1%})")
+        clouds.append(Cloud(points, system.name, text))
+    caption = _caption(shown, gallery, settings, size, purities, chance)
+    figure = scatter_figure(
+        clouds, gallery.labels, gallery.classes, wording.drawn(caption), wording.width
+    )
+    facts = make_facts(
+        "t-SNE of features",
+        caption,
+        wording,
+        shown,
+        data=str(gallery.root),
+        classes=list(gallery.classes),
+        num_images=len(gallery),
+        seed=settings.seed,
+        perplexity=settings.perplexity,
+        k=settings.k,
+        purity=purities,
+        chance=round(chance, 4),
+        img_size=size,
+    )
+    return Outcome(figure, facts, lines)
+
+
+def _choose(settings: TsneSettings) -> Gallery:
+    gallery = find_gallery(settings.data, settings.split, needs_labels=True)
+    there = len(gallery.classes)
+    if settings.classes and settings.classes > there:
+        raise UserError(
+            f"--classes {settings.classes}: '{gallery.root}' has {there} classes, give 2 to {there}"
+        )
+    wanted = settings.classes or USUAL_CLASSES
+    if wanted < 2:
+        raise UserError(f"--classes {wanted}: purity compares classes, give 2 or more")
+    gallery = draw_classes(gallery, wanted, settings.per_class, settings.seed)
+    _check_number(gallery, settings)
+    return gallery
+
+
+def _check_number(gallery: Gallery, settings: TsneSettings) -> None:
+    number = len(gallery)
+    for option, value in (("perplexity", settings.perplexity), ("k", settings.k)):
+        if value >= number:
+            raise UserError(
+                f"--{option} {value:g} needs more than {value:g} images, {len(gallery.classes)} "
+                f"classes in '{gallery.root}' give {number}: lower it to {max(1, number // 3)}, or "
+                "take more classes or images (--classes, --images-per-class)"
+            )
+
+
+def _caption(
+    shown: Sequence[Shown],
+    gallery: Gallery,
+    settings: TsneSettings,
+    size: int,
+    purities: Sequence[dict],
+    chance: float,
+) -> str:
+    poolings = {
+        s.name: "class token" if s.encoder.pooling == "cls" else "mean of the patches"
+        for s in shown
+    }
+    what = set(poolings.values())
+    pooled = what.pop() if len(what) == 1 else ", ".join(f"{n}: {p}" for n, p in poolings.items())
+    numbers = "; ".join(
+        f"{p['name']} {p['features']:.1%}, in the map {p['map']:.1%}" for p in purities
+    )
+    return (
+        f"t-SNE of the features before the last linear layer ({pooled}, scaled to length 1) of "
+        f"{len(gallery)} images in {len(gallery.classes)} random classes of {gallery.root}. "
+        f"Perplexity {settings.perplexity:g}, seed {settings.seed}, images of {size} px. Purity, "
+        f"the share of the {settings.k} nearest neighbours that have a point's class: {numbers}; "
+        f"by chance {chance:.1%}. {name_weights(shown)}"
+    )

@@ -1,0 +1,97 @@
+"""Runs as dots, a line for each method, with their range and the published number beside them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from milan_mm.report.axes import tight_axis
+from milan_mm.report.page import EMPTY, join
+
+_WIDTH, _NAMES, _ROW, _TOP, _BOTTOM = 360, 118, 20, 8, 36  # pixels
+_MOST_LETTERS = 18
+
+
+@dataclass(frozen=True)
+class DotRow:
+    """A method.
+
+    Attributes:
+        name: As the table has it. values: Of its runs, empty where it was not run here.
+        published: In the paper, None where it is not there or cannot be compared.
+    """
+
+    name: str
+    values: Sequence[float]
+    published: float | None = None
+
+
+def dot_plot(title: str, note: str, unit: str, rows: Sequence[DotRow]) -> Markup:
+    """A figure with a line for each method; nothing for a single number.
+
+    Args:
+        title: Above the picture. note: Below the title, e.g. the protocol.
+    """
+    numbers = [v for row in rows for v in (*row.values, row.published) if v is not None]
+    if len(numbers) < 2:
+        return EMPTY
+    height = _TOP + _ROW * len(rows) + _BOTTOM
+    space = max((max(numbers) - min(numbers)) * 0.06, (1 - max(numbers) + min(numbers)) / 2)
+    x = tight_axis(min(numbers) - space, max(numbers) + space, _NAMES, _WIDTH - 8, 4)
+    floor = height - _BOTTOM
+    parts = []
+    for tick, label in zip(x.ticks, x.labels, strict=True):
+        parts.append(
+            Markup(
+                '<line class="rule" x1="{x}" x2="{x}" y1="{top}" y2="{floor}"/>'
+                '<text x="{x}" y="{below}" text-anchor="middle">{label}</text>'
+            ).format(x=_px(x.at(tick)), top=_TOP, floor=floor, below=floor + 15, label=label)
+        )
+    for i, row in enumerate(rows):
+        parts.append(_line(row, _TOP + _ROW * (i + 0.5), x.at))
+    parts.append(
+        Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
+            (_NAMES + _WIDTH) / 2, height - 4, unit
+        )
+    )
+    return Markup(
+        '<figure><h3>{}</h3><p class="note">{}</p>\n<svg viewBox="0 0 {} {}" role="img" '
+        'aria-label="{}">\n{}\n</svg></figure>'
+    ).format(title, note, _WIDTH, height, title, join(parts))
+
+
+def _line(row: DotRow, y: float, at: Callable[[float], float]) -> Markup:
+    name = row.name
+    if len(name) > _MOST_LETTERS:
+        name = f"{name[: _MOST_LETTERS - 1]}…"
+    kind = "label" if row.values else ""
+    parts = [
+        Markup(
+            '<text class="{}" x="{}" y="{}" text-anchor="end">{}<title>{}</title></text>'
+        ).format(kind, _NAMES - 8, _px(y + 4), name, row.name)
+    ]
+    if len(row.values) > 1:
+        parts.append(
+            Markup('<line class="curve s0" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+                _px(at(min(row.values))), _px(at(max(row.values))), _px(y), _px(y)
+            )
+        )
+    said = f"{row.name}: " + ", ".join(f"{value:.2f}" for value in row.values)
+    parts += [
+        Markup('<circle class="f0" cx="{}" cy="{}" r="3.6"><title>{}</title></circle>').format(
+            _px(at(value)), _px(y), said
+        )
+        for value in row.values
+    ]
+    if row.published is not None:
+        a = at(row.published)
+        parts.append(
+            Markup(
+                '<path class="hollow" d="M{} {}l5 5l-5 5l-5-5Z"><title>{}</title></path>'
+            ).format(_px(a), _px(y - 5), f"{row.name}, published: {row.published:.1f}")
+        )
+    return join(parts)
+
+
+def _px(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

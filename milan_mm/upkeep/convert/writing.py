@@ -1,0 +1,173 @@
+"""Writing the layout that `--data` takes: COCO files, label pairs, or class folders."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+from tqdm import tqdm
+
+from milan_mm.datasets.decoding import decode
+from milan_mm.datasets.labels import IGNORED
+from milan_mm.upkeep.convert.masks import read_mask, translate
+from milan_mm.upkeep.convert.samples import Found, Sample, Thing
+
+_PNG = ".png"
+Place = Callable[[Path, Path], None]
+
+
+def hard_link(source: Path, target: Path) -> None:
+    """Give the file a second name, which takes no space; a copy where the file system differs."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def symbolic_link(source: Path, target: Path) -> None:
+    """Point to the file where it is."""
+    target.symlink_to(source.resolve())
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy the content."""
+    shutil.copyfile(source, target)
+
+
+def write_coco(found: Found, out: Path, place: Place) -> None:
+    """OUT/annotations/SPLIT.json and OUT/SPLIT/*."""
+    categories = [dict(id=i, name=name) for i, name in enumerate(found.classes, start=1)]
+    for split, samples in found.splits.items():
+        names = unique_names([sample.name for sample in samples])
+        images: list[dict] = []
+        annotations: list[dict] = []
+        for number, (sample, name) in enumerate(_shown(samples, names, split), start=1):
+            _put(sample.path, out / split / name, place)
+            size = dict(width=sample.width, height=sample.height)
+            images.append(dict(id=number, file_name=name, **size))
+            for thing in sample.things:
+                own = dict(id=len(annotations) + 1, image_id=number)
+                annotations.append(own | _annotation(thing, sample))
+        content = dict(images=images, annotations=annotations, categories=categories)
+        path = out / "annotations" / f"{split}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def write_label_pairs(found: Found, out: Path, place: Place) -> list[str]:
+    """OUT/images/SPLIT/*, OUT/annotations/SPLIT/*.png and OUT/classes.txt.
+
+    Returns:
+        Lines on what was changed.
+    """
+    # each folder needs one type of files
+    suffixes = {sample.path.suffix.lower() for sample in found.samples}
+    one_type = suffixes <= {".jpg", ".jpeg"} or len(suffixes) == 1
+    suffix = (".jpg" if ".jpeg" in suffixes else min(suffixes)) if one_type else _PNG
+    for split, samples in found.splits.items():
+        names = unique_names([str(PurePosixPath(s.name).with_suffix("")) for s in samples])
+        for sample, stem in _shown(samples, names, split):
+            target = out / "images" / split / f"{stem}{suffix}"
+            if one_type or sample.path.suffix.lower() == suffix:
+                _put(sample.path, target, place)
+            else:
+                _put(sample.path, target, _save_as_png)
+            _put_mask(sample, out / "annotations" / split / f"{stem}{_PNG}", place)
+    text = "".join(f"{name}\n" for name in found.classes)
+    (out / "classes.txt").write_text(text, encoding="utf-8")
+    if one_type:
+        return []
+    return [f"images of several types ({' '.join(sorted(suffixes))}): all are saved as PNG"]
+
+
+def write_class_folders(found: Found, out: Path, place: Place) -> None:
+    """OUT/SPLIT/CLASS/*; a class without images in a split has an empty folder there."""
+    for split, samples in found.splits.items():
+        for name in found.classes:
+            (out / split / name).mkdir(parents=True, exist_ok=True)
+        for sample, name in _shown(samples, [s.name for s in samples], split):
+            _put(sample.path, out / split / name, place)
+
+
+def count_pixels(sample: Sample) -> np.ndarray:
+    """Pixels of a label map by the value that is written: (256,)."""
+    mask = read_mask(sample.mask) if sample.mask else np.zeros((0, 0), np.uint8)
+    labels = mask if sample.table is None else translate(mask, sample.table)
+    if labels.ndim != 2 or labels.dtype.kind not in "uib" or labels.max(initial=0) > IGNORED:
+        return np.zeros(IGNORED + 1, np.int64)  # the check at the end names the file
+    return np.bincount(labels.astype(np.uint8).ravel(), minlength=IGNORED + 1)
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """The names, with a number where a name occurs again, also in another case."""
+    seen: set[str] = set()
+    unique = []
+    for name in names:
+        path, number, new = PurePosixPath(name), 1, name
+        while new.lower() in seen:
+            number += 1
+            new = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+        seen.add(new.lower())
+        unique.append(new)
+    return unique
+
+
+def _shown(samples: Sequence[Sample], names: Sequence[str], split: str) -> tqdm:
+    pairs = list(zip(samples, names, strict=True))
+    return tqdm(pairs, desc=f"writing {split}", unit=" images", smoothing=0.05)
+
+
+def _put(source: Path, target: Path, place: Place) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    place(source, target)
+
+
+def _put_mask(sample: Sample, target: Path, place: Place) -> None:
+    """A link where values are numbers of classes already, else a new file."""
+    if sample.mask is None:
+        return
+    if sample.mask.suffix.lower() == _PNG and _is_straight(sample.mask, sample.table):
+        _put(sample.mask, target, place)
+        return
+    mask = read_mask(sample.mask)
+    labels = mask if sample.table is None else translate(mask, sample.table)
+    _put(sample.mask, target, lambda _, t: Image.fromarray(labels).save(t))
+
+
+def _save_as_png(source: Path, target: Path) -> None:
+    """The pixels as training reads them."""
+    Image.fromarray(decode(source.read_bytes())[..., ::-1]).save(target)
+
+
+def _is_straight(mask: Path, table: Mapping | None) -> bool:
+    if table is None:
+        return True
+    values = read_mask(mask)
+    same = values.ndim == 2 and values.dtype == np.uint8
+    return same and bool((translate(values, table) == values).all())
+
+
+def _annotation(thing: Thing, sample: Sample) -> dict:
+    """As COCO has it; the area is that of the mask, or of the box."""
+    area = thing.area
+    if area is None and thing.mask:
+        area = _mask_area(thing.mask, sample.height, sample.width)
+    return dict(
+        category_id=thing.label + 1,
+        bbox=list(thing.box),
+        area=area or thing.box[2] * thing.box[3],
+        iscrowd=int(thing.crowd),
+        segmentation=thing.mask or [],
+    )
+
+
+def _mask_area(mask: list | dict, height: int, width: int) -> float:
+    """Pixels of polygons, of which each pixel counts once, or of run lengths of either kind."""
+    if isinstance(mask, dict) and isinstance(mask["counts"], str):
+        return float(coco_mask.area(mask))
+    runs = coco_mask.frPyObjects(mask, height, width)
+    return float(coco_mask.area(coco_mask.merge(runs) if isinstance(mask, list) else runs))

@@ -1,0 +1,235 @@
+"""The page of a work directory: all parts, in the right order, escaped, and whole."""
+
+import base64
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from milan_mm.errors import MissingFileError, UserError
+from milan_mm.report.run_page import run_page
+from milan_mm.report.work_dir import WorkDir
+from milan_mm.run.start.lock import locked
+from tests.report.folders import record, train_row, write_part, write_run
+from tests.report.html import read
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "finished",  # state
+        "400 training images",  # plan
+        "python tools/train.py seg/own --data '<b>'",  # command
+        "from iteration 50 on",  # its resumption
+        "/data/<mae>.pth",  # weights
+        "pos_embed (1, 145, 192) to (1, 144, 192)",
+        "'mean', of MAE's recipe",
+        "optim_wrapper.optimizer.lr",  # change of the recipe
+        "training waits for its <images>",  # warning
+        "<sand>",  # class
+        "400 in data/<ade>",  # data
+        "Python 3.11.7 (main)",  # environment
+        "Gradient norm",
+        "20 min",  # both parts together
+    ],
+)
+def test_a_page_has_every_part(run, part):
+    path = run / "20261128_100000/vis_data/scalars.json"
+    path.write_text(path.read_text().replace('"time"', '"grad_norm": 1.5, "time"'))
+    assert part in read(run_page(run)).words
+
+
+def test_a_name_cannot_become_html(tmp_path):
+    evil = "<script>alert('x')</script>\"&"
+    work_dir = tmp_path / "<i>work"
+    write_part(
+        work_dir,
+        10,
+        [train_row(10, **{f"loss_{evil}": 1.0}), {"step": 10, f"knn/{evil}": 3.0}],
+        command=f"python {evil}",
+        plan=[evil],
+        changes=[dict(field=evil, recipe=evil, now=[evil])],
+        record=record(recipe=evil, classes=[evil], versions={evil: evil}, options={evil: evil}),
+    )
+    Image.new("RGB", (4, 4)).save(work_dir / "<img onerror=alert(1)>.png")
+    page = run_page(work_dir)
+    reader = read(page)
+    assert reader.words.count(evil) >= 6
+    assert "<script" not in page and "<i>" not in page and "<img onerror" not in page
+
+
+def test_what_was_repeated_after_a_resumption_counts_once_as_it_was_done_last(run):
+    curves = WorkDir.read(run).curves
+    assert list(curves.train["loss"]) == [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
+    assert curves.train["loss"][60] == 1.0
+    assert curves.val["mIoU"] == {50: 60.0, 100: 65.0}
+    assert curves.resumed == [50]
+
+
+def test_another_split_of_the_batch_counts_the_same_updates(tmp_path):
+    write_part(tmp_path, 10, [train_row(step) for step in (20, 40)])
+    rows = [train_row(step) for step in (240, 320, 400)]
+    write_part(tmp_path, 12, rows, start=160, accumulation=4, iterations=400)
+    work_dir = WorkDir.read(tmp_path)
+    assert list(work_dir.curves.train["loss"]) == [20, 40, 60, 80, 100]
+    assert work_dir.done == work_dir.total == 100 and work_dir.state == "finished"
+    assert work_dir.curves.train["images_per_second"][100] == 2 / 0.5
+
+
+def test_a_run_that_was_started_anew_has_only_its_own_curve(tmp_path):
+    write_part(tmp_path, 10, [train_row(step) for step in (10, 20, 30)])
+    write_part(tmp_path, 12, [train_row(15, loss=2.0)], start=0)
+    curves = WorkDir.read(tmp_path).curves
+    assert curves.train["loss"] == {15: 2.0} and not curves.resumed
+
+
+def test_validations_that_name_no_step_stand_where_they_were_made(tmp_path):
+    """mmdet logs step 0."""
+    rows = [train_row(step) for step in (45, 95)]
+    rows = [rows[0], dict(mIoU=1.0, step=0), rows[1], dict(mIoU=2.0, step=0)]
+    write_part(tmp_path, 10, rows)
+    assert list(WorkDir.read(tmp_path).curves.val["mIoU"]) == [50, 100]
+
+
+def test_the_best_validation_is_the_highest_that_measured_something(tmp_path):
+    name = "coco/bbox_mAP"
+    values = [-1.0, 0.25, 0.75, 0.5]  # -1 is COCO's "nothing to measure"
+    rows = [train_row(10)]
+    for step, value in zip((20, 40, 60, 80), values, strict=True):
+        rows += [train_row(step), {name: value, "step": step}]
+    write_part(tmp_path, 10, rows, val_interval=20)
+    words = read(run_page(tmp_path)).words
+    assert "best box AP 75.0 % iteration 60" in words
+    assert "box AP, % 50.0 iteration 80 75.0 iteration 60" in words
+
+
+def test_epochs_and_knn_stand_at_their_updates(tmp_path):
+    """mmengine counts validations of such runs in epochs, and our k-NN names its iteration."""
+    knn = {"knn/top1": 20.0, "knn/seconds": 3.0, "epoch": 0, "iter": 0, "step": 0}
+    rows = [knn, train_row(20, epoch=1), {"accuracy/top1": 30.0, "step": 1}]
+    rows += [train_row(45, epoch=2), knn | {"knn/top1": 25.0, "iter": 50, "step": 50}]
+    rows += [{"accuracy/top1": 40.0, "step": 2}]
+    schedule = dict(updates=100, updates_per_epoch=25, epochs=4)
+    folder = write_part(tmp_path, 10, rows, record=record(schedule=schedule))
+    config = folder / "vis_data/config.py"
+    config.write_text(config.read_text().replace("max_iters=100", "max_epochs=4"))
+    work_dir = WorkDir.read(tmp_path)
+    assert work_dir.curves.val["knn/top1"] == {0: 20.0, 50: 25.0}
+    assert work_dir.curves.val["accuracy/top1"] == {25: 30.0, 50: 40.0}
+    words = read(run_page(tmp_path)).words
+    assert "stopped at epoch 1.8 of 4" in words and "k-NN top-1, % 25.0 epoch 2" in words
+    assert "seconds" not in words
+
+
+def test_a_run_whose_checkpoints_were_moved_is_finished_by_its_log(tmp_path):
+    folder = write_part(tmp_path, 10, [train_row(90)])
+    assert WorkDir.read(tmp_path).state == "stopped"
+    with (folder / f"{folder.name}.log").open("a") as log:
+        log.write("2026/11/28 10:11:00 - mmengine - INFO - Saving checkpoint at 100 iterations\n")
+    assert WorkDir.read(tmp_path).state == "finished"
+
+
+def test_a_part_that_logged_nothing_changes_nothing(run):
+    before = WorkDir.read(run).curves.train
+    write_part(run, 13, [], start=100)
+    assert WorkDir.read(run).curves.train == before
+
+
+@pytest.mark.parametrize(
+    ("steps", "state", "progress"),
+    [((10, 40), "stopped", "stopped at iteration 40 of 100"), ((50, 100), "finished", "finished")],
+)
+def test_the_state_follows_from_how_far_it_came(tmp_path, steps, state, progress):
+    write_part(tmp_path, 10, [train_row(step) for step in steps])
+    assert WorkDir.read(tmp_path).state == state
+    assert progress in read(run_page(tmp_path)).words
+
+
+def test_a_run_that_holds_the_lock_is_running(tmp_path):
+    write_part(tmp_path, 10, [train_row(10)])
+    with locked(tmp_path):
+        code = "import sys; from milan_mm.run.start.lock import holder; print(holder(sys.argv[1]))"
+        seen = subprocess.run(
+            [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
+        )
+    assert seen.stdout.startswith("process ")
+    assert WorkDir.read(tmp_path).state == "stopped"
+
+
+def test_a_run_of_an_earlier_version_has_what_its_files_say(tmp_path):
+    write_part(tmp_path, 10, [train_row(10), train_row(100)], with_facts=False)
+    (tmp_path / "upernet_own.py").write_text("x = 1")
+    work_dir = WorkDir.read(tmp_path)
+    assert (work_dir.name, work_dir.task, work_dir.state) == ("upernet_own", "seg", "finished")
+    words = read(run_page(tmp_path)).words
+    assert "The command was not recorded" in words and "Changes to the recipe" not in words
+
+
+def test_torn_and_foreign_files_are_passed_over(run):
+    with (run / "20261128_120000/vis_data/scalars.json").open("a") as file:
+        file.write('[1]\n{"loss": NaN, "iter": 101, "step": 101}\n{"loss": 0.5, "ite')
+    (run / "encoder_weights.json").write_text("[")
+    (run / "20261128_100000/run.json").write_text('{"version": 1}')
+    (run / "confusion.json").write_text('{"classes": ["a"], "unit": "pixels", "matrix": [[1, 2]]}')
+    (run / "broken.png").write_bytes(b"no picture")
+    (run / "epoch_1.pth").write_bytes(b"no checkpoint")
+    words = read(run_page(run)).words
+    assert "Initial weights" not in words and "Confusion" not in words and "finished" in words
+
+
+def test_pictures_are_inside_and_some_of_many(run):
+    folder = run / "20261128_100000/vis_data/vis_image"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (20, 1000, 3), np.uint8)
+    for step in range(1, 30):
+        Image.fromarray(noise).save(folder / f"masks_{step}.png", compress_level=0)
+    reader = read(run_page(run))
+    shown = [str(image["alt"]) for image in reader.all("img")]
+    names = [Path(name).stem for name in shown]
+    assert (names[0], names[-1], len(names)) == ("masks_1", "masks_29", 6)
+    assert "6 of 29 pictures in 20261128_100000/vis_data/vis_image" in reader.words
+    data = str(reader.all("img")[0]["src"]).partition(",")[2]
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        assert image.size == (900, 18)
+
+
+def test_a_test_adds_its_numbers_and_those_of_each_class(run):
+    folder = run / "20261128_140000"
+    folder.mkdir()
+    metrics = {"mIoU": 65.25, "IoU[<sand>]": 90.5, "IoU[grass]": float("nan"), "time": 1.0}
+    (folder / f"{folder.name}.json").write_text(json.dumps(metrics))
+    reader = read(run_page(run))
+    assert "2026-11-28 14:00 mIoU, % 65.2" in reader.words
+    assert "<sand> 90.5 grass undefined" in reader.words
+
+
+def test_a_recipe_of_the_paper_stands_beside_its_numbers(tmp_path):
+    name = "upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512"
+    rows = [train_row(100), dict(mIoU=51.234, step=100)]
+    data = dict(train=dict(count=8), val=dict(count=2000))
+    write_part(tmp_path, 10, rows, record=record(recipe=name, data=data))
+    words = read(run_page(tmp_path)).words
+    assert "ViT-B/16, in % mIoU this run 51.2" in words
+    assert "MILAN 52.7" in words and "2208.06049" in words
+    assert "This run is not of their setting: 1 setting of the recipe changed" in words
+    assert "8 training and 2,000 validation images" in words
+
+
+def test_a_folder_without_a_run_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"holds no log, scalars or checkpoint of a run"):
+        run_page(tmp_path)
+    with pytest.raises(MissingFileError, match="does not exist"):
+        run_page(tmp_path / "gone")
+    write_part(tmp_path / "a", 10, [train_row(10)])
+    with pytest.raises(UserError, match="is not a work directory but holds some: name one of 'a'"):
+        run_page(tmp_path)
