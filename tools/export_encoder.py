@@ -1,11 +1,24 @@
 #!/usr/bin/env python
-"""Cut the encoder out of a training checkpoint, as a safetensors file that --weights takes.
+"""Write an encoder on its own, for this package or for another library.
 
-For checkpoints of this package, which describe their encoder completely. For files of other
-systems, and options to read them, use tools/convert_checkpoint.py.
+SRC is a checkpoint of this package, or any weights file that --weights takes. DST depends on --to:
+  milan_mm      .safetensors with all that is known of the encoder, for --weights; the default
+  timm          folder for timm.create_model("local-dir:DST", pretrained=True)
+  huggingface   folder for transformers.AutoModel.from_pretrained("DST")
+  openmmlab     .pth for mmpretrain's VisionTransformer or BEiTViT, in mmpretrain, mmdet and mmseg
+  mmseg         .pth for mmseg's own VisionTransformer
+  torch-export  .pt2 for torch.export.load("DST").module()
+  torchscript   .pt for torch.jit.load("DST")
+  onnx          .onnx for onnxruntime
+What was written is loaded there, if that library is installed, and its features are compared with
+ours. A format that does not have a part of the encoder is refused. Whole pretrainings, with their
+decoder, are converted by tools/convert_checkpoint.py.
 
-Example:
+Examples:
   python tools/export_encoder.py work_dirs/NAME/epoch_400.pth encoder.safetensors
+  python tools/export_encoder.py work_dirs/NAME/epoch_400.pth vit_timm --to timm
+  python tools/export_encoder.py mae_pretrain_vit_base.pth vit_hf --to huggingface
+  python tools/export_encoder.py encoder.safetensors vit.onnx --to onnx
 """
 
 import argparse
@@ -13,25 +26,56 @@ import argparse
 from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
+TARGETS = (
+    "milan_mm",
+    "timm",
+    "huggingface",
+    "openmmlab",
+    "mmseg",
+    "torch-export",
+    "torchscript",
+    "onnx",
+)
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
     parser = options.tool_parser(__doc__)
-    parser.add_argument("checkpoint", help="checkpoint of a pretraining or transfer run")
-    parser.add_argument("out", help="new file, ending in .safetensors; replaced if it exists")
-    parser.add_argument("--half", action="store_true", help="store float16, half the size")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "checkpoint", metavar="SRC", help="checkpoint, weights file, or folder with one"
+    )
+    parser.add_argument("out", metavar="DST", help="new file or folder")
+    parser.add_argument("--to", choices=TARGETS, default="milan_mm", help="(milan_mm)")
+    parser.add_argument(
+        "--half", action="store_true", help="of milan_mm: store float16, half the size"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace DST; a .safetensors is always replaced"
+    )
+    options.add_reading(parser, trust=True)
+    args = parser.parse_args(argv)
+    if args.half and args.to != "milan_mm":
+        parser.error(f"--half is for --to milan_mm: leave it out for {args.to}")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Export and print what the file holds; exits with code 2 and one line after a mistake."""
+    """Export and print what was written; exits with code 2 and one line after a mistake."""
     args = parse_args(argv)
     # here, so that --help is quick
+    from milan_mm.encoder.export.writing import check_output, export
+    from milan_mm.encoder.loading import read
     from milan_mm.run.errors import user_errors
     from milan_mm.weights.exporting import export_encoder
+    from milan_mm.weights.recognising import given_options
 
+    reading = given_options(args) | dict(trust_pickle=args.trust_pickle)
     with user_errors():
-        metadata = export_encoder(args.checkpoint, args.out, half=args.half)
+        if args.to != "milan_mm":
+            check_output(args.out, args.to, args.force, args.checkpoint)
+            print(export(read(args.checkpoint, **reading), args.out, args.to, force=args.force))
+            return
+        metadata = export_encoder(read(args.checkpoint, **reading), args.out, half=args.half)
     print(args.out)
     for name, value in metadata.items():
         print(f"  {name}: {value}")

@@ -46,15 +46,31 @@ def load_encoder(
     Raises:
         MissingFileError, UserError: When there is no such file, or no complete encoder in it.
     """
-    given = dict(layout=layout, system=system, num_heads=num_heads, student=student)
+    where = _device(device)
+    weights = read(
+        source,
+        layout=layout,
+        system=system,
+        num_heads=num_heads,
+        student=student,
+        trust_pickle=trust_pickle,
+    )
+    return build(weights, img_size).to(where)
+
+
+def read(source: str | Path, **options: Any) -> Weights:
+    """As `read_encoder`, of names of `list_encoders` too.
+
+    Args:
+        source: See `load_encoder`.
+        options: Of `read_encoder`.
+    """
     known = shipped(str(source))
-    if known:
-        source = known.file
-        given |= {n: v for n, v in known.options.items() if not given[n]}
-    weights = read_encoder(source, **given, trust_pickle=trust_pickle)  # type: ignore[arg-type]
-    if known and known.stats:
-        weights = replace(weights, stats=known.stats)
-    return build(weights, img_size).to(_device(device))
+    if not known or Path(source).exists():
+        return read_encoder(source, **options)
+    given = {name: value for name, value in options.items() if value}
+    weights = read_encoder(known.file, **(known.options | given))
+    return replace(weights, stats=known.stats) if known.stats else weights
 
 
 def build(weights: Weights, img_size: int | tuple[int, int] | None = None) -> Encoder:

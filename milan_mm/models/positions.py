@@ -86,7 +86,7 @@ def rotary_embed(rope: RotaryEmbeddingDinoV3, grid: tuple[int, int]) -> Tensor:
     """
     if are_known(*grid):
         return rope.get_embed(list(grid))
-    periods = rope.periods  # (d/4,)
+    periods: Tensor = rope.periods  # type: ignore[assignment]  # (d/4,), a buffer
     y, x = ((counting(n, periods) + 0.5) / number(n, periods) * 2 - 1 for n in grid)
     by_row = (y[:, None, None] / periods).expand(-1, grid[1], -1)
     by_column = (x[None, :, None] / periods).expand(grid[0], -1, -1)

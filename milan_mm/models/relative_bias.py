@@ -14,7 +14,7 @@ from scipy.interpolate import make_interp_spline
 from timm.layers import gen_relative_position_index
 from torch import Tensor
 
-from milan_mm.models.free_sizes import is_recorded
+from milan_mm.models.free_sizes import in_graph, is_recorded
 
 _CLS_ENTRIES = 3
 
@@ -40,9 +40,8 @@ def look_up_bias(
     if is_recorded():
         # splines are computed with plain numbers, so a graph serves the size of its example only
         dst = (int(dst[0]), int(dst[1]))
-        index = _pair_index.__wrapped__(dst, with_cls_token)  # no part of a graph may be cached
-    else:
-        index = _pair_index(dst, with_cls_token)
+    # no part of a graph may be cached
+    index = (_pair_index.__wrapped__ if in_graph() else _pair_index)(dst, with_cls_token)
     table = resize_bias_table(table, src, dst, with_cls_token)
     return table[index.to(table.device)].permute(2, 0, 1)
 

@@ -18,7 +18,19 @@ PAGES = [
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_hooks" not in path.parts),
 ]
 # What a line of commands starts with.
-OTHERS = {"cd", "docker", "eval", "ln", "mim", "mkdir", "pip", "pre-commit", "source", "tar"}
+OTHERS = {
+    "cd",
+    "docker",
+    "eval",
+    "ln",
+    "mim",
+    "mkdir",
+    "pip",
+    "pre-commit",
+    "source",
+    "tar",
+    "tensorboard",
+}
 PROGRAMS = {"bash", "make", "milan-mm", "python"} | OTHERS
 _FENCE = re.compile(
     r"(?:^<!-- needs: (?P<needs>[^\n]+?) -->\n+)?^(?P<indent> *)```(?P<language>\w*)[^\n]*\n"

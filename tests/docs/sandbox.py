@@ -6,6 +6,7 @@ and so is a command whose answer is an error, which must be the one that the pag
 """
 
 import itertools
+import json
 import os
 import re
 import runpy
@@ -26,6 +27,7 @@ from tests.docs.pages import OTHERS, ROOT, Block, assignments, split_commands, t
 from tests.helpers import forget_runs
 from tests.run.own_data.folders import image_folder
 from tests.small_data import ade20k_of, coco_of, imagenet_of
+from tests.upkeep.convert import folders as exports
 
 # The smallest recipe of each task; all take the encoders that the package ships.
 SMALL = dict(
@@ -43,7 +45,7 @@ def make(root: Path) -> Path:
     for name in ("milan_mm", "configs", "tools", "tests", "docs"):
         (root / name).symlink_to(ROOT / name)
     scenes = root / "work_dirs/shapes"
-    write_shapes(scenes, 24, 16, 8, 0, 96)
+    write_shapes(scenes, 48, 16, 8, 0, 96)  # enough for each class in both splits
     imagenet_of(scenes, root / "data")
     coco_of(scenes, root / "data")
     ade20k_of(scenes, root / "data")
@@ -51,9 +53,21 @@ def make(root: Path) -> Path:
     image_folder(root / "work_dirs/cifar10", classes=tuple("abcdefghij"), per_class=3)
     image_folder(root / "photos", per_class=24)
     shutil.copytree(root / "data/coco", root / "my_photos")
+    _exports(root)
     shipped = str(ROOT / "milan_mm/assets/milan_mini_shapes.safetensors")
     _tool("convert_checkpoint")([shipped, str(root / "encoder.safetensors"), "--num-heads", "6"])
     return root
+
+
+def _exports(root: Path) -> None:
+    """Folders of other programs, of docs/own_data.md."""
+    exports.yolo(root / "my_yolo")
+    exports.voc(root / "my_voc", dict(train=["a", "b"], val=["c"]))
+    exports.cvat(root / "my_cvat", '<box label="cat" xtl="8" ytl="6" xbr="32" ybr="24"/>')
+    exports.roboflow_masks(root / "my_masks")
+    for seed in range(10):
+        exports.photo(root / f"my_classes/{'cat' if seed % 2 else 'dog'}/{seed}.jpg", seed)
+    (root / "result.json").write_text(json.dumps(exports.coco(["images/0.png", "images/1.png"])))
 
 
 def _tool(name: str) -> Callable[[list[str]], object]:

@@ -1,5 +1,6 @@
 """Commands of the documentation run in a folder with small data, unless they say what they need."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,14 @@ def steps_of(page: Path) -> list[tuple[Block, str]]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sandbox.make(tmp_path_factory.mktemp("reader"))
+
+
+@pytest.fixture
+def folder(data: Path, tmp_path: Path) -> Path:
+    """The page's own, so that pages run in any order."""
+    return Path(shutil.copytree(data, tmp_path / "reader", symlinks=True))
 
 
 @pytest.mark.long

@@ -84,6 +84,23 @@ def test_label_maps_are_those_of_mmsegs_own_inference(tmp_path: Path, pictures: 
         assert len(np.unique(ours.found)) > 1
 
 
+@pytest.mark.parametrize("side", [None, 112])
+def test_large_pictures_have_the_labels_of_the_usual_way(
+    tmp_path: Path, pictures: list[str], monkeypatch: pytest.MonkeyPatch, side: int | None
+):
+    model = restored(SEG, tmp_path)
+    predictor = Predictor(model, batch=2)
+    if side:
+        model.model.data_preprocessor.test_cfg = dict(size=(side, side))
+    usual = list(predictor(name_pictures(pictures)))
+    monkeypatch.setattr("milan_mm.inference.large.LARGE", 0)
+    monkeypatch.setattr("milan_mm.inference.large.CLASSES_AT_A_TIME", 2)
+    monkeypatch.setattr(model.model, "postprocess_result", None)
+    for found, expected in zip(predictor(name_pictures(pictures)), usual, strict=True):
+        np.testing.assert_array_equal(found.found, expected.found)
+        assert len(np.unique(found.found)) > 1
+
+
 def test_several_scales_are_merged_as_in_the_recipes_test(tmp_path: Path, pictures: list[str]):
     cfg = load(SEG)
     scales = [[dict(type="Resize", scale_factor=s, keep_ratio=True)] for s in (1.0, 0.5)]
@@ -105,6 +122,14 @@ def test_several_scales_are_merged_as_in_the_recipes_test(tmp_path: Path, pictur
         with torch.no_grad():
             totals += single.restored.model.test_step(data)[0].seg_logits.data.softmax(0)
     np.testing.assert_array_equal(found.found, totals.argmax(0).numpy())
+
+
+def test_a_segmentor_that_sees_pictures_as_they_are_takes_any_size(tmp_path: Path):
+    paths = [str(write_image(tmp_path / f"{w}.png", w, (67, w))) for w in (80, 101)]
+    sizes = [
+        found.found.shape for found in Predictor(restored(SEG, tmp_path))(name_pictures(paths))
+    ]
+    assert sizes == [(67, 80), (67, 101)]
 
 
 def test_a_turned_photo_is_predicted_on_as_people_see_it(tmp_path: Path):

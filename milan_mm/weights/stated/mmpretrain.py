@@ -64,7 +64,7 @@ def mmpretrain_facts(backbone: dict) -> HubFacts:
 def _act(config: Any) -> str:
     if not isinstance(config, dict):
         return "GELU"
-    kind = config.get("type")
+    kind = str(config.get("type")).rpartition(".")[2]  # without its scope
     if kind == "GELU" and config.get("approximate") == "tanh":
         return "GELUTanh"
     if kind not in _ACTS:

@@ -1,0 +1,1 @@
+"""An encoder as other libraries store it: timm, Hugging Face, OpenMMLab, and graphs of torch."""

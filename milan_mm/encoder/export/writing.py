@@ -1,0 +1,171 @@
+"""Writing an encoder in a format of another library; the format's own module says what goes in."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from milan_mm.encoder.export.checking import Run, check_output, largest_difference, missing_library
+from milan_mm.encoder.export.graphs import (
+    GRAPHS,
+    HOLDERS,
+    Graph,
+    load_graph,
+    serves_any_size,
+    write_graph,
+)
+from milan_mm.encoder.export.hugging_face import (
+    hugging_face_files,
+    load_hugging_face,
+    preprocessor,
+)
+from milan_mm.encoder.export.openmmlab import load_openmmlab, mmseg_files, openmmlab_files
+from milan_mm.encoder.export.parts import Parts
+from milan_mm.encoder.export.timm import load_timm, timm_files
+from milan_mm.encoder.loading import build
+from milan_mm.encoder.module import Encoder
+from milan_mm.errors import UserError
+from milan_mm.files import replacing
+from milan_mm.weights.encoder import Encoder as Weights
+from milan_mm.weights.folders import CONFIG, FOLDER_FILES, PREPROCESSOR_CONFIG
+from milan_mm.weights.statistics import byte_stats
+
+TOLERANCE = 1e-5  # of the largest value of the features
+
+
+@dataclass(frozen=True)
+class Written:
+    """A format that was written.
+
+    Attributes:
+        holds: What loads it, in a line.
+        load: Does so.
+        notes: What is not equal, and what was left out.
+    """
+
+    holds: str
+    load: Callable[[], Run]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and how it was checked.
+
+    Attributes:
+        path: The file or folder.
+        written: What is in it.
+        difference: See `largest_difference`; None if it was not checked.
+        missing: The library that loads it, if that is not installed.
+    """
+
+    path: Path
+    written: Written
+    difference: float | None
+    missing: str = ""
+
+    def __str__(self) -> str:
+        checked = f"no: {self.missing} is not installed here (pip install {self.missing})"
+        if self.difference is not None:
+            checked = (
+                f"features after loading it there differ by {self.difference:.1e} of their largest "
+                f"value (limit {TOLERANCE:g})"
+            )
+        lines = [str(self.path), f"  loads as    {self.written.holds}", f"  checked     {checked}"]
+        return "\n".join(lines + [f"  note        {note}" for note in self.written.notes])
+
+
+def export(weights: Weights, out: str | Path, to: str, force: bool = False) -> Exported:
+    """Write an encoder for another library, load it there, and compare the features.
+
+    Args:
+        weights: What was read from a file.
+        out: New file or folder.
+        to: One of `FORMATS`.
+        force: Replace what is there.
+
+    Raises:
+        ExistingFileError: When `out` is there, or is not to be replaced.
+        UserError: When the format cannot hold the encoder, naming the part; when a package is
+            missing; and when the features differ, in which case the file stays, for inspection.
+    """
+    out = Path(out)
+    check_output(out, to, force, weights.source)
+    encoder = build(weights)
+    written = _write_graph(encoder, out, to) if to in GRAPHS else _write_parts(weights, out, to)
+    if missing := missing_library(to):
+        return Exported(out, written, None, missing)
+    difference = largest_difference(encoder, written.load())
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"'{out}' was written, but its features differ from ours by {difference:.1e} of their "
+            f"largest value, more than {TOLERANCE:g}: do not use it, and report this"
+        )
+    return Exported(out, written, difference)
+
+
+def _write_graph(encoder: Encoder, out: Path, to: str) -> Written:
+    with replacing(out) as new:
+        write_graph(encoder, to, new)
+    height, width = encoder.img_size
+    sizes = f"{height}x{width} px only, because of its relative positions or windows"
+    if serves_any_size(encoder):
+        sizes = f"sides multiples of {encoder.patch_size}"
+    images = f"images (B, 3, H, W), any batch, {sizes}, to {', '.join(Graph(encoder).names)}"
+    return Written(HOLDERS[to].format(out), partial(load_graph, to, out), [images])
+
+
+def _write_parts(weights: Weights, out: Path, to: str) -> Written:
+    parts = Parts.of(weights)
+    tables = any(name.endswith(".attn.rel_pos_h") for name in parts.tensors)
+    parts.refuse(f"--to {to}", {"the relative positions of a detector": tables})
+    size = f"equal at {parts.img_size}x{parts.img_size} px"
+    notes = [f"{size}; other sizes resize positions by the rules of that library"]
+    if parts.settings["rope_base"]:
+        notes = ["equal at every size"]
+    if to == "timm":
+        config, tensors = timm_files(parts)
+        _write_folder(out, tensors, {CONFIG: config})
+        holds = f"timm.create_model('local-dir:{out}', pretrained=True)"
+        return Written(holds, partial(load_timm, str(out)), notes)
+    if to == "huggingface":
+        config, tensors = hugging_face_files(parts)
+        _write_folder(out, tensors, {CONFIG: config, PREPROCESSOR_CONFIG: preprocessor(parts)})
+        holds = f"transformers.{config['architectures'][0]}.from_pretrained('{out}')"
+        if config["model_type"] == "vit":
+            notes.append("take last_hidden_state: pooler_output is of an untrained layer")
+        if parts.has_pooled_norm and parts.has_final_norm:
+            notes.append("the norm after pooling is left out, which that class does not have")
+        return Written(holds, partial(load_hugging_face, str(out)), notes)
+    backbone, tensors = (openmmlab_files if to == "openmmlab" else mmseg_files)(parts)
+    mean, std = byte_stats(weights.stats)
+    model = dict(data_preprocessor=dict(mean=mean, std=std, to_rgb=True), backbone=backbone)
+    with replacing(out) as new:
+        torch.save(dict(state_dict=tensors, meta=dict(cfg=f"model = {model!r}\n")), new)
+    options = ", ".join(f"{name}={value!r}" for name, value in backbone.items())
+    holds = f"backbone=dict({options}, init_cfg=dict(type='Pretrained', checkpoint='{out}'))"
+    notes.append(f"images in RGB, mean={mean}, std={std}, for data_preprocessor")
+    return Written(holds, partial(load_openmmlab, backbone, str(out)), notes)
+
+
+def _write_folder(out: Path, tensors: dict[str, Tensor], configs: dict[str, dict]) -> None:
+    """Write a model's folder whole: the files of the new one, or the old one stays."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as holder:
+        new = Path(holder) / out.name
+        new.mkdir()
+        with replacing(new / FOLDER_FILES[0]) as file:  # which the user's mask lets others read
+            save_file(tensors, file, metadata=dict(format="pt"))
+        for name, config in configs.items():
+            (new / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(new, out)
