@@ -97,18 +97,15 @@ class Shell:
         self.variables: dict[str, str] = {}
         self.names: dict[str, object] = {}  # of the page's Python code
 
-    def run(self, block: Block, answer: str) -> list[str]:
+    def run(self, block: Block) -> list[str]:
         """Run a block; returns what went wrong, one line for each command.
 
         Python code runs, too; what opens with a comment `# FILE.py` is written there instead.
-
-        Args:
-            answer: The block that follows on the page.
         """
         if block.is_python:
             self._python(block)
             return []
-        error = answer.splitlines()[-1] if answer.startswith("error: ") else ""
+        error = block.answer.splitlines()[-1] if block.answer.startswith("error: ") else ""
         found = []
         for words in split_commands(block.text):
             if problem := self._outcome(words, error):
