@@ -133,9 +133,9 @@ def voc_files(root: Path) -> list[Path]:
     """XML files of Pascal VOC, one per image: in Annotations/, or beside the images."""
     if not root.is_dir():
         return []
-    folder = root / "Annotations"
-    places = [folder] if folder.is_dir() else [root, *map(root.joinpath, subfolders(root))]
-    return sorted(path for place in places for path in place.glob("*.xml"))
+    if (folder := root / "Annotations").is_dir():
+        return sorted(folder.rglob("*.xml"))
+    return sorted([*root.glob("*.xml"), *root.glob("*/*.xml")])
 
 
 def _is_yolo(root: Path) -> bool:
@@ -207,9 +207,12 @@ def _is_coco(path: Path) -> bool:
     """Whether a file of any size names the lists of COCO's format."""
     if not path.is_file() or not path.stat().st_size:
         return False
-    keys = (b'"images"', b'"annotations"', b'"categories"')
+    keys = ('"images"', '"annotations"', '"categories"')
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return all(content.find(key) >= 0 for key in keys)
+        return any(
+            all(content.find(key.encode(encoding)) >= 0 for key in keys)
+            for encoding in ("utf-8", "utf-16-le", "utf-16-be")
+        )
 
 
 _KINDS: dict[Kind, Callable[[Path], object]] = {

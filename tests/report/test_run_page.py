@@ -101,6 +101,18 @@ def test_validations_that_name_no_step_stand_where_they_were_made(tmp_path):
     assert list(WorkDir.read(tmp_path).curves.val["mIoU"]) == [50, 100]
 
 
+def test_the_best_validation_is_the_highest_that_measured_something(tmp_path):
+    name = "coco/bbox_mAP"
+    values = [-1.0, 0.25, 0.75, 0.5]  # -1 is COCO's "nothing to measure"
+    rows = [train_row(10)]
+    for step, value in zip((20, 40, 60, 80), values, strict=True):
+        rows += [train_row(step), {name: value, "step": step}]
+    write_part(tmp_path, 10, rows, val_interval=20)
+    words = read(run_page(tmp_path)).words
+    assert "best box AP 75.0 % iteration 60" in words
+    assert "box AP, % 50.0 iteration 80 75.0 iteration 60" in words
+
+
 def test_epochs_and_knn_stand_at_their_updates(tmp_path):
     """mmengine counts validations of such runs in epochs, and our k-NN names its iteration."""
     knn = {"knn/top1": 20.0, "knn/seconds": 3.0, "epoch": 0, "iter": 0, "step": 0}

@@ -18,7 +18,7 @@ from milan_mm.upkeep.convert.boxes import around, thing_of
 from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, Thing, check_names
 from milan_mm.upkeep.convert.sizes import size_as_stated
-from milan_mm.upkeep.convert.source import Source
+from milan_mm.upkeep.convert.source import Source, progress
 
 _FATAL = (Kind.SHARED_CATEGORY, Kind.SHARED_IMAGE)
 
@@ -112,7 +112,7 @@ def _samples(
     near = [
         folder / inner for folder in folders for inner in ("", "images", "images/default", split)
     ]
-    for image in file.images:
+    for image in progress(file.images, f"reading {split}"):
         name = image["file_name"]
         path = images.find(name, near, None if split == ALL else split)
         if path is None:
@@ -136,6 +136,8 @@ def _samples(
         if sample is None or label is None:
             what = "an image" if sample is None else "a category"
             dropped.object(f"of {what} that the file does not list", where)
+        elif annotation.get("ignore"):
+            dropped.object("with 'ignore' set", where)
         elif thing := _thing(annotation, label, sample, dropped, where):
             sample.things.append(thing)
     return list(found.values())

@@ -19,7 +19,7 @@ from milan_mm.text import count, shorten_list
 from milan_mm.upkeep.convert.boxes import around, thing_of
 from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, Thing, check_names
-from milan_mm.upkeep.convert.source import Source, shown_size
+from milan_mm.upkeep.convert.source import Source, progress, shown_size
 
 TOLERANCE = 0.01  # Ultralytics accepts shares from -0.01 to 1.01
 _KEYS = SPLITS | dict(test=("test",))
@@ -40,6 +40,9 @@ def read_yolo(source: Source) -> Found:
     images = Images(source.image_roots)
     dropped, notes = Dropped(), []
     folders = _folders(root, file, described, images) if file else {}
+    of_poses = "kpt_shape" in described
+    if of_poses:
+        notes.append("the points of poses are left out, boxes kept")
     same = folders.get("train") and folders.get("val") == folders.get("train")
     if same:
         notes.append(f"val of '{file}' is the same as train: the images are split anew")
@@ -48,14 +51,19 @@ def read_yolo(source: Source) -> Found:
         folders = {ALL: folders.get("train", source.image_roots)}
     splits, repeated = {}, 0
     for split, places in folders.items():
-        paths = [path for path in images.paths if any(_is_in(path, place) for place in places)]
+        inside, listed = _folders_of(places), set(places)
+        paths = [
+            path
+            for path in images.paths
+            if path in listed or any(path.is_relative_to(folder) for folder in inside)
+        ]
         if not paths:
             raise MissingFileError(
                 f"no image of the {split} split is in {shorten_list(places)}: add the images, or "
                 f"remove '{split}' from '{file}'"
             )
         samples, taken = [], set()
-        for path in paths:
+        for path in progress(paths, f"reading {split}"):
             labels = labels_of(path, images.roots, root)
             if labels in taken:
                 dropped.image("that share a label file with another image", path)
@@ -63,10 +71,10 @@ def read_yolo(source: Source) -> Found:
             taken.add(labels)
             if (size := shown_size(path, dropped)) is None:
                 continue
-            things = list(_read_labels(labels, size, len(classes), dropped))
+            things = list(_read_labels(labels, size, len(classes), dropped, of_poses))
             unique = list({(t.label, t.box, str(t.mask)): t for t in things}.values())
             repeated += len(things) - len(unique)
-            samples.append(Sample(path, images.name_of(path, places), *size, unique))
+            samples.append(Sample(path, images.name_of(path, inside), *size, unique))
         splits[split] = samples
     known = {labels_of(path, images.roots, root) for path in images.paths}
     for path in sorted(root.rglob("*.txt")):
@@ -184,16 +192,19 @@ def _listed(file: Path, images: Images) -> list[Path]:
     return [path for path in found if path]
 
 
-def _is_in(path: Path, place: Path) -> bool:
-    return path == place or path.is_relative_to(place)
+def _folders_of(places: Sequence[Path]) -> list[Path]:
+    return [place for place in places if place.is_dir()]
 
 
 def _may_be_label(path: Path, images: Images) -> bool:
     """Whether a .txt without image is one of labels, by its folder or its first line."""
     if "labels" in path.parts:
         return True
-    beside = any(other.parent == path.parent for other in images.paths)
-    return beside and not is_image(path.name) and bool(_numbers(path.read_text("utf-8", "replace")))
+    return (
+        path.parent in images.folders
+        and not is_image(path.name)
+        and bool(_numbers(path.read_text("utf-8", "replace")))
+    )
 
 
 def _numbers(text: str) -> list[float] | None:
@@ -205,7 +216,7 @@ def _numbers(text: str) -> list[float] | None:
 
 
 def _read_labels(
-    path: Path, size: tuple[int, int], num_classes: int, dropped: Dropped
+    path: Path, size: tuple[int, int], num_classes: int, dropped: Dropped, of_poses: bool = False
 ) -> Iterator[Thing]:
     """The objects of an image; it has none where the file is missing, as Ultralytics has it."""
     if not path.is_file():
@@ -219,6 +230,7 @@ def _read_labels(
         except ValueError:
             dropped.object("that are not lines of numbers", where)
             continue
+        values = values[:4] if of_poses else values
         if len(values) != 4 and (len(values) < 6 or len(values) % 2):
             dropped.object("of neither 4 numbers (a box) nor 3 or more points", where)
         elif not (label.is_integer() and 0 <= label < num_classes):

@@ -225,3 +225,16 @@ def test_labels_outside_of_the_folder_are_not_read(tmp_path: Path):
     (root / "data.yaml").write_text(repr(content))
     with pytest.raises(UserError, match=r"which is not inside|no image of the train split"):
         converted(root, tmp_path / "out")
+
+
+def test_points_of_poses_are_no_outlines(tmp_path: Path):
+    root = yolo(tmp_path / "in")
+    for path in root.glob("labels/*/*.txt"):
+        lines = path.read_text().splitlines()
+        path.write_text("".join(f"{line} 0.1 0.2 0.3 0.4\n" for line in lines))
+    (root / "data.yaml").write_text(
+        repr(dict(train="images/train", val="images/val", names=list(CLASSES), kpt_shape=[2, 2]))
+    )
+    lines = converted(root, tmp_path / "out")
+    assert "the points of poses are left out, boxes kept" in lines
+    assert all(things == SCENE for things in objects(tmp_path / "out").values())
