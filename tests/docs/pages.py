@@ -87,7 +87,7 @@ def blocks(page: Path) -> list[Block]:
             this["text"],
             next["text"] if next and not text[this.end() : next.start()].strip() else "",
         )
-        for this, next in zip(found, [*found[1:], None], strict=True)
+        for this, next in zip(found, [*found[1:], None], strict=False)
     ]
 
 
