@@ -11,6 +11,7 @@ from milan_mm.errors import UserError
 from milan_mm.upkeep.convert.samples import Dropped
 from milan_mm.upkeep.convert.yolo import _read_labels
 from tests.upkeep.convert.folders import (
+    BOXES,
     CLASSES,
     HEIGHT,
     SCENE,
@@ -20,6 +21,7 @@ from tests.upkeep.convert.folders import (
     objects,
     photo,
     yolo,
+    yolo_line,
 )
 
 
@@ -216,6 +218,20 @@ def test_without_data_yaml_classes_txt_names_the_classes(tmp_path: Path):
     converted(root, tmp_path / "out", val_share=0.25)
     found = objects(tmp_path / "out") | objects(tmp_path / "out", "val")
     assert len(found) == 8 and all(things == SCENE for things in found.values())
+
+
+def test_labels_of_darknet_are_beside_the_images(tmp_path: Path):
+    """CVAT's "YOLO 1.1"."""
+    root = tmp_path / "in"
+    for n in range(4):
+        photo(root / f"obj_train_data/{n}.png", n)
+        text = "".join(yolo_line(*pair) for pair in enumerate(BOXES))
+        (root / f"obj_train_data/{n}.txt").write_text(text)
+    (root / "obj.names").write_text("cat\ndog\n")
+    (root / "train.txt").write_text("data/obj_train_data/0.png\n")
+    converted(root, tmp_path / "out", val_share=0.25)
+    found = objects(tmp_path / "out") | objects(tmp_path / "out", "val")
+    assert len(found) == 4 and all(things == SCENE for things in found.values())
 
 
 def test_labels_outside_of_the_folder_are_not_read(tmp_path: Path):
