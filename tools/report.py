@@ -93,11 +93,20 @@ def write_html(args: argparse.Namespace) -> Path:
 
         write_page(path, run_page(args.results))
     else:
-        from milan_mm.evaluation.results import read_results
-        from milan_mm.report.results_page import results_page
-
-        write_page(path, results_page(read_results(args.results), args.results.name))
+        write_page(path, page_of_results(args.results))
     return path
+
+
+def page_of_results(path: Path) -> str:
+    """The page of a file of rows, those of other tools included."""
+    from milan_mm.evaluation.results import is_of_evaluate, read_results, read_rows
+    from milan_mm.report.results_page import results_page
+    from milan_mm.report.rows_page import rows_page
+
+    rows = read_rows(path)
+    if rows and not any(map(is_of_evaluate, rows)):
+        return rows_page(rows, path.name)
+    return results_page(read_results(path), path.name)
 
 
 if __name__ == "__main__":

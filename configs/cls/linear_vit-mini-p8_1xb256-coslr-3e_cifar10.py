@@ -37,6 +37,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type="LoadImageFromFile", _scope_="milan_mm"),
     dict(type="mmpretrain.ResizeEdge", scale=img_size, backend="pillow", interpolation="bicubic"),
+    dict(type="mmpretrain.CenterCrop", crop_size=img_size),  # of own images that are not square
     dict(type="mmpretrain.PackInputs"),
 ]
 

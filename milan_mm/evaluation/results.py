@@ -169,6 +169,11 @@ def read_results(path: str | Path) -> list[dict]:
     return [row for _, row in rows]
 
 
+def is_of_evaluate(row: Mapping) -> bool:
+    """Whether a row claims to be of `tools/evaluate.py`; `check_row` says whether it is right."""
+    return row.get("task") not in _OTHER_TABLES and "init" not in row
+
+
 def check_row(row: Mapping, place: str) -> None:
     """Check that a row is a result of `tools/evaluate.py`.
 

@@ -5,9 +5,10 @@ depend on its neighbours, which would pad a smaller picture, and is that of `too
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,11 +102,14 @@ class Predictor:
         with DefaultScope.overwrite_default_scope(restored.config.default_scope), silence():
             self.pipeline = Compose(settings)
             model: Any = restored.model
+            self._step: Callable[[dict[str, Any]], Any] = model.test_step
             if any(type_name(transform) == "TestTimeAug" for transform in settings):
-                model = self._merged()
-            self._step = model.test_step
+                self._step = self._merged().test_step
+            elif restored.task == "seg":
+                _pad_to_patches(model)
+                self._step = partial(_segment, model)
 
-    def _merged(self) -> torch.nn.Module:
+    def _merged(self) -> Any:
         wrapper = self.restored.config.get("tta_model")
         if not wrapper:
             raise UserError(
@@ -177,6 +181,23 @@ class Predictor:
         for name in ("backbone", "neck"):  # NMS and RoIAlign do not support it
             if hasattr(model, name):
                 stack.enter_context(in_bfloat16(getattr(model, name), device))
+
+
+def _pad_to_patches(model: Any) -> None:
+    """Let a segmentor that sees pictures as they are take any size; others are not changed.
+
+    What is added is zero after normalisation, and its labels are cut off again.
+    """
+    preprocessor, patch = model.data_preprocessor, getattr(model.backbone, "patch_size", None)
+    if patch and preprocessor.test_cfg is None and model.test_cfg.get("mode") == "whole":
+        preprocessor.test_cfg = dict(size_divisor=patch)
+
+
+def _segment(model: Any, batch: dict[str, Any]) -> Any:
+    from milan_mm.inference.large import is_large, predict_large  # imports mmseg
+
+    is_too_large = is_large(model, batch["data_samples"])
+    return predict_large(model, batch) if is_too_large else model.test_step(batch)
 
 
 def default_workers(device: torch.device) -> int:

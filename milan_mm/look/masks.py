@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from milan_mm.errors import UserError
 from milan_mm.inference.restoring import Restored, restore
@@ -24,6 +25,7 @@ def read_pretraining(checkpoint: str) -> Restored:
     Raises:
         MissingFileError, UserError: When the file is not one, naming what it is.
     """
+    torch.manual_seed(0)  # a trial's teacher has random weights, which no checkpoint holds
     restored = restore(checkpoint)
     parts = ("backbone", "mask_generator", "decoder", "head")
     if restored.task != "pretrain" or not all(hasattr(restored.model, part) for part in parts):
@@ -95,4 +97,6 @@ def _caption(restored: Restored, views: PretrainingViews, sha256: str, size: int
 
 def _teacher(restored: Restored) -> str:
     settings = restored.config.model.head.get("teacher") or {}
-    return str(settings.get("model_name", "unnamed"))
+    name = settings.get("model_name", "unnamed")
+    is_random = settings.get("pretrained") == "random"
+    return f"{name} with random weights" if is_random else str(name)

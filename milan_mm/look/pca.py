@@ -134,9 +134,7 @@ def pca_figure(
         [Panel(image), *(Panel(colours[i], interpolate=False) for colours in coloured)]
         for i, image in enumerate(images)
     ]
-    of_what = (
-        "foreground patches (by the first component of all)" if settings.foreground else "patches"
-    )
+    of_what = "patches of the foreground" if settings.foreground else "patches"
     explained = ", ".join(f"{s.name} {share:.0%}" for s, share in zip(shown, shares, strict=True))
     caption = (
         f"Output of {describe_layers(layers, shown)}: the first three principal components of all "

@@ -96,7 +96,7 @@ def duration(time: timedelta) -> str:
     seconds = round(time.total_seconds())
     sizes = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
     first = next((i for i, (_, size) in enumerate(sizes) if seconds >= size), 3)
-    words = []
+    words: list[str] = []
     for unit, size in sizes[first : first + 2]:
         amount, seconds = divmod(seconds, size)
         if amount or not words:

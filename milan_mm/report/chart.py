@@ -124,12 +124,12 @@ def frame(x: Axis, y: Axis, x_label: str, unit: str) -> Markup:
     """Axes, ticks and their labels."""
     lines = []
     for tick, label in zip(y.ticks, y.labels, strict=True):
-        at = _px(y.at(tick))
+        height = _px(y.at(tick))
         lines.append(
             Markup(
                 '<line class="rule" x1="{}" x2="{}" y1="{}" y2="{}"/>'
                 '<text x="{}" y="{}" text-anchor="end">{}</text>'
-            ).format(_LEFT, _RIGHT, at, at, _LEFT - 6, _px(y.at(tick) + 3.5), label)
+            ).format(_LEFT, _RIGHT, height, height, _LEFT - 6, _px(y.at(tick) + 3.5), label)
         )
     for tick, label in zip(x.ticks, x.labels, strict=True):
         at = x.at(tick)

@@ -54,10 +54,10 @@ def pictures_body(folder: Path) -> Markup:
         room -= len(figures)
         if not figures:
             continue
-        if len(group.files) > len(chosen):
-            where = f" in {group.title}" if group.title else ""
-            text = f"{len(figures)} of {count(len(group.files), 'picture')}{where}:"
-            parts.append(paragraph(text, note=True))
+        some = f"{len(figures)} of " if len(group.files) > len(chosen) else ""
+        where = f" in {group.title}" if group.title else ""
+        text = f"{some}{count(len(group.files), 'picture')}{where}:"
+        parts.append(paragraph(text, note=True))
         parts.append(join(['<div class="pictures">', *figures, "</div>"]))
     return join(parts)
 
@@ -103,4 +103,4 @@ def _thumbnail(path: Path, folder: Path) -> Markup | None:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     name = path.relative_to(folder).as_posix()
-    return picture(buffer.getvalue(), name, name, pixels=small)
+    return picture(buffer.getvalue(), name, path.name, pixels=small)

@@ -254,7 +254,12 @@ def _backends(cfg: Config) -> Any:
         cfg.visualizer = ConfigDict(type="mmengine.Visualizer")
     visualizer = cfg.visualizer  # read again, since a config copies what it is given
     found = visualizer.get("vis_backends") or []
-    found = [found] if isinstance(found, dict) else [*found]
+    found = [found] if isinstance(found, (dict, str)) else [*found]
+    if wrong := [backend for backend in found if isinstance(backend, str)]:
+        raise UserError(
+            f"visualizer.vis_backends has {wrong[0]!r}, and must hold dicts, which --cfg-options "
+            "cannot write: use --tensorboard, --wandb or --mlflow, or a config of your own"
+        )
     if not any(_kind(backend) == "LocalVisBackend" for backend in found):
         found.insert(0, ConfigDict(type="LocalVisBackend"))
     visualizer.vis_backends = found

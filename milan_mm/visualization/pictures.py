@@ -1,6 +1,5 @@
 """Small picture tools shared by this folder. A picture is (H, W, 3) uint8, RGB."""
 
-import base64
 from io import BytesIO
 
 import numpy as np
@@ -41,8 +40,3 @@ def png_bytes(picture: np.ndarray) -> bytes:
     buffer = BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def data_uri(picture: np.ndarray) -> str:
-    """A picture as text that can stand in an HTML file."""
-    return "data:image/png;base64," + base64.b64encode(png_bytes(picture)).decode()

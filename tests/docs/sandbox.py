@@ -6,6 +6,7 @@ and so is a command whose answer is an error, which must be the one that the pag
 """
 
 import itertools
+import json
 import os
 import re
 import runpy
@@ -20,12 +21,13 @@ import pytest
 from PIL import Image
 
 from milan_mm.__main__ import main as package
-from milan_mm.configs import find_config, list_tools
+from milan_mm.configs import find_config, list_tools, load
 from milan_mm.shapes.files import write_shapes
 from tests.docs.pages import OTHERS, ROOT, Block, assignments, split_commands, tool_call
 from tests.helpers import forget_runs
 from tests.run.own_data.folders import image_folder
 from tests.small_data import ade20k_of, coco_of, imagenet_of
+from tests.upkeep.convert import folders as exports
 
 # The smallest recipe of each task; all take the encoders that the package ships.
 SMALL = dict(
@@ -43,7 +45,7 @@ def make(root: Path) -> Path:
     for name in ("milan_mm", "configs", "tools", "tests", "docs"):
         (root / name).symlink_to(ROOT / name)
     scenes = root / "work_dirs/shapes"
-    write_shapes(scenes, 24, 16, 8, 0, 96)
+    write_shapes(scenes, 48, 16, 8, 0, 96)  # enough for each class in both splits
     imagenet_of(scenes, root / "data")
     coco_of(scenes, root / "data")
     ade20k_of(scenes, root / "data")
@@ -51,9 +53,21 @@ def make(root: Path) -> Path:
     image_folder(root / "work_dirs/cifar10", classes=tuple("abcdefghij"), per_class=3)
     image_folder(root / "photos", per_class=24)
     shutil.copytree(root / "data/coco", root / "my_photos")
+    _exports(root)
     shipped = str(ROOT / "milan_mm/assets/milan_mini_shapes.safetensors")
     _tool("convert_checkpoint")([shipped, str(root / "encoder.safetensors"), "--num-heads", "6"])
     return root
+
+
+def _exports(root: Path) -> None:
+    """Folders of other programs, of docs/own_data.md."""
+    exports.yolo(root / "my_yolo")
+    exports.voc(root / "my_voc", dict(train=["a", "b"], val=["c"]))
+    exports.cvat(root / "my_cvat", '<box label="cat" xtl="8" ytl="6" xbr="32" ybr="24"/>')
+    exports.roboflow_masks(root / "my_masks")
+    for seed in range(10):
+        exports.photo(root / f"my_classes/{'cat' if seed % 2 else 'dog'}/{seed}.jpg", seed)
+    (root / "result.json").write_text(json.dumps(exports.coco(["images/0.png", "images/1.png"])))
 
 
 def _tool(name: str) -> Callable[[list[str]], object]:
@@ -83,18 +97,15 @@ class Shell:
         self.variables: dict[str, str] = {}
         self.names: dict[str, object] = {}  # of the page's Python code
 
-    def run(self, block: Block, answer: str) -> list[str]:
+    def run(self, block: Block) -> list[str]:
         """Run a block; returns what went wrong, one line for each command.
 
-        Python code runs, too; what opens with a comment `# FILE.py` is written there instead.
-
-        Args:
-            answer: The block that follows on the page.
+        Python code runs, too; what opens with a comment `# FILE.py` is a config of that name.
         """
         if block.is_python:
             self._python(block)
             return []
-        error = answer.splitlines()[-1] if answer.startswith("error: ") else ""
+        error = block.answer.splitlines()[-1] if block.answer.startswith("error: ") else ""
         found = []
         for words in split_commands(block.text):
             if problem := self._outcome(words, error):
@@ -106,6 +117,7 @@ class Shell:
             assert Path(file[1]).resolve().is_relative_to(Path.cwd()), f"{block.place}: elsewhere"
             Path(file[1]).parent.mkdir(parents=True, exist_ok=True)
             Path(file[1]).write_text(block.text)
+            load(file[1])  # a config
         else:
             exec(compile(block.text, block.place, "exec"), self.names)
 

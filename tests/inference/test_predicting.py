@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from PIL import Image
 
 from milan_mm.configs import load
+from milan_mm.inference.classes import Classes
+from milan_mm.inference.drawn import drawn
 from milan_mm.inference.pictures import name_pictures
 from milan_mm.inference.predicting import Prediction, Predictor, Unreadable, prediction_pipeline
 from milan_mm.inference.restoring import Restored, restore
 from tests.inference.saved import CLS, DET, SEG, save_checkpoint, save_recipe
-from tests.run.own_data.folders import write_image
+from tests.run.own_data.folders import coco_folder, write_image
 
 SIZES = [(96, 96), (60, 96), (96, 96), (96, 60), (60, 96)]
 
@@ -60,8 +63,6 @@ def test_detections_are_those_of_mmdets_own_inference(tmp_path: Path, pictures: 
     with DefaultScope.overwrite_default_scope("mmdet"):
         model.model.cfg = model.config
         pipeline = Config(dict(steps=prediction_pipeline(model))).steps
-        from mmengine.dataset import Compose
-
         judged = inference_detector(model.model, pictures, test_pipeline=Compose(pipeline))
     assert sum(len(sample.pred_instances) for sample in judged) > 5
     for ours, theirs in zip(found, judged, strict=True):
@@ -70,6 +71,15 @@ def test_detections_are_those_of_mmdets_own_inference(tmp_path: Path, pictures: 
         np.testing.assert_allclose(ours.found.boxes, boxes.numpy(), atol=1e-3)
         np.testing.assert_allclose(ours.found.scores, scores.numpy(), atol=1e-5)
         assert ours.found.masks.shape == (len(boxes), *ours.size)
+
+
+def test_a_detector_of_boxes_has_no_masks(tmp_path: Path, pictures: list[str]):
+    _, path, _ = save_recipe(DET, tmp_path, coco_folder(tmp_path / "data", masks=False))
+    model = restore(path, device="cpu")
+    found = [one.found for one in Predictor(model, batch=2)(name_pictures(pictures))]
+    assert sum(len(objects.boxes) for objects in found) > 5
+    assert all(objects.masks is None for objects in found)
+    drawn("det", np.zeros((*SIZES[0], 3), np.uint8), found[0], Classes.of(model), 0.0)
 
 
 def test_label_maps_are_those_of_mmsegs_own_inference(tmp_path: Path, pictures: list[str]):
@@ -82,6 +92,23 @@ def test_label_maps_are_those_of_mmsegs_own_inference(tmp_path: Path, pictures: 
     for ours, theirs in zip(Predictor(model)(name_pictures(pictures)), judged, strict=True):
         np.testing.assert_array_equal(ours.found, theirs.pred_sem_seg.data[0].numpy())
         assert len(np.unique(ours.found)) > 1
+
+
+@pytest.mark.parametrize("side", [None, 112])
+def test_large_pictures_have_the_labels_of_the_usual_way(
+    tmp_path: Path, pictures: list[str], monkeypatch: pytest.MonkeyPatch, side: int | None
+):
+    model = restored(SEG, tmp_path)
+    predictor = Predictor(model, batch=2)
+    if side:
+        model.model.data_preprocessor.test_cfg = dict(size=(side, side))
+    usual = list(predictor(name_pictures(pictures)))
+    monkeypatch.setattr("milan_mm.inference.large.LARGE", 0)
+    monkeypatch.setattr("milan_mm.inference.large.CLASSES_AT_A_TIME", 2)
+    monkeypatch.setattr(model.model, "postprocess_result", None)
+    for found, expected in zip(predictor(name_pictures(pictures)), usual, strict=True):
+        np.testing.assert_array_equal(found.found, expected.found)
+        assert len(np.unique(found.found)) > 1
 
 
 def test_several_scales_are_merged_as_in_the_recipes_test(tmp_path: Path, pictures: list[str]):
@@ -105,6 +132,14 @@ def test_several_scales_are_merged_as_in_the_recipes_test(tmp_path: Path, pictur
         with torch.no_grad():
             totals += single.restored.model.test_step(data)[0].seg_logits.data.softmax(0)
     np.testing.assert_array_equal(found.found, totals.argmax(0).numpy())
+
+
+def test_a_segmentor_that_sees_pictures_as_they_are_takes_any_size(tmp_path: Path):
+    paths = [str(write_image(tmp_path / f"{w}.png", w, (67, w))) for w in (80, 101)]
+    sizes = [
+        found.found.shape for found in Predictor(restored(SEG, tmp_path))(name_pictures(paths))
+    ]
+    assert sizes == [(67, 80), (67, 101)]
 
 
 def test_a_turned_photo_is_predicted_on_as_people_see_it(tmp_path: Path):

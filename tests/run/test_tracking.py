@@ -222,6 +222,14 @@ def test_a_backend_of_the_config_is_looked_for_too(tmp_path, monkeypatch):
         add_trackers(cfg, Tracking())
 
 
+def test_a_backend_that_became_text_names_the_options(tmp_path):
+    """mmengine reads `vis_backends=[dict(type='X')]` on a command line as a list of text."""
+    given = dict(type="Visualizer", vis_backends=["dict(type='TensorboardVisBackend')"])
+    cfg = Config(dict(work_dir=str(tmp_path), model={}, visualizer=given))
+    with pytest.raises(UserError, match=r"must hold dicts.*use --tensorboard, --wandb or --mlflow"):
+        add_trackers(cfg, Tracking())
+
+
 @pytest.mark.parametrize(
     ("task", "options", "message"),
     [

@@ -111,6 +111,18 @@ def test_the_page_of_a_results_file_lies_beside_it_or_where_it_is_told(results, 
     assert all("COCO box AP" in read(page.read_text()).words for page in pages)
 
 
+def test_rows_of_other_tools_have_a_page_of_their_own(call, tmp_path):
+    rows = [
+        dict(task="knn", metric="top-1", value=20.5, init=init, feature="<cls>", data="photos")
+        for init in ("weights", "random")
+    ]
+    append_rows(tmp_path / "knn.jsonl", rows)
+    call("report", tmp_path / "knn.jsonl", "--html")
+    words = read((tmp_path / "knn.html").read_text()).words
+    assert "feature <cls> data photos" in words  # once, since all have it
+    assert "init metric value weights top-1 20.5 random top-1 20.5" in words
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
