@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from PIL import Image
 from torchvision.transforms import v2
@@ -137,6 +138,13 @@ def test_names_are_filtered_by_parts_and_by_patterns():
     assert milan_mm.list_encoders("MINI") == names[:2]
     assert "timm:vit_base_patch16_224.dino" in milan_mm.list_encoders("timm:*base*dino")
     assert milan_mm.list_encoders("no such name") == []
+
+
+def test_every_published_name_of_timm_is_an_architecture_of_timm():
+    names = milan_mm.list_encoders("timm:*")
+    assert len(names) > 150
+    unknown = [n for n in names if not timm.is_model(n.removeprefix("timm:").partition(".")[0])]
+    assert not unknown
 
 
 def test_mistakes_are_said_in_a_line(tmp_path: Path):
