@@ -49,6 +49,7 @@ class Block:
         language: After the fence; '' where there is none.
         needs: What it cannot run without; '' where it runs everywhere.
         text: Its content.
+        answer: The block that follows without a word between; '' where none does.
     """
 
     page: Path
@@ -56,6 +57,7 @@ class Block:
     language: str
     needs: str
     text: str
+    answer: str = ""
 
     @property
     def place(self) -> str:
@@ -75,15 +77,17 @@ class Block:
 def blocks(page: Path) -> list[Block]:
     """All fenced blocks of a page, in order."""
     text = page.read_text(encoding="utf-8")
+    found = list(_FENCE.finditer(text))
     return [
         Block(
             page,
-            text.count("\n", 0, found.start("text")) + 1,
-            found["language"],
-            found["needs"] or "",
-            found["text"],
+            text.count("\n", 0, this.start("text")) + 1,
+            this["language"],
+            this["needs"] or "",
+            this["text"],
+            next["text"] if next and not text[this.end() : next.start()].strip() else "",
         )
-        for found in _FENCE.finditer(text)
+        for this, next in zip(found, [*found[1:], None], strict=False)
     ]
 
 

@@ -53,6 +53,8 @@ def test_a_link_that_leads_nowhere_is_noticed(target: str):
 
 def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
-    named = {ROOT / "docs" / page for page in re.findall(r"[\w/]+\.md", navigation)}
+    pages = re.findall(r"[\w/]+\.md", navigation)
+    assert len(pages) == len(set(pages)), "twice"
+    named = {ROOT / "docs" / page for page in pages}
     at_the_top = {page for page in PAGES if page.parent == ROOT}
     assert not {page.relative_to(ROOT) for page in set(PAGES) - named - at_the_top}

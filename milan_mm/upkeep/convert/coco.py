@@ -42,7 +42,7 @@ def read_coco_export(source: Source) -> Found:
         own = check_names(names.values(), file.path)
         if project:
             notes.append(
-                f"category '{project}' of '{file.path}' is the project, no class: left out"
+                f"category '{project}' of '{file.path}' is the project, not a class: left out"
             )
         if classes and sorted(own) != sorted(classes):
             differing = sorted({*own} ^ {*classes})
@@ -127,7 +127,7 @@ def _samples(
     for number, annotation in enumerate(file.annotations):
         where = f"annotation number {number} of '{file.path}'"
         if not isinstance(annotation, dict):
-            dropped.object("that are no annotations", where)
+            dropped.object("that are not annotations", where)
             continue
         sample = found.get(annotation.get("image_id"))
         label = numbers.get(annotation.get("category_id"))

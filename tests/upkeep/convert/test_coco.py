@@ -87,7 +87,7 @@ def _roboflow(root: Path) -> Path:
 
 def test_category_0_of_roboflow_is_no_class(tmp_path: Path):
     lines = converted(_roboflow(tmp_path / "in"), tmp_path / "out")
-    assert "category 'pets' of" in lines[0] and "is the project, no class: left out" in lines[0]
+    assert "category 'pets' of" in lines[0] and "is the project, not a class: left out" in lines[0]
     for split in ("train", "val", "test"):
         assert objects(tmp_path / "out", split) == {"0.jpg": SCENE}
 

@@ -136,8 +136,8 @@ def test_the_same_folder_for_both_splits_is_split_anew(tmp_path: Path):
         ("2 0.5 0.5 0.1 0.1", "of a class that is none of 0 to 1"),
         ("-1 0.5 0.5 0.1 0.1", "of a class that is none of 0 to 1"),
         ("0.5 0.5 0.5 0.1 0.1", "of a class that is none of 0 to 1"),
-        ("0 320 240 64 48", "with coordinates that are no shares of the image, 0 to 1"),
-        ("0 nan 0.5 0.1 0.1", "with coordinates that are no shares of the image, 0 to 1"),
+        ("0 320 240 64 48", "with coordinates that are not shares of the image, 0 to 1"),
+        ("0 nan 0.5 0.1 0.1", "with coordinates that are not shares of the image, 0 to 1"),
         ("0 0.5 0.5 0.1 0.1 0.9", "of neither 4 numbers (a box) nor 3 or more points"),
         ("cat 0.5 0.5 0.1 0.1", "that are not lines of numbers"),
         ("0 0.5 0.5 0.001 0.1", "with a side below 1 pixel"),
@@ -215,9 +215,21 @@ def test_without_data_yaml_classes_txt_names_the_classes(tmp_path: Path):
     root = yolo(tmp_path / "in", number=4)
     (root / "data.yaml").unlink()
     (root / "classes.txt").write_text("cat\ndog\n")
+    for kind, ending in (("images", "jpg"), ("labels", "txt")):
+        for path in sorted((root / kind).rglob(f"*.{ending}")):
+            path.rename(root / kind / f"{path.parent.name[0]}{path.name}")
     converted(root, tmp_path / "out", val_share=0.25)
     found = objects(tmp_path / "out") | objects(tmp_path / "out", "val")
     assert len(found) == 8 and all(things == SCENE for things in found.values())
+
+
+def test_without_data_yaml_folders_name_the_splits(tmp_path: Path):
+    root = yolo(tmp_path / "in")
+    (root / "data.yaml").unlink()
+    (root / "classes.txt").write_text("cat\ndog\n")
+    converted(root, tmp_path / "out")
+    for split in ("train", "val"):
+        assert objects(tmp_path / "out", split) == {f"{n}.jpg": SCENE for n in range(3)}
 
 
 def test_labels_of_darknet_are_beside_the_images(tmp_path: Path):
