@@ -9,7 +9,10 @@ mmseg, and in a process that has imported mmengine only.
 from mmengine import registry as root
 from mmengine.registry import Registry
 
+from milan_mm.configs import find_bases
+
 SCOPE = "milan_mm"
+find_bases()
 
 
 def _child(name: str, parent: Registry, *locations: str) -> Registry:

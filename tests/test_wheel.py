@@ -94,10 +94,12 @@ def test_configs_of_the_installed_wheel_find_their_bases(installed: Path, tmp_pa
     code = (
         "import milan_mm.configs as c\n"
         "from mmengine.config import Config\n"
-        "c.find_bases()\n"
         "for name in c.list_configs():\n"
         "    if '-base-' in name:\n"
         "        Config.fromfile(c.find_config(name), import_custom_modules=False)\n"
+        "        open('mine.py', 'w').write(f'_base_ = \"milan_mm::{name}.py\"')\n"
+        "        c.find_bases()\n"
+        "        Config.fromfile('mine.py', import_custom_modules=False)\n"
         "        print(name)"
     )
     found = _run(installed, tmp_path, "-c", code)

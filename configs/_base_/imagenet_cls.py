@@ -12,7 +12,8 @@ train_pipeline = [
     dict(type="milan_mm.SeedSample"),
     dict(type="milan_mm.LoadRandomResizedCrop", scale=img_size, flip_prob=0.5),
     dict(
-        type="mmpretrain.RandAugment",
+        type="RandAugment",
+        _scope_="mmpretrain",
         policies="timm_increasing",
         num_policies=2,
         total_level=10,

@@ -62,6 +62,7 @@ train_pipeline = [
     dict(type="mmdet.RandomFlip", prob=0.5),
     dict(
         type="RandomResize",
+        _scope_="mmdet",
         scale=img_size,
         ratio_range=(0.1, 2.0),
         keep_ratio=True,

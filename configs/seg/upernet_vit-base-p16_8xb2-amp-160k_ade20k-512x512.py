@@ -43,6 +43,7 @@ train_pipeline = [
     load_labels,
     dict(
         type="RandomResize",
+        _scope_="mmseg",
         scale=(4 * crop_size[0], crop_size[0]),
         ratio_range=(0.5, 2.0),
         keep_ratio=True,

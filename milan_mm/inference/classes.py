@@ -48,8 +48,10 @@ class Classes:
             known = _imagenet_names()
             notes = [f"{restored.path} has no class names: those of ImageNet-1k are shown"]
         elif len(known) < number:
-            some = f"names {len(known)} of its {number} classes" if known else "has no class names"
-            notes = [f"{restored.path} {some}: the others are numbered, from 0"]
+            what = "has no class names: they"
+            if known:
+                what = f"names {len(known)} of its {number} classes: the others"
+            notes = [f"{restored.path} {what} are numbered, from 0"]
         first = int(task == "det" or reduces_zero_label(restored))
         return cls.named(task, known, restored.palette or (), number, first, tuple(notes))
 

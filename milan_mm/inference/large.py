@@ -47,17 +47,13 @@ def predict_large(model: EncoderDecoder, batch: dict[str, Any]) -> list[SegDataS
 
 def _labels(scores: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     """(C, h, w) scores to (H, W) int64 labels: the class with the highest score at each pixel."""
-    best = labels = None
+    best = scores.new_full(size, float("-inf"))
+    labels = torch.zeros(size, dtype=torch.int64, device=scores.device)
     for first in range(0, len(scores), CLASSES_AT_A_TIME):
         some = scores[None, first : first + CLASSES_AT_A_TIME]
-        highest, which = F.interpolate(some, size, mode="bilinear", align_corners=align_corners)[
-            0
-        ].max(dim=0)
-        if best is None:
-            best, labels = highest, which
-        else:
-            better = highest > best
-            best = torch.where(better, highest, best)
-            labels = torch.where(better, which + first, labels)
-    assert labels is not None
+        resized = F.interpolate(some, size, mode="bilinear", align_corners=align_corners)[0]
+        highest, which = resized.max(dim=0)
+        better = highest > best
+        best = torch.where(better, highest, best)
+        labels = torch.where(better, which + first, labels)
     return labels

@@ -111,7 +111,6 @@ def read(checkpoint: str | Path, cfg_options: Sequence[str] | None = None) -> Sa
     recorded, tensors, text = _read_file(path)
     config = Config(read_config(text, path))
     _check_model(config, path)
-    _forget_files(config.model)
     notes = []
     if recorded.record:
         take_model(config, recorded.record, path, "test")
@@ -121,7 +120,7 @@ def read(checkpoint: str | Path, cfg_options: Sequence[str] | None = None) -> Sa
             "what its model was",
             *take_old_rule(config),
         ]
-        _forget_files(config.model)
+    _forget_files(config.model)
     if cfg_options:
         set_written_out(config, cfg_options)
     for part in (config.model, config.get("data_preprocessor"), config.get("tta_model")):

@@ -120,10 +120,13 @@ def _assignment(statement: ast.stmt) -> tuple[str, ast.expr]:
 
 def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Call):
-        is_dict = isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args
-        if not is_dict or not all(keyword.arg for keyword in node.keywords):
+        is_dict = isinstance(node.func, ast.Name) and node.func.id == "dict"
+        # mmengine writes dict({...}) where keys are not names
+        has_parts = all(isinstance(part, ast.Dict) for part in node.args[:1])
+        if not is_dict or not has_parts or node.args[1:] or not all(k.arg for k in node.keywords):
             raise _not_plain(node)
-        return {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
+        parts = _value(node.args[0]) if node.args else {}
+        return parts | {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
     if isinstance(node, ast.Dict):
         if None in node.keys:
             raise _not_plain(node)

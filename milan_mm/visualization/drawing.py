@@ -183,7 +183,7 @@ def side_by_side(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> np.nd
     for picture, title in zip(pictures, titles, strict=True):
         font = _font(size)
         text = shorten(title, font, picture.shape[1])
-        draw.text((left, size // 4), text, fill=INK, font=font)
+        draw.text((left + size // 3, size // 4), text, fill=INK, font=font)
         sheet.paste(Image.fromarray(picture), (left, head))
         left += picture.shape[1] + gap
     return np.asarray(sheet)

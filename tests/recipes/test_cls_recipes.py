@@ -38,7 +38,7 @@ STD = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
 def transform(recipe: str, name: str):
     """A transform of a recipe's training pipeline, built."""
     pipeline = load(recipe).train_dataloader.dataset.pipeline
-    (config,) = (t for t in pipeline if t.type.endswith(f".{name}"))
+    (config,) = (t for t in pipeline if t.type in (name, f"mmpretrain.{name}"))
     return TRANSFORMS.build(config)
 
 

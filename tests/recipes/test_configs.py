@@ -401,13 +401,18 @@ def write_sample(folder: Path, side: int, recipe: str, number: int) -> dict:
     return sample
 
 
-def run_step(recipe: str, folder: Path) -> tuple[nn.Module, OptimWrapper, Tensor]:
+def run_step(
+    recipe: str, folder: Path, config: Config | None = None
+) -> tuple[nn.Module, OptimWrapper, Tensor]:
     """A shrunk recipe on two images of its own pipeline, up to the backward pass.
+
+    Args:
+        config: One that inherits from it.
 
     Returns:
         The model with its gradients, its optimizer before the step, and the loss.
     """
-    config, side = shrink(load(recipe), folder)
+    config, side = shrink(config or load(recipe), folder)
     fit_to_machine(config, "none")  # many CPUs do not multiply in bfloat16
     with DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(config.model)

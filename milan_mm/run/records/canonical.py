@@ -149,7 +149,8 @@ def _plainly_named(node: dict, scope: str | None) -> dict:
     node = dict(node)
     if node.get("_scope_") == "milan_mm" and node.get("type") == "LoadImageFromFile":
         node["type"] = "milan_mm.LoadImage"
-    if node.get("_scope_") in _WRITTEN_SCOPES:
+    # RandomResize builds a Resize, and so names the scope of its recipe
+    if node.get("_scope_") in _WRITTEN_SCOPES or node.get("type") == "RandomResize":
         del node["_scope_"]
     if isinstance(kind := node.get("type"), str):
         node["type"] = kind.removeprefix(f"{scope}.")

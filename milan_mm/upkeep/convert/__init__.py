@@ -109,7 +109,7 @@ def convert(kind: Kind, source: Source, out: Path, options: Options) -> list[str
             raise UserError(f"'{out}' is inside of '{root}': give a folder outside")
     found = READERS[kind](source)
     if kind.task == "det":
-        found.notes += _even_masks(found)
+        found.notes += _even_masks(found, options.max_dropped)
     totals = dict(images=0, objects=0)
     for sample in found.samples:
         totals["images"] += 1
@@ -138,11 +138,21 @@ def convert(kind: Kind, source: Source, out: Path, options: Options) -> list[str
     return [*notes, *_counts(kind, found)]
 
 
-def _even_masks(found: Found) -> list[str]:
-    """Masks of all objects or of none: a detector of masks needs each."""
+def _even_masks(found: Found, limit: float) -> list[str]:
+    """Masks of all objects or of none: a detector of masks needs each.
+
+    Args:
+        limit: Share of objects that are rather dropped than the masks of the others.
+    """
     things = [t for s in found.samples for t in s.things if not t.crowd]
     masked = sum(bool(thing.mask) for thing in things)
     if masked in (0, len(things)):
+        return []
+    if len(things) - masked <= limit * len(things):
+        for sample in found.samples:
+            for _ in [t for t in sample.things if not (t.mask or t.crowd)]:
+                found.dropped.object("without a mask, which the others have", sample.path)
+            sample.things = [t for t in sample.things if t.mask or t.crowd]
         return []
     for sample in found.samples:
         for thing in sample.things:

@@ -18,7 +18,7 @@ from milan_mm.upkeep.convert.boxes import around, thing_of
 from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, Thing, check_names
 from milan_mm.upkeep.convert.sizes import size_as_stated
-from milan_mm.upkeep.convert.source import Source
+from milan_mm.upkeep.convert.source import Source, progress
 
 _FATAL = (Kind.SHARED_CATEGORY, Kind.SHARED_IMAGE)
 
@@ -42,7 +42,7 @@ def read_coco_export(source: Source) -> Found:
         own = check_names(names.values(), file.path)
         if project:
             notes.append(
-                f"category '{project}' of '{file.path}' is the project, no class: left out"
+                f"category '{project}' of '{file.path}' is the project, not a class: left out"
             )
         if classes and sorted(own) != sorted(classes):
             differing = sorted({*own} ^ {*classes})
@@ -112,7 +112,7 @@ def _samples(
     near = [
         folder / inner for folder in folders for inner in ("", "images", "images/default", split)
     ]
-    for image in file.images:
+    for image in progress(file.images, f"reading {split}"):
         name = image["file_name"]
         path = images.find(name, near, None if split == ALL else split)
         if path is None:
@@ -127,7 +127,7 @@ def _samples(
     for number, annotation in enumerate(file.annotations):
         where = f"annotation number {number} of '{file.path}'"
         if not isinstance(annotation, dict):
-            dropped.object("that are no annotations", where)
+            dropped.object("that are not annotations", where)
             continue
         sample = found.get(annotation.get("image_id"))
         label = numbers.get(annotation.get("category_id"))
@@ -136,6 +136,8 @@ def _samples(
         if sample is None or label is None:
             what = "an image" if sample is None else "a category"
             dropped.object(f"of {what} that the file does not list", where)
+        elif annotation.get("ignore"):
+            dropped.object("with 'ignore' set", where)
         elif thing := _thing(annotation, label, sample, dropped, where):
             sample.things.append(thing)
     return list(found.values())

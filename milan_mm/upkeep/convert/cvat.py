@@ -19,7 +19,7 @@ from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.safe_xml import read_xml
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, Thing, check_names
 from milan_mm.upkeep.convert.sizes import size_as_stated
-from milan_mm.upkeep.convert.source import Source
+from milan_mm.upkeep.convert.source import Source, progress
 
 _CORNERS = 64  # of the polygon for an ellipse
 _OTHERS = ("polyline", "points", "cuboid", "skeleton", "tag")
@@ -52,7 +52,7 @@ def read_cvat(source: Source) -> Found:
     elements = xml.findall("image")
     subsets = {split_of(element.get("subset") or "") for element in elements}
     has_splits = {"train", "val"} <= subsets
-    for element in elements:
+    for element in progress(elements, "reading"):
         name, subset = element.get("name") or "", element.get("subset") or ""
         near = [folder / part for folder in _folders(source) for part in ("images", subset, "")]
         if (path := images.find(name, near)) is None:

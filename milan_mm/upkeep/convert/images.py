@@ -8,6 +8,7 @@ found, so a name cannot lead out of it.
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -37,6 +38,11 @@ class Images:
                     self.paths.append(path)
                     self._by_name[path.name].append(path)
                     self._by_stem[path.stem].append(path)
+
+    @cached_property
+    def folders(self) -> set[Path]:
+        """Those that hold an image."""
+        return {path.parent for path in self.paths}
 
     def find(self, name: str, near: Sequence[Path] = (), split: str | None = None) -> Path | None:
         """The image that a file name of an annotation means.

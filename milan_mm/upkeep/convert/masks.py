@@ -40,19 +40,23 @@ def read_voc_masks(source: Source) -> Found:
     if not masks.paths:
         raise MissingFileError(f"'{root / 'SegmentationClass'}' has no masks")
     classes, colours, note = _voc_classes(root)
-    dropped = Dropped()
+    dropped, notes = Dropped(), [note]
     outside = [path for path in (root / "JPEGImages", root / "images", root) if path.is_dir()]
     images = Images([source.images] if source.images else outside[:1])
-    by_stem = {mask.stem: mask for mask in masks.paths}
+    folder = root / "SegmentationClass"
+    by_stem = {m.relative_to(folder).with_suffix("").as_posix(): m for m in masks.paths}
     lists = split_lists(root, "Segmentation") or {ALL: list(by_stem)}
     splits = {}
     for split, stems in lists.items():
         pairs = [(stem, by_stem.get(stem)) for stem in stems]
+        if split == "test" and not any(mask for _, mask in pairs):
+            notes.append(f"none of the {len(stems):,} images of test has a mask: left out")
+            continue
         for stem, mask in pairs:
             if mask is None:
                 dropped.image("that a list names, and that have no mask", stem)
         splits[split] = _pair([m for _, m in pairs if m], images, dropped, colours)
-    return Found(classes, splits, dropped, [note])
+    return Found(classes, splits, dropped, notes)
 
 
 def read_roboflow_masks(source: Source) -> Found:

@@ -1,10 +1,16 @@
 """The folder that is converted, and what the user says about it."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
 
 from milan_mm.datasets.image_size import read_header
 from milan_mm.upkeep.convert.samples import Dropped
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,11 @@ class Source:
     def image_roots(self) -> list[Path]:
         """Where images are looked for."""
         return [self.images] if self.images else [self.root]
+
+
+def progress(items: Sequence[Item], title: str) -> Iterable[Item]:
+    """The items, with a bar on stderr."""
+    return tqdm(items, desc=title, unit=" images", smoothing=0.05)
 
 
 def shown_size(path: Path, dropped: Dropped) -> tuple[int, int] | None:

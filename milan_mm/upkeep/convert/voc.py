@@ -21,7 +21,7 @@ from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.safe_xml import XmlError, number_of, read_xml, text_of
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, check_names
 from milan_mm.upkeep.convert.sizes import size_as_stated
-from milan_mm.upkeep.convert.source import Source
+from milan_mm.upkeep.convert.source import Source, progress
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -38,7 +38,7 @@ def read_voc(source: Source) -> Found:
         MissingFileError, UserError: When there is no annotation, or names of classes do not fit.
     """
     root, dropped = source.root, Dropped()
-    files = {path.stem: path for path in voc_files(root)}
+    files = {_key(path, root): path for path in voc_files(root)}
     if not files:
         raise MissingFileError(f"'{root}' has no XML files in Annotations/ or beside its images")
     parsed: dict[str, ET.Element] = {}
@@ -60,7 +60,11 @@ def read_voc(source: Source) -> Found:
     splits: dict[str, list[Sample]] = {}
     for split, stems in lists.items():
         splits[split] = []
-        for stem in stems:
+        if split == "test" and not any(stem in files for stem in stems):
+            notes.append(f"none of the {len(stems):,} images of test has an annotation: left out")
+            del splits[split]
+            continue
+        for stem in progress(stems, f"reading {split}"):
             if stem not in parsed:
                 if stem not in files:
                     dropped.image("that a list names, and that have no annotation", stem)
@@ -97,7 +101,14 @@ def split_lists(root: Path, kind: str) -> dict[str, list[str]]:
 def _names(path: Path) -> list[str]:
     """The first word of each line; the second is 1 or -1 in the lists of a class."""
     lines = path.read_text("utf-8-sig").splitlines()
-    return [Path(line.split()[0]).name for line in lines if line.strip()]
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def _key(path: Path, root: Path) -> str:
+    """What a list calls an XML file: its path below Annotations/, or below the root."""
+    folder = root / "Annotations"
+    own = path.relative_to(folder if path.is_relative_to(folder) else root)
+    return own.with_suffix("").as_posix()
 
 
 def _by_folder(files: dict[str, Path]) -> dict[str, list[str]]:

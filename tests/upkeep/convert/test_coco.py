@@ -87,7 +87,7 @@ def _roboflow(root: Path) -> Path:
 
 def test_category_0_of_roboflow_is_no_class(tmp_path: Path):
     lines = converted(_roboflow(tmp_path / "in"), tmp_path / "out")
-    assert "category 'pets' of" in lines[0] and "is the project, no class: left out" in lines[0]
+    assert "category 'pets' of" in lines[0] and "is the project, not a class: left out" in lines[0]
     for split in ("train", "val", "test"):
         assert objects(tmp_path / "out", split) == {"0.jpg": SCENE}
 
@@ -140,6 +140,7 @@ def test_ids_may_be_text(tmp_path: Path):
     [
         (dict(category_id=9), "of a category that the file does not list"),
         (dict(image_id=9), "of an image that the file does not list"),
+        (dict(ignore=1), "with 'ignore' set"),
         (dict(bbox=[1, 2, 3]), "without a box of four numbers"),
         (dict(bbox=[100, 2, 3, 4]), "outside their image"),
         (dict(bbox=[1, 2, float("nan"), 4]), "without a box of four numbers"),
@@ -164,3 +165,29 @@ def test_files_whose_names_say_no_split_are_to_be_chosen(tmp_path: Path):
         _write(tmp_path / f"in/{name}.json", coco(["0.jpg"]))
     with pytest.raises(UserError, match="give the one to convert as SRC"):
         converted(tmp_path / "in", tmp_path / "out")
+
+
+def test_a_few_objects_without_mask_are_dropped_rather_than_all_masks(tmp_path: Path):
+    content = coco(["0.jpg", "1.jpg"])
+    for n in range(2):
+        photo(tmp_path / f"in/{n}.jpg", n)
+    for annotation in content["annotations"][1:]:
+        annotation["segmentation"] = [[1, 1, 30, 1, 30, 30]]
+    content["annotations"][0]["segmentation"] = [[1, 1, 30, 1]]  # two points
+    _write(tmp_path / "in/result.json", content)
+    lines = converted(tmp_path / "in", tmp_path / "few", val_share=0.5, max_dropped=0.25)
+    assert any("1 without a mask, which the others have (first: " in line for line in lines)
+    found = annotations(tmp_path / "few") + annotations(tmp_path / "few", "val")
+    assert len(found) == 3 and all(a["segmentation"] for a in found)
+    lines = converted(tmp_path / "in", tmp_path / "many", val_share=0.5)
+    assert "3 of 4 objects have a mask: all masks are left out, and boxes kept" in lines
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_the_encoding_of_the_file_makes_no_difference(tmp_path: Path, encoding: str):
+    for n in range(2):
+        photo(tmp_path / f"in/{n}.jpg", n)
+    text = json.dumps(coco(["0.jpg", "1.jpg"]))
+    (tmp_path / "in/result.json").write_text(text, encoding=encoding)
+    converted(tmp_path / "in", tmp_path / "out", val_share=0.5)
+    assert all(things == SCENE for things in _all(tmp_path / "out").values())

@@ -95,6 +95,30 @@ def test_xml_beside_the_images_is_found_in_folders_of_splits(tmp_path: Path):
     assert objects(tmp_path / "out", "val") == {"c.jpg": SCENE}
 
 
+def test_files_of_one_name_in_two_folders_are_two(tmp_path: Path):
+    for split, stem in (("train", "a"), ("valid", "b")):
+        whole = voc(tmp_path / split, {"train": [stem]})
+        (tmp_path / "in" / split).mkdir(parents=True)
+        for kind, ending in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+            path = whole / kind / f"{stem}.{ending}"
+            path.rename(tmp_path / f"in/{split}/same.{ending}")
+    photo(tmp_path / "in/valid/same.jpg", 5)
+    converted(tmp_path / "in", tmp_path / "out")
+    for split in ("train", "val"):
+        assert objects(tmp_path / "out", split) == {"same.jpg": SCENE}
+    new = tmp_path / "out/val/same.jpg"
+    assert new.read_bytes() == (tmp_path / "in/valid/same.jpg").read_bytes()
+
+
+def test_a_test_split_without_annotations_is_left_out(tmp_path: Path):
+    """As VOC2012 has it."""
+    root = voc(tmp_path / "in", SPLITS)
+    (root / "ImageSets/Main/test.txt").write_text("y\nz\n")
+    lines = converted(root, tmp_path / "out")
+    assert "none of the 2 images of test has an annotation: left out" in lines
+    assert not (tmp_path / "out/annotations/test.json").exists()
+
+
 def _corrupt(root: Path) -> None:
     (root / "Annotations/a.xml").write_text("<annotation><object>")
 
