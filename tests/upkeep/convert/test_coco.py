@@ -55,7 +55,7 @@ def test_of_several_images_of_a_name_the_longest_common_end_decides(tmp_path: Pa
     _write(tmp_path / "in/result.json", coco(names))
     lines = converted(tmp_path / "in", tmp_path / "out", val_share=0.5)
     assert sorted(_all(tmp_path / "out")) == ["a/0.jpg", "b/0.jpg"]
-    assert "1 images are in no annotation file: left out" in lines
+    assert "left out: 1 image in no annotation file" in lines
     _write(tmp_path / "in/result.json", coco(["/old/0.jpg", "a/0.jpg"]))
     with pytest.raises(UserError, match="of a name that several have"):
         converted(tmp_path / "in", tmp_path / "out2", val_share=0.5)
