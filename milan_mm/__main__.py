@@ -10,7 +10,6 @@ import os
 import runpy
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from milan_mm import __version__, completion
 from milan_mm.configs import list_configs, list_tools, shipped_file
@@ -66,7 +65,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def console() -> NoReturn:
+def console() -> None:
     """Entry point of the `milan-mm` command."""
     run_interruptible(main)
 

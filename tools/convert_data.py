@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError(f"--workers {workers}: give 0 or more")
         if args.images and not args.images.is_dir():
             raise MissingFileError(
-                f"--images '{args.images}' is no folder: give that of the images"
+                f"--images '{args.images}' is not a folder: give that of the images"
             )
         kind, place = find_kind(args.source, args.kind)
         print(f"{place}: {kind.title}", flush=True)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import yaml
 
-from milan_mm.datasets.folders import is_image, subfolders
+from milan_mm.datasets.folders import SPLITS, is_image, subfolders
 
 MAX_YAML_BYTES = 5_000_000  # 100,000 names of classes
+_OF_SPLITS = {name for names in SPLITS.values() for name in names} | {"test", "testing"}
 _DEPTH = 3  # folders that hold nothing but one folder
 _HEAD = 65_536  # bytes of an XML file that are looked into
 _SPLIT = re.compile(r"(?:^|[^a-z])(training|train|validation|valid|val|testing|test)(?=[^a-z]|$)")
@@ -54,7 +55,8 @@ def find_foreign(root: Path) -> tuple[Kind, Path] | None:
     for _ in range(_DEPTH):
         if kind := recognise(root):
             return kind, root
-        if (inner := only_folder(root)) is None:
+        inner = only_folder(root)
+        if inner is None or inner.name in _OF_SPLITS:
             return None
         root = inner
     return None
@@ -71,13 +73,13 @@ def only_folder(place: Path) -> Path | None:
 def convert_hint(root: Path) -> str | None:
     """One line on what a folder is and how to convert it; None where that is no remedy.
 
-    COCO files with a training split are read as they are, so what is wrong there is something else.
+    COCO files of splits are read as they are, so what is wrong there is something else.
     """
     found = find_foreign(root)
     if found is None:
         return None
     kind, place = found
-    if kind is COCO and any(_names_training(path, place) for path in coco_files(place)):
+    if kind is COCO and any(_is_of_split(path, place) for path in coco_files(place)):
         return None
     out = f"{root.name or 'data'}-{kind.task}"
     return (
@@ -86,8 +88,9 @@ def convert_hint(root: Path) -> str | None:
     )
 
 
-def _names_training(path: Path, root: Path) -> bool:
-    return "train" in map(split_of, path.relative_to(root).parts)
+def _is_of_split(path: Path, root: Path) -> bool:
+    """Whether `--data` finds this file as that of a split; it wants small letters."""
+    return any(split_of(part) and part == part.lower() for part in path.relative_to(root).parts)
 
 
 def split_of(name: str) -> str | None:
@@ -143,7 +146,9 @@ def _is_yolo(root: Path) -> bool:
         return True
     if not root.is_dir():
         return False
-    names = [root / name for name in ("classes.txt", "obj.names", "labels/classes.txt")]
+    if (root / "obj.names").is_file():  # darknet's: labels beside the images
+        return True
+    names = [root / name for name in ("classes.txt", "labels/classes.txt")]
     labels = next(root.glob("labels/**/*.txt"), None) or next(root.glob("*/labels/*.txt"), None)
     return labels is not None and any(path.is_file() for path in names)
 

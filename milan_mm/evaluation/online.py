@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _TIMES = 20  # in a run, where no interval is given
 _BEST = "knn_best"  # in mmengine's message hub, which checkpoints keep: [top-1 in %, epoch]
-_FEATURE = "cls_token"
+_FEATURE = "cls_token"  # every pretraining of `MILAN` has one
 _TITLES = dict(train="training", val="validation")
 
 
@@ -73,10 +73,7 @@ class KnnHook(Hook):
                 "use EpochBasedTrainLoop"
             )
         self.interval = self.interval or max(runner.max_epochs // _TIMES, 1)
-        encoder = self._encoder(runner)
-        if not encoder.with_cls_token:
-            raise UserError(f"--knn-data needs an encoder with a class token, which {_FEATURE} is")
-        self._read(encoder)
+        self._read(self._encoder(runner))
         if not runner.iter:
             self._log(runner, self._measure(runner), 0)
 

@@ -24,9 +24,9 @@ from milan_mm.datasets.loading import LoadImage
 from milan_mm.engine.amp import in_bfloat16
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.errors import UserError
+from milan_mm.inference.known_types import check_types
 from milan_mm.inference.pictures import Picture
 from milan_mm.inference.restoring import Restored, Saved
-from milan_mm.inference.saved_config import check_types
 from milan_mm.registry import MODELS
 from milan_mm.run.config_nodes import datasets_of, type_name
 from milan_mm.run.silence import silence

@@ -35,6 +35,7 @@ from milan_mm.visualization.drawing import (
     blend_classes,
     draw_detections,
     enlarged,
+    object_colours,
 )
 from milan_mm.visualization.panels import Frame, Panel, panel_figure
 from milan_mm.weights.reading import file_sha256
@@ -238,9 +239,9 @@ def _draw(image: np.ndarray, found: Any, colours: Sequence[Colour]) -> np.ndarra
 
 
 def _class_colours(present: Sequence[int], palette: Sequence[Colour]) -> list[Colour]:
-    """Colours by label; of few classes in the picture those that everybody can tell apart."""
-    colours = list(palette)
-    if len(present) <= len(DISTINCT):
+    """Colours by label; of few classes those that everybody can tell apart."""
+    colours = object_colours(palette)
+    if len(palette) > len(DISTINCT) >= len(present):
         for label, colour in zip(present, DISTINCT, strict=False):
             colours[label] = colour
     return colours

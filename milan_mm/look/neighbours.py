@@ -116,16 +116,14 @@ def most_similar(
 
 
 def _own(photo: Photo, gallery: Gallery) -> list[int]:
-    """The number of the query's own file in the gallery, if it is there."""
-    path, root = photo.path.resolve(), gallery.root.resolve()
-    if not path.is_relative_to(root):
-        return []
-    name = path.relative_to(root).as_posix()
-    return [gallery.names.index(name)] if name in gallery.names else []
+    """Numbers of the query's own file in the gallery."""
+    path = photo.path.resolve()  # links, e.g. in a folder that was sorted by hand, are followed
+    same_name = (i for i, name in enumerate(gallery.names) if name.endswith(photo.path.name))
+    return [i for i in same_name if gallery.path(i).resolve() == path]
 
 
 def _label_of(photo: Photo, gallery: Gallery) -> int | None:
-    folder = photo.path.resolve().parent.name
+    folder = photo.path.absolute().parent.name
     return gallery.classes.index(folder) if folder in gallery.classes else None
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -105,6 +106,8 @@ def _tiles(work_dir: WorkDir) -> list[tuple[str, str, str]]:
     label, size = x_scale(work_dir)
     if work_dir.trainings:
         total = f"of {number(work_dir.total / size, 6)}" if work_dir.total else ""
+        if left := _time_left(work_dir):
+            total += f", about {left} left"
         found.append((f"{label}s", number(work_dir.done / size, 6), total))
     if name := main_metric(work_dir):
         measure, best = validation_measure(name), best_of(work_dir, name)
@@ -123,6 +126,16 @@ def _tiles(work_dir: WorkDir) -> list[tuple[str, str, str]]:
         note += f", in {starts} parts" if starts > 1 else ""
         found.append(("training time", duration(work_dir.training_time), note))
     return found
+
+
+def _time_left(work_dir: WorkDir) -> str:
+    """Of a run that goes on, at its usual speed and without its validations."""
+    speeds = work_dir.curves.train.get(IMAGES, {}).values()
+    batch = (work_dir.record or {}).get("total_batch")
+    if work_dir.state != "running" or not speeds or not batch or not work_dir.total:
+        return ""
+    images = (work_dir.total - work_dir.done) * batch
+    return duration(timedelta(seconds=images / median(speeds)))
 
 
 def _plan_body(work_dir: WorkDir) -> Markup:
@@ -215,7 +228,7 @@ def _command_body(work_dir: WorkDir) -> Markup:
     for part in work_dir.trainings:
         line = (part.facts or {}).get("command")
         if line:
-            if len(work_dir.trainings) > 1:
+            if len(work_dir.trainings) > 1 or (part.processes or 1) > 1:
                 parts.append(paragraph(_when(part, work_dir), note=True))
             if line == before:
                 parts.append(paragraph("the same command"))

@@ -287,7 +287,9 @@ def command(tool: str, argv: Sequence[str] | None) -> str:
     Args:
         tool: Its name. argv: Its arguments; None takes those of this process.
     """
-    words = ["python", f"tools/{tool}.py", *(sys.argv[1:] if argv is None else argv)]
+    script = f"tools/{tool}.py"
+    start = ["python", script] if os.path.exists(script) else ["milan-mm", tool]
+    words = [*start, *(sys.argv[1:] if argv is None else argv)]
     return shlex.join(re.sub(r"://[^/\s@]+@", "://***@", word) for word in words)
 
 

@@ -18,7 +18,19 @@ PAGES = [
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_hooks" not in path.parts),
 ]
 # What a line of commands starts with.
-OTHERS = {"cd", "docker", "eval", "ln", "mim", "mkdir", "pip", "pre-commit", "source", "tar"}
+OTHERS = {
+    "cd",
+    "docker",
+    "eval",
+    "ln",
+    "mim",
+    "mkdir",
+    "pip",
+    "pre-commit",
+    "source",
+    "tar",
+    "tensorboard",
+}
 PROGRAMS = {"bash", "make", "milan-mm", "python"} | OTHERS
 _FENCE = re.compile(
     r"(?:^<!-- needs: (?P<needs>[^\n]+?) -->\n+)?^(?P<indent> *)```(?P<language>\w*)[^\n]*\n"
@@ -37,6 +49,7 @@ class Block:
         language: After the fence; '' where there is none.
         needs: What it cannot run without; '' where it runs everywhere.
         text: Its content.
+        answer: The block that follows without a word between; '' where none does.
     """
 
     page: Path
@@ -44,6 +57,7 @@ class Block:
     language: str
     needs: str
     text: str
+    answer: str = ""
 
     @property
     def place(self) -> str:
@@ -63,15 +77,17 @@ class Block:
 def blocks(page: Path) -> list[Block]:
     """All fenced blocks of a page, in order."""
     text = page.read_text(encoding="utf-8")
+    found = list(_FENCE.finditer(text))
     return [
         Block(
             page,
-            text.count("\n", 0, found.start("text")) + 1,
-            found["language"],
-            found["needs"] or "",
-            found["text"],
+            text.count("\n", 0, this.start("text")) + 1,
+            this["language"],
+            this["needs"] or "",
+            this["text"],
+            next["text"] if next and not text[this.end() : next.start()].strip() else "",
         )
-        for found in _FENCE.finditer(text)
+        for this, next in zip(found, [*found[1:], None], strict=False)
     ]
 
 

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from milan_mm.__main__ import main as package
-from milan_mm.configs import find_config, list_tools
+from milan_mm.configs import find_config, list_tools, load
 from milan_mm.shapes.files import write_shapes
 from tests.docs.pages import OTHERS, ROOT, Block, assignments, split_commands, tool_call
 from tests.helpers import forget_runs
@@ -37,7 +37,7 @@ SMALL = dict(
     seg="seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96",
 )
 # What stands for something of the reader's -> what it is in this folder.
-NAMES = dict(ENCODER="encoder.safetensors", FILE="encoder.safetensors")
+NAMES = dict(ENCODER="encoder.safetensors", FILE="weights.safetensors")
 
 
 def make(root: Path) -> Path:
@@ -45,7 +45,7 @@ def make(root: Path) -> Path:
     for name in ("milan_mm", "configs", "tools", "tests", "docs"):
         (root / name).symlink_to(ROOT / name)
     scenes = root / "work_dirs/shapes"
-    write_shapes(scenes, 24, 16, 8, 0, 96)
+    write_shapes(scenes, 48, 16, 8, 0, 96)  # enough for each class in both splits
     imagenet_of(scenes, root / "data")
     coco_of(scenes, root / "data")
     ade20k_of(scenes, root / "data")
@@ -56,6 +56,7 @@ def make(root: Path) -> Path:
     _exports(root)
     shipped = str(ROOT / "milan_mm/assets/milan_mini_shapes.safetensors")
     _tool("convert_checkpoint")([shipped, str(root / "encoder.safetensors"), "--num-heads", "6"])
+    shutil.copy(root / "encoder.safetensors", root / "weights.safetensors")
     return root
 
 
@@ -97,18 +98,15 @@ class Shell:
         self.variables: dict[str, str] = {}
         self.names: dict[str, object] = {}  # of the page's Python code
 
-    def run(self, block: Block, answer: str) -> list[str]:
+    def run(self, block: Block) -> list[str]:
         """Run a block; returns what went wrong, one line for each command.
 
-        Python code runs, too; what opens with a comment `# FILE.py` is written there instead.
-
-        Args:
-            answer: The block that follows on the page.
+        Python code runs, too; what opens with a comment `# FILE.py` is a config of that name.
         """
         if block.is_python:
             self._python(block)
             return []
-        error = answer.splitlines()[-1] if answer.startswith("error: ") else ""
+        error = block.answer.splitlines()[-1] if block.answer.startswith("error: ") else ""
         found = []
         for words in split_commands(block.text):
             if problem := self._outcome(words, error):
@@ -120,6 +118,7 @@ class Shell:
             assert Path(file[1]).resolve().is_relative_to(Path.cwd()), f"{block.place}: elsewhere"
             Path(file[1]).parent.mkdir(parents=True, exist_ok=True)
             Path(file[1]).write_text(block.text)
+            load(file[1])  # a config
         else:
             exec(compile(block.text, block.place, "exec"), self.names)
 

@@ -9,12 +9,9 @@ from tests.docs import sandbox
 from tests.docs.pages import PAGES, Block, blocks
 
 
-def steps_of(page: Path) -> list[tuple[Block, str]]:
-    """The blocks of commands of a page that run everywhere, and what follows each on the page."""
-    found = blocks(page)
-    pairs = zip(found, [*(block.text for block in found[1:]), ""], strict=False)
-    runs = [(block, answer) for block, answer in pairs if block.is_shell or block.is_python]
-    return [(block, answer) for block, answer in runs if not block.needs]
+def steps_of(page: Path) -> list[Block]:
+    """The blocks of a page that run everywhere."""
+    return [b for b in blocks(page) if (b.is_shell or b.is_python) and not b.needs]
 
 
 @pytest.fixture(scope="module")
@@ -35,5 +32,5 @@ def test_the_commands_of_a_page_run(
 ):
     monkeypatch.chdir(folder)
     shell = sandbox.Shell(capfd)
-    problems = [problem for step in steps_of(page) for problem in shell.run(*step)]
+    problems = [problem for step in steps_of(page) for problem in shell.run(step)]
     assert not problems, "\n".join(problems)

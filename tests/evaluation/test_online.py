@@ -37,8 +37,11 @@ def measured(work_dir: Path) -> dict[int, dict]:
     return {line["epoch"]: line for line in logged(work_dir) if "knn/top1" in line}
 
 
-def test_the_numbers_are_those_of_the_tool_on_the_checkpoint(images, tmp_path):
-    pretrain(pretraining_config(images, tmp_path), knn_data=str(images), knn_interval=1)
+def test_the_numbers_are_those_of_the_tool_on_the_checkpoint(tmp_path):
+    images = labelled_images(tmp_path / "images", val=12, noise=130)
+    cfg = pretraining_config(images, tmp_path)
+    cfg.optim_wrapper.optimizer.lr = 0.03  # so that the encoder changes a lot
+    pretrain(cfg, knn_data=str(images), knn_interval=1)
     found = measured(tmp_path)
     assert list(found) == [0, 1, 2]
     assert [line["step"] for line in found.values()] == [0, 3, 6]  # iterations
@@ -48,6 +51,7 @@ def test_the_numbers_are_those_of_the_tool_on_the_checkpoint(images, tmp_path):
         expected = tool["weights", "cls_token"]["top-1"]
         assert 0 < expected < 100  # else equality would say little
         assert found[epoch]["knn/top1"] == pytest.approx(expected)
+    assert len({line["knn/top1"] for line in found.values()}) == 3, found
 
 
 def test_the_training_does_not_notice_it(images, tmp_path):

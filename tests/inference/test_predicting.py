@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from PIL import Image
 
 from milan_mm.configs import load
+from milan_mm.inference.classes import Classes
+from milan_mm.inference.drawn import drawn
 from milan_mm.inference.pictures import name_pictures
 from milan_mm.inference.predicting import Prediction, Predictor, Unreadable, prediction_pipeline
 from milan_mm.inference.restoring import Restored, restore
 from tests.inference.saved import CLS, DET, SEG, save_checkpoint, save_recipe
-from tests.run.own_data.folders import write_image
+from tests.run.own_data.folders import coco_folder, write_image
 
 SIZES = [(96, 96), (60, 96), (96, 96), (96, 60), (60, 96)]
 
@@ -60,8 +63,6 @@ def test_detections_are_those_of_mmdets_own_inference(tmp_path: Path, pictures: 
     with DefaultScope.overwrite_default_scope("mmdet"):
         model.model.cfg = model.config
         pipeline = Config(dict(steps=prediction_pipeline(model))).steps
-        from mmengine.dataset import Compose
-
         judged = inference_detector(model.model, pictures, test_pipeline=Compose(pipeline))
     assert sum(len(sample.pred_instances) for sample in judged) > 5
     for ours, theirs in zip(found, judged, strict=True):
@@ -70,6 +71,15 @@ def test_detections_are_those_of_mmdets_own_inference(tmp_path: Path, pictures: 
         np.testing.assert_allclose(ours.found.boxes, boxes.numpy(), atol=1e-3)
         np.testing.assert_allclose(ours.found.scores, scores.numpy(), atol=1e-5)
         assert ours.found.masks.shape == (len(boxes), *ours.size)
+
+
+def test_a_detector_of_boxes_has_no_masks(tmp_path: Path, pictures: list[str]):
+    _, path, _ = save_recipe(DET, tmp_path, coco_folder(tmp_path / "data", masks=False))
+    model = restore(path, device="cpu")
+    found = [one.found for one in Predictor(model, batch=2)(name_pictures(pictures))]
+    assert sum(len(objects.boxes) for objects in found) > 5
+    assert all(objects.masks is None for objects in found)
+    drawn("det", np.zeros((*SIZES[0], 3), np.uint8), found[0], Classes.of(model), 0.0)
 
 
 def test_label_maps_are_those_of_mmsegs_own_inference(tmp_path: Path, pictures: list[str]):

@@ -92,6 +92,7 @@ RUNS_CODE = dict(
     statement="import os\nos.mkdir('MARK')",
     call="model = dict(type=__import__('os').mkdir('MARK'))",
     comprehension="model = [print() for x in (1, 2)]",
+    positional="model = dict([('type', print())])",
     unpacked="model = dict(**{'type': 'os.mkdir'})",
 )
 

@@ -36,6 +36,17 @@ def test_a_query_with_a_class_has_right_and_wrong_neighbours(shown, tmp_path: Pa
     assert "right are 2 of 8" in facts["caption"]
 
 
+def test_a_linked_query_is_still_not_its_own_neighbour(shown, tmp_path: Path):
+    photos = write_classes(tmp_path / "photos", 2)
+    for file in photos.rglob("*.png"):
+        link = tmp_path / "sorted" / f"by_{file.parent.name}" / file.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    query = tmp_path / "sorted/by_red/0.png"
+    facts = figure_of(shown, tmp_path / "sorted", query, 5, tmp_path / "cache")
+    assert (facts["right"], facts["marked"]) == (1, 5)
+
+
 def test_without_a_known_class_nothing_is_marked(shown, tmp_path: Path):
     data = write_classes(tmp_path / "data", 2)
     query = tmp_path / "query.png"

@@ -14,7 +14,7 @@ from PIL import Image
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.report.run_page import run_page
 from milan_mm.report.work_dir import WorkDir
-from milan_mm.run.start.lock import locked
+from milan_mm.run.start.lock import FILE
 from tests.report.folders import record, train_row, write_part, write_run
 from tests.report.html import read
 
@@ -155,15 +155,30 @@ def test_the_state_follows_from_how_far_it_came(tmp_path, steps, state, progress
     assert progress in read(run_page(tmp_path)).words
 
 
-def test_a_run_that_holds_the_lock_is_running(tmp_path):
+HOLD = """import fcntl, sys
+with open(sys.argv[1], "w") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_is_running_as_long_as_a_process_holds_its_lock(tmp_path):
     write_part(tmp_path, 10, [train_row(10)])
-    with locked(tmp_path):
-        code = "import sys; from milan_mm.run.start.lock import holder; print(holder(sys.argv[1]))"
-        seen = subprocess.run(
-            [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
-        )
-    assert seen.stdout.startswith("process ")
+    command = [sys.executable, "-c", HOLD, str(tmp_path / FILE)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as training:
+        assert training.stdout.readline() == b"held\n"
+        assert WorkDir.read(tmp_path).state == "running"
+        training.communicate()
     assert WorkDir.read(tmp_path).state == "stopped"
+
+
+def test_a_running_one_says_how_long_it_will_take(tmp_path, monkeypatch):
+    write_part(tmp_path, 10, [train_row(10), train_row(20)])
+    monkeypatch.setattr("milan_mm.report.work_dir.holder", lambda _: "process 1 on a machine")
+    words = read(run_page(tmp_path)).words
+    # 80 updates of 8 images, 16 of which take a second
+    assert "running at iteration 20 of 100" in words and "of 100, about 40 s left" in words
 
 
 def test_a_run_of_an_earlier_version_has_what_its_files_say(tmp_path):

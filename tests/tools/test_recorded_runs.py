@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from milan_mm.configs import load
+from milan_mm.inference.restoring import restore
 from milan_mm.run.metrics import read_metrics
 from milan_mm.run.records.record import model_of, read_record
 from milan_mm.weights.reading import read_checkpoint
@@ -157,6 +158,10 @@ def test_a_test_predicts_what_the_runs_last_validation_predicted(
     assert sum(tensor.is_floating_point() and tensor.numel() for tensor in tested) > 5
     assert len(validated) == len(tested)
     assert all(map(torch.equal, validated, tested))
+    restored = restore(checkpoint, device="cpu")  # by nothing but the file
+    assert model_of(restored.config) == read_record(read_checkpoint(checkpoint))["model"]
+    means = restored.model.data_preprocessor.mean.flatten().tolist()
+    assert means == pytest.approx(restored.recorded.record["model"]["statistics"]["mean"])
 
 
 def test_a_command_that_contradicts_the_checkpoint_is_refused_with_both_values(

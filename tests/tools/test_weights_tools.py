@@ -161,7 +161,45 @@ def test_code_runs_only_where_the_file_is_trusted(call, capsys, tmp_path: Path):
     assert (tmp_path / "marker").exists() and "system      MAE" in capsys.readouterr().out
 
 
-def test_the_export_sends_files_of_other_systems_to_the_tool_with_options(call, capsys):
+def test_the_export_sends_whole_pretrainings_to_the_other_tool(call, capsys):
     with pytest.raises(SystemExit):
         call("export_encoder", "--help")
     assert "tools/convert_checkpoint.py" in capsys.readouterr().out
+
+
+def test_an_encoder_of_another_system_is_exported_to_another_library(call, capsys, tmp_path: Path):
+    call(
+        "export_encoder", save("mae", tmp_path), tmp_path / "vit", "--to", "timm", "--num-heads", 4
+    )
+    out = capsys.readouterr().out
+    assert f"timm.create_model('local-dir:{tmp_path / 'vit'}', pretrained=True)" in out
+    assert re.search(r"differ by \d\.\de-07 of their largest value \(limit 1e-05\)", out)
+    assert read_encoder(tmp_path / "vit").settings["arch"]["num_heads"] == 4
+
+
+def test_a_shipped_encoder_is_exported_by_its_name(call, tmp_path: Path):
+    call("export_encoder", "milan-mini-shapes", tmp_path / "a.safetensors")
+    assert read_encoder(tmp_path / "a.safetensors").system == "MILAN"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mae.pth", "mae", "--to", "timm", "--half"], "--half is for --to milan_mm"),
+        (["mae.pth", "mae.pt", "--to", "onnx"], r"output 'mae\.pt' must end in \.onnx"),
+        (["none.pth", "mae.pth", "--to", "openmmlab"], "exists: pass --force"),
+        (["none.pth", "new.pth", "--to", "openmmlab"], "'none.pth' does not exist"),
+        (["mae.pth", "mae.pth", "--to", "mmseg", "--force"], "is the source itself"),
+        (["mae.pth", "new", "--to", "timm"], "pass --num-heads"),
+    ],
+)
+def test_a_mistake_of_an_export_is_one_line_and_writes_nothing(
+    call, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments, message: str
+):
+    save("mae", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        call("export_encoder", *arguments)
+    assert stop.value.code == 2
+    assert re.search(message, capsys.readouterr().err.splitlines()[-1])
+    assert [path.name for path in tmp_path.iterdir()] == ["mae.pth"]

@@ -142,6 +142,8 @@ def _write_parts(weights: Weights, out: Path, to: str) -> Written:
         holds = f"transformers.{config['architectures'][0]}.from_pretrained('{out}')"
         if config["model_type"] == "vit":
             notes.append("take last_hidden_state: pooler_output is of an untrained layer")
+        if config["model_type"] == "clip_vision_model":
+            notes.append("last_hidden_state comes before the final norm, model.post_layernorm")
         if parts.has_pooled_norm and parts.has_final_norm:
             notes.append("the norm after pooling is left out, which that class does not have")
         return Written(holds, partial(load_hugging_face, str(out)), notes)

@@ -152,7 +152,8 @@ class Plan:
 
 def _num_images(loader: Any, runner: Runner) -> int:
     """Images of a validation: a trial's sampler takes a few."""
-    return min(len(loader.dataset), len(loader.sampler) * runner.world_size)
+    sizes = len(loader.dataset), len(loader.sampler) * runner.world_size  # type: ignore[arg-type]
+    return min(sizes)
 
 
 def _evaluations(runner: Runner) -> int:

@@ -13,7 +13,7 @@ from milan_mm.datasets.coco.file import CocoFile
 from milan_mm.datasets.coco.reading import take_coco
 from milan_mm.datasets.foreign import coco_files, split_of
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.text import shorten_list
+from milan_mm.text import count, shorten_list
 from milan_mm.upkeep.convert.boxes import around, thing_of
 from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, Thing, check_names
@@ -42,7 +42,7 @@ def read_coco_export(source: Source) -> Found:
         own = check_names(names.values(), file.path)
         if project:
             notes.append(
-                f"category '{project}' of '{file.path}' is the project, no class: left out"
+                f"category '{project}' of '{file.path}' is the project, not a class: left out"
             )
         if classes and sorted(own) != sorted(classes):
             differing = sorted({*own} ^ {*classes})
@@ -56,7 +56,7 @@ def read_coco_export(source: Source) -> Found:
         used |= {sample.path for sample in splits[split]}
     unlisted = len(images.paths) - len(used)
     if unlisted > 0:
-        notes.append(f"{unlisted:,} images are in no annotation file: left out")
+        notes.append(f"left out: {count(unlisted, 'image')} in no annotation file")
     return Found(classes, splits, dropped, notes)
 
 
@@ -127,7 +127,7 @@ def _samples(
     for number, annotation in enumerate(file.annotations):
         where = f"annotation number {number} of '{file.path}'"
         if not isinstance(annotation, dict):
-            dropped.object("that are no annotations", where)
+            dropped.object("that are not annotations", where)
             continue
         sample = found.get(annotation.get("image_id"))
         label = numbers.get(annotation.get("category_id"))

@@ -76,7 +76,7 @@ def read_cvat(source: Source) -> Found:
     notes = [f"not objects, left out: {n:,} {tag}" for tag, n in sorted(others.items())]
     if rotated:
         notes.append(
-            f"{rotated:,} boxes are rotated: their outline is the mask, and the box is around it"
+            f"rotated boxes ({rotated:,}): the outline is the mask, and the box is around it"
         )
     return Found(classes, splits, dropped, notes)
 

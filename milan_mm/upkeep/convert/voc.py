@@ -15,7 +15,7 @@ from pathlib import Path
 
 from milan_mm.datasets.foreign import split_of, voc_files
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.text import shorten_list
+from milan_mm.text import count, shorten_list
 from milan_mm.upkeep.convert.boxes import thing_of
 from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.safe_xml import XmlError, number_of, read_xml, text_of
@@ -74,11 +74,11 @@ def read_voc(source: Source) -> Found:
     crowds = sum(t.crowd for samples in splits.values() for s in samples for t in s.things)
     if crowds:
         notes.append(
-            f"{crowds:,} objects are difficult: neither learnt from nor evaluated, as VOC has it"
+            f"{count(crowds, 'difficult object')}: neither learnt from nor evaluated, as VOC has it"
         )
     unused = len(images.paths) - len({s.path for samples in splits.values() for s in samples})
     if unused > 0:
-        notes.append(f"{unused:,} images are not in the lists or have no annotation: left out")
+        notes.append(f"left out: {count(unused, 'image')} without an annotation, or in no list")
     return Found(classes, splits, dropped, notes)
 
 

@@ -39,30 +39,24 @@ def read_yolo(source: Source) -> Found:
     classes = _classes(root, file, described)
     images = Images(source.image_roots)
     dropped, notes = Dropped(), []
-    folders = _folders(root, file, described, images) if file else {}
-    of_poses = "kpt_shape" in described
-    if of_poses:
+    folders = _folders(root, file, described, images) if file else _by_name(images)
+    if of_poses := "kpt_shape" in described:
         notes.append("the points of poses are left out, boxes kept")
-    same = folders.get("train") and folders.get("val") == folders.get("train")
-    if same:
+    if folders.get("train") and folders.get("val") == folders.get("train"):
         notes.append(f"val of '{file}' is the same as train: the images are split anew")
         del folders["val"]
     if set(folders) <= {"train"}:
         folders = {ALL: folders.get("train", source.image_roots)}
-    splits, repeated = {}, 0
+    splits: dict[str, list[Sample]] = {}
+    repeated = 0
     for split, places in folders.items():
-        inside, listed = _folders_of(places), set(places)
-        paths = [
-            path
-            for path in images.paths
-            if path in listed or any(path.is_relative_to(folder) for folder in inside)
-        ]
+        paths = _inside(images.paths, places)
         if not paths:
             raise MissingFileError(
                 f"no image of the {split} split is in {shorten_list(places)}: add the images, or "
                 f"remove '{split}' from '{file}'"
             )
-        samples, taken = [], set()
+        splits[split], taken, inner = [], set(), _folders_of(places)
         for path in progress(paths, f"reading {split}"):
             labels = labels_of(path, images.roots, root)
             if labels in taken:
@@ -74,16 +68,41 @@ def read_yolo(source: Source) -> Found:
             things = list(_read_labels(labels, size, len(classes), dropped, of_poses))
             unique = list({(t.label, t.box, str(t.mask)): t for t in things}.values())
             repeated += len(things) - len(unique)
-            samples.append(Sample(path, images.name_of(path, inside), *size, unique))
-        splits[split] = samples
+            name = images.name_of(path, inner)
+            splits[split].append(Sample(path, name, *size, unique))
+    _drop_lonely(root, images, dropped)
+    if repeated:
+        notes.append(f"{count(repeated, 'object')} stated twice count once")
+    return Found(classes, splits, dropped, notes)
+
+
+def _by_name(images: Images) -> dict[str, list[Path]]:
+    """Folders of images by the splits that their names say; none where some say nothing."""
+    found: dict[str, list[Path]] = {}
+    for folder in sorted(images.folders):
+        root = next(root for root in images.roots if folder.is_relative_to(root))
+        named = filter(None, map(split_of, folder.relative_to(root).parts))
+        found.setdefault(next(named, ALL), []).append(folder)
+    return found if {"train", "val"} <= found.keys() and ALL not in found else {}
+
+
+def _inside(paths: Sequence[Path], places: Sequence[Path]) -> list[Path]:
+    """The images that are listed, or in one of the folders."""
+    listed, folders = set(places), _folders_of(places)
+    return [p for p in paths if p in listed or any(p.is_relative_to(f) for f in folders)]
+
+
+def _folders_of(places: Sequence[Path]) -> list[Path]:
+    return [place for place in places if not is_image(place.name)]
+
+
+def _drop_lonely(root: Path, images: Images, dropped: Dropped) -> None:
+    """Count label files without an image."""
     known = {labels_of(path, images.roots, root) for path in images.paths}
     for path in sorted(root.rglob("*.txt")):
         is_label = path.parent != root and path.stem not in _NO_LABELS
         if is_label and path not in known and _may_be_label(path, images):
             dropped.image("that are missing, though they have a label file", path)
-    if repeated:
-        notes.append(f"{count(repeated, 'object')} stated twice count once")
-    return Found(classes, splits, dropped, notes)
 
 
 def labels_of(image: Path, roots: Sequence[Path], root: Path) -> Path:
@@ -118,7 +137,7 @@ def _classes(root: Path, file: Path | None, described: dict) -> list[str]:
                 )
             names = [found[number] for number in wanted]
         if not isinstance(names, list):
-            raise UserError(f"names of '{file}' is no list: list the names of the classes")
+            raise UserError(f"names of '{file}' is not a list: list the names of the classes")
         return check_names(names, file)
     for name in ("classes.txt", "labels/classes.txt", "obj.names"):
         if (path := root / name).is_file():
@@ -143,7 +162,7 @@ def _folders(root: Path, file: Path, described: dict, images: Images) -> dict[st
         values = described[key] if isinstance(described[key], list) else [described[key]]
         for value in values:
             if not isinstance(value, str):
-                raise UserError(f"{key} of '{file}' is no text: give a folder of images")
+                raise UserError(f"{key} of '{file}' is not text: give a folder of images")
             place = _place(root, file, base if isinstance(base, str) else "", value)
             if place is None and split == "test":
                 continue  # Roboflow names it also where there is none
@@ -192,10 +211,6 @@ def _listed(file: Path, images: Images) -> list[Path]:
     return [path for path in found if path]
 
 
-def _folders_of(places: Sequence[Path]) -> list[Path]:
-    return [place for place in places if place.is_dir()]
-
-
 def _may_be_label(path: Path, images: Images) -> bool:
     """Whether a .txt without image is one of labels, by its folder or its first line."""
     if "labels" in path.parts:
@@ -236,7 +251,7 @@ def _read_labels(
         elif not (label.is_integer() and 0 <= label < num_classes):
             dropped.object(f"of a class that is none of 0 to {num_classes - 1}", where)
         elif not all(math.isfinite(v) and -TOLERANCE <= v <= 1 + TOLERANCE for v in values):
-            dropped.object("with coordinates that are no shares of the image, 0 to 1", where)
+            dropped.object("with coordinates that are not shares of the image, 0 to 1", where)
         elif (thing := _thing(int(label), values, size, dropped, where)) is not None:
             yield thing
 

@@ -86,8 +86,10 @@ def _num_heads(arch: Any, owner: str) -> int | None:
     name = str(arch).lower()
     if name in _MOCO_V3:
         return _MOCO_V3[name]
-    from mmpretrain.models import BEiTViT, DeiT3, DistilledVisionTransformer, VisionTransformer
-
+    try:
+        from mmpretrain.models import BEiTViT, DeiT3, DistilledVisionTransformer, VisionTransformer
+    except ModuleNotFoundError:  # `milan_mm.load_encoder` does without: width and depth decide
+        return None
     classes = (BEiTViT, DeiT3, DistilledVisionTransformer, VisionTransformer)
     zoo = next(each.arch_zoo for each in classes if each.__name__ == owner)
     return zoo[name]["num_heads"] if name in zoo else None

@@ -79,8 +79,13 @@ def test_a_file_of_another_kind_says_nothing(tmp_path, text):
     assert read_run_file(tmp_path) is None
 
 
-def test_a_command_can_be_typed_again_and_keeps_passwords_to_itself():
+@pytest.mark.parametrize("start", ["python tools/train.py", "milan-mm train"])
+def test_a_command_can_be_typed_again_and_keeps_passwords_to_itself(tmp_path, monkeypatch, start):
+    monkeypatch.chdir(tmp_path)
+    if "tools" in start:  # a checkout
+        (tmp_path / "tools").mkdir()
+        (tmp_path / "tools/train.py").touch()
     words = ["seg/NAME", "--data", "my photos", "--mlflow", "https://me:secret@host:1/x"]
     assert command("train", words) == (
-        "python tools/train.py seg/NAME --data 'my photos' --mlflow 'https://***@host:1/x'"
+        f"{start} seg/NAME --data 'my photos' --mlflow 'https://***@host:1/x'"
     )

@@ -55,7 +55,7 @@ def test_of_several_images_of_a_name_the_longest_common_end_decides(tmp_path: Pa
     _write(tmp_path / "in/result.json", coco(names))
     lines = converted(tmp_path / "in", tmp_path / "out", val_share=0.5)
     assert sorted(_all(tmp_path / "out")) == ["a/0.jpg", "b/0.jpg"]
-    assert "1 images are in no annotation file: left out" in lines
+    assert "left out: 1 image in no annotation file" in lines
     _write(tmp_path / "in/result.json", coco(["/old/0.jpg", "a/0.jpg"]))
     with pytest.raises(UserError, match="of a name that several have"):
         converted(tmp_path / "in", tmp_path / "out2", val_share=0.5)
@@ -87,7 +87,7 @@ def _roboflow(root: Path) -> Path:
 
 def test_category_0_of_roboflow_is_no_class(tmp_path: Path):
     lines = converted(_roboflow(tmp_path / "in"), tmp_path / "out")
-    assert "category 'pets' of" in lines[0] and "is the project, no class: left out" in lines[0]
+    assert "category 'pets' of" in lines[0] and "is the project, not a class: left out" in lines[0]
     for split in ("train", "val", "test"):
         assert objects(tmp_path / "out", split) == {"0.jpg": SCENE}
 

@@ -61,7 +61,7 @@ def test_difficult_objects_are_ignored_as_voc_does(tmp_path: Path):
     root = voc(tmp_path / "in", SPLITS, difficult=1)
     lines = converted(root, tmp_path / "out")
     assert {a["iscrowd"] for a in annotations(tmp_path / "out")} == {1}
-    assert "6 objects are difficult: neither learnt from nor evaluated, as VOC has it" in lines
+    assert "6 difficult objects: neither learnt from nor evaluated, as VOC has it" in lines
 
 
 @pytest.mark.parametrize(

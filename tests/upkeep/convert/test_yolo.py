@@ -11,6 +11,7 @@ from milan_mm.errors import UserError
 from milan_mm.upkeep.convert.samples import Dropped
 from milan_mm.upkeep.convert.yolo import _read_labels
 from tests.upkeep.convert.folders import (
+    BOXES,
     CLASSES,
     HEIGHT,
     SCENE,
@@ -20,6 +21,7 @@ from tests.upkeep.convert.folders import (
     objects,
     photo,
     yolo,
+    yolo_line,
 )
 
 
@@ -134,8 +136,8 @@ def test_the_same_folder_for_both_splits_is_split_anew(tmp_path: Path):
         ("2 0.5 0.5 0.1 0.1", "of a class that is none of 0 to 1"),
         ("-1 0.5 0.5 0.1 0.1", "of a class that is none of 0 to 1"),
         ("0.5 0.5 0.5 0.1 0.1", "of a class that is none of 0 to 1"),
-        ("0 320 240 64 48", "with coordinates that are no shares of the image, 0 to 1"),
-        ("0 nan 0.5 0.1 0.1", "with coordinates that are no shares of the image, 0 to 1"),
+        ("0 320 240 64 48", "with coordinates that are not shares of the image, 0 to 1"),
+        ("0 nan 0.5 0.1 0.1", "with coordinates that are not shares of the image, 0 to 1"),
         ("0 0.5 0.5 0.1 0.1 0.9", "of neither 4 numbers (a box) nor 3 or more points"),
         ("cat 0.5 0.5 0.1 0.1", "that are not lines of numbers"),
         ("0 0.5 0.5 0.001 0.1", "with a side below 1 pixel"),
@@ -213,9 +215,35 @@ def test_without_data_yaml_classes_txt_names_the_classes(tmp_path: Path):
     root = yolo(tmp_path / "in", number=4)
     (root / "data.yaml").unlink()
     (root / "classes.txt").write_text("cat\ndog\n")
+    for kind, ending in (("images", "jpg"), ("labels", "txt")):
+        for path in sorted((root / kind).rglob(f"*.{ending}")):
+            path.rename(root / kind / f"{path.parent.name[0]}{path.name}")
     converted(root, tmp_path / "out", val_share=0.25)
     found = objects(tmp_path / "out") | objects(tmp_path / "out", "val")
     assert len(found) == 8 and all(things == SCENE for things in found.values())
+
+
+def test_without_data_yaml_folders_name_the_splits(tmp_path: Path):
+    root = yolo(tmp_path / "in")
+    (root / "data.yaml").unlink()
+    (root / "classes.txt").write_text("cat\ndog\n")
+    converted(root, tmp_path / "out")
+    for split in ("train", "val"):
+        assert objects(tmp_path / "out", split) == {f"{n}.jpg": SCENE for n in range(3)}
+
+
+def test_labels_of_darknet_are_beside_the_images(tmp_path: Path):
+    """CVAT's "YOLO 1.1"."""
+    root = tmp_path / "in"
+    for n in range(4):
+        photo(root / f"obj_train_data/{n}.png", n)
+        text = "".join(yolo_line(*pair) for pair in enumerate(BOXES))
+        (root / f"obj_train_data/{n}.txt").write_text(text)
+    (root / "obj.names").write_text("cat\ndog\n")
+    (root / "train.txt").write_text("data/obj_train_data/0.png\n")
+    converted(root, tmp_path / "out", val_share=0.25)
+    found = objects(tmp_path / "out") | objects(tmp_path / "out", "val")
+    assert len(found) == 4 and all(things == SCENE for things in found.values())
 
 
 def test_labels_outside_of_the_folder_are_not_read(tmp_path: Path):

@@ -1,0 +1,233 @@
+"""Exports: the library that a format is for loads it, computes the same, and we read it again."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from milan_mm.encoder.export import writing
+from milan_mm.encoder.export.checking import FORMATS
+from milan_mm.encoder.export.writing import TOLERANCE, export
+from milan_mm.encoder.loading import build
+from milan_mm.weights.encoder import Encoder as Weights
+from milan_mm.weights.recognising import read_encoder
+from tests.encoder.kinds import weights_of
+from tests.helpers import save_state, tiny_vit
+
+TIMM = (
+    "mae", "dinov2", "openai_clip", "dinov3_timm", "beit", "beit_finetuned", "finetuned_mae",
+    "deit_distilled", "deit_iii", "cae",
+)  # fmt: skip
+OPENMMLAB = ("mae", "openai_clip", "hf_vit", "beit", "beit_finetuned", "finetuned_mae", "deit_iii")
+HUGGING_FACE = {
+    "mae": "ViTModel",
+    "hf_vit": "ViTModel",
+    "deit_iii": "Dinov2Model",
+    "dinov2": "Dinov2WithRegistersModel",
+    "deit_distilled": "Dinov2WithRegistersModel",
+    "dinov3_timm": "DINOv3ViTModel",
+    "beit": "BeitModel",
+    "beit_finetuned": "BeitModel",
+    "openai_clip": "CLIPVisionModel",
+}
+# Loads folders by transformers and says what differs; in a process of its own, see Makefile.
+JUDGE = """
+import json, sys, torch, transformers
+from PIL import Image
+from milan_mm.encoder.export.checking import largest_difference
+from milan_mm.encoder.export.hugging_face import load_hugging_face
+from milan_mm.encoder.loading import load_encoder
+for source, folder in zip(sys.argv[1::2], sys.argv[2::2]):
+    encoder = load_encoder(source, num_heads=4)
+    prepare = transformers.AutoImageProcessor.from_pretrained(folder)
+    image = Image.effect_noise((90, 60), 50).convert("RGB")
+    pixels = prepare(image, return_tensors="pt").pixel_values[0]
+    images = (pixels - encoder.preprocess(image)).abs().max().item()
+    print(json.dumps([folder, largest_difference(encoder, load_hugging_face(folder)), images]))
+"""
+
+
+def equal(found: Weights, expected: Weights, added: tuple[str, ...] = ()) -> bool:
+    """Whether all tensors are the same, and what cannot be stated otherwise is stated."""
+    assert found.stats == expected.stats
+    if found.layout != "hf-beit":  # whose final norm decides on the pooling
+        assert found.pooling == expected.pooling
+    names = {name for name in found.state_dict if not name.endswith(added or "none")}
+    return names == expected.state_dict.keys() and all(
+        torch.equal(t, found.state_dict[n]) for n, t in expected.state_dict.items()
+    )
+
+
+def class_token(weights: Weights) -> torch.Tensor:
+    """With its position."""
+    table = weights.state_dict.get("pos_embed")
+    return weights.state_dict["cls_token"] + (0 if table is None else table[:, :1])
+
+
+@pytest.mark.parametrize("kind", TIMM)
+def test_timm_loads_the_folder_and_computes_the_same(kind: str, tmp_path: Path):
+    weights = weights_of(kind, tmp_path)
+    exported = export(weights, tmp_path / "folder", "timm")
+    assert exported.difference is not None and exported.difference < TOLERANCE
+    model = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True).eval()
+    images = torch.randn(2, 3, *build(weights).img_size)
+    with torch.no_grad():  # by timm's own pooling
+        torch.testing.assert_close(
+            model(images), build(weights).features(images), rtol=0, atol=2e-5
+        )
+    again = read_encoder(tmp_path / "folder")
+    if weights.settings["num_registers"]:  # the class token's position is now in the token
+        assert export(again, tmp_path / "again", "timm").difference < TOLERANCE
+        assert torch.equal(class_token(again), class_token(weights))
+    else:
+        assert equal(again, weights)
+
+
+@pytest.mark.parametrize("kind", OPENMMLAB)
+def test_mmpretrains_class_takes_every_tensor_and_computes_the_same(kind: str, tmp_path: Path):
+    weights = weights_of(kind, tmp_path)
+    exported = export(weights, tmp_path / "backbone.pth", "openmmlab")
+    assert exported.difference is not None and exported.difference < TOLERANCE
+    again = read_encoder(tmp_path / "backbone.pth")
+    assert again.stats == weights.stats
+    assert again.state_dict.keys() == weights.state_dict.keys()
+    assert all(torch.equal(t, again.state_dict[n]) for n, t in weights.state_dict.items())
+
+
+@pytest.mark.parametrize("to", ["openmmlab", "mmseg"])
+def test_the_config_line_loads_the_file_in_mmseg(to: str, tmp_path: Path):
+    from mmseg.registry import MODELS
+
+    weights = weights_of("mae", tmp_path)
+    exported = export(weights, tmp_path / "backbone.pth", to)
+    config = eval(exported.written.holds.removeprefix("backbone="), dict(dict=dict))
+    import mmpretrain.models  # noqa: F401
+    import mmseg.models  # noqa: F401
+
+    backbone = MODELS.build(config | dict(out_type="featmap") if to == "openmmlab" else config)
+    backbone.init_weights()
+    backbone.eval()
+    encoder = build(weights)
+    images = torch.randn(2, 3, *encoder.img_size)
+    with torch.no_grad():
+        theirs, ours = backbone(images)[-1], encoder(images).feature_map
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=2e-5)
+
+
+@pytest.mark.long
+def test_transformers_loads_the_folders_and_computes_the_same(tmp_path: Path):
+    arguments = []
+    for kind, name in HUGGING_FACE.items():
+        (tmp_path / kind).mkdir()
+        weights = weights_of(kind, tmp_path / kind)
+        out = tmp_path / kind / "folder"
+        exported = export(weights, out, "huggingface")
+        assert f"transformers.{name}.from_pretrained" in str(exported)
+        added = (".gamma_1", ".gamma_2") if kind == "deit_distilled" else ()
+        if kind != "openai_clip":  # this class is written, and not read
+            assert equal(read_encoder(out), weights, added)
+        arguments += [weights.source, out]
+    judges = Path(sys.prefix) / "judges"
+    path = os.pathsep.join([str(judges), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", JUDGE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | dict(PYTHONPATH=path),
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert len(rows) == len(HUGGING_FACE)
+    for folder, features, images in rows:
+        assert features < TOLERANCE, folder
+        assert images < 0.1, folder  # of the statistics' scale; their bicubic rounds elsewhere
+
+
+@pytest.mark.parametrize(
+    ("kind", "to", "message"),
+    [
+        ("finetuned_mae", "huggingface", "ViTModel cannot hold this encoder: it has no final norm"),
+        ("hf_vit", "timm", "its norms have epsilon 1e-12"),
+        ("dinov2", "openmmlab", "mmpretrain's VisionTransformer cannot .* registers"),
+        ("dinov3_timm", "openmmlab", "rotary positions|registers"),
+        ("beit", "mmseg", "relative position bias; try --to openmmlab"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_named_and_nothing_is_written(
+    kind: str, to: str, message: str, tmp_path: Path
+):
+    weights = weights_of(kind, tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=message) as error:
+        export(weights, tmp_path / ("new.pth" if to in ("openmmlab", "mmseg") else "new"), to)
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_detectors_relative_positions_stay_here(tmp_path: Path):
+    vit = tiny_vit(with_cls_token=False, rel_pos_grid=(4, 4))
+    arch = dict(embed_dims=48, num_layers=3, num_heads=4)
+    backbone = dict(type="milan_mm.PlainViT", arch=arch, rel_pos_grid=(4, 4), patch_size=8)
+    meta = dict(cfg=f"model = {dict(backbone=backbone)!r}")
+    state = {f"backbone.{name}": tensor for name, tensor in vit.state_dict().items()}
+    weights = read_encoder(save_state(dict(state_dict=state, meta=meta), tmp_path))
+    with pytest.raises(ValueError, match="the relative positions of a detector"):
+        export(weights, tmp_path / "new", "timm")
+
+
+def test_a_difference_is_an_error_that_leaves_the_file(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(writing, "largest_difference", lambda *_: 3e-4)
+    weights = weights_of("mae", tmp_path)
+    with pytest.raises(ValueError, match=r"differ from ours by 3\.0e-04 .* do not use it"):
+        export(weights, tmp_path / "folder", "timm")
+    assert (tmp_path / "folder/model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_what_is_there_is_replaced_only_when_asked(to: str, tmp_path: Path):
+    suffixes = {"torch-export": ".pt2", "torchscript": ".pt", "onnx": ".onnx"}
+    folder = to in ("timm", "huggingface")
+    out = tmp_path / ("out" if folder else "out" + suffixes.get(to, ".pth"))
+    (out / "config.json" if folder else out).parent.mkdir(exist_ok=True)
+    (out / "config.json" if folder else out).write_text("{}")
+    weights = weights_of("mae", tmp_path)
+    with pytest.raises(FileExistsError, match="exists: pass --force to replace it"):
+        export(weights, out, to)
+    assert (out / "config.json" if folder else out).read_text() == "{}"
+    if to in ("timm", "openmmlab"):
+        assert export(weights, out, to, force=True).difference is not None
+
+
+def test_a_folder_with_other_files_is_not_removed(tmp_path: Path):
+    weights = weights_of("mae", tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match=r"holds 'thesis\.tex'"):
+        export(weights, tmp_path / "out", "timm", force=True)
+    assert (tmp_path / "out/thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("to", "name", "message"),
+    [
+        ("onnx", "a.pt", r"must end in \.onnx"),
+        ("timm", "a.pth", "writes a folder"),
+        ("flax", "a", "format 'flax' is unknown"),
+    ],
+)
+def test_a_wrong_name_is_refused(to: str, name: str, message: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=message):
+        export(weights_of("mae", tmp_path), tmp_path / name, to)
+
+
+def test_a_missing_package_is_named_with_the_command(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("milan_mm.encoder.export.checking.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install onnx onnxscript"):
+        export(weights_of("mae", tmp_path), tmp_path / "a.onnx", "onnx")
+    exported = export(weights_of("mae", tmp_path), tmp_path / "folder", "huggingface")
+    assert "not installed here (pip install transformers)" in str(exported)
