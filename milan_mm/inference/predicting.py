@@ -164,6 +164,7 @@ class Predictor:
         shape = next(s for s, group in waiting.items() if first in [x.index for x in group])
         group = waiting.pop(shape)
         with ExitStack() as stack:
+            stack.enter_context(silence())  # mmseg warns of pictures that had other sizes
             if self.amp:
                 self._use_bfloat16(stack)
             try:
