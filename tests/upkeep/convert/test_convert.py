@@ -66,12 +66,12 @@ def test_a_folder_is_recognised_also_inside_another(tmp_path: Path, kind: str):
         found = find_foreign(place)
         assert found and found[0].name == kind
         assert found[1] == root or kind == "coco"  # whose file is found from both
-    assert f"tools/convert_data.py {root} archive-{found[0].task}" in convert_hint(root)
+    assert f"tools/convert_data.py {root} archive-{found[0].task}" in convert_hint(root, found[0].task)
 
 
 @pytest.mark.parametrize("make", [coco_folder, image_folder, label_pairs])
 def test_a_folder_that_data_takes_needs_no_conversion(tmp_path: Path, make):
-    assert convert_hint(make(tmp_path / "mine")) is None
+    assert convert_hint(make(tmp_path / "mine"), "det") is None
 
 
 def test_names_of_splits_are_words_of_their_own():
