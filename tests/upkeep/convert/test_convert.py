@@ -66,7 +66,9 @@ def test_a_folder_is_recognised_also_inside_another(tmp_path: Path, kind: str):
         found = find_foreign(place)
         assert found and found[0].name == kind
         assert found[1] == root or kind == "coco"  # whose file is found from both
-    assert f"tools/convert_data.py {root} archive-{found[0].task}" in convert_hint(root, found[0].task)
+    assert f"tools/convert_data.py {root} archive-{found[0].task}" in convert_hint(
+        root, found[0].task
+    )
 
 
 @pytest.mark.parametrize("make", [coco_folder, image_folder, label_pairs])
@@ -125,6 +127,20 @@ def test_a_folder_with_files_is_not_replaced(tmp_path: Path):
         converted(root, tmp_path / "out")
     with pytest.raises(UserError, match="is inside of"):
         converted(root, root / "new")
+
+
+def test_a_link_to_an_empty_folder_is_filled(tmp_path: Path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    converted(yolo(tmp_path / "in"), tmp_path / "out")
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "disk/train/0.jpg").is_file()
+
+
+def test_a_source_without_any_image_asks_for_their_folder(tmp_path: Path):
+    root = _export(tmp_path / "in")
+    (root / "images/0.jpg").unlink()
+    with pytest.raises(UserError, match=r"1 that are missing, .* give their folder by --images"):
+        converted(root, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

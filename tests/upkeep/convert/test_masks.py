@@ -1,5 +1,6 @@
 """Label maps: palettes, colours, Roboflow's values, and images beside masks."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 from PIL import Image
 from torchvision.datasets import VOCSegmentation
 
+from milan_mm.datasets.foreign import convert_hint, find_foreign
 from milan_mm.errors import UserError
+from milan_mm.upkeep.convert import KINDS
 from milan_mm.upkeep.convert.masks import translate, voc_colours
 from tests.run.own_data.folders import write_labels
-from tests.upkeep.convert.folders import HEIGHT, WIDTH, converted, photo, roboflow_masks
+from tests.upkeep.convert.folders import HEIGHT, WIDTH, converted, photo, roboflow_masks, voc
 
 # labels of the four quarters: background, aeroplane, tvmonitor, and the border between objects
 QUARTERS = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -69,6 +72,37 @@ def test_masks_of_voc_are_those_that_torchvision_reads(tmp_path: Path, mode: str
         *(21, "background", "aeroplane", "tvmonitor"),
     )
     assert (tmp_path / "out/images/val/c.jpg").is_file()
+
+
+def test_a_mask_is_never_taken_for_its_photo(tmp_path: Path):
+    """CVAT exports masks without photos; people put these beside the folders of masks."""
+    root = _voc(tmp_path / "in", "P", SPLITS)
+    shutil.copytree(root / "SegmentationClass", root / "SegmentationObject")
+    (root / "JPEGImages").rename(tmp_path / "photos")
+    with pytest.raises(UserError, match=r"3 that are missing, .* give their folder by --images"):
+        converted(root, tmp_path / "out", kind="voc-masks")
+    for path in (tmp_path / "photos").iterdir():
+        path.rename(root / path.name)
+    converted(root, tmp_path / "out", kind="voc-masks")
+    assert [path.name for path in (tmp_path / "out/images/val").iterdir()] == ["c.jpg"]
+
+
+def test_masks_of_one_bit_are_labels_0_and_1(tmp_path: Path):
+    root = _voc(tmp_path / "in", "P", SPLITS)
+    for path in (root / "SegmentationClass").iterdir():
+        Image.fromarray(QUARTERS == 1).save(path)
+    converted(root, tmp_path / "out", kind="voc-masks")
+    assert (_label(tmp_path / "out", "val", "c") == (QUARTERS == 1)).all()
+
+
+def test_a_hint_for_segmentation_names_masks_of_voc_before_its_boxes(tmp_path: Path):
+    root = _voc(tmp_path / "my in", "P", SPLITS)
+    assert find_foreign(voc(root, SPLITS), "seg") == (KINDS["voc-masks"], root)
+    hint = convert_hint(root, "seg")
+    assert f"convert_data.py '{root}' 'my in-seg' --from voc-masks, then give" in hint
+    assert "'my in-det', then give --data 'my in-det' to a recipe of det/" in convert_hint(
+        root, "det"
+    )
 
 
 def test_labelmap_of_cvat_names_classes_and_colours(tmp_path: Path):
