@@ -175,7 +175,9 @@ def _is_voc_masks(root: Path) -> bool:
 
 
 def _is_roboflow_masks(root: Path) -> bool:
-    return (root.is_dir() and any(root.glob("_classes.csv"))) or any(root.glob("*/_classes.csv"))
+    files = [*root.glob("_classes.csv"), *root.glob("*/_classes.csv")] if root.is_dir() else []
+    # a table of labels of whole images has the same name
+    return any(path.read_bytes()[:32].lower().find(b"pixel value") >= 0 for path in files)
 
 
 def _is_pairs(root: Path) -> bool:

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from milan_mm.datasets import foreign
 from milan_mm.datasets.foreign import Kind, only_folder, recognise
 from milan_mm.errors import ExistingFileError, MissingFileError, UserError
@@ -27,7 +25,6 @@ from milan_mm.upkeep.convert.splitting import split
 from milan_mm.upkeep.convert.voc import read_voc
 from milan_mm.upkeep.convert.writing import (
     Place,
-    count_pixels,
     hard_link,
     write_class_folders,
     write_coco,
@@ -206,7 +203,7 @@ def _counts(kind: Kind, found: Found) -> list[str]:
             line += f", {count(empty, 'image')} without objects" if empty else ""
         lines.append(line)
         if kind.task == "seg":
-            pixels = sum((count_pixels(s) for s in samples), np.zeros(256, np.int64))
+            pixels = found.pixels[name]
             total = max(int(pixels.sum()), 1)
             columns.append([f"{pixels[i] / total:.1%}" for i in range(len(found.classes))])
         else:

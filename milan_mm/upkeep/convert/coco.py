@@ -13,7 +13,7 @@ from milan_mm.datasets.coco.file import CocoFile
 from milan_mm.datasets.coco.reading import take_coco
 from milan_mm.datasets.foreign import coco_files, split_of
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.text import count, shorten_list
+from milan_mm.text import shorten_list
 from milan_mm.upkeep.convert.boxes import around, thing_of
 from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, Thing, check_names
@@ -34,7 +34,6 @@ def read_coco_export(source: Source) -> Found:
     images, dropped, notes = Images(source.image_roots), Dropped(), []
     splits: dict[str, list[Sample]] = {}
     classes: list[str] = []
-    used: set[Path] = set()
     for split, file in contents.items():
         file.refuse(_FATAL, file.problems(with_masks=False))
         names, project = _categories(file, contents.values())
@@ -50,12 +49,9 @@ def read_coco_export(source: Source) -> Found:
                 f"{shorten_list(differing)}; give all files one list"
             )
         classes = classes or own
-        numbers = {category: classes.index(name) for category, name in names.items()}
+        numbers = {number: classes.index(name) for number, name in zip(names, own, strict=True)}
         splits[split] = _samples(file, split, source, images, numbers, dropped)
-        used |= {sample.path for sample in splits[split]}
-    unlisted = len(images.paths) - len(used)
-    if unlisted > 0:
-        notes.append(f"left out: {count(unlisted, 'image')} in no annotation file")
+    notes += images.left_out(splits, "in no annotation file")
     return Found(classes, splits, dropped, notes)
 
 

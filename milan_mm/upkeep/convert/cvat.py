@@ -73,6 +73,7 @@ def read_cvat(source: Source) -> Found:
         notes.append(
             f"rotated boxes ({rotated:,}): the outline is the mask, and the box is around it"
         )
+    notes += images.left_out(splits, "in no annotation file")
     return Found(classes, splits, dropped, notes)
 
 

@@ -8,7 +8,7 @@ found, so a name cannot lead out of it.
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -17,6 +17,7 @@ from milan_mm.datasets.coco.images import wrong_size
 from milan_mm.datasets.folders import list_images
 from milan_mm.datasets.foreign import split_of
 from milan_mm.datasets.image_size import read_header
+from milan_mm.text import count
 from milan_mm.upkeep.convert.samples import Dropped, Sample
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -95,6 +96,12 @@ class Images:
             taken.add(path)
             return Sample(path, self.name_of(path, near), *size)
         return None
+
+    def left_out(self, splits: Mapping[str, Sequence[Sample]], why: str) -> list[str]:
+        """A line on images of which no split has a sample; none where all have one."""
+        used = {sample.path for samples in splits.values() for sample in samples}
+        number = len(self.paths) - len(used)
+        return [f"left out: {count(number, 'image')} {why}"] if number > 0 else []
 
     def with_stem(self, stem: str, folders: Sequence[Path] = ()) -> list[Path]:
         """Images of this name with any suffix, those in the given folders if there are some."""

@@ -55,6 +55,7 @@ def read_voc_masks(source: Source) -> Found:
             if mask is None:
                 dropped.image("that a list names, and that have no mask", stem)
         splits[split] = _pair([m for _, m in pairs if m], images, dropped, colours)
+    notes += images.left_out(splits, "without a mask, or in no list")
     return Found(classes, splits, dropped, notes)
 
 
@@ -98,7 +99,8 @@ def read_pairs(source: Source) -> Found:
         raise MissingFileError(f"'{root}' has no folders images/ and masks/: put the files there")
     classes = read_classes(root / "classes.txt")
     images, masks = (Images([folder]) for folder in folders if folder)
-    return Found(classes, {ALL: _pair(masks.paths, images, dropped)}, dropped)
+    splits = {ALL: _pair(masks.paths, images, dropped)}
+    return Found(classes, splits, dropped, images.left_out(splits, "without a mask"))
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -113,7 +115,9 @@ def read_mask(path: Path) -> np.ndarray:
             values = np.asarray(image if is_grey else image.convert("RGB"))
             return values.astype(np.uint8) if values.dtype == bool else values
     except Exception as error:  # decoders raise whatever a damaged file leads them to
-        raise UserError(f"mask '{path}' cannot be read: {error}") from None
+        raise UserError(
+            f"mask '{path}' cannot be read: {error}; repair it, or remove it and its image"
+        ) from None
 
 
 def translate(mask: np.ndarray, table: Mapping) -> np.ndarray:
@@ -168,7 +172,7 @@ def _pair(
             continue
         used.add(found[0])
         samples.append(Sample(found[0], images.name_of(found[0]), mask=mask, table=table))
-    if suffix or not samples:  # of other layouts many images have no mask
+    if suffix:  # of other layouts many images have no mask
         for path in images.paths:
             if path not in used:
                 dropped.image("that have no mask", path)

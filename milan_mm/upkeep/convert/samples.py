@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from milan_mm.errors import UserError
 from milan_mm.text import count
 
@@ -113,12 +115,14 @@ class Found:
         classes: Their names, by number.
         splits: Samples by 'train', 'val' and 'test', or those of `ALL`.
         notes: Lines for the user.
+        pixels: Of label maps, once written: (256,) for each split, by value.
     """
 
     classes: list[str]
     splits: dict[str, list[Sample]]
     dropped: Dropped = field(default_factory=Dropped)
     notes: list[str] = field(default_factory=list)
+    pixels: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def samples(self) -> Iterable[Sample]:
@@ -139,7 +143,7 @@ def check_names(names: Iterable[object], where: Path) -> list[str]:
     """
     checked: list[str] = []
     for number, name in enumerate(names):
-        text = str(name).strip() if isinstance(name, (str, int, float)) else ""
+        text = " ".join(str(name).split()) if isinstance(name, (str, int, float)) else ""
         if not text:
             what = (
                 "an empty name" if isinstance(name, str) else f"a {type(name).__name__} for a name"

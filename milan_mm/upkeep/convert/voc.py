@@ -76,9 +76,7 @@ def read_voc(source: Source) -> Found:
         notes.append(
             f"{count(crowds, 'difficult object')}: neither learnt from nor evaluated, as VOC has it"
         )
-    unused = len(images.paths) - len({s.path for samples in splits.values() for s in samples})
-    if unused > 0:
-        notes.append(f"left out: {count(unused, 'image')} without an annotation, or in no list")
+    notes += images.left_out(splits, "without an annotation, or in no list")
     return Found(classes, splits, dropped, notes)
 
 

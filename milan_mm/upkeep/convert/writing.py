@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -68,13 +68,15 @@ def write_label_pairs(found: Found, out: Path, place: Place) -> list[str]:
     suffix = (".jpg" if ".jpeg" in suffixes else min(suffixes)) if one_type else _PNG
     for split, samples in found.splits.items():
         names = unique_names([str(PurePosixPath(s.name).with_suffix("")) for s in samples])
+        found.pixels[split] = np.zeros(IGNORED + 1, np.int64)
         for sample, stem in _shown(samples, names, split):
             target = out / "images" / split / f"{stem}{suffix}"
             if one_type or sample.path.suffix.lower() == suffix:
                 _put(sample.path, target, place)
             else:
                 _put(sample.path, target, _save_as_png)
-            _put_mask(sample, out / "annotations" / split / f"{stem}{_PNG}", place)
+            mask = out / "annotations" / split / f"{stem}{_PNG}"
+            found.pixels[split] += _put_mask(sample, mask, place)
     text = "".join(f"{name}\n" for name in found.classes)
     (out / "classes.txt").write_text(text, encoding="utf-8")
     if one_type:
@@ -89,16 +91,6 @@ def write_class_folders(found: Found, out: Path, place: Place) -> None:
             (out / split / name).mkdir(parents=True, exist_ok=True)
         for sample, name in _shown(samples, [s.name for s in samples], split):
             _put(sample.path, out / split / name, place)
-
-
-def count_pixels(sample: Sample) -> np.ndarray:
-    """Pixels of a label map by the value that is written: (256,)."""
-    if sample.mask is None:
-        return np.zeros(IGNORED + 1, np.int64)
-    _, labels = _labels(sample.mask, sample.table)
-    if labels.ndim != 2 or labels.dtype.kind not in "uib" or labels.max(initial=0) > IGNORED:
-        return np.zeros(IGNORED + 1, np.int64)  # the check at the end names the file
-    return np.bincount(labels.astype(np.uint8).ravel(), minlength=IGNORED + 1)
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
@@ -126,25 +118,22 @@ def _put(source: Path, target: Path, place: Place) -> None:
     place(source, target)
 
 
-def _put_mask(sample: Sample, target: Path, place: Place) -> None:
-    """A link where values are numbers of classes already, else a new file."""
+def _put_mask(sample: Sample, target: Path, place: Place) -> np.ndarray:
+    """A link where values are numbers of classes already, else a new file.
+
+    Returns:
+        Pixels by the value that is written: (256,).
+    """
     if sample.mask is None:
-        return
-    is_png = sample.mask.suffix.lower() == _PNG
-    if is_png and sample.table is None:
-        _put(sample.mask, target, place)
-        return
-    mask, labels = _labels(sample.mask, sample.table)
-    if is_png and mask.dtype == np.uint8 and np.array_equal(mask, labels):
-        _put(sample.mask, target, place)
-    else:
-        _put(sample.mask, target, lambda _, t: Image.fromarray(labels).save(t))
-
-
-def _labels(path: Path, table: Mapping | None) -> tuple[np.ndarray, np.ndarray]:
-    """The values of a label map as they are, and as numbers of classes."""
-    mask = read_mask(path)
-    return mask, mask if table is None else translate(mask, table)
+        return np.zeros(IGNORED + 1, np.int64)
+    mask = read_mask(sample.mask)
+    labels = mask if sample.table is None else translate(mask, sample.table)
+    same = labels is mask or (mask.dtype == np.uint8 and np.array_equal(mask, labels))
+    is_link = same and sample.mask.suffix.lower() == _PNG
+    _put(sample.mask, target, place if is_link else lambda _, t: Image.fromarray(labels).save(t))
+    if labels.ndim != 2 or labels.dtype.kind not in "ui" or labels.max(initial=0) > IGNORED:
+        return np.zeros(IGNORED + 1, np.int64)  # the check at the end names the file
+    return np.bincount(labels.astype(np.uint8).ravel(), minlength=IGNORED + 1)
 
 
 def _save_as_png(source: Path, target: Path) -> None:

@@ -72,6 +72,7 @@ def read_yolo(source: Source) -> Found:
     _drop_lonely(root, images, dropped)
     if repeated:
         notes.append(f"{count(repeated, 'object')} stated twice count once")
+    notes += images.left_out(splits, "of no split")
     return Found(classes, splits, dropped, notes)
 
 

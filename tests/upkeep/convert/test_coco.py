@@ -103,6 +103,16 @@ def test_category_0_of_roboflow_is_no_class(tmp_path: Path):
         assert objects(tmp_path / "out", split) == {"0.jpg": SCENE}
 
 
+def test_spaces_around_a_name_are_not_part_of_it(tmp_path: Path):
+    content = coco(["0.jpg", "1.jpg"])
+    content["categories"][0]["name"] = " cat\n"
+    for n in range(2):
+        photo(tmp_path / f"in/{n}.jpg", n)
+    _write(tmp_path / "in/result.json", content)
+    converted(tmp_path / "in", tmp_path / "out", val_share=0.5)
+    assert all(things == SCENE for things in _all(tmp_path / "out").values())
+
+
 def test_category_0_with_objects_is_a_class(tmp_path: Path):
     root = _roboflow(tmp_path / "in")
     path = root / "valid/_annotations.coco.json"
