@@ -28,7 +28,7 @@ from milan_mm.inference.known_types import check_types
 from milan_mm.inference.pictures import Picture
 from milan_mm.inference.restoring import Restored, Saved
 from milan_mm.registry import MODELS
-from milan_mm.run.config_nodes import datasets_of, type_name
+from milan_mm.run.config_nodes import datasets_of, type_name, views_of_test
 from milan_mm.run.silence import silence
 from milan_mm.text import count
 
@@ -245,8 +245,9 @@ def prediction_pipeline(saved: Saved | Restored) -> list[ConfigDict]:
             f"{saved.path}: its config tests on {len(datasets)} data sets, and pictures are loaded "
             "as those of one: set test_dataloader by --cfg-options"
         )
-    check_types(datasets[0][1].pipeline, saved.config.default_scope, saved.path)
-    return _without_annotations(datasets[0][1].pipeline)
+    pipeline = views_of_test(saved.config) or datasets[0][1].pipeline
+    check_types(pipeline, saved.config.default_scope, saved.path)
+    return _without_annotations(pipeline)
 
 
 def _without_annotations(pipeline: Iterable[ConfigDict]) -> list[ConfigDict]:
