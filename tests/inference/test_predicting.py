@@ -15,8 +15,9 @@ from milan_mm.errors import UserError
 from milan_mm.inference.classes import Classes
 from milan_mm.inference.drawn import drawn
 from milan_mm.inference.pictures import name_pictures
-from milan_mm.inference.predicting import Prediction, Predictor, Unreadable, prediction_pipeline
+from milan_mm.inference.predicting import Prediction, Predictor, prediction_pipeline
 from milan_mm.inference.restoring import Restored, restore
+from milan_mm.inference.samples import Unreadable
 from tests.inference.saved import CLS, DET, SEG, save_checkpoint, save_recipe
 from tests.run.own_data.folders import coco_folder, write_image
 
