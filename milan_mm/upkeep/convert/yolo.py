@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from milan_mm.datasets.folders import SPLITS, is_image
-from milan_mm.datasets.foreign import read_yaml, split_of, yaml_of
+from milan_mm.datasets.foreign import read_yaml, split_of, split_of_path, yaml_of
 from milan_mm.datasets.pair_folder import read_lines
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.text import count, shorten_list
@@ -81,8 +81,8 @@ def _by_name(images: Images) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for folder in sorted(images.folders):
         root = next(root for root in images.roots if folder.is_relative_to(root))
-        named = filter(None, map(split_of, folder.relative_to(root).parts))
-        found.setdefault(next(named, ALL), []).append(folder)
+        named = split_of_path(f"{folder.relative_to(root).as_posix()}/")
+        found.setdefault(named or ALL, []).append(folder)
     return found
 
 
