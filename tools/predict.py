@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         from milan_mm.run.metrics import check_folder
 
         check_folder(args.out, "--out")
-        pictures, unread = find_pictures(args.pictures, outside=args.out)
+        pictures, unread = find_pictures(args.pictures, args.out)
         with silence():  # what is imported prints lines
             from milan_mm.inference.classes import Classes
             from milan_mm.inference.predicting import (

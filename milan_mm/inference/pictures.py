@@ -10,6 +10,8 @@ from pathlib import Path
 from milan_mm.datasets.folders import EXTENSIONS, list_photos
 from milan_mm.errors import MissingFileError, UserError
 
+DRAWN, LABELS = "pictures", "labels"  # folders of results
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -20,8 +22,8 @@ class Picture:
         image_id: The number in its name where every name is another number, as COCO's are
             ('000000000139.jpg'); else its place among all pictures, from 1.
         name: Its path inside the folder that all pictures have in common.
-        stem: `name` without the ending, for files of results; with it where two pictures would
-            have the same.
+        stem: `name` without the ending, for files of results; with it where another picture has
+            that stem or name.
     """
 
     path: str
@@ -31,14 +33,14 @@ class Picture:
 
 
 def find_pictures(
-    given: Sequence[str], outside: str | Path | None = None
+    given: Sequence[str], out: str | Path | None = None
 ) -> tuple[list[Picture], list[str]]:
     """All pictures that a command line names, each once, in its order.
 
     Args:
         given: Files of any ending, folders with pictures at any depth, and patterns such as
             'photos/*.jpg'; '**' stands for folders at any depth.
-        outside: A folder whose files are left out: that of the results.
+        out: The folder of the results. What was drawn there before is left out.
 
     Returns:
         The pictures, and photos of types that nothing here reads.
@@ -57,15 +59,23 @@ def find_pictures(
             else:
                 files.append(found)
     paths = list({os.path.abspath(file): file for file in files}.items())
-    if outside is not None:
-        beginning = os.path.join(os.path.abspath(outside), "")
-        paths = [(whole, path) for whole, path in paths if not whole.startswith(beginning)]
-    if not paths and not unread:
+    kept = [path for whole, path in paths if out is None or not _is_result(whole, out)]
+    if paths and not kept:
+        raise UserError(
+            f"{', '.join(given)}: all pictures are where results go, in --out '{out}': give "
+            "another --out"
+        )
+    if not kept and not unread:
         raise UserError(
             f"no pictures in {', '.join(given)}: looked for files that end in "
             f"{' '.join(EXTENSIONS)}"
         )
-    return name_pictures([path for _, path in paths]), unread
+    return name_pictures(kept), unread
+
+
+def _is_result(path: str, out: str | Path) -> bool:
+    whole, place = os.path.realpath(path), os.path.realpath(out)
+    return whole.startswith(tuple(os.path.join(place, name, "") for name in (DRAWN, LABELS)))
 
 
 def _matches(name: str) -> list[str]:
@@ -90,7 +100,7 @@ def name_pictures(shown: Sequence[str]) -> list[Picture]:
     common = os.path.commonpath([os.path.dirname(path) for path in paths])
     names = [os.path.relpath(path, common) for path in paths]
     stems = [os.path.splitext(name)[0] for name in names]
-    uses = Counter(stems)
+    uses = Counter(stems) + Counter(names)  # 'a.png' may be a name, and the stem of 'a.png.jpg'
     numbers = [os.path.basename(stem) for stem in stems]
     are_ids = all(number.isdecimal() for number in numbers)
     ids = [int(number) for number in numbers] if are_ids else []

@@ -24,12 +24,13 @@ from milan_mm.datasets.loading import LoadImage
 from milan_mm.engine.amp import in_bfloat16
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.errors import UserError
+from milan_mm.inference.known_types import check_types
 from milan_mm.inference.pictures import Picture
 from milan_mm.inference.restoring import Restored, Saved
-from milan_mm.inference.saved_config import check_types
 from milan_mm.registry import MODELS
 from milan_mm.run.config_nodes import datasets_of, type_name
 from milan_mm.run.silence import silence
+from milan_mm.text import count
 
 # Transforms that read what is to be predicted.
 ANNOTATIONS = ("LoadAnnotations", "LoadLabels", "LoadPanopticAnnotations")
@@ -163,9 +164,21 @@ class Predictor:
         shape = next(s for s, group in waiting.items() if first in [x.index for x in group])
         group = waiting.pop(shape)
         with ExitStack() as stack:
+            stack.enter_context(silence())  # mmseg warns of pictures that had other sizes
             if self.amp:
                 self._use_bfloat16(stack)
-            outputs = self._step(pseudo_collate([sample.inputs for sample in group]))
+            try:
+                outputs = self._step(pseudo_collate([sample.inputs for sample in group]))
+            except torch.OutOfMemoryError as error:
+                raise UserError(
+                    f"{str(error).split('. ')[0]}: {count(len(group), 'picture')} of "
+                    f"{_pixels(group[0].size)}: pass --batch N with a smaller N, or --device cpu"
+                ) from None
+            except RuntimeError as error:
+                if type(error) is not RuntimeError:  # of the GPU, which then serves no other one
+                    raise
+                # such as one of a few pixels, of which strides leave nothing
+                return {s.index: Unreadable(s.picture, _refusal(s.size, error)) for s in group}
         return {
             sample.index: Prediction(
                 sample.picture, sample.size, sample.image, arrays_of(self.restored.task, output)
@@ -274,13 +287,25 @@ class _Samples(Dataset):
             # the error itself, not the advice that `transform` adds
             results = load.read(results) if isinstance(load, LoadImage) else load(results)
             image: np.ndarray = results["img"]
-            for transform in rest:
-                results = transform(results)
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             return Unreadable(picture, reason_of(error))
+        try:
+            for transform in rest:
+                results = transform(results)
+        except Exception as error:  # such as OpenCV's, of a side that shrinks to nothing
+            return Unreadable(picture, _refusal(image.shape[:2], error))
         # without strides of its own, and independent of what transforms do to theirs
         kept = np.ascontiguousarray(image[..., ::-1]) if self.with_images else None
         return _Sample(index, picture, image.shape[:2], kept, results)
+
+
+def _refusal(size: tuple[int, int], error: Exception) -> str:
+    """Why a picture that can be read is skipped."""
+    return f"the model cannot take its {_pixels(size)} ({reason_of(error)})"
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]} pixels"
 
 
 def _as_it_is(sample: Any) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from milan_mm.datasets.palette import class_palette
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.errors import UserError
-from milan_mm.inference.saved_config import SCOPES, check_types, read_config
+from milan_mm.inference.known_types import SCOPES, check_types
 from milan_mm.registry import MODELS
 from milan_mm.run.config_nodes import config_nodes
 from milan_mm.run.fields.given import set_written_out
@@ -23,6 +23,7 @@ from milan_mm.run.records.record import Recorded, checkpoint_file
 from milan_mm.run.records.recorded_model import take_model, take_old_rule
 from milan_mm.run.silence import silence
 from milan_mm.run.start.fitting import check_fit
+from milan_mm.weights.config_text import read_config
 from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.recognising import recognise
 

@@ -16,11 +16,10 @@ from pycocotools import mask as run_lengths
 from milan_mm.files import replacing
 from milan_mm.inference.classes import Classes
 from milan_mm.inference.drawn import TOP, drawn, ranking, save_jpeg, save_pixels
-from milan_mm.inference.pictures import Picture
+from milan_mm.inference.pictures import DRAWN, LABELS, Picture
 from milan_mm.inference.predicting import Detections, Prediction
 from milan_mm.text import count
 
-PICTURES, LABELS = "pictures", "labels"
 PREDICTIONS, IMAGES, TABLE = "predictions.json", "images.json", "predictions.csv"
 _HEADERS = dict(
     det=["file", "image_id", "category_id", "class", "score", "x", "y", "width", "height"],
@@ -66,7 +65,7 @@ class Results:
             image = drawn(
                 self.task, prediction.image, prediction.found, self.classes, self.score_thr
             )
-            save_jpeg(self.folder / PICTURES / f"{picture.stem}.jpg", image)
+            save_jpeg(self.folder / DRAWN / f"{picture.stem}.jpg", image)
 
     def summary(self, num_skipped: int = 0) -> str:
         """How many pictures and objects there were, and where the results are."""

@@ -21,9 +21,9 @@ from milan_mm.run.records.run_file import read_run_file
 from milan_mm.run.start.checkpoint_files import list_checkpoints_in, newest
 from milan_mm.run.start.lock import holder
 from milan_mm.text import shorten_list
+from milan_mm.weights.config_text import parse_config
 from milan_mm.weights.reading import read_meta
 from milan_mm.weights.record import read_record
-from milan_mm.weights.stated.training import parse_config
 
 _STAMP = re.compile(r"\d{8}_\d{6}")
 LOAD_REPORT = "encoder_weights.json"

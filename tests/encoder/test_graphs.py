@@ -39,6 +39,7 @@ def test_an_encoder_itself_can_be_traced(tmp_path: Path):
     torch.testing.assert_close(traced(images)[3], encoder(images).feature_map, rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["ibot", "dinov3_timm"])
 def test_an_export_of_torch_serves_any_batch_and_any_size(kind: str, tmp_path: Path):
     encoder = encoder_of(kind, tmp_path)

@@ -36,6 +36,8 @@ def test_same_names_in_different_folders_or_of_different_types_stay_apart(tmp_pa
     paths = touch(tmp_path, "a/x.jpg", "b/x.jpg", "b/x.png", "b/y.png")
     stems = [picture.stem for picture in name_pictures(paths)]
     assert stems == ["a/x", "b/x.jpg", "b/x.png", "b/y"]
+    paths = touch(tmp_path, "c/x.jpg", "c/x.png", "c/x.png.jpg")
+    assert len({picture.stem for picture in name_pictures(paths)}) == 3
 
 
 @pytest.mark.parametrize(
@@ -53,9 +55,16 @@ def test_numbers_in_names_are_ids_where_all_have_one_of_their_own(
 
 
 def test_results_of_an_earlier_run_are_no_pictures(tmp_path: Path):
-    touch(tmp_path, "1.jpg", "out/pictures/1.jpg", "output.jpg")
-    pictures, _ = find_pictures([str(tmp_path)], outside=tmp_path / "out")
-    assert [picture.name for picture in pictures] == ["1.jpg", "output.jpg"]
+    touch(tmp_path, "1.jpg", "out/pictures/1.jpg", "out/2.jpg", "output.jpg")
+    pictures, _ = find_pictures([str(tmp_path)], tmp_path / "out")
+    assert [picture.name for picture in pictures] == ["1.jpg", "out/2.jpg", "output.jpg"]
+
+
+def test_no_picture_is_written_over(tmp_path: Path):
+    touch(tmp_path, "pictures/1.jpg", "1.jpg")
+    with pytest.raises(UserError, match="all pictures are where results go, in --out"):
+        find_pictures([f"{tmp_path}/pictures/*.jpg"], tmp_path)
+    assert len(find_pictures([f"{tmp_path}/1.jpg"], tmp_path)[0]) == 1
 
 
 def test_photos_of_types_that_nothing_reads_are_named(tmp_path: Path):

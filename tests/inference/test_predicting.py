@@ -11,6 +11,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from milan_mm.configs import load
+from milan_mm.errors import UserError
 from milan_mm.inference.classes import Classes
 from milan_mm.inference.drawn import drawn
 from milan_mm.inference.pictures import name_pictures
@@ -158,6 +159,27 @@ def test_pictures_that_cannot_be_read_are_skipped_in_their_place(
     found = list(Predictor(restored(CLS, tmp_path), batch=4)(name_pictures(paths)))
     assert [type(one) for one in found] == [Prediction] * 2 + [Unreadable] + [Prediction] * 3
     assert "cannot identify image" in found[2].reason
+
+
+@pytest.mark.parametrize(("recipe", "size"), [(SEG, (2, 96)), (DET, (10, 5000))])
+def test_a_picture_that_the_model_cannot_take_is_skipped_too(
+    tmp_path: Path, pictures: list[str], recipe: str, size: tuple[int, int]
+):
+    paths = [str(write_image(tmp_path / "odd.png", size=size)), *pictures]
+    odd, *others = Predictor(restored(recipe, tmp_path), batch=2)(name_pictures(paths))
+    assert odd.reason.startswith(f"the model cannot take its {size[1]}x{size[0]} pixels (")
+    assert [type(found) for found in others] == [Prediction] * len(pictures)
+
+
+def test_too_little_memory_is_a_line_with_this_tools_remedy(tmp_path: Path, pictures: list[str]):
+    predictor = Predictor(restored(CLS, tmp_path), batch=2)
+
+    def fail(batch: dict) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    predictor._step = fail
+    with pytest.raises(UserError, match=r"CUDA out of memory: 2 pictures of .* pass --batch N"):
+        list(predictor(name_pictures(pictures)))
 
 
 @pytest.mark.parametrize("recipe", [CLS, DET, SEG])

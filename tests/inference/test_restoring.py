@@ -1,18 +1,15 @@
 """A checkpoint alone is enough to have its model again, and no code in it is run."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
 
 from milan_mm.configs import list_configs, load
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.inference.predicting import Predictor, prediction_pipeline
 from milan_mm.inference.restoring import read, restore
-from milan_mm.inference.saved_config import read_config
 from tests.inference.saved import CLS, DET, PRETRAIN, SEG, save_checkpoint, save_recipe
 
 OLD = Path(__file__).resolve().parents[1] / "compatibility/files"
@@ -89,14 +86,6 @@ def test_fields_of_the_config_can_be_overridden_and_misspelt_ones_are_refused(tm
     assert found.model.test_cfg.rcnn.max_per_img == 2
     with pytest.raises(UserError, match="max_per_image"):
         read(path, ["model.test_cfg.rcnn.max_per_image=2"])
-
-
-def test_a_config_comes_back_as_mmengine_wrote_it():
-    values = dict(a=dict(b=[1, (2.5, None)], **{"c.d": -1}), e={"f-g": True, "h": {1: "i"}}, j=())
-    cfg = Config(values)
-    found = Config(read_config(cfg.pretty_text, "the file"))
-    assert re.search(r"dict\(\s*\{", cfg.pretty_text)  # of keys that are not names
-    assert found.to_dict() == cfg.to_dict()
 
 
 RUNS_CODE = dict(

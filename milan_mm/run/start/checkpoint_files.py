@@ -14,9 +14,9 @@ from mmengine.config import Config
 
 from milan_mm.errors import UserError
 from milan_mm.text import shorten_list
+from milan_mm.weights.config_text import parse_config
 from milan_mm.weights.reading import read_checkpoint, read_meta
 from milan_mm.weights.record import KEY
-from milan_mm.weights.stated.training import parse_config
 
 LAST = "last_checkpoint"
 _TEMPLATES = ("epoch_{}.pth", "iter_{}.pth")

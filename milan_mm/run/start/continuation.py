@@ -9,7 +9,7 @@ from mmengine.config import Config
 from milan_mm.errors import UserError
 from milan_mm.run.records.record import Difference, Kind, differences, forgotten, record_of
 from milan_mm.run.records.recorded_model import take_old_rule
-from milan_mm.weights.stated.training import parse_config
+from milan_mm.weights.config_text import parse_config
 
 # Fields of a record that say again what others say, or that follow from the split of the batch.
 _DERIVED = (

@@ -1,15 +1,14 @@
 """Facts about an encoder from a training checkpoint of mmengine: its record, or its config.
 
-Checkpoints from before the record have the config alone, which mmengine stores as the text of a
-Python file. It is parsed here and never executed; only literals and `dict(...)` are understood.
+Checkpoints from before the record have the config alone.
 """
 
-import ast
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from milan_mm.models.vit_options import ARCHS
+from milan_mm.weights.config_text import parse_config
 from milan_mm.weights.record import read_record
 from milan_mm.weights.stated.facts import HubFacts, oblong
 from milan_mm.weights.stated.mmpretrain import NAMED, mmpretrain_facts
@@ -152,34 +151,3 @@ def _stats(preprocessor: Any) -> str | None:
         return None
     mean, std = ([value / 255 for value in values] for values in by_channel)
     return stats_text(mean, std, f"data_preprocessor of {NAMED}")
-
-
-def parse_config(text: str) -> dict[str, Any]:
-    """Top-level names of a config and their values, as far as these are plain; nothing is run."""
-    try:
-        values = {}
-        for statement in ast.parse(text).body:
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                values[statement.targets[0].id] = _plain(statement.value)
-        return values
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return {}
-
-
-def _plain(node: ast.expr) -> Any:
-    """A literal or a `dict(...)` of such; None for anything else."""
-    if isinstance(node, ast.Call):
-        is_dict = isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args
-        return {k.arg: _plain(k.value) for k in node.keywords if k.arg} if is_dict else None
-    if isinstance(node, ast.Dict):
-        return {
-            key.value: _plain(value)
-            for key, value in zip(node.keys, node.values, strict=True)
-            if isinstance(key, ast.Constant)
-        }
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_plain(item) for item in node.elts]
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError):
-        return None

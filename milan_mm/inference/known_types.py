@@ -1,11 +1,8 @@
-"""The config that mmengine saves in a checkpoint, read without running any of it.
+"""What a config of unknown origin may build: classes that the installed libraries have registered.
 
-The text is a Python file, and building a model from it would import and call whatever a `type`
-names. So the text is parsed as literals and `dict(...)`, and types must be names that the libraries
-have registered.
+mmengine would import and call whatever a `type` names.
 """
 
-import ast
 import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
@@ -19,31 +16,6 @@ from milan_mm.run.config_nodes import config_nodes
 SCOPES = ("mmdet", "mmengine", "mmpretrain", "mmseg", "milan_mm")
 _REGISTRIES = ("MODELS", "TASK_UTILS", "TRANSFORMS", "BATCH_AUGMENTS")
 _NAME = re.compile(r"[A-Za-z_]\w*")
-
-
-def read_config(text: str, source: str) -> dict[str, Any]:
-    """The values of a config file by name.
-
-    Args:
-        text: Assignments of literals and `dict(...)` calls to names, as mmengine writes them.
-        source: Where it is from, for the message.
-
-    Raises:
-        UserError: For anything else, naming line and expression.
-    """
-    try:
-        statements = ast.parse(text).body
-        return {name: _value(node) for name, node in map(_assignment, statements)}
-    except _NotPlainError as error:
-        raise UserError(
-            f"{source}: its config holds code, which is not run: {error}; take the config file of "
-            "the training, with tools/test.py"
-        ) from None
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        reason = getattr(error, "msg", None) or type(error).__name__
-        raise UserError(
-            f"{source}: its config is damaged ({reason}): copy the file again"
-        ) from None
 
 
 def check_types(part: Any, default_scope: str, source: str) -> None:
@@ -102,45 +74,3 @@ def _registered_names(scopes: Iterable[str]) -> set[str]:
                 registry.import_from_location()
                 names |= registry.module_dict.keys()
     return names
-
-
-class _NotPlainError(Exception):
-    """Names an expression that is neither a literal nor a dict."""
-
-
-def _assignment(statement: ast.stmt) -> tuple[str, ast.expr]:
-    if (
-        isinstance(statement, ast.Assign)
-        and len(statement.targets) == 1
-        and isinstance(statement.targets[0], ast.Name)
-    ):
-        return statement.targets[0].id, statement.value
-    raise _not_plain(statement)
-
-
-def _value(node: ast.expr) -> Any:
-    if isinstance(node, ast.Call):
-        is_dict = isinstance(node.func, ast.Name) and node.func.id == "dict"
-        # mmengine writes dict({...}) where keys are not names
-        has_parts = all(isinstance(part, ast.Dict) for part in node.args[:1])
-        if not is_dict or not has_parts or node.args[1:] or not all(k.arg for k in node.keywords):
-            raise _not_plain(node)
-        parts = _value(node.args[0]) if node.args else {}
-        return parts | {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
-    if isinstance(node, ast.Dict):
-        if None in node.keys:
-            raise _not_plain(node)
-        pairs = zip(node.keys, node.values, strict=True)
-        return {ast.literal_eval(key): _value(value) for key, value in pairs if key is not None}
-    if isinstance(node, ast.List):
-        return [_value(item) for item in node.elts]
-    if isinstance(node, ast.Tuple):
-        return tuple(_value(item) for item in node.elts)
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError):
-        raise _not_plain(node) from None
-
-
-def _not_plain(node: ast.stmt | ast.expr) -> _NotPlainError:
-    return _NotPlainError(f"line {node.lineno}, {ast.unparse(node)[:60]!r}")
