@@ -205,7 +205,7 @@ def _voc_classes(root: Path) -> tuple[list[str], dict, str]:
         values = {number: number for number in range(len(names))}
         return check_names(names, file), colours | values, f"classes: those of '{file}'"
     file = root / "classes.txt"
-    names = read_classes(file) if file.is_file() else _VOC
+    names = read_classes(file) if file.is_file() else list(_VOC)
     said = (
         f"those of '{file}'"
         if file.is_file()
