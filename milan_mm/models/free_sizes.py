@@ -37,6 +37,8 @@ def number(size: Any, like: Tensor) -> Tensor:
 
 def counting(size: Any, like: Tensor) -> Tensor:
     """(n,) int64: 0, 1 .. n-1."""
+    if are_known(size):
+        return torch.arange(size, device=like.device)
     return torch.ones(size, device=like.device, dtype=torch.int64).cumsum(0) - 1
 
 
