@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -125,8 +124,8 @@ def _write_graph(encoder: Encoder, out: Path, to: str) -> Written:
 
 def _write_parts(weights: Weights, out: Path, to: str) -> Written:
     parts = Parts.of(weights)
-    tables = any(name.endswith(".attn.rel_pos_h") for name in parts.tensors)
-    parts.refuse(f"--to {to}", {"the relative positions of a detector": tables})
+    dense = "the windows or the relative positions of a detector"
+    parts.refuse(f"--to {to}", {dense: bool(weights.dense)})
     size = f"equal at {parts.img_size}x{parts.img_size} px"
     notes = [f"{size}; other sizes resize positions by the rules of that library"]
     if parts.settings["rope_base"]:
@@ -168,6 +167,6 @@ def _write_folder(out: Path, tensors: dict[str, Tensor], configs: dict[str, dict
             save_file(tensors, file, metadata=dict(format="pt"))
         for name, config in configs.items():
             (new / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
+        if out.exists():  # goes with the holder, once the new one is there
+            os.replace(out, Path(holder) / "old")
         os.replace(new, out)
