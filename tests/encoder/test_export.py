@@ -48,7 +48,8 @@ for source, folder in zip(sys.argv[1::2], sys.argv[2::2]):
     image = Image.effect_noise((90, 60), 50).convert("RGB")
     pixels = prepare(image, return_tensors="pt").pixel_values[0]
     images = (pixels - encoder.preprocess(image)).abs().max().item()
-    print(json.dumps([folder, largest_difference(encoder, load_hugging_face(folder)), images]))
+    run = load_hugging_face(folder)
+    print(json.dumps([folder, largest_difference(encoder, run, encoder.img_size), images]))
 """
 
 
