@@ -1,8 +1,6 @@
 """`milan_mm.load_encoder`: what it loads, what a call gives, and what it does without."""
 
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,36 +16,6 @@ from milan_mm.weights.exporting import export_encoder
 from tests.encoder.kinds import encoder_of, images_of, weights_of
 from tests.helpers import save_state, tiny_vit
 from tests.weights import zoo
-
-WITHOUT = """
-import sys
-import milan_mm
-assert not {name for name in sys.modules if name.startswith("milan_mm.")}
-assert "torch" not in sys.modules
-import torch
-packages = ("mmcv", "mmdet", "mmseg", "mmpretrain")
-for hidden in (False, True):
-    if hidden:
-        sys.modules.update(dict.fromkeys(packages))  # where they are not installed
-    encoder = milan_mm.load_encoder("milan-mini-shapes")
-    assert encoder(torch.zeros(2, 3, 64, 96)).feature_map.shape == (2, 192, 8, 12)
-    for name in sys.argv[1:]:
-        heads = None if name.endswith("mmpretrain") else 4
-        encoder = milan_mm.load_encoder(name, num_heads=heads)
-    assert encoder.num_heads == 12  # of arch 'b'
-    assert not [name for name in packages if sys.modules.get(name)]
-"""
-
-
-def test_it_needs_no_package_of_openmmlab_but_mmengine(tmp_path: Path):
-    files = [save_state(zoo.SYSTEMS[n](tmp_path).content, tmp_path, n) for n in ("mae", "beit")]
-    meta = dict(cfg="model = dict(backbone=dict(type='VisionTransformer', arch='b', patch_size=8))")
-    named = dict(state_dict=zoo.mmpretrain().content["state_dict"], meta=meta)
-    files.append(save_state(named, tmp_path, "mmpretrain"))
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, *map(str, files)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("kind", ["mae", "dinov2", "dinov3_timm", "openai_clip", "beit"])
