@@ -74,11 +74,14 @@ def main(argv: list[str] | None = None) -> None:
     # here, so that --help is quick
     from milan_mm.run.errors import user_errors
     from milan_mm.run.silence import silence
+    from milan_mm.upkeep.checking import check_folder
 
     with user_errors():
         check_arguments(args)
         with silence():
-            faulty, report = run(args)
+            faulty, report = check_folder(
+                args.task, args.root, args.out, args.workers, args.allow_subset
+            )
     print(report)
     sys.exit(int(faulty))
 
@@ -99,17 +102,6 @@ def check_arguments(args: argparse.Namespace) -> None:
     nested = args.root / "ADEChallengeData2016"
     if args.task == "ade20k" and nested.is_dir():
         args.root = nested
-
-
-def run(args: argparse.Namespace) -> tuple[bool, str]:
-    """Check, then write the sheet and the list of faults.
-
-    Returns:
-        Whether the data are faulty, and the report.
-    """
-    from milan_mm.upkeep.checking import check_folder
-
-    return check_folder(args.task, args.root, args.out, args.workers, args.allow_subset)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from PIL import Image
 
 from milan_mm.files import replacing
 from milan_mm.inference.classes import Classes
-from milan_mm.visualization.drawing import draw_classes, draw_detections, draw_ranking
+from milan_mm.visualization.drawing import draw_detections, draw_ranking
+from milan_mm.visualization.label_overlay import draw_classes
 
 TOP = 5  # labels of a classifier that are shown
 _JPEG: dict[str, Any] = dict(quality=92, subsampling=0)  # letters keep their colours

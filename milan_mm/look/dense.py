@@ -30,13 +30,11 @@ from milan_mm.run.own_data import set_own_data
 from milan_mm.run.silence import silence
 from milan_mm.visualization.drawing import (
     DISTINCT,
-    UNLABELLED,
-    Colour,
-    blend_classes,
     draw_detections,
-    enlarged,
     object_colours,
 )
+from milan_mm.visualization.label_overlay import UNLABELLED, blend_classes
+from milan_mm.visualization.lettering import Colour, enlarged
 from milan_mm.visualization.panels import Frame, Panel, panel_figure
 from milan_mm.weights.reading import file_sha256
 

@@ -16,7 +16,7 @@ from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
 from milan_mm.upkeep.reading import list_files, rgb_pixels, spread
 from milan_mm.visualization.contact_sheet import NUM_CELLS, Cell, fit_scale
-from milan_mm.visualization.drawing import blend_classes
+from milan_mm.visualization.label_overlay import blend_classes
 
 NUM_IMAGES = dict(training=20_210, validation=2_000)
 CLASSES: tuple[str, ...] = ADE20KDataset.METAINFO["classes"]

@@ -4,13 +4,13 @@ The rules are those of a training's start, see `milan_mm/datasets`; here every f
 and faults are collected instead of ending at the first. COCO folders: check_coco.py.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from milan_mm.datasets.class_folders import (
     REMEDY,
@@ -43,16 +43,19 @@ from milan_mm.text import shorten_list
 from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
 from milan_mm.upkeep.reading import rgb_pixels, spread
-from milan_mm.visualization.contact_sheet import CELL_SIZE, LEGEND, NUM_CELLS, Cell, fit_scale
-from milan_mm.visualization.label_overlay import label_legend, overlay_labels
+from milan_mm.visualization.contact_sheet import CELL_SIZE, LEGEND, NUM_CELLS, Cell
+from milan_mm.visualization.label_overlay import blend_classes, legend
+from milan_mm.visualization.lettering import MIN_TEXT, Colour
 
 _LAYOUT = "the folder does not fit"
 _CORRECT = "correct what each line names"
 _REPAIR = "repair or remove them: training skips up to 1 %, evaluation none"
 _OVERLAP = "keep them in one of the splits"
 _BACKGROUNDS = ("background", "bg", "other", "unlabeled", "unlabelled", "none", "void")
+_UNLABELLED = (0, 0, 0)  # of pixels without a class, from which nothing is learnt
 _MOST = 0.8  # of the labelled pixels; a class of more is said, since a constant answer is good then
 Result = TypeVar("Result")
+Colours = Sequence[Colour | None]
 
 
 def check_images(root: Path, findings: Findings, num_workers: int) -> list[Cell]:
@@ -131,11 +134,9 @@ def check_label_pairs(root: Path, findings: Findings, num_workers: int) -> list[
     _compare_splits(folders, findings)
     chosen = spread(sound.get("train", []), sound.get("val", []), NUM_CELLS - 1)
     plain = _plain(total, classes)
-    cells = [_draw(*pair, classes, plain) for pair in chosen]
-    order = [c for c in np.argsort(-total[: len(classes)], kind="stable").tolist() if total[c]]
-    palette = class_palette(len(classes))
-    legend = label_legend(classes, palette, order, plain, CELL_SIZE)
-    return [*cells, Cell(legend, LEGEND)] if cells else []
+    colours = [None if c in plain else rgb for c, rgb in enumerate(class_palette(len(classes)))]
+    cells = [_draw(*pair, classes, colours) for pair in chosen]
+    return [*cells, Cell(_legend(total, classes, colours), LEGEND)] if cells else []
 
 
 def _plain(pixels: np.ndarray, classes: Sequence[str]) -> set[int]:
@@ -144,20 +145,26 @@ def _plain(pixels: np.ndarray, classes: Sequence[str]) -> set[int]:
     return found | ({0} if classes and classes[0].lower().strip("_") in _BACKGROUNDS else set())
 
 
-def _draw(image: Path, label: Path, classes: Sequence[str], plain: Collection[int]) -> Cell:
+def _draw(image: Path, label: Path, classes: Sequence[str], colours: Colours) -> Cell:
     """An image under its labels; the caption names the largest classes."""
     labels = read_labels(str(label)).astype(np.int64)
     shown = np.where(labels < len(classes), labels, IGNORED)
     counts = np.bincount(shown.ravel(), minlength=IGNORED + 1)[: len(classes)]
     largest = [classes[c] for c in np.argsort(-counts)[:3] if counts[c]]
-    height, width = shown.shape
-    scale = fit_scale(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
     photo = Image.fromarray(np.ascontiguousarray(rgb_pixels(image)))
-    pixels = np.asarray(photo.resize(size, Image.Resampling.BILINEAR))
-    small = Image.fromarray(shown.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-    picture = overlay_labels(pixels, np.asarray(small), class_palette(len(classes)), plain)
+    small = ImageOps.contain(photo, CELL_SIZE, Image.Resampling.BILINEAR)
+    picture = blend_classes(np.asarray(small), shown, colours, unlabelled=_UNLABELLED)
     return Cell(picture, f"{image.name}: {', '.join(largest)}")
+
+
+def _legend(pixels: np.ndarray, classes: Sequence[str], colours: Colours) -> np.ndarray:
+    """The classes that occur, the largest first, and what has no class."""
+    shares = (pixels / pixels.sum()).tolist()
+    order = np.argsort(-pixels[: len(classes)], kind="stable").tolist()
+    entries = [(f"{c} {classes[c]}", shares[c], colours[c]) for c in order if pixels[c]]
+    if without := sum(shares[len(classes) :]):
+        entries.insert(0, ("not labelled", without, _UNLABELLED))
+    return legend(entries, CELL_SIZE[0], MIN_TEXT, most_rows=10)
 
 
 def _try(findings: Findings, function: Callable[..., Result], *arguments: object) -> Result | None:

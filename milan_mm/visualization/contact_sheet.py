@@ -6,11 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from milan_mm.visualization.lettering import load_font, shorten
 from milan_mm.visualization.pictures import BACKGROUND, CAPTION_HEIGHT, grid
 
 COLUMNS = 4
 NUM_CELLS = COLUMNS * COLUMNS
 CELL_SIZE = (320, 240)  # width and height of a picture in pixels
+_CAPTION = 11  # pixels
 LEGEND = "legend"  # caption of a cell that is no image
 
 
@@ -51,9 +53,8 @@ def _frame(cell: Cell, cell_size: tuple[int, int]) -> np.ndarray:
         picture = picture.resize(size, Image.Resampling.BICUBIC)
     frame = Image.new("RGB", (width, height + CAPTION_HEIGHT), (BACKGROUND,) * 3)
     draw = ImageDraw.Draw(frame)
-    text = cell.caption
-    while draw.textlength(text) > width and text:
-        text = text[:-1]
-    draw.text((0, 2), text, fill=(0, 0, 0))
+    letters = load_font(_CAPTION)
+    text = shorten(cell.caption, letters, width)
+    draw.text((0, 1), text, fill=(0, 0, 0), font=letters)
     frame.paste(picture, ((width - size[0]) // 2, CAPTION_HEIGHT + (height - size[1]) // 2))
     return np.asarray(frame)

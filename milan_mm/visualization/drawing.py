@@ -1,4 +1,4 @@
-"""Predictions drawn on their pictures: boxes and masks, classes in colours, likeliest labels.
+"""Predictions drawn on their pictures: boxes and masks, likeliest labels.
 
 The frameworks' own visualizers do not do here: mmseg's darkens pixels without a label and has no
 legend, mmdet's jitters its colours at random and covers small objects with its text, and neither
@@ -6,24 +6,29 @@ enlarges a small picture. A picture is (H, W, 3) uint8, RGB.
 """
 
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-Colour = tuple[int, int, int]
+from milan_mm.visualization.lettering import (
+    INK,
+    LEGIBLE,
+    MIN_TEXT,
+    PAPER,
+    Colour,
+    enlarged,
+    load_font,
+    shorten,
+    stack,
+    text_size,
+)
+
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
-LEGIBLE = 640  # pixels along the long side of a picture, below which it is enlarged
 CROWD = 10  # objects, above which a picture is larger and its text smaller
-MIN_TEXT = 14  # pixels
-MASK_ALPHA, CLASS_ALPHA = 0.4, 0.55
-PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (225, 228, 232)
-BAR = (0, 114, 178)
-UNLABELLED = 255  # of a label map: drawn without a colour
+MASK_ALPHA = 0.4
+BAR, FAINT = (0, 114, 178), (225, 228, 232)
 # Okabe and Ito's colours, which the colour-blind can tell apart, without black.
 DISTINCT: tuple[Colour, ...] = (
     (230, 159, 0),
@@ -73,7 +78,7 @@ def draw_detections(
     limit = 2 * LEGIBLE if is_crowd else LEGIBLE
     canvas = enlarged(image, limit) if enlarge else np.array(image)
     zoom = canvas.shape[0] / image.shape[0]
-    size = _text_size(canvas)
+    size = text_size(canvas)
     if is_crowd:
         size = max(MIN_TEXT, round(size * (CROWD / len(boxes)) ** 0.5))
     thick = max(2, round(min(canvas.shape[:2]) * line))
@@ -87,7 +92,7 @@ def draw_detections(
     if names is None:
         return canvas
     sheet = Image.fromarray(canvas)
-    draw, font = ImageDraw.Draw(sheet), _font(size)
+    draw, font = ImageDraw.Draw(sheet), load_font(size)
     taken: list[Rectangle] = []
     for i in order:
         text = names[int(labels[i])]
@@ -101,51 +106,6 @@ def draw_detections(
     return np.asarray(sheet)
 
 
-def draw_classes(
-    image: np.ndarray, labels: np.ndarray, names: Sequence[str], colours: Sequence[Colour]
-) -> np.ndarray:
-    """Blend the colours of a label map into its image, above a legend of the classes in it.
-
-    Args:
-        labels: (H, W) int; `UNLABELLED` is left as it is.
-        names, colours: By label.
-
-    Returns:
-        The picture, enlarged by a whole number if it is small, and the legend, the largest class
-        first, with its share of the pixels.
-    """
-    canvas = blend_classes(enlarged(image), labels, colours)
-    width = canvas.shape[1]
-    values, counts = np.unique(labels, return_counts=True)
-    shares = sorted(
-        ((count / labels.size, int(v)) for v, count in zip(values, counts, strict=True)),
-        reverse=True,
-    )
-    entries = [(names[v], share, colours[v]) for share, v in shares if v != UNLABELLED]
-    return _stack(canvas, _legend(entries, max(width, LEGIBLE // 2), _text_size(canvas)))
-
-
-def blend_classes(
-    image: np.ndarray,
-    labels: np.ndarray,
-    colours: Sequence[Colour],
-    share: float = CLASS_ALPHA,
-) -> np.ndarray:
-    """Blend the colours of a label map into an image.
-
-    Args:
-        labels: (H, W) int, or of another size; `UNLABELLED` is left as it is.
-        colours: By label.
-        share: That the colours have in the blend.
-    """
-    height, width = image.shape[:2]
-    table = np.zeros((256 if len(colours) < 256 else 65536, 3), np.uint8)
-    table[: len(colours)] = np.reshape(colours, (-1, 3))
-    whole = cv2.resize(labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST)
-    blend = ((1 - share) * image + share * table[whole]).round().astype(np.uint8)
-    return np.where((whole == UNLABELLED)[..., None], image, blend)
-
-
 def draw_ranking(image: np.ndarray, ranking: Sequence[tuple[str, float]]) -> np.ndarray:
     """Put the likeliest labels of an image below it, each with a bar.
 
@@ -153,8 +113,8 @@ def draw_ranking(image: np.ndarray, ranking: Sequence[tuple[str, float]]) -> np.
         ranking: Names and probabilities, the likeliest first.
     """
     canvas = enlarged(image)
-    width, size = max(canvas.shape[1], LEGIBLE // 2), _text_size(canvas)
-    font, row = _font(size), round(1.6 * size)
+    width, size = max(canvas.shape[1], LEGIBLE // 2), text_size(canvas)
+    font, row = load_font(size), round(1.6 * size)
     sheet = Image.new("RGB", (width, row * len(ranking) + size), PAPER)
     draw = ImageDraw.Draw(sheet)
     number, start = round(draw.textlength("100.0 %", font=font)), round(width * 0.55)
@@ -170,44 +130,23 @@ def draw_ranking(image: np.ndarray, ranking: Sequence[tuple[str, float]]) -> np.
             draw.rectangle((*bar[:2], start + round(share * length), bar[3]), fill=BAR)
         right = width - size // 2
         draw.text((right, top), f"{100 * share:.1f} %", fill=INK, font=font, anchor="ra")
-    return _stack(canvas, np.asarray(sheet))
+    return stack(canvas, np.asarray(sheet))
 
 
 def side_by_side(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
     """Pictures in a row, each below its title; lower ones end in white."""
-    size = max(_text_size(picture) for picture in pictures)
+    size = max(text_size(picture) for picture in pictures)
     gap, head = size, round(1.8 * size)
     width = sum(picture.shape[1] for picture in pictures) + gap * (len(pictures) - 1)
     sheet = Image.new("RGB", (width, head + max(p.shape[0] for p in pictures)), PAPER)
     draw, left = ImageDraw.Draw(sheet), 0
     for picture, title in zip(pictures, titles, strict=True):
-        font = _font(size)
+        font = load_font(size)
         text = shorten(title, font, picture.shape[1])
         draw.text((left + size // 3, size // 4), text, fill=INK, font=font)
         sheet.paste(Image.fromarray(picture), (left, head))
         left += picture.shape[1] + gap
     return np.asarray(sheet)
-
-
-def enlarged(image: np.ndarray, side: int = LEGIBLE) -> np.ndarray:
-    """A copy whose text will be legible: a small picture grows by a whole number.
-
-    Args:
-        side: About what the long side should have, in pixels.
-    """
-    zoom = max(1, round(side / max(image.shape[:2])))
-    if zoom == 1:
-        return np.array(image)
-    return cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-
-
-def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """The text, cut to a width in pixels with an ellipsis."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text.rstrip()}…"
 
 
 def _fill(canvas: np.ndarray, mask: np.ndarray, colour: Colour, line: int) -> np.ndarray:
@@ -258,42 +197,6 @@ def _overlap(a: Rectangle, b: Rectangle) -> float:
     return max(0.0, width) * max(0.0, height)
 
 
-def _legend(entries: Sequence[tuple[str, float, Colour]], width: int, size: int) -> np.ndarray:
-    """A row of coloured squares with names, as many rows as are needed."""
-    font, row = _font(size), round(1.6 * size)
-    placed: list[tuple[int, int, str, Colour]] = []
-    x, y = size // 2, size // 2
-    for name, share, colour in entries:
-        shown = "< 0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
-        text = shorten(f"{name}  {shown}", font, width - 3 * size)
-        length = round(1.6 * size + font.getlength(text) + 1.4 * size)
-        if x > size // 2 and x + length - size > width:
-            x, y = size // 2, y + row
-        placed.append((x, y, text, colour))
-        x += length
-    sheet = Image.new("RGB", (width, y + row + size // 2 if placed else 1), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for x, y, text, colour in placed:
-        draw.rectangle((x, y + size // 8, x + size, y + size // 8 + size), fill=colour, outline=INK)
-        draw.text((x + round(1.6 * size), y), text, fill=INK, font=font)
-    return np.asarray(sheet)
-
-
-def _stack(picture: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """One above the other, on white."""
-    height, width = picture.shape[:2]
-    whole = np.full((height + below.shape[0], max(width, below.shape[1]), 3), 255, np.uint8)
-    left = (whole.shape[1] - width) // 2
-    whole[:height, left : left + width] = picture
-    whole[height:, : below.shape[1]] = below
-    return whole
-
-
-def _text_size(canvas: np.ndarray) -> int:
-    """Height of text in pixels, for a picture of this size."""
-    return int(np.clip(min(canvas.shape[:2]) / 28, MIN_TEXT, 64))
-
-
 def _pad(font: ImageFont.FreeTypeFont) -> int:
     return max(2, round(font.size / 5))
 
@@ -302,9 +205,3 @@ def _ink_on(colour: Colour) -> Colour:
     """Black or white, whichever is easier to read on a colour."""
     red, green, blue = colour
     return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else PAPER
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along: Latin, Greek and Cyrillic letters."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)

@@ -1,90 +1,112 @@
-"""Label maps over photos, so that both are seen: colours, edges, and a legend."""
+"""Label maps over their pictures, so that both are seen, and a legend of the classes."""
 
-from collections.abc import Collection, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Sequence
 
-import matplotlib
+import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-Colour = tuple[int, int, int]
-ALPHA = 0.5
-IGNORED = 255
-_ROW, _TEXT = 20, 13  # pixels: of a line of the legend, of its letters
-_EDGE = (255, 255, 255)
+from milan_mm.visualization.lettering import (
+    INK,
+    LEGIBLE,
+    PAPER,
+    Colour,
+    enlarged,
+    load_font,
+    shorten,
+    stack,
+    text_size,
+)
+
+UNLABELLED = 255  # of a label map
+SHARE = 0.55  # of the colours in the blend
 
 
-def overlay_labels(
-    image: np.ndarray, labels: np.ndarray, palette: Sequence[Colour], plain: Collection[int] = ()
+def draw_classes(
+    image: np.ndarray, labels: np.ndarray, names: Sequence[str], colours: Sequence[Colour]
 ) -> np.ndarray:
-    """Blend the colours of the classes into a photo; edges between classes are white.
+    """Blend the colours of a label map into its image, above a legend of the classes in it.
+
+    Args:
+        labels: (H, W) int; `UNLABELLED` is left as it is.
+        names, colours: By label.
+
+    Returns:
+        The picture, enlarged by a whole number if it is small, and the legend, the largest class
+        first, with its share of the pixels.
+    """
+    canvas = blend_classes(enlarged(image), labels, colours)
+    values, counts = np.unique(labels, return_counts=True)
+    shares = sorted(
+        ((count / labels.size, int(v)) for v, count in zip(values, counts, strict=True)),
+        reverse=True,
+    )
+    entries = [(names[v], share, colours[v]) for share, v in shares if v < len(names)]
+    return stack(canvas, legend(entries, max(canvas.shape[1], LEGIBLE // 2), text_size(canvas)))
+
+
+def blend_classes(
+    image: np.ndarray,
+    labels: np.ndarray,
+    colours: Sequence[Colour | None],
+    share: float = SHARE,
+    unlabelled: Colour | None = None,
+) -> np.ndarray:
+    """Blend the colours of a label map into an image.
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        labels: (H, W) int; `IGNORED` is darkened, since nothing is learnt from it.
-        palette: By label.
-        plain: Classes whose photo stays as it is, such as a background that is nearly everywhere.
+        labels: (H, W) int, or of another size.
+        colours: By label; None leaves the image as it is.
+        share: That the colours have in the blend.
+        unlabelled: Colour of `UNLABELLED`.
     """
-    table = np.zeros((256, 3), np.float32)
-    table[: len(palette)] = np.reshape(palette, (-1, 3))
-    alpha = np.full(256, ALPHA, np.float32)
-    alpha[list(plain)] = 0
-    weights = alpha[labels][..., None]
-    blend = (1 - weights) * image + weights * table[labels]
-    blend[_edges(labels)] = _EDGE
-    return blend.round().astype(np.uint8)
+    height, width = image.shape[:2]
+    by_label = [*colours, *[None] * (UNLABELLED - len(colours)), unlabelled]
+    table = np.array([colour or (0, 0, 0) for colour in by_label], np.uint8)
+    painted = np.array([colour is not None for colour in by_label])
+    whole = cv2.resize(labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST)
+    blend = ((1 - share) * image + share * table[whole]).round().astype(np.uint8)
+    return np.where(painted[whole][..., None], blend, image)
 
 
-def label_legend(
-    names: Sequence[str],
-    palette: Sequence[Colour],
-    order: Sequence[int],
-    plain: Collection[int],
-    size: tuple[int, int],
+def legend(
+    entries: Sequence[tuple[str, float, Colour | None]],
+    width: int,
+    size: int,
+    most_rows: int | None = None,
 ) -> np.ndarray:
-    """A list of classes with their colours, in two columns where one is too long.
+    """Coloured squares with names, in as many rows as are needed.
 
     Args:
-        names, palette: By label. order: The labels to list, the most important first.
-        plain: As in `overlay_labels`; they are framed, not filled.
-        size: Width and height in pixels; what does not fit is counted in the last line.
+        entries: Names, shares of the pixels, colours; None is a class that is not painted.
+        width: Of the legend, in pixels.
+        size: Of its letters, in pixels.
+        most_rows: The last of them counts the entries that have no place.
     """
-    width, height = size
-    rows = height // _ROW
-    columns = 1 if len(order) + 1 <= rows else 2
-    room_for = rows * columns - 1
-    shown = list(order if len(order) <= room_for else order[: room_for - 1])
-    lines: list[tuple[str, Colour | None]] = [
-        (f"{label} {names[label]}", None if label in plain else palette[label]) for label in shown
-    ]
-    lines.append(("not labelled", (0, 0, 0)))
-    if (more := len(order) - len(shown)) > 0:
-        lines.append((f"and {more} more", (255, 255, 255)))
-    sheet = Image.new("RGB", size, (255, 255, 255))
+    letters, row = load_font(size), round(1.6 * size)
+    placed: list[tuple[int, int, str, Colour | None]] = []  # column in pixels, row
+    x, y = size // 2, 0
+    for name, share, colour in entries:
+        shown = "< 0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
+        shown += "" if colour else ", not painted"
+        text = shorten(f"{name}  {shown}", letters, width - 3 * size)
+        length = round(1.6 * size + letters.getlength(text) + 1.4 * size)
+        if x > size // 2 and x + length - size > width:
+            x, y = size // 2, y + 1
+        placed.append((x, y, text, colour))
+        x += length
+    if most_rows is not None and y >= most_rows:
+        placed = [entry for entry in placed if entry[1] < most_rows - 1]
+        y = most_rows - 1
+    sheet = Image.new("RGB", (width, size + (y + 1) * row if placed else 1), PAPER)
     draw = ImageDraw.Draw(sheet)
-    room = width // columns
-    for place, (text, colour) in enumerate(lines):
-        x, y = place // rows * room, place % rows * _ROW
-        if not text.startswith("and "):
-            draw.rectangle((x + 2, y + 3, x + 14, y + 15), fill=colour, outline=(90, 90, 90))
-        text += "" if colour else " (not painted)"
-        while text and _font().getlength(text) > room - 24:
-            text = text[:-1]
-        draw.text((x + 20, y + 1), text, fill=(0, 0, 0), font=_font())
+    for x, line, text, colour in placed:
+        top = size // 2 + line * row
+        square = (x, top + size // 8, x + size, top + size // 8 + size)
+        draw.rectangle(square, fill=colour, outline=INK)
+        draw.text((x + round(1.6 * size), top), text, fill=INK, font=letters)
+    if left_out := len(entries) - len(placed):
+        place = (size // 2, size // 2 + y * row)
+        draw.text(place, f"and {left_out} more", fill=INK, font=letters)
     return np.asarray(sheet)
-
-
-def _edges(labels: np.ndarray) -> np.ndarray:
-    """Where the right or the lower neighbour has another label: (H, W) bool."""
-    edges = np.zeros(labels.shape, bool)
-    edges[:, :-1] |= labels[:, :-1] != labels[:, 1:]
-    edges[:-1] |= labels[:-1] != labels[1:]
-    return edges
-
-
-@cache
-def _font() -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along."""
-    path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
-    return ImageFont.truetype(path, _TEXT)

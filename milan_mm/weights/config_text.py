@@ -23,8 +23,7 @@ def read_config(text: str, source: str) -> dict[str, Any]:
         UserError: For anything else, naming line and expression.
     """
     try:
-        statements = [(_name(node, _refuse), node) for node in ast.parse(text).body]
-        return {name: _value(node.value, _refuse) for name, node in statements}
+        return _values(text, _refuse)
     except _NotPlainError as error:
         raise UserError(
             f"{source}: its config holds code, which is not run: {error}; take the config file of "
@@ -40,8 +39,7 @@ def read_config(text: str, source: str) -> dict[str, Any]:
 def parse_config(text: str) -> dict[str, Any]:
     """The values of a config by name, None for those that are code; nothing of a damaged text."""
     try:
-        statements = [(_name(node, _ignore), node) for node in ast.parse(text).body]
-        return {name: _value(node.value, _ignore) for name, node in statements if name}
+        return _values(text, _ignore)
     except _DAMAGED:
         return {}
 
@@ -58,15 +56,19 @@ def _ignore(node: ast.stmt | ast.expr) -> Any:
     return None
 
 
-def _name(statement: Any, code: Callable[[ast.stmt], Any]) -> Any:
-    """What a statement assigns to; what `code` says for any other statement."""
-    is_plain = isinstance(statement, ast.Assign) and len(statement.targets) == 1
-    if is_plain and isinstance(statement.targets[0], ast.Name):
-        return statement.targets[0].id
-    return code(statement)
+def _values(text: str, code: Callable[[ast.stmt | ast.expr], Any]) -> dict[str, Any]:
+    """What is assigned to names; `code` hears of all other statements."""
+    found = {}
+    for statement in ast.parse(text).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                found[name] = _value(value, code)
+            case _:
+                code(statement)
+    return found
 
 
-def _value(node: ast.expr, code: Callable[[ast.expr], Any]) -> Any:
+def _value(node: ast.expr, code: Callable[[ast.stmt | ast.expr], Any]) -> Any:
     """A value; what `code` says in the place of each expression that would have to run."""
     if isinstance(node, ast.Call):
         is_dict = isinstance(node.func, ast.Name) and node.func.id == "dict"

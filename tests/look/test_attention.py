@@ -69,7 +69,7 @@ def test_the_strongest_patches_that_hold_the_share_are_kept():
 def test_a_figure_names_layer_heads_size_and_checksum(shown, heads: bool):
     settings = AttentionSettings(layer=2, heads=heads, img_size=64)
     facts = attention_figure(shown, [PHOTO], settings, WORDING).facts
-    assert facts["layers"] == [2] and facts["img_size"] == 64
+    assert facts["layers"] == [2] and facts["img_size"] == [64]
     assert facts["heads"] == ([4] if heads else "mean")
     for part in ("block 2 of 3", "64 px", facts["weights"][0]["sha256"][:8]):
         assert part in facts["caption"]

@@ -10,7 +10,7 @@ import pytest
 from milan_mm.datasets.labels import read_labels
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.look.dense import dense_figure, read_trained, read_truths
-from milan_mm.visualization.drawing import UNLABELLED
+from milan_mm.visualization.label_overlay import UNLABELLED
 from tests.inference.saved import CLS, DET, SEG, save_recipe
 from tests.look.conftest import WORDING
 from tests.run.own_data.folders import COLOURS, coco_folder, image_folder, label_pairs

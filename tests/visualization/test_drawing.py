@@ -3,17 +3,8 @@
 import numpy as np
 import pytest
 
-from milan_mm.visualization.drawing import (
-    LEGIBLE,
-    UNLABELLED,
-    _place,
-    draw_classes,
-    draw_detections,
-    draw_ranking,
-    enlarged,
-    shorten,
-    side_by_side,
-)
+from milan_mm.visualization.drawing import _place, draw_detections, draw_ranking, side_by_side
+from milan_mm.visualization.lettering import LEGIBLE, enlarged, shorten
 
 GREY = np.full((96, 96, 3), 120, np.uint8)
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -60,26 +51,6 @@ def test_names_of_neighbours_are_not_written_over_each_other(monkeypatch):
 def test_nothing_found_leaves_the_picture():
     drawn = draw_detections(GREY, np.zeros((0, 4)), np.zeros(0, int), ["cat"], [RED])
     assert (drawn == 120).all()
-
-
-def test_classes_are_blended_unlabelled_pixels_are_not_and_a_legend_follows():
-    labels = np.full((96, 96), UNLABELLED)
-    labels[:48] = 1
-    drawn = draw_classes(GREY, labels, ["cat", "dog"], [BLUE, RED])
-    assert drawn.shape[0] > 672 and drawn.shape[1] == 672
-    red, green, blue = drawn[100, 100].astype(int)
-    assert red > 170 and green == blue < 80
-    assert (drawn[600, 100] == 120).all()
-    legend = drawn[672:].reshape(-1, 3)
-    assert (legend == RED).all(1).any() and not (legend == BLUE).all(1).any()
-
-
-def test_many_classes_take_several_rows_inside_the_picture():
-    labels = np.arange(150).repeat(96 * 96 // 150 + 1)[: 96 * 96].reshape(96, 96)
-    names = [f"a rather long name of a class {i}" for i in range(150)]
-    drawn = draw_classes(GREY, labels, names, [RED] * 150)
-    assert drawn.shape[1] == 672
-    assert drawn.shape[0] > 672 + 1000
 
 
 def test_bars_are_as_long_as_the_probabilities():

@@ -1,8 +1,8 @@
-"""What figures ask of drawn detections and segmentations: lines for print, blends that show."""
+"""What figures ask of drawn detections: lines for print."""
 
 import numpy as np
 
-from milan_mm.visualization.drawing import blend_classes, draw_detections
+from milan_mm.visualization.drawing import draw_detections
 
 BLACK = np.zeros((64, 64, 3), np.uint8)
 RED = (255, 0, 0)
@@ -16,9 +16,3 @@ def test_lines_have_the_width_that_is_asked_for():
     )
     assert thin.shape == BLACK.shape
     assert 0 < thin.any(axis=2).sum() < thick.any(axis=2).sum()
-
-
-def test_colours_have_the_share_that_is_asked_for():
-    labels = np.array([[0, 255]]).repeat(32, axis=1).repeat(64, axis=0)
-    drawn = blend_classes(BLACK, labels, [RED], share=0.8)
-    assert (drawn[:, :32] == (204, 0, 0)).all() and (drawn[:, 32:] == 0).all()

@@ -36,6 +36,9 @@ def _all(out: Path) -> dict:
         "/data/local-files/photos/{}.jpg",  # label-studio#4903
         "C:\\photos\\{}.jpg",
         "images/my%20{}.jpg",
+        "http://localhost:8080/data/local-files/?d={}.jpg",
+        "https://bucket.example/{}.jpg?Key=a/b",
+        "images/0a1b2c3d-{}.jpg",  # as Label Studio names uploads
     ],
 )
 def test_images_are_found_whatever_machine_named_them(tmp_path: Path, name: str):
@@ -59,6 +62,14 @@ def test_of_several_images_of_a_name_the_longest_common_end_decides(tmp_path: Pa
     _write(tmp_path / "in/result.json", coco(["/old/0.jpg", "a/0.jpg"]))
     with pytest.raises(UserError, match="of a name that several have"):
         converted(tmp_path / "in", tmp_path / "out2", val_share=0.5)
+
+
+def test_a_folder_that_is_called_like_another_split_holds_what_a_name_says(tmp_path: Path):
+    for n, (split, name) in enumerate(dict(train="bus/0.jpg", val="train/0.jpg").items()):
+        photo(tmp_path / f"in/images/{name}", n)
+        _write(tmp_path / f"in/annotations/{split}.json", coco([name]))
+    converted(tmp_path / "in", tmp_path / "out")
+    assert objects(tmp_path / "out", "val") == {"train/0.jpg": SCENE}
 
 
 def test_an_export_of_cvat_is_split(tmp_path: Path):
@@ -90,6 +101,16 @@ def test_category_0_of_roboflow_is_no_class(tmp_path: Path):
     assert "category 'pets' of" in lines[0] and "is the project, not a class: left out" in lines[0]
     for split in ("train", "val", "test"):
         assert objects(tmp_path / "out", split) == {"0.jpg": SCENE}
+
+
+def test_spaces_around_a_name_are_not_part_of_it(tmp_path: Path):
+    content = coco(["0.jpg", "1.jpg"])
+    content["categories"][0]["name"] = " cat\n"
+    for n in range(2):
+        photo(tmp_path / f"in/{n}.jpg", n)
+    _write(tmp_path / "in/result.json", content)
+    converted(tmp_path / "in", tmp_path / "out", val_share=0.5)
+    assert all(things == SCENE for things in _all(tmp_path / "out").values())
 
 
 def test_category_0_with_objects_is_a_class(tmp_path: Path):
@@ -144,6 +165,12 @@ def test_ids_may_be_text(tmp_path: Path):
         (dict(bbox=[1, 2, 3]), "without a box of four numbers"),
         (dict(bbox=[100, 2, 3, 4]), "outside their image"),
         (dict(bbox=[1, 2, float("nan"), 4]), "without a box of four numbers"),
+        (dict(category_id=[1]), "of a category that the file does not list"),
+        (dict(image_id={}), "of an image that the file does not list"),
+        (dict(segmentation=dict(size=[48, 64])), "whose mask cannot be used"),
+        (dict(segmentation=dict(size=[48, 64], counts=[3075, -3])), "whose mask cannot be used"),
+        (dict(segmentation=dict(size=[24, 64], counts=[1536])), "whose mask cannot be used"),
+        (dict(segmentation=[[1, 1, float("nan"), 1, 9, 9]]), "whose mask cannot be used"),
     ],
 )
 def test_an_annotation_that_cannot_be_used_is_named(tmp_path: Path, change: dict, message: str):
