@@ -1,7 +1,8 @@
 """What a test predicts, drawn beside what is true: `tools/test.py --show-dir`.
 
-The frameworks have hooks for this, one each. They leave the size of a small image as it is, write
-images of one name into one file, and draw what `milan_mm.visualization.drawing` was written for.
+The frameworks have hooks for this, one each. They write into the folder of the run, images of one
+name into one file, and draw by visualizers of which `milan_mm.visualization.drawing` says what they
+do not do.
 """
 
 from collections.abc import Sequence
