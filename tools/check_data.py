@@ -54,7 +54,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=options.natural,
+        default=len(os.sched_getaffinity(0)),
         metavar="N",
         help="processes that read files (one per core that this one may use)",
     )
@@ -74,11 +75,14 @@ def main(argv: list[str] | None = None) -> None:
     # here, so that --help is quick
     from milan_mm.run.errors import user_errors
     from milan_mm.run.silence import silence
+    from milan_mm.upkeep.checking import check_folder
 
     with user_errors():
         check_arguments(args)
         with silence():
-            faulty, report = run(args)
+            faulty, report = check_folder(
+                args.task, args.root, args.out, args.workers, args.allow_subset
+            )
     print(report)
     sys.exit(int(faulty))
 
@@ -92,24 +96,9 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     if args.out.suffix.lower() != ".png":
         raise UserError(f"--out '{args.out}' does not end in .png: it will be a picture")
-    if args.workers is None:
-        args.workers = len(os.sched_getaffinity(0))
-    if args.workers < 0:
-        raise UserError(f"--workers {args.workers}: give 0 or more")
     nested = args.root / "ADEChallengeData2016"
     if args.task == "ade20k" and nested.is_dir():
         args.root = nested
-
-
-def run(args: argparse.Namespace) -> tuple[bool, str]:
-    """Check, then write the sheet and the list of faults.
-
-    Returns:
-        Whether the data are faulty, and the report.
-    """
-    from milan_mm.upkeep.checking import check_folder
-
-    return check_folder(args.task, args.root, args.out, args.workers, args.allow_subset)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ Examples:
 """
 
 import argparse
+import sys
 
 from milan_mm.errors import run_interruptible
 from milan_mm.run import options
@@ -73,7 +74,9 @@ def main(argv: list[str] | None = None) -> None:
     with user_errors():
         if args.to != "milan_mm":
             check_output(args.out, args.to, args.force, args.checkpoint)
-            print(export(read(args.checkpoint, **reading), args.out, args.to, force=args.force))
+            encoder = read(args.checkpoint, **reading)
+            print(f"writing {args.out} and loading it again, up to a minute", file=sys.stderr)
+            print(export(encoder, args.out, args.to, force=args.force))
             return
         metadata = export_encoder(read(args.checkpoint, **reading), args.out, half=args.half)
     print(args.out)

@@ -14,29 +14,26 @@ Examples:
 """
 
 import argparse
-import shlex
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from milan_mm.errors import run_interruptible
+from milan_mm.look import options as shared
 from milan_mm.run import options
-
-if TYPE_CHECKING:
-    from milan_mm.look.outcome import Outcome, Wording
-
-WIDTHS = dict(page=6.9, column=3.3)  # inches, of a paper with two columns
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
     parser = options.tool_parser(__doc__)
-    figures = parser.add_subparsers(dest="figure", required=True, metavar="FIGURE")
+    figures: Any = parser.add_subparsers(dest="figure", required=True, metavar="FIGURE")
     for name, add in ADDERS.items():
         add(figures, name)
     argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in figures.choices:  # options are those of the figure
-        return figures.choices[argv[0]].parse_args(argv[1:], argparse.Namespace(figure=argv[0]))
+    if argv and argv[0] in figures.choices:
+        figure = figures.choices[argv[0]]
+        figure.check_options(argv[1:])
+        # images may stand before, between and behind the options, as no parser of commands allows
+        return figure.parse_intermixed_args(argv[1:], argparse.Namespace(figure=argv[0]))
     return parser.parse_args(argv)
 
 
@@ -65,12 +62,12 @@ Examples:
   python tools/look.py masks work_dirs/NAME/epoch_400.pth photo.jpg --draws 4 --seed 7""",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="of a MILAN or MAE pretraining")
-    _add_images(parser)
+    shared.add_images(parser)
     parser.add_argument(
         "--draws", type=options.positive, default=2, metavar="N", help="draws of patches (2)"
     )
-    _add_seed(parser, "of the first draw; the others count on")
-    _add_output(parser, name)
+    shared.add_seed(parser, "of the first draw; the others count on")
+    shared.add_output(parser, name)
 
 
 def _add_attention(figures: Any, name: str) -> None:
@@ -86,18 +83,18 @@ Examples:
   python tools/look.py attention --weights dino.pth photo.jpg --heads --threshold 0.6
   python tools/look.py attention --weights dino.pth photo.jpg --layer 8 --img-size 448""",
     )
-    _add_images(parser)
-    _add_weights(parser)
+    shared.add_images(parser)
+    shared.add_weights(parser)
     parser.add_argument("--heads", action="store_true", help="each head too, six in a row")
-    _add_layer(parser)
+    shared.add_layer(parser)
     parser.add_argument(
         "--threshold",
-        type=share,
+        type=options.share,
         metavar="SHARE",
         help="show only the strongest patches that hold this share of a map, as DINO does with 0.6",
     )
-    _add_size(parser)
-    _add_output(parser, name)
+    shared.add_size(parser)
+    shared.add_output(parser, name)
 
 
 def _add_tsne(figures: Any, name: str) -> None:
@@ -113,15 +110,15 @@ Examples:
   python tools/look.py tsne --weights mae.pth dino.pth --data data/imagenet
   python tools/look.py tsne --weights dino.pth --data DIR --classes 10 --seed 1 --perplexity 20""",
     )
-    _add_weights(parser)
-    _add_data(parser, "val")
+    shared.add_weights(parser)
+    shared.add_data(parser, "val")
     parser.add_argument(
         "--classes", type=options.positive, metavar="N", help="random classes (20, or all)"
     )
     parser.add_argument(
         "--images-per-class", type=options.positive, default=50, metavar="N", help="at most (50)"
     )
-    _add_seed(parser, "of classes, images and map")
+    shared.add_seed(parser, "of classes, images and map")
     parser.add_argument(
         "--perplexity",
         type=options.rate,
@@ -132,8 +129,8 @@ Examples:
     parser.add_argument(
         "--k", type=options.positive, default=10, metavar="K", help="neighbours of the purity (10)"
     )
-    _add_size(parser)
-    _add_output(parser, name)
+    shared.add_size(parser)
+    shared.add_output(parser, name)
 
 
 def _add_neighbours(figures: Any, name: str) -> None:
@@ -148,14 +145,14 @@ Examples:
   python tools/look.py neighbours --weights dino.pth --data data/imagenet photo.jpg
   python tools/look.py neighbours --weights mae.pth dino.pth --data PHOTOS photo.jpg --k 5""",
     )
-    _add_images(parser)
-    _add_weights(parser)
-    _add_data(parser, "train")
+    shared.add_images(parser)
+    shared.add_weights(parser)
+    shared.add_data(parser, "train")
     parser.add_argument(
         "--k", type=options.positive, default=7, metavar="K", help="neighbours of each query (7)"
     )
-    _add_size(parser)
-    _add_output(parser, name)
+    shared.add_size(parser)
+    shared.add_output(parser, name)
 
 
 def _add_pca(figures: Any, name: str) -> None:
@@ -170,16 +167,16 @@ Examples:
   python tools/look.py pca --weights mae.pth dinov2.pth photos/*.jpg
   python tools/look.py pca --weights dinov2.pth photos/*.jpg --img-size 896 --foreground""",
     )
-    _add_images(parser)
-    _add_weights(parser)
-    _add_layer(parser)
+    shared.add_images(parser)
+    shared.add_weights(parser)
+    shared.add_layer(parser)
     parser.add_argument(
         "--foreground",
         action="store_true",
         help="cut off the background by the first component of all patches",
     )
-    _add_size(parser, "twice that of the pretraining")
-    _add_output(parser, name)
+    shared.add_size(parser, "twice that of its pretraining")
+    shared.add_output(parser, name)
 
 
 def _add_detections(figures: Any, name: str) -> None:
@@ -194,15 +191,15 @@ Examples:
   python tools/look.py detections --checkpoints work_dirs/A/iter_N.pth work_dirs/B/iter_N.pth
   python tools/look.py detections --checkpoints A.pth B.pth --method MAE MILAN --data data/coco""",
     )
-    _add_trained(parser)
+    shared.add_trained(parser)
     parser.add_argument(
         "--score-thr",
-        type=share,
+        type=options.share,
         default=0.5,
         metavar="SCORE",
         help="show objects from this score on (0.5)",
     )
-    _add_output(parser, name)
+    shared.add_output(parser, name)
 
 
 def _add_segmentation(figures: Any, name: str) -> None:
@@ -217,8 +214,8 @@ Examples:
   python tools/look.py segmentation --checkpoints work_dirs/A/iter_N.pth work_dirs/B/iter_N.pth
   python tools/look.py segmentation --checkpoints A.pth B.pth --method MAE MILAN --data DIR""",
     )
-    _add_trained(parser)
-    _add_output(parser, name)
+    shared.add_trained(parser)
+    shared.add_output(parser, name)
 
 
 def _add_facts(figures: Any, name: str) -> None:
@@ -249,138 +246,8 @@ ADDERS = dict(
 )
 
 
-def _add_images(parser: argparse.ArgumentParser, limit: int = 8) -> None:
-    parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="files, folders or patterns ('photos/*.jpg')"
-    )
-    parser.add_argument(
-        "--max-images",
-        type=options.positive,
-        default=limit,
-        metavar="N",
-        help="of more images take N, evenly spaced (%(default)s)",
-    )
-
-
-def _add_weights(parser: argparse.ArgumentParser, several: bool = True) -> None:
-    options.add_weights(parser, nargs="+" if several else 1, required=True)
-    parser.add_argument(
-        "--method",
-        nargs="+",
-        metavar="NAME",
-        help="what the figure calls them (what the files are taken for)",
-    )
-    options.add_reading(parser)
-
-
-def _add_trained(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoints", nargs="+", required=True, metavar="FILE", help="of trainings, one task"
-    )
-    parser.add_argument(
-        "--method", nargs="+", metavar="NAME", help="what the figure calls them (their folders)"
-    )
-    parser.add_argument(
-        "--data",
-        metavar="DIR",
-        help="as tools/test.py takes it (the validation data of the first checkpoint)",
-    )
-    parser.add_argument(
-        "--max-images",
-        type=options.positive,
-        default=4,
-        metavar="N",
-        help="validation images, evenly spaced (4)",
-    )
-
-
-def _add_layer(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--layer", type=int, metavar="N", help="block, from 1; -1 is the last one, -2 ... (-1)"
-    )
-
-
-def _add_size(parser: argparse.ArgumentParser, default: str = "that of the pretraining") -> None:
-    parser.add_argument(
-        "--img-size",
-        type=options.positive,
-        metavar="PIXELS",
-        help=f"side of the images, a multiple of the patches ({default})",
-    )
-
-
-def _add_data(parser: argparse.ArgumentParser, split: str) -> None:
-    parser.add_argument(
-        "--data",
-        required=True,
-        metavar="DIR",
-        help="holds train/CLASS/* and val/CLASS/*, or CLASS/*",
-    )
-    parser.add_argument(
-        "--split",
-        choices=["train", "val"],
-        default=split,
-        help="where there are both (%(default)s)",
-    )
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        default=Path("work_dirs/look/features"),
-        metavar="DIR",
-        help="keeps features for the next figure (%(default)s)",
-    )
-    parser.add_argument(
-        "--workers",
-        type=options.natural,
-        metavar="N",
-        help="processes that read images (one per core, up to 8)",
-    )
-
-
-def _add_seed(parser: argparse.ArgumentParser, of_what: str) -> None:
-    parser.add_argument(
-        "--seed", type=options.natural, default=0, metavar="N", help=f"{of_what} (0)"
-    )
-
-
-def _add_output(parser: argparse.ArgumentParser, name: str) -> None:
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--out",
-        default=f"work_dirs/look/{name}",
-        metavar="FILE",
-        help="ending in .png or .svg; without an ending both are written (%(default)s)",
-    )
-    group.add_argument(
-        "--width",
-        choices=WIDTHS,
-        default="page",
-        help="a page or one of two columns of a paper, 6.9 or 3.3 inches (page)",
-    )
-    group.add_argument(
-        "--dpi", type=options.positive, default=300, metavar="N", help="pixels per inch (300)"
-    )
-    group.add_argument(
-        "--no-caption",
-        action="store_true",
-        help="do not draw the caption; it is printed, and kept inside the files",
-    )
-
-
-def share(text: str) -> float:
-    """A number in (0, 1]."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is outside (0, 1]")
-    return number
-
-
 def main(argv: list[str] | None = None) -> None:
     """Draw a figure; exits with code 2 and one line after a mistake of the user."""
-    argv = sys.argv[1:] if argv is None else argv
     args = parse_args(argv)
     # here, so that --help is quick
     from milan_mm.run.errors import user_errors
@@ -392,126 +259,18 @@ def main(argv: list[str] | None = None) -> None:
             print_facts(read_facts(args.file), args.json)
             return
         paths = figure_paths(args.out)
-        with silence():
-            from milan_mm.look.outcome import Wording  # what it imports prints a line
+        with silence():  # what is imported prints lines
+            from milan_mm.look.figures import draw
+            from milan_mm.look.outcome import Wording
 
-            sort_words(args)
-            command = shlex.join(["python", "tools/look.py", *argv])
-            wording = Wording(command, not args.no_caption, WIDTHS[args.width])
-            outcome = DRAWERS[args.figure](args, wording)
+            command = options.command("look", argv)
+            wording = Wording(command, not args.no_caption, shared.WIDTHS[args.width])
+            outcome = draw(args, wording)
         save_figure(outcome.figure, paths, outcome.facts, args.dpi)
     for line in outcome.lines:
         print(line)
     print(outcome.facts["caption"])
     print("written: " + ", ".join(map(str, paths)))
-
-
-def sort_words(args: argparse.Namespace) -> None:
-    """Take images that stand behind `--weights` out of the weights: `--weights A B IMAGE ...`."""
-    from milan_mm.errors import UserError
-    from milan_mm.look.images import first_image
-
-    if "images" not in args:
-        return
-    if not args.images and "weights" in args:
-        split = first_image(args.weights)
-        args.weights, args.images = args.weights[:split], args.weights[split:]
-    if not args.images:
-        raise UserError("no images are given: name files or folders of them behind the weights")
-    if "weights" in args and not args.weights:
-        raise UserError("--weights names no weights file: give them before the images")
-
-
-def draw_masks(args: argparse.Namespace, wording: "Wording") -> "Outcome":
-    """A step of a pretraining."""
-    from milan_mm.look.images import read_photos
-    from milan_mm.look.masks import masks_figure, read_pretraining
-
-    restored = read_pretraining(args.checkpoint)
-    photos = read_photos(args.images, args.max_images)
-    return masks_figure(restored, photos, args.draws, args.seed, wording)
-
-
-def draw_dense(args: argparse.Namespace, wording: "Wording") -> "Outcome":
-    """Detections or segmentations beside the truth."""
-    from milan_mm.look.dense import dense_figure, read_trained, read_truths
-
-    task = "det" if args.figure == "detections" else "seg"
-    models = read_trained(args.checkpoints, task, args.method)
-    first = next(iter(models.values()))
-    truths, root = read_truths(first, args.data, args.max_images)
-    return dense_figure(models, truths, root, getattr(args, "score_thr", 0.0), wording)
-
-
-def draw_attention(args: argparse.Namespace, wording: "Wording") -> "Outcome":
-    """Class attention."""
-    from milan_mm.look.attention import AttentionSettings, attention_figure
-    from milan_mm.look.images import read_photos
-
-    shown = _read_weights(args)
-    photos = read_photos(args.images, args.max_images)
-    settings = AttentionSettings(args.layer, args.heads, args.threshold, args.img_size)
-    return attention_figure(shown, photos, settings, wording)
-
-
-def draw_pca(args: argparse.Namespace, wording: "Wording") -> "Outcome":
-    """Principal components of patch features."""
-    from milan_mm.look.images import read_photos
-    from milan_mm.look.pca import PcaSettings, pca_figure
-
-    shown = _read_weights(args)
-    photos = read_photos(args.images, args.max_images)
-    settings = PcaSettings(args.layer, args.foreground, args.img_size)
-    return pca_figure(shown, photos, settings, wording)
-
-
-def draw_tsne(args: argparse.Namespace, wording: "Wording") -> "Outcome":
-    """t-SNE of features."""
-    from milan_mm.look.tsne import TsneSettings, tsne_figure
-
-    settings = TsneSettings(
-        data=args.data,
-        split=args.split,
-        classes=args.classes,
-        per_class=args.images_per_class,
-        seed=args.seed,
-        perplexity=args.perplexity,
-        k=args.k,
-        img_size=args.img_size,
-        cache=args.cache,
-        workers=args.workers,
-    )
-    return tsne_figure(_read_weights(args), settings, wording)
-
-
-def draw_neighbours(args: argparse.Namespace, wording: "Wording") -> "Outcome":
-    """Nearest neighbours."""
-    from milan_mm.look.images import read_photos
-    from milan_mm.look.neighbours import NeighbourSettings, neighbours_figure
-
-    photos = read_photos(args.images, args.max_images)
-    settings = NeighbourSettings(
-        args.data, args.split, args.k, args.img_size, args.cache, args.workers
-    )
-    return neighbours_figure(_read_weights(args), photos, settings, wording)
-
-
-DRAWERS = dict(
-    masks=draw_masks,
-    attention=draw_attention,
-    tsne=draw_tsne,
-    neighbours=draw_neighbours,
-    pca=draw_pca,
-    detections=draw_dense,
-    segmentation=draw_dense,
-)
-
-
-def _read_weights(args: argparse.Namespace) -> list:
-    from milan_mm.look.systems import read_systems
-    from milan_mm.weights.recognising import given_options
-
-    return read_systems(args.weights, args.method, **given_options(args))
 
 
 def print_facts(facts: dict[str, Any], as_json: bool) -> None:

@@ -6,6 +6,7 @@ it does not fit; `tools/convert_data.py` reads them.
 
 import mmap
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import yaml
 
 from milan_mm.datasets.folders import SPLITS, is_image, subfolders
+from milan_mm.datasets.pair_folder import IMAGES, LABELS
 
 MAX_YAML_BYTES = 5_000_000  # 100,000 names of classes
 _OF_SPLITS = {name for names in SPLITS.values() for name in names} | {"test", "testing"}
@@ -45,15 +47,20 @@ PAIRS = Kind("masks", "images and masks without splits", "seg")
 CLASSES = Kind("classes", "class folders without splits", "cls")
 
 
-def recognise(root: Path) -> Kind | None:
-    """The kind of a folder, or of the one file that describes it; None for any other."""
-    return next((kind for kind, fits in _KINDS.items() if fits(root)), None)
+def recognise(root: Path, task: str | None = None) -> Kind | None:
+    """The kind of a folder, or of the one file that describes it; None for any other.
+
+    Args:
+        task: Of several kinds, one of this task comes first.
+    """
+    kinds = sorted(_KINDS, key=lambda kind: kind.task != task)  # else as listed
+    return next((kind for kind in kinds if _KINDS[kind](root)), None)
 
 
-def find_foreign(root: Path) -> tuple[Kind, Path] | None:
+def find_foreign(root: Path, task: str | None = None) -> tuple[Kind, Path] | None:
     """The kind and place of a folder, or of the only one inside it, as in VOCdevkit/VOC2012."""
     for _ in range(_DEPTH):
-        if kind := recognise(root):
+        if kind := recognise(root, task):
             return kind, root
         inner = only_folder(root)
         if inner is None or inner.name in _OF_SPLITS:
@@ -70,21 +77,26 @@ def only_folder(place: Path) -> Path | None:
     return place / inner[0] if len(inner) == 1 else None
 
 
-def convert_hint(root: Path) -> str | None:
+def convert_hint(root: Path, task: str) -> str | None:
     """One line on what a folder is and how to convert it; None where that is no remedy.
 
     COCO files of splits are read as they are, so what is wrong there is something else.
+
+    Args:
+        task: For which the folder was meant.
     """
-    found = find_foreign(root)
+    found = find_foreign(root, task)
     if found is None:
         return None
     kind, place = found
-    if kind is COCO and any(_is_of_split(path, place) for path in coco_files(place)):
+    if kind.task == "det" and any(_is_of_split(path, place) for path in coco_files(place)):
         return None
     out = f"{root.name or 'data'}-{kind.task}"
+    command = ["python", "tools/convert_data.py", str(root), out]
+    command += [] if recognise(place) is kind else ["--from", kind.name]
     return (
-        f"'{root}' looks like {kind.title}: convert it with python tools/convert_data.py {root} "
-        f"{out}, then give --data {out} to a recipe of {kind.task}/"
+        f"'{root}' looks like {kind.title}: convert it with {shlex.join(command)}, then give "
+        f"--data {shlex.quote(out)} to a recipe of {kind.task}/"
     )
 
 
@@ -97,6 +109,11 @@ def split_of(name: str) -> str | None:
     """'train', 'val' or 'test' where a name says it: 'instances_Train.json', 'valid', 'val2017'."""
     found = _SPLIT.search(name.lower())
     return _STANDARD.get(found[1], found[1]) if found else None
+
+
+def split_of_path(path: str) -> str | None:
+    """The split that the folders of a file say, the outermost first."""
+    return next(filter(None, map(split_of, path.split("/")[:-1])), None)
 
 
 def yaml_of(root: Path) -> Path | None:
@@ -138,7 +155,8 @@ def voc_files(root: Path) -> list[Path]:
         return []
     if (folder := root / "Annotations").is_dir():
         return sorted(folder.rglob("*.xml"))
-    return sorted([*root.glob("*.xml"), *root.glob("*/*.xml")])
+    found = [path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*.xml")]
+    return sorted(path for path in found if path.parent.name != "Annotations")  # of another root
 
 
 def _is_yolo(root: Path) -> bool:
@@ -163,24 +181,22 @@ def _is_voc_masks(root: Path) -> bool:
 
 
 def _is_roboflow_masks(root: Path) -> bool:
-    return (root.is_dir() and any(root.glob("_classes.csv"))) or any(root.glob("*/_classes.csv"))
+    files = [*root.glob("_classes.csv"), *root.glob("*/_classes.csv")] if root.is_dir() else []
+    # a table of labels of whole images has the same name
+    return any(path.read_bytes()[:32].lower().find(b"pixel value") >= 0 for path in files)
 
 
 def _is_pairs(root: Path) -> bool:
     if not (root.is_dir() and (root / "classes.txt").is_file()):
         return False
-    folders = [pair_folder(root, names) for names in (IMAGE_FOLDERS, MASK_FOLDERS)]
-    return all(path and any(map(is_image, _names(path))) for path in folders)
-
-
-# what people call the folders of images and of masks
-IMAGE_FOLDERS = ("images", "img_dir", "image", "imgs")
-MASK_FOLDERS = ("masks", "annotations", "ann_dir", "labels", "mask", "label")
+    folders = [pair_folder(root, names) for names in (IMAGES, LABELS)]
+    return all(path and _has_images(path) for path in folders)
 
 
 def pair_folder(root: Path, names: tuple[str, ...]) -> Path | None:
-    """The first of the folders that is there."""
-    return next((root / name for name in names if (root / name).is_dir()), None)
+    """The first of the folders that holds images, else the first that is there."""
+    there = [root / name for name in names if (root / name).is_dir()]
+    return next(filter(_has_images, there), there[0] if there else None)
 
 
 def _is_classes(root: Path) -> bool:
@@ -189,13 +205,13 @@ def _is_classes(root: Path) -> bool:
     )
     if len(folders) < 2 or any(split_of(name) for name in folders):
         return False
-    if {*folders} & {*IMAGE_FOLDERS, *MASK_FOLDERS}:
+    if {*folders} & {*IMAGES, *LABELS}:
         return False
-    return all(any(map(is_image, _names(root / name))) for name in folders)
+    return all(_has_images(root / name) for name in folders)
 
 
-def _names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()]
+def _has_images(folder: Path) -> bool:
+    return any(is_image(path.name) for path in folder.iterdir())
 
 
 def _starts_with_tag(path: Path, tag: str) -> bool:

@@ -58,7 +58,7 @@ class LoadLabels(SkipsUnreadable, BaseTransform):
                 holds values without a class; or when too many files of a training failed. All name
                 the file.
         """
-        if not results.keys() & {"seg_fields", "seg_map_path"}:
+        if not {"seg_map_path", "seg_fields"} & results.keys():
             return results
         path = results["seg_map_path"]
         self.count(failed=False)

@@ -11,8 +11,8 @@ from milan_mm.datasets.labels import IGNORED
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.text import shorten_list
 
-_IMAGES = ("images", "img_dir", "image")
-_LABELS = ("annotations", "ann_dir", "labels", "masks", "label", "mask")
+IMAGES = ("images", "img_dir", "image", "imgs")
+LABELS = ("annotations", "ann_dir", "labels", "masks", "label", "mask")
 
 # Labels without a class are the pixels that nobody labelled, and these have one value, rarely two;
 # many such values, or most of the pixels, mean that the names or the files are others.
@@ -32,10 +32,7 @@ def read_classes(path: Path) -> list[str]:
             f"'{path}' does not exist: write the names of the classes into it, one per line, that "
             "of label 0 first"
         )
-    try:
-        names = [name.strip() for name in path.read_text("utf-8-sig").rstrip().splitlines()]
-    except UnicodeDecodeError as error:
-        raise UserError(f"'{path}' is not UTF-8 text: {error}") from None
+    names = read_lines(path)
     if "" in names:
         raise UserError(
             f"line {names.index('') + 1} of '{path}' is blank: each line names a class; give "
@@ -51,6 +48,18 @@ def read_classes(path: Path) -> list[str]:
     return names
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, without spaces around them and without blank ones at the end.
+
+    Raises:
+        UserError: When it is not UTF-8.
+    """
+    try:
+        return [line.strip() for line in path.read_text("utf-8-sig").rstrip().splitlines()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}' is not UTF-8 text: {error}; save it as UTF-8") from None
+
+
 def find_pairs(root: Path, split: str, names: Sequence[str]) -> tuple[Path, Path]:
     """The folders of images and of labels: images/train or train/images, and the like.
 
@@ -63,7 +72,7 @@ def find_pairs(root: Path, split: str, names: Sequence[str]) -> tuple[Path, Path
     looked_for = []
     pairs = []
     for name in names:
-        for kinds in (_IMAGES, _LABELS):
+        for kinds in (IMAGES, LABELS):
             pairs.append([p for k in kinds for p in (root / k / name, root / name / k)])
     for images, labels in zip(pairs[::2], pairs[1::2], strict=True):
         present = [[path for path in places if path.is_dir()] for places in (images, labels)]

@@ -19,12 +19,8 @@ class ClassPrecision(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep label and likeliest label of each image."""
         for sample in data_samples:
-            predicted = (
-                sample["pred_score"].argmax() if "pred_score" in sample else sample["pred_label"]
-            )
-            self.results.append(
-                (int(predicted), int(sample["gt_label"]), len(sample["pred_score"]))
-            )
+            scores = sample["pred_score"]
+            self.results.append((int(scores.argmax()), int(sample["gt_label"]), len(scores)))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """'precision[NAME]', 'recall[NAME]' in %, NaN where nothing was predicted or labelled.

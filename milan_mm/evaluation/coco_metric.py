@@ -45,8 +45,9 @@ class CocoMetric(PycocoMetric):
         kind = evaluation.params.iouType
         precision = evaluation.eval["precision"]  # (IoU, recall, class, area, number of boxes)
         found = {}
-        for i, name in enumerate(self.dataset_meta["classes"]):
-            values = precision[:, :, i, 0, -1]
+        sorted_ids = [int(number) for number in evaluation.params.catIds]  # files need not be
+        for name, number in zip(self.dataset_meta["classes"], self.cat_ids, strict=True):
+            values = precision[:, :, sorted_ids.index(number), 0, -1]
             values = values[values > -1]
             found[f"{kind}_mAP[{name}]"] = float(values.mean()) if values.size else float("nan")
         return found

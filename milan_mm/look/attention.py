@@ -11,7 +11,14 @@ from torch import Tensor
 from milan_mm.errors import UserError
 from milan_mm.look.images import Photo, as_input, square
 from milan_mm.look.outcome import Outcome, Wording, make_facts, name_weights
-from milan_mm.look.systems import Shown, count_heads, describe_layers, image_size, layer_of
+from milan_mm.look.systems import (
+    Shown,
+    count_heads,
+    describe_layers,
+    describe_sizes,
+    image_sizes,
+    layer_of,
+)
 from milan_mm.models.block import EncoderLayer
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.visualization.panels import Bar, Frame, Panel, panel_figure
@@ -28,7 +35,7 @@ class AttentionSettings:
         heads: Draw each head too.
         threshold: Share of the attention whose patches are kept, the others are greyed; None keeps
             all. As in DINO's pictures.
-        img_size: Side of the images; None takes that of the pretraining.
+        img_size: Side of the images; None takes that of each encoder's pretraining.
     """
 
     layer: int | None = None
@@ -98,16 +105,14 @@ def attention_figure(
                 f"{system.encoder.source} has no class token, so no class attention: leave it out, "
                 "or look at its features with `tools/look.py pca`"
             )
-    size = image_size(settings.img_size, shown)
+    sizes = image_sizes(settings.img_size, shown)
     layers = [layer_of(settings.layer, system) for system in shown]
-    images = np.stack([square(photo, size) for photo in photos])
+    images = np.stack([square(photo, max(sizes)) for photo in photos])
     maps = [
-        class_attention(system.vit, as_input(images, system.encoder.stats, system.device), layer)
-        .cpu()
-        .numpy()
-        for system, layer in zip(shown, layers, strict=True)
+        np.concatenate([_attention(system, photo, size, layer) for photo in photos])
+        for system, size, layer in zip(shown, sizes, layers, strict=True)
     ]  # (B, A, h, w) each
-    caption = _caption(shown, layers, settings, size)
+    caption = _caption(shown, layers, settings, sizes)
     names = [photo.path.stem for photo in photos]
     if settings.heads:
         per_row = min(HEADS_PER_ROW, max(heads.shape[1] for heads in maps))
@@ -133,12 +138,18 @@ def attention_figure(
         layers=[layer + 1 for layer in layers],
         heads=[count_heads(system) for system in shown] if settings.heads else "mean",
         threshold=settings.threshold,
-        img_size=size,
+        img_size=sizes,
     )
     return Outcome(figure, facts)
 
 
 Rows = list[list[Panel | None]]
+
+
+def _attention(system: Shown, photo: Photo, size: int, layer: int) -> np.ndarray:
+    """(1, A, h, w); one image at a time, however many there are."""
+    inputs = as_input(square(photo, size)[None], system.encoder.stats, system.device)
+    return class_attention(system.vit, inputs, layer).cpu().numpy()
 
 
 def _mean_rows(images: np.ndarray, maps: Sequence[np.ndarray], threshold: float | None) -> Rows:
@@ -167,7 +178,8 @@ def _panel(attention: np.ndarray, threshold: float | None, note: str = "") -> Pa
     """A map from 0 to its own largest value, which stands below it."""
     values = attention if threshold is None else keep_mass(attention, threshold)
     peak = float(attention.max())
-    return Panel(values, "attention", 0, peak, note=f"{note or 'max '}{100 * peak:.2g} %")
+    percent = float(f"{100 * peak:.2g}")  # 'g' alone would write 100 as 1e+02
+    return Panel(values, "attention", 0, peak, note=f"{note or 'max '}{percent:g} %")
 
 
 def _bar(last: int) -> Bar:
@@ -176,7 +188,10 @@ def _bar(last: int) -> Bar:
 
 
 def _caption(
-    shown: Sequence[Shown], layers: Sequence[int], settings: AttentionSettings, size: int
+    shown: Sequence[Shown],
+    layers: Sequence[int],
+    settings: AttentionSettings,
+    sizes: Sequence[int],
 ) -> str:
     what = "each head and their mean" if settings.heads else "mean over the heads"
     kept = ""
@@ -184,6 +199,6 @@ def _caption(
         kept = f" Grey: outside the strongest patches that hold {settings.threshold:.0%} of a map."
     return (
         f"Attention of the class token to the patches in {describe_layers(layers, shown)}, {what}; "
-        f"below each map the largest share that a patch gets. Images of {size} px.{kept} "
+        f"below each map the largest share that a patch gets. {describe_sizes(sizes, shown)}{kept} "
         f"{name_weights(shown)}"
     )

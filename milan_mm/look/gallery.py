@@ -14,13 +14,14 @@ from mmpretrain.registry import TRANSFORMS
 from torch import Tensor
 from torch.utils.data import Dataset
 
+import milan_mm
 from milan_mm.datasets.folders import SPLITS, list_images, subfolders
 from milan_mm.datasets.shared import SharedTable
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.evaluation.features import centre_crop, extract_features
 from milan_mm.files import replacing
 from milan_mm.look.systems import Shown
-from milan_mm.text import count
+from milan_mm.text import count, shorten_list
 
 FEATURE = dict(cls="cls_token", mean="avg")  # pooling of a system -> name in `extract_features`
 CROP_PCT = 0.875  # as in tests on ImageNet
@@ -64,13 +65,21 @@ def find_gallery(data: str | Path, split: str, needs_labels: bool) -> Gallery:
         needs_labels: Refuse images that do not stand in a folder per class.
 
     Raises:
-        MissingFileError, UserError: When there are no images, or no labels.
+        MissingFileError, UserError: When there are no images, no labels, or the other split only.
     """
     root = Path(data)
     if not root.is_dir():
         raise MissingFileError(f"data folder '{root}' does not exist")
-    parts = [root / name for name in SPLITS[split] if (root / name).is_dir()]
-    root = parts[0] if parts else root
+    parts = {s: [root / n for n in names if (root / n).is_dir()] for s, names in SPLITS.items()}
+    # with folders inside, or else it is a class, for which 'train' is a good name
+    others = [s for s, found in parts.items() if any(map(subfolders, found))]
+    if others and not parts[split]:
+        raise UserError(
+            f"'{root}' has no folder {' or '.join(SPLITS[split])}, only "
+            f"{shorten_list(subfolders(root))}: pass --split {others[0]}, or --data with the "
+            "folder of the images"
+        )
+    root = parts[split][0] if parts[split] else root
     names = list_images(root)
     if not names:
         raise UserError(f"folder '{root}' has no images")
@@ -110,7 +119,11 @@ def draw_classes(gallery: Gallery, number: int, per_class: int, seed: int) -> Ga
 
 
 def encode_gallery(
-    shown: Sequence[Shown], gallery: Gallery, img_size: int, cache: Path, workers: int | None = None
+    shown: Sequence[Shown],
+    gallery: Gallery,
+    sizes: Sequence[int],
+    cache: Path,
+    workers: int | None = None,
 ) -> tuple[list[Tensor], Gallery]:
     """The feature of each image that a system's own classification would take.
 
@@ -118,7 +131,7 @@ def encode_gallery(
     out, and counted on stderr.
 
     Args:
-        img_size: Side of the images in pixels.
+        sizes: Sides in pixels of the images that each system sees.
         cache: The folder.
         workers: Processes that read images, see `extract_features`.
 
@@ -128,25 +141,32 @@ def encode_gallery(
     Raises:
         UserError: When no image can be read.
     """
-    found = [_encode(system, gallery, img_size, cache, workers) for system in shown]
-    is_read = torch.stack([rows.isfinite().all(dim=1) for rows in found]).all(dim=0)
+    files = _state(gallery)
+    found = [
+        _encode(system, gallery, files, size, cache, workers)
+        for system, size in zip(shown, sizes, strict=True)
+    ]
+    # the rows of unreadable images are NaN throughout
+    is_read = torch.stack([rows[:, 0].isfinite() for rows in found]).all(dim=0)
+    if is_read.all():
+        return found, gallery
     if not is_read.any():
         raise UserError(f"none of {len(gallery)} images in '{gallery.root}' can be read")
-    if failed := int((~is_read).sum()):
-        first = gallery.path(int((~is_read).nonzero()[0]))
-        print(
-            f"left out {failed} of {len(gallery)} images that cannot be read, first '{first}'",
-            file=sys.stderr,
-        )
+    (failed,) = (~is_read).nonzero(as_tuple=True)
+    print(
+        f"left out {len(failed)} of {len(gallery)} images that cannot be read, "
+        f"first '{gallery.path(int(failed[0]))}'",
+        file=sys.stderr,
+    )
     return [rows[is_read] for rows in found], gallery.subset(is_read.nonzero()[:, 0].numpy())
 
 
 def _encode(
-    system: Shown, gallery: Gallery, img_size: int, cache: Path, workers: int | None
+    system: Shown, gallery: Gallery, files: str, img_size: int, cache: Path, workers: int | None
 ) -> Tensor:
     """(N, D) float32, NaN in the rows of unreadable images."""
     feature = FEATURE[system.encoder.pooling]
-    key = _key(system, gallery, img_size, feature)
+    key = _key(system, files, img_size, feature)
     file = cache / f"{key}.npy"
     if file.is_file():
         print(f"{system.name}: {count(len(gallery), 'feature')} from {file}", file=sys.stderr)
@@ -160,24 +180,32 @@ def _encode(
         num_workers=workers,
         title=system.name,
     )[system.name, feature]
-    features = features.clone()  # out of inference mode
-    features[images.failed.values[:, 0] > 0] = torch.nan
+    rows = features.numpy()
+    rows[images.failed.numpy()[:, 0] > 0] = np.nan
     with replacing(file, durable=False) as partial, partial.open("wb") as target:
-        np.save(target, features.numpy())
-    return features
+        np.save(target, rows)
+    return torch.from_numpy(rows)  # without a copy: it may be all of ImageNet
 
 
-def _key(system: Shown, gallery: Gallery, img_size: int, feature: str) -> str:
+def _state(gallery: Gallery) -> str:
+    """A checksum that changes with the files."""
+    digest = hashlib.sha256(str(gallery.root.resolve()).encode())
+    for name in gallery.names:
+        stat = (gallery.root / name).stat()
+        digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns};".encode())
+    return digest.hexdigest()
+
+
+def _key(system: Shown, files: str, img_size: int, feature: str) -> str:
     """A name for features that depends on all that they depend on."""
-    stats = [gallery.path(i).stat() for i in range(len(gallery))]
     content = [
+        milan_mm.__version__,
         system.sha256,
         {name: str(value) for name, value in system.encoder.options.items()},
         system.encoder.stats,
         feature,
         img_size,
-        str(gallery.root.resolve()),
-        [(name, s.st_size, s.st_mtime_ns) for name, s in zip(gallery.names, stats, strict=True)],
+        files,
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 

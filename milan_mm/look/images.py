@@ -101,4 +101,4 @@ def as_input(images: np.ndarray, stats: str, device: torch.device) -> Tensor:
         stats: See `stats_text`.
     """
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in byte_stats(stats))
-    return (torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() - mean) / std
+    return (torch.tensor(images, device=device).permute(0, 3, 1, 2).float() - mean) / std

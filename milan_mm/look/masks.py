@@ -12,6 +12,7 @@ from milan_mm.look.images import Photo, square
 from milan_mm.look.outcome import Outcome, Wording, make_facts
 from milan_mm.look.systems import SHORT_HASH, short_path
 from milan_mm.visualization.pretraining import (
+    BRIGHTEST,
     PretrainingViews,
     pretraining_figure,
     pretraining_views,
@@ -86,11 +87,15 @@ def _caption(restored: Restored, views: PretrainingViews, sha256: str, size: int
     )
     made = ""
     if views.reconstruction is not None:
-        made = f" The reconstruction shows kept patches as they are, seed {first}."
+        made = f" The reconstruction shows kept patches as they are, seed {first}"
+        if model.head.norm_pix:
+            made += "; hidden ones have the brightness and contrast of the image's own"
+        made += "."
     return (
         f"{sampling} {kept} of {num_patches} patches are kept, mask ratio "
         f"{model.mask_generator.mask_ratio:g}; the loss, {views.loss_name}, is that of seed "
-        f"{first} and counts {counted}.{made} Images of {size} px. Checkpoint: "
+        f"{first} and counts {counted}. The {1 - BRIGHTEST:.0%} of values at the ends of a colour "
+        f"bar share its last colour.{made} Images of {size} px. Checkpoint: "
         f"{short_path(restored.path)} (sha256 {sha256[:SHORT_HASH]})."
     )
 

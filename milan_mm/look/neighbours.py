@@ -14,7 +14,7 @@ from milan_mm.evaluation.voting import nearest
 from milan_mm.look.gallery import Gallery, encode_gallery, find_gallery
 from milan_mm.look.images import Photo, square
 from milan_mm.look.outcome import Outcome, Wording, make_facts, name_weights
-from milan_mm.look.systems import Shown, image_size
+from milan_mm.look.systems import Shown, describe_sizes, image_sizes
 from milan_mm.visualization.panels import Frame, Panel, panel_figure
 from milan_mm.visualization.style import RIGHT, WRONG
 
@@ -29,7 +29,8 @@ class NeighbourSettings:
     Attributes:
         data, split: See `find_gallery`.
         k: Neighbours of each query.
-        img_size: Side of the images that are encoded; None takes that of the pretraining.
+        img_size: Side of the images that are encoded; None takes that of each encoder's own
+            pretraining.
         cache: Folder for features.
         workers: Processes that read images.
     """
@@ -42,27 +43,40 @@ class NeighbourSettings:
     workers: int | None = None
 
 
+def choose_gallery(settings: NeighbourSettings) -> Gallery:
+    """The images among which neighbours are looked for.
+
+    Raises:
+        MissingFileError, UserError: When there are too few.
+    """
+    gallery = find_gallery(settings.data, settings.split, needs_labels=False)
+    _check_number(gallery, settings)
+    return gallery
+
+
 def neighbours_figure(
-    shown: Sequence[Shown], photos: Sequence[Photo], settings: NeighbourSettings, wording: Wording
+    shown: Sequence[Shown],
+    gallery: Gallery,
+    photos: Sequence[Photo],
+    settings: NeighbourSettings,
+    wording: Wording,
 ) -> Outcome:
     """Draw a row per query and encoder: the query, then its neighbours by falling similarity.
 
     A query's own file is never its neighbour. The class of a query is the name of its folder, if
     that is a class of the data; its neighbours are then marked right or wrong.
 
+    Args:
+        gallery: See `choose_gallery`.
+
     Raises:
-        UserError: When there are too few images.
+        UserError: When too few images can be read.
     """
-    gallery = find_gallery(settings.data, settings.split, needs_labels=False)
-    if settings.k >= len(gallery):
-        raise UserError(
-            f"--k {settings.k} needs more than {settings.k} images, '{gallery.root}' has "
-            f"{len(gallery)}: give 1 to {len(gallery) - 1}"
-        )
-    size = image_size(settings.img_size, shown)
-    features, gallery = encode_gallery(shown, gallery, size, settings.cache, settings.workers)
+    sizes = image_sizes(settings.img_size, shown)
+    features, gallery = encode_gallery(shown, gallery, sizes, settings.cache, settings.workers)
+    _check_number(gallery, settings)
     queries = Gallery(Path(), tuple(str(p.path) for p in photos), (), np.empty(0, np.int64))
-    asked, _ = encode_gallery(shown, queries, size, settings.cache, workers=0)
+    asked, _ = encode_gallery(shown, queries, sizes, settings.cache, workers=0)
     labels = [_label_of(photo, gallery) for photo in photos]
     rows, row_titles, right, marked = [], [], 0, 0
     for i, photo in enumerate(photos):
@@ -76,7 +90,7 @@ def neighbours_figure(
                 right += bool(is_right)
             rows.append(row)
             row_titles.append(system.name if len(shown) > 1 else "")
-    caption = _caption(shown, gallery, settings, size, right, marked)
+    caption = _caption(shown, gallery, settings, sizes, right, marked)
     frame = Frame(
         titles=["query", *(str(n + 1) for n in range(len(rows[0]) - 1))],
         row_titles=row_titles,
@@ -93,9 +107,17 @@ def neighbours_figure(
         k=settings.k,
         right=right,
         marked=marked,
-        img_size=size,
+        img_size=sizes,
     )
     return Outcome(panel_figure(rows, frame), facts)
+
+
+def _check_number(gallery: Gallery, settings: NeighbourSettings) -> None:
+    if settings.k >= len(gallery):
+        raise UserError(
+            f"--k {settings.k} needs more than {settings.k} images, '{gallery.root}' has "
+            f"{len(gallery)}: give 1 to {len(gallery) - 1}"
+        )
 
 
 def most_similar(
@@ -154,7 +176,7 @@ def _caption(
     shown: Sequence[Shown],
     gallery: Gallery,
     settings: NeighbourSettings,
-    size: int,
+    sizes: Sequence[int],
     right: int,
     marked: int,
 ) -> str:
@@ -166,6 +188,6 @@ def _caption(
         )
     return (
         f"Nearest neighbours among {len(gallery)} images of {gallery.root}, by the cosine "
-        f"similarity of the features before the last linear layer (below each).{marks} Images of "
-        f"{size} px. {name_weights(shown)}"
+        f"similarity of the features before the last linear layer (below each).{marks} "
+        f"{describe_sizes(sizes, shown)} {name_weights(shown)}"
     )

@@ -22,7 +22,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Wording:
-    """What does not change the picture.
+    """What the figure says of itself, and its width.
 
     Attributes:
         command: The command line that makes the figure.

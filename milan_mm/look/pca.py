@@ -10,7 +10,7 @@ from torch import Tensor
 from milan_mm.errors import UserError
 from milan_mm.look.images import Photo, as_input, square
 from milan_mm.look.outcome import Outcome, Wording, make_facts, name_weights
-from milan_mm.look.systems import Shown, describe_layers, image_size, layer_of
+from milan_mm.look.systems import Shown, describe_each, describe_sizes, image_sizes, layer_of
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.visualization.panels import Frame, Panel, panel_figure
 
@@ -26,7 +26,7 @@ class PcaSettings:
     Attributes:
         layer: See `layer_of`.
         foreground: Cut the background off, by the first component of all patches.
-        img_size: Side of the images; None takes `TIMES` that of the pretraining.
+        img_size: Side of the images; None takes `TIMES` that of each encoder's pretraining.
     """
 
     layer: int | None = None
@@ -120,13 +120,21 @@ def pca_figure(
     Raises:
         UserError: For a size or layer that an encoder does not have.
     """
-    size = image_size(settings.img_size, shown, TIMES)
+    sizes = image_sizes(settings.img_size, shown, TIMES)
     layers = [layer_of(settings.layer, system) for system in shown]
-    images = np.stack([square(photo, size) for photo in photos])
+    images = np.stack([square(photo, max(sizes)) for photo in photos])
     coloured, shares = [], []
-    for system, layer in zip(shown, layers, strict=True):
-        inputs = as_input(images, system.encoder.stats, system.device)
-        features = [patch_features(system.vit, one, layer).cpu().numpy() for one in inputs.split(1)]
+    for system, size, layer in zip(shown, sizes, layers, strict=True):
+        features = [
+            patch_features(
+                system.vit,
+                as_input(square(photo, size)[None], system.encoder.stats, system.device),
+                layer,
+            )
+            .cpu()
+            .numpy()
+            for photo in photos
+        ]  # one image at a time, however many there are
         colours, share = colours_of(np.concatenate(features), settings.foreground)
         coloured.append(colours)
         shares.append(share)
@@ -137,9 +145,10 @@ def pca_figure(
     of_what = "patches of the foreground" if settings.foreground else "patches"
     explained = ", ".join(f"{s.name} {share:.0%}" for s, share in zip(shown, shares, strict=True))
     caption = (
-        f"Output of {describe_layers(layers, shown)}: the first three principal components of all "
-        f"{of_what}, as red, green and blue; one basis per encoder for all images. They explain "
-        f"of the variance: {explained}. Images of {size} px. {name_weights(shown)}"
+        f"Output of {_describe_outputs(layers, shown)}: the first three principal components of "
+        f"all {of_what}, as red, green and blue, each from its {ENDS:.0%} to its {1 - ENDS:.0%} "
+        "quantile; one basis per encoder for all images. They explain of the variance: "
+        f"{explained}. {describe_sizes(sizes, shown)} {name_weights(shown)}"
     )
     frame = Frame(
         titles=["image", *(system.name for system in shown)],
@@ -150,7 +159,17 @@ def pca_figure(
     figure = panel_figure(rows, frame)
     facts = make_facts(
         "Principal components of patch features", caption, wording, shown, photos,
-        layers=[layer + 1 for layer in layers], foreground=settings.foreground, img_size=size,
+        layers=[layer + 1 for layer in layers], foreground=settings.foreground, img_size=sizes,
         explained=[round(share, 4) for share in shares],
     )  # fmt: skip
     return Outcome(figure, facts)
+
+
+def _describe_outputs(layers: Sequence[int], shown: Sequence[Shown]) -> str:
+    """'block 12 of 12 after the final norm', see `patch_features` and `describe_each`."""
+    texts = []
+    for layer, system in zip(layers, shown, strict=True):
+        depth = system.vit.num_layers
+        is_normed = layer == depth - 1 and isinstance(system.vit.ln1, torch.nn.LayerNorm)
+        texts.append(f"block {layer + 1} of {depth}" + " after the final norm" * is_normed)
+    return describe_each(texts, shown)

@@ -1,5 +1,6 @@
 """The encoders that a figure compares, and what its caption says of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from milan_mm.errors import UserError
 from milan_mm.evaluation.encoders import heads_of, load_frozen_encoder
 from milan_mm.models.plain_vit import PlainViT
+from milan_mm.text import count
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
@@ -42,12 +44,6 @@ class Shown:
     def size(self) -> int:
         """Side in pixels of the images that it was trained on."""
         return self.vit.grid_size[0] * self.vit.patch_size
-
-    @property
-    def architecture(self) -> str:
-        """Blocks, width, heads and patches."""
-        vit = self.vit
-        return f"{vit.num_layers} blocks of width {vit.embed_dims}, patches of {vit.patch_size} px"
 
     @property
     def reference(self) -> str:
@@ -85,10 +81,7 @@ def read_systems(
     Raises:
         MissingFileError, UserError: For a file that cannot be read, or a wrong number of names.
     """
-    if names and len(names) != len(files):
-        raise UserError(
-            f"--method names {len(names)} encoders, --weights {len(files)}: name each of them"
-        )
+    check_names(names, files, "--weights")
     encoders = [read_encoder(file, **options) for file in files]
     labels = list(names or _names_of(encoders))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -103,27 +96,28 @@ def read_systems(
     ]
 
 
-def image_size(wanted: int | None, shown: Sequence[Shown], times: int = 1) -> int:
-    """Side in pixels of the images that all encoders see.
+def image_sizes(wanted: int | None, shown: Sequence[Shown], times: int = 1) -> list[int]:
+    """Side in pixels of the images that each encoder sees.
 
     Args:
-        wanted: What the user asks for; None takes the largest of the pretrainings' sizes.
+        wanted: What the user asks for; None takes that of each encoder's own pretraining.
         times: How many times as large as that.
 
     Raises:
         UserError: When it is not a multiple of a patch.
     """
-    size = wanted or times * max(system.size for system in shown)
+    if not wanted:
+        return [times * system.size for system in shown]
     for system in shown:
         patch = system.vit.patch_size
-        if size % patch:
-            common = int(torch.tensor([s.vit.patch_size for s in shown]).unique().prod())
-            nearest = max(1, round(size / common)) * common
+        if wanted % patch:
+            common = math.lcm(*(s.vit.patch_size for s in shown))
+            nearest = max(1, round(wanted / common)) * common
             raise UserError(
-                f"images of {size} px are not a multiple of the patches of {patch} px of "
+                f"images of {wanted} px are not a multiple of the patches of {patch} px of "
                 f"{system.name}: pass --img-size {nearest}"
             )
-    return size
+    return [wanted] * len(shown)
 
 
 def layer_of(layer: int | None, system: Shown) -> int:
@@ -147,11 +141,21 @@ def layer_of(layer: int | None, system: Shown) -> int:
 
 
 def describe_layers(layers: Sequence[int], shown: Sequence[Shown]) -> str:
-    """'block 12 of 12', or each system's where they differ."""
+    """'block 12 of 12', see `describe_each`."""
     named = [f"block {i + 1} of {s.vit.num_layers}" for i, s in zip(layers, shown, strict=True)]
-    if len(set(named)) == 1:
-        return named[0]
-    return ", ".join(f"{text} ({s.name})" for text, s in zip(named, shown, strict=True))
+    return describe_each(named, shown)
+
+
+def describe_sizes(sizes: Sequence[int], shown: Sequence[Shown]) -> str:
+    """'Images of 224 px.', see `describe_each`."""
+    return f"Images of {describe_each([f'{size} px' for size in sizes], shown)}."
+
+
+def describe_each(texts: Sequence[str], shown: Sequence[Shown]) -> str:
+    """What all systems have in common, or the text of each one where they differ."""
+    if len(set(texts)) == 1:
+        return texts[0]
+    return ", ".join(f"{text} ({s.name})" for text, s in zip(texts, shown, strict=True))
 
 
 def count_heads(system: Shown) -> int:
@@ -165,6 +169,17 @@ def _names_of(encoders: Sequence[Encoder]) -> list[str]:
     if len(set(systems)) == len(systems) and not any(" or " in name for name in systems):
         return systems
     return distinct_names([encoder.source for encoder in encoders])
+
+
+def check_names(names: Sequence[str] | None, files: Sequence[str], option: str) -> None:
+    """Refuse `--method` where it does not name each file of an option differently."""
+    if names and len(names) != len(files):
+        raise UserError(
+            f"--method gives {count(len(names), 'name')}, {option} {count(len(files), 'file')}: "
+            "name each of them"
+        )
+    if names and len(set(names)) < len(names):
+        raise UserError(f"--method gives a name twice ({', '.join(names)}): name each differently")
 
 
 def distinct_names(files: Sequence[str]) -> list[str]:

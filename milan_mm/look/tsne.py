@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from milan_mm.errors import UserError
 from milan_mm.look.gallery import Gallery, draw_classes, encode_gallery, find_gallery
 from milan_mm.look.outcome import Outcome, Wording, make_facts, name_weights
-from milan_mm.look.systems import Shown, image_size
+from milan_mm.look.systems import Shown, describe_each, describe_sizes, image_sizes
 from milan_mm.visualization.scatter import Cloud, scatter_figure
 
 
@@ -24,7 +25,7 @@ class TsneSettings:
         seed: Of the classes, the images and the map.
         perplexity: Neighbours that t-SNE looks at, roughly.
         k: Neighbours that the purity counts.
-        img_size: Side of the images; None takes that of the pretraining.
+        img_size: Side of the images; None takes that of each encoder's pretraining.
         cache: Folder for features.
         workers: Processes that read images.
     """
@@ -51,22 +52,16 @@ def purity(points: np.ndarray, labels: np.ndarray, k: int) -> float:
         points: (N, D) float; nearest by the Euclidean distance, which for vectors of length 1 gives
             the order of the cosine.
         labels: (N,) int.
-        k: At most N-1; of equally near points the first ones count.
+        k: At most N-1.
 
     Returns:
         Between 0 and 1.
     """
-    points = points.astype(np.float64)
-    squares = (points**2).sum(axis=1)
-    shares = []
-    for start in range(0, len(points), 512):  # a block of the distances fits into memory
-        block = slice(start, start + 512)
-        distances = squares[block, None] + squares[None] - 2 * points[block] @ points.T
-        rows = np.arange(len(distances))
-        distances[rows, start + rows] = np.inf  # a point is not its own neighbour
-        nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        shares.append((labels[nearest] == labels[block, None]).mean(axis=1))
-    return float(np.concatenate(shares).mean())
+    from sklearn.neighbors import NearestNeighbors
+
+    judge = NearestNeighbors(n_neighbors=k).fit(points.astype(np.float64))
+    nearest = judge.kneighbors(return_distance=False)  # (N, k), no point is its own neighbour
+    return float((labels[nearest] == labels[:, None]).mean())
 
 
 def chance_purity(labels: np.ndarray) -> float:
@@ -76,29 +71,25 @@ def chance_purity(labels: np.ndarray) -> float:
 
 
 def embed(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """(N, D) to (N, 2) by scikit-learn's t-SNE.
+    """(N, D) to (N, 2) by scikit-learn's t-SNE."""
+    from sklearn.manifold import TSNE
 
-    Raises:
-        UserError: When scikit-learn is not installed.
-    """
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError:
-        raise UserError(
-            "t-SNE needs scikit-learn, which is not installed: pip install 'milan_mm[look]'"
-        ) from None
     return TSNE(perplexity=perplexity, random_state=seed, init="pca").fit_transform(features)
 
 
-def tsne_figure(shown: Sequence[Shown], settings: TsneSettings, wording: Wording) -> Outcome:
+def tsne_figure(
+    shown: Sequence[Shown], gallery: Gallery, settings: TsneSettings, wording: Wording
+) -> Outcome:
     """Draw a panel per encoder.
 
+    Args:
+        gallery: See `choose_images`.
+
     Raises:
-        UserError: For too few classes or images.
+        UserError: When too few images can be read.
     """
-    gallery = _choose(settings)
-    size = image_size(settings.img_size, shown)
-    features, gallery = encode_gallery(shown, gallery, size, settings.cache, settings.workers)
+    sizes = image_sizes(settings.img_size, shown)
+    features, gallery = encode_gallery(shown, gallery, sizes, settings.cache, settings.workers)
     _check_number(gallery, settings)
     chance = chance_purity(gallery.labels)
     clouds, lines, purities = [], [], []
@@ -110,7 +101,7 @@ def tsne_figure(shown: Sequence[Shown], settings: TsneSettings, wording: Wording
         text = f"{settings.k}-NN purity {own:.1%}"
         lines.append(f"{system.name}: {text}, in the map {drawn:.1%} (by chance {chance:.1%})")
         clouds.append(Cloud(points, system.name, text))
-    caption = _caption(shown, gallery, settings, size, purities, chance)
+    caption = _caption(shown, gallery, settings, sizes, purities, chance)
     figure = scatter_figure(
         clouds, gallery.labels, gallery.classes, wording.drawn(caption), wording.width
     )
@@ -127,12 +118,21 @@ def tsne_figure(shown: Sequence[Shown], settings: TsneSettings, wording: Wording
         k=settings.k,
         purity=purities,
         chance=round(chance, 4),
-        img_size=size,
+        img_size=sizes,
     )
     return Outcome(figure, facts, lines)
 
 
-def _choose(settings: TsneSettings) -> Gallery:
+def choose_images(settings: TsneSettings) -> Gallery:
+    """Draw classes and images.
+
+    Raises:
+        MissingFileError, UserError: For too few classes or images, or without scikit-learn.
+    """
+    if not find_spec("sklearn"):
+        raise UserError(
+            "t-SNE needs scikit-learn, which is not installed: pip install 'milan_mm[look]'"
+        )
     gallery = find_gallery(settings.data, settings.split, needs_labels=True)
     there = len(gallery.classes)
     if settings.classes and settings.classes > there:
@@ -162,23 +162,20 @@ def _caption(
     shown: Sequence[Shown],
     gallery: Gallery,
     settings: TsneSettings,
-    size: int,
+    sizes: Sequence[int],
     purities: Sequence[dict],
     chance: float,
 ) -> str:
-    poolings = {
-        s.name: "class token" if s.encoder.pooling == "cls" else "mean of the patches"
-        for s in shown
-    }
-    what = set(poolings.values())
-    pooled = what.pop() if len(what) == 1 else ", ".join(f"{n}: {p}" for n, p in poolings.items())
+    poolings = dict(cls="class token", mean="mean of the patches")
+    pooled = describe_each([poolings[system.encoder.pooling] for system in shown], shown)
     numbers = "; ".join(
         f"{p['name']} {p['features']:.1%}, in the map {p['map']:.1%}" for p in purities
     )
     return (
         f"t-SNE of the features before the last linear layer ({pooled}, scaled to length 1) of "
         f"{len(gallery)} images in {len(gallery.classes)} random classes of {gallery.root}. "
-        f"Perplexity {settings.perplexity:g}, seed {settings.seed}, images of {size} px. Purity, "
-        f"the share of the {settings.k} nearest neighbours that have a point's class: {numbers}; "
-        f"by chance {chance:.1%}. {name_weights(shown)}"
+        f"Perplexity {settings.perplexity:g}, seed {settings.seed}. "
+        f"{describe_sizes(sizes, shown)} Purity, the share of the {settings.k} nearest "
+        f"neighbours that have a point's class: {numbers}; by chance {chance:.1%}. "
+        f"{name_weights(shown)}"
     )

@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from milan_mm import completion
 
@@ -31,8 +32,13 @@ class ToolParser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """As argparse's, but for a misspelt option, which comes before what it leaves open."""
         completion.complete(self)
-        parser = self
-        for word in sys.argv[1:] if args is None else args:
+        self.check_options(sys.argv[1:] if args is None else args)
+        return super().parse_args(args, namespace)
+
+    def check_options(self, args: Sequence[str]) -> None:
+        """End the process at a misspelt option, with the nearest one."""
+        parser: Any = self
+        for word in args:
             if word == "--":
                 break
             if parser.commands and word in (parser.commands.choices or ()):
@@ -40,7 +46,6 @@ class ToolParser(argparse.ArgumentParser):
             name = word.partition("=")[0]
             if name.startswith("--") and " " not in name:
                 parser._check_option(name)
-        return super().parse_args(args, namespace)
 
     def _check_option(self, name: str) -> None:
         known = [

@@ -39,7 +39,7 @@ def check_folder(
     check = getattr(importlib.import_module(f"milan_mm.upkeep.{module}"), function)
     findings = Findings(allow_subset)
     cells = check(root, findings, num_workers)
-    if findings.faults and task in OWN and (hint := convert_hint(root)):
+    if findings.faults and task in OWN and (hint := convert_hint(root, task)):
         findings.notes.append(hint)
     out.parent.mkdir(parents=True, exist_ok=True)
     listing = out.with_suffix(".txt")

@@ -17,6 +17,7 @@ from milan_mm.visualization.style import DPI, paper_style
 
 FORMATS = (".png", ".svg")
 _KEY = "milan_mm"  # of the PNG text chunk
+_MAX_SIDE = 2**16 - 1  # pixels that matplotlib's Agg draws
 _SVG_SOURCE = "{http://purl.org/dc/elements/1.1/}source"
 
 
@@ -49,7 +50,16 @@ def save_figure(
         paths: With the endings in `FORMATS`.
         facts: JSON that tells how to make the figure again; with `title` and `caption`.
         dpi: Pixels per inch, of PNG and of the pictures inside SVG.
+
+    Raises:
+        UserError: When the PNG would have more pixels than matplotlib draws.
     """
+    inches = float(max(figure.get_size_inches()))
+    if any(path.suffix == ".png" for path in paths) and inches * dpi > _MAX_SIDE:
+        raise UserError(
+            f"the figure would be {inches * dpi:.0f} pixels long at --dpi {dpi}, the limit is "
+            f"{_MAX_SIDE}: pass --dpi {int(_MAX_SIDE / inches)}, take fewer images, or write .svg"
+        )
     text, title, caption = json.dumps(facts), facts["title"], facts["caption"]
     for path in paths:
         if path.suffix == ".png":

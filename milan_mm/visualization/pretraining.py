@@ -89,7 +89,8 @@ def pretraining_views(
     reconstruction = None
     if pixels is not None:
         predicted = _as_pixels(model, pixels)
-        visible = enlarge_maps(shown[0], images.shape[1] // grid[0])
+        patch = images.shape[1] // grid[0]
+        visible = np.stack([enlarge(kept_ones, patch) for kept_ones in shown[0]])
         reconstruction = np.where(visible[..., None], images, predicted)
     probability = None
     if model.mask_generator.needs_importance:
@@ -157,11 +158,6 @@ def normalise(model: PretrainingModel, images: np.ndarray) -> Tensor:
     preprocessor = model.data_preprocessor
     inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float().to(preprocessor.mean.device)
     return (inputs - preprocessor.mean) / preprocessor.std
-
-
-def enlarge_maps(maps: np.ndarray, factor: int) -> np.ndarray:
-    """(B, h, w) to (B, h*factor, w*factor), every value repeated."""
-    return maps.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def _as_pixels(model: PretrainingModel, imgs: Tensor) -> np.ndarray:

@@ -37,7 +37,7 @@ SMALL = dict(
     seg="seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96",
 )
 # What stands for something of the reader's -> what it is in this folder.
-NAMES = dict(ENCODER="encoder.safetensors", FILE="encoder.safetensors")
+NAMES = dict(ENCODER="encoder.safetensors", FILE="weights.safetensors")
 
 
 def make(root: Path) -> Path:
@@ -56,6 +56,7 @@ def make(root: Path) -> Path:
     _exports(root)
     shipped = str(ROOT / "milan_mm/assets/milan_mini_shapes.safetensors")
     _tool("convert_checkpoint")([shipped, str(root / "encoder.safetensors"), "--num-heads", "6"])
+    shutil.copy(root / "encoder.safetensors", root / "weights.safetensors")
     return root
 
 

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from milan_mm.errors import UserError
+from milan_mm.evaluation import voting
 from milan_mm.evaluation.knn import Knn, KnnSettings
 from milan_mm.weights.reading import read_checkpoint
 from milan_mm.weights.recognising import read_encoder
@@ -37,8 +38,11 @@ def measured(work_dir: Path) -> dict[int, dict]:
     return {line["epoch"]: line for line in logged(work_dir) if "knn/top1" in line}
 
 
-def test_the_numbers_are_those_of_the_tool_on_the_checkpoint(images, tmp_path):
-    pretrain(pretraining_config(images, tmp_path), knn_data=str(images), knn_interval=1)
+def test_the_numbers_are_those_of_the_tool_on_the_checkpoint(tmp_path):
+    images = labelled_images(tmp_path / "images", val=12, noise=130)
+    cfg = pretraining_config(images, tmp_path)
+    cfg.optim_wrapper.optimizer.lr = 0.03  # so that the encoder changes a lot
+    pretrain(cfg, knn_data=str(images), knn_interval=1)
     found = measured(tmp_path)
     assert list(found) == [0, 1, 2]
     assert [line["step"] for line in found.values()] == [0, 3, 6]  # iterations
@@ -48,6 +52,7 @@ def test_the_numbers_are_those_of_the_tool_on_the_checkpoint(images, tmp_path):
         expected = tool["weights", "cls_token"]["top-1"]
         assert 0 < expected < 100  # else equality would say little
         assert found[epoch]["knn/top1"] == pytest.approx(expected)
+    assert len({line["knn/top1"] for line in found.values()}) == 3, found
 
 
 def test_the_training_does_not_notice_it(images, tmp_path):
@@ -106,6 +111,21 @@ def test_an_image_that_is_damaged_later_costs_one_measurement(tmp_path):
     (log,) = (tmp_path / "run").glob("*/*.log")
     assert "k-NN after epoch 1 is left out: image '" in log.read_text()
     assert len(losses(tmp_path / "run")) == 6
+
+
+def test_a_measurement_that_fails_costs_no_training(images, tmp_path, monkeypatch):
+    """Memory runs out, say, while the neighbours are looked for."""
+    vote = voting.knn_predict
+    calls = iter([vote])
+
+    def predict(*given, **settings):
+        return next(calls)(*given, **settings)  # the second call finds none
+
+    monkeypatch.setattr(voting, "knn_predict", predict)
+    pretrain(pretraining_config(images, tmp_path), knn_data=str(images))
+    assert list(measured(tmp_path)) == [0] and len(losses(tmp_path)) == 6
+    (log,) = tmp_path.glob("*/*.log")
+    assert log.read_text().count("is left out: ") == 2 and "StopIteration" in log.read_text()
 
 
 def test_a_limit_is_spread_over_all_classes(images, tmp_path):

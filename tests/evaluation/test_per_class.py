@@ -42,6 +42,21 @@ def test_ap_of_each_class_is_mmdets_for_boxes_and_for_masks(tmp_path):
     assert plain == split_classes(found)[0]
 
 
+def test_ap_has_the_name_of_its_class_in_files_that_are_not_sorted_by_id(tmp_path):
+    content = ground_truth(5, crowds=True)
+    samples = predictions(content, extra=3)
+    found = []
+    for classes in (CLASSES, CLASSES[::-1]):
+        metric = CocoMetric(ann_file=write(content, tmp_path), metric="bbox")
+        metric.per_class = True
+        found.append(measured(metric, samples, classes))
+        content["categories"].reverse()
+        for sample in samples:  # mmdet numbers classes in the order of the file
+            labels = sample["pred_instances"]["labels"]
+            sample["pred_instances"]["labels"] = len(CLASSES) - 1 - labels
+    assert found[0] == found[1]
+
+
 def test_iou_of_each_class_is_a_count_of_pixels():
     true = torch.tensor([[0, 0, 1, 1], [0, 255, 1, 3]])
     predicted = torch.tensor([[0, 1, 1, 1], [0, 0, 0, 3]])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from milan_mm.errors import UserError
 from milan_mm.look.attention import (
     AttentionSettings,
+    _panel,
     attention_figure,
     class_attention,
     keep_mass,
@@ -65,11 +66,16 @@ def test_the_strongest_patches_that_hold_the_share_are_kept():
         assert sorted(left[~np.isnan(left)], reverse=True) == ranked[:number]
 
 
+@pytest.mark.parametrize(("peak", "note"), [(1.0, "max 100 %"), (0.0412, "max 4.1 %")])
+def test_the_largest_share_stands_below_a_map(peak: float, note: str):
+    assert _panel(np.array([[0.0, peak]]), None).note == note
+
+
 @pytest.mark.parametrize("heads", [False, True])
 def test_a_figure_names_layer_heads_size_and_checksum(shown, heads: bool):
     settings = AttentionSettings(layer=2, heads=heads, img_size=64)
     facts = attention_figure(shown, [PHOTO], settings, WORDING).facts
-    assert facts["layers"] == [2] and facts["img_size"] == 64
+    assert facts["layers"] == [2] and facts["img_size"] == [64]
     assert facts["heads"] == ([4] if heads else "mean")
     for part in ("block 2 of 3", "64 px", facts["weights"][0]["sha256"][:8]):
         assert part in facts["caption"]

@@ -17,7 +17,7 @@ from tests.look.conftest import write_classes
 
 
 def encoded(shown, found, cache):
-    return encode_gallery(shown, found, 32, cache, workers=0)
+    return encode_gallery(shown, found, [32], cache, workers=0)
 
 
 def test_classes_are_the_folders_of_the_split(tmp_path: Path):
@@ -27,6 +27,16 @@ def test_classes_are_the_folders_of_the_split(tmp_path: Path):
         assert found.classes == ("blue", "green", "red")
         assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
         assert found.path(3) == tmp_path / "data/val/green/1.png"
+
+
+def test_splits_are_not_taken_for_classes(tmp_path: Path):
+    for name in ("train", "test"):
+        write_classes(tmp_path / "data" / name, 1)
+    with pytest.raises(UserError, match=r"no folder val or .* 'train': pass --split train"):
+        find_gallery(tmp_path / "data", "val", needs_labels=True)
+    (tmp_path / "vehicles").mkdir()
+    vehicles = write_classes(tmp_path / "vehicles", 1, dict(bus=(0, 0, 9), train=(9, 0, 0)))
+    assert find_gallery(vehicles, "val", needs_labels=True).classes == ("bus", "train")
 
 
 def test_a_seed_settles_classes_and_images(tmp_path: Path):
@@ -65,6 +75,15 @@ def test_features_are_computed_once(shown, tmp_path: Path, monkeypatch):
     assert (first == again).all()
     (tmp_path / "data/red/0.png").write_bytes((tmp_path / "data/blue/0.png").read_bytes())
     with pytest.raises(TypeError):  # another image, another feature
+        encoded(shown, found, tmp_path / "cache")
+
+
+def test_features_of_another_version_are_computed_again(shown, tmp_path: Path, monkeypatch):
+    found = find_gallery(write_classes(tmp_path / "data", 1), "val", needs_labels=True)
+    encoded(shown, found, tmp_path / "cache")
+    monkeypatch.setattr(gallery_module, "extract_features", None)  # would fail
+    monkeypatch.setattr("milan_mm.__version__", "0.0.1")
+    with pytest.raises(TypeError):
         encoded(shown, found, tmp_path / "cache")
 
 

@@ -8,7 +8,12 @@ from sklearn.neighbors import NearestNeighbors
 
 from milan_mm.errors import UserError
 from milan_mm.look.images import read_photos
-from milan_mm.look.neighbours import NeighbourSettings, most_similar, neighbours_figure
+from milan_mm.look.neighbours import (
+    NeighbourSettings,
+    choose_gallery,
+    most_similar,
+    neighbours_figure,
+)
 from tests.look.conftest import WORDING, write_classes
 
 
@@ -26,7 +31,8 @@ def test_neighbours_are_those_of_scikit_learn():
 
 def figure_of(shown, data: Path, query: Path, k: int, cache: Path):
     settings = NeighbourSettings(str(data), k=k, cache=cache, workers=0)
-    return neighbours_figure(shown, read_photos([query]), settings, WORDING).facts
+    gallery, photos = choose_gallery(settings), read_photos([query])
+    return neighbours_figure(shown, gallery, photos, settings, WORDING).facts
 
 
 def test_a_query_with_a_class_has_right_and_wrong_neighbours(shown, tmp_path: Path):
@@ -61,3 +67,10 @@ def test_more_neighbours_than_images_are_refused(shown, tmp_path: Path):
     data = write_classes(tmp_path / "data", 1)
     with pytest.raises(UserError, match=r"--k 3 needs more than 3 images, .* has 3: give 1 to 2"):
         figure_of(shown, data, data / "red/0.png", 3, tmp_path / "cache")
+
+
+def test_images_that_cannot_be_read_do_not_count_as_neighbours(shown, tmp_path: Path):
+    data = write_classes(tmp_path / "data", 1)
+    (data / "green/0.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"--k 2 needs more than 2 images, .* has 2: give 1 to 1"):
+        figure_of(shown, data, data / "red/0.png", 2, tmp_path / "cache")

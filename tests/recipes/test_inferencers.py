@@ -113,6 +113,7 @@ def detector(files: Files, image: str | np.ndarray) -> tuple[Tensor, Tensor]:
     return found.bboxes, found.scores
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recipe", of_task("det"))
 def test_detectors(recipe: str, tmp_path: Path):
     files = written(recipe, tmp_path)
@@ -165,6 +166,7 @@ def segmentor(files: Files, image: str | np.ndarray) -> np.ndarray:
     return inference_model(model, image).pred_sem_seg.data[0].numpy()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recipe", of_task("seg"))
 def test_segmentors(recipe: str, tmp_path: Path):
     files = written(recipe, tmp_path)

@@ -15,6 +15,10 @@ ENCODERS = "--weights a.pth b.pth --method MAE MILAN --num-heads 4"
 COMMANDS = {
     "masks": "masks epoch_1.pth data/red --max-images 1",
     "attention": f"attention {ENCODERS} -- data/red/0.png",
+    "attention, images between options": (
+        f"attention data/red/0.png --heads data/red/1.png {ENCODERS} --layer 1"
+    ),
+    "masks, images behind options": "masks epoch_1.pth --draws 1 data/red/0.png",
     "attention, images behind the weights": (
         "attention --method MAE MILAN --num-heads 4 --weights a.pth b.pth data/red/0.png"
     ),
@@ -48,7 +52,7 @@ def test_each_figure_is_written_twice_and_holds_its_command(
     assert "written: figures/one.png, figures/one.svg" in out
     facts = read_facts(folder / "figures/one.png")
     assert facts == read_facts(folder / "figures/one.svg")
-    assert facts["command"].startswith(f"python tools/look.py {figure} --out figures/one --dpi 50 ")
+    assert facts["command"].startswith(f"milan-mm look {figure} --out figures/one --dpi 50 ")
     assert facts["caption"] in out
     call("look", "facts", "figures/one.svg")
     assert facts["command"] in capsys.readouterr().out
@@ -88,9 +92,10 @@ MISTAKES = {
     "attention nothing.png --weights a.pth --num-heads 4": "'nothing.png' does not exist",
     "attention data/red --weights nothing.pth": "'nothing.pth' does not exist",
     "attention data/red --weights headless.pth --num-heads 4": "has no class token, so no class",
-    "attention data/red --weights a.pth --method A B": "--method names 2 encoders, --weights 1",
+    "attention data/red --weights a.pth --method A B": "--method gives 2 names, --weights 1",
+    "detections --checkpoints a.pth b.pth --method A A": "--method gives a name twice (A, A)",
     "attention data/red --weights a.pth --num-heads 4 --out one.pdf": "written as .png or .svg",
-    "attention data/red --weights a.pth --threshold 1.5": "1.5 is outside (0, 1]",
+    "attention data/red --weights a.pth --threshold 1.5": "1.5: give a number from 0 to 1",
     "attention data/red --weights a.pth --layr 3": "did you mean --layer?",
     "pca broken.png --weights a.pth --num-heads 4": "none of 1 image can be read, first 'broken",
     "masks a.pth data/red": "a.pth is an encoder alone",

@@ -72,3 +72,10 @@ def test_files_without_facts_are_refused(tmp_path: Path):
             read_facts(tmp_path / name)
     with pytest.raises(MissingFileError, match="does not exist"):
         read_facts(tmp_path / "nothing.png")
+
+
+def test_a_figure_with_too_many_pixels_is_refused_before_anything_is_written(tmp_path: Path):
+    paths = [tmp_path / "figure.png", tmp_path / "figure.svg"]
+    with pytest.raises(UserError, match=r"pixels long at --dpi 30000, the limit is 65535: pass"):
+        save_figure(_figure(), paths, FACTS, dpi=30_000)
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
+import mmpretrain.models
 import pytest
 import torch
 from mmengine.config import Config
@@ -17,6 +18,7 @@ from milan_mm.weights.inspecting import inspection
 from milan_mm.weights.recognising import recognise
 from milan_mm.weights.record import backbone_options
 from milan_mm.weights.stated.facts import HubFacts
+from milan_mm.weights.stated.mmpretrain import mmpretrain_facts
 from milan_mm.weights.stated.training import training_facts
 from milan_mm.weights.statistics import STATS
 from tests.helpers import TINY_ARCH, save_state, tiny_vit
@@ -200,3 +202,12 @@ def test_a_checkpoint_without_a_config_is_read_with_assumptions():
     assert encoder.settings["act"] == "GELU"
     assert {"act", "norm_eps", "stats"} <= encoder.assumed.keys()
     assert torch.is_tensor(encoder.state_dict["pre_norm.weight"])
+
+
+@pytest.mark.parametrize(
+    "kind", ["VisionTransformer", "DistilledVisionTransformer", "DeiT3", "BEiTViT"]
+)
+def test_heads_of_named_sizes_are_those_of_mmpretrain(kind: str):
+    for name, sizes in getattr(mmpretrain.models, kind).arch_zoo.items():
+        facts = mmpretrain_facts(dict(type=f"mmpretrain.{kind}", arch=name))
+        assert facts.num_heads == sizes["num_heads"], name

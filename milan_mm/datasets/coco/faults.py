@@ -184,7 +184,7 @@ def object_problems(
         detail = f"has bbox [x, y, width, height] {box} on an image of {size_of(image)}"
         yield Kind.BOX_OUTSIDE, detail
     if chosen and with_masks:
-        yield from _mask_problems(annotation.get("segmentation"), image)
+        yield from mask_problems(annotation.get("segmentation"), image)
 
 
 def is_polygon(part: object) -> TypeGuard[list[float]]:
@@ -206,8 +206,11 @@ def _is_inside(box: list[float], image: dict) -> bool:
     )
 
 
-def _mask_problems(mask: object, image: dict) -> Iterator[tuple[Kind, str]]:
-    """A mask is a list of polygons, or run lengths with the (height, width) of the image."""
+def mask_problems(mask: object, image: dict) -> Iterator[tuple[Kind, str]]:
+    """What is wrong with a `segmentation`.
+
+    It is a list of polygons, or run lengths with the (height, width) of the image.
+    """
     if isinstance(mask, dict):
         yield from _run_problems(mask, [image["height"], image["width"]])
     elif not isinstance(mask, list) or not mask:

@@ -24,6 +24,8 @@ def hugging_face_files(parts: Parts) -> Files:
         return _beit(parts)
     if parts.settings["rope_base"]:
         return _dinov3(parts)
+    if parts.settings["pre_norm"]:
+        return _clip(parts)
     if parts.has_layer_scale or parts.num_registers:
         return _dinov2(parts)
     return _vit(parts)
@@ -74,10 +76,9 @@ def _refuse(parts: Parts, target: str, **more: bool) -> None:
         {
             "it has no class token": not parts.has_cls_token,
             f"the activation {parts.settings['act']}": parts.settings["act"] not in HF_ACTS,
-            "a norm before the first block (CLIP)": parts.settings["pre_norm"],
             **{sentence.replace("_", " "): there for sentence, there in more.items()},
         },
-        "try --to timm" if parts.settings["pre_norm"] or not parts.has_cls_token else "",
+        "try --to timm" if not parts.has_cls_token else "",
     )
 
 
@@ -141,6 +142,48 @@ def _beit(parts: Parts) -> Files:
     return config, spell(kept.tensors, "hf-beit")
 
 
+# Name in `PlainViT` -> in CLIPVisionModel, which this package writes and does not read.
+_CLIP = (
+    ("cls_token", "embeddings.class_embedding"),
+    ("pos_embed", "embeddings.position_embedding.weight"),
+    ("patch_embed.projection.", "embeddings.patch_embedding."),
+    ("pre_norm.", "pre_layrnorm."),
+    (".ffn.layers.0.0.", ".mlp.fc1."),
+    (".ffn.layers.1.", ".mlp.fc2."),
+    (".attn.proj.", ".self_attn.out_proj."),
+    (".ln1.", ".layer_norm1."),
+    (".ln2.", ".layer_norm2."),
+    ("ln1.", "post_layernorm."),
+)
+
+
+def _clip(parts: Parts) -> Files:
+    _refuse(
+        parts,
+        "CLIPVisionModel",
+        it_has_registers=bool(parts.num_registers),
+        it_has_layer_scale=parts.has_layer_scale,
+        its_patch_embedding_has_a_bias=parts.settings["patch_bias"],
+        it_has_no_final_norm=not parts.has_final_norm,
+    )
+    tensors: dict[str, Tensor] = {}
+    for ours, tensor in parts.without("ln2.").tensors.items():
+        name = ours.replace("layers.", "encoder.layers.", 1) if ours.startswith("layers.") else ours
+        for mine, theirs in _CLIP:
+            if ours.startswith(mine) or (mine.startswith(".") and mine in ours):
+                name = name.replace(mine, theirs, 1)
+                break
+        if ".attn.qkv." in name:
+            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
+                split = name.replace(".attn.qkv.", f".self_attn.{letter}_proj.")
+                tensors[f"vision_model.{split}"] = part.contiguous()
+        else:
+            # the class token is (D,), the table (1+L, D) there
+            squeezed = ours in ("cls_token", "pos_embed")
+            tensors[f"vision_model.{name}"] = tensor.squeeze().contiguous() if squeezed else tensor
+    return _common(parts, "clip_vision_model", "CLIPVisionModel"), tensors
+
+
 def load_hugging_face(folder: str) -> Callable[[Tensor], Tensor]:
     """The model, as a user would load it: images to all tokens."""
     from transformers import AutoModel
@@ -153,4 +196,7 @@ def load_hugging_face(folder: str) -> Callable[[Tensor], Tensor]:
         model = AutoModel.from_pretrained(folder).eval()
     finally:
         logging.set_verbosity(verbosity)
-    return lambda images: model(images).last_hidden_state
+    # CLIP's class norms the class token only; transformers 4 has it one level deeper
+    norms = [m for name, m in model.named_modules() if name.endswith("post_layernorm")]
+    norm = norms[0] if norms else torch.nn.Identity()
+    return lambda images: norm(model(images).last_hidden_state)

@@ -16,6 +16,7 @@ _ACTS = {
     "QuickGELU": dict(type="mmpretrain.QuickGELU"),
 }
 _RULES = {"bicubic": "bicubic", "bilinear": "bilinear"}
+_ELSEWHERE = "try --to timm or huggingface"
 Backbone = dict[str, Any]
 
 
@@ -29,7 +30,7 @@ def openmmlab_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
     """
     if parts.settings["rel_pos_bias_grid"]:
         return _beit(parts)
-    parts.refuse("mmpretrain's VisionTransformer", _foreign(parts))
+    parts.refuse("mmpretrain's VisionTransformer", _foreign(parts), _ELSEWHERE)
     tensors = spell(parts.tensors, "mmpretrain")
     for kind, owner in ((1, "attn"), (2, "ffn")):
         tensors = {
@@ -54,7 +55,7 @@ def mmseg_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
         "a norm before the first block": parts.settings["pre_norm"],
         "a norm after pooling": parts.has_pooled_norm,
     }
-    parts.refuse("mmseg's VisionTransformer", _foreign(parts))
+    parts.refuse("mmseg's VisionTransformer", _foreign(parts), _ELSEWHERE)
     parts.refuse("mmseg's VisionTransformer", unlike, "try --to openmmlab, mmpretrain's class")
     changes = (
         (".attn.qkv.", ".attn.attn.in_proj_"),

@@ -70,6 +70,7 @@ def _vit(parts: Parts) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
             "a final norm and another one after pooling": parts.has_final_norm
             and parts.has_pooled_norm,
         },
+        "try --to huggingface or openmmlab",
     )
     args = dict(
         img_size=parts.img_size,

@@ -42,10 +42,11 @@ def set_own_data(cfg: Config, folder: str, tested: Recorded | None = None) -> li
         problem = "is a file" if root.exists() else "does not exist"
         raise MissingFileError(f"--data '{folder}' {problem}: give the folder of your images")
     known = tested if tested and tested.classes else None
+    task = _task(cfg)
     try:
-        lines = _TASKS[_task(cfg)](cfg, root, known)
+        lines = _TASKS[task](cfg, root, known)
     except UserError:
-        if hint := convert_hint(root):
+        if hint := convert_hint(root, task):
             raise UserError(hint) from None
         raise
     return [f"--data {folder}: {line}" for line in lines]

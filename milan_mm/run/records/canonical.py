@@ -151,7 +151,7 @@ def _plainly_named(node: dict, scope: str | None) -> dict:
         node["type"] = "milan_mm.LoadImage"
     # RandomResize builds a Resize, and so names the scope of its recipe
     if node.get("_scope_") in _WRITTEN_SCOPES or node.get("type") == "RandomResize":
-        del node["_scope_"]
+        node.pop("_scope_", None)
     if isinstance(kind := node.get("type"), str):
         node["type"] = kind.removeprefix(f"{scope}.")
     return node

@@ -1,11 +1,11 @@
 """What a training will do, said before it starts: images, updates, rates, evaluations, files."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch.utils.data import DataLoader
 
 from milan_mm.run.schedule.rates import Part, configured_rate, schedule_parts, simulate
 from milan_mm.run.schedule.updates import Updates, count_updates
@@ -150,7 +150,7 @@ class Plan:
         return f"plan: {count(self.evaluations, 'evaluation')}, {files}"
 
 
-def _num_images(loader: DataLoader, runner: Runner) -> int:
+def _num_images(loader: Any, runner: Runner) -> int:
     """Images of a validation: a trial's sampler takes a few."""
     sizes = len(loader.dataset), len(loader.sampler) * runner.world_size  # type: ignore[arg-type]
     return min(sizes)

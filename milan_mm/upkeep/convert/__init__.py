@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from milan_mm.datasets import foreign
 from milan_mm.datasets.foreign import Kind, only_folder, recognise
 from milan_mm.errors import ExistingFileError, MissingFileError, UserError
@@ -27,7 +25,6 @@ from milan_mm.upkeep.convert.splitting import split
 from milan_mm.upkeep.convert.voc import read_voc
 from milan_mm.upkeep.convert.writing import (
     Place,
-    count_pixels,
     hard_link,
     write_class_folders,
     write_coco,
@@ -110,16 +107,28 @@ def convert(kind: Kind, source: Source, out: Path, options: Options) -> list[str
     found = READERS[kind](source)
     if kind.task == "det":
         found.notes += _even_masks(found, options.max_dropped)
-    totals = dict(images=0, objects=0)
-    for sample in found.samples:
-        totals["images"] += 1
-        totals["objects"] += len(sample.things)
-    notes = [*found.notes, *found.dropped.check(totals, options.max_dropped)]
+    things = [len(sample.things) for sample in found.samples]
+    totals = dict(images=len(things), objects=sum(things))
+    crowds = sum(thing.crowd for sample in found.samples for thing in sample.things)
     if not totals["images"]:
-        raise UserError(f"no image of '{source.given}' can be used")
-    if kind.task == "det" and not totals["objects"]:
-        raise UserError(f"no image of '{source.given}' has an object: there is nothing to learn")
-    notes += _split(found, options)
+        raise UserError(
+            f"no image of '{source.given}' can be used: "
+            f"{found.dropped.images or 'there are none'}; if they are elsewhere, give their folder "
+            "by --images"
+        )
+    notes = [*found.notes, *found.dropped.check(totals, options.max_dropped)]
+    if crowds:
+        notes.append(
+            f"{count(crowds, 'object')} marked as a crowd or as difficult: neither learnt from nor "
+            "evaluated"
+        )
+    if kind.task == "det" and totals["objects"] == crowds:
+        raise UserError(
+            f"no image of '{source.given}' has an object, other than {count(crowds, 'crowd')}: "
+            "there is nothing to learn"
+        )
+    notes += _split(found, options, kind)
+    out = out.resolve()  # a link to an empty folder stays
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
@@ -146,13 +155,16 @@ def _even_masks(found: Found, limit: float) -> list[str]:
     """
     things = [t for s in found.samples for t in s.things if not t.crowd]
     masked = sum(bool(thing.mask) for thing in things)
-    if masked in (0, len(things)):
+    if not masked:
         return []
     if len(things) - masked <= limit * len(things):
         for sample in found.samples:
             for _ in [t for t in sample.things if not (t.mask or t.crowd)]:
                 found.dropped.object("without a mask, which the others have", sample.path)
             sample.things = [t for t in sample.things if t.mask or t.crowd]
+            for thing in sample.things:
+                x, y, w, h = thing.box
+                thing.mask = thing.mask or [[x, y, x + w, y, x + w, y + h, x, y + h]]
         return []
     for sample in found.samples:
         for thing in sample.things:
@@ -162,11 +174,15 @@ def _even_masks(found: Found, limit: float) -> list[str]:
     ]
 
 
-def _split(found: Found, options: Options) -> list[str]:
-    """Make a validation split where there is none, in place."""
+def _split(found: Found, options: Options, kind: Kind) -> list[str]:
+    """Make a validation split where there is none, in place; what is test stays."""
     splits = found.splits
-    if "train" in splits and "val" not in splits:
-        splits[ALL] = splits.pop("train")
+    rest, notes = splits.pop(ALL, []), []
+    if rest and "val" in splits:
+        splits["train"] = [*splits.get("train", []), *rest]
+        notes.append(f"{count(len(rest), 'image')} of no split: taken for training")
+    elif rest or ("train" in splits and "val" not in splits):
+        splits[ALL] = [*splits.pop("train", []), *rest]
     if ALL not in splits:
         if "train" not in splits:
             raise UserError("the source has no training split: name the folder or file train")
@@ -174,12 +190,13 @@ def _split(found: Found, options: Options) -> list[str]:
         empty = [name for name, samples in found.splits.items() if not samples]
         if empty:
             raise UserError(f"the {empty[0]} split has no images that can be used")
-        return []
+        return notes
     train, val, twins = split(splits.pop(ALL), options.val_share, options.seed)
     found.splits = dict(train=train, val=val) | splits
     return [
         f"no validation split: {len(val):,} of {len(train) + len(val):,} images, chosen by "
-        f"--val-share {options.val_share:g} --seed {options.seed}, each class in proportion"
+        f"--val-share {options.val_share:g} --seed {options.seed}"
+        + (", each class in proportion" if kind.task != "seg" else "")
         + (f"; {count(twins, 'image')} are twins of others, and on their side" if twins else "")
     ]
 
@@ -196,7 +213,7 @@ def _counts(kind: Kind, found: Found) -> list[str]:
             line += f", {count(empty, 'image')} without objects" if empty else ""
         lines.append(line)
         if kind.task == "seg":
-            pixels = sum((count_pixels(s) for s in samples), np.zeros(256, np.int64))
+            pixels = found.pixels[name]
             total = max(int(pixels.sum()), 1)
             columns.append([f"{pixels[i] / total:.1%}" for i in range(len(found.classes))])
         else:

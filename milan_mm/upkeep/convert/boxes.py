@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 from milan_mm.upkeep.convert.samples import Dropped, Thing
 
@@ -25,7 +26,8 @@ def thing_of(
         size: Width and height of the image. where: What messages call the object.
         polygons: Its mask, see `Thing`.
     """
-    if not all(map(math.isfinite, corners)):
+    outlines = polygons if isinstance(polygons, Sequence) else ()
+    if not all(map(math.isfinite, chain(corners, *outlines))):
         dropped.object("with coordinates that are not numbers", where)
         return None
     x1, y1, x2, y2 = (_inside(v, size[i % 2]) for i, v in enumerate(corners))
@@ -39,10 +41,8 @@ def thing_of(
         dropped.object("with a side below 1 pixel", where)
         return None
     box = (x1, y1, round(x2 - x1, _DIGITS), round(y2 - y1, _DIGITS))
-    mask = polygons
-    if polygons is not None and not isinstance(polygons, dict):
-        mask = [[_inside(v, size[i % 2]) for i, v in enumerate(p)] for p in polygons]
-    return Thing(label, box, mask, crowd)  # type: ignore[arg-type]
+    inside = [[_inside(v, size[i % 2]) for i, v in enumerate(p)] for p in outlines]
+    return Thing(label, box, polygons if isinstance(polygons, dict) else inside or None, crowd)
 
 
 def around(points: Sequence[float]) -> tuple[float, float, float, float]:

@@ -8,7 +8,7 @@ Roboflow's project is left out. Boxes, masks and areas stay as they are. Own cod
 from collections.abc import Mapping
 from pathlib import Path
 
-from milan_mm.datasets.coco.faults import Kind, is_box, is_finite, is_polygon
+from milan_mm.datasets.coco.faults import Kind, is_box, is_finite, is_polygon, mask_problems
 from milan_mm.datasets.coco.file import CocoFile
 from milan_mm.datasets.coco.reading import take_coco
 from milan_mm.datasets.foreign import coco_files, split_of
@@ -17,7 +17,6 @@ from milan_mm.text import shorten_list
 from milan_mm.upkeep.convert.boxes import around, thing_of
 from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, Thing, check_names
-from milan_mm.upkeep.convert.sizes import size_as_stated
 from milan_mm.upkeep.convert.source import Source, progress
 
 _FATAL = (Kind.SHARED_CATEGORY, Kind.SHARED_IMAGE)
@@ -35,7 +34,6 @@ def read_coco_export(source: Source) -> Found:
     images, dropped, notes = Images(source.image_roots), Dropped(), []
     splits: dict[str, list[Sample]] = {}
     classes: list[str] = []
-    used: set[Path] = set()
     for split, file in contents.items():
         file.refuse(_FATAL, file.problems(with_masks=False))
         names, project = _categories(file, contents.values())
@@ -51,12 +49,9 @@ def read_coco_export(source: Source) -> Found:
                 f"{shorten_list(differing)}; give all files one list"
             )
         classes = classes or own
-        numbers = {category: classes.index(name) for category, name in names.items()}
+        numbers = {number: classes.index(name) for number, name in zip(names, own, strict=True)}
         splits[split] = _samples(file, split, source, images, numbers, dropped)
-        used |= {sample.path for sample in splits[split]}
-    unlisted = len(images.paths) - len(used)
-    if unlisted > 0:
-        notes.append(f"{unlisted:,} images are in no annotation file: left out")
+    notes += images.left_out(splits, "in no annotation file")
     return Found(classes, splits, dropped, notes)
 
 
@@ -113,25 +108,20 @@ def _samples(
         folder / inner for folder in folders for inner in ("", "images", "images/default", split)
     ]
     for image in progress(file.images, f"reading {split}"):
-        name = image["file_name"]
-        path = images.find(name, near, None if split == ALL else split)
-        if path is None:
-            dropped.image("that are missing, or of a name that several have", name)
-        elif path in taken:
-            dropped.image("that are listed twice", name)
-        elif size := size_as_stated(path, (image["width"], image["height"]), dropped):
-            taken.add(path)
-            found[image["id"]] = Sample(path, images.name_of(path, near), *size)
-        if image["id"] not in found:
+        name, stated = image["file_name"], (image["width"], image["height"])
+        own = None if split == ALL else split
+        if sample := images.sample(name, stated, dropped, taken, near, own):
+            found[image["id"]] = sample
+        else:
             lost.add(image["id"])
     for number, annotation in enumerate(file.annotations):
         where = f"annotation number {number} of '{file.path}'"
         if not isinstance(annotation, dict):
             dropped.object("that are not annotations", where)
             continue
-        sample = found.get(annotation.get("image_id"))
-        label = numbers.get(annotation.get("category_id"))
-        if annotation.get("image_id") in lost:
+        image_id, category_id = (_id(annotation, name) for name in ("image_id", "category_id"))
+        sample, label = found.get(image_id), numbers.get(category_id)
+        if image_id in lost:
             continue  # counted as an image
         if sample is None or label is None:
             what = "an image" if sample is None else "a category"
@@ -143,6 +133,11 @@ def _samples(
     return list(found.values())
 
 
+def _id(annotation: dict, name: str) -> int | float | str | None:
+    value = annotation.get(name)
+    return value if isinstance(value, (int, float, str)) else None
+
+
 def _thing(
     annotation: dict, label: int, sample: Sample, dropped: Dropped, where: str
 ) -> Thing | None:
@@ -150,14 +145,20 @@ def _thing(
     mask, box = annotation.get("segmentation"), annotation.get("bbox")
     if isinstance(mask, list):
         mask = [polygon for polygon in mask if is_polygon(polygon)]
-        if mask and not is_box(box):
-            box = _box_around(mask)
+    of_image = dict(width=sample.width, height=sample.height)
+    for _, detail in mask_problems(mask, of_image) if mask else ():
+        dropped.object("whose mask cannot be used", f"{where} {detail}")
+        return None
+    if isinstance(mask, list) and mask and not is_box(box):
+        box = _box_around(mask)
     if not is_box(box):
         dropped.object("without a box of four numbers", where)
         return None
     x, y, w, h = box
     size = sample.width, sample.height
-    crowd = bool(annotation.get("iscrowd"))
+    crowd, attributes = bool(annotation.get("iscrowd")), annotation.get("attributes")
+    if isinstance(attributes, dict) and "occluded" in attributes:
+        crowd = bool(attributes.get("is_crowd"))  # CVAT sets iscrowd for every mask of its brush
     checked = thing_of(label, (x, y, x + w, y + h), size, dropped, where, None, crowd)
     if checked is None:
         return None

@@ -8,6 +8,7 @@ import math
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -18,7 +19,6 @@ from milan_mm.upkeep.convert.boxes import around, thing_of
 from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.safe_xml import read_xml
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, Thing, check_names
-from milan_mm.upkeep.convert.sizes import size_as_stated
 from milan_mm.upkeep.convert.source import Source, progress
 
 _CORNERS = 64  # of the polygon for an ellipse
@@ -49,19 +49,16 @@ def read_cvat(source: Source) -> Found:
     images = Images(source.image_roots)
     dropped, others, rotated = Dropped(), Counter[str](), 0
     splits: dict[str, list[Sample]] = {}
-    elements = xml.findall("image")
-    subsets = {split_of(element.get("subset") or "") for element in elements}
-    has_splits = {"train", "val"} <= subsets
-    for element in progress(elements, "reading"):
+    taken: set[Path] = set()
+    folders = (source.root, *source.image_roots)
+    for element in progress(xml.findall("image"), "reading"):
         name, subset = element.get("name") or "", element.get("subset") or ""
-        near = [folder / part for folder in _folders(source) for part in ("images", subset, "")]
-        if (path := images.find(name, near)) is None:
-            dropped.image("that are missing, or of a name that several have", name)
-            continue
+        parts = (f"images/{subset}", "images", subset, "")
+        near = [folder / part for folder in folders for part in parts]
         stated = _number(element, "width"), _number(element, "height")
-        if (size := size_as_stated(path, stated, dropped)) is None:
+        if (sample := images.sample(name, stated, dropped, taken, near)) is None:
             continue
-        things = []
+        size = sample.width, sample.height
         for child in element:
             if child.tag in _OTHERS:
                 others[child.tag] += 1
@@ -69,20 +66,15 @@ def read_cvat(source: Source) -> Found:
             where = f"a {child.tag} '{child.get('label')}' on '{name}'"
             rotated += child.tag == "box" and _number(child, "rotation", 0.0) != 0
             thing = _thing(child, numbers, size, dropped, where)
-            things += [thing] if thing else []
-        split = split_of(subset) if has_splits else None
-        sample = Sample(path, images.name_of(path, near), *size, things)
-        splits.setdefault(split or (ALL if not has_splits else "train"), []).append(sample)
+            sample.things += [thing] if thing else []
+        splits.setdefault(split_of(subset) or ALL, []).append(sample)
     notes = [f"not objects, left out: {n:,} {tag}" for tag, n in sorted(others.items())]
     if rotated:
         notes.append(
-            f"{rotated:,} boxes are rotated: their outline is the mask, and the box is around it"
+            f"rotated boxes ({rotated:,}): the outline is the mask, and the box is around it"
         )
+    notes += images.left_out(splits, "in no annotation file")
     return Found(classes, splits, dropped, notes)
-
-
-def _folders(source: Source) -> list:
-    return [source.root, *source.image_roots]
 
 
 def _number(element: ET.Element, name: str, missing: float = math.nan) -> float:
@@ -108,7 +100,7 @@ def _thing(
         return None
     try:
         corners, mask = read(element, size)
-    except (ValueError, MemoryError):
+    except (ValueError, OverflowError, MemoryError):
         dropped.object("whose shape cannot be read", where)
         return None
     return thing_of(label, corners, size, dropped, where, mask)

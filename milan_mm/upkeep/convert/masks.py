@@ -11,21 +11,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from milan_mm.datasets.foreign import (
-    IMAGE_FOLDERS,
-    MASK_FOLDERS,
-    pair_folder,
-    split_of,
-)
+from milan_mm.datasets.foreign import pair_folder, split_of
 from milan_mm.datasets.labels import IGNORED
-from milan_mm.datasets.pair_folder import read_classes
+from milan_mm.datasets.pair_folder import IMAGES, LABELS, read_classes, read_lines
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, check_names
 from milan_mm.upkeep.convert.source import Source
-from milan_mm.upkeep.convert.voc import CLASSES, split_lists
+from milan_mm.upkeep.convert.voc import split_lists
 
 _SUFFIX = "_mask"  # of Roboflow's masks, beside their images
+_VOC = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
+    *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
 _VOID_COLOUR = (224, 224, 192)  # VOC's borders between objects
 
 
@@ -42,8 +42,12 @@ def read_voc_masks(source: Source) -> Found:
     classes, colours, note = _voc_classes(root)
     dropped, notes = Dropped(), [note]
     outside = [path for path in (root / "JPEGImages", root / "images", root) if path.is_dir()]
-    images = Images([source.images] if source.images else outside[:1])
     folder = root / "SegmentationClass"
+    others = folder, root / "SegmentationObject"
+    images = Images(
+        [source.images] if source.images else outside[:1],
+        without=lambda path: any(path.is_relative_to(other) for other in others),
+    )
     by_stem = {m.relative_to(folder).with_suffix("").as_posix(): m for m in masks.paths}
     lists = split_lists(root, "Segmentation") or {ALL: list(by_stem)}
     splits = {}
@@ -56,6 +60,7 @@ def read_voc_masks(source: Source) -> Found:
             if mask is None:
                 dropped.image("that a list names, and that have no mask", stem)
         splits[split] = _pair([m for _, m in pairs if m], images, dropped, colours)
+    notes += images.left_out(splits, "without a mask, or in no list")
     return Found(classes, splits, dropped, notes)
 
 
@@ -80,12 +85,10 @@ def read_roboflow_masks(source: Source) -> Found:
     for file in files:
         folder = file.parent
         masks = [p for p in Images([folder]).paths if p.stem.endswith(_SUFFIX)]
-        images = Images([folder], without=_SUFFIX)
+        images = Images([folder], without=lambda path: path.stem.endswith(_SUFFIX))
         split = split_of(folder.name) if folder != source.root else None
         samples = _pair(masks, images, dropped, table, _SUFFIX)
         splits.setdefault(split or ALL, []).extend(samples)
-    if ALL in splits and len(splits) > 1:
-        splits = {ALL: [sample for samples in splits.values() for sample in samples]}
     return Found(classes, splits, dropped)
 
 
@@ -96,12 +99,13 @@ def read_pairs(source: Source) -> Found:
         MissingFileError, UserError: When classes.txt does not name the classes.
     """
     root, dropped = source.root, Dropped()
-    folders = [pair_folder(root, names) for names in (IMAGE_FOLDERS, MASK_FOLDERS)]
+    folders = [pair_folder(root, names) for names in (IMAGES, LABELS)]
     if None in folders:
         raise MissingFileError(f"'{root}' has no folders images/ and masks/: put the files there")
     classes = read_classes(root / "classes.txt")
     images, masks = (Images([folder]) for folder in folders if folder)
-    return Found(classes, {ALL: _pair(masks.paths, images, dropped)}, dropped)
+    splits = {ALL: _pair(masks.paths, images, dropped)}
+    return Found(classes, splits, dropped, images.left_out(splits, "without a mask"))
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -113,9 +117,12 @@ def read_mask(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             is_grey = len(image.getbands()) == 1
-            return np.asarray(image if is_grey else image.convert("RGB"))
+            values = np.asarray(image if is_grey else image.convert("RGB"))
+            return values.astype(np.uint8) if values.dtype == bool else values
     except Exception as error:  # decoders raise whatever a damaged file leads them to
-        raise UserError(f"mask '{path}' cannot be read: {error}") from None
+        raise UserError(
+            f"mask '{path}' cannot be read: {error}; repair it, or remove it and its image"
+        ) from None
 
 
 def translate(mask: np.ndarray, table: Mapping) -> np.ndarray:
@@ -170,7 +177,7 @@ def _pair(
             continue
         used.add(found[0])
         samples.append(Sample(found[0], images.name_of(found[0]), mask=mask, table=table))
-    if suffix or not samples:  # of other layouts many images have no mask
+    if suffix:  # of other layouts many images have no mask
         for path in images.paths:
             if path not in used:
                 dropped.image("that have no mask", path)
@@ -183,8 +190,8 @@ def _voc_classes(root: Path) -> tuple[list[str], dict, str]:
     if file.is_file():
         names: list[str] = []
         colours: dict = {}
-        for line in file.read_text("utf-8-sig").splitlines():
-            name, _, rest = line.strip().partition(":")
+        for line in read_lines(file):
+            name, _, rest = line.partition(":")
             if not name or name.startswith("#"):
                 continue
             try:
@@ -198,7 +205,7 @@ def _voc_classes(root: Path) -> tuple[list[str], dict, str]:
         values = {number: number for number in range(len(names))}
         return check_names(names, file), colours | values, f"classes: those of '{file}'"
     file = root / "classes.txt"
-    names = read_classes(file) if file.is_file() else ["background", *CLASSES]
+    names = read_classes(file) if file.is_file() else list(_VOC)
     said = (
         f"those of '{file}'"
         if file.is_file()

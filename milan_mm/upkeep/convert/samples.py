@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from milan_mm.errors import UserError
 from milan_mm.text import count
 
@@ -72,8 +74,13 @@ class Dropped:
         """Leave an object out."""
         self._found["objects"].setdefault(reason, []).append(str(detail))
 
+    @property
+    def images(self) -> str:
+        """What is wrong with images, '' where nothing is."""
+        return self._list("images")
+
     def check(self, kept: Mapping[str, int], limit: float) -> list[str]:
-        """A line for each reason.
+        """A line about images and one about objects, where some are left out.
 
         Args:
             kept: Images and objects that are used. limit: Share that may be dropped, 0 to 1.
@@ -85,16 +92,19 @@ class Dropped:
         for what, reasons in self._found.items():
             dropped = sum(map(len, reasons.values()))
             total = dropped + kept[what]
-            listed = [f"{len(d):,} {reason} (first: {d[0]})" for reason, d in reasons.items()]
             if dropped > limit * total:
                 share = -(-1000 * dropped // total) / 1000  # rounded up
                 raise UserError(
-                    f"{dropped:,} of {total:,} {what} would be dropped: {'; '.join(listed)}; the "
-                    f"limit is {limit:.0%}: correct them, or pass --max-dropped {share:g} to leave "
-                    "them out"
+                    f"{dropped:,} of {total:,} {what} would be dropped: {self._list(what)}; the "
+                    f"limit is {100 * limit:.3g}%: correct them, or pass --max-dropped {share:g} "
+                    "to leave them out"
                 )
-            lines += [f"dropped {what}: {line}" for line in listed]
+            lines += [f"dropped {what}: {self._list(what)}"] if reasons else []
         return lines
+
+    def _list(self, what: str) -> str:
+        reasons = self._found[what].items()
+        return "; ".join(f"{len(d):,} {reason} (first: {d[0]})" for reason, d in reasons)
 
 
 @dataclass
@@ -105,12 +115,14 @@ class Found:
         classes: Their names, by number.
         splits: Samples by 'train', 'val' and 'test', or those of `ALL`.
         notes: Lines for the user.
+        pixels: Of label maps, once written: (256,) for each split, by value.
     """
 
     classes: list[str]
     splits: dict[str, list[Sample]]
     dropped: Dropped = field(default_factory=Dropped)
     notes: list[str] = field(default_factory=list)
+    pixels: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def samples(self) -> Iterable[Sample]:
@@ -131,7 +143,7 @@ def check_names(names: Iterable[object], where: Path) -> list[str]:
     """
     checked: list[str] = []
     for number, name in enumerate(names):
-        text = str(name).strip() if isinstance(name, (str, int, float)) else ""
+        text = " ".join(str(name).split()) if isinstance(name, (str, int, float)) else ""
         if not text:
             what = (
                 "an empty name" if isinstance(name, str) else f"a {type(name).__name__} for a name"

@@ -7,9 +7,6 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from milan_mm.datasets.image_size import read_header
-from milan_mm.upkeep.convert.samples import Dropped
-
 Item = TypeVar("Item")
 
 
@@ -51,12 +48,3 @@ class Source:
 def progress(items: Sequence[Item], title: str) -> Iterable[Item]:
     """The items, with a bar on stderr."""
     return tqdm(items, desc=title, unit=" images", smoothing=0.05)
-
-
-def shown_size(path: Path, dropped: Dropped) -> tuple[int, int] | None:
-    """Width and height as shown, after the turn of EXIF; None, and counted, where unreadable."""
-    header = read_header(path)
-    if header is None:
-        dropped.image("that cannot be read", path)
-        return None
-    return header.width, header.height

@@ -13,21 +13,16 @@ readers.
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from milan_mm.datasets.foreign import split_of, voc_files
+from milan_mm.datasets.foreign import split_of, split_of_path, voc_files
+from milan_mm.datasets.pair_folder import read_lines
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.text import shorten_list
 from milan_mm.upkeep.convert.boxes import thing_of
-from milan_mm.upkeep.convert.images import Images
+from milan_mm.upkeep.convert.images import Images, size_as_stated
 from milan_mm.upkeep.convert.safe_xml import XmlError, number_of, read_xml, text_of
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, check_names
-from milan_mm.upkeep.convert.sizes import size_as_stated
 from milan_mm.upkeep.convert.source import Source, progress
 
-CLASSES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
-    *("train", "tvmonitor"),
-)
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -71,37 +66,25 @@ def read_voc(source: Source) -> Found:
                 continue
             sample = _read(files[stem], parsed[stem], images, classes, origin, dropped)
             splits[split] += [sample] if sample else []
-    crowds = sum(t.crowd for samples in splits.values() for s in samples for t in s.things)
-    if crowds:
-        notes.append(
-            f"{crowds:,} objects are difficult: neither learnt from nor evaluated, as VOC has it"
-        )
-    unused = len(images.paths) - len({s.path for samples in splits.values() for s in samples})
-    if unused > 0:
-        notes.append(f"{unused:,} images are not in the lists or have no annotation: left out")
+    notes += images.left_out(splits, "without an annotation, or in no list")
     return Found(classes, splits, dropped, notes)
 
 
 def split_lists(root: Path, kind: str) -> dict[str, list[str]]:
     """Names of images by split, of ImageSets/KIND; empty where there are no such lists.
 
-    Without train and val, those of trainval and any others are one split, to be split anew.
+    Lists of other names, as trainval, count where there is no train or no val.
     """
-    folder = root / "ImageSets" / kind
-    named = {path.stem: _names(path) for path in sorted(folder.glob("*.txt"))}
-    whole = {name: names for name, names in named.items() if "_" not in name and names}
-    by_split = {split_of(name) or name: names for name, names in whole.items()}
-    if {"train", "val"} <= set(by_split):
-        return {split: by_split[split] for split in ("train", "val", "test") if split in by_split}
-    test = {"test": by_split.pop("test")} if "test" in by_split and len(by_split) > 1 else {}
-    rest = list(dict.fromkeys(name for names in by_split.values() for name in names))
-    return {ALL: rest, **test} if rest else {}
-
-
-def _names(path: Path) -> list[str]:
-    """The first word of each line; the second is 1 or -1 in the lists of a class."""
-    lines = path.read_text("utf-8-sig").splitlines()
-    return [line.split()[0] for line in lines if line.strip()]
+    found: dict[str, dict[str, None]] = {}  # a set in order
+    for path in sorted((root / "ImageSets" / kind).glob("*.txt")):
+        if "_" not in path.stem:  # the lists of a class have one, and a second word
+            names = [line.split()[0] for line in read_lines(path) if line]
+            found.setdefault(split_of(path.stem) or ALL, {}).update(dict.fromkeys(names))
+    others = found.pop(ALL, {})
+    named = {name for names in found.values() for name in names}
+    if not {"train", "val"} <= found.keys():
+        found[ALL] = {name: None for name in others if name not in named}
+    return {split: list(names) for split, names in found.items() if names}
 
 
 def _key(path: Path, root: Path) -> str:
@@ -114,23 +97,21 @@ def _key(path: Path, root: Path) -> str:
 def _by_folder(files: dict[str, Path]) -> dict[str, list[str]]:
     """By the folders in which the files are: train/ and valid/, or one for all."""
     found: dict[str, list[str]] = {}
-    for stem, path in files.items():
-        found.setdefault(split_of(path.parent.name) or ALL, []).append(stem)
-    if "train" in found and ALL not in found:
-        return found if "val" in found else {ALL: found.pop("train"), **found}
-    return {ALL: list(files)}
+    for stem in files:
+        found.setdefault(split_of_path(stem) or ALL, []).append(stem)
+    return found
 
 
 def _classes(root: Path, found: set[str]) -> list[str]:
-    """Names from classes.txt, from VOC itself, or those that occur, in alphabetical order."""
+    """Names from classes.txt, or those that occur, in alphabetical order as those of VOC."""
     path = root / "classes.txt"
     if path.is_file():
-        return check_names(path.read_text("utf-8-sig").rstrip().splitlines(), path)
+        return check_names(read_lines(path), path)
     if not found:
         raise UserError(f"no XML file of '{root}' has an object: there is nothing to learn from")
     if "" in found:
         raise UserError(f"objects of '{root}' have no name: name them")
-    return list(CLASSES) if found <= set(CLASSES) else check_names(sorted(found), root)
+    return check_names(sorted(found), root)
 
 
 def _origin(objects: list[ET.Element]) -> int:

@@ -3,21 +3,21 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
 from milan_mm.datasets.decoding import decode
 from milan_mm.datasets.labels import IGNORED
 from milan_mm.upkeep.convert.masks import read_mask, translate
 from milan_mm.upkeep.convert.samples import Found, Sample, Thing
+from milan_mm.upkeep.convert.source import progress
 
 _PNG = ".png"
-Place = Callable[[Path, Path], None]
+Place = Callable[[Path, Path], object]
 
 
 def hard_link(source: Path, target: Path) -> None:
@@ -33,9 +33,7 @@ def symbolic_link(source: Path, target: Path) -> None:
     target.symlink_to(source.resolve())
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy the content."""
-    shutil.copyfile(source, target)
+copy = shutil.copyfile
 
 
 def write_coco(found: Found, out: Path, place: Place) -> None:
@@ -70,13 +68,15 @@ def write_label_pairs(found: Found, out: Path, place: Place) -> list[str]:
     suffix = (".jpg" if ".jpeg" in suffixes else min(suffixes)) if one_type else _PNG
     for split, samples in found.splits.items():
         names = unique_names([str(PurePosixPath(s.name).with_suffix("")) for s in samples])
+        found.pixels[split] = np.zeros(IGNORED + 1, np.int64)
         for sample, stem in _shown(samples, names, split):
             target = out / "images" / split / f"{stem}{suffix}"
             if one_type or sample.path.suffix.lower() == suffix:
                 _put(sample.path, target, place)
             else:
                 _put(sample.path, target, _save_as_png)
-            _put_mask(sample, out / "annotations" / split / f"{stem}{_PNG}", place)
+            mask = out / "annotations" / split / f"{stem}{_PNG}"
+            found.pixels[split] += _put_mask(sample, mask, place)
     text = "".join(f"{name}\n" for name in found.classes)
     (out / "classes.txt").write_text(text, encoding="utf-8")
     if one_type:
@@ -93,15 +93,6 @@ def write_class_folders(found: Found, out: Path, place: Place) -> None:
             _put(sample.path, out / split / name, place)
 
 
-def count_pixels(sample: Sample) -> np.ndarray:
-    """Pixels of a label map by the value that is written: (256,)."""
-    mask = read_mask(sample.mask) if sample.mask else np.zeros((0, 0), np.uint8)
-    labels = mask if sample.table is None else translate(mask, sample.table)
-    if labels.ndim != 2 or labels.dtype.kind not in "uib" or labels.max(initial=0) > IGNORED:
-        return np.zeros(IGNORED + 1, np.int64)  # the check at the end names the file
-    return np.bincount(labels.astype(np.uint8).ravel(), minlength=IGNORED + 1)
-
-
 def unique_names(names: Sequence[str]) -> list[str]:
     """The names, with a number where a name occurs again, also in another case."""
     seen: set[str] = set()
@@ -116,9 +107,10 @@ def unique_names(names: Sequence[str]) -> list[str]:
     return unique
 
 
-def _shown(samples: Sequence[Sample], names: Sequence[str], split: str) -> tqdm:
-    pairs = list(zip(samples, names, strict=True))
-    return tqdm(pairs, desc=f"writing {split}", unit=" images", smoothing=0.05)
+def _shown(
+    samples: Sequence[Sample], names: Sequence[str], split: str
+) -> Iterable[tuple[Sample, str]]:
+    return progress(list(zip(samples, names, strict=True)), f"writing {split}")
 
 
 def _put(source: Path, target: Path, place: Place) -> None:
@@ -126,29 +118,27 @@ def _put(source: Path, target: Path, place: Place) -> None:
     place(source, target)
 
 
-def _put_mask(sample: Sample, target: Path, place: Place) -> None:
-    """A link where values are numbers of classes already, else a new file."""
+def _put_mask(sample: Sample, target: Path, place: Place) -> np.ndarray:
+    """A link where values are numbers of classes already, else a new file.
+
+    Returns:
+        Pixels by the value that is written: (256,).
+    """
     if sample.mask is None:
-        return
-    if sample.mask.suffix.lower() == _PNG and _is_straight(sample.mask, sample.table):
-        _put(sample.mask, target, place)
-        return
+        return np.zeros(IGNORED + 1, np.int64)
     mask = read_mask(sample.mask)
     labels = mask if sample.table is None else translate(mask, sample.table)
-    _put(sample.mask, target, lambda _, t: Image.fromarray(labels).save(t))
+    same = labels is mask or (mask.dtype == np.uint8 and np.array_equal(mask, labels))
+    is_link = same and sample.mask.suffix.lower() == _PNG
+    _put(sample.mask, target, place if is_link else lambda _, t: Image.fromarray(labels).save(t))
+    if labels.ndim != 2 or labels.dtype.kind not in "ui" or labels.max(initial=0) > IGNORED:
+        return np.zeros(IGNORED + 1, np.int64)  # the check at the end names the file
+    return np.bincount(labels.astype(np.uint8).ravel(), minlength=IGNORED + 1)
 
 
 def _save_as_png(source: Path, target: Path) -> None:
     """The pixels as training reads them."""
     Image.fromarray(decode(source.read_bytes())[..., ::-1]).save(target)
-
-
-def _is_straight(mask: Path, table: Mapping | None) -> bool:
-    if table is None:
-        return True
-    values = read_mask(mask)
-    same = values.ndim == 2 and values.dtype == np.uint8
-    return same and bool((translate(values, table) == values).all())
 
 
 def _annotation(thing: Thing, sample: Sample) -> dict:

@@ -9,21 +9,23 @@ reads one folder per split, takes the size before the turn, and mixes no boxes w
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from milan_mm.datasets.folders import SPLITS, is_image
-from milan_mm.datasets.foreign import read_yaml, split_of, yaml_of
+from milan_mm.datasets.foreign import read_yaml, split_of, split_of_path, yaml_of
+from milan_mm.datasets.pair_folder import read_lines
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.text import count, shorten_list
 from milan_mm.upkeep.convert.boxes import around, thing_of
-from milan_mm.upkeep.convert.images import Images
+from milan_mm.upkeep.convert.images import Images, shown_size
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, Thing, check_names
-from milan_mm.upkeep.convert.source import Source, progress, shown_size
+from milan_mm.upkeep.convert.source import Source, progress
 
 TOLERANCE = 0.01  # Ultralytics accepts shares from -0.01 to 1.01
 _KEYS = SPLITS | dict(test=("test",))
-_NO_LABELS = ("classes", "train", "val", "valid", "test", "notes", "README")  # other .txt files
+_LABELLED = re.compile(r"\s*\d+([ \t]+[-+.\de]+){4,}\s*$", re.MULTILINE)  # unlike other .txt files
 
 
 def read_yolo(source: Source) -> Found:
@@ -45,8 +47,6 @@ def read_yolo(source: Source) -> Found:
     if folders.get("train") and folders.get("val") == folders.get("train"):
         notes.append(f"val of '{file}' is the same as train: the images are split anew")
         del folders["val"]
-    if set(folders) <= {"train"}:
-        folders = {ALL: folders.get("train", source.image_roots)}
     splits: dict[str, list[Sample]] = {}
     repeated = 0
     for split, places in folders.items():
@@ -73,17 +73,18 @@ def read_yolo(source: Source) -> Found:
     _drop_lonely(root, images, dropped)
     if repeated:
         notes.append(f"{count(repeated, 'object')} stated twice count once")
+    notes += images.left_out(splits, "of no split")
     return Found(classes, splits, dropped, notes)
 
 
 def _by_name(images: Images) -> dict[str, list[Path]]:
-    """Folders of images by the splits that their names say; none where some say nothing."""
+    """Folders of images by the splits that their names say."""
     found: dict[str, list[Path]] = {}
     for folder in sorted(images.folders):
         root = next(root for root in images.roots if folder.is_relative_to(root))
-        named = filter(None, map(split_of, folder.relative_to(root).parts))
-        found.setdefault(next(named, ALL), []).append(folder)
-    return found if {"train", "val"} <= found.keys() and ALL not in found else {}
+        named = split_of_path(f"{folder.relative_to(root).as_posix()}/")
+        found.setdefault(named or ALL, []).append(folder)
+    return found
 
 
 def _inside(paths: Sequence[Path], places: Sequence[Path]) -> list[Path]:
@@ -100,8 +101,8 @@ def _drop_lonely(root: Path, images: Images, dropped: Dropped) -> None:
     """Count label files without an image."""
     known = {labels_of(path, images.roots, root) for path in images.paths}
     for path in sorted(root.rglob("*.txt")):
-        is_label = path.parent != root and path.stem not in _NO_LABELS
-        if is_label and path not in known and _may_be_label(path, images):
+        is_near = "labels" in path.relative_to(root).parts or path.parent in images.folders
+        if is_near and path not in known and _LABELLED.match(path.read_text("utf-8", "replace")):
             dropped.image("that are missing, though they have a label file", path)
 
 
@@ -141,14 +142,10 @@ def _classes(root: Path, file: Path | None, described: dict) -> list[str]:
         return check_names(names, file)
     for name in ("classes.txt", "labels/classes.txt", "obj.names"):
         if (path := root / name).is_file():
-            return check_names(_lines(path), path)
+            return check_names(read_lines(path), path)
     raise MissingFileError(
         f"'{root}' names no classes: add a data.yaml, or a classes.txt with one name per line"
     )
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text("utf-8-sig").rstrip().splitlines()
 
 
 def _folders(root: Path, file: Path, described: dict, images: Images) -> dict[str, list[Path]]:
@@ -168,8 +165,8 @@ def _folders(root: Path, file: Path, described: dict, images: Images) -> dict[st
                 continue  # Roboflow names it also where there is none
             if place is None:
                 raise MissingFileError(
-                    f"{key} of '{file}' is '{value}', which is not inside '{root}': move it there, "
-                    "or correct the path"
+                    f"{key} of '{file}' is '{value}', which is not inside '{root}': put the images "
+                    "and this file into one folder, correct the path, or remove the line"
                 )
             places = _listed(place, images) if place.suffix == ".txt" else [place]
             found.setdefault(split, []).extend(places)
@@ -200,8 +197,8 @@ def _ends(steps: list[str]) -> list[list[str]]:
 
 def _listed(file: Path, images: Images) -> list[Path]:
     """The images that a list file names, one per line."""
-    names = [line for line in _lines(file) if line.strip()]
-    found = [images.find(name.strip(), near=(file.parent, *images.roots)) for name in names]
+    names = list(filter(None, read_lines(file)))
+    found = [images.find(name, near=(file.parent, *images.roots)) for name in names]
     missing = [name for name, path in zip(names, found, strict=True) if path is None]
     if missing:
         raise MissingFileError(
@@ -209,25 +206,6 @@ def _listed(file: Path, images: Images) -> list[Path]:
             f"'{missing[0]}': add them, or remove their lines"
         )
     return [path for path in found if path]
-
-
-def _may_be_label(path: Path, images: Images) -> bool:
-    """Whether a .txt without image is one of labels, by its folder or its first line."""
-    if "labels" in path.parts:
-        return True
-    return (
-        path.parent in images.folders
-        and not is_image(path.name)
-        and bool(_numbers(path.read_text("utf-8", "replace")))
-    )
-
-
-def _numbers(text: str) -> list[float] | None:
-    """Those of the first line; None where it is text."""
-    try:
-        return [float(word) for word in text.split("\n", 1)[0].split()] or None
-    except ValueError:
-        return None
 
 
 def _read_labels(

@@ -6,18 +6,27 @@ from milan_mm.errors import UserError
 from milan_mm.weights.stated.facts import HubFacts, oblong
 
 NAMED = "the config in it"
-# Backbones that are plain ViTs -> the class whose `arch_zoo` names their sizes.
-BACKBONES = {
-    **dict.fromkeys(
-        ("VisionTransformer", "MAEViT", "MILANViT", "MFFViT", "MoCoV3ViT", "MaskFeatViT"),
-        "VisionTransformer",
-    ),
-    "DistilledVisionTransformer": "DistilledVisionTransformer",
-    "DeiT3": "DeiT3",
-    **dict.fromkeys(("BEiTViT", "BEiTPretrainViT", "CAEPretrainViT"), "BEiTViT"),
+# Backbones that are plain ViTs.
+BACKBONES = (
+    "VisionTransformer", "MAEViT", "MILANViT", "MFFViT", "MoCoV3ViT", "MaskFeatViT",
+    "DistilledVisionTransformer", "DeiT3", "BEiTViT", "BEiTPretrainViT", "CAEPretrainViT",
+)  # fmt: skip
+# Names of sizes there, and what they abbreviate -> attention heads. Written here, since the encoder
+# on its own imports nothing of mmpretrain; a test compares.
+_HEADS = {
+    ("s", "small"): 8,
+    ("b", "base"): 12,
+    ("l", "large"): 16,
+    ("h", "huge"): 16,
+    ("eva-g", "eva-giant"): 16,
+    ("deit-t", "deit-tiny"): 3,
+    ("deit-s", "deit-small"): 6,
+    ("deit-b", "deit-base"): 12,
+    ("dinov2-s", "dinov2-small"): 6,
+    ("dinov2-g", "dinov2-giant"): 24,
+    ("mocov3-s", "mocov3-small"): 12,
 }
-# The backbone of MoCo v3 adds these when it is built.
-_MOCO_V3 = dict.fromkeys(("mocov3-s", "mocov3-small"), 12)
+_DEIT3_HEADS = {("s", "small"): 6, ("m", "medium"): 8}
 _ACTS = ("GELU", "QuickGELU")
 _RESIZING = ("bicubic", "bilinear", None)  # None: it could not be parsed
 
@@ -51,7 +60,7 @@ def mmpretrain_facts(backbone: dict) -> HubFacts:
             f"{NAMED} says interpolate_mode={rule!r}, supported are bicubic and bilinear"
         )
     return HubFacts(
-        num_heads=_num_heads(backbone.get("arch", "base"), BACKBONES[kind]),
+        num_heads=_num_heads(backbone.get("arch", "base"), kind),
         oblong=oblong(backbone.get("img_size")),
         patch_size=_integer(backbone.get("patch_size", 16)),
         norm_eps=norms.pop(),
@@ -80,19 +89,11 @@ def _eps(config: Any) -> float | None:
     return config.get("eps", 1e-5)  # build_norm_layer's
 
 
-def _num_heads(arch: Any, owner: str) -> int | None:
+def _num_heads(arch: Any, kind: str) -> int | None:
     if isinstance(arch, dict):
         return _integer(arch.get("num_heads"))
-    name = str(arch).lower()
-    if name in _MOCO_V3:
-        return _MOCO_V3[name]
-    try:
-        from mmpretrain.models import BEiTViT, DeiT3, DistilledVisionTransformer, VisionTransformer
-    except ModuleNotFoundError:  # `milan_mm.load_encoder` does without: width and depth decide
-        return None
-    classes = (BEiTViT, DeiT3, DistilledVisionTransformer, VisionTransformer)
-    zoo = next(each.arch_zoo for each in classes if each.__name__ == owner)
-    return zoo[name]["num_heads"] if name in zoo else None
+    tables = _HEADS | _DEIT3_HEADS if kind == "DeiT3" else _HEADS
+    return next((heads for names, heads in tables.items() if str(arch).lower() in names), None)
 
 
 def _integer(value: Any) -> int | None:

@@ -36,6 +36,9 @@ def _all(out: Path) -> dict:
         "/data/local-files/photos/{}.jpg",  # label-studio#4903
         "C:\\photos\\{}.jpg",
         "images/my%20{}.jpg",
+        "http://localhost:8080/data/local-files/?d={}.jpg",
+        "https://bucket.example/{}.jpg?Key=a/b",
+        "images/0a1b2c3d-{}.jpg",  # as Label Studio names uploads
     ],
 )
 def test_images_are_found_whatever_machine_named_them(tmp_path: Path, name: str):
@@ -55,10 +58,18 @@ def test_of_several_images_of_a_name_the_longest_common_end_decides(tmp_path: Pa
     _write(tmp_path / "in/result.json", coco(names))
     lines = converted(tmp_path / "in", tmp_path / "out", val_share=0.5)
     assert sorted(_all(tmp_path / "out")) == ["a/0.jpg", "b/0.jpg"]
-    assert "1 images are in no annotation file: left out" in lines
+    assert "left out: 1 image in no annotation file" in lines
     _write(tmp_path / "in/result.json", coco(["/old/0.jpg", "a/0.jpg"]))
     with pytest.raises(UserError, match="of a name that several have"):
         converted(tmp_path / "in", tmp_path / "out2", val_share=0.5)
+
+
+def test_a_folder_that_is_called_like_another_split_holds_what_a_name_says(tmp_path: Path):
+    for n, (split, name) in enumerate(dict(train="bus/0.jpg", val="train/0.jpg").items()):
+        photo(tmp_path / f"in/images/{name}", n)
+        _write(tmp_path / f"in/annotations/{split}.json", coco([name]))
+    converted(tmp_path / "in", tmp_path / "out")
+    assert objects(tmp_path / "out", "val") == {"train/0.jpg": SCENE}
 
 
 def test_an_export_of_cvat_is_split(tmp_path: Path):
@@ -92,6 +103,16 @@ def test_category_0_of_roboflow_is_no_class(tmp_path: Path):
         assert objects(tmp_path / "out", split) == {"0.jpg": SCENE}
 
 
+def test_spaces_around_a_name_are_not_part_of_it(tmp_path: Path):
+    content = coco(["0.jpg", "1.jpg"])
+    content["categories"][0]["name"] = " cat\n"
+    for n in range(2):
+        photo(tmp_path / f"in/{n}.jpg", n)
+    _write(tmp_path / "in/result.json", content)
+    converted(tmp_path / "in", tmp_path / "out", val_share=0.5)
+    assert all(things == SCENE for things in _all(tmp_path / "out").values())
+
+
 def test_category_0_with_objects_is_a_class(tmp_path: Path):
     root = _roboflow(tmp_path / "in")
     path = root / "valid/_annotations.coco.json"
@@ -122,6 +143,24 @@ def test_masks_areas_and_crowds_stay_as_they_are(tmp_path: Path):
     )
 
 
+def test_masks_of_cvats_brush_are_objects_and_crowds_between_masks_get_one(tmp_path: Path):
+    """datumaro, by which CVAT writes COCO files, sets iscrowd wherever there are run lengths."""
+    content = coco(["0.jpg", "1.jpg"])
+    for n in range(2):
+        photo(tmp_path / f"in/{n}.jpg", n)
+    for annotation in content["annotations"]:
+        runs = dict(size=[48, 64], counts=[0, 10, 3062])
+        annotation |= dict(iscrowd=1, segmentation=runs, attributes=dict(occluded=False))
+    content["annotations"][0] |= dict(attributes=dict(occluded=False, is_crowd=True))
+    content["annotations"][0].pop("segmentation")
+    _write(tmp_path / "in/result.json", content)
+    converted(tmp_path / "in", tmp_path / "out", val_share=0.5)
+    found = annotations(tmp_path / "out") + annotations(tmp_path / "out", "val")
+    assert sorted(a["iscrowd"] for a in found) == [0, 0, 0, 1]
+    (crowd,) = (a for a in found if a["iscrowd"])
+    assert crowd["segmentation"] == [[8, 6, 32, 6, 32, 24, 8, 24]]
+
+
 def test_ids_may_be_text(tmp_path: Path):
     content = coco(["0.jpg", "1.jpg"])
     for image in content["images"]:
@@ -144,6 +183,12 @@ def test_ids_may_be_text(tmp_path: Path):
         (dict(bbox=[1, 2, 3]), "without a box of four numbers"),
         (dict(bbox=[100, 2, 3, 4]), "outside their image"),
         (dict(bbox=[1, 2, float("nan"), 4]), "without a box of four numbers"),
+        (dict(category_id=[1]), "of a category that the file does not list"),
+        (dict(image_id={}), "of an image that the file does not list"),
+        (dict(segmentation=dict(size=[48, 64])), "whose mask cannot be used"),
+        (dict(segmentation=dict(size=[48, 64], counts=[3075, -3])), "whose mask cannot be used"),
+        (dict(segmentation=dict(size=[24, 64], counts=[1536])), "whose mask cannot be used"),
+        (dict(segmentation=[[1, 1, float("nan"), 1, 9, 9]]), "whose mask cannot be used"),
     ],
 )
 def test_an_annotation_that_cannot_be_used_is_named(tmp_path: Path, change: dict, message: str):

@@ -66,12 +66,14 @@ def test_a_folder_is_recognised_also_inside_another(tmp_path: Path, kind: str):
         found = find_foreign(place)
         assert found and found[0].name == kind
         assert found[1] == root or kind == "coco"  # whose file is found from both
-    assert f"tools/convert_data.py {root} archive-{found[0].task}" in convert_hint(root)
+    assert f"tools/convert_data.py {root} archive-{found[0].task}" in convert_hint(
+        root, found[0].task
+    )
 
 
 @pytest.mark.parametrize("make", [coco_folder, image_folder, label_pairs])
 def test_a_folder_that_data_takes_needs_no_conversion(tmp_path: Path, make):
-    assert convert_hint(make(tmp_path / "mine")) is None
+    assert convert_hint(make(tmp_path / "mine"), "det") is None
 
 
 def test_names_of_splits_are_words_of_their_own():
@@ -125,6 +127,20 @@ def test_a_folder_with_files_is_not_replaced(tmp_path: Path):
         converted(root, tmp_path / "out")
     with pytest.raises(UserError, match="is inside of"):
         converted(root, root / "new")
+
+
+def test_a_link_to_an_empty_folder_is_filled(tmp_path: Path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    converted(yolo(tmp_path / "in"), tmp_path / "out")
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "disk/train/0.jpg").is_file()
+
+
+def test_a_source_without_any_image_asks_for_their_folder(tmp_path: Path):
+    root = _export(tmp_path / "in")
+    (root / "images/0.jpg").unlink()
+    with pytest.raises(UserError, match=r"1 that are missing, .* give their folder by --images"):
+        converted(root, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

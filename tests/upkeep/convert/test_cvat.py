@@ -138,6 +138,7 @@ BOMB = '<!DOCTYPE lolz [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a
         ('xtl="8.0" ytl="6.0" xbr="32.0"', 'xtl="70" ytl="6" xbr="90"', "outside their image"),
         ('name="0.png"', 'name="../../secret.png"', "that are missing, or of a name that several"),
         ('name="0.png"', 'name="1.bmp"', "that are missing"),
+        ('name="0.png"', 'name="1.png"', "1 that are listed twice"),
         ('width="64"', 'width="48"', "of another size than annotated"),
     ],
 )
@@ -149,6 +150,30 @@ def test_what_cannot_be_used_is_one_line(tmp_path: Path, old: str, new: str, mes
     with pytest.raises(UserError, match=message):
         converted(root, tmp_path / "out", kind="cvat", val_share=0.5)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ('<polygon label="cat" points="8,8;nan,9;24,8;24,40"/>', "that are not numbers"),
+        (
+            '<mask label="cat" rle="1, 2" left="1e999" top="7" width="1" height="3"/>',
+            "whose shape cannot be read",
+        ),
+    ],
+)
+def test_numbers_that_are_none_are_named(tmp_path: Path, shape: str, message: str):
+    with pytest.raises(UserError, match=message):
+        converted(cvat(tmp_path / "in", shape), tmp_path / "out")
+
+
+def test_a_subset_for_tests_is_not_trained_on(tmp_path: Path):
+    root = cvat(tmp_path / "in", BOXES, number=5)
+    path = root / "annotations.xml"
+    path.write_text(path.read_text().replace('id="0" ', 'id="0" subset="Test" '))
+    converted(root, tmp_path / "out", val_share=0.5)
+    assert sorted(objects(tmp_path / "out", "test")) == ["0.png"]
+    assert len(objects(tmp_path / "out")) == len(objects(tmp_path / "out", "val")) == 2
 
 
 @pytest.mark.parametrize("rle", ["1, 2", "-1, 9", "x", "99999999999, 1"])

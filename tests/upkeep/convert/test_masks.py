@@ -1,5 +1,6 @@
 """Label maps: palettes, colours, Roboflow's values, and images beside masks."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 from PIL import Image
 from torchvision.datasets import VOCSegmentation
 
+from milan_mm.datasets.foreign import convert_hint, find_foreign
 from milan_mm.errors import UserError
+from milan_mm.upkeep.convert import KINDS
 from milan_mm.upkeep.convert.masks import translate, voc_colours
 from tests.run.own_data.folders import write_labels
-from tests.upkeep.convert.folders import HEIGHT, WIDTH, converted, photo, roboflow_masks
+from tests.upkeep.convert.folders import HEIGHT, WIDTH, converted, photo, roboflow_masks, voc
 
 # labels of the four quarters: background, aeroplane, tvmonitor, and the border between objects
 QUARTERS = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -71,6 +74,37 @@ def test_masks_of_voc_are_those_that_torchvision_reads(tmp_path: Path, mode: str
     assert (tmp_path / "out/images/val/c.jpg").is_file()
 
 
+def test_a_mask_is_never_taken_for_its_photo(tmp_path: Path):
+    """CVAT exports masks without photos; people put these beside the folders of masks."""
+    root = _voc(tmp_path / "in", "P", SPLITS)
+    shutil.copytree(root / "SegmentationClass", root / "SegmentationObject")
+    (root / "JPEGImages").rename(tmp_path / "photos")
+    with pytest.raises(UserError, match=r"3 that are missing, .* give their folder by --images"):
+        converted(root, tmp_path / "out", kind="voc-masks")
+    for path in (tmp_path / "photos").iterdir():
+        path.rename(root / path.name)
+    converted(root, tmp_path / "out", kind="voc-masks")
+    assert [path.name for path in (tmp_path / "out/images/val").iterdir()] == ["c.jpg"]
+
+
+def test_masks_of_one_bit_are_labels_0_and_1(tmp_path: Path):
+    root = _voc(tmp_path / "in", "P", SPLITS)
+    for path in (root / "SegmentationClass").iterdir():
+        Image.fromarray(QUARTERS == 1).save(path)
+    converted(root, tmp_path / "out", kind="voc-masks")
+    assert (_label(tmp_path / "out", "val", "c") == (QUARTERS == 1)).all()
+
+
+def test_a_hint_for_segmentation_names_masks_of_voc_before_its_boxes(tmp_path: Path):
+    root = _voc(tmp_path / "my in", "P", SPLITS)
+    assert find_foreign(voc(root, SPLITS), "seg") == (KINDS["voc-masks"], root)
+    hint = convert_hint(root, "seg")
+    assert f"convert_data.py '{root}' 'my in-seg' --from voc-masks, then give" in hint
+    assert "'my in-det', then give --data 'my in-det' to a recipe of det/" in convert_hint(
+        root, "det"
+    )
+
+
 def test_labelmap_of_cvat_names_classes_and_colours(tmp_path: Path):
     root = tmp_path / "in"
     for n in range(4):
@@ -112,6 +146,20 @@ def test_values_of_roboflow_are_numbered_without_gaps(tmp_path: Path, value: int
     assert sorted(p.name for p in (tmp_path / "out/images/val").iterdir()) == ["0.jpg", "1.jpg"]
 
 
+def test_a_name_over_two_lines_does_not_move_the_classes_after_it(tmp_path: Path):
+    rows = 'Pixel Value, Class\n0,"back\nground"\n1,cat\n'
+    converted(roboflow_masks(tmp_path / "in", rows), tmp_path / "out")
+    assert (tmp_path / "out/classes.txt").read_text() == "back ground\ncat\n"
+
+
+def test_labels_of_whole_images_are_not_masks(tmp_path: Path):
+    """Roboflow's export of several labels per image has a _classes.csv too."""
+    root = roboflow_masks(tmp_path / "in")
+    for path in root.glob("*/_classes.csv"):
+        path.write_text("filename, cat, dog\n0.jpg, 1, 0\n1.jpg, 0, 1\n")
+    assert find_foreign(root) is None
+
+
 def test_splits_of_roboflow_need_the_same_classes(tmp_path: Path):
     root = roboflow_masks(tmp_path / "in")
     (root / "valid/_classes.csv").write_text("Pixel Value, Class\n0, background\n1, dog\n")
@@ -143,6 +191,21 @@ def test_images_beside_masks_are_split_and_types_made_equal(tmp_path: Path):
     (first,) = (p for p in images if p.stem == "0")
     with Image.open(first) as new, Image.open(root / "images/0.jpg") as old:
         assert (np.asarray(new) == np.asarray(old)).all()
+
+
+def test_photos_without_masks_are_counted_and_a_damaged_mask_ends_it(tmp_path: Path):
+    root = tmp_path / "in"
+    for n in range(5):
+        photo(root / f"images/{n}.jpg", n)
+        write_labels(root / f"masks/{n}.png", np.full((HEIGHT, WIDTH), n % 2))
+    (root / "classes.txt").write_text("other\ncat\n")
+    (root / "masks/4.png").unlink()
+    lines = converted(root, tmp_path / "out", val_share=0.25)
+    assert "left out: 1 image without a mask" in lines
+    (root / "masks/3.png").write_bytes((root / "masks/3.png").read_bytes()[:60])
+    with pytest.raises(UserError, match=r"3\.png' cannot be read: .*; repair it, or remove it"):
+        converted(root, tmp_path / "other", val_share=0.25)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_colour_or_value_outside_the_table_means_not_labelled():

@@ -232,6 +232,32 @@ def test_without_data_yaml_folders_name_the_splits(tmp_path: Path):
         assert objects(tmp_path / "out", split) == {f"{n}.jpg": SCENE for n in range(3)}
 
 
+def test_images_of_no_split_join_training(tmp_path: Path):
+    root = yolo(tmp_path / "in", style="{}/images")
+    (root / "data.yaml").unlink()
+    (root / "classes.txt").write_text("cat\ndog\n")
+    photo(root / "more/images/9.jpg", 9)
+    lines = converted(root, tmp_path / "out")
+    assert "1 image of no split: taken for training" in lines
+    assert (len(objects(tmp_path / "out")), len(objects(tmp_path / "out", "val"))) == (4, 3)
+
+
+def test_a_folder_above_that_is_called_labels_holds_none(tmp_path: Path):
+    root = yolo(tmp_path / "labels/in")
+    (root / "papers").mkdir()
+    (root / "papers/about.txt").write_text("of cats")
+    converted(root, tmp_path / "out")
+    assert len(objects(tmp_path / "out")) == 3
+
+
+def test_names_in_another_encoding_are_one_line(tmp_path: Path):
+    root = yolo(tmp_path / "in")
+    (root / "data.yaml").unlink()
+    (root / "classes.txt").write_bytes("Käfer\ndog\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"classes\.txt' is not UTF-8 text: .*; save it as UTF-8"):
+        converted(root, tmp_path / "out")
+
+
 def test_labels_of_darknet_are_beside_the_images(tmp_path: Path):
     """CVAT's "YOLO 1.1"."""
     root = tmp_path / "in"
