@@ -5,8 +5,7 @@ Writes into --out: pictures/ to look at, predictions.csv for a spreadsheet, and 
 predictions.json (COCO results of a detector, likeliest labels of a classifier), labels/ (label maps
 of a segmentor) and images.json (names of images and classes). See docs/predict.md.
 
-Exit codes: 0, all pictures were predicted on; 1, some were skipped; 2, a
-mistake in the command.
+Exit codes: 0, all pictures were predicted on; 1, some were skipped; 2, a mistake in the command.
 
 Examples:
   python tools/predict.py work_dirs/NAME/iter_184375.pth photo.jpg --out predictions
