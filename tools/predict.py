@@ -83,15 +83,15 @@ def main(argv: list[str] | None = None) -> int:
             from milan_mm.inference.predicting import (
                 Prediction,
                 Predictor,
-                check_predicts,
                 default_workers,
+                prediction_pipeline,
             )
             from milan_mm.inference.restoring import build, find_device, read
             from milan_mm.inference.results import writing
 
         device = find_device(args.device)
         saved = read(args.checkpoint, args.cfg_options)
-        check_predicts(saved)  # before it is built
+        prediction_pipeline(saved)  # before a model that predicts nothing is built
         restored = build(saved, device)
         workers = default_workers(device) if args.workers is None else args.workers
         predictor = Predictor(restored, args.batch, args.amp, workers)
