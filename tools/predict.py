@@ -5,8 +5,7 @@ Writes into --out: pictures/ to look at, predictions.csv for a spreadsheet, and 
 predictions.json (COCO results of a detector, likeliest labels of a classifier), labels/ (label maps
 of a segmentor) and images.json (names of images and classes). See docs/predict.md.
 
-Exit codes: 0, all pictures were predicted on; 1, some could not be read and were skipped; 2, a
-mistake in the command.
+Exit codes: 0, all pictures were predicted on; 1, some were skipped; 2, a mistake in the command.
 
 Examples:
   python tools/predict.py work_dirs/NAME/iter_184375.pth photo.jpg --out predictions
@@ -84,15 +83,15 @@ def main(argv: list[str] | None = None) -> int:
             from milan_mm.inference.predicting import (
                 Prediction,
                 Predictor,
-                check_predicts,
                 default_workers,
+                prediction_pipeline,
             )
             from milan_mm.inference.restoring import build, find_device, read
             from milan_mm.inference.results import writing
 
         device = find_device(args.device)
         saved = read(args.checkpoint, args.cfg_options)
-        check_predicts(saved)  # before it is built
+        prediction_pipeline(saved)  # before a model that predicts nothing is built
         restored = build(saved, device)
         workers = default_workers(device) if args.workers is None else args.workers
         predictor = Predictor(restored, args.batch, args.amp, workers)

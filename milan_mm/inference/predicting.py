@@ -209,11 +209,12 @@ def default_workers(device: torch.device) -> int:
     return min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
 
 
-def check_predicts(saved: Saved | Restored) -> None:
-    """Check that a model has a head.
+def prediction_pipeline(saved: Saved | Restored) -> list[ConfigDict]:
+    """The steps of the training's test, without those that read annotations.
 
     Raises:
-        UserError: For a pretraining checkpoint, with what it is good for.
+        UserError: For a pretraining, with what it is good for, and when a config does not test on
+            one data set.
     """
     path = saved.path
     if saved.task == "pretrain":
@@ -221,15 +222,6 @@ def check_predicts(saved: Saved | Restored) -> None:
             f"{path} is a pretraining checkpoint, which has no head to predict with: look at what "
             f"it learnt by tools/look.py, or train a head by tools/train.py CONFIG --weights {path}"
         )
-
-
-def prediction_pipeline(saved: Saved | Restored) -> list[ConfigDict]:
-    """The steps of the training's test, without those that read annotations.
-
-    Raises:
-        UserError: When the model predicts nothing, or its config does not test on one data set.
-    """
-    check_predicts(saved)
     datasets = list(datasets_of(saved.config, "test_dataloader"))
     if len(datasets) != 1 or not datasets[0][1].get("pipeline"):
         raise UserError(

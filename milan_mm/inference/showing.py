@@ -1,7 +1,7 @@
 """What a test predicts, drawn beside what is true: `tools/test.py --show-dir`.
 
-The frameworks have hooks for this, one each. They leave the size of a small image as it is, write
-images of one name into one file, and draw what `milan_mm.visualization.drawing` was written for.
+The frameworks have hooks for this, one each. They write into the folder of the run, and images of
+one name into one file; what their visualizers do not show says `milan_mm.visualization.drawing`.
 """
 
 from collections.abc import Sequence

@@ -42,7 +42,6 @@ def counting(size: Any, like: Tensor) -> Tensor:
     return _ones(size, like).cumsum(0) - 1
 
 
-
 def _ones(size: Any, like: Tensor) -> Tensor:
     """(n,) int64."""
     if torch.jit.is_tracing():  # a trace would keep the device that it was made on

@@ -91,6 +91,11 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
+def px(value: float) -> str:
+    """A place in a picture, to a tenth of a pixel."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
 def duration(time: timedelta) -> str:
     """A time of training, e.g. '2 d 3 h', '1 h 5 min' or '42 s'."""
     seconds = round(time.total_seconds())

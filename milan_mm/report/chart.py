@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from milan_mm.report.axes import Axis, linear_axis, log_axis, number, tight_axis
+from milan_mm.report.axes import Axis, linear_axis, log_axis, number, px, tight_axis
 from milan_mm.report.page import EMPTY, join
 
 WIDTH, HEIGHT = 360, 220  # pixels
@@ -107,7 +107,7 @@ def line_chart(chart: Chart) -> Markup:
         frame(x, y, chart.x_label, unit),
         join(
             Markup('<line class="mark" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(
-                _px(x.at(mark)), _TOP, _BOTTOM
+                px(x.at(mark)), _TOP, _BOTTOM
             )
             for mark in chart.marks
             if x.low <= mark <= x.high
@@ -124,12 +124,12 @@ def frame(x: Axis, y: Axis, x_label: str, unit: str) -> Markup:
     """Axes, ticks and their labels."""
     lines = []
     for tick, label in zip(y.ticks, y.labels, strict=True):
-        height = _px(y.at(tick))
+        height = px(y.at(tick))
         lines.append(
             Markup(
                 '<line class="rule" x1="{}" x2="{}" y1="{}" y2="{}"/>'
                 '<text x="{}" y="{}" text-anchor="end">{}</text>'
-            ).format(_LEFT, _RIGHT, height, height, _LEFT - 6, _px(y.at(tick) + 3.5), label)
+            ).format(_LEFT, _RIGHT, height, height, _LEFT - 6, px(y.at(tick) + 3.5), label)
         )
     for tick, label in zip(x.ticks, x.labels, strict=True):
         at = x.at(tick)
@@ -139,10 +139,10 @@ def frame(x: Axis, y: Axis, x_label: str, unit: str) -> Markup:
                 '<line class="axis" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>'
                 '<text x="{3}" y="{4}" text-anchor="{5}">{6}</text>'
             ).format(
-                _px(at),
+                px(at),
                 _BOTTOM,
                 _BOTTOM + 4,
-                _px(_RIGHT + 4 if anchor == "end" else at),
+                px(_RIGHT + 4 if anchor == "end" else at),
                 _BOTTOM + 17,
                 anchor,
                 label,
@@ -176,7 +176,7 @@ def _curve(columns: Sequence[Column], style: int, x: Axis, y: Axis) -> Markup:
     parts.append(Markup('<path class="curve s{}" d="{}"/>').format(style, _path(places)))
     if len(columns) <= 25:
         parts += [
-            Markup('<circle class="f{}" cx="{}" cy="{}" r="2.6"/>').format(style, _px(a), _px(b))
+            Markup('<circle class="f{}" cx="{}" cy="{}" r="2.6"/>').format(style, px(a), px(b))
             for a, b in places
         ]
     return join(parts)
@@ -198,12 +198,12 @@ def _hits(chart: Chart, x: Axis) -> Markup:
                 '<g class="hit"><rect x="{left}" y="{top}" width="{width}" height="{height}"/>'
                 '<line x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/><title>{text}</title></g>'
             ).format(
-                left=_px(left),
+                left=px(left),
                 top=_TOP,
-                width=_px(right - left),
+                width=px(right - left),
                 height=_BOTTOM - _TOP,
                 bottom=_BOTTOM,
-                x=_px(x.at(place)),
+                x=px(x.at(place)),
                 text=text,
             )
         )
@@ -230,8 +230,4 @@ def _spoken(chart: Chart) -> str:
 
 
 def _path(places: Sequence[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{_px(a)} {_px(b)}" for a, b in places)
-
-
-def _px(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
+    return "M" + "L".join(f"{px(a)} {px(b)}" for a, b in places)

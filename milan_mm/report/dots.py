@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from milan_mm.report.axes import tight_axis
+from milan_mm.report.axes import px, tight_axis
 from milan_mm.report.page import EMPTY, join
 
 _WIDTH, _NAMES, _ROW, _TOP, _BOTTOM = 360, 118, 20, 8, 36  # pixels
@@ -45,7 +45,7 @@ def dot_plot(title: str, note: str, unit: str, rows: Sequence[DotRow]) -> Markup
             Markup(
                 '<line class="rule" x1="{x}" x2="{x}" y1="{top}" y2="{floor}"/>'
                 '<text x="{x}" y="{below}" text-anchor="middle">{label}</text>'
-            ).format(x=_px(x.at(tick)), top=_TOP, floor=floor, below=floor + 15, label=label)
+            ).format(x=px(x.at(tick)), top=_TOP, floor=floor, below=floor + 15, label=label)
         )
     for i, row in enumerate(rows):
         parts.append(_line(row, _TOP + _ROW * (i + 0.5), x.at))
@@ -68,18 +68,18 @@ def _line(row: DotRow, y: float, at: Callable[[float], float]) -> Markup:
     parts = [
         Markup(
             '<text class="{}" x="{}" y="{}" text-anchor="end">{}<title>{}</title></text>'
-        ).format(kind, _NAMES - 8, _px(y + 4), name, row.name)
+        ).format(kind, _NAMES - 8, px(y + 4), name, row.name)
     ]
     if len(row.values) > 1:
         parts.append(
             Markup('<line class="curve s0" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-                _px(at(min(row.values))), _px(at(max(row.values))), _px(y), _px(y)
+                px(at(min(row.values))), px(at(max(row.values))), px(y), px(y)
             )
         )
     said = f"{row.name}: " + ", ".join(f"{value:.2f}" for value in row.values)
     parts += [
         Markup('<circle class="f0" cx="{}" cy="{}" r="3.6"><title>{}</title></circle>').format(
-            _px(at(value)), _px(y), said
+            px(at(value)), px(y), said
         )
         for value in row.values
     ]
@@ -88,10 +88,6 @@ def _line(row: DotRow, y: float, at: Callable[[float], float]) -> Markup:
         parts.append(
             Markup(
                 '<path class="hollow" d="M{} {}l5 5l-5 5l-5-5Z"><title>{}</title></path>'
-            ).format(_px(a), _px(y - 5), f"{row.name}, published: {row.published:.1f}")
+            ).format(px(a), px(y - 5), f"{row.name}, published: {row.published:.1f}")
         )
     return join(parts)
-
-
-def _px(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")

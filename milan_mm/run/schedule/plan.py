@@ -152,7 +152,7 @@ class Plan:
 
 def _num_images(loader: Any, runner: Runner) -> int:
     """Images of a validation: a trial's sampler takes a few."""
-    sizes = len(loader.dataset), len(loader.sampler) * runner.world_size  # type: ignore[arg-type]
+    sizes = len(loader.dataset), len(loader.sampler) * runner.world_size
     return min(sizes)
 
 
