@@ -1,6 +1,6 @@
 """Walking over a config: its dicts, its data sets, its metrics, its teachers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -61,11 +61,15 @@ def views_of_test(cfg: Config | Mapping) -> list | None:
     Views in `test_dataloader`, as earlier versions had them, are taken instead: a recipe inherits a
     `tta_pipeline` from mmseg, which is another protocol.
     """
-    pipelines = [dataset.get("pipeline", ()) for _, dataset in datasets_of(cfg, "test_dataloader")]
-    if any(type_name(step) == "TestTimeAug" for steps in pipelines for step in steps):
-        return None
     kind = (cfg.get("tta_model") or {}).get("type")
-    return cfg.get("tta_pipeline") if kind == "milan_mm.MultiScaleSegmentor" else None
+    own = any(shows_views(node.get("pipeline")) for _, node in datasets_of(cfg, "test_dataloader"))
+    is_merged = kind == "milan_mm.MultiScaleSegmentor" and not own
+    return cfg.get("tta_pipeline") if is_merged else None
+
+
+def shows_views(pipeline: Sequence[Mapping] | None) -> bool:
+    """Whether transforms make several views of an image."""
+    return any(type_name(transform) == "TestTimeAug" for transform in pipeline or ())
 
 
 def teachers(node: object) -> Iterator[Any]:

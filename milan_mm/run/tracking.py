@@ -103,6 +103,10 @@ def add_trackers(cfg: Config, tracking: Tracking, trial: bool = False) -> list[s
     """
     _check_task(cfg, tracking)
     backends = _backends(cfg)
+    for backend in backends:
+        # in a config that another run saved: its curves would be taken for repeated and hidden
+        if Path(backend.get("save_dir", "")).name == BOARD:
+            backend.save_dir = _board(cfg)
     add: dict[str, Callable[[Config, Tracking], tuple[dict, str]]] = dict(
         TensorboardVisBackend=_tensorboard, WandbVisBackend=_wandb, MLflowVisBackend=_mlflow
     )
@@ -174,10 +178,13 @@ def resume_trackers(cfg: Config) -> list[str]:
 
 
 def _tensorboard(cfg: Config, tracking: Tracking) -> tuple[dict, str]:
-    # beside the folders of single starts, so that a resumed run is one curve
-    folder = str(Path(cfg.work_dir, BOARD))
-    settings = dict(type="TensorboardVisBackend", save_dir=folder)
+    settings = dict(type="TensorboardVisBackend", save_dir=_board(cfg))
     return settings, f"TensorBoard: tensorboard --logdir {cfg.work_dir}"
+
+
+def _board(cfg: Config) -> str:
+    """Beside the folders of single starts, so that a resumed run is one curve."""
+    return str(Path(cfg.work_dir, BOARD))
 
 
 def _wandb(cfg: Config, tracking: Tracking) -> tuple[dict, str]:

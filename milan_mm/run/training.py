@@ -20,7 +20,7 @@ from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.images import check_images
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.checks.schedule import check_plan
-from milan_mm.run.config_nodes import datasets_of, type_name, views_of_test
+from milan_mm.run.config_nodes import datasets_of, shows_views, views_of_test
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.records.record import KEY, ORIGIN, record_of
 from milan_mm.run.records.run_file import write_run_file
@@ -178,8 +178,7 @@ def _merge_views(cfg: Config) -> None:
     if views := views_of_test(cfg):
         for _, dataset in datasets_of(cfg, "test_dataloader"):
             dataset.pipeline = views
-    transforms = [t for _, d in datasets_of(cfg, "test_dataloader") for t in d.get("pipeline", ())]
-    if not any(type_name(transform) == "TestTimeAug" for transform in transforms):
+    if not any(shows_views(d.get("pipeline")) for _, d in datasets_of(cfg, "test_dataloader")):
         return
     if not cfg.get("tta_model"):
         raise UserError(

@@ -88,7 +88,7 @@ def pretraining_views(
     pixels = model.head.picture(pred, inputs)
     reconstruction = None
     if pixels is not None:
-        predicted = _as_pixels(model, pixels)
+        predicted = as_pixels(model.data_preprocessor, pixels)
         patch = images.shape[1] // grid[0]
         visible = np.stack([enlarge(kept_ones, patch) for kept_ones in shown[0]])
         reconstruction = np.where(visible[..., None], images, predicted)
@@ -160,8 +160,7 @@ def normalise(model: PretrainingModel, images: np.ndarray) -> Tensor:
     return (inputs - preprocessor.mean) / preprocessor.std
 
 
-def _as_pixels(model: PretrainingModel, imgs: Tensor) -> np.ndarray:
+def as_pixels(preprocessor: Any, imgs: Tensor) -> np.ndarray:
     """(B, 3, H, W) float, normalised, to (B, H, W, 3) uint8 RGB."""
-    preprocessor = model.data_preprocessor
     pixels = imgs.float() * preprocessor.std + preprocessor.mean
     return pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -20,8 +20,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from milan_mm.configs import load
+from milan_mm.errors import UserError
 from milan_mm.models.multi_scale import MultiScaleSegmentor
 from milan_mm.registry import MODELS
+from milan_mm.run.config_nodes import views_of_test
+from milan_mm.run.prepare import RECIPE, RunOptions, prepare
 from tests.helpers import STATS, TINY_ARCH, randomise
 
 MULTI_SCALE = [
@@ -190,6 +193,18 @@ def test_training_with_a_multi_scale_recipe_is_that_of_the_single_scale_one(reci
     changed = {key for key in multi if multi[key] != single.get(key)}
     assert changed == {"tta_pipeline", "tta_model", "multi_scale_pipeline", "short_side"}
     assert single.keys() <= multi.keys()
+
+
+def test_a_test_pipeline_of_ones_own_is_used_or_refused():
+    field = "test_dataloader.dataset.pipeline.1.scale=(2048,640)"
+    with pytest.raises(UserError, match=r"scale has no effect: .* or tta_model=None for a single"):
+        prepare(load(MULTI_SCALE[0]), RunOptions(cfg_options=[field]), RECIPE)
+    single = load(MULTI_SCALE[0])
+    prepare(single, RunOptions(cfg_options=[field, "tta_model=None"]), RECIPE)
+    assert views_of_test(single) is None
+    own = load(MULTI_SCALE[0])  # as a config of an earlier version has it
+    own.test_dataloader.dataset.pipeline = deepcopy(own.tta_pipeline)
+    assert views_of_test(own) is None and views_of_test(load(MULTI_SCALE[0]))
 
 
 def test_both_sizes_are_tested_by_one_pipeline():

@@ -173,6 +173,14 @@ def test_every_task_keeps_its_visualizer_and_its_file(task, tmp_path, trackers):
     assert cfg.to_dict() == before.to_dict()
 
 
+def test_a_config_that_a_run_saved_has_its_curves_where_the_new_run_is(tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path / "old"), model=dict(type="Any")))
+    add_trackers(cfg, Tracking(tensorboard=True))
+    cfg.work_dir = str(tmp_path / "new")
+    add_trackers(cfg, Tracking())
+    assert cfg.visualizer.vis_backends[-1].save_dir == str(tmp_path / "new/tensorboard")
+
+
 @pytest.mark.parametrize(
     ("asked", "uri", "experiment", "location"),
     [

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from milan_mm.engine.undisturbed import undisturbed
 from milan_mm.registry import HOOKS
-from milan_mm.visualization.pretraining import pretraining_sheet
+from milan_mm.visualization.pretraining import as_pixels, pretraining_sheet
 
 NAME = "masks"
 _PICTURES = 20  # of a run, where no interval is given
@@ -77,8 +77,5 @@ class PicturesHook(Hook):
 def _shown(preprocessor: Any, inputs: Any) -> np.ndarray:
     """Images of a batch as the model sees them, (B, H, W, 3) uint8, RGB."""
     inputs = inputs if torch.is_tensor(inputs) else torch.stack(list(inputs))
-    normalised = preprocessor(dict(inputs=inputs, data_samples=None), False)[
-        "inputs"
-    ]  # (B, 3, H, W)
-    pixels = normalised * preprocessor.std + preprocessor.mean
-    return pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+    normalised = preprocessor(dict(inputs=inputs, data_samples=None), False)["inputs"]
+    return as_pixels(preprocessor, normalised)

@@ -5,12 +5,13 @@ field that is written out have the last word.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mmengine.config import Config, DictAction
 
 from milan_mm.errors import UserError
+from milan_mm.run.config_nodes import views_of_test
 from milan_mm.run.fields.keys import check_keys, check_new_fields
 from milan_mm.run.fields.names import (
     can_evaluate,
@@ -58,6 +59,17 @@ def set_written_out(cfg: Config, cfg_options: Sequence[str]) -> None:
         shown = " ".join(f"{name}={value!r}" for name, value in fields.items())
         raise UserError(f"--cfg-options {shown} cannot be set: {reason}") from None
     check_keys(cfg)
+    _check_views(cfg, fields)
+
+
+def _check_views(cfg: Config, fields: Iterable[str]) -> None:
+    """Refuse to prepare the images of a test otherwise, where it shows several views of them."""
+    for name in fields:
+        if name.startswith("test_dataloader.") and ".pipeline" in name and views_of_test(cfg):
+            raise UserError(
+                f"--cfg-options {name} has no effect: the test shows the views of tta_pipeline; "
+                "set that, or tta_model=None for a single view"
+            )
 
 
 def _divide(cfg: Config, fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
