@@ -212,12 +212,7 @@ def test_names_of_classes_must_be_names(tmp_path: Path, names, message: str):
 
 def test_a_class_may_be_called_like_a_value_of_yaml(tmp_path: Path):
     root = yolo(tmp_path / "in")
-    (root / "data.yaml").write_text(
-        "train: images/train\
-val: images/val\
-names: [no, 1.10]\
-"
-    )
+    (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [no, 1.10]\n")
     converted(root, tmp_path / "out")
     assert [name for name, _ in objects(tmp_path / "out")["0.jpg"]] == ["no", "1.10"]
 
