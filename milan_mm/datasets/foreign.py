@@ -129,7 +129,8 @@ def read_yaml(path: Path) -> dict:
     try:
         if path.suffix not in (".yaml", ".yml") or path.stat().st_size > MAX_YAML_BYTES:
             return {}
-        content = yaml.safe_load(path.read_text("utf-8-sig"))
+        # builds nothing but text, lists and mappings: a class may be called no, or 1
+        content = yaml.load(path.read_text("utf-8-sig"), Loader=yaml.BaseLoader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

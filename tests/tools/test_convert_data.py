@@ -10,7 +10,7 @@ import pytest
 from milan_mm.configs import load
 from milan_mm.run.own_data import set_own_data
 from milan_mm.upkeep.convert import KINDS
-from tests.run.own_data.folders import coco_folder
+from tests.run.own_data.folders import coco_folder, label_pairs
 from tests.tools.conftest import defined_by
 from tests.upkeep.convert.folders import cvat, roboflow_masks, voc, yolo
 from tests.upkeep.convert.test_cvat import BOXES
@@ -129,3 +129,11 @@ def test_a_fault_of_coco_files_is_not_hidden_by_that(tmp_path: Path):
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"none of the categories|give both files the same list"):
         set_own_data(load("det/mask-rcnn_vit-mini-p8_1xb8-250i_shapes"), str(root))
+
+
+def test_a_fault_of_label_pairs_is_not_hidden_by_a_stray_data_yaml(tmp_path: Path):
+    root = label_pairs(tmp_path / "mine")
+    (root / "data.yaml").write_text("names: [a]\n")
+    (root / "classes.txt").write_text("other\n\ncat\n")
+    with pytest.raises(ValueError, match=r"line 2 of .* is blank"):
+        set_own_data(load("seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96"), str(root))

@@ -45,7 +45,7 @@ def set_own_data(cfg: Config, folder: str, tested: Recorded | None = None) -> li
     task = _task(cfg)
     try:
         lines = _TASKS[task](cfg, root, known)
-    except UserError:
+    except MissingFileError:  # another layout, not a fault inside of this one
         if hint := convert_hint(root, task):
             raise UserError(hint) from None
         raise

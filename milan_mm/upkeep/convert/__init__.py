@@ -82,10 +82,13 @@ def find_kind(given: Path, name: str | None = None) -> tuple[Kind, Path]:
         return KINDS[name], place
     if found := foreign.find_foreign(given):
         return found
+    files = [given] if given.is_file() else sorted(given.glob("*.y*ml"))
+    broken = [path for path in files if path.suffix != ".json" and not foreign.read_yaml(path)]
     raise UserError(
         f"'{given}' is of no kind that is known by its files ({', '.join(KINDS)}): give the "
         "folder above images and labels, or say the kind by --from; a folder that --data takes "
         "already need not be converted"
+        + (f"; '{broken[0]}' is not YAML that can be read" if broken else "")
     )
 
 

@@ -145,11 +145,17 @@ def test_a_source_without_any_image_asks_for_their_folder(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("gone", "does not exist"), ("a.zip", "is an archive"), ("empty", "is of no kind that is")],
+    [
+        ("gone", "does not exist"),
+        ("a.zip", "is an archive"),
+        ("empty", "is of no kind that is"),
+        ("bad", r"data\.yaml' is not YAML that can be read"),
+    ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, message: str):
     (tmp_path / "a.zip").write_bytes(b"")
     (tmp_path / "empty").mkdir()
+    (yolo(tmp_path / "bad") / "data.yaml").write_text("names: [cat\n\ttrain: a\n")
     with pytest.raises((MissingFileError, UserError), match=message):
         converted(tmp_path / name, tmp_path / "out")
 

@@ -210,6 +210,13 @@ def test_names_of_classes_must_be_names(tmp_path: Path, names, message: str):
         converted(root, tmp_path / "out")
 
 
+def test_a_class_may_be_called_like_a_value_of_yaml(tmp_path: Path):
+    root = yolo(tmp_path / "in")
+    (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [no, 1.10]\n")
+    converted(root, tmp_path / "out")
+    assert [name for name, _ in objects(tmp_path / "out")["0.jpg"]] == ["no", "1.10"]
+
+
 def test_without_data_yaml_classes_txt_names_the_classes(tmp_path: Path):
     """As Label Studio exports it."""
     root = yolo(tmp_path / "in", number=4)
