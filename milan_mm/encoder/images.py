@@ -34,7 +34,8 @@ class Preprocess:
         """Prepare one picture.
 
         Args:
-            image: A PIL image, or the path of a file. Turned upright as its EXIF data say.
+            image: A PIL image, or the path of a file. Turned upright as its EXIF data say; of 16
+                bits the upper 8 are taken.
             size: (height, width) or side of the result, in pixels; None takes `img_size`.
             crop: Resize the short side to 1/0.875 of `size` and cut out the centre, as tests on
                 ImageNet do. False keeps the whole picture: its short side becomes the smaller side
@@ -44,11 +45,12 @@ class Preprocess:
             (3, H, W) float32.
 
         Raises:
-            UserError: If `size` is not a multiple of the patch size.
+            UserError: If `size` is not a multiple of the patch size, and for pixels whose range
+                nobody states.
         """
         if isinstance(image, str | Path):
             image = Image.open(image)
-        image = ImageOps.exif_transpose(image).convert("RGB")
+        image = _with_8_bits(ImageOps.exif_transpose(image)).convert("RGB")
         height, width = self._size(size)
         image = self._cropped(image, height, width) if crop else self._whole(image, height, width)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255  # (3, H, W)
@@ -77,3 +79,14 @@ class Preprocess:
         scale, patch = min(height, width) / min(image.size), self.patch_size
         sides = [max(1, round(side * scale / patch)) * patch for side in image.size]
         return image.resize((sides[0], sides[1]), Image.Resampling.BICUBIC)
+
+
+def _with_8_bits(image: Image.Image) -> Image.Image:
+    """Pillow itself would cut larger numbers at 255."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise UserError(
+            f"a picture of mode '{image.mode}', whose range nobody states: give 8 or 16 bits"
+        )
+    return image

@@ -13,9 +13,7 @@ from milan_mm.models.plain_vit import PlainViT
 from milan_mm.models.vit_options import pair
 from milan_mm.weights.encoder import Encoder as Weights
 from milan_mm.weights.loading import load_encoder as fill
-from milan_mm.weights.reading import read_meta, weights_file
 from milan_mm.weights.recognising import read_encoder
-from milan_mm.weights.stated.training import dense_options
 
 
 def load_encoder(
@@ -75,7 +73,7 @@ def read(source: str | Path, **options: Any) -> Weights:
 
 def build(weights: Weights, img_size: int | tuple[int, int] | None = None) -> Encoder:
     """The module of an encoder that was read, in eval mode on the CPU; see `load_encoder`."""
-    options = dict(weights.model_settings(), **_trained_for(weights))
+    options = weights.model_settings() | weights.dense
     # the norm after pooling exists with this output only
     options["out_type"] = "avg_featmap" if "ln2.weight" in weights.state_dict else "raw"
     if img_size is not None:
@@ -88,18 +86,9 @@ def build(weights: Weights, img_size: int | tuple[int, int] | None = None) -> En
     return Encoder(vit, weights).eval()
 
 
-def _trained_for(weights: Weights) -> dict[str, Any]:
-    """Windows and relative positions of a detector of this package, which its tensors need."""
-    if not any(name.endswith(".rel_pos_h") for name in weights.state_dict):
-        return {}
-    return dense_options(dict(meta=read_meta(weights_file(weights.source))))
-
-
 def _device(name: str | torch.device) -> torch.device:
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"device '{name}': {str(error).splitlines()[0]}") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device '{name}': torch sees no GPU here; use device='cpu'")
-    return device
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device '{name}': {reason}; use device='cpu'") from None

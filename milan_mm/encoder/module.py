@@ -4,8 +4,10 @@ Shape letters as in `milan_mm/models/plain_vit.py`: B images, R registers, L = h
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from milan_mm.encoder.images import Preprocess
@@ -19,7 +21,7 @@ class Tokens(NamedTuple):
     """What a block, or the whole encoder, makes of a batch of images.
 
     Attributes:
-        cls_token: (B, D), or None for encoders without a class token.
+        cls_token: (B, D); for encoders without a class token None, and (B, 0) in `torch.jit.trace`.
         registers: (B, R, D); R is 0 for most encoders. DeiT's distillation token is one.
         patch_tokens: (B, L, D), row by row from the top left.
         feature_map: (B, D, h, w), the same values as `patch_tokens`.
@@ -39,7 +41,7 @@ class Encoder(nn.Module):
 
     Args:
         vit: The model, with its weights.
-        weights: What is known about them.
+        weights: What is known about them; their tensors are not kept.
 
     Attributes:
         system: Where the weights are from, e.g. 'MAE'; a key of `milan_mm.weights.systems.SYSTEMS`.
@@ -59,7 +61,7 @@ class Encoder(nn.Module):
     def __init__(self, vit: PlainViT, weights: Weights) -> None:
         super().__init__()
         self.vit = vit
-        self.weights = weights
+        self.weights = replace(weights, state_dict={})  # the tensors are in `vit`
         self.system, self.pooling = weights.system, weights.pooling
         self.mean, self.std = stats_values(weights.stats)
         options = vit.options
@@ -141,8 +143,11 @@ class Encoder(nn.Module):
         first = int(self.has_cls_token)
         patches = x[:, first + self.num_registers :]
         grid = self.vit.grid_of(images)
+        cls_token = x[:, 0] if self.has_cls_token else None
+        if cls_token is None and torch.jit.is_tracing():  # which cannot give None
+            cls_token = x[:, 0, :0]
         return Tokens(
-            cls_token=x[:, 0] if self.has_cls_token else None,
+            cls_token=cls_token,
             registers=x[:, first : first + self.num_registers],
             patch_tokens=patches,
             feature_map=patches.transpose(1, 2).unflatten(2, grid),

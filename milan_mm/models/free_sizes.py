@@ -32,14 +32,22 @@ def is_recorded() -> bool:
 
 def number(size: Any, like: Tensor) -> Tensor:
     """A size as a scalar tensor, float32, on the device of another tensor."""
-    return torch.ones(size, device=like.device).sum()
+    return _ones(size, like).sum().float()
 
 
 def counting(size: Any, like: Tensor) -> Tensor:
-    """(n,) int64: 0, 1 .. n-1."""
-    if are_known(size):
+    """(n,) int64: 0, 1 .. n-1, on the device of another tensor."""
+    if are_known(size) and not torch.jit.is_tracing():
         return torch.arange(size, device=like.device)
-    return torch.ones(size, device=like.device, dtype=torch.int64).cumsum(0) - 1
+    return _ones(size, like).cumsum(0) - 1
+
+
+
+def _ones(size: Any, like: Tensor) -> Tensor:
+    """(n,) int64."""
+    if torch.jit.is_tracing():  # a trace would keep the device that it was made on
+        return (like[(0,) * like.ndim].isnan().long() * 0 + 1).expand(size)
+    return torch.ones(size, device=like.device, dtype=torch.int64)
 
 
 def resize_freely(images: Tensor, src: tuple[int, int], dst: tuple[int, int], rule: str) -> Tensor:
@@ -70,7 +78,7 @@ def _weights(m: int, n: Tensor, places: Tensor, same: Tensor, rule: str) -> Tens
         ratio = m / n
         stretch = ratio.clamp(min=1)
         centres = (places + 0.5) * ratio - 0.5
-        distances = torch.arange(m, device=n.device) - centres[:, None]
+        distances = counting(m, n) - centres[:, None]
         weights = _keys(distances / stretch, -0.5)
         return weights / weights.sum(dim=1, keepdim=True)
     if rest == "corners":
@@ -79,7 +87,7 @@ def _weights(m: int, n: Tensor, places: Tensor, same: Tensor, rule: str) -> Tens
         extra = torch.where(same, 0.0, 0.1) if rest == "offset" else 0.0
         centres = (places + 0.5) * (m / (n + extra)) - 0.5
     # two more rows at either end, for which the outermost rows stand
-    distances = torch.arange(-2, m + 2, device=n.device) - centres[:, None]  # (n, m+4)
+    distances = counting(m + 4, n) - 2 - centres[:, None]  # (n, m+4)
     weights = (1 - distances.abs()).clamp(min=0) if kind == "bilinear" else _keys(distances, -0.75)
     if m == 1:
         return weights.sum(dim=1, keepdim=True)

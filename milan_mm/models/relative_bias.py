@@ -43,7 +43,9 @@ def look_up_bias(
     # no part of a graph may be cached
     index = (_pair_index.__wrapped__ if in_graph() else _pair_index)(dst, with_cls_token)
     table = resize_bias_table(table, src, dst, with_cls_token)
-    return table[index.to(table.device)].permute(2, 0, 1)
+    if not torch.jit.is_tracing():  # a trace would keep the device that it was made on
+        index = index.to(table.device)
+    return table[index].permute(2, 0, 1)
 
 
 def resize_bias_table(
@@ -74,6 +76,7 @@ def resize_bias_table(
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(mode=False)  # what is cached there would be of no use in training
 def _pair_index(grid: tuple[int, int], with_cls_token: bool) -> Tensor:
     """(N, N) int64: the number of the entry for each query and key."""
     return gen_relative_position_index(grid, class_token=with_cls_token)

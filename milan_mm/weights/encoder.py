@@ -12,6 +12,7 @@ from milan_mm.errors import UserError
 from milan_mm.models.positions import RESIZE_RULES
 from milan_mm.models.vit_options import WEIGHT_OPTIONS, ViTOptions
 from milan_mm.weights.settings import Settings
+from milan_mm.weights.stated.facts import plain_dense
 from milan_mm.weights.statistics import stats_values
 from milan_mm.weights.systems import POOLINGS, SYSTEMS
 
@@ -58,6 +59,7 @@ class Encoder:
         added: Name here -> what was made up, since the file has no such tensor.
         theirs: Name here -> name in the file.
         options: Those of `READ_OPTIONS` that were given, to read the file the same way again.
+        dense: Windows and relative positions of a detector, see `stated.training.dense_options`.
     """
 
     source: str
@@ -72,6 +74,7 @@ class Encoder:
     added: dict[str, str] = field(default_factory=dict)
     theirs: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    dense: dict[str, Any] = field(default_factory=dict)
 
     def model_settings(self) -> dict[str, Any]:
         """The settings that differ from the defaults of `PlainViT`, complete enough to build one.
@@ -119,6 +122,7 @@ class Encoder:
             num_patches=str(self.num_patches),
             settings=json.dumps(settings),
             assumed=json.dumps(self.assumed),
+            **(dict(dense=json.dumps(self.dense)) if self.dense else {}),
         )
 
 
@@ -131,6 +135,7 @@ class Stated:
     stats: str
     pooling: str
     assumed: dict[str, str]
+    dense: dict[str, Any] = field(default_factory=dict)
 
 
 def read_stated(metadata: Mapping[str, str], path: str | Path) -> Stated | None:
@@ -163,6 +168,7 @@ def read_stated(metadata: Mapping[str, str], path: str | Path) -> Stated | None:
         stats=metadata["stats"],
         pooling=metadata["pooling"],
         assumed=_read_dict(metadata, "assumed", path),
+        dense=plain_dense(_read_dict(metadata, "dense", path)),
     )
 
 

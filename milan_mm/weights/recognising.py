@@ -20,7 +20,7 @@ from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.renaming import rename
 from milan_mm.weights.settings import infer_settings
 from milan_mm.weights.stated.facts import HubFacts
-from milan_mm.weights.stated.training import training_facts
+from milan_mm.weights.stated.training import dense_options, training_facts
 from milan_mm.weights.systems import SYSTEMS, System, guess_system
 
 # What a user can say about a file that does not state it; options of every tool with --weights.
@@ -131,6 +131,7 @@ def recognise(
         added=renamed.added,
         theirs=renamed.theirs,
         options=_given(dict(layout=layout, system=system, num_heads=num_heads, student=student)),
+        dense=stated.dense if stated else dense_options(checkpoint),
     )
 
 
@@ -157,6 +158,7 @@ def _named_anew(stated: Stated, row: System) -> Stated:
         stats=stats,
         pooling=pooling,
         assumed={n: stated.assumed[n] for n in sorted(rest)} | notes,
+        dense=stated.dense,
     )
 
 

@@ -29,6 +29,14 @@ KINDS = {
 OWN: dict[str, Callable[[], Encoder]] = {
     "windows": lambda: _own(window_size=2, global_layers=(1,), rel_pos_grid=(4, 4)),
     "no class token": lambda: _own(pos_resize="bilinear"),
+    "all in one block": lambda: _own(
+        arch=dict(embed_dims=48, num_layers=1, num_heads=4),
+        with_cls_token=True,
+        num_registers=2,
+        rope_base=100.0,
+        layer_scale=1.0,
+        pos_resize="bicubic-antialias",
+    ),
 }
 
 
@@ -54,6 +62,6 @@ def present(tokens: Tokens) -> list[Tensor]:
 
 
 def _own(**options: object) -> Encoder:
-    vit = tiny_vit(with_cls_token=False, out_type="raw", **options)
+    vit = tiny_vit(**(dict(with_cls_token=False, out_type="raw") | options))
     weights = Weights("own", "mmpretrain", vit.state_dict(), {}, "milan_mm", "imagenet", "mean")
     return Encoder(vit, weights).eval()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from milan_mm.encoder.module import Encoder
+from milan_mm.errors import UserError
 
 GRAPHS = {"torch-export": ".pt2", "torchscript": ".pt", "onnx": ".onnx"}
 # What loads each of them.
@@ -25,6 +26,7 @@ HOLDERS = {
     "torchscript": "torch.jit.load('{}')",
     "onnx": "onnxruntime.InferenceSession('{}')",
 }
+ONNX_BYTES = 2**31  # of a file
 LARGEST_SIDE = 512  # patches along a side that graphs of torch.export and ONNX take
 
 
@@ -62,7 +64,16 @@ def write_graph(encoder: Encoder, to: str, path: str | Path) -> None:
         encoder: On the CPU, in eval mode.
         to: Key of `GRAPHS`.
         path: New file.
+
+    Raises:
+        UserError: When the format has no room for the parameters.
     """
+    size = sum(p.numel() * p.element_size() for p in encoder.parameters())
+    if to == "onnx" and size >= ONNX_BYTES:
+        raise UserError(
+            f"the encoder has {size / 2**30:.1f} GiB, an .onnx file holds {ONNX_BYTES / 2**30:g}: "
+            "take --to torch-export or torchscript"
+        )
     graph = Graph(encoder).eval()
     height, width = encoder.img_size
     if serves_any_size(encoder):  # an example of unequal sides, so that none are taken for equal

@@ -196,6 +196,7 @@ def load_hugging_face(folder: str) -> Callable[[Tensor], Tensor]:
         model = AutoModel.from_pretrained(folder).eval()
     finally:
         logging.set_verbosity(verbosity)
-    # CLIP's class norms the class token only
-    norm = getattr(model, "post_layernorm", torch.nn.Identity())
+    # CLIP's class norms the class token only; transformers 4 has it one level deeper
+    norms = [m for name, m in model.named_modules() if name.endswith("post_layernorm")]
+    norm = norms[0] if norms else torch.nn.Identity()
     return lambda images: norm(model(images).last_hidden_state)

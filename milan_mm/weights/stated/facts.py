@@ -1,7 +1,11 @@
 """What a config beside or inside a weights file says about the encoder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+# What only a `PlainViT` in a detector has, besides its weights.
+DENSE = ("window_size", "global_layers", "rel_pos_grid")
 
 
 @dataclass(frozen=True)
@@ -40,3 +44,13 @@ def oblong(size: Any) -> tuple[int, int] | None:
         return None
     height, width = size
     return (height, width) if type(height) is type(width) is int else None
+
+
+def plain_dense(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `DENSE` that are set, and whole numbers throughout."""
+    found = {name: options[name] for name in DENSE if options.get(name)}
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in found.items()
+        if all(type(n) is int for n in (value if isinstance(value, list | tuple) else [value]))
+    }

@@ -10,7 +10,7 @@ from typing import Any
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.weights.config_text import parse_config
 from milan_mm.weights.record import read_record
-from milan_mm.weights.stated.facts import HubFacts, oblong
+from milan_mm.weights.stated.facts import HubFacts, oblong, plain_dense
 from milan_mm.weights.stated.mmpretrain import NAMED, mmpretrain_facts
 from milan_mm.weights.statistics import stats_text
 from milan_mm.weights.systems import SYSTEMS
@@ -75,7 +75,7 @@ def dense_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Windows and relative positions of a `PlainViT` in a detector, as keyword arguments of it.
 
     Args:
-        checkpoint: See `training_facts`; its `meta` is enough.
+        checkpoint: See `training_facts`.
 
     Returns:
         Empty for files that state no `PlainViT`.
@@ -87,10 +87,7 @@ def dense_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         text = meta.get("cfg") if isinstance(meta, dict) else None
         model = parse_config(text).get("model") if isinstance(text, str) else None
         backbone = model.get("backbone") if isinstance(model, dict) else None
-    if not isinstance(backbone, dict):
-        return {}
-    names = ("window_size", "global_layers", "rel_pos_grid")
-    return {name: backbone[name] for name in names if backbone.get(name)}
+    return plain_dense(backbone) if isinstance(backbone, dict) else {}
 
 
 def _recorded(record: Mapping[str, Any]) -> HubFacts:
