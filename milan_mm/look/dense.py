@@ -163,7 +163,7 @@ def dense_figure(
         dict(name=name, file=restored.path, sha256=file_sha256(restored.path))
         for name, restored in models.items()
     ]
-    caption = _caption(first, weights, root, score_thr)
+    caption = _caption(models, weights, root, score_thr)
     frame = Frame(
         titles=["image", *columns],
         row_titles=[truth.path.stem for truth in truths],
@@ -244,15 +244,16 @@ def _class_colours(present: Sequence[int], palette: Sequence[Colour]) -> list[Co
 
 
 def _caption(
-    first: Restored, weights: Sequence[dict[str, str]], root: str, score_thr: float
+    models: Mapping[str, Restored], weights: Sequence[dict[str, str]], root: str, score_thr: float
 ) -> str:
-    kind = type(first.model).__name__
-    of_what = f"Objects with a score from {score_thr:g} on. " if first.task == "det" else ""
+    kinds = " and ".join(dict.fromkeys(type(one.model).__name__ for one in models.values()))
+    is_det = any(one.task == "det" for one in models.values())
+    of_what = f"Objects with a score from {score_thr:g} on. " if is_det else ""
     files = "; ".join(
         f"{one['name']} = {short_path(one['file'])} (sha256 {one['sha256'][:SHORT_HASH]})"
         for one in weights
     )
     return (
-        f"Annotations of {root}, and what {kind} finds after training from different "
-        f"initialisations. {of_what}Checkpoints: {files}."
+        f"Annotations of {root}, and what trained models ({kinds}) find. {of_what}"
+        f"Checkpoints: {files}."
     )

@@ -14,7 +14,7 @@ from milan_mm.evaluation.voting import nearest
 from milan_mm.look.gallery import Gallery, encode_gallery, find_gallery
 from milan_mm.look.images import Photo, square
 from milan_mm.look.outcome import Outcome, Wording, make_facts, name_weights
-from milan_mm.look.systems import Shown, describe_sizes, image_sizes
+from milan_mm.look.systems import Shown, describe_features, describe_sizes, image_sizes
 from milan_mm.visualization.panels import Frame, Panel, panel_figure
 from milan_mm.visualization.style import RIGHT, WRONG
 
@@ -188,6 +188,7 @@ def _caption(
         )
     return (
         f"Nearest neighbours among {len(gallery)} images of {gallery.root}, by the cosine "
-        f"similarity of the features before the last linear layer (below each).{marks} "
+        f"similarity (below each) of the features before the last linear layer "
+        f"({describe_features(shown)}).{marks} "
         f"{describe_sizes(sizes, shown)} {name_weights(shown)}"
     )

@@ -151,6 +151,12 @@ def describe_sizes(sizes: Sequence[int], shown: Sequence[Shown]) -> str:
     return f"Images of {describe_each([f'{size} px' for size in sizes], shown)}."
 
 
+def describe_features(shown: Sequence[Shown]) -> str:
+    """'class token', what a system's own classification takes, see `describe_each`."""
+    names = dict(cls="class token", mean="mean of the patches")
+    return describe_each([names[system.encoder.pooling] for system in shown], shown)
+
+
 def describe_each(texts: Sequence[str], shown: Sequence[Shown]) -> str:
     """What all systems have in common, or the text of each one where they differ."""
     if len(set(texts)) == 1:

@@ -10,8 +10,9 @@ import numpy as np
 from milan_mm.errors import UserError
 from milan_mm.look.gallery import Gallery, draw_classes, encode_gallery, find_gallery
 from milan_mm.look.outcome import Outcome, Wording, make_facts, name_weights
-from milan_mm.look.systems import Shown, describe_each, describe_sizes, image_sizes
+from milan_mm.look.systems import Shown, describe_features, describe_sizes, image_sizes
 from milan_mm.visualization.scatter import Cloud, scatter_figure
+from milan_mm.visualization.style import LOOKS
 
 
 @dataclass(frozen=True)
@@ -166,14 +167,16 @@ def _caption(
     purities: Sequence[dict],
     chance: float,
 ) -> str:
-    poolings = dict(cls="class token", mean="mean of the patches")
-    pooled = describe_each([poolings[system.encoder.pooling] for system in shown], shown)
     numbers = "; ".join(
         f"{p['name']} {p['features']:.1%}, in the map {p['map']:.1%}" for p in purities
     )
+    shared = ""
+    if len(gallery.classes) > LOOKS:
+        shared = f"Colour and marker tell {LOOKS} classes apart, others share them. "
     return (
-        f"t-SNE of the features before the last linear layer ({pooled}, scaled to length 1) of "
-        f"{len(gallery)} images in {len(gallery.classes)} random classes of {gallery.root}. "
+        f"t-SNE of the features before the last linear layer ({describe_features(shown)}, "
+        f"scaled to length 1) of {len(gallery)} images in {len(gallery.classes)} random classes of "
+        f"{gallery.root}. {shared}"
         f"Perplexity {settings.perplexity:g}, seed {settings.seed}. "
         f"{describe_sizes(sizes, shown)} Purity, the share of the {settings.k} nearest "
         f"neighbours that have a point's class: {numbers}; by chance {chance:.1%}. "

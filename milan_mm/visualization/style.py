@@ -22,6 +22,7 @@ PALETTE = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442"),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # a second key, where the palette starts over
+LOOKS = len(PALETTE) * len(MARKERS)
 RIGHT, WRONG = PALETTE[0], PALETTE[1]  # blue and vermilion differ for everybody
 MAPS = {"attention": "viridis", "probability": "viridis", "loss": "cividis"}
 NO_VALUE = "#D9D9D9"  # where a map has none
@@ -56,5 +57,5 @@ def colour_map(quantity: str) -> Colormap:
 
 
 def class_look(number: int) -> tuple[str, str]:
-    """Colour and marker of a class: no two of the first 64 share both."""
+    """Colour and marker of a class: no two of the first `LOOKS` share both."""
     return PALETTE[number % len(PALETTE)], MARKERS[number // len(PALETTE) % len(MARKERS)]

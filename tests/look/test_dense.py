@@ -66,6 +66,8 @@ def test_a_figure_names_the_checkpoints(trained, recipe: str, task: str):
     assert list(models) == ["mae", "milan"]  # by their folders
     truths, root = read_truths(models["mae"], None, 1)
     outcome = dense_figure(models, truths, root, 0.0, WORDING)
+    assert f"({type(models['mae'].model).__name__})" in outcome.facts["caption"]
+    assert "initialisation" not in outcome.facts["caption"]  # nobody knows
     assert len(outcome.figure.axes) == 4  # image, truth, two models
     for system in outcome.facts["weights"]:
         assert f"sha256 {system['sha256'][:8]}" in outcome.facts["caption"]

@@ -49,6 +49,14 @@ def test_a_figure_tells_purity_perplexity_and_seed(shown, tmp_path: Path):
         assert part in outcome.facts["caption"]
 
 
+def test_a_figure_says_when_classes_share_their_looks(shown, tmp_path: Path):
+    names = {f"{i:02}": (i, i, i) for i in range(65)}
+    data = write_classes(tmp_path / "data", 1, names)
+    settings = TsneSettings(str(data), classes=65, perplexity=5, k=1, cache=tmp_path, workers=0)
+    caption = tsne_figure(shown, choose_images(settings), settings, WORDING).facts["caption"]
+    assert "Colour and marker tell 64 classes apart, others share them." in caption
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
