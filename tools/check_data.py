@@ -54,7 +54,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=options.natural,
+        default=len(os.sched_getaffinity(0)),
         metavar="N",
         help="processes that read files (one per core that this one may use)",
     )
@@ -95,10 +96,6 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     if args.out.suffix.lower() != ".png":
         raise UserError(f"--out '{args.out}' does not end in .png: it will be a picture")
-    if args.workers is None:
-        args.workers = len(os.sched_getaffinity(0))
-    if args.workers < 0:
-        raise UserError(f"--workers {args.workers}: give 0 or more")
     nested = args.root / "ADEChallengeData2016"
     if args.task == "ade20k" and nested.is_dir():
         args.root = nested

@@ -20,7 +20,7 @@ import os
 import sys
 from pathlib import Path
 
-from milan_mm.errors import MissingFileError, UserError, run_interruptible
+from milan_mm.errors import MissingFileError, run_interruptible
 from milan_mm.run import options
 
 KINDS = ("yolo", "voc", "voc-masks", "cvat", "coco", "roboflow-masks", "masks", "classes")
@@ -71,7 +71,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--copy", action="store_true", help="copies (hard links where the file system has them)"
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes of the check (one per core)"
+        "--workers",
+        type=options.natural,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="processes of the check (one per core)",
     )
     return parser.parse_args(argv)
 
@@ -99,9 +103,6 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.upkeep.convert.writing import copy, hard_link, symbolic_link
 
     with user_errors():
-        workers = len(os.sched_getaffinity(0)) if args.workers is None else args.workers
-        if workers < 0:
-            raise UserError(f"--workers {workers}: give 0 or more")
         if args.images and not args.images.is_dir():
             raise MissingFileError(
                 f"--images '{args.images}' is not a folder: give that of the images"
@@ -114,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
         print("\n".join(convert(kind, source, args.out, how)), flush=True)
         with silence():
             sheet = Path("work_dirs/check_data", f"{args.out.resolve().name}.png")
-            faulty, report = check_folder(kind.task, args.out, sheet, workers)
+            faulty, report = check_folder(kind.task, args.out, sheet, args.workers)
     print(report)
     print(f"next: python tools/train.py {RECIPES[kind.task]} --data {args.out} --quick")
     sys.exit(int(faulty))

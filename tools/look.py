@@ -25,7 +25,7 @@ from milan_mm.run import options
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
     parser = options.tool_parser(__doc__)
-    figures = parser.add_subparsers(dest="figure", required=True, metavar="FIGURE")
+    figures: Any = parser.add_subparsers(dest="figure", required=True, metavar="FIGURE")
     for name, add in ADDERS.items():
         add(figures, name)
     argv = sys.argv[1:] if argv is None else argv

@@ -111,6 +111,11 @@ def split_of(name: str) -> str | None:
     return _STANDARD.get(found[1], found[1]) if found else None
 
 
+def split_of_path(path: str) -> str | None:
+    """The split that the folders of a file say, the outermost first."""
+    return next(filter(None, map(split_of, path.split("/")[:-1])), None)
+
+
 def yaml_of(root: Path) -> Path | None:
     """The file of a YOLO data set that names its classes."""
     files = [root] if root.is_file() else sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
@@ -150,7 +155,8 @@ def voc_files(root: Path) -> list[Path]:
         return []
     if (folder := root / "Annotations").is_dir():
         return sorted(folder.rglob("*.xml"))
-    return sorted([*root.glob("*.xml"), *root.glob("*/*.xml")])
+    found = [path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*.xml")]
+    return sorted(path for path in found if path.parent.name != "Annotations")  # of another root
 
 
 def _is_yolo(root: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from milan_mm.engine.undisturbed import undisturbed
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.registry import HOOKS
+from milan_mm.run.errors import one_line
 from milan_mm.weights.statistics import stats_text
 
 if TYPE_CHECKING:
@@ -37,8 +39,8 @@ class KnnHook(Hook):
     changed by it. Each process encodes its share of the images. Logged are `knn/top1`, `knn/top5`
     (in %, the latter from 5 classes on) and `knn/seconds`, at the iterations done so far.
 
-    The first measurement reads every image, so one that cannot be read ends the run before it
-    starts; later on, it is skipped with a warning.
+    The first measurement reads every image, so what fails ends the run before it starts; later on,
+    a measurement that fails is left out with a warning: none is worth a training.
 
     Args:
         data: Folder with train/CLASS/* and val/CLASS/*.
@@ -84,8 +86,10 @@ class KnnHook(Hook):
             return
         try:
             self._log(runner, self._measure(runner), epoch)
-        except UserError as error:
-            runner.logger.warning(f"k-NN after epoch {epoch} is left out: {error}")
+        except Exception as error:
+            is_defect = not isinstance(error, UserError)
+            text = f"k-NN after epoch {epoch} is left out: {one_line(error)}"
+            runner.logger.warning(text, exc_info=is_defect)
 
     def _read(self, encoder: PlainViT) -> None:
         from milan_mm.evaluation.knn import KnnSettings, read_images, val_labels
@@ -109,34 +113,22 @@ class KnnHook(Hook):
         """Accuracies in % and seconds.
 
         Raises:
-            UserError: On all processes, when one could not read an image.
+            UserError: On all processes, when one could not read an image; what else fails on one
+                is raised there, and told by this on the others.
         """
-        from milan_mm.evaluation.voting import knn_predict
-
         started = time.monotonic()
         rank, world_size = get_dist_info()
-        encoder, failure = self._encoder(runner), ""
-        found: dict[str, Tensor] = {}
-        try:
+        encoder = self._encoder(runner)
+
+        def encode() -> dict[str, Tensor]:
             with undisturbed(_plain(runner)):
-                for name in self.splits:
-                    found[name] = self._features(runner, encoder, name, rank, world_size)
-        except UserError as error:
-            failure = str(error)
-        for text in all_gather_object(failure):  # the others would wait for this process
-            if text:
-                raise UserError(text)
+                parts = (self._features(runner, encoder, n, rank, world_size) for n in self.splits)
+                return dict(zip(self.splits, parts, strict=True))
+
+        found = _together(encode)
         train = _gathered(found["train"], len(self.chosen["train"]), world_size)
-        device = next(encoder.parameters()).device
-        classes = len(self.splits["train"].CLASSES)
-        predicted = knn_predict(
-            train.to(device),
-            self.labels["train"][self.chosen["train"]].to(device),
-            found["val"].to(device),
-            classes,
-            k=self.settings.k,
-            temperature=self.settings.temperature,
-        ).cpu()
+        device, classes = next(encoder.parameters()).device, len(self.splits["train"].CLASSES)
+        predicted = _together(lambda: self._predict(train.to(device), found["val"].to(device)))
         labels = self.labels["val"][self.chosen["val"][rank::world_size]]
         is_hit = predicted == labels[:, None]
         hits = torch.stack([is_hit[:, :1].any(1).sum(), is_hit.any(1).sum()]).double()
@@ -144,6 +136,18 @@ class KnnHook(Hook):
         top1, top5 = (100 * hits / len(self.chosen["val"])).tolist()
         values = {"knn/top1": top1} | ({"knn/top5": top5} if classes >= 5 else {})
         return values | {"knn/seconds": time.monotonic() - started}
+
+    def _predict(self, train: Tensor, val: Tensor) -> Tensor:
+        from milan_mm.evaluation.voting import knn_predict
+
+        return knn_predict(
+            train,
+            self.labels["train"][self.chosen["train"]].to(train.device),
+            val,
+            len(self.splits["train"].CLASSES),
+            k=self.settings.k,
+            temperature=self.settings.temperature,
+        ).cpu()
 
     def _features(
         self, runner: Runner, encoder: PlainViT, name: str, rank: int, world_size: int
@@ -216,6 +220,21 @@ def _when(epoch: int) -> str:
 
 def _plain(runner: Runner) -> Any:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _together(step: Callable[[], Any]) -> Any:
+    """What a step returns; if it fails on one process, all raise, who would wait for it else."""
+    result, failure = None, None
+    try:
+        result = step()
+    except Exception as error:
+        failure = error
+    texts = all_gather_object(failure and (one_line(failure) or repr(failure)))
+    if failure:
+        raise failure
+    if elsewhere := next(filter(None, texts), None):
+        raise UserError(elsewhere)
+    return result
 
 
 def _gathered(share: Tensor, total: int, world_size: int) -> Tensor:

@@ -17,18 +17,17 @@ from mmengine.config import ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from milan_mm.datasets.decoding import reason_of
-from milan_mm.datasets.loading import LoadImage
 from milan_mm.engine.amp import in_bfloat16
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.errors import UserError
 from milan_mm.inference.known_types import check_types
 from milan_mm.inference.pictures import Picture
 from milan_mm.inference.restoring import Restored, Saved
+from milan_mm.inference.samples import Sample, Samples, Unreadable, as_it_is, pixels_of, refusal
 from milan_mm.registry import MODELS
-from milan_mm.run.config_nodes import datasets_of, type_name
+from milan_mm.run.config_nodes import datasets_of, type_name, views_of_test
 from milan_mm.run.silence import silence
 from milan_mm.text import count
 
@@ -70,14 +69,6 @@ class Prediction:
     size: tuple[int, int]
     image: np.ndarray | None
     found: Any
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A picture that was skipped, and why."""
-
-    picture: Picture
-    reason: str
 
 
 class Predictor:
@@ -129,13 +120,13 @@ class Predictor:
             with_images: Whether `Prediction.image` is wanted.
         """
         loader = DataLoader(
-            _Samples(self.pipeline, pictures, with_images),
+            Samples(self.pipeline, pictures, with_images),
             batch_size=None,
             num_workers=min(self.workers, len(pictures)),
-            collate_fn=_as_it_is,
+            collate_fn=as_it_is,
         )
         done: dict[int, Prediction | Unreadable] = {}
-        waiting: dict[Any, list[_Sample]] = {}
+        waiting: dict[Any, list[Sample]] = {}
         first = 0  # the picture whose result comes next
         for index, sample in enumerate(loader):
             if isinstance(sample, Unreadable):
@@ -158,7 +149,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _predict(
-        self, waiting: dict[Any, list["_Sample"]], first: int
+        self, waiting: dict[Any, list[Sample]], first: int
     ) -> dict[int, Prediction | Unreadable]:
         """Predict on the group of pictures that has this one."""
         shape = next(s for s, group in waiting.items() if first in [x.index for x in group])
@@ -172,13 +163,13 @@ class Predictor:
             except torch.OutOfMemoryError as error:
                 raise UserError(
                     f"{str(error).split('. ')[0]}: {count(len(group), 'picture')} of "
-                    f"{_pixels(group[0].size)}: pass --batch N with a smaller N, or --device cpu"
+                    f"{pixels_of(group[0].size)}: pass --batch N with a smaller N, or --device cpu"
                 ) from None
             except RuntimeError as error:
                 if type(error) is not RuntimeError:  # of the GPU, which then serves no other one
                     raise
                 # such as one of a few pixels, of which strides leave nothing
-                return {s.index: Unreadable(s.picture, _refusal(s.size, error)) for s in group}
+                return {s.index: Unreadable(s.picture, refusal(s.size, error)) for s in group}
         return {
             sample.index: Prediction(
                 sample.picture, sample.size, sample.image, arrays_of(self.restored.task, output)
@@ -245,8 +236,9 @@ def prediction_pipeline(saved: Saved | Restored) -> list[ConfigDict]:
             f"{saved.path}: its config tests on {len(datasets)} data sets, and pictures are loaded "
             "as those of one: set test_dataloader by --cfg-options"
         )
-    check_types(datasets[0][1].pipeline, saved.config.default_scope, saved.path)
-    return _without_annotations(datasets[0][1].pipeline)
+    pipeline = views_of_test(saved.config) or datasets[0][1].pipeline
+    check_types(pipeline, saved.config.default_scope, saved.path)
+    return _without_annotations(pipeline)
 
 
 def _without_annotations(pipeline: Iterable[ConfigDict]) -> list[ConfigDict]:
@@ -259,58 +251,6 @@ def _without_annotations(pipeline: Iterable[ConfigDict]) -> list[ConfigDict]:
             transform = ConfigDict(transform, transforms=[b for b in branches if b])
         kept.append(transform)
     return kept
-
-
-@dataclass(frozen=True)
-class _Sample:
-    index: int
-    picture: Picture
-    size: tuple[int, int]
-    image: np.ndarray | None
-    inputs: dict[str, Any]
-
-
-class _Samples(Dataset):
-    """Pictures as the model takes them."""
-
-    def __init__(self, pipeline: Compose, pictures: Sequence[Picture], with_images: bool) -> None:
-        self.pipeline, self.pictures, self.with_images = pipeline, pictures, with_images
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, index: int) -> _Sample | Unreadable:
-        picture = self.pictures[index]
-        load, *rest = self.pipeline.transforms
-        results: dict[str, Any] = dict(img_path=picture.path, img_id=picture.image_id)
-        try:
-            # the error itself, not the advice that `transform` adds
-            results = load.read(results) if isinstance(load, LoadImage) else load(results)
-            image: np.ndarray = results["img"]
-        except Exception as error:  # decoders raise whatever a damaged file leads them to
-            return Unreadable(picture, reason_of(error))
-        try:
-            for transform in rest:
-                results = transform(results)
-        except Exception as error:  # such as OpenCV's, of a side that shrinks to nothing
-            return Unreadable(picture, _refusal(image.shape[:2], error))
-        # without strides of its own, and independent of what transforms do to theirs
-        kept = np.ascontiguousarray(image[..., ::-1]) if self.with_images else None
-        return _Sample(index, picture, image.shape[:2], kept, results)
-
-
-def _refusal(size: tuple[int, int], error: Exception) -> str:
-    """Why a picture that can be read is skipped."""
-    return f"the model cannot take its {_pixels(size)} ({reason_of(error)})"
-
-
-def _pixels(size: tuple[int, int]) -> str:
-    return f"{size[1]}x{size[0]} pixels"
-
-
-def _as_it_is(sample: Any) -> Any:
-    """No tensors are made of arrays."""
-    return sample
 
 
 def _shape(inputs: Any) -> tuple:

@@ -178,7 +178,8 @@ def _panel(attention: np.ndarray, threshold: float | None, note: str = "") -> Pa
     """A map from 0 to its own largest value, which stands below it."""
     values = attention if threshold is None else keep_mass(attention, threshold)
     peak = float(attention.max())
-    return Panel(values, "attention", 0, peak, note=f"{note or 'max '}{100 * peak:.2g} %")
+    percent = float(f"{100 * peak:.2g}")  # 'g' alone would write 100 as 1e+02
+    return Panel(values, "attention", 0, peak, note=f"{note or 'max '}{percent:g} %")
 
 
 def _bar(last: int) -> Bar:

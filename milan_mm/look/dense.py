@@ -24,7 +24,7 @@ from milan_mm.inference.predicting import (
 )
 from milan_mm.inference.restoring import Restored, restore
 from milan_mm.look.outcome import Outcome, Wording, make_facts
-from milan_mm.look.systems import SHORT_HASH, distinct_names, short_path
+from milan_mm.look.systems import SHORT_HASH, check_names, distinct_names, short_path
 from milan_mm.run.config_nodes import config_nodes, datasets_of, type_name
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.silence import silence
@@ -70,10 +70,7 @@ def read_trained(
     Raises:
         MissingFileError, UserError: When one is of another task, or their classes differ.
     """
-    if names and len(names) != len(files):
-        raise UserError(
-            f"--method names {len(names)} models, --checkpoints {len(files)}: name each of them"
-        )
+    check_names(names, files, "--checkpoints")
     labels = names or distinct_names(files)
     found: dict[str, Restored] = {}
     for label, file in zip(labels, files, strict=True):
@@ -162,7 +159,11 @@ def dense_figure(
         [Panel(truth.image), *(Panel(_draw(truth.image, f[i], colours)) for f in columns.values())]
         for i, truth in enumerate(truths)
     ]
-    caption = _caption(models, root, score_thr)
+    weights = [
+        dict(name=name, file=restored.path, sha256=file_sha256(restored.path))
+        for name, restored in models.items()
+    ]
+    caption = _caption(first, weights, root, score_thr)
     frame = Frame(
         titles=["image", *columns],
         row_titles=[truth.path.stem for truth in truths],
@@ -175,10 +176,7 @@ def dense_figure(
     if first.task == "det":
         facts["score_thr"] = score_thr
     facts["images"] = [str(truth.path) for truth in truths]
-    facts["weights"] = [
-        dict(name=name, file=restored.path, sha256=file_sha256(restored.path))
-        for name, restored in models.items()
-    ]
+    facts["weights"] = weights
     return Outcome(panel_figure(rows, frame), facts)
 
 
@@ -245,13 +243,14 @@ def _class_colours(present: Sequence[int], palette: Sequence[Colour]) -> list[Co
     return colours
 
 
-def _caption(models: Mapping[str, Restored], root: str, score_thr: float) -> str:
-    first = next(iter(models.values()))
+def _caption(
+    first: Restored, weights: Sequence[dict[str, str]], root: str, score_thr: float
+) -> str:
     kind = type(first.model).__name__
     of_what = f"Objects with a score from {score_thr:g} on. " if first.task == "det" else ""
     files = "; ".join(
-        f"{name} = {short_path(restored.path)} (sha256 {file_sha256(restored.path)[:SHORT_HASH]})"
-        for name, restored in models.items()
+        f"{one['name']} = {short_path(one['file'])} (sha256 {one['sha256'][:SHORT_HASH]})"
+        for one in weights
     )
     return (
         f"Annotations of {root}, and what {kind} finds after training from different "

@@ -11,6 +11,7 @@ import torch
 from milan_mm.errors import UserError
 from milan_mm.evaluation.encoders import heads_of, load_frozen_encoder
 from milan_mm.models.plain_vit import PlainViT
+from milan_mm.text import count
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
@@ -80,10 +81,7 @@ def read_systems(
     Raises:
         MissingFileError, UserError: For a file that cannot be read, or a wrong number of names.
     """
-    if names and len(names) != len(files):
-        raise UserError(
-            f"--method names {len(names)} encoders, --weights {len(files)}: name each of them"
-        )
+    check_names(names, files, "--weights")
     encoders = [read_encoder(file, **options) for file in files]
     labels = list(names or _names_of(encoders))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -171,6 +169,17 @@ def _names_of(encoders: Sequence[Encoder]) -> list[str]:
     if len(set(systems)) == len(systems) and not any(" or " in name for name in systems):
         return systems
     return distinct_names([encoder.source for encoder in encoders])
+
+
+def check_names(names: Sequence[str] | None, files: Sequence[str], option: str) -> None:
+    """Refuse `--method` where it does not name each file of an option differently."""
+    if names and len(names) != len(files):
+        raise UserError(
+            f"--method gives {count(len(names), 'name')}, {option} {count(len(files), 'file')}: "
+            "name each of them"
+        )
+    if names and len(set(names)) < len(names):
+        raise UserError(f"--method gives a name twice ({', '.join(names)}): name each differently")
 
 
 def distinct_names(files: Sequence[str]) -> list[str]:

@@ -37,7 +37,10 @@ def number(size: Any, like: Tensor) -> Tensor:
 
 def counting(size: Any, like: Tensor) -> Tensor:
     """(n,) int64: 0, 1 .. n-1, on the device of another tensor."""
+    if are_known(size) and not torch.jit.is_tracing():
+        return torch.arange(size, device=like.device)
     return _ones(size, like).cumsum(0) - 1
+
 
 
 def _ones(size: Any, like: Tensor) -> Tensor:

@@ -239,7 +239,6 @@ def picture(
     data: bytes,
     title: str,
     caption: str | Markup,
-    legend: Mapping[str, tuple[int, int, int]] | None = None,
     pixels: bool = False,
 ) -> Markup:
     """A picture with its caption.
@@ -247,24 +246,16 @@ def picture(
     Args:
         data: A PNG or JPEG file.
         title: What a screen reader says.
-        legend: Colours (RGB, 0-255) of what the picture shows, by name.
         pixels: Whether it is enlarged without smoothing.
     """
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
-    keys = [
-        Markup('<span class="key" style="background: rgb({}, {}, {})"></span>{}').format(
-            *colour, name
-        )
-        for name, colour in (legend or {}).items()
-    ]
     return Markup(
         '<figure><img{pixels} src="data:image/{kind};base64,{data}" alt="{title}">'
-        "<figcaption>{caption}{keys}</figcaption></figure>"
+        "<figcaption>{caption}</figcaption></figure>"
     ).format(
         pixels=Markup(' class="pixels"') if pixels else EMPTY,
         kind=kind,
         data=base64.b64encode(data).decode(),
         title=title,
         caption=caption,
-        keys=Markup("").join(keys),
     )

@@ -1,11 +1,8 @@
 """The page of a work directory: what was run, how far it came, what it reached, and from what."""
 
-import json
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from markupsafe import Markup
 
@@ -18,26 +15,23 @@ from milan_mm.report.page import (
     Section,
     badge,
     bullets,
-    command,
-    details,
     facts,
     join,
     page,
     paragraph,
-    table,
     tiles,
 )
 from milan_mm.report.pictures import pictures_body
 from milan_mm.report.run_results import (
     best_of,
-    changes,
     classes_body,
     main_metric,
     place,
     results_body,
 )
+from milan_mm.report.run_start import changes_body, command_body, plan_body, weights_body
 from milan_mm.report.scalars import IMAGES
-from milan_mm.report.work_dir import Part, WorkDir
+from milan_mm.report.work_dir import WorkDir
 from milan_mm.text import count
 
 _TASKS = dict(
@@ -49,7 +43,6 @@ _TASKS = dict(
 )
 _BADGES = dict(finished="good", running="live", stopped="warn", tested="good", saved="warn")
 _ENVIRONMENT = ("sys.platform", "Python", "PyTorch", "TorchVision", "OpenCV", "MMEngine")
-_MANY_NAMES = 6
 
 
 def run_page(folder: str | Path) -> str:
@@ -65,10 +58,10 @@ def run_page(folder: str | Path) -> str:
         Section("classes", "By class", classes_body(work_dir)),
         Section("confusion", "Confusion", confusion_body(work_dir.path)),
         Section("pictures", "Pictures", pictures_body(work_dir.path)),
-        Section("plan", "Plan", _plan_body(work_dir)),
-        Section("weights", "Initial weights", _weights_body(work_dir)),
-        Section("command", "Command", _command_body(work_dir)),
-        Section("changes", "Changes to the recipe", _changes_body(work_dir)),
+        Section("plan", "Plan", plan_body(work_dir)),
+        Section("weights", "Initial weights", weights_body(work_dir)),
+        Section("command", "Command", command_body(work_dir)),
+        Section("changes", "Changes to the recipe", changes_body(work_dir)),
         Section("warnings", "Warnings", _warnings_body(work_dir)),
         Section("environment", "Environment", _environment_body(work_dir)),
     ]
@@ -138,158 +131,6 @@ def _time_left(work_dir: WorkDir) -> str:
     return duration(timedelta(seconds=images / median(speeds)))
 
 
-def _plan_body(work_dir: WorkDir) -> Markup:
-    """What the run printed before it started, and what its record says of data and schedule."""
-    last = work_dir.trainings[-1] if work_dir.trainings else None
-    lines = (last.facts["plan"] if last and last.facts else last.log.plan if last else []) or []
-    record = work_dir.record or {}
-    split, data = record.get("split") or {}, record.get("data") or {}
-    parts = [
-        f"{split[key]} {name}"
-        for key, name in (
-            ("batch_per_process", "images per process"),
-            ("processes", "process(es)"),
-            ("accumulation", "step(s) of accumulation"),
-        )
-        if split.get(key)
-    ]
-    rows: dict[str, object] = {
-        "total batch": record.get("total_batch") or work_dir.config.get("total_batch"),
-        "split": " x ".join(parts),
-        "seed": record.get("seed"),
-    }
-    for name, found in data.items():
-        if isinstance(found, Mapping):
-            rows[f"{name} images"] = (
-                f"{found.get('count'):,} in {found.get('root') or 'the data set'}, "
-                f"files {str(found.get('hash'))[:12]}"
-                if isinstance(found.get("count"), int)
-                else ""
-            )
-    if classes := record.get("classes"):
-        shown = ", ".join(map(str, classes[:12]))
-        more = f" and {len(classes) - 12} more" if len(classes) > 12 else ""
-        rows["classes"] = f"{len(classes)}: {shown}{more}"
-    said = bullets(str(line).removeprefix("plan: ") for line in lines)
-    return join([said, facts(rows)])
-
-
-def _weights_body(work_dir: WorkDir) -> Markup:
-    """What `--weights` brought, from the load report."""
-    report = work_dir.load_report
-    if report is None:
-        encoder = (work_dir.record or {}).get("encoder")
-        if encoder:
-            return facts({"file": encoder.get("source"), "sha256": encoder.get("sha256")})
-        return EMPTY
-    counts = report.get("counts")
-    counts = counts if isinstance(counts, dict) else {}
-    titles = dict(
-        loaded="loaded",
-        resized="resized",
-        initialised="new, not in the file",
-        dropped="in the file and not used by this model",
-        left_out="other parts of the file",
-    )
-    encoder = (work_dir.record or {}).get("encoder") or {}
-    rows = {
-        "file": report.get("source"),
-        "sha256": encoder.get("sha256"),
-        "system": report.get("system"),
-        "layout of its names": report.get("layout"),
-    } | {title: counts.get(key) for key, title in titles.items()}
-    parts = [facts(rows)]
-    if assumed := report.get("assumed"):
-        parts.append(paragraph("Assumed, since the file does not say so:"))
-        parts.append(_named(assumed))
-    for key, title in titles.items():
-        content = report.get(key)
-        if key != "loaded" and content:
-            body = _named(content)
-            amount = len(content) if isinstance(content, list | dict) else 0
-            parts.append(
-                details(f"{title}: {amount}", body)
-                if amount > _MANY_NAMES
-                else join([paragraph(f"{title}:"), body])
-            )
-    return join(parts)
-
-
-def _named(content: Any) -> Markup:
-    if isinstance(content, Mapping):
-        return bullets(f"{name}: {why}" for name, why in content.items())
-    return bullets(map(str, content if isinstance(content, list) else [content]))
-
-
-def _command_body(work_dir: WorkDir) -> Markup:
-    """The line that started each part; of earlier versions what the record repeats."""
-    parts = []
-    before = None
-    for part in work_dir.trainings:
-        line = (part.facts or {}).get("command")
-        if line:
-            if len(work_dir.trainings) > 1 or (part.processes or 1) > 1:
-                parts.append(paragraph(_when(part, work_dir), note=True))
-            if line == before:
-                parts.append(paragraph("the same command"))
-            else:
-                parts.append(command(line))
-            before = line
-    options = (work_dir.record or {}).get("options") or {}
-    if not parts and options:
-        parts.append(paragraph("Options that a later command has to repeat:"))
-        parts.append(facts({f"--{name.replace('_', '-')}": v for name, v in options.items()}))
-    if not parts and work_dir.trainings:
-        parts.append(
-            paragraph("The command was not recorded: the run is of an earlier version.", note=True)
-        )
-    return join(parts)
-
-
-def _when(part: Part, work_dir: WorkDir) -> str:
-    label, size = x_scale(work_dir)
-    start = f", from {label} {number(part.start / size, 6)} on" if part.start else ""
-    processes = f", {part.processes} processes" if (part.processes or 1) > 1 else ""
-    return f"{part.started:%Y-%m-%d %H:%M:%S}{start}{processes}"
-
-
-def _changes_body(work_dir: WorkDir) -> Markup:
-    found = changes(work_dir)
-    if found is None:
-        return EMPTY
-    if not found:
-        return paragraph("None: the recipe as it is.")
-    rows = [
-        [str(change.get("field")), _short(change.get("recipe")), _short(change.get("now"))]
-        for change in found
-    ]
-    return join(
-        [
-            table(["field", "recipe", "this run"], rows, numbers=False),
-            paragraph(
-                "What belongs to the machine (paths, workers, devices) is left out.", note=True
-            ),
-        ]
-    )
-
-
-def _short(value: object) -> str:
-    """A value of a config on one line; parts by their types."""
-    if value is None:
-        return "not set"
-    if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
-        return ", ".join(map(_short, value))
-    if isinstance(value, Mapping) and "type" in value:
-        inner = value.get("dataset")
-        rest = f"({_short(inner)})" if isinstance(inner, Mapping) else ""
-        rest = rest or "".join(
-            f" {k}={v}" for k, v in value.items() if k != "type" and isinstance(v, int | float)
-        )
-        return f"{str(value['type']).rpartition('.')[2]}{rest}"
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 200 else f"{text[:200]}…"
-
-
 def _warnings_body(work_dir: WorkDir) -> Markup:
     found: dict[str, int] = {}
     left_out = 0
@@ -315,7 +156,7 @@ def _environment_body(work_dir: WorkDir) -> Markup:
         name: environment.get(name) for name in _ENVIRONMENT if name in environment
     }
     if environment:
-        rows["GPUs"] = "; ".join(f"{n}: {v}" for n, v in gpus.items()) or "none, trained on CPU"
+        rows["GPUs"] = "; ".join(f"{n}: {v}" for n, v in gpus.items()) or "none, on CPU"
     versions = (work_dir.record or {}).get("versions") or {}
     for name, version in versions.items():
         rows[name] = version

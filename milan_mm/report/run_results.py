@@ -90,7 +90,7 @@ def _tests(work_dir: WorkDir) -> Markup:
     measures = [validation_measure(name) for name in names]
     rows = [
         [measure.label + (f", {measure.unit}" if measure.unit else "")]
-        + [measure.shown(test.metrics[name]) if name in test.metrics else "" for test in tests]
+        + [_shown(measure, test.metrics[name]) if name in test.metrics else "" for test in tests]
         for name, measure in zip(names, measures, strict=True)
     ]
     if not rows:
@@ -147,12 +147,12 @@ def _paper_recipe(name: str) -> tuple[str, str, int] | None:
 def _own_numbers(work_dir: WorkDir, task: str) -> dict[str, str]:
     """The last measured value of each metric of the tables."""
     found = {}
-    for key, (metric, factor) in MEASURES.get(task, {}).items():
+    for key, (metric, _) in MEASURES.get(task, {}).items():
         points = work_dir.curves.val.get(key)
         tested = [test.metrics[key] for test in work_dir.tests if key in test.metrics]
         value = tested[-1] if tested else list(points.values())[-1] if points else None
         if value is not None:
-            found[metric] = f"{value * factor:.1f}"
+            found[metric] = _shown(validation_measure(key), value)
     return found
 
 

@@ -31,7 +31,7 @@ def config_nodes(node: object, name: str = "") -> Iterator[tuple[str, Any]]:
         waiting += [(f"{name}.{key}".lstrip("."), value) for key, value in reversed(parts)]
 
 
-def datasets_of(cfg: Config, loader: str) -> Iterator[tuple[str, Any]]:
+def datasets_of(cfg: Config | Mapping, loader: str) -> Iterator[tuple[str, Any]]:
     """The data sets of a data loader inside all wrappers, with their dotted names.
 
     Args:
@@ -58,7 +58,12 @@ def views_of_test(cfg: Config | Mapping) -> list | None:
 
     It is `tta_pipeline`, as in mmdet and mmseg: `test_dataloader` keeps the single view, which
     inferencers take. Their models merge views on request (`--tta`), a `MultiScaleSegmentor` always.
+    Views in `test_dataloader`, as earlier versions had them, are taken instead: a recipe inherits a
+    `tta_pipeline` from mmseg, which is another protocol.
     """
+    pipelines = [dataset.get("pipeline", ()) for _, dataset in datasets_of(cfg, "test_dataloader")]
+    if any(type_name(step) == "TestTimeAug" for steps in pipelines for step in steps):
+        return None
     kind = (cfg.get("tta_model") or {}).get("type")
     return cfg.get("tta_pipeline") if kind == "milan_mm.MultiScaleSegmentor" else None
 

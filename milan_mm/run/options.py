@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from milan_mm import completion
 
@@ -36,7 +37,7 @@ class ToolParser(argparse.ArgumentParser):
 
     def check_options(self, args: Sequence[str]) -> None:
         """End the process at a misspelt option, with the nearest one."""
-        parser = self
+        parser: Any = self
         for word in args:
             if word == "--":
                 break

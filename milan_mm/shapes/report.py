@@ -1,7 +1,7 @@
 """The demo's page: the table of its numbers and all pictures, in one file."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,13 +24,11 @@ class Figure:
     Attributes:
         title, caption: Plain text.
         picture: (H, W, 3) uint8, RGB.
-        legend: Colour (RGB, 0-255) of what the picture shows, by name.
     """
 
     title: str
     caption: str
     picture: np.ndarray
-    legend: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
 def report_html(
@@ -56,13 +54,7 @@ def report_html(
         Section(
             f"figure-{i}",
             figure.title,
-            picture(
-                png_bytes(figure.picture),
-                figure.title,
-                figure.caption,
-                figure.legend,
-                pixels=True,
-            ),
+            picture(png_bytes(figure.picture), figure.title, figure.caption),
         )
         for i, figure in enumerate(figures)
     ]

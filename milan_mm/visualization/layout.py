@@ -139,7 +139,7 @@ def _advance(letter: str) -> float:
 def _break(line: str, width: float, size: float) -> list[str]:
     """Break a line after spaces and the marks in names of files; elsewhere only where it must."""
     lines = [""]
-    for piece in re.split(r"(?<=[\s_/-])", line):
+    for piece in re.split(r"(?<=[\s_/(-])", line):
         if lines[-1] and text_width((lines[-1] + piece).rstrip(), size) > width:
             lines.append("")
         while text_width(lines[-1] + piece.rstrip(), size) > width and len(piece.rstrip()) > 1:

@@ -233,8 +233,17 @@ def _draw_bar(axes: Axes, bar: Bar, label: str) -> None:
         first.set_horizontalalignment("left")  # inwards, where there is room for words
         last.set_horizontalalignment("right")
     else:
-        colours.set_ticks(np.linspace(bar.low, bar.high, 3).tolist())
-        colours.ax.xaxis.set_major_formatter("{x:.2g}")
+        ticks = np.linspace(bar.low, bar.high, 3).tolist()
+        colours.set_ticks(ticks, labels=_distinct(ticks))
+
+
+def _distinct(numbers: Sequence[float]) -> list[str]:
+    """Numbers with two digits, or as many more as it takes to tell them apart."""
+    for digits in range(2, 7):
+        texts = [f"{number:.{digits}g}" for number in numbers]
+        if len(set(texts)) == len(texts):
+            break
+    return texts
 
 
 def _handles(legend: Mapping[str, object]) -> list[Artist]:

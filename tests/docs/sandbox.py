@@ -163,6 +163,7 @@ def _numberless(text: str) -> str:
 def _run_module(name: str, arguments: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [name, *arguments])
+        patch.delitem(sys.modules, name, raising=False)  # another test may have imported it
         runpy.run_module(name, run_name="__main__")
 
 

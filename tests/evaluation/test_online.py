@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from milan_mm.errors import UserError
+from milan_mm.evaluation import voting
 from milan_mm.evaluation.knn import Knn, KnnSettings
 from milan_mm.weights.reading import read_checkpoint
 from milan_mm.weights.recognising import read_encoder
@@ -110,6 +111,21 @@ def test_an_image_that_is_damaged_later_costs_one_measurement(tmp_path):
     (log,) = (tmp_path / "run").glob("*/*.log")
     assert "k-NN after epoch 1 is left out: image '" in log.read_text()
     assert len(losses(tmp_path / "run")) == 6
+
+
+def test_a_measurement_that_fails_costs_no_training(images, tmp_path, monkeypatch):
+    """Memory runs out, say, while the neighbours are looked for."""
+    vote = voting.knn_predict
+    calls = iter([vote])
+
+    def predict(*given, **settings):
+        return next(calls)(*given, **settings)  # the second call finds none
+
+    monkeypatch.setattr(voting, "knn_predict", predict)
+    pretrain(pretraining_config(images, tmp_path), knn_data=str(images))
+    assert list(measured(tmp_path)) == [0] and len(losses(tmp_path)) == 6
+    (log,) = tmp_path.glob("*/*.log")
+    assert log.read_text().count("is left out: ") == 2 and "StopIteration" in log.read_text()
 
 
 def test_a_limit_is_spread_over_all_classes(images, tmp_path):

@@ -15,8 +15,9 @@ from milan_mm.errors import UserError
 from milan_mm.inference.classes import Classes
 from milan_mm.inference.drawn import drawn
 from milan_mm.inference.pictures import name_pictures
-from milan_mm.inference.predicting import Prediction, Predictor, Unreadable, prediction_pipeline
+from milan_mm.inference.predicting import Prediction, Predictor, prediction_pipeline
 from milan_mm.inference.restoring import Restored, restore
+from milan_mm.inference.samples import Unreadable
 from tests.inference.saved import CLS, DET, SEG, save_checkpoint, save_recipe
 from tests.run.own_data.folders import coco_folder, write_image
 
@@ -112,17 +113,24 @@ def test_large_pictures_have_the_labels_of_the_usual_way(
         assert len(np.unique(found.found)) > 1
 
 
-def test_several_scales_are_merged_as_in_the_recipes_test(tmp_path: Path, pictures: list[str]):
+@pytest.mark.parametrize("place", ["test_dataloader", "tta_pipeline"])
+def test_several_scales_are_merged_as_in_the_recipes_test(
+    tmp_path: Path, pictures: list[str], place: str
+):
     cfg = load(SEG)
     scales = [[dict(type="Resize", scale_factor=s, keep_ratio=True)] for s in (1.0, 0.5)]
     load_step, pack = cfg.test_dataloader.dataset.pipeline[0], dict(type="PackSegInputs")
     views = [[step for [step] in scales], [dict(type="LoadAnnotations")], [pack]]
-    cfg.test_dataloader.dataset.pipeline = [load_step, dict(type="TestTimeAug", transforms=views)]
+    views = [load_step, dict(type="TestTimeAug", transforms=views)]
+    if place == "tta_pipeline":
+        cfg.tta_pipeline = views
+    else:
+        cfg.test_dataloader.dataset.pipeline = views
     cfg.tta_model = dict(type="milan_mm.MultiScaleSegmentor")
     path, _ = save_checkpoint(cfg, tmp_path / "iter_1.pth")
     model = restore(path, device="cpu")
     (found,) = Predictor(model)(name_pictures(pictures[:1]))
-    totals = 0
+    totals, cfg.tta_model = 0, None
     for scale in scales:
         cfg.test_dataloader.dataset.pipeline = [load_step, *scale, pack]
         path, _ = save_checkpoint(cfg, tmp_path / "single.pth")

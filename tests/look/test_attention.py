@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from milan_mm.errors import UserError
 from milan_mm.look.attention import (
     AttentionSettings,
+    _panel,
     attention_figure,
     class_attention,
     keep_mass,
@@ -63,6 +64,11 @@ def test_the_strongest_patches_that_hold_the_share_are_kept():
         ranked = sorted(values, reverse=True)
         number = next(n for n in range(1, 21) if sum(ranked[:n]) >= 0.6 * sum(ranked))
         assert sorted(left[~np.isnan(left)], reverse=True) == ranked[:number]
+
+
+@pytest.mark.parametrize(("peak", "note"), [(1.0, "max 100 %"), (0.0412, "max 4.1 %")])
+def test_the_largest_share_stands_below_a_map(peak: float, note: str):
+    assert _panel(np.array([[0.0, peak]]), None).note == note
 
 
 @pytest.mark.parametrize("heads", [False, True])

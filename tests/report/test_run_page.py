@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.evaluation.recipes import RECIPES
 from milan_mm.report.run_page import run_page
 from milan_mm.report.work_dir import WorkDir
 from milan_mm.run.start.lock import FILE
@@ -238,6 +239,13 @@ def test_a_recipe_of_the_paper_stands_beside_its_numbers(tmp_path):
     assert "MILAN 52.7" in words and "2208.06049" in words
     assert "This run is not of their setting: 1 setting of the recipe changed" in words
     assert "8 training and 2,000 validation images" in words
+
+
+def test_what_could_not_be_measured_stands_beside_the_paper_as_undefined(tmp_path):
+    name = RECIPES["coco"].format(arch="base", patch=16).rpartition("/")[2]
+    rows = [train_row(100), {"coco/bbox_mAP": -1.0, "coco/segm_mAP": 0.123, "step": 100}]
+    write_part(tmp_path, 10, rows, record=record(recipe=name))
+    assert "this run undefined 12.3" in read(run_page(tmp_path)).words
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path):

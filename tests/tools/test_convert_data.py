@@ -76,7 +76,7 @@ def test_links_and_copies(call, tmp_path: Path, option: str, linked: bool):
         (("in", "out", "--images", "gone"), "--images 'gone' is not a folder"),
         (("in", "in/out"), "'in/out' is inside of 'in': give a folder outside"),
         (("in", "full"), "'full' exists already: remove it, or give a new folder"),
-        (("in", "out", "--workers", "-1"), "--workers -1: give 0 or more"),
+        (("in", "out", "--workers", "-1"), "--workers: -1: give 0 or more"),
         (("in", "out", "--from", "voc"), "'in' has no XML files in Annotations/ or beside its"),
     ],
 )

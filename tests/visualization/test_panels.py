@@ -91,6 +91,16 @@ def test_a_picture_keeps_its_shape():
     assert height / width == pytest.approx(30 / 40)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "texts"),
+    [(0, 4.6, ["0", "2.3", "4.6"]), (1.98, 2.02, ["1.98", "2", "2.02"]), (1, 1, ["1", "1", "1"])],
+)
+def test_the_numbers_of_a_colour_bar_differ(low: float, high: float, texts: list[str]):
+    frame = Frame(["a"], bars=[Bar(0, 0, "loss", "loss", low, high)])
+    axes = panel_figure([[Panel(MAP, "loss", 0, 2)]], frame).axes[-1]
+    assert [label.get_text() for label in axes.get_xticklabels()] == texts
+
+
 def test_a_map_shows_its_values_and_grey_where_it_has_none():
     figure = panel_figure([[Panel(MAP, "loss", 0, 2)]], Frame(["a"]))
     (image,) = figure.axes[0].get_images()
@@ -103,6 +113,7 @@ def test_a_map_shows_its_values_and_grey_where_it_has_none():
 def test_lines_break_in_names_of_files_and_end_with_an_ellipsis():
     width = text_width("pretrain_m", 7)
     assert wrap("pretrain_mae/epoch_1", width, 7) == "pretrain_\nmae/\nepoch_1"
+    assert wrap("2 cos(target)", text_width("target)e", 7), 7) == "2 cos(\ntarget)"
     cut = wrap("one two three four five", width, 7, most=2).split("\n")
     assert cut[0] == "one two" and cut[1].startswith("three") and cut[1].endswith("…")
     assert text_width(cut[1], 7) <= width

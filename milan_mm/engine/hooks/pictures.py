@@ -25,7 +25,8 @@ class PicturesHook(Hook):
     They are the first ones of the run's first batch, and their patches are drawn anew each time. A
     picture is made after the first iteration, every `interval` iterations, and at the end.
     mmengine's visualizer takes it, so it is in the work directory
-    (`vis_data/vis_image/masks_N.png`) and with every tracker.
+    (`vis_data/vis_image/masks_N.png`) and with every tracker. One that fails is left out with a
+    warning: no picture is worth a training.
 
     Args:
         interval: Iterations between two pictures; None makes about 20 in all.
@@ -37,6 +38,7 @@ class PicturesHook(Hook):
     def __init__(self, interval: int | None = None, num_images: int = 4) -> None:
         self.interval = interval
         self.num_images = num_images
+        self._is_first = True
         self._images: np.ndarray | None = None
 
     def before_train(self, runner: Runner) -> None:
@@ -53,13 +55,19 @@ class PicturesHook(Hook):
         """Draw, on the main process."""
         if not is_main_process() or data_batch is None:
             return
-        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        is_first = self._images is None
-        if self._images is None:
-            self._images = _shown(model.data_preprocessor, data_batch["inputs"][: self.num_images])
         done = runner.iter + 1
-        if not (is_first or done % self.interval == 0 or done == runner.max_iters):
+        if not (self._is_first or done % self.interval == 0 or done == runner.max_iters):
             return
+        self._is_first = False
+        try:
+            self._draw(runner, data_batch["inputs"], done)
+        except Exception:
+            runner.logger.warning(f"no picture of iteration {done}", exc_info=True)
+
+    def _draw(self, runner: Runner, inputs: Any, done: int) -> None:
+        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if self._images is None:
+            self._images = _shown(model.data_preprocessor, inputs[: self.num_images])
         # the wrapper's precision: casts of the teacher's weights may be kept in it
         with undisturbed(model), runner.optim_wrapper.optim_context(model):
             sheet = pretraining_sheet(model, self._images, seeds=(runner.seed,), dpi=_DPI)

@@ -107,10 +107,9 @@ def convert(kind: Kind, source: Source, out: Path, options: Options) -> list[str
     found = READERS[kind](source)
     if kind.task == "det":
         found.notes += _even_masks(found, options.max_dropped)
-    totals = dict(images=0, objects=0)
-    for sample in found.samples:
-        totals["images"] += 1
-        totals["objects"] += len(sample.things)
+    things = [len(sample.things) for sample in found.samples]
+    totals = dict(images=len(things), objects=sum(things))
+    crowds = sum(thing.crowd for sample in found.samples for thing in sample.things)
     if not totals["images"]:
         raise UserError(
             f"no image of '{source.given}' can be used: "
@@ -118,8 +117,16 @@ def convert(kind: Kind, source: Source, out: Path, options: Options) -> list[str
             "by --images"
         )
     notes = [*found.notes, *found.dropped.check(totals, options.max_dropped)]
-    if kind.task == "det" and not totals["objects"]:
-        raise UserError(f"no image of '{source.given}' has an object: there is nothing to learn")
+    if crowds:
+        notes.append(
+            f"{count(crowds, 'object')} marked as a crowd or as difficult: neither learnt from nor "
+            "evaluated"
+        )
+    if kind.task == "det" and totals["objects"] == crowds:
+        raise UserError(
+            f"no image of '{source.given}' has an object, other than {count(crowds, 'crowd')}: "
+            "there is nothing to learn"
+        )
     notes += _split(found, options, kind)
     out = out.resolve()  # a link to an empty folder stays
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -148,13 +155,16 @@ def _even_masks(found: Found, limit: float) -> list[str]:
     """
     things = [t for s in found.samples for t in s.things if not t.crowd]
     masked = sum(bool(thing.mask) for thing in things)
-    if masked in (0, len(things)):
+    if not masked:
         return []
     if len(things) - masked <= limit * len(things):
         for sample in found.samples:
             for _ in [t for t in sample.things if not (t.mask or t.crowd)]:
                 found.dropped.object("without a mask, which the others have", sample.path)
             sample.things = [t for t in sample.things if t.mask or t.crowd]
+            for thing in sample.things:
+                x, y, w, h = thing.box
+                thing.mask = thing.mask or [[x, y, x + w, y, x + w, y + h, x, y + h]]
         return []
     for sample in found.samples:
         for thing in sample.things:

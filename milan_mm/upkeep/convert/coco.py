@@ -156,7 +156,9 @@ def _thing(
         return None
     x, y, w, h = box
     size = sample.width, sample.height
-    crowd = bool(annotation.get("iscrowd"))
+    crowd, attributes = bool(annotation.get("iscrowd")), annotation.get("attributes")
+    if isinstance(attributes, dict) and "occluded" in attributes:
+        crowd = bool(attributes.get("is_crowd"))  # CVAT sets iscrowd for every mask of its brush
     checked = thing_of(label, (x, y, x + w, y + h), size, dropped, where, None, crowd)
     if checked is None:
         return None

@@ -10,6 +10,8 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import takewhile
+from operator import eq
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -169,16 +171,10 @@ def _parts(name: str) -> list[str]:
 def _likeliest(found: Sequence[Path], parts: Sequence[str]) -> Path | None:
     if len(found) < 2:
         return found[0] if found else None
-    ends = {path: _common_end(path.parts, parts) for path in found}
+    ends = {
+        path: len([*takewhile(bool, map(eq, reversed(path.parts), reversed(parts)))])
+        for path in found
+    }
     longest = max(ends.values())
     best = [path for path, length in ends.items() if length == longest]
     return best[0] if len(best) == 1 else None
-
-
-def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
-    length = 0
-    for a, b in zip(reversed(one), reversed(other), strict=False):
-        if a != b:
-            break
-        length += 1
-    return length

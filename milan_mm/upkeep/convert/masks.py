@@ -18,9 +18,14 @@ from milan_mm.errors import MissingFileError, UserError
 from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, check_names
 from milan_mm.upkeep.convert.source import Source
-from milan_mm.upkeep.convert.voc import CLASSES, split_lists
+from milan_mm.upkeep.convert.voc import split_lists
 
 _SUFFIX = "_mask"  # of Roboflow's masks, beside their images
+_VOC = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
+    *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
 _VOID_COLOUR = (224, 224, 192)  # VOC's borders between objects
 
 
@@ -200,7 +205,7 @@ def _voc_classes(root: Path) -> tuple[list[str], dict, str]:
         values = {number: number for number in range(len(names))}
         return check_names(names, file), colours | values, f"classes: those of '{file}'"
     file = root / "classes.txt"
-    names = read_classes(file) if file.is_file() else ["background", *CLASSES]
+    names = read_classes(file) if file.is_file() else list(_VOC)
     said = (
         f"those of '{file}'"
         if file.is_file()

@@ -13,21 +13,16 @@ readers.
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from milan_mm.datasets.foreign import split_of, voc_files
+from milan_mm.datasets.foreign import split_of, split_of_path, voc_files
 from milan_mm.datasets.pair_folder import read_lines
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.text import count, shorten_list
+from milan_mm.text import shorten_list
 from milan_mm.upkeep.convert.boxes import thing_of
 from milan_mm.upkeep.convert.images import Images, size_as_stated
 from milan_mm.upkeep.convert.safe_xml import XmlError, number_of, read_xml, text_of
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, check_names
 from milan_mm.upkeep.convert.source import Source, progress
 
-CLASSES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
-    *("train", "tvmonitor"),
-)
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -71,11 +66,6 @@ def read_voc(source: Source) -> Found:
                 continue
             sample = _read(files[stem], parsed[stem], images, classes, origin, dropped)
             splits[split] += [sample] if sample else []
-    crowds = sum(t.crowd for samples in splits.values() for s in samples for t in s.things)
-    if crowds:
-        notes.append(
-            f"{count(crowds, 'difficult object')}: neither learnt from nor evaluated, as VOC has it"
-        )
     notes += images.left_out(splits, "without an annotation, or in no list")
     return Found(classes, splits, dropped, notes)
 
@@ -107,13 +97,13 @@ def _key(path: Path, root: Path) -> str:
 def _by_folder(files: dict[str, Path]) -> dict[str, list[str]]:
     """By the folders in which the files are: train/ and valid/, or one for all."""
     found: dict[str, list[str]] = {}
-    for stem, path in files.items():
-        found.setdefault(split_of(path.parent.name) or ALL, []).append(stem)
+    for stem in files:
+        found.setdefault(split_of_path(stem) or ALL, []).append(stem)
     return found
 
 
 def _classes(root: Path, found: set[str]) -> list[str]:
-    """Names from classes.txt, from VOC itself, or those that occur, in alphabetical order."""
+    """Names from classes.txt, or those that occur, in alphabetical order as those of VOC."""
     path = root / "classes.txt"
     if path.is_file():
         return check_names(read_lines(path), path)
@@ -121,7 +111,7 @@ def _classes(root: Path, found: set[str]) -> list[str]:
         raise UserError(f"no XML file of '{root}' has an object: there is nothing to learn from")
     if "" in found:
         raise UserError(f"objects of '{root}' have no name: name them")
-    return list(CLASSES) if found <= set(CLASSES) else check_names(sorted(found), root)
+    return check_names(sorted(found), root)
 
 
 def _origin(objects: list[ET.Element]) -> int:

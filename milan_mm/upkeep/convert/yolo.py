@@ -9,11 +9,12 @@ reads one folder per split, takes the size before the turn, and mixes no boxes w
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from milan_mm.datasets.folders import SPLITS, is_image
-from milan_mm.datasets.foreign import read_yaml, split_of, yaml_of
+from milan_mm.datasets.foreign import read_yaml, split_of, split_of_path, yaml_of
 from milan_mm.datasets.pair_folder import read_lines
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.text import count, shorten_list
@@ -24,7 +25,7 @@ from milan_mm.upkeep.convert.source import Source, progress
 
 TOLERANCE = 0.01  # Ultralytics accepts shares from -0.01 to 1.01
 _KEYS = SPLITS | dict(test=("test",))
-_NO_LABELS = ("classes", "train", "val", "valid", "test", "notes", "README")  # other .txt files
+_LABELLED = re.compile(r"\s*\d+([ \t]+[-+.\de]+){4,}\s*$", re.MULTILINE)  # unlike other .txt files
 
 
 def read_yolo(source: Source) -> Found:
@@ -81,8 +82,8 @@ def _by_name(images: Images) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for folder in sorted(images.folders):
         root = next(root for root in images.roots if folder.is_relative_to(root))
-        named = filter(None, map(split_of, folder.relative_to(root).parts))
-        found.setdefault(next(named, ALL), []).append(folder)
+        named = split_of_path(f"{folder.relative_to(root).as_posix()}/")
+        found.setdefault(named or ALL, []).append(folder)
     return found
 
 
@@ -100,8 +101,8 @@ def _drop_lonely(root: Path, images: Images, dropped: Dropped) -> None:
     """Count label files without an image."""
     known = {labels_of(path, images.roots, root) for path in images.paths}
     for path in sorted(root.rglob("*.txt")):
-        is_label = path.parent != root and path.stem not in _NO_LABELS
-        if is_label and path not in known and _may_be_label(path, root, images):
+        is_near = "labels" in path.relative_to(root).parts or path.parent in images.folders
+        if is_near and path not in known and _LABELLED.match(path.read_text("utf-8", "replace")):
             dropped.image("that are missing, though they have a label file", path)
 
 
@@ -205,25 +206,6 @@ def _listed(file: Path, images: Images) -> list[Path]:
             f"'{missing[0]}': add them, or remove their lines"
         )
     return [path for path in found if path]
-
-
-def _may_be_label(path: Path, root: Path, images: Images) -> bool:
-    """Whether a .txt without image is one of labels, by its folder or its first line."""
-    if "labels" in path.relative_to(root).parts:
-        return True
-    return (
-        path.parent in images.folders
-        and not is_image(path.name)
-        and bool(_numbers(path.read_text("utf-8", "replace")))
-    )
-
-
-def _numbers(text: str) -> list[float] | None:
-    """Those of the first line; None where it is text."""
-    try:
-        return [float(word) for word in text.split("\n", 1)[0].split()] or None
-    except ValueError:
-        return None
 
 
 def _read_labels(

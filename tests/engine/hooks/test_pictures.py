@@ -37,6 +37,18 @@ def test_pictures_of_the_same_images_are_files_at_the_interval_and_the_end(
     assert seen[0].dtype == np.uint8 and seen[0].shape == (4, SIDE, SIDE, 3)
 
 
+def test_a_picture_that_fails_costs_no_training(images, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("too many pixels")
+
+    monkeypatch.setattr(pictures, "pretraining_sheet", fail)
+    pretrain(pretraining_config(images, tmp_path), pictures_interval=4)
+    assert len(losses(tmp_path)) == 6
+    (log,) = tmp_path.glob("*/*.log")
+    text = log.read_text()
+    assert "no picture of iteration 4" in text and "MemoryError: too many pixels" in text
+
+
 def test_colours_are_those_of_the_files(tmp_path):
     images = labelled_images(tmp_path / "images", noise=0)
     runner = pretrain(pretraining_config(images, tmp_path / "run"), pictures_interval=100)

@@ -143,6 +143,24 @@ def test_masks_areas_and_crowds_stay_as_they_are(tmp_path: Path):
     )
 
 
+def test_masks_of_cvats_brush_are_objects_and_crowds_between_masks_get_one(tmp_path: Path):
+    """datumaro, by which CVAT writes COCO files, sets iscrowd wherever there are run lengths."""
+    content = coco(["0.jpg", "1.jpg"])
+    for n in range(2):
+        photo(tmp_path / f"in/{n}.jpg", n)
+    for annotation in content["annotations"]:
+        runs = dict(size=[48, 64], counts=[0, 10, 3062])
+        annotation |= dict(iscrowd=1, segmentation=runs, attributes=dict(occluded=False))
+    content["annotations"][0] |= dict(attributes=dict(occluded=False, is_crowd=True))
+    content["annotations"][0].pop("segmentation")
+    _write(tmp_path / "in/result.json", content)
+    converted(tmp_path / "in", tmp_path / "out", val_share=0.5)
+    found = annotations(tmp_path / "out") + annotations(tmp_path / "out", "val")
+    assert sorted(a["iscrowd"] for a in found) == [0, 0, 0, 1]
+    (crowd,) = (a for a in found if a["iscrowd"])
+    assert crowd["segmentation"] == [[8, 6, 32, 6, 32, 24, 8, 24]]
+
+
 def test_ids_may_be_text(tmp_path: Path):
     content = coco(["0.jpg", "1.jpg"])
     for image in content["images"]:

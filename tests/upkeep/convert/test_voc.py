@@ -59,9 +59,13 @@ def test_the_user_can_say_where_pixels_start(tmp_path: Path, origin: int, left: 
 
 def test_difficult_objects_are_ignored_as_voc_does(tmp_path: Path):
     root = voc(tmp_path / "in", SPLITS, difficult=1)
+    with pytest.raises(UserError, match="has an object, other than 6 crowds: there is nothing to"):
+        converted(root, tmp_path / "out")
+    path = root / "Annotations/a.xml"
+    path.write_text(path.read_text().replace("difficult>1", "difficult>0"))
     lines = converted(root, tmp_path / "out")
-    assert {a["iscrowd"] for a in annotations(tmp_path / "out")} == {1}
-    assert "6 difficult objects: neither learnt from nor evaluated, as VOC has it" in lines
+    assert [a["iscrowd"] for a in annotations(tmp_path / "out")] == [0, 0, 1, 1]
+    assert lines[1].startswith("4 objects marked as a crowd or as difficult: neither learnt from")
 
 
 @pytest.mark.parametrize(
@@ -90,9 +94,25 @@ def test_xml_beside_the_images_is_found_in_folders_of_splits(tmp_path: Path):
         for stem in stems:
             for path in (whole / f"JPEGImages/{stem}.jpg", whole / f"Annotations/{stem}.xml"):
                 path.rename(tmp_path / "in" / split / path.name)
-    converted(tmp_path / "in", tmp_path / "out")
+    lines = converted(tmp_path / "in", tmp_path / "out")
     assert objects(tmp_path / "out") == {"a.jpg": SCENE, "b.jpg": SCENE}
     assert objects(tmp_path / "out", "val") == {"c.jpg": SCENE}
+    assert [line.split()[0] for line in lines[-2:]] == ["cat", "dog"]  # and no others of VOC
+
+
+@pytest.mark.parametrize("style", ["{1}/{0}", "{0}/{1}"])
+def test_xml_is_found_in_folders_of_kinds_and_splits(tmp_path: Path, style: str):
+    whole = voc(tmp_path / "whole", SPLITS)
+    for split, stems in SPLITS.items():
+        for stem in stems:
+            for new, old in (("images", f"JPEGImages/{stem}.jpg"), ("xml", "")):
+                path = whole / (old or f"Annotations/{stem}.xml")
+                target = tmp_path / "in" / style.format(new, split) / path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target)
+    converted(tmp_path / "in", tmp_path / "out")
+    assert len(objects(tmp_path / "out")) == 2
+    assert list(objects(tmp_path / "out", "val").values()) == [SCENE]
 
 
 def test_files_of_one_name_in_two_folders_are_two(tmp_path: Path):
