@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print what the file is; exits with code 2 and one line after a mistake."""
     args = parse_args(argv)
     # here, so that --help is quick
+    from milan_mm.encoder.export.writing import formats_for
     from milan_mm.run.errors import user_errors
     from milan_mm.weights.inspecting import inspection
     from milan_mm.weights.recognising import given_options, read_encoder
@@ -39,7 +40,9 @@ def main(argv: list[str] | None = None) -> None:
     with user_errors():
         reading = given_options(args) | dict(trust_pickle=args.trust_pickle)
         for i, file in enumerate(args.files):
-            print("\n" * (i > 0) + inspection(read_encoder(file, **reading)))
+            encoder = read_encoder(file, **reading)
+            print("\n" * (i > 0) + inspection(encoder))
+            print(f"  exports       {', '.join(formats_for(encoder)) or 'none as it is'}")
 
 
 if __name__ == "__main__":

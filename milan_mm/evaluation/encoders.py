@@ -22,7 +22,7 @@ def load_frozen_encoder(
         FileNotFoundError, ValueError: See `read_encoder`, `load_encoder`.
     """
     encoder = source if isinstance(source, Encoder) else read_encoder(source, num_heads=num_heads)
-    vit = PlainViT(**encoder.model_settings(), out_type="raw", frozen=True)
+    vit = PlainViT(**encoder.model_settings(), **encoder.dense, out_type="raw", frozen=True)
     report = load_encoder(vit, encoder)
     return vit.eval(), report
 

@@ -126,7 +126,7 @@ def test_the_folder_of_the_source_is_not_replaced(tmp_path: Path):
     weights = weights_of("mae", tmp_path)
     export(weights, tmp_path / "folder", "timm")
     again = read_encoder(tmp_path / "folder/model.safetensors", num_heads=4)
-    with pytest.raises(ValueError, match="is or holds the source itself"):
+    with pytest.raises(ValueError, match="holds the source itself"):
         export(again, tmp_path / "folder", "huggingface", force=True)
 
 

@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 
 import milan_mm
 from milan_mm.encoder.names import SHIPPED
+from milan_mm.evaluation.encoders import load_frozen_encoder
 from milan_mm.weights.exporting import export_encoder
 from tests.encoder.kinds import encoder_of, images_of, weights_of
 from tests.helpers import save_state, tiny_vit
@@ -98,6 +99,8 @@ def test_a_detectors_encoder_keeps_its_windows_and_relative_positions(tables, tm
     images = torch.randn(1, 3, 40, 24)
     for file in (checkpoint, tmp_path / "encoder.safetensors"):
         assert torch.equal(milan_mm.load_encoder(file)(images).feature_map, vit(images)[0])
+        frozen, _ = load_frozen_encoder(file)  # of k-NN and of figures
+        assert torch.equal(frozen(images)[0].mT.unflatten(2, (5, 3)), vit(images)[0])
 
 
 def test_gradients_flow_also_after_inference_mode(tmp_path: Path):

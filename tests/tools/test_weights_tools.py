@@ -56,6 +56,20 @@ def test_inspection_says_when_pretraining_cannot_go_on(call, capsys, tmp_path: P
     assert "pretraining   the encoder goes on" in capsys.readouterr().out
 
 
+def test_inspection_lists_the_exports_that_hold_an_encoder(call, capsys, tmp_path: Path):
+    for file, options, formats in (
+        (save("beit", tmp_path), ("--num-heads", 4), "timm, huggingface, openmmlab, torch-export"),
+        (
+            save("hf_vit", tmp_path),
+            ("--num-heads", 4),
+            "huggingface, openmmlab, mmseg, torch",
+        ),
+        (save("mae", tmp_path), (), "none as it is"),
+    ):
+        call("inspect_weights", file, *options)
+        assert f"  exports       {formats}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_converted_encoder_is_read_back_with_all_that_is_known_of_it(
     call, tmp_path: Path, system: str

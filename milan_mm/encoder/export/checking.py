@@ -48,7 +48,8 @@ def check_output(out: str | Path, to: str, force: bool, source: str | Path) -> N
         raise UserError(f"output '{out}' looks like a file: --to {to} writes a folder")
     file = Path(source).resolve()
     if out.exists() and out.resolve() in (file, file.parent):
-        raise UserError(f"output '{out}' is or holds the source itself: give another name")
+        verb = "is" if out.resolve() == file else "holds"
+        raise UserError(f"output '{out}' {verb} the source itself: give another name")
     if out.exists():
         _check_existing(out, is_file=bool(suffix), force=force)
     missing = [name for name in _TO_WRITE.get(to, ()) if find_spec(name) is None]

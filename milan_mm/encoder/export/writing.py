@@ -4,15 +4,23 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from milan_mm.encoder.export.checking import Run, check_output, largest_difference, missing_library
+from milan_mm.encoder.export.checking import (
+    FORMATS,
+    Run,
+    check_output,
+    largest_difference,
+    missing_library,
+)
 from milan_mm.encoder.export.graphs import (
     GRAPHS,
     HOLDERS,
@@ -38,6 +46,9 @@ from milan_mm.weights.folders import CONFIG, FOLDER_FILES, PREPROCESSOR_CONFIG
 from milan_mm.weights.statistics import byte_stats
 
 TOLERANCE = 1e-5  # of the largest value of the features
+_FILES = dict(
+    timm=timm_files, huggingface=hugging_face_files, openmmlab=openmmlab_files, mmseg=mmseg_files
+)
 
 
 @dataclass(frozen=True)
@@ -126,21 +137,35 @@ def _write_graph(encoder: Encoder, out: Path, to: str) -> Written:
     return Written(HOLDERS[to].format(out), partial(load_graph, to, out), [images])
 
 
-def _write_parts(weights: Weights, out: Path, to: str) -> Written:
+def formats_for(weights: Weights) -> list[str]:
+    """Those of `FORMATS` that have all parts of an encoder; none if heads or size are unknown."""
+    found = []
+    for to in FORMATS:
+        with suppress(UserError):
+            _files(weights, to) if to in _FILES else weights.model_settings()
+            found.append(to)
+    return found
+
+
+def _files(weights: Weights, to: str) -> tuple[Parts, dict[str, Any], dict[str, Tensor]]:
+    """What goes into the files of another library: config and tensors."""
     parts = Parts.of(weights)
     dense = "the windows or the relative positions of a detector"
     parts.refuse(f"--to {to}", {dense: bool(weights.dense)})
+    return parts, *_FILES[to](parts)
+
+
+def _write_parts(weights: Weights, out: Path, to: str) -> Written:
+    parts, config, tensors = _files(weights, to)
     size = f"equal at {parts.img_size}x{parts.img_size} px"
     notes = [f"{size}; other sizes resize positions by the rules of that library"]
     if parts.settings["rope_base"]:
         notes = ["equal at every size"]
     if to == "timm":
-        config, tensors = timm_files(parts)
         _write_folder(out, tensors, {CONFIG: config})
         holds = f"timm.create_model('local-dir:{out}', pretrained=True)"
         return Written(holds, partial(load_timm, str(out)), notes)
     if to == "huggingface":
-        config, tensors = hugging_face_files(parts)
         _write_folder(out, tensors, {CONFIG: config, PREPROCESSOR_CONFIG: preprocessor(parts)})
         holds = f"transformers.{config['architectures'][0]}.from_pretrained('{out}')"
         if config["model_type"] == "vit":
@@ -150,15 +175,14 @@ def _write_parts(weights: Weights, out: Path, to: str) -> Written:
         if parts.has_pooled_norm and parts.has_final_norm:
             notes.append("the norm after pooling is left out, which that class does not have")
         return Written(holds, partial(load_hugging_face, str(out)), notes)
-    backbone, tensors = (openmmlab_files if to == "openmmlab" else mmseg_files)(parts)
     mean, std = byte_stats(weights.stats)
-    model = dict(data_preprocessor=dict(mean=mean, std=std, to_rgb=True), backbone=backbone)
+    model = dict(data_preprocessor=dict(mean=mean, std=std, to_rgb=True), backbone=config)
     with replacing(out) as new:
         torch.save(dict(state_dict=tensors, meta=dict(cfg=f"model = {model!r}\n")), new)
-    options = ", ".join(f"{name}={value!r}" for name, value in backbone.items())
+    options = ", ".join(f"{name}={value!r}" for name, value in config.items())
     holds = f"backbone=dict({options}, init_cfg=dict(type='Pretrained', checkpoint='{out}'))"
     notes.append(f"images in RGB, mean={mean}, std={std}, for data_preprocessor")
-    return Written(holds, partial(load_openmmlab, backbone, str(out)), notes)
+    return Written(holds, partial(load_openmmlab, config, str(out)), notes)
 
 
 def _write_folder(out: Path, tensors: dict[str, Tensor], configs: dict[str, dict]) -> None:
