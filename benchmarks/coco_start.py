@@ -140,7 +140,8 @@ def _ours(root: Path, by_data: bool) -> Iterator[int]:
     from milan_mm.configs import load
     from milan_mm.run.checks.coco import check_coco
     from milan_mm.run.checks.files import check_data
-    from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+    from milan_mm.run.prepare import TRAINING, prepare
+    from milan_mm.run.run_options import RunOptions
 
     cfg = load(_RECIPE)
     loaders = ("train_dataloader", "val_dataloader")

@@ -34,7 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.engine.optim import group_summary, parameter_table
     from milan_mm.run.building import build_optimizer, build_without_memory
     from milan_mm.run.errors import user_errors
-    from milan_mm.run.prepare import RunOptions, set_fields, set_recipe_names
+    from milan_mm.run.prepare import set_fields, set_recipe_names
+    from milan_mm.run.run_options import RunOptions
     from milan_mm.run.silence import silence
 
     with user_errors(), silence():

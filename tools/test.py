@@ -67,8 +67,9 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.evaluation.per_class import class_table, split_classes
     from milan_mm.run.errors import user_errors
     from milan_mm.run.metrics import check_folder, check_output, why_no_metric, write_metrics
-    from milan_mm.run.prepare import TEST, RunOptions, prepare
+    from milan_mm.run.prepare import TEST, prepare
     from milan_mm.run.processes import is_main_process
+    from milan_mm.run.run_options import RunOptions
     from milan_mm.run.training import check_testable, test
 
     with user_errors():

@@ -69,7 +69,8 @@ def main(argv: list[str] | None = None) -> None:
     # here, so that --help is quick
     from milan_mm.configs import load
     from milan_mm.run.errors import user_errors
-    from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+    from milan_mm.run.prepare import TRAINING, prepare
+    from milan_mm.run.run_options import RunOptions
     from milan_mm.run.start.resume import Start
     from milan_mm.run.training import train
 

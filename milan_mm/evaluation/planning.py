@@ -25,8 +25,9 @@ from milan_mm.run.checks.files import check_data
 from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.own_data.classification import use_image_folder
-from milan_mm.run.prepare import RECIPE, RunOptions, check_img_size, prepare, resize_images
+from milan_mm.run.prepare import RECIPE, check_img_size, prepare, resize_images
 from milan_mm.run.records.canonical import CHOICES, config_hash, settings_hash
+from milan_mm.run.run_options import RunOptions
 from milan_mm.run.schedule.schedules import is_iter_based
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.reading import file_sha256

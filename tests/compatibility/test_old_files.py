@@ -14,8 +14,9 @@ from milan_mm.configs import load
 from milan_mm.evaluation.results import read_results
 from milan_mm.evaluation.tables import make_tables
 from milan_mm.run.building import build_without_memory
-from milan_mm.run.prepare import TEST, RunOptions, prepare
+from milan_mm.run.prepare import TEST, prepare
 from milan_mm.run.records.record import Recorded
+from milan_mm.run.run_options import RunOptions
 from milan_mm.run.silence import silence
 from milan_mm.run.start.resume import Start
 from milan_mm.run.training import test as evaluate

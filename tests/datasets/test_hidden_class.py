@@ -9,7 +9,8 @@ from mmengine.config import Config
 from milan_mm.datasets.hidden_class import refuse_hidden_class
 from milan_mm.datasets.labels import label_table
 from milan_mm.run.checks.labels import check_labels
-from milan_mm.run.prepare import RECIPE, RunOptions, prepare
+from milan_mm.run.prepare import RECIPE, prepare
+from milan_mm.run.run_options import RunOptions
 from tests.recipes.test_configs import load
 from tests.run.own_data.folders import label_pairs, write_labels
 

@@ -19,9 +19,10 @@ from milan_mm.evaluation import fingerprint
 from milan_mm.evaluation.fingerprint import data_counts, git_commit, protocol_hash
 from milan_mm.models.vit_options import ViTOptions
 from milan_mm.registry import HOOKS
-from milan_mm.run.prepare import RunOptions, compile_parts
+from milan_mm.run.prepare import compile_parts
 from milan_mm.run.records import canonical
 from milan_mm.run.records.canonical import config_hash, package_versions, settings_hash
+from milan_mm.run.run_options import RunOptions
 
 COCO = "det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco"
 ADE = "seg/upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512"

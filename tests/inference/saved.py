@@ -8,8 +8,9 @@ from mmengine.registry import DefaultScope
 
 from milan_mm.configs import load
 from milan_mm.registry import MODELS
-from milan_mm.run.prepare import RECIPE, RunOptions, prepare
+from milan_mm.run.prepare import RECIPE, prepare
 from milan_mm.run.records.record import KEY, record_of
+from milan_mm.run.run_options import RunOptions
 from milan_mm.run.silence import silence
 from tests.helpers import randomise
 

@@ -24,7 +24,8 @@ from milan_mm.errors import UserError
 from milan_mm.models.multi_scale import MultiScaleSegmentor
 from milan_mm.registry import MODELS
 from milan_mm.run.config_nodes import views_of_test
-from milan_mm.run.prepare import RECIPE, RunOptions, prepare
+from milan_mm.run.prepare import RECIPE, prepare
+from milan_mm.run.run_options import RunOptions
 from tests.helpers import STATS, TINY_ARCH, randomise
 
 MULTI_SCALE = [

@@ -15,8 +15,9 @@ from mmpretrain.apis.model import ModelHub
 from modelindex.load_model_index import load as load_index
 
 from milan_mm.configs import find_config, list_configs, load, shipped_file
-from milan_mm.run.prepare import RECIPE, RunOptions, prepare
+from milan_mm.run.prepare import RECIPE, prepare
 from milan_mm.run.records.canonical import config_hash
+from milan_mm.run.run_options import RunOptions
 from tests.recipes.test_configs import run_step
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,8 @@ import pytest
 from mmengine.config import Config
 
 from milan_mm.configs import load
-from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+from milan_mm.run.prepare import TRAINING, prepare
+from milan_mm.run.run_options import RunOptions
 from milan_mm.run.training import test as evaluate
 from milan_mm.run.training import train
 from milan_mm.shapes.files import write_shapes

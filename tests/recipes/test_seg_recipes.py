@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from milan_mm.configs import load
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.run.encoder_weights import set_encoder_weights
-from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.quick import make_quick
+from milan_mm.run.run_options import RunOptions
 from milan_mm.run.training import test as evaluate
 from milan_mm.run.training import train
 from tests.helpers import forget_runs, randomise, save_state

@@ -9,7 +9,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
 
-from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+from milan_mm.run.prepare import TRAINING, prepare
+from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.resume import Start
 from milan_mm.run.tracking import Tracking
 from milan_mm.run.training import train

@@ -8,8 +8,9 @@ from mmengine.registry import DATASETS, DefaultScope
 from milan_mm.configs import load
 from milan_mm.evaluation.fingerprint import data_counts
 from milan_mm.run.config_nodes import datasets_of
-from milan_mm.run.prepare import TEST, TRAINING, RunOptions, prepare
+from milan_mm.run.prepare import TEST, TRAINING, prepare
 from milan_mm.run.records.record import Kind, differences, record_of
+from milan_mm.run.run_options import RunOptions
 from tests.run.own_data.folders import write_image
 
 ENDINGS = ("jpg", "JPEG", "webp", "tiff", "png")

@@ -15,9 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from milan_mm.configs import load
 from milan_mm.errors import UserError
 from milan_mm.run import tracking
-from milan_mm.run.prepare import TEST, TRAINING, RunOptions, prepare
+from milan_mm.run.prepare import TEST, TRAINING, prepare
 from milan_mm.run.records.canonical import config_hash
 from milan_mm.run.records.record import record_of
+from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.resume import AUTO, Start
 from milan_mm.run.tracking import Tracking, add_trackers
 from tests.run.own_data.folders import image_folder

@@ -15,7 +15,8 @@ from milan_mm.datasets.coco.usage import Reason
 from milan_mm.errors import UserError
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.own_data.settings import set_num_classes
-from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+from milan_mm.run.prepare import TRAINING, prepare
+from milan_mm.run.run_options import RunOptions
 from milan_mm.upkeep import check_coco as upkeep
 from milan_mm.upkeep.findings import Findings
 from tests.run.own_data.folders import COLOURS, coco_folder

@@ -6,7 +6,8 @@ import pytest
 import torch
 from mmpretrain.evaluation import Accuracy
 
-from milan_mm.run.prepare import RECIPE, RunOptions, prepare
+from milan_mm.run.prepare import RECIPE, prepare
+from milan_mm.run.run_options import RunOptions
 from tests.recipes.test_configs import load
 from tests.run.own_data.folders import image_folder
 

@@ -9,7 +9,8 @@ from milan_mm.configs import list_configs, load
 from milan_mm.errors import UserError
 from milan_mm.run.building import build_without_memory
 from milan_mm.run.config_nodes import config_nodes
-from milan_mm.run.prepare import RECIPE, RunOptions, prepare
+from milan_mm.run.prepare import RECIPE, prepare
+from milan_mm.run.run_options import RunOptions
 
 MILAN = "milan_vit-mini-p8_1xb64-amp-coslr-12e_shapes"
 DETECTOR = "mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco"

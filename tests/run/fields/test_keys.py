@@ -9,7 +9,8 @@ from mmengine.config import Config
 from milan_mm.configs import list_configs, load
 from milan_mm.errors import UserError
 from milan_mm.run.fields.keys import check_keys, check_new_fields
-from milan_mm.run.prepare import RECIPE, RunOptions, prepare
+from milan_mm.run.prepare import RECIPE, prepare
+from milan_mm.run.run_options import RunOptions
 
 FINETUNE = "finetune_vit-micro-p8_1xb32-coslr-5e_shapes"
 DETECTOR = "mask-rcnn_vit-mini-p8_1xb8-250i_shapes"

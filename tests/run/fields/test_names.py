@@ -10,7 +10,8 @@ from milan_mm.configs import list_configs, load
 from milan_mm.errors import UserError
 from milan_mm.run.fields.keys import FIRST_KEYS
 from milan_mm.run.fields.names import check_file_names, names_of, set_names
-from milan_mm.run.prepare import RunOptions, set_fields, set_recipe_names
+from milan_mm.run.prepare import set_fields, set_recipe_names
+from milan_mm.run.run_options import RunOptions
 from tests.run.own_data.folders import image_folder
 
 MILAN = "milan_vit-base-p16_8xb512-amp-coslr-400e_in1k"

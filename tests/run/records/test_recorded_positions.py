@@ -5,9 +5,10 @@ import torch
 from mmengine.config import Config
 
 from milan_mm.configs import load
-from milan_mm.run.prepare import TEST, TRAINING, RunOptions, prepare
+from milan_mm.run.prepare import TEST, TRAINING, prepare
 from milan_mm.run.records.record import Recorded, record_of
 from milan_mm.run.records.recorded_model import OLD_RULE, take_model, take_old_rule
+from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.continuation import record_from_config
 from milan_mm.weights.recognising import recognise
 from tests.helpers import TINY_ARCH, tiny_vit

@@ -8,9 +8,10 @@ from mmengine.config import Config
 
 from milan_mm.configs import list_configs
 from milan_mm.run.options import command
-from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.records.record import ORIGIN, changes_of
 from milan_mm.run.records.run_file import FILE, read_run_file
+from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.resume import Start
 from milan_mm.weights.reading import read_checkpoint
 from tests.recipes.test_configs import load

@@ -9,8 +9,9 @@ from mmengine.runner import Runner
 from milan_mm.configs import load
 from milan_mm.errors import UserError
 from milan_mm.run.checks.schedule import check_plan
-from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.quick import make_quick
+from milan_mm.run.run_options import RunOptions
 from milan_mm.run.schedule.plan import Plan
 from tests.run.own_data.folders import image_folder
 from tests.run.runs import RUN_NUMBERS, Scale

@@ -19,7 +19,8 @@ from milan_mm.configs import load
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
-from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+from milan_mm.run.prepare import TRAINING, prepare
+from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.pretrained import FRESH, StrictInit, check_whole, read_tensors
 from tests.helpers import TINY_ARCH, save_state, tiny_vit
 from tests.weights.zoo import timm_vit

@@ -10,9 +10,10 @@ from mmengine.config import Config
 
 from milan_mm.configs import list_configs, load
 from milan_mm.errors import UserError
-from milan_mm.run.prepare import TRAINING, RunOptions, prepare
+from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.records.canonical import config_hash
 from milan_mm.run.records.record import record_of
+from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.continuation import check_continuation
 from milan_mm.run.start.resume import Start, find_origin
 from tests.run.tiny_runs import SCHEDULES, UPDATES, WatchHook, run_tiny, tiny_config
