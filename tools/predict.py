@@ -16,6 +16,7 @@ Examples:
 import argparse
 import sys
 
+from milan_mm import early
 from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
@@ -65,6 +66,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Predict; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
+    with early.early_errors():
+        early.check_checkpoint(args.checkpoint)
     # here, so that --help is quick
     from tqdm import tqdm
 
