@@ -26,7 +26,11 @@ SKIPPED = 1  # exit code
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
     parser = options.tool_parser(__doc__)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="of any training with a head")
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a trained classifier, detector or segmentor (.pth)",
+    )
     parser.add_argument(
         "pictures",
         nargs="+",
