@@ -158,7 +158,7 @@ def dense_figure(
     )
     colours = classes.colours
     rows = [
-        [Panel(truth.image), *(Panel(_draw(truth.image, f[i], colours)) for f in columns.values())]
+        [Panel(truth.image), *(_panel(truth.image, f[i], colours) for f in columns.values())]
         for i, truth in enumerate(truths)
     ]
     weights = [
@@ -231,6 +231,11 @@ def _labels(found: Any) -> set[int]:
     """Classes in an image."""
     labels = found.labels if isinstance(found, Detections) else found
     return {int(label) for label in np.unique(labels)} - {UNLABELLED}
+
+
+def _panel(image: np.ndarray, found: Any, colours: Sequence[Colour]) -> Panel:
+    is_empty = isinstance(found, Detections) and not len(found.labels)
+    return Panel(_draw(image, found, colours), note="no objects" if is_empty else "")
 
 
 def _draw(image: np.ndarray, found: Any, colours: Sequence[Colour]) -> np.ndarray:

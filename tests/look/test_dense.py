@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 
 from milan_mm.datasets.labels import read_labels
 from milan_mm.errors import MissingFileError, UserError
@@ -89,6 +90,13 @@ def test_colours_are_those_of_predictions(trained, recipe: str, task: str):
         assert (255 * np.array(to_rgb(patch.get_facecolor()))).round().tolist() == list(
             known[text.get_text()]
         )
+
+
+def test_a_panel_without_objects_says_so(trained):
+    models = read_trained([trained(DET)[0]], "det")
+    truths, root = read_truths(models["a"], None, 1)
+    figure = dense_figure(models, truths, root, 1.0, WORDING).figure
+    assert "no objects" in {text.get_text() for text in figure.findobj(Text)}
 
 
 def test_models_of_another_task_or_of_other_classes_are_refused(trained, tmp_path: Path):
