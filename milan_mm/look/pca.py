@@ -11,7 +11,14 @@ from torch import Tensor
 from milan_mm.errors import UserError
 from milan_mm.look.images import Photo, as_input, square
 from milan_mm.look.outcome import Outcome, Wording, make_facts, name_weights
-from milan_mm.look.systems import Shown, describe_each, describe_sizes, image_sizes, layer_of
+from milan_mm.look.systems import (
+    Shown,
+    describe_each,
+    describe_sizes,
+    ends_in_norm,
+    image_sizes,
+    layer_of,
+)
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.visualization.panels import Frame, Panel, panel_figure
 from milan_mm.visualization.style import NO_VALUE
@@ -176,6 +183,6 @@ def _describe_outputs(layers: Sequence[int], shown: Sequence[Shown]) -> str:
     texts = []
     for layer, system in zip(layers, shown, strict=True):
         depth = system.vit.num_layers
-        is_normed = layer == depth - 1 and isinstance(system.vit.ln1, torch.nn.LayerNorm)
+        is_normed = layer == depth - 1 and ends_in_norm(system)
         texts.append(f"block {layer + 1} of {depth}" + " after the final norm" * is_normed)
     return describe_each(texts, shown)

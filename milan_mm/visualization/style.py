@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from matplotlib import colormaps, rc_context
-from matplotlib.colors import Colormap, to_hex
+from matplotlib.colors import Colormap
 
 from milan_mm.palette import OKABE_ITO
 
@@ -19,7 +19,7 @@ INK, FAINT_INK = "#222222", "#555555"
 DPI = 300
 FONT = "DejaVu Sans"  # comes with matplotlib
 
-_HEX = {name: to_hex([c / 255 for c in rgb]).upper() for name, rgb in OKABE_ITO.items()}
+_HEX = {name: "#{:02X}{:02X}{:02X}".format(*rgb) for name, rgb in OKABE_ITO.items()}
 _FIRST = ("blue", "vermilion", "green", "purple", "sky", "orange")
 PALETTE = (*map(_HEX.__getitem__, _FIRST), "#000000", _HEX["yellow"])  # pale on paper, so last
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # a second key, where the palette starts over
