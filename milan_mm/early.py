@@ -54,11 +54,17 @@ def missing_weights(path: str | Path) -> MissingFileError:
 
 
 def check_checkpoint(path: str | Path) -> None:
-    """Check that a checkpoint exists.
+    """Check that a checkpoint exists, and is not a config.
 
     Raises:
-        MissingFileError: When it does not.
+        MissingFileError: When there is no such file.
+        UserError: For a config.
     """
+    if Path(path).suffix == ".py":
+        raise UserError(
+            f"'{path}' is a config, which has no weights: give a checkpoint that was trained with "
+            "it, the epoch_N.pth or iter_N.pth of its work directory"
+        )
     if not Path(path).exists():
         raise MissingFileError(f"checkpoint '{path}' does not exist")
 

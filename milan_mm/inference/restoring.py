@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.errors import UserError
-from milan_mm.inference.checkpoint_name import check_checkpoint_name
 from milan_mm.inference.known_types import SCOPES, check_types
 from milan_mm.palette import class_palette
 from milan_mm.registry import MODELS
@@ -110,7 +109,6 @@ def read(checkpoint: str | Path, cfg_options: Sequence[str] | None = None) -> Sa
         MissingFileError, UserError: See `restore`.
     """
     path = str(checkpoint)
-    check_checkpoint_name(path)
     recorded, tensors, text = _read_file(path)
     config = Config(read_config(text, path))
     _check_model(config, path)

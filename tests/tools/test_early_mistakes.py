@@ -21,6 +21,7 @@ MISTAKES = [
     (f"test {RECIPE} gone.pth", NO_CHECKPOINT),
     (f"test {RECIPE} here.pth --data gone", NO_DATA),
     ("predict gone.pth photo.jpg --out out", NO_CHECKPOINT),
+    ("predict mine.py photo.jpg --out out", "error: 'mine.py' is a config, which has no weights"),
     ("knn --weights gone.pth", NO_WEIGHTS),
     ("knn --weights here.pth --data gone", "error: data folder 'gone' does not exist: give --data"),
     ("evaluate --weights here.pth gone.pth", NO_WEIGHTS),
