@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 
 import milan_mm
 from milan_mm.encoder.names import SHIPPED
+from milan_mm.errors import UserError
 from milan_mm.evaluation.encoders import load_frozen_encoder
 from milan_mm.weights.exporting import export_encoder
 from tests.encoder.kinds import encoder_of, images_of, weights_of
@@ -214,3 +215,48 @@ def test_the_weights_are_kept_with_what_is_known_of_them(tmp_path: Path):
     encoder = encoder_of("dinov2", tmp_path)
     assert encoder.system == weights.system == "DINOv2"
     assert (encoder.num_blocks, encoder.num_heads, encoder.patch_size) == (3, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(3, 96, 96), r"shape \(3, 96, 96\): give \(B, 3, H, W\)"),
+        (torch.zeros(1, 1, 96, 96), r"shape \(1, 1, 96, 96\): give \(B, 3, H, W\)"),
+        (torch.zeros(1, 3, 96, 96, dtype=torch.uint8), "torch.uint8, not normalised: give"),
+        (torch.zeros(1, 3, 96, 96, dtype=torch.float64), r"give images\.to\(torch\.float32\)"),
+        (np.zeros((1, 3, 96, 96), np.float32), "a ndarray, not a tensor: give"),
+    ],
+)
+def test_images_of_another_shape_or_type_are_refused_in_a_line(images, message: str):
+    encoder = milan_mm.load_encoder("milan-mini-shapes")
+    for call in (encoder, encoder.intermediate, encoder.features):
+        with pytest.raises(UserError, match=message) as error:
+            call(images)
+        assert "\n" not in str(error.value)
+
+
+def test_autocast_takes_images_of_half_precision():
+    encoder = milan_mm.load_encoder("milan-mini-shapes")
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        tokens = encoder(torch.zeros(1, 3, 96, 96, dtype=torch.bfloat16))
+    assert tokens.patch_tokens.shape == (1, 144, encoder.embed_dims)
+
+
+def test_an_array_in_rgb_is_prepared_as_the_picture_is():
+    array = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    encoder = milan_mm.load_encoder("milan-mini-shapes")
+    assert torch.equal(encoder.preprocess(array), encoder.preprocess(Image.fromarray(array)))
+
+
+def test_what_is_not_a_picture_is_refused_in_a_line(tmp_path: Path):
+    (tmp_path / "text.png").write_text("not a picture")
+    encoder = milan_mm.load_encoder("milan-mini-shapes")
+    for image, message in (
+        (tmp_path / "none.png", r"picture '.*none\.png' does not exist"),
+        (tmp_path / "text.png", r"picture '.*text\.png' cannot be read"),
+        (np.zeros((8, 8, 3)), r"an array \(8, 8, 3\) of float64 is not a picture: give a path"),
+        (torch.zeros(3, 8, 8), "a Tensor is not a picture: give a path"),
+    ):
+        with pytest.raises(UserError, match=message) as error:
+            encoder.preprocess(image)
+        assert "\n" not in str(error.value)
