@@ -11,10 +11,10 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import milan_mm
-from milan_mm.encoder.names import SHIPPED
 from milan_mm.errors import UserError
 from milan_mm.evaluation.encoders import load_frozen_encoder
 from milan_mm.weights.exporting import export_encoder
+from milan_mm.weights.names import SHIPPED
 from tests.encoder.kinds import encoder_of, images_of, weights_of
 from tests.helpers import save_state, tiny_vit
 from tests.weights import zoo
@@ -144,6 +144,7 @@ def test_every_published_name_of_timm_is_an_architecture_of_timm():
 def test_mistakes_are_said_in_a_line(tmp_path: Path):
     for source, options, message in (
         ("none.pth", {}, "'none.pth' does not exist"),
+        ("milan-mini-shape", {}, "did you mean 'milan-mini-shapes'"),
         ("milan-mini-shapes", dict(device="tpu9x"), "device 'tpu9x'"),
         ("milan-mini-shapes", dict(img_size=100), "not a multiple of patch_size 8"),
         (save_state(zoo.mae().content, tmp_path), {}, "--num-heads"),

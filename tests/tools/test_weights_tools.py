@@ -12,6 +12,7 @@ from safetensors import safe_open
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.layouts import LAYOUTS
 from milan_mm.weights.loading import load_encoder
+from milan_mm.weights.names import SHIPPED
 from milan_mm.weights.reading import file_sha256, read_metadata
 from milan_mm.weights.recognising import read_encoder
 from tests.helpers import save_state
@@ -194,6 +195,26 @@ def test_an_encoder_of_another_system_is_exported_to_another_library(call, capsy
 def test_a_shipped_encoder_is_exported_by_its_name(call, tmp_path: Path):
     call("export_encoder", "milan-mini-shapes", tmp_path / "a.safetensors")
     assert read_encoder(tmp_path / "a.safetensors").system == "MILAN"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_inspection_of_a_shipped_name_and_of_its_file_say_the_same(call, capsys, name: str):
+    call("inspect_weights", name)
+    by_name = capsys.readouterr().out
+    call("inspect_weights", SHIPPED[name].file)
+    assert capsys.readouterr().out == by_name
+    assert f"statistics  {SHIPPED[name].stats}" in by_name
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("milan-mini-shape", "did you mean 'milan-mini-shapes'? milan_mm.list_encoders() lists"),
+        ("vitb", "'vitb' does not exist: milan_mm.list_encoders() lists"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest(error_of, name: str, hint: str):
+    assert hint in error_of("inspect_weights", name)
 
 
 @pytest.mark.parametrize(
