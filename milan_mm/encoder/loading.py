@@ -64,7 +64,7 @@ def build(weights: Weights, img_size: int | tuple[int, int] | None = None) -> En
             patch = options["patch_size"]
             options["rel_pos_bias_grid"] = (height // patch, width // patch)
     vit = PlainViT(**options)
-    fill(vit, weights)
+    fill(vit, weights, square=True)  # as `read_encoder` takes every table to be
     return Encoder(vit, weights).eval()
 
 

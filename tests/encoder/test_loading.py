@@ -87,6 +87,16 @@ def test_a_size_given_at_loading_resizes_the_positions_once(tmp_path: Path):
         torch.testing.assert_close(fixed(images).patch_tokens, free(images).patch_tokens)
 
 
+@pytest.mark.parametrize("kind", ["mae", "dinov2", "beit"])
+def test_a_size_of_another_shape_may_have_as_many_patches_as_the_table(kind: str, tmp_path: Path):
+    file = save_state(zoo.SYSTEMS[kind](tmp_path).content, tmp_path)
+    free = milan_mm.load_encoder(file, num_heads=4)
+    height, width = free.img_size
+    fixed = milan_mm.load_encoder(file, num_heads=4, img_size=(height // 2, 2 * width))
+    images = torch.randn(1, 3, *fixed.img_size)
+    torch.testing.assert_close(fixed(images).patch_tokens, free(images).patch_tokens)
+
+
 @pytest.mark.parametrize("tables", [dict(rel_pos_grid=(4, 4)), {}])
 def test_a_detectors_encoder_keeps_its_windows_and_relative_positions(tables, tmp_path: Path):
     options = dict(window_size=2, global_layers=[1], with_cls_token=False, **tables)
