@@ -7,7 +7,7 @@ from statistics import median
 from markupsafe import Markup
 
 from milan_mm.report.axes import duration, number
-from milan_mm.report.confusion import confusion_body
+from milan_mm.report.confusion import confusion_body, newest_confusion
 from milan_mm.report.curves import curves_body, x_scale
 from milan_mm.report.measures import validation_measure
 from milan_mm.report.page import (
@@ -28,6 +28,7 @@ from milan_mm.report.run_results import (
     main_metric,
     place,
     results_body,
+    said_of,
 )
 from milan_mm.report.run_start import changes_body, command_body, plan_body, weights_body
 from milan_mm.report.scalars import IMAGES
@@ -56,7 +57,7 @@ def run_page(folder: str | Path) -> str:
         Section("results", "Results", results_body(work_dir)),
         Section("curves", "Curves", curves_body(work_dir)),
         Section("classes", "By class", classes_body(work_dir)),
-        Section("confusion", "Confusion", confusion_body(work_dir.path)),
+        Section("confusion", "Confusion", _confusion_body(work_dir)),
         Section("pictures", "Pictures", pictures_body(work_dir.path)),
         Section("plan", "Plan", plan_body(work_dir)),
         Section("weights", "Initial weights", weights_body(work_dir)),
@@ -119,6 +120,14 @@ def _tiles(work_dir: WorkDir) -> list[tuple[str, str, str]]:
         note += f", in {starts} parts" if starts > 1 else ""
         found.append(("training time", duration(work_dir.training_time), note))
     return found
+
+
+def _confusion_body(work_dir: WorkDir) -> Markup:
+    """Of the run's own last test that has a matrix, or else the newest one."""
+    own = [path for t in reversed(work_dir.own_tests) if (path := newest_confusion(t.folder))]
+    path = own[0] if own else newest_confusion(work_dir.path)
+    test = next((t for t in work_dir.tests if path and t.folder in path.parents), None)
+    return confusion_body(path, said_of(work_dir, test) if test else "")
 
 
 def _time_left(work_dir: WorkDir) -> str:

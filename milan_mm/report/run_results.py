@@ -12,7 +12,8 @@ from milan_mm.report.axes import number
 from milan_mm.report.curves import x_scale
 from milan_mm.report.logs import ClassTable
 from milan_mm.report.measures import Measure, validation_measure
-from milan_mm.report.page import EMPTY, Cell, Row, beside, details, join, paragraph, table
+from milan_mm.report.page import EMPTY, Cell, Row, beside, bullets, details, join, paragraph, table
+from milan_mm.report.parts import Part
 from milan_mm.report.work_dir import WorkDir
 from milan_mm.text import count
 
@@ -84,7 +85,17 @@ def _with_place(work_dir: WorkDir, value: str, update: float) -> Markup:
 
 
 def _tests(work_dir: WorkDir) -> Markup:
-    tests = work_dir.tests[-_TESTS:]
+    """Those of the run's own checkpoints, and apart from them those of others."""
+    others = [test for test in work_dir.tests if test not in work_dir.own_tests]
+    return join(
+        [
+            _test_table(work_dir.own_tests[-_TESTS:], "Tests (tools/test.py)"),
+            _test_table(others[-_TESTS:], "Tests of checkpoints that this run did not write"),
+        ]
+    )
+
+
+def _test_table(tests: Sequence[Part], caption: str) -> Markup:
     names = dict.fromkeys(name for test in tests for name in test.metrics)
     names = {name: None for name in names if not _BY_CLASS.fullmatch(name)}
     measures = [validation_measure(name) for name in names]
@@ -95,8 +106,9 @@ def _tests(work_dir: WorkDir) -> Markup:
     ]
     if not rows:
         return EMPTY
-    heads = [f"{test.started:%Y-%m-%d %H:%M}" for test in tests]
-    return table(["tests (tools/test.py)", *heads], rows)
+    times = [f"{test.started:%Y-%m-%d %H:%M}" for test in tests]
+    lines = [f"{time}: {test.checkpoint_name}" for time, test in zip(times, tests, strict=True)]
+    return join([table(["", *times], rows, caption=caption), bullets(lines)])
 
 
 def _beside_paper(work_dir: WorkDir) -> Markup:
@@ -149,7 +161,7 @@ def _own_numbers(work_dir: WorkDir, task: str) -> dict[str, str]:
     found = {}
     for key, (metric, _) in MEASURES.get(task, {}).items():
         points = work_dir.curves.val.get(key)
-        tested = [test.metrics[key] for test in work_dir.tests if key in test.metrics]
+        tested = [test.metrics[key] for test in work_dir.own_tests if key in test.metrics]
         value = tested[-1] if tested else list(points.values())[-1] if points else None
         if value is not None:
             found[metric] = _shown(validation_measure(key), value)
@@ -189,7 +201,8 @@ def changes(work_dir: WorkDir) -> list[dict] | None:
 def classes_body(work_dir: WorkDir) -> Markup:
     """The last numbers of each class: of a test with --classwise, or as the log has them."""
     bodies = []
-    for test in reversed(work_dir.tests):
+    others = [test for test in work_dir.tests if test not in work_dir.own_tests]
+    for test in [*reversed(work_dir.own_tests), *reversed(others)]:
         if by_class := _by_class(test.metrics):
             columns = list(dict.fromkeys(name for values in by_class.values() for name in values))
             measures = [validation_measure(name) for name in columns]
@@ -198,16 +211,22 @@ def classes_body(work_dir: WorkDir) -> Markup:
                 for name, values in by_class.items()
             ]
             heads = [m.label + (f", {m.unit}" if m.unit else "") for m in measures]
-            bodies.append(_class_table(heads, rows, f"Test of {test.started:%Y-%m-%d %H:%M}"))
+            bodies.append(_class_table(heads, rows, said_of(work_dir, test)))
             break
     found: dict[tuple[str, ...], ClassTable] = {}
-    for part in [] if bodies else [*work_dir.trainings, *work_dir.tests]:
+    for part in [] if bodies else [*work_dir.trainings, *work_dir.own_tests]:
         found |= part.log.classes
     for printed in found.values():
         kind = "Last validation" if work_dir.trainings else "Last test"
         rows = [[name, *numbers] for name, numbers in printed.rows]
         bodies.append(_class_table(printed.columns, rows, f"{kind}, as the log has it"))
     return beside(bodies)
+
+
+def said_of(work_dir: WorkDir, test: Part) -> str:
+    """When a test was made, of what, and whether that is another run's."""
+    other = "" if test in work_dir.own_tests else ", which this run did not write"
+    return f"Test of {test.started:%Y-%m-%d %H:%M}: {test.checkpoint_name}{other}"
 
 
 def _by_class(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -16,7 +16,7 @@ from milan_mm.evaluation.recipes import RECIPES
 from milan_mm.report.run_page import run_page
 from milan_mm.report.work_dir import WorkDir
 from milan_mm.run.start.lock import FILE
-from tests.report.folders import record, train_row, write_part, write_run
+from tests.report.folders import record, train_row, write_part, write_run, write_test
 from tests.report.html import read
 
 
@@ -220,13 +220,61 @@ def test_pictures_are_inside_and_some_of_many(run):
 
 
 def test_a_test_adds_its_numbers_and_those_of_each_class(run):
-    folder = run / "20261128_140000"
-    folder.mkdir()
     metrics = {"mIoU": 65.25, "IoU[<sand>]": 90.5, "IoU[grass]": float("nan"), "time": 1.0}
-    (folder / f"{folder.name}.json").write_text(json.dumps(metrics))
-    reader = read(run_page(run))
-    assert "2026-11-28 14:00 mIoU, % 65.2" in reader.words
-    assert "<sand> 90.5 grass undefined" in reader.words
+    write_test(run, 14, metrics, written_by="20261128_120000")
+    words = read(run_page(run)).words
+    assert "Tests (tools/test.py) 2026-11-28 14:00 mIoU, % 65.2" in words
+    assert "2026-11-28 14:00: runs/iter_100.pth (iteration 100)" in words
+    assert "<sand> 90.5 grass undefined" in words and "did not write" not in words
+
+
+OTHERS = dict(
+    another_time=dict(written_by="20261128_093000"),
+    same_second_other_weights=dict(written_by="20261128_120000", encoder=dict(source="mae.pth")),
+    no_training_of_ours=dict(written_by=None),
+)
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_a_test_of_another_runs_checkpoint_stands_apart(run, other):
+    write_test(run, 13, {"mIoU": 65.25, "IoU[grass]": 60.0}, written_by="20261128_100000")
+    folder = write_test(run, 14, {"mIoU": 91.5, "IoU[grass]": 99.0}, **other)
+    matrix = dict(classes=["a"], unit="pixels", matrix=[[2]])
+    (folder / "confusion.json").write_text(json.dumps(matrix))
+    words = read(run_page(run)).words
+    own, _, others = words.partition("Tests of checkpoints that this run did not write")
+    assert "65.2" in own and "91.5" not in own and "2026-11-28 14:00 mIoU, % 91.5" in others
+    assert "Test of 2026-11-28 13:00: runs/iter_100.pth (iteration 100) class" in others
+    assert (
+        "Test of 2026-11-28 14:00: runs/iter_100.pth (iteration 100), which this run did not write"
+        in words[words.index("Rows are true classes") - 200 :]
+    )
+
+
+def test_the_paper_is_compared_with_the_runs_own_numbers_only(tmp_path):
+    name = "upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512"
+    write_part(tmp_path, 10, [train_row(100), dict(mIoU=51.2, step=100)], record=record(name))
+    write_test(tmp_path, 14, {"mIoU": 91.5}, written_by="20261128_093000")
+    assert "in % mIoU this run 51.2" in read(run_page(tmp_path)).words
+
+
+def test_a_test_of_an_earlier_version_is_the_runs_own_by_its_log_and_folder(run):
+    for hour, checkpoint in ((13, run / "iter_100.pth"), (14, "elsewhere/iter_100.pth"), (15, "")):
+        folder = write_test(run, hour, {"mIoU": float(hour)}, written_by=None)
+        (folder / "tested.json").unlink()
+        line = f"2026/11/28 {hour}:00:00 - mmengine - INFO - Load checkpoint from {checkpoint}\n"
+        (folder / f"{folder.name}.log").write_text(line if checkpoint else "")
+    work_dir = WorkDir.read(run)
+    assert [test.metrics["mIoU"] for test in work_dir.own_tests] == [13.0]
+    words = read(run_page(run)).words
+    assert "14:00: elsewhere/iter_100.pth" in words
+    assert "15:00: a checkpoint that was not recorded" in words
+
+
+def test_where_nothing_was_trained_a_test_is_named_by_its_checkpoint(tmp_path):
+    write_test(tmp_path, 14, {"mIoU": 91.5}, written_by="20261128_093000")
+    words = read(run_page(tmp_path)).words
+    assert "runs/iter_100.pth (iteration 100)" in words and "did not write" not in words
 
 
 def test_a_recipe_of_the_paper_stands_beside_its_numbers(tmp_path):
