@@ -43,7 +43,15 @@ _TASKS = dict(
     other="training",
 )
 _BADGES = dict(finished="good", running="live", stopped="warn", tested="good", saved="warn")
-_ENVIRONMENT = ("sys.platform", "Python", "PyTorch", "TorchVision", "OpenCV", "MMEngine")
+# What the log says of the machine and its libraries, with the names of these in a record.
+_ENVIRONMENT: dict[str, tuple[str, ...]] = {
+    "sys.platform": (),
+    "Python": (),
+    "PyTorch": ("torch",),
+    "TorchVision": ("torchvision",),
+    "OpenCV": (),
+    "MMEngine": ("mmengine", "onedl-mmengine"),
+}
 
 
 def run_page(folder: str | Path) -> str:
@@ -161,12 +169,14 @@ def _environment_body(work_dir: WorkDir) -> Markup:
     environment = next((log.environment for log in reversed(logs) if log.environment), {})
     gpus = {name: value for name, value in environment.items() if name.startswith("GPU ")}
     gpus.pop("GPU number", None)
+    versions = (work_dir.record or {}).get("versions") or {}
     rows: dict[str, object] = {
-        name: environment.get(name) for name in _ENVIRONMENT if name in environment
+        name: environment[name]
+        for name, in_record in _ENVIRONMENT.items()
+        if name in environment and versions.keys().isdisjoint(in_record)
     }
     if environment:
         rows["GPUs"] = "; ".join(f"{n}: {v}" for n, v in gpus.items()) or "none, on CPU"
-    versions = (work_dir.record or {}).get("versions") or {}
     for name, version in versions.items():
         rows[name] = version
     return facts(rows)

@@ -49,35 +49,63 @@ def main_metric(work_dir: WorkDir) -> str | None:
 
 def place(work_dir: WorkDir, update: float) -> str:
     """A point of a run in words, e.g. 'epoch 12'."""
+    if not update:
+        return "before the training"  # as its log says of k-NN
     label, size = x_scale(work_dir)
     return f"{label} {number(update / size, 6)}"
 
 
 def _validations(work_dir: WorkDir) -> Markup:
-    rows = []
     main = main_metric(work_dir)
-    for name in sorted(work_dir.curves.val, key=lambda name: name != main):
-        points = work_dir.curves.val[name]
+    names, note = _with_something_to_measure(
+        {name: list(points.values()) for name, points in work_dir.curves.val.items()}
+    )
+    rows: list[tuple[str, list[tuple[str, float | None]]]] = []
+    for name in sorted(names, key=lambda name: name != main):
         if name.endswith("/seconds"):
             continue
         measure = validation_measure(name)
-        last_at, last = list(points.items())[-1]
+        last_at, last = list(work_dir.curves.val[name].items())[-1]
         best = best_of(work_dir, name)
-        unit = f", {measure.unit}" if measure.unit else ""
-        cells = [Cell(_with_place(work_dir, measure.shown(last), last_at))]
-        if best:
-            cells.append(Cell(_with_place(work_dir, measure.shown(best[1]), best[0])))
-        else:
-            cells.append(Cell("undefined"))
-        rows.append([Cell(measure.label + unit), *cells])
+        shown = (measure.shown(best[1]), best[0]) if best else ("undefined", None)
+        rows.append((_with_unit(measure), [(measure.shown(last), last_at), shown]))
     if not rows:
         return EMPTY
     times = max(len(points) for points in work_dir.curves.val.values())
-    if times == 1:
-        head, rows = ["validation", "value"], [row[:2] for row in rows]
-    else:
-        head = [f"{times} validations", "last", "best"]
-    return table(head, rows)
+    titles = ["value"] if times == 1 else ["last", "best"]
+    columns = []
+    for i, title in enumerate(titles):  # a place that all values share stands in the title
+        places = {at for _, cells in rows if (at := cells[i][1]) is not None}
+        shared = len(places) == 1
+        title += f", {place(work_dir, *places)}" if shared else ""
+        cells = [
+            Cell(value if shared or at is None else _with_place(work_dir, value, at))
+            for value, at in (cells[i] for _, cells in rows)
+        ]
+        columns.append((title, cells))
+    head = ["validation" if times == 1 else f"{times} validations", *(t for t, _ in columns)]
+    lines = zip((label for label, _ in rows), *(cells for _, cells in columns), strict=True)
+    return join([table(head, lines), paragraph(note, note=True) if note else EMPTY])
+
+
+def _with_unit(measure: Measure) -> str:
+    return measure.label + (f", {measure.unit}" if measure.unit else "")
+
+
+def _with_something_to_measure(
+    values: Mapping[str, Sequence[float]],
+) -> tuple[list[str], str]:
+    """Metrics without those of object sizes that do not occur, and a line about these."""
+    measures = {name: validation_measure(name) for name in values}
+    absent = {
+        name: measures[name].label
+        for name, found in values.items()
+        if measures[name].group.endswith("by size")
+        and all(value == measures[name].undefined for value in found)
+    }
+    sizes = dict.fromkeys(label.partition(", ")[2] for label in absent.values())
+    note = f"Left out, since the data have none: {', '.join(sizes)}." if sizes else ""
+    return [name for name in values if name not in absent], note
 
 
 def _with_place(work_dir: WorkDir, value: str, update: float) -> Markup:
@@ -97,18 +125,24 @@ def _tests(work_dir: WorkDir) -> Markup:
 
 def _test_table(tests: Sequence[Part], caption: str) -> Markup:
     names = dict.fromkeys(name for test in tests for name in test.metrics)
-    names = {name: None for name in names if not _BY_CLASS.fullmatch(name)}
-    measures = [validation_measure(name) for name in names]
+    shown, note = _with_something_to_measure(
+        {
+            name: [test.metrics[name] for test in tests if name in test.metrics]
+            for name in names
+            if not _BY_CLASS.fullmatch(name)
+        }
+    )
     rows = [
-        [measure.label + (f", {measure.unit}" if measure.unit else "")]
+        [_with_unit(measure)]
         + [_shown(measure, test.metrics[name]) if name in test.metrics else "" for test in tests]
-        for name, measure in zip(names, measures, strict=True)
+        for name, measure in zip(shown, map(validation_measure, shown), strict=True)
     ]
     if not rows:
         return EMPTY
     times = [f"{test.started:%Y-%m-%d %H:%M}" for test in tests]
     lines = [f"{time}: {test.checkpoint_name}" for time, test in zip(times, tests, strict=True)]
-    return join([table(["", *times], rows, caption=caption), bullets(lines)])
+    notes = [paragraph(note, note=True)] if note else []
+    return join([table(["", *times], rows, caption=caption), bullets(lines), *notes])
 
 
 def _beside_paper(work_dir: WorkDir) -> Markup:
@@ -210,7 +244,7 @@ def classes_body(work_dir: WorkDir) -> Markup:
                 [name, *(_shown(m, values.get(c)) for m, c in zip(measures, columns, strict=True))]
                 for name, values in by_class.items()
             ]
-            heads = [m.label + (f", {m.unit}" if m.unit else "") for m in measures]
+            heads = list(map(_with_unit, measures))
             bodies.append(_class_table(heads, rows, said_of(work_dir, test)))
             break
     found: dict[tuple[str, ...], ClassTable] = {}

@@ -111,7 +111,46 @@ def test_the_best_validation_is_the_highest_that_measured_something(tmp_path):
     write_part(tmp_path, 10, rows, val_interval=20)
     words = read(run_page(tmp_path)).words
     assert "best box AP 75.0 % iteration 60" in words
-    assert "box AP, % 50.0 iteration 80 75.0 iteration 60" in words
+    assert "last, iteration 80 best, iteration 60 box AP, % 50.0 75.0" in words
+
+
+def test_a_place_that_all_values_share_is_said_once(tmp_path):
+    rows = [train_row(50), dict(mIoU=60.0, mAcc=70.0, aAcc=80.0, step=50)]
+    write_part(tmp_path, 10, rows)
+    words = read(run_page(tmp_path)).words
+    table = words[words.index("validation value") : words.index("Curves Loss")]
+    assert table.count("iteration 50") == 1 and "mean accuracy, % 70.0" in table
+
+
+def test_sizes_of_objects_that_do_not_occur_are_left_out_and_named(tmp_path):
+    values = {"coco/bbox_mAP": -1.0, "coco/bbox_mAP_s": -1.0, "coco/bbox_mAP_m": 0.5}
+    write_part(tmp_path, 10, [train_row(50), values | dict(step=50)])
+    write_test(tmp_path, 14, values, written_by="20261128_100000")
+    words = read(run_page(tmp_path)).words
+    assert words.count("box AP, medium objects, % 50.0") == 2
+    assert words.count("box AP, % undefined") == 2
+    assert "box AP, small" not in words
+    assert words.count("Left out, since the data have none: small objects.") == 2
+
+
+def test_what_was_measured_before_the_training_is_called_so(tmp_path):
+    write_part(tmp_path, 10, [{"knn/top1": 20.0, "iter": 0, "step": 0}, train_row(20)])
+    words = read(run_page(tmp_path)).words
+    assert "best k-NN top-1 20.0 % before the training" in words and "iteration 0" not in words
+
+
+def test_a_library_is_named_once(tmp_path):
+    write_part(tmp_path, 10, [train_row(10)])
+    words = read(run_page(tmp_path)).words
+    assert "torch 2.10.0" in words and "PyTorch" not in words
+    write_part(tmp_path, 12, [train_row(10)], record=record(versions={}))
+    assert "PyTorch 2.10.0" in read(run_page(tmp_path)).words
+
+
+def test_a_total_batch_that_a_trial_does_not_set_is_told_all_the_same(tmp_path):
+    change = dict(field="total_batch", recipe=64, now=None)
+    write_part(tmp_path, 10, [train_row(10)], changes=[change], record=record(total_batch=2))
+    assert "total_batch 64 not set; 2 by the split" in read(run_page(tmp_path)).words
 
 
 def test_epochs_and_knn_stand_at_their_updates(tmp_path):
@@ -128,8 +167,8 @@ def test_epochs_and_knn_stand_at_their_updates(tmp_path):
     assert work_dir.curves.val["knn/top1"] == {0: 20.0, 50: 25.0}
     assert work_dir.curves.val["accuracy/top1"] == {25: 30.0, 50: 40.0}
     words = read(run_page(tmp_path)).words
-    assert "stopped at epoch 1.8 of 4" in words and "k-NN top-1, % 25.0 epoch 2" in words
-    assert "seconds" not in words
+    assert "stopped at epoch 1.8 of 4" in words and "last, epoch 2 best, epoch 2" in words
+    assert "k-NN top-1, % 25.0 25.0" in words and "seconds" not in words
 
 
 def test_a_run_whose_checkpoints_were_moved_is_finished_by_its_log(tmp_path):
