@@ -43,15 +43,9 @@ _TASKS = dict(
     other="training",
 )
 _BADGES = dict(finished="good", running="live", stopped="warn", tested="good", saved="warn")
-# What the log says of the machine and its libraries, with the names of these in a record.
-_ENVIRONMENT: dict[str, tuple[str, ...]] = {
-    "sys.platform": (),
-    "Python": (),
-    "PyTorch": ("torch",),
-    "TorchVision": ("torchvision",),
-    "OpenCV": (),
-    "MMEngine": ("mmengine", "onedl-mmengine"),
-}
+_ENVIRONMENT = ("sys.platform", "Python", "PyTorch", "TorchVision", "OpenCV", "MMEngine")
+# By their names in a record; the log's versions of these also say for which CUDA.
+_SAME = {"torch": "PyTorch", "torchvision": "TorchVision"}
 
 
 def run_page(folder: str | Path) -> str:
@@ -171,12 +165,13 @@ def _environment_body(work_dir: WorkDir) -> Markup:
     gpus.pop("GPU number", None)
     versions = (work_dir.record or {}).get("versions") or {}
     rows: dict[str, object] = {
-        name: environment[name]
-        for name, in_record in _ENVIRONMENT.items()
-        if name in environment and versions.keys().isdisjoint(in_record)
+        name: environment[name] for name in _ENVIRONMENT if name in environment
     }
+    if any(name.endswith("mmengine") for name in versions):
+        rows.pop("MMEngine", None)
     if environment:
         rows["GPUs"] = "; ".join(f"{n}: {v}" for n, v in gpus.items()) or "none, on CPU"
     for name, version in versions.items():
-        rows[name] = version
+        if _SAME.get(name) not in rows:
+            rows[name] = version
     return facts(rows)

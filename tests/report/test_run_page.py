@@ -141,10 +141,22 @@ def test_what_was_measured_before_the_training_is_called_so(tmp_path):
 
 def test_a_library_is_named_once(tmp_path):
     write_part(tmp_path, 10, [train_row(10)])
+    log = tmp_path / "20261128_100000/20261128_100000.log"
+    text = log.read_text().replace("2.10.0", "2.10.0+cu128\n    MMEngine: 0.10.12")
+    log.write_text(text)
+    write_part(
+        tmp_path,
+        12,
+        [train_row(10)],
+        record=record(versions={"torch": "2.10.0", "onedl-mmengine": "0.10.12"}),
+    )
+    (tmp_path / "20261128_120000/20261128_120000.log").write_text(text)
     words = read(run_page(tmp_path)).words
-    assert "torch 2.10.0" in words and "PyTorch" not in words
-    write_part(tmp_path, 12, [train_row(10)], record=record(versions={}))
-    assert "PyTorch 2.10.0" in read(run_page(tmp_path)).words
+    assert "PyTorch 2.10.0+cu128" in words and "torch 2.10.0" not in words
+    assert "onedl-mmengine 0.10.12" in words and "MMEngine" not in words
+    (tmp_path / "20261128_120000/20261128_120000.log").unlink()
+    log.unlink()  # nothing but the record is left
+    assert "torch 2.10.0" in read(run_page(tmp_path)).words
 
 
 def test_a_total_batch_that_a_trial_does_not_set_is_told_all_the_same(tmp_path):
