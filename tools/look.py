@@ -102,9 +102,9 @@ def _add_tsne(figures: Any, name: str) -> None:
         figures,
         name,
         "a map of features in classes, with the purity of neighbours",
-        """A map by t-SNE of the features before the last linear layer, for images of random
-classes: a panel per encoder (MILAN's Figure 2). Prints the k-NN purity, the share of a point's
-neighbours that have its class. Needs scikit-learn (pip install 'milan_mm[look]').
+        """A map by t-SNE of features, pooled as each system's own classification does, for images
+of random classes: a panel per encoder (MILAN's Figure 2). Prints the k-NN purity, the share of a
+point's neighbours that have its class. Needs scikit-learn (pip install 'milan_mm[look]').
 
 Examples:
   python tools/look.py tsne --weights mae.pth dino.pth --data data/imagenet

@@ -73,6 +73,9 @@ def main(argv: list[str] | None = None) -> int:
     from milan_mm.run.silence import silence
 
     with user_errors():
+        from milan_mm.inference.checkpoint_name import check_checkpoint_name
+
+        check_checkpoint_name(args.checkpoint)  # other imports take seconds
         from milan_mm.inference.pictures import find_pictures
         from milan_mm.run.metrics import check_folder
 

@@ -45,6 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--show-score-thr",
+        "--score-thr",
         type=options.share,
         default=0.3,
         metavar="SCORE",

@@ -8,10 +8,9 @@ from functools import cache
 from timm.data import ImageNetInfo
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
-from milan_mm.datasets.palette import class_palette
 from milan_mm.inference.restoring import Restored
+from milan_mm.palette import class_palette, object_colours
 from milan_mm.run.records.record import model_of
-from milan_mm.visualization.drawing import object_colours
 
 _SYNSET = re.compile(r"n\d{8}")  # WordNet's numbers, which ImageNet's folders are named by
 

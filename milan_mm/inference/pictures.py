@@ -82,7 +82,9 @@ def _matches(name: str) -> list[str]:
     if os.path.exists(name):
         return [name]
     if not glob.has_magic(name):
-        raise MissingFileError(f"picture '{name}' does not exist")
+        raise MissingFileError(
+            f"'{name}' does not exist: give files, folders or patterns of pictures"
+        )
     if found := sorted(glob.glob(name, recursive=True)):
         return found
     raise MissingFileError(f"no picture matches '{name}'")

@@ -12,10 +12,11 @@ from mmengine.registry import DefaultScope
 from mmpretrain.models import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from milan_mm.datasets.palette import class_palette
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.errors import UserError
+from milan_mm.inference.checkpoint_name import check_checkpoint_name
 from milan_mm.inference.known_types import SCOPES, check_types
+from milan_mm.palette import class_palette
 from milan_mm.registry import MODELS
 from milan_mm.run.config_nodes import config_nodes
 from milan_mm.run.fields.given import set_written_out
@@ -109,6 +110,7 @@ def read(checkpoint: str | Path, cfg_options: Sequence[str] | None = None) -> Sa
         MissingFileError, UserError: See `restore`.
     """
     path = str(checkpoint)
+    check_checkpoint_name(path)
     recorded, tensors, text = _read_file(path)
     config = Config(read_config(text, path))
     _check_model(config, path)

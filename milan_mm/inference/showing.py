@@ -18,6 +18,7 @@ from milan_mm.inference.classes import Classes
 from milan_mm.inference.drawn import drawn, save_jpeg
 from milan_mm.inference.pictures import name_pictures
 from milan_mm.inference.predicting import arrays_of, objects_of
+from milan_mm.text import count
 from milan_mm.visualization.drawing import side_by_side
 
 _TASKS = dict(mmdet="det", mmseg="seg")
@@ -62,7 +63,15 @@ class ShowHook(Hook):
                 picture = side_by_side([picture], [f"{TRUTH}: {truth}"] if truth else [PREDICTION])
             elif truth is not None:
                 annotated = drawn(self.task, image, truth, self.classes)
-                picture = side_by_side([annotated, picture], [TRUTH, PREDICTION])
+                titles = [TRUTH, PREDICTION]
+                if self.task == "det":
+                    number = int((found.scores >= self.score_thr).sum())
+                    titles = [
+                        f"{TRUTH}: {count(len(truth.boxes), 'object')}",
+                        f"{PREDICTION}: {count(number, 'object')}, "
+                        f"score {self.score_thr:g} or more",
+                    ]
+                picture = side_by_side([annotated, picture], titles)
             save_jpeg(self.folder / f"{self._stems[sample.img_path]}.jpg", picture)
 
     def _truth(self, sample: Any) -> Any:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
+from torch import nn
 from tqdm import tqdm
 
 from milan_mm.datasets.folders import spread
 from milan_mm.errors import UserError
+from milan_mm.inference.classes import Classes
 from milan_mm.inference.pictures import Picture
 from milan_mm.inference.predicting import (
     ANNOTATIONS,
@@ -25,21 +27,21 @@ from milan_mm.inference.predicting import (
 from milan_mm.inference.restoring import Restored, restore
 from milan_mm.look.outcome import Outcome, Wording, make_facts
 from milan_mm.look.systems import SHORT_HASH, check_names, distinct_names, short_path
+from milan_mm.palette import Colour
 from milan_mm.run.config_nodes import config_nodes, datasets_of, type_name
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.silence import silence
-from milan_mm.visualization.drawing import (
-    DISTINCT,
-    draw_detections,
-    object_colours,
-)
+from milan_mm.visualization.drawing import draw_detections
 from milan_mm.visualization.label_overlay import UNLABELLED, blend_classes
-from milan_mm.visualization.lettering import Colour, enlarged
+from milan_mm.visualization.lettering import enlarged
 from milan_mm.visualization.panels import Frame, Panel, panel_figure
 from milan_mm.weights.reading import file_sha256
 
 LABEL_SHARE = 0.75  # of the class colours; the image itself is beside it
 LINE = 1 / 110  # width of lines, as a share of a panel
+_ARCHITECTURES = dict(
+    CascadeRCNN="Cascade R-CNN", FCNHead="FCN", MaskRCNN="Mask R-CNN", UPerHead="UperNet"
+)
 KINDS = dict(det="detector", seg="segmentor", cls="classifier", pretrain="pretraining")
 
 
@@ -140,7 +142,7 @@ def dense_figure(
         score_thr: Objects with a lower score are left out.
     """
     first = next(iter(models.values()))
-    classes, palette = first.classes or [], first.palette or []
+    classes = Classes.of(first)
     pictures = [
         Picture(str(truth.path), i + 1, truth.path.name, truth.path.stem)
         for i, truth in enumerate(truths)
@@ -154,9 +156,9 @@ def dense_figure(
     present = sorted(
         {label for found in columns.values() for one in found for label in _labels(one)}
     )
-    colours = _class_colours(present, palette)
+    colours = classes.colours
     rows = [
-        [Panel(truth.image), *(Panel(_draw(truth.image, f[i], colours)) for f in columns.values())]
+        [Panel(truth.image), *(_panel(truth.image, f[i], colours) for f in columns.values())]
         for i, truth in enumerate(truths)
     ]
     weights = [
@@ -167,7 +169,7 @@ def dense_figure(
     frame = Frame(
         titles=["image", *columns],
         row_titles=[truth.path.stem for truth in truths],
-        legend={classes[label]: tuple(c / 255 for c in colours[label]) for label in present},
+        legend={classes.names[label]: tuple(c / 255 for c in colours[label]) for label in present},
         caption=wording.drawn(caption),
         width=wording.width,
     )
@@ -204,6 +206,12 @@ def _truth(sample: dict, task: str) -> Truth:
     return Truth(path, image, objects_of(annotations.gt_instances))
 
 
+def architecture(model: nn.Module) -> str:
+    """What papers call a detector or segmentor, e.g. 'Mask R-CNN'; else the class of its code."""
+    kind = type(getattr(model, "decode_head", model)).__name__  # mmseg's models are named by heads
+    return _ARCHITECTURES.get(kind, kind)
+
+
 def _found(result: Prediction | Unreadable) -> Any:
     if isinstance(result, Unreadable):
         raise UserError(f"image '{result.picture.path}' cannot be read: {result.reason}")
@@ -225,6 +233,11 @@ def _labels(found: Any) -> set[int]:
     return {int(label) for label in np.unique(labels)} - {UNLABELLED}
 
 
+def _panel(image: np.ndarray, found: Any, colours: Sequence[Colour]) -> Panel:
+    is_empty = isinstance(found, Detections) and not len(found.labels)
+    return Panel(_draw(image, found, colours), note="no objects" if is_empty else "")
+
+
 def _draw(image: np.ndarray, found: Any, colours: Sequence[Colour]) -> np.ndarray:
     if isinstance(found, Detections):
         masks = None if found.masks is None else found.masks
@@ -234,19 +247,10 @@ def _draw(image: np.ndarray, found: Any, colours: Sequence[Colour]) -> np.ndarra
     return blend_classes(enlarged(image), found, colours, LABEL_SHARE)
 
 
-def _class_colours(present: Sequence[int], palette: Sequence[Colour]) -> list[Colour]:
-    """Colours by label; of few classes those that everybody can tell apart."""
-    colours = object_colours(palette)
-    if len(palette) > len(DISTINCT) >= len(present):
-        for label, colour in zip(present, DISTINCT, strict=False):
-            colours[label] = colour
-    return colours
-
-
 def _caption(
     models: Mapping[str, Restored], weights: Sequence[dict[str, str]], root: str, score_thr: float
 ) -> str:
-    kinds = " and ".join(dict.fromkeys(type(one.model).__name__ for one in models.values()))
+    kinds = " and ".join(dict.fromkeys(architecture(one.model) for one in models.values()))
     is_det = any(one.task == "det" for one in models.values())
     of_what = f"Objects with a score from {score_thr:g} on. " if is_det else ""
     files = "; ".join(

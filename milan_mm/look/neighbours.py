@@ -188,7 +188,6 @@ def _caption(
         )
     return (
         f"Nearest neighbours among {len(gallery)} images of {gallery.root}, by the cosine "
-        f"similarity (below each) of the features before the last linear layer "
-        f"({describe_features(shown)}).{marks} "
+        f"similarity (below each) of features ({describe_features(shown)}).{marks} "
         f"{describe_sizes(sizes, shown)} {name_weights(shown)}"
     )

@@ -5,14 +5,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib.colors import to_rgb
 from torch import Tensor
 
 from milan_mm.errors import UserError
 from milan_mm.look.images import Photo, as_input, square
 from milan_mm.look.outcome import Outcome, Wording, make_facts, name_weights
-from milan_mm.look.systems import Shown, describe_each, describe_sizes, image_sizes, layer_of
+from milan_mm.look.systems import (
+    Shown,
+    describe_each,
+    describe_sizes,
+    ends_in_norm,
+    image_sizes,
+    layer_of,
+)
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.visualization.panels import Frame, Panel, panel_figure
+from milan_mm.visualization.style import NO_VALUE
 
 COLOURS = 3
 ENDS = 0.02  # quantile of a component that is shown as its darkest value, and 1 minus it
@@ -87,8 +96,8 @@ def colours_of(features: np.ndarray, foreground: bool) -> tuple[np.ndarray, floa
         foreground: See `PcaSettings`.
 
     Returns:
-        (B, h, w, 3) uint8, white where the background is cut off, and the share of the variance of
-        the coloured patches that the three components explain.
+        (B, h, w, 3) uint8, `NO_VALUE` where the background is cut off, and the share of the
+        variance of the coloured patches that the three components explain.
 
     Raises:
         UserError: When too few patches are left.
@@ -107,7 +116,8 @@ def colours_of(features: np.ndarray, foreground: bool) -> tuple[np.ndarray, floa
     components, shares = principal_components(flat[is_shown], COLOURS)
     low, high = np.quantile(components, [ENDS, 1 - ENDS], axis=0)
     scaled = ((components - low) / np.maximum(high - low, 1e-12)).clip(0, 1)
-    colours = np.full((len(flat), COLOURS), 255, np.uint8)
+    grey = [round(255 * value) for value in to_rgb(NO_VALUE)]
+    colours = np.tile(np.array(grey, np.uint8), (len(flat), 1))
     colours[is_shown] = (255 * scaled).round()
     return colours.reshape(*shape, COLOURS), float(shares.sum())
 
@@ -144,11 +154,14 @@ def pca_figure(
     ]
     of_what = "patches of the foreground" if settings.foreground else "patches"
     explained = ", ".join(f"{s.name} {share:.0%}" for s, share in zip(shown, shares, strict=True))
+    cut_off = ""
+    if settings.foreground:
+        cut_off = " Grey: background, by the sign of the first component of all patches."
     caption = (
         f"Output of {_describe_outputs(layers, shown)}: the first three principal components of "
         f"all {of_what}, as red, green and blue, each from its {ENDS:.0%} to its {1 - ENDS:.0%} "
-        "quantile; one basis per encoder for all images. They explain of the variance: "
-        f"{explained}. {describe_sizes(sizes, shown)} {name_weights(shown)}"
+        "quantile; one basis per encoder for all images. Variance explained by the three: "
+        f"{explained}.{cut_off} {describe_sizes(sizes, shown)} {name_weights(shown)}"
     )
     frame = Frame(
         titles=["image", *(system.name for system in shown)],
@@ -170,6 +183,6 @@ def _describe_outputs(layers: Sequence[int], shown: Sequence[Shown]) -> str:
     texts = []
     for layer, system in zip(layers, shown, strict=True):
         depth = system.vit.num_layers
-        is_normed = layer == depth - 1 and isinstance(system.vit.ln1, torch.nn.LayerNorm)
+        is_normed = layer == depth - 1 and ends_in_norm(system)
         texts.append(f"block {layer + 1} of {depth}" + " after the final norm" * is_normed)
     return describe_each(texts, shown)

@@ -152,9 +152,18 @@ def describe_sizes(sizes: Sequence[int], shown: Sequence[Shown]) -> str:
 
 
 def describe_features(shown: Sequence[Shown]) -> str:
-    """'class token', what a system's own classification takes, see `describe_each`."""
-    names = dict(cls="class token", mean="mean of the patches")
-    return describe_each([names[system.encoder.pooling] for system in shown], shown)
+    """'class token after the final norm', as the system's classification pools; `describe_each`."""
+    pooled = dict(cls="class token", mean="mean of the patches")
+    texts = [
+        pooled[system.encoder.pooling] + " after the final norm" * ends_in_norm(system)
+        for system in shown
+    ]
+    return describe_each(texts, shown)
+
+
+def ends_in_norm(system: Shown) -> bool:
+    """Whether a norm follows the last block."""
+    return isinstance(system.vit.ln1, torch.nn.LayerNorm)
 
 
 def describe_each(texts: Sequence[str], shown: Sequence[Shown]) -> str:

@@ -174,8 +174,8 @@ def _caption(
     if len(gallery.classes) > LOOKS:
         shared = f"Colour and marker tell {LOOKS} classes apart, others share them. "
     return (
-        f"t-SNE of the features before the last linear layer ({describe_features(shown)}, "
-        f"scaled to length 1) of {len(gallery)} images in {len(gallery.classes)} random classes of "
+        f"t-SNE of features ({describe_features(shown)}, scaled to length 1) of {len(gallery)} "
+        f"images in {len(gallery.classes)} random classes of "
         f"{gallery.root}. {shared}"
         f"Perplexity {settings.perplexity:g}, seed {settings.seed}. "
         f"{describe_sizes(sizes, shown)} Purity, the share of the {settings.k} nearest "

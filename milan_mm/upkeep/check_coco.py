@@ -30,6 +30,7 @@ from milan_mm.datasets.image_size import TURN_REMEDY, read_header
 from milan_mm.datasets.inspecting import read_image
 from milan_mm.datasets.overlap import compare_listed
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.palette import class_palette, object_colours
 from milan_mm.text import count
 from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
@@ -281,13 +282,14 @@ def _draw(part: _Part, image: dict) -> Cell:
     ]
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     canvas = cv2.resize(np.ascontiguousarray(pixels), (width, height), interpolation=interpolation)
-    palette = [PALETTE[number % len(PALETTE)] for number in range(len(numbers))]
+    names = list(file.category_names.values())
+    palette = PALETTE if names == list(CLASSES) else class_palette(len(names))
     drawn = draw_detections(
         canvas,
         scale * np.array(boxes).reshape(-1, 4),
         np.array([numbers[a["category_id"]] for a in objects]),
-        list(file.category_names.values()),
-        palette,
+        names,
+        object_colours(palette),
         masks=np.array(masks).reshape(-1, height, width).astype(bool),
         enlarge=False,  # the sheet shows it at this size
     )

@@ -37,15 +37,15 @@ from milan_mm.datasets.pair_folder import (
     read_classes,
     refuse_classless,
 )
-from milan_mm.datasets.palette import class_palette
 from milan_mm.errors import UserError
+from milan_mm.palette import Colour, class_palette
 from milan_mm.text import shorten_list
 from milan_mm.upkeep.findings import Findings
 from milan_mm.upkeep.parallel import map_in_processes
 from milan_mm.upkeep.reading import rgb_pixels, spread
 from milan_mm.visualization.contact_sheet import CELL_SIZE, LEGEND, NUM_CELLS, Cell
 from milan_mm.visualization.label_overlay import blend_classes, legend
-from milan_mm.visualization.lettering import MIN_TEXT, Colour
+from milan_mm.visualization.lettering import MIN_TEXT
 
 _LAYOUT = "the folder does not fit"
 _CORRECT = "correct what each line names"

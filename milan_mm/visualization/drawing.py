@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from milan_mm.palette import OKABE_ITO, Colour
 from milan_mm.visualization.lettering import (
     INK,
     LEGIBLE,
     MIN_TEXT,
     PAPER,
-    Colour,
     enlarged,
     load_font,
     shorten,
@@ -28,27 +28,7 @@ Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
 CROWD = 10  # objects, above which a picture is larger and its text smaller
 MASK_ALPHA = 0.4
-BAR, FAINT = (0, 114, 178), (225, 228, 232)
-# Okabe and Ito's colours, which the colour-blind can tell apart, without black.
-DISTINCT: tuple[Colour, ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
-
-
-def object_colours(palette: Sequence[Colour]) -> list[Colour]:
-    """Colours for the boxes of some classes: of few, those that everybody can tell apart.
-
-    Args:
-        palette: Those of the data set.
-    """
-    few = len(palette) <= len(DISTINCT)
-    return list(DISTINCT[: len(palette)]) if few else list(palette)
+BAR, FAINT = OKABE_ITO["blue"], (225, 228, 232)
 
 
 def draw_detections(

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from milan_mm.palette import Colour
 from milan_mm.visualization.lettering import (
     INK,
     LEGIBLE,
     PAPER,
-    Colour,
     enlarged,
     load_font,
     shorten,

@@ -8,7 +8,6 @@ import matplotlib
 import numpy as np
 from PIL import ImageFont
 
-Colour = tuple[int, int, int]
 LEGIBLE = 640  # pixels along the long side of a picture, below which it is enlarged
 MIN_TEXT = 14  # pixels
 PAPER, INK = (255, 255, 255), (20, 20, 20)

@@ -10,6 +10,8 @@ from typing import Any
 from matplotlib import colormaps, rc_context
 from matplotlib.colors import Colormap
 
+from milan_mm.palette import OKABE_ITO
+
 PAGE_WIDTH, COLUMN_WIDTH = 6.9, 3.3  # inches, of a paper with two columns
 # points; letters under 6 cannot be read in print
 TITLE_SIZE, LABEL_SIZE, CAPTION_SIZE = 7.5, 6.5, 6.5
@@ -17,10 +19,9 @@ INK, FAINT_INK = "#222222", "#555555"
 DPI = 300
 FONT = "DejaVu Sans"  # comes with matplotlib
 
-# Okabe and Ito's palette, which the colour-blind can tell apart; yellow last, it is pale on paper.
-PALETTE = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442"),
-)
+_HEX = {name: "#{:02X}{:02X}{:02X}".format(*rgb) for name, rgb in OKABE_ITO.items()}
+_FIRST = ("blue", "vermilion", "green", "purple", "sky", "orange")
+PALETTE = (*map(_HEX.__getitem__, _FIRST), "#000000", _HEX["yellow"])  # pale on paper, so last
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # a second key, where the palette starts over
 LOOKS = len(PALETTE) * len(MARKERS)
 RIGHT, WRONG = PALETTE[0], PALETTE[1]  # blue and vermilion differ for everybody

@@ -31,7 +31,7 @@ def inspection(encoder: Encoder) -> str:
     mean, std = stats_values(encoder.stats)
     name = f"{encoder.stats}: " if encoder.stats in STATS else ""
     lines.append(f"  statistics  {name}mean {mean}, std {std} of R, G, B in 0-1")
-    lines.append(f"  pooling     {encoder.pooling}")
+    lines.append(f"  pooling     {encoder.pooling}, in its system's own classification")
     lines += [f"  assumed     {name}: {why}" for name, why in encoder.assumed.items()]
     lines += [f"  {task:<14}{what}" for task, what in tasks(encoder).items()]
     return "\n".join(lines)
@@ -64,7 +64,9 @@ def tasks(encoder: Encoder) -> dict[str, str]:
     linear = f"class token after {norm}"
     if not settings["with_cls_token"]:
         linear = "not possible with the shipped recipe, which reads a class token"
+    pooled = dict(cls="class token", mean="mean of the patches")[encoder.pooling]
     return {
+        "figures": f"t-SNE and neighbours: {pooled} after {norm}",
         "k-NN": f"{probe} after {norm}",
         "linear": linear,
         "finetuning": f"mean of the patches; {fresh}",

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 
 from milan_mm.datasets.labels import read_labels
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.inference.classes import Classes
 from milan_mm.look.dense import dense_figure, read_trained, read_truths
 from milan_mm.visualization.label_overlay import UNLABELLED
 from tests.inference.saved import CLS, DET, SEG, save_recipe
@@ -66,13 +69,34 @@ def test_a_figure_names_the_checkpoints(trained, recipe: str, task: str):
     assert list(models) == ["mae", "milan"]  # by their folders
     truths, root = read_truths(models["mae"], None, 1)
     outcome = dense_figure(models, truths, root, 0.0, WORDING)
-    assert f"({type(models['mae'].model).__name__})" in outcome.facts["caption"]
+    name = {"det": "Mask R-CNN", "seg": "UperNet"}[task]  # as papers call it
+    assert f"({name})" in outcome.facts["caption"]
     assert "initialisation" not in outcome.facts["caption"]  # nobody knows
     assert len(outcome.figure.axes) == 4  # image, truth, two models
     for system in outcome.facts["weights"]:
         assert f"sha256 {system['sha256'][:8]}" in outcome.facts["caption"]
     legend = {text.get_text() for text in outcome.figure.legends[0].get_texts()}
     assert legend <= set(COLOURS) and legend
+
+
+@pytest.mark.parametrize(("recipe", "task"), [(DET, "det"), (SEG, "seg")])
+def test_colours_are_those_of_predictions(trained, recipe: str, task: str):
+    models = read_trained([trained(recipe)[0]], task)
+    truths, root = read_truths(models["a"], None, 1)
+    legend = dense_figure(models, truths, root, 0.0, WORDING).figure.legends[0]
+    classes = Classes.of(models["a"])
+    known = dict(zip(classes.names, classes.colours, strict=True))
+    for text, patch in zip(legend.get_texts(), legend.get_patches(), strict=True):
+        assert (255 * np.array(to_rgb(patch.get_facecolor()))).round().tolist() == list(
+            known[text.get_text()]
+        )
+
+
+def test_a_panel_without_objects_says_so(trained):
+    models = read_trained([trained(DET)[0]], "det")
+    truths, root = read_truths(models["a"], None, 1)
+    figure = dense_figure(models, truths, root, 1.0, WORDING).figure
+    assert "no objects" in {text.get_text() for text in figure.findobj(Text)}
 
 
 def test_models_of_another_task_or_of_other_classes_are_refused(trained, tmp_path: Path):

@@ -41,7 +41,7 @@ def test_a_query_with_a_class_has_right_and_wrong_neighbours(shown, tmp_path: Pa
     assert facts["marked"] == 8 and facts["right"] == 2  # all others, of which two are red
     assert "right are 2 of 8" in facts["caption"]
     feature = dict(cls="class token", mean="mean of the patches")[shown[0].encoder.pooling]
-    assert f"the last linear layer ({feature})" in facts["caption"]
+    assert f"features ({feature} after the final norm)." in facts["caption"]
 
 
 def test_a_linked_query_is_still_not_its_own_neighbour(shown, tmp_path: Path):

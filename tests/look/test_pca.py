@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from sklearn.decomposition import PCA
 
 from milan_mm.errors import UserError
 from milan_mm.look.pca import colours_of, find_foreground, principal_components
+from milan_mm.visualization.style import NO_VALUE
 
 
 def test_components_are_those_of_scikit_learn():
@@ -41,14 +43,15 @@ def test_the_foreground_is_what_is_rare_at_the_edge(sign: int):
     assert (find_foreground(first) == inside).all()
 
 
-def test_a_background_that_is_cut_off_is_white():
+def test_a_background_that_is_cut_off_is_grey_as_all_that_has_no_value():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(1, 8, 8, 6))
     features[:, 2:6, 2:6, 0] += 50
     colours, _ = colours_of(features, foreground=True)
     edge = np.ones((8, 8), bool)
     edge[2:6, 2:6] = False
-    assert (colours[0, edge] == 255).all() and (colours[0, ~edge] != 255).any(axis=1).all()
+    grey = 255 * np.array(to_rgb(NO_VALUE))
+    assert (colours[0, edge] == grey).all() and (colours[0, ~edge] != grey).any(axis=1).all()
 
 
 def test_too_few_patches_are_refused():

@@ -125,6 +125,8 @@ def test_pictures_that_cannot_be_read_are_named_and_give_exit_code_1(tmp_path: P
 def test_mistakes_are_one_line_before_anything_is_built(tmp_path: Path, predict, repo_root: Path):
     _, checkpoint, _ = save_recipe(PRETRAIN, tmp_path)
     checkpoint = tmp_path / "epoch_1.pth"
+    config = tmp_path / "cfg.py"
+    config.write_text("model = dict()")
     picture = tmp_path / "1.png"
     Image.new("RGB", (32, 32)).save(picture)
     for arguments, message in (
@@ -132,6 +134,8 @@ def test_mistakes_are_one_line_before_anything_is_built(tmp_path: Path, predict,
         ((checkpoint, tmp_path / "2.png", "--out", tmp_path / "out"), "2.png' does not exist"),
         ((checkpoint, picture, "--out", picture), "1.png' is not a folder that you can write to"),
         ((picture, picture, "--out", tmp_path / "out"), "is damaged or"),
+        ((config, picture, "--out", tmp_path / "out"), "cfg.py' is a config, which has no weights"),
+        ((tmp_path / "no.pth", picture, "--out", tmp_path / "out"), "no.pth' does not exist"),
     ):
         code, _, errors = predict(*arguments)
         assert code == 2

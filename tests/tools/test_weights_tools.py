@@ -36,6 +36,8 @@ def test_inspection_tells_layout_system_statistics_and_every_task(
     assert encoder.layout in LAYOUTS
     assert all(reason in out for reason in encoder.dropped.values())
     assert all(sentence in out for sentence in encoder.assumed.values())
+    pooled = dict(cls="class token", mean="mean of the patches")[encoder.pooling]
+    assert f"  figures       t-SNE and neighbours: {pooled} after" in out
     for task in ("k-NN", "linear", "finetuning", "detection", "segmentation", "pretraining"):
         assert re.search(rf"^  {task} +\w", out, re.MULTILINE)
 

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from milan_mm.datasets.coco.faults import Kind
+from milan_mm.palette import DISTINCT
 from milan_mm.upkeep.check_coco import check_coco
 from milan_mm.upkeep.findings import Findings
 from tests.small_data import edit_coco
@@ -131,3 +132,21 @@ def test_the_sheet_shows_masks_of_polygons_and_run_lengths(coco):
     image = np.asarray(Image.open(coco / FIRST).resize((240, 240)), dtype=int)
     change_of = np.abs(cells[0].picture.astype(int) - image).sum(axis=2)
     assert change_of[100:140, 100:140].mean() > 5 * change_of[180:, 180:].mean()
+
+
+def test_classes_other_than_cocos_have_the_colours_of_predictions(coco, monkeypatch):
+    def keep_two(content: dict) -> None:
+        content["categories"] = content["categories"][:2]
+        known = {category["id"] for category in content["categories"]}
+        kept = [a for a in content["annotations"] if a["category_id"] in known]
+        content["annotations"] = kept
+
+    for split in ("train", "val"):
+        edit_coco(coco, split, keep_two)
+    given = []
+    monkeypatch.setattr(
+        "milan_mm.upkeep.check_coco.draw_detections",
+        lambda image, boxes, labels, names, colours, **_: given.append(colours) or image,
+    )
+    check_coco(coco, Findings(allow_subset=True), num_workers=0)
+    assert given and all(colours == list(DISTINCT[:2]) for colours in given)

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from mmengine.config import Config, ConfigDict
 
-from milan_mm.datasets.palette import class_palette
 from milan_mm.errors import UserError
+from milan_mm.palette import class_palette
 from milan_mm.run.config_nodes import config_nodes, datasets_of
 
 _KEPT = ("pipeline", "test_mode", "filter_cfg")  # of a recipe's data set: they name no files
