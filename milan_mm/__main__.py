@@ -16,10 +16,10 @@ from milan_mm.configs import list_configs, list_tools, shipped_file
 from milan_mm.errors import run_interruptible
 
 _BUILT_IN = {
-    "completion": "print what makes a shell complete tools, recipes and options",
-    "configs": "list the recipes that a CONFIG argument can name",
-    "constraints": "print the versions that were run together, for pip install -c",
-    "doctor": "check the installation and say how to fix it",
+    "completion": "Print what makes a shell complete tools, recipes and options.",
+    "configs": "List the recipes that a CONFIG argument can name.",
+    "constraints": "Print the versions that were tested together, for pip install -c.",
+    "doctor": "Check the installation and say how to fix it.",
 }
 
 
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     if name not in tools:
         closest = difflib.get_close_matches(name, [*_BUILT_IN, *tools], 3, cutoff=0)
         print(
-            f"milan_mm: no tool '{name}'; closest: {', '.join(closest)}; "
+            f"milan-mm: no tool '{name}'; closest: {', '.join(closest)}; "
             "`milan-mm --help` lists all",
             file=sys.stderr,
         )

@@ -14,7 +14,7 @@ from milan_mm.configs import list_configs
 
 _SHELLS = ("bash", "zsh", "fish")
 _WANTED = "_ARGCOMPLETE"  # set by the shell: the word, from 1, at which the command starts
-_MISSING = "milan_mm: completion needs argcomplete: pip install 'milan_mm[completion]'"
+_MISSING = "milan-mm: completion needs argcomplete: pip install 'milan_mm[completion]'"
 
 
 def wanted() -> bool:
@@ -61,8 +61,8 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) != 1 or argv[0] not in _SHELLS:
         wrong = "" if list(argv) in ([], ["-h"], ["--help"]) else f"'{' '.join(argv)}': "
         print(
-            f"milan_mm: {wrong}say for which shell, {', '.join(_SHELLS)}; then put this line into "
-            'its start-up file: eval "$(milan-mm completion bash)"',
+            f"milan-mm: {wrong}name your shell ({', '.join(_SHELLS)}) and add this line to its "
+            'start-up file: eval "$(milan-mm completion bash)"',
             file=sys.stderr,
         )
         return 2

@@ -5,6 +5,7 @@ lists configs and tools without it.
 """
 
 import difflib
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,14 +93,28 @@ def load(name: str | Path) -> "Config":
         name: See `find_config`.
 
     Raises:
-        MissingFileError: nothing fits, see `find_config`.
+        MissingFileError: nothing fits, see `find_config`; or a `_base_` of `milan_mm::` is missing.
         UserError: a bare stem fits several recipes.
     """
     from mmengine.config import Config
 
     path = find_config(name)
     find_bases()
-    return Config.fromfile(path)
+    try:
+        return Config.fromfile(path)
+    except FileNotFoundError as error:
+        if base := re.search(r"milan_mm/\.mim/configs/([^\"']+)", str(error)):
+            raise MissingFileError(_not_a_base(path, base[1])) from None
+        raise
+
+
+def _not_a_base(path: Path, base: str) -> str:
+    """What to say of a config whose `_base_` is not a recipe of this package."""
+    known = list_configs()
+    names = _closest(base.removesuffix(".py"), known)
+    names = names[:1] if base in known else names  # only .py is missing
+    closest = ", ".join(f"milan_mm::{name}.py" for name in names)
+    return f"config '{path}': there is no 'milan_mm::{base}' for its _base_; closest: {closest}"
 
 
 def find_bases() -> None:

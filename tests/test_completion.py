@@ -61,4 +61,4 @@ def test_an_unknown_shell_is_refused_with_the_known_ones():
     command = [sys.executable, "-m", "milan_mm", "completion", "ksh"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "'ksh': say for which shell, bash, zsh, fish" in done.stderr
+    assert "milan-mm: 'ksh': name your shell (bash, zsh, fish)" in done.stderr

@@ -82,6 +82,17 @@ def test_a_config_inherits_from_mmseg_whatever_its_distribution_is_called(
     assert Config.fromfile(mine).model.type == "EncoderDecoder"  # from then on
 
 
+@pytest.mark.parametrize("name", ["shape.py", "shapes"])  # a letter or the suffix is missing
+def test_a_misspelt_base_is_answered_with_the_closest_recipe(tmp_path: Path, name: str):
+    recipe = "milan_mm::det/mask-rcnn_vit-mini-p8_1xb8-250i_"
+    mine = tmp_path / "mine.py"
+    mine.write_text(f"_base_ = '{recipe}{name}'")
+    with pytest.raises(FileNotFoundError) as error:
+        load(mine)
+    message = f"there is no '{recipe}{name}' for its _base_; closest: {recipe}shapes.py"
+    assert message in str(error.value)
+
+
 def test_help_lists_every_tool_with_its_first_line(repo_root: Path):
     usage = _usage()
     for path in repo_root.glob("tools/[!_]*.py"):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Check a whole data set before weeks of training: counts, layout, labels, every image.
 
-Decodes all files, lists what is wrong by kind, and writes 16 labelled images for the eye. Exit code
+Decodes all files, lists what is wrong by kind, and draws 16 labelled images to look at. Exit code
 0: nothing is wrong; 1: the data are faulty; 2: the command is. Own folders are laid out as for
 tools/train.py --data, see docs/start.md.
 

@@ -21,6 +21,7 @@ Examples:
 
 import argparse
 
+from milan_mm import early
 from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
@@ -53,6 +54,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Convert and print a report; exits with code 2 and one line after a mistake."""
     args = parse_args(argv)
+    with early.early_errors():
+        early.check_weights(args.src)
     # here, so that --help is quick
     from milan_mm.run.errors import user_errors
     from milan_mm.weights.converting import convert_checkpoint

@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from milan_mm import early
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.run import options
 
@@ -112,6 +113,9 @@ def task_names(text: str) -> list[str]:
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing; exits with code 2 after a mistake of the user, 1 after a failed run."""
     args = parse_args(argv)
+    with early.early_errors():
+        check_options(args)
+        check_paths(args)
     # here, so that --help is quick
     from milan_mm.evaluation import grid
     from milan_mm.run.errors import user_errors
@@ -141,15 +145,11 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     from milan_mm.weights.recognising import given_options
 
     check_options(args)
+    check_paths(args)
     check_trackers(Tracking(args.tensorboard, args.wandb, args.mlflow).backends)
     schedule = OwnSchedule(args.epochs, args.iters, args.lr)
     schedule.check(args.tasks, args.protocol)
     own = own_folders(args)
-    if not set(args.tasks) <= own.keys() and not args.data.is_dir():
-        raise MissingFileError(
-            f"data folder '{args.data}' does not exist: link or unpack the data there, or pass "
-            "--data ROOT"
-        )
     candidates = read_candidates(args.weights, args.method, **given_options(args))
     evaluation = Evaluation(
         args.protocol,
@@ -180,6 +180,20 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     for cell in cells:
         _ = cell.job  # raises when its batch cannot be split
     return cells
+
+
+def check_paths(args: argparse.Namespace) -> None:
+    """Look for the weights files and for the data of the tasks that have no folder of their own.
+
+    Raises:
+        MissingFileError: When one does not exist.
+    """
+    early.check_weights(*args.weights)
+    if not set(args.tasks) <= own_folders(args).keys() and not args.data.is_dir():
+        raise MissingFileError(
+            f"data folder '{args.data}' does not exist: link or unpack the data there, or pass "
+            "--data ROOT"
+        )
 
 
 def check_options(args: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ Examples:
 import argparse
 import sys
 
+from milan_mm import early
 from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
@@ -63,6 +64,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Export and print what was written; exits with code 2 and one line after a mistake."""
     args = parse_args(argv)
+    with early.early_errors():
+        if args.to != "milan_mm" and not args.force:
+            early.check_new(args.out, args.checkpoint)
+        early.check_weights(args.checkpoint)
     # here, so that --help is quick
     from milan_mm.encoder.export.writing import check_output, export, export_own
     from milan_mm.run.errors import user_errors

@@ -11,6 +11,7 @@ Examples:
 
 import argparse
 
+from milan_mm import early
 from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
@@ -31,6 +32,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Print what the file is; exits with code 2 and one line after a mistake."""
     args = parse_args(argv)
+    with early.early_errors():
+        early.check_weights(*args.files)
     # here, so that --help is quick
     from milan_mm.encoder.export.writing import formats_for
     from milan_mm.run.errors import user_errors

@@ -15,6 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from milan_mm import early
 from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
@@ -112,6 +113,9 @@ def stats(text: str) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Print the accuracies; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
+    with early.early_errors():
+        early.check_weights(args.weights)
+        early.check_class_data(args.data)
     # here, so that --help is quick
     from milan_mm.evaluation.results import append_rows
     from milan_mm.run.errors import user_errors

@@ -17,6 +17,7 @@ import argparse
 import sys
 from typing import Any
 
+from milan_mm import early
 from milan_mm.errors import run_interruptible
 from milan_mm.look import options as shared
 from milan_mm.run import options
@@ -249,6 +250,11 @@ ADDERS = dict(
 def main(argv: list[str] | None = None) -> None:
     """Draw a figure; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
+    with early.early_errors():
+        given = vars(args)
+        early.check_weights(*given.get("weights", ()))
+        for path in [*given.get("checkpoints", ()), *filter(None, [given.get("checkpoint")])]:
+            early.check_checkpoint(path)
     # here, so that --help is quick
     from milan_mm.run.errors import user_errors
     from milan_mm.run.silence import silence

@@ -16,6 +16,7 @@ Examples:
 import argparse
 import sys
 
+from milan_mm import early
 from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
@@ -25,7 +26,11 @@ SKIPPED = 1  # exit code
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; nothing heavy is imported for it."""
     parser = options.tool_parser(__doc__)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="of any training with a head")
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a trained classifier, detector or segmentor (.pth)",
+    )
     parser.add_argument(
         "pictures",
         nargs="+",
@@ -65,6 +70,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Predict; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
+    with early.early_errors():
+        early.check_checkpoint(args.checkpoint)
     # here, so that --help is quick
     from tqdm import tqdm
 

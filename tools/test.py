@@ -11,6 +11,8 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
+from milan_mm import early
+from milan_mm.configs import find_config
 from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
@@ -62,6 +64,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Evaluate and print; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
+    with early.early_errors():
+        find_config(args.config)
+        early.check_checkpoint(args.checkpoint)
+        early.check_own_data(args.data)
     options.set_local_rank(args)
     # here, so that --help is quick
     from milan_mm.configs import load

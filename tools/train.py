@@ -18,6 +18,8 @@ Examples:
 import argparse
 import os
 
+from milan_mm import early
+from milan_mm.configs import find_config
 from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
@@ -63,6 +65,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Train; exits with code 2 and one line after a mistake of the user."""
     args = parse_args(argv)
+    with early.early_errors():
+        find_config(args.config)
+        early.check_own_data(args.data)
+        early.check_weights(*filter(None, [args.weights]))
     options.set_local_rank(args)
     if not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd"))):  # no GPU
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # see milan_mm/engine/memory.py

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from mmengine.fileio import list_dir_or_file
 
+from milan_mm.early import CLASS_FOLDERS, check_class_data
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.text import shorten_list
 
@@ -134,9 +135,8 @@ def find_class_folders(root: str | Path, split: str, option: str = "--data") -> 
     Raises:
         MissingFileError: When it does not.
     """
-    remedy = f"give {option} a folder with train/CLASS/* and val/CLASS/*"
-    if not Path(root).is_dir():
-        raise MissingFileError(f"data folder '{root}' does not exist: {remedy}")
+    check_class_data(root, option)
+    remedy = f"give {option} {CLASS_FOLDERS}"
     folder = find_split(Path(root), split, remedy)
     if not subfolders(folder):
         raise MissingFileError(f"data folder '{folder}' has no folder per class: {remedy}")

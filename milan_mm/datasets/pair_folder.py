@@ -120,7 +120,7 @@ def refuse_classless(labels: Path, pixels: np.ndarray, num_classes: int, where: 
 
     Args:
         labels: Their folder.
-        pixels: By value, (256,); 255 means "not labelled" and is no such value.
+        pixels: By value, (256,); 255 means "not labelled" and is not a class.
         where: Where most of them are, for the message.
 
     Raises:

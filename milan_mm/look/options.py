@@ -13,7 +13,7 @@ def add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="*", metavar="IMAGE", help="files, folders or patterns ('photos/*.jpg')"
     )
-    _add_limit(parser, 8, "of more images take N, evenly spaced (%(default)s)")
+    _add_limit(parser, 8, "show at most N images, evenly spaced (%(default)s)")
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from milan_mm.look.systems import Shown
 
 @dataclass(frozen=True)
 class Outcome:
-    """A figure, what it tells about itself, and lines to print."""
+    """A figure, what it says about itself, and lines to print."""
 
     figure: Figure
     facts: dict[str, Any]

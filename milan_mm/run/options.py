@@ -36,7 +36,9 @@ class ToolParser(argparse.ArgumentParser):
         return super().parse_args(args, namespace)
 
     def check_options(self, args: Sequence[str]) -> None:
-        """End the process at a misspelt option, with the nearest one."""
+        """End the process at a misspelt option or command, with the nearest one."""
+        if self.commands:
+            self._check_command(self.commands, args[0] if args else None)
         parser: Any = self
         for word in args:
             if word == "--":
@@ -46,6 +48,15 @@ class ToolParser(argparse.ArgumentParser):
             name = word.partition("=")[0]
             if name.startswith("--") and " " not in name:
                 parser._check_option(name)
+
+    def _check_command(self, commands: argparse.Action, word: str | None) -> None:
+        known = list(commands.choices or ())
+        if word in (*known, "-h", "--help"):
+            return
+        near = difflib.get_close_matches(word or "", known, n=1)
+        given = "nothing was given" if word is None else f"'{word}' is not a {commands.metavar}"
+        hint = f"did you mean {near[0]}?" if near else f"the first word must be {one_of(known)}"
+        self.error(f"{given}: {hint}")
 
     def _check_option(self, name: str) -> None:
         known = [
@@ -59,7 +70,7 @@ class ToolParser(argparse.ArgumentParser):
         near = [option for option in known if option.startswith(name)]
         near = near or difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {' or '.join(near)}?" if near else "--help lists all options"
-        self.error(f"{name} is no option here: {hint}")
+        self.error(f"{name} is not an option here: {hint}")
 
 
 def tool_parser(docstring: str | None) -> argparse.ArgumentParser:
@@ -69,6 +80,11 @@ def tool_parser(docstring: str | None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def one_of(names: Sequence[str]) -> str:
+    """'a, b or c'."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def positive(text: str) -> int:

@@ -49,7 +49,7 @@ def check_folder(
     if cells:
         out.write_bytes(png_bytes(contact_sheet(cells)))
         images = sum(cell.caption != LEGEND for cell in cells)
-        findings.notes.append(f"{images} labelled images for the eye are in {out}")
+        findings.notes.append(f"{images} labelled images to look at are in {out}")
     else:
         out.unlink(missing_ok=True)
         findings.notes.append("no image could be drawn")

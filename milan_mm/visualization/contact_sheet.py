@@ -13,7 +13,7 @@ COLUMNS = 4
 NUM_CELLS = COLUMNS * COLUMNS
 CELL_SIZE = (320, 240)  # width and height of a picture in pixels
 _CAPTION = 11  # pixels
-LEGEND = "legend"  # caption of a cell that is no image
+LEGEND = "legend"  # caption of a cell that is not an image
 
 
 class Cell(NamedTuple):

@@ -48,7 +48,7 @@ def save_figure(
     Args:
         figure: As `panel_figure` and `scatter_figure` draw it.
         paths: With the endings in `FORMATS`.
-        facts: JSON that tells how to make the figure again; with `title` and `caption`.
+        facts: JSON that says how to make the figure again; with `title` and `caption`.
         dpi: Pixels per inch, of PNG and of the pictures inside SVG.
 
     Raises:

@@ -74,7 +74,7 @@ def is_settled_by_args(checkpoint: Mapping[str, Any], path: str, system: System)
     """Whether the command line that a training stores says that its model is not the twin.
 
     Args:
-        checkpoint: `args` holds the command line, as DeiT's training script and its kin write it.
+        checkpoint: `args` holds the command line, as DeiT's training script writes it.
         system: With a twin.
 
     Raises:

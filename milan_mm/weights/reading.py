@@ -18,6 +18,7 @@ from numpy._core import multiarray
 from safetensors import safe_open
 from torch import Tensor
 
+from milan_mm.early import missing_weights
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.weights.checksums import check_records
 from milan_mm.weights.folders import folder_files
@@ -99,7 +100,7 @@ def weights_file(path: str | Path) -> Path:
             f"folder '{path}' holds no weights file: looked for {', '.join(names)}"
         )
     if not path.is_file():
-        raise MissingFileError(f"weights file '{path}' does not exist")
+        raise missing_weights(path)
     return path
 
 

@@ -1,4 +1,4 @@
-"""What needs its own process: an encoder without mmcv and its kin, and transformers as judge."""
+"""What needs its own process: an encoder without mmcv and the like, and transformers as judge."""
 
 import json
 import os

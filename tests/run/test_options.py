@@ -22,10 +22,10 @@ def test_given_options_are_named_as_the_user_wrote_them():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--epoch", "3"], "--epoch is no option here: did you mean --epochs?"),
-        (["--wieghts=a.pth"], "--wieghts is no option here: did you mean --weights?"),
-        (["--batch", "3"], "--batch is no option here: did you mean --batch-per-gpu?"),
-        (["--zzz"], "--zzz is no option here: --help lists all options"),
+        (["--epoch", "3"], "--epoch is not an option here: did you mean --epochs?"),
+        (["--wieghts=a.pth"], "--wieghts is not an option here: did you mean --weights?"),
+        (["--batch", "3"], "--batch is not an option here: did you mean --batch-per-gpu?"),
+        (["--zzz"], "--zzz is not an option here: --help lists all options"),
     ],
 )
 def test_a_misspelt_option_is_refused_with_the_nearest(capsys, given: list[str], message: str):
@@ -39,6 +39,25 @@ def test_a_misspelt_option_is_refused_with_the_nearest(capsys, given: list[str],
     assert stop.value.code == 2 and message in capsys.readouterr().err
     args = parser.parse_args(["--weights=a.pth", "--epochs", "3", "--local_rank=1"])
     assert (args.weights, args.epochs, args.local_rank) == ("a.pth", 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "nothing was given: the first word must be masks or attention"),
+        (["zzz"], "'zzz' is not a FIGURE: the first word must be masks or attention"),
+        (["atention", "--weights", "a.pth"], "'atention' is not a FIGURE: did you mean attention?"),
+    ],
+)
+def test_a_misspelt_command_is_refused_with_the_nearest(capsys, given: list[str], message: str):
+    parser = options.tool_parser("A tool.")
+    figures = parser.add_subparsers(dest="figure", required=True, metavar="FIGURE")
+    figures.add_parser("masks")
+    options.add_weights(figures.add_parser("attention"))
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(given)
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+    assert parser.parse_args(["attention", "--weights", "a.pth"]).figure == "attention"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_sound_data_give_0_and_a_sheet_of_16_images(data, check, capsys):
     assert check("imagenet", "--allow-subset") == 0
     out = capsys.readouterr().out
     assert out.startswith("data/imagenet: no faults\n")
-    assert "16 labelled images for the eye are in work_dirs/check_data/imagenet.png" in out
+    assert "16 labelled images to look at are in work_dirs/check_data/imagenet.png" in out
     assert Image.open("work_dirs/check_data/imagenet.png").width > 4 * 320
     assert not Path("work_dirs/check_data/imagenet.txt").exists()
 

@@ -100,7 +100,7 @@ def wrong_field(entry: object, fields: Mapping) -> str:
 
 
 def incomplete(annotation: object) -> str:
-    """What an annotation lacks of the fields that a detector needs, '' if it has all of them.
+    """Which fields that a detector needs are missing from an annotation; '' for none.
 
     A mask may be missing, and the box may be anything.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from milan_mm.early import check_new
 from milan_mm.encoder.export.graphs import GRAPHS, Graph
 from milan_mm.encoder.module import Encoder
 from milan_mm.errors import ExistingFileError, UserError
@@ -50,17 +51,17 @@ def check_output(out: str | Path, to: str, force: bool, source: str | Path) -> N
     if out.exists() and out.resolve() in (file, file.parent):
         verb = "is" if out.resolve() == file else "holds"
         raise UserError(f"output '{out}' {verb} the source itself: give another name")
-    if out.exists():
-        _check_existing(out, is_file=bool(suffix), force=force)
+    if not force:
+        check_new(out, source)
+    elif out.exists():
+        _check_replaced(out, is_file=bool(suffix))
     missing = [name for name in _TO_WRITE.get(to, ()) if find_spec(name) is None]
     if missing:
         names = " ".join(missing)
         raise UserError(f"--to {to} needs {names}, not installed here: pip install {names}")
 
 
-def _check_existing(out: Path, is_file: bool, force: bool) -> None:
-    if not force:
-        raise ExistingFileError(f"output '{out}' exists: pass --force to replace it")
+def _check_replaced(out: Path, is_file: bool) -> None:
     if out.is_dir() == is_file:
         kind = "folder" if is_file else "file"
         raise ExistingFileError(f"output '{out}' is a {kind}, which is not replaced: move it away")

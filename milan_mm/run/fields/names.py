@@ -355,7 +355,7 @@ def _load_base(path: Path, base: str) -> Config:
 
 
 def _leaves(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Everything that is no dict and no list of dicts, with its dotted name; lists as tuples."""
+    """What is neither a dict nor a list of dicts, with its dotted name; lists as tuples."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from _leaves(value, f"{name}.{key}".lstrip("."))

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from milan_mm.datasets.foreign import convert_hint
+from milan_mm.early import check_own_data
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.own_data.classification import use_image_folder
 from milan_mm.run.own_data.detection import use_coco_folder
@@ -37,10 +38,8 @@ def set_own_data(cfg: Config, folder: str, tested: Recorded | None = None) -> li
         UserError: When what is there does not fit together, is of another program and can be
             converted, or the config is of an unknown task.
     """
+    check_own_data(folder)
     root = Path(folder)
-    if not root.is_dir():
-        problem = "is a file" if root.exists() else "does not exist"
-        raise MissingFileError(f"--data '{folder}' {problem}: give the folder of your images")
     known = tested if tested and tested.classes else None
     task = _task(cfg)
     try:

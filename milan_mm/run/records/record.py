@@ -16,7 +16,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from milan_mm.datasets.identity import data_hash
-from milan_mm.errors import MissingFileError, UserError
+from milan_mm.early import check_checkpoint
+from milan_mm.errors import UserError
 from milan_mm.run.config_nodes import config_nodes, datasets_of
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.records.canonical import canonical_settings, config_hash, package_versions
@@ -140,9 +141,8 @@ def checkpoint_file(path: str) -> str:
     Raises:
         MissingFileError, UserError: For a work directory, naming its newest checkpoint.
     """
+    check_checkpoint(path)
     file = Path(path)
-    if not file.exists():
-        raise MissingFileError(f"checkpoint '{path}' does not exist")
     if file.is_dir() and (last := newest(file)):
         raise UserError(f"'{path}' is a folder: name a checkpoint; its newest is {last}")
     return path

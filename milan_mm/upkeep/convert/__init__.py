@@ -69,7 +69,7 @@ def find_kind(given: Path, name: str | None = None) -> tuple[Kind, Path]:
         name: Of the kind, where the user says it.
 
     Raises:
-        MissingFileError, UserError: When it is not there, or of no kind that is known.
+        MissingFileError, UserError: When it is not there, or has none of the known layouts.
     """
     if not given.exists():
         raise MissingFileError(f"'{given}' does not exist: give the folder of your data")
@@ -85,9 +85,9 @@ def find_kind(given: Path, name: str | None = None) -> tuple[Kind, Path]:
     files = [given] if given.is_file() else sorted(given.glob("*.y*ml"))
     broken = [path for path in files if path.suffix != ".json" and not foreign.read_yaml(path)]
     raise UserError(
-        f"'{given}' is of no kind that is known by its files ({', '.join(KINDS)}): give the "
-        "folder above images and labels, or say the kind by --from; a folder that --data takes "
-        "already need not be converted"
+        f"'{given}' has none of the known layouts ({', '.join(KINDS)}): give the "
+        "folder above images and labels, or name the layout with --from; a folder that --data "
+        "takes already need not be converted"
         + (f"; '{broken[0]}' is not YAML that can be read" if broken else "")
     )
 

@@ -148,7 +148,7 @@ def test_a_source_without_any_image_asks_for_their_folder(tmp_path: Path):
     [
         ("gone", "does not exist"),
         ("a.zip", "is an archive"),
-        ("empty", "is of no kind that is"),
+        ("empty", "has none of the known layouts"),
         ("bad", r"data\.yaml' is not YAML that can be read"),
     ],
 )
