@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 # Name here -> module that has it, imported when the name is first used.
 _LAZY = {
     "Encoder": "milan_mm.encoder.module",
-    "list_encoders": "milan_mm.encoder.names",
+    "list_encoders": "milan_mm.weights.names",
     "load_encoder": "milan_mm.encoder.loading",
     "recipe": "milan_mm.configs",
 }

@@ -69,24 +69,20 @@ def main(argv: list[str] | None = None) -> None:
             early.check_new(args.out, args.checkpoint)
         early.check_weights(args.checkpoint)
     # here, so that --help is quick
-    from milan_mm.encoder.export.writing import check_output, export
-    from milan_mm.encoder.loading import read
+    from milan_mm.encoder.export.writing import check_output, export, export_own
     from milan_mm.run.errors import user_errors
-    from milan_mm.weights.exporting import export_encoder
-    from milan_mm.weights.recognising import given_options
+    from milan_mm.weights.recognising import given_options, read_encoder
 
     reading = given_options(args) | dict(trust_pickle=args.trust_pickle)
     with user_errors():
-        if args.to != "milan_mm":
-            check_output(args.out, args.to, args.force, args.checkpoint)
-            encoder = read(args.checkpoint, **reading)
-            print(f"writing {args.out} and loading it again, up to a minute", file=sys.stderr)
-            print(export(encoder, args.out, args.to, force=args.force))
+        if args.to == "milan_mm":
+            encoder = read_encoder(args.checkpoint, **reading)
+            print(export_own(encoder, args.out, half=args.half))
             return
-        metadata = export_encoder(read(args.checkpoint, **reading), args.out, half=args.half)
-    print(args.out)
-    for name, value in metadata.items():
-        print(f"  {name}: {value}")
+        check_output(args.out, args.to, args.force, args.checkpoint)
+        encoder = read_encoder(args.checkpoint, **reading)
+        print(f"writing {args.out} and loading it again, up to a minute", file=sys.stderr)
+        print(export(encoder, args.out, args.to, force=args.force))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ Examples:
 import argparse
 from pathlib import Path
 
-from milan_mm.errors import UserError, run_interruptible
+from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.run import options
 
 FORMATS = ("markdown", "csv", "latex")
@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.run.errors import user_errors
 
     with user_errors():
+        check_path(args.results)
         if args.html is not None:
             print(f"open {write_html(args)}")
             return
@@ -59,6 +60,15 @@ def main(argv: list[str] | None = None) -> None:
             args.out.write_text(text, encoding="utf-8")
     if not args.out:
         print(text, end="")
+
+
+def check_path(path: Path) -> None:
+    """Raise MissingFileError for a path that does not exist: file or folder, nobody knows."""
+    if not path.exists():
+        raise MissingFileError(
+            f"'{path}' does not exist: give a work directory of tools/train.py or a results.jsonl "
+            "of tools/evaluate.py"
+        )
 
 
 def table(args: argparse.Namespace) -> str:

@@ -11,7 +11,7 @@ _PAGES = {
     "api/encoder.md": (
         "API: the encoder",
         "`milan_mm.load_encoder`, and the torch module that it gives.",
-        ["encoder.loading", "encoder.module", "encoder.images", "encoder.names"],
+        ["encoder.loading", "encoder.module", "encoder.images", "weights.names"],
     ),
     "api/models.md": (
         "API: the model",

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from milan_mm.errors import UserError
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.models.vit_options import pair
 from milan_mm.weights.statistics import Three
 
@@ -34,8 +34,8 @@ class Preprocess:
         """Prepare one picture.
 
         Args:
-            image: A PIL image, or the path of a file. Turned upright as its EXIF data say; of 16
-                bits the upper 8 are taken.
+            image: A PIL image, the path of a file, or an array (H, W, 3) uint8 in RGB. Turned
+                upright as its EXIF data say; of 16 bits the upper 8 are taken.
             size: (height, width) or side of the result, in pixels; None takes `img_size`.
             crop: Resize the short side to 1/0.875 of `size` and cut out the centre, as tests on
                 ImageNet do. False keeps the whole picture: its short side becomes the smaller side
@@ -45,12 +45,11 @@ class Preprocess:
             (3, H, W) float32.
 
         Raises:
-            UserError: If `size` is not a multiple of the patch size, and for pixels whose range
-                nobody states.
+            MissingFileError: If there is no such file.
+            UserError: If `size` is not a multiple of the patch size, for a file or an object that
+                is not a picture, and for pixels whose range nobody states.
         """
-        if isinstance(image, str | Path):
-            image = Image.open(image)
-        image = _with_8_bits(ImageOps.exif_transpose(image)).convert("RGB")
+        image = _with_8_bits(_upright(image)).convert("RGB")
         height, width = self._size(size)
         image = self._cropped(image, height, width) if crop else self._whole(image, height, width)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255  # (3, H, W)
@@ -79,6 +78,29 @@ class Preprocess:
         scale, patch = min(height, width) / min(image.size), self.patch_size
         sides = [max(1, round(side * scale / patch)) * patch for side in image.size]
         return image.resize((sides[0], sides[1]), Image.Resampling.BICUBIC)
+
+
+def _upright(image: Any) -> Image.Image:
+    """A PIL image of all that `Preprocess` takes, read whole and turned."""
+    if isinstance(image, str | Path):
+        if not Path(image).exists():
+            raise MissingFileError(f"picture '{image}' does not exist")
+        try:
+            with Image.open(image) as file:
+                return ImageOps.exif_transpose(file)  # a copy, so all of it is read here
+        except Exception as error:  # a damaged file can lead the decoders to any kind of error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"picture '{image}' cannot be read: {reason}") from None
+    if isinstance(image, Image.Image):
+        return ImageOps.exif_transpose(image)
+    given = f"a {type(image).__name__}"
+    if isinstance(image, np.ndarray):
+        if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
+            return Image.fromarray(image)
+        given = f"an array {image.shape} of {image.dtype}"
+    raise UserError(
+        f"{given} is not a picture: give a path, a PIL image, or an array (H, W, 3) uint8 in RGB"
+    )
 
 
 def _with_8_bits(image: Image.Image) -> Image.Image:

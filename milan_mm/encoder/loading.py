@@ -1,13 +1,10 @@
 """`milan_mm.load_encoder`: from a file or a name to an `Encoder`."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from milan_mm.encoder.module import Encoder
-from milan_mm.encoder.names import shipped
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.models.vit_options import pair
@@ -45,7 +42,7 @@ def load_encoder(
         MissingFileError, UserError: When there is no such file, or no complete encoder in it.
     """
     where = _device(device)
-    weights = read(
+    weights = read_encoder(
         source,
         layout=layout,
         system=system,
@@ -54,21 +51,6 @@ def load_encoder(
         trust_pickle=trust_pickle,
     )
     return build(weights, img_size).to(where)
-
-
-def read(source: str | Path, **options: Any) -> Weights:
-    """As `read_encoder`, of names of `list_encoders` too.
-
-    Args:
-        source: See `load_encoder`.
-        options: Of `read_encoder`.
-    """
-    known = shipped(str(source))
-    if not known or Path(source).exists():
-        return read_encoder(source, **options)
-    given = {name: value for name, value in options.items() if value}
-    weights = read_encoder(known.file, **(known.options | given))
-    return replace(weights, stats=known.stats) if known.stats else weights
 
 
 def build(weights: Weights, img_size: int | tuple[int, int] | None = None) -> Encoder:
@@ -82,7 +64,7 @@ def build(weights: Weights, img_size: int | tuple[int, int] | None = None) -> En
             patch = options["patch_size"]
             options["rel_pos_bias_grid"] = (height // patch, width // patch)
     vit = PlainViT(**options)
-    fill(vit, weights)
+    fill(vit, weights, square=True)  # as `read_encoder` takes every table to be
     return Encoder(vit, weights).eval()
 
 

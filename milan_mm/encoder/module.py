@@ -78,7 +78,8 @@ class Encoder(nn.Module):
             images: (B, 3, H, W) float, normalised by `mean` and `std`, see `preprocess`.
 
         Raises:
-            UserError: If H or W is not a multiple of the patch size.
+            UserError: For images of another shape or type, and if H or W is not a multiple of the
+                patch size.
         """
         return self.intermediate(images, [-1])[0]
 
@@ -99,6 +100,8 @@ class Encoder(nn.Module):
         Raises:
             UserError: See `forward`, and for blocks that the encoder does not have.
         """
+        if not (torch.jit.is_tracing() or torch.compiler.is_compiling()):
+            self._check(images)
         wanted = self._numbers(blocks)
         found = self.vit.tokens_after(images, set(wanted))
         return [self._split(self.vit.ln1(found[i]) if norm else found[i], images) for i in wanted]
@@ -128,6 +131,21 @@ class Encoder(nn.Module):
             f"{self.system}: {self.num_blocks} blocks of width {self.embed_dims}, {self.num_heads} "
             f"heads, patches of {self.patch_size} px, {height}x{width} px"
         )
+
+    def _check(self, images: Tensor) -> None:
+        """Outside of graphs, which would keep or warn of every comparison."""
+        remedy = "give (B, 3, H, W) of floats, e.g. torch.stack([encoder.preprocess(picture)])"
+        if not isinstance(images, Tensor):
+            raise UserError(f"images are a {type(images).__name__}, not a tensor: {remedy}")
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise UserError(f"images have the shape {tuple(images.shape)}: {remedy}")
+        if not images.is_floating_point():
+            raise UserError(f"images are {images.dtype}, not normalised: {remedy}")
+        dtype = self.vit.patch_embed.projection.weight.dtype
+        if images.dtype != dtype and not torch.is_autocast_enabled(images.device.type):
+            raise UserError(
+                f"images are {images.dtype}, the encoder is {dtype}: give images.to({dtype})"
+            )
 
     def _numbers(self, blocks: int | Sequence[int]) -> list[int]:
         total = self.num_blocks

@@ -240,11 +240,21 @@ def _numbered_rows(path: str | Path) -> list[tuple[int, dict]]:
         except (ValueError, RecursionError) as error:  # of JSON or of UTF-8; nested too deeply
             if number == len(lines):
                 continue  # no line end: a killed writer's, or one that is being written
-            raise UserError(f"{path}:{number} is not a JSON object ({error}): remove it") from None
+            raise UserError(_no_row(path, number, str(error))) from None
         if not isinstance(row, dict):
-            raise UserError(f"{path}:{number} is not a JSON object ({line[:40]!r}): remove it")
+            raise UserError(_no_row(path, number, repr(line[:40])))
         rows.append((number, row))
     return rows
+
+
+def _no_row(path: Path, number: int, why: str) -> str:
+    """A damaged line of a results file is to be removed; another file is not one."""
+    if path.suffix == ".jsonl":
+        return f"{path}:{number} is not a JSON object ({why}): remove this line"
+    return (
+        f"{path} is not a results file: line {number} is not a JSON object ({why}); give a "
+        "results.jsonl"
+    )
 
 
 @contextmanager

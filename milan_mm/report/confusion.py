@@ -38,10 +38,14 @@ class Confusion:
         return np.divide(self.matrix, sums, out=np.full(self.matrix.shape, np.nan), where=sums > 0)
 
 
-def confusion_body(folder: Path) -> Markup:
-    """The newest matrix in a folder and those below; nothing without one."""
-    files = sorted(folder.rglob(FILE), key=lambda path: path.stat().st_mtime)
-    found = read_confusion(files[-1]) if files else None
+def newest_confusion(folder: Path) -> Path | None:
+    """The newest matrix in a folder and those below."""
+    return max(folder.rglob(FILE), key=lambda path: path.stat().st_mtime, default=None)
+
+
+def confusion_body(path: Path | None, origin: str = "") -> Markup:
+    """A matrix, and whose it is; nothing without one."""
+    found = read_confusion(path) if path else None
     if found is None or not found.matrix.sum():
         return EMPTY
     small = len(found.classes) <= _AS_TABLE
@@ -49,6 +53,7 @@ def confusion_body(folder: Path) -> Markup:
     right = np.trace(found.matrix) / found.matrix.sum()
     return join(
         [
+            paragraph(origin, note=True) if origin else EMPTY,
             paragraph(
                 f"Rows are true classes, columns what the model said, in % of the true class. "
                 f"{right:.1%} of {total} are right.",

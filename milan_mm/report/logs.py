@@ -11,6 +11,7 @@ _FACT = re.compile(r" {4}([^:]{1,60}): (.+)")
 _PROGRESS = re.compile(r"(Epoch|Iter)\(train\) +(?:\[(\d+)\])?\[ *(\d+)/ *(\d+)\]")
 _SAVED = re.compile(r"Saving checkpoint at (\d+) (iterations|epochs)")
 _RESUMED = re.compile(r"resumed epoch: \d+, iter: (\d+)")
+_LOADED = re.compile(r"Load checkpoint from (.+)")
 # About parts of libraries, and of no use to whoever trains.
 _OF_LIBRARIES = ("deprecated", "The prefix is not set in metric class")
 _CLASS_HEADS = ("class", "category")
@@ -42,6 +43,7 @@ class Log:
         by_epoch: Whether `length` is that of an epoch; None without a line of progress.
         saved, saved_epochs: Iterations or epochs at the last checkpoint; 0 without one.
         resumed: Iteration from which it went on; None where it began.
+        checkpoint: The last file that was loaded whole, as a test does.
         classes: The last table of each kind, by its columns.
     """
 
@@ -56,6 +58,7 @@ class Log:
     saved: int = 0
     saved_epochs: int = 0
     resumed: int | None = None
+    checkpoint: str = ""
     classes: dict[tuple[str, ...], ClassTable] = field(default_factory=dict)
 
 
@@ -100,6 +103,8 @@ def _note(log: Log, level: str, message: str) -> None:
             log.saved = int(saved[1])
     elif resumed := _RESUMED.match(message):
         log.resumed = int(resumed[1])
+    elif loaded := _LOADED.fullmatch(message):
+        log.checkpoint = loaded[1]
 
 
 def _class_tables(lines: Iterable[str]) -> Iterator[ClassTable]:

@@ -7,7 +7,7 @@ from statistics import median
 from markupsafe import Markup
 
 from milan_mm.report.axes import duration, number
-from milan_mm.report.confusion import confusion_body
+from milan_mm.report.confusion import confusion_body, newest_confusion
 from milan_mm.report.curves import curves_body, x_scale
 from milan_mm.report.measures import validation_measure
 from milan_mm.report.page import (
@@ -28,6 +28,7 @@ from milan_mm.report.run_results import (
     main_metric,
     place,
     results_body,
+    said_of,
 )
 from milan_mm.report.run_start import changes_body, command_body, plan_body, weights_body
 from milan_mm.report.scalars import IMAGES
@@ -43,6 +44,8 @@ _TASKS = dict(
 )
 _BADGES = dict(finished="good", running="live", stopped="warn", tested="good", saved="warn")
 _ENVIRONMENT = ("sys.platform", "Python", "PyTorch", "TorchVision", "OpenCV", "MMEngine")
+# By their names in a record; the log's versions of these also say for which CUDA.
+_SAME = {"torch": "PyTorch", "torchvision": "TorchVision"}
 
 
 def run_page(folder: str | Path) -> str:
@@ -56,7 +59,7 @@ def run_page(folder: str | Path) -> str:
         Section("results", "Results", results_body(work_dir)),
         Section("curves", "Curves", curves_body(work_dir)),
         Section("classes", "By class", classes_body(work_dir)),
-        Section("confusion", "Confusion", confusion_body(work_dir.path)),
+        Section("confusion", "Confusion", _confusion_body(work_dir)),
         Section("pictures", "Pictures", pictures_body(work_dir.path)),
         Section("plan", "Plan", plan_body(work_dir)),
         Section("weights", "Initial weights", weights_body(work_dir)),
@@ -121,6 +124,14 @@ def _tiles(work_dir: WorkDir) -> list[tuple[str, str, str]]:
     return found
 
 
+def _confusion_body(work_dir: WorkDir) -> Markup:
+    """Of the run's own last test that has a matrix, or else the newest one."""
+    own = [path for t in reversed(work_dir.own_tests) if (path := newest_confusion(t.folder))]
+    path = own[0] if own else newest_confusion(work_dir.path)
+    test = next((t for t in work_dir.tests if path and t.folder in path.parents), None)
+    return confusion_body(path, said_of(work_dir, test) if test else "")
+
+
 def _time_left(work_dir: WorkDir) -> str:
     """Of a run that goes on, at its usual speed and without its validations."""
     speeds = work_dir.curves.train.get(IMAGES, {}).values()
@@ -152,12 +163,15 @@ def _environment_body(work_dir: WorkDir) -> Markup:
     environment = next((log.environment for log in reversed(logs) if log.environment), {})
     gpus = {name: value for name, value in environment.items() if name.startswith("GPU ")}
     gpus.pop("GPU number", None)
+    versions = (work_dir.record or {}).get("versions") or {}
     rows: dict[str, object] = {
-        name: environment.get(name) for name in _ENVIRONMENT if name in environment
+        name: environment[name] for name in _ENVIRONMENT if name in environment
     }
+    if any(name.endswith("mmengine") for name in versions):
+        rows.pop("MMEngine", None)
     if environment:
         rows["GPUs"] = "; ".join(f"{n}: {v}" for n, v in gpus.items()) or "none, on CPU"
-    versions = (work_dir.record or {}).get("versions") or {}
     for name, version in versions.items():
-        rows[name] = version
+        if _SAME.get(name) not in rows:
+            rows[name] = version
     return facts(rows)

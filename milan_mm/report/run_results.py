@@ -12,7 +12,8 @@ from milan_mm.report.axes import number
 from milan_mm.report.curves import x_scale
 from milan_mm.report.logs import ClassTable
 from milan_mm.report.measures import Measure, validation_measure
-from milan_mm.report.page import EMPTY, Cell, Row, beside, details, join, paragraph, table
+from milan_mm.report.page import EMPTY, Cell, Row, beside, bullets, details, join, paragraph, table
+from milan_mm.report.parts import Part
 from milan_mm.report.work_dir import WorkDir
 from milan_mm.text import count
 
@@ -48,35 +49,63 @@ def main_metric(work_dir: WorkDir) -> str | None:
 
 def place(work_dir: WorkDir, update: float) -> str:
     """A point of a run in words, e.g. 'epoch 12'."""
+    if not update:
+        return "before the training"  # as its log says of k-NN
     label, size = x_scale(work_dir)
     return f"{label} {number(update / size, 6)}"
 
 
 def _validations(work_dir: WorkDir) -> Markup:
-    rows = []
     main = main_metric(work_dir)
-    for name in sorted(work_dir.curves.val, key=lambda name: name != main):
-        points = work_dir.curves.val[name]
+    names, note = _with_something_to_measure(
+        {name: list(points.values()) for name, points in work_dir.curves.val.items()}
+    )
+    rows: list[tuple[str, list[tuple[str, float | None]]]] = []
+    for name in sorted(names, key=lambda name: name != main):
         if name.endswith("/seconds"):
             continue
         measure = validation_measure(name)
-        last_at, last = list(points.items())[-1]
+        last_at, last = list(work_dir.curves.val[name].items())[-1]
         best = best_of(work_dir, name)
-        unit = f", {measure.unit}" if measure.unit else ""
-        cells = [Cell(_with_place(work_dir, measure.shown(last), last_at))]
-        if best:
-            cells.append(Cell(_with_place(work_dir, measure.shown(best[1]), best[0])))
-        else:
-            cells.append(Cell("undefined"))
-        rows.append([Cell(measure.label + unit), *cells])
+        shown = (measure.shown(best[1]), best[0]) if best else ("undefined", None)
+        rows.append((_with_unit(measure), [(measure.shown(last), last_at), shown]))
     if not rows:
         return EMPTY
     times = max(len(points) for points in work_dir.curves.val.values())
-    if times == 1:
-        head, rows = ["validation", "value"], [row[:2] for row in rows]
-    else:
-        head = [f"{times} validations", "last", "best"]
-    return table(head, rows)
+    titles = ["value"] if times == 1 else ["last", "best"]
+    columns = []
+    for i, title in enumerate(titles):  # a place that all values share stands in the title
+        places = {at for _, cells in rows if (at := cells[i][1]) is not None}
+        shared = len(places) == 1
+        title += f", {place(work_dir, *places)}" if shared else ""
+        cells = [
+            Cell(value if shared or at is None else _with_place(work_dir, value, at))
+            for value, at in (cells[i] for _, cells in rows)
+        ]
+        columns.append((title, cells))
+    head = ["validation" if times == 1 else f"{times} validations", *(t for t, _ in columns)]
+    lines = zip((label for label, _ in rows), *(cells for _, cells in columns), strict=True)
+    return join([table(head, lines), paragraph(note, note=True) if note else EMPTY])
+
+
+def _with_unit(measure: Measure) -> str:
+    return measure.label + (f", {measure.unit}" if measure.unit else "")
+
+
+def _with_something_to_measure(
+    values: Mapping[str, Sequence[float]],
+) -> tuple[list[str], str]:
+    """Metrics without those of object sizes that do not occur, and a line about these."""
+    measures = {name: validation_measure(name) for name in values}
+    absent = {
+        name: measures[name].label
+        for name, found in values.items()
+        if measures[name].group.endswith("by size")
+        and all(value == measures[name].undefined for value in found)
+    }
+    sizes = dict.fromkeys(label.partition(", ")[2] for label in absent.values())
+    note = f"Left out, since the data have none: {', '.join(sizes)}." if sizes else ""
+    return [name for name in values if name not in absent], note
 
 
 def _with_place(work_dir: WorkDir, value: str, update: float) -> Markup:
@@ -84,19 +113,36 @@ def _with_place(work_dir: WorkDir, value: str, update: float) -> Markup:
 
 
 def _tests(work_dir: WorkDir) -> Markup:
-    tests = work_dir.tests[-_TESTS:]
+    """Those of the run's own checkpoints, and apart from them those of others."""
+    others = [test for test in work_dir.tests if test not in work_dir.own_tests]
+    return join(
+        [
+            _test_table(work_dir.own_tests[-_TESTS:], "Tests (tools/test.py)"),
+            _test_table(others[-_TESTS:], "Tests of checkpoints that this run did not write"),
+        ]
+    )
+
+
+def _test_table(tests: Sequence[Part], caption: str) -> Markup:
     names = dict.fromkeys(name for test in tests for name in test.metrics)
-    names = {name: None for name in names if not _BY_CLASS.fullmatch(name)}
-    measures = [validation_measure(name) for name in names]
+    shown, note = _with_something_to_measure(
+        {
+            name: [test.metrics[name] for test in tests if name in test.metrics]
+            for name in names
+            if not _BY_CLASS.fullmatch(name)
+        }
+    )
     rows = [
-        [measure.label + (f", {measure.unit}" if measure.unit else "")]
+        [_with_unit(measure)]
         + [_shown(measure, test.metrics[name]) if name in test.metrics else "" for test in tests]
-        for name, measure in zip(names, measures, strict=True)
+        for name, measure in zip(shown, map(validation_measure, shown), strict=True)
     ]
     if not rows:
         return EMPTY
-    heads = [f"{test.started:%Y-%m-%d %H:%M}" for test in tests]
-    return table(["tests (tools/test.py)", *heads], rows)
+    times = [f"{test.started:%Y-%m-%d %H:%M}" for test in tests]
+    lines = [f"{time}: {test.checkpoint_name}" for time, test in zip(times, tests, strict=True)]
+    notes = [paragraph(note, note=True)] if note else []
+    return join([table(["", *times], rows, caption=caption), bullets(lines), *notes])
 
 
 def _beside_paper(work_dir: WorkDir) -> Markup:
@@ -149,7 +195,7 @@ def _own_numbers(work_dir: WorkDir, task: str) -> dict[str, str]:
     found = {}
     for key, (metric, _) in MEASURES.get(task, {}).items():
         points = work_dir.curves.val.get(key)
-        tested = [test.metrics[key] for test in work_dir.tests if key in test.metrics]
+        tested = [test.metrics[key] for test in work_dir.own_tests if key in test.metrics]
         value = tested[-1] if tested else list(points.values())[-1] if points else None
         if value is not None:
             found[metric] = _shown(validation_measure(key), value)
@@ -189,7 +235,8 @@ def changes(work_dir: WorkDir) -> list[dict] | None:
 def classes_body(work_dir: WorkDir) -> Markup:
     """The last numbers of each class: of a test with --classwise, or as the log has them."""
     bodies = []
-    for test in reversed(work_dir.tests):
+    others = [test for test in work_dir.tests if test not in work_dir.own_tests]
+    for test in [*reversed(work_dir.own_tests), *reversed(others)]:
         if by_class := _by_class(test.metrics):
             columns = list(dict.fromkeys(name for values in by_class.values() for name in values))
             measures = [validation_measure(name) for name in columns]
@@ -197,17 +244,23 @@ def classes_body(work_dir: WorkDir) -> Markup:
                 [name, *(_shown(m, values.get(c)) for m, c in zip(measures, columns, strict=True))]
                 for name, values in by_class.items()
             ]
-            heads = [m.label + (f", {m.unit}" if m.unit else "") for m in measures]
-            bodies.append(_class_table(heads, rows, f"Test of {test.started:%Y-%m-%d %H:%M}"))
+            heads = list(map(_with_unit, measures))
+            bodies.append(_class_table(heads, rows, said_of(work_dir, test)))
             break
     found: dict[tuple[str, ...], ClassTable] = {}
-    for part in [] if bodies else [*work_dir.trainings, *work_dir.tests]:
+    for part in [] if bodies else [*work_dir.trainings, *work_dir.own_tests]:
         found |= part.log.classes
     for printed in found.values():
         kind = "Last validation" if work_dir.trainings else "Last test"
         rows = [[name, *numbers] for name, numbers in printed.rows]
         bodies.append(_class_table(printed.columns, rows, f"{kind}, as the log has it"))
     return beside(bodies)
+
+
+def said_of(work_dir: WorkDir, test: Part) -> str:
+    """When a test was made, of what, and whether that is another run's."""
+    other = "" if test in work_dir.own_tests else ", which this run did not write"
+    return f"Test of {test.started:%Y-%m-%d %H:%M}: {test.checkpoint_name}{other}"
 
 
 def _by_class(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:

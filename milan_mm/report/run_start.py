@@ -138,8 +138,15 @@ def changes_body(work_dir: WorkDir) -> Markup:
         return EMPTY
     if not found:
         return paragraph("None: the recipe as it is.")
+    batch = (work_dir.record or {}).get("total_batch")
+    # --quick states none, and the plan shows the one that follows
+    now = {"total_batch": f"not set; {batch} by the split in the plan"} if batch else {}
     rows = [
-        [str(change.get("field")), _short(change.get("recipe")), _short(change.get("now"))]
+        [
+            field := str(change.get("field")),
+            _short(change.get("recipe")),
+            _short(now.get(field) if change.get("now") is None else change["now"]),
+        ]
         for change in found
     ]
     return join(

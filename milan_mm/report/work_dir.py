@@ -5,19 +5,17 @@ Nothing here runs a config or unpickles a file: configs are parsed, and of a che
 is read.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.report.logs import Log, read_log
-from milan_mm.report.scalars import Curves, Logged, is_training, join_parts, read_rows
-from milan_mm.run.records.run_file import read_run_file
+from milan_mm.report.parts import Part, at, read_json
+from milan_mm.report.scalars import Curves, Logged, join_parts
 from milan_mm.run.start.checkpoint_files import list_checkpoints_in, newest
 from milan_mm.run.start.lock import holder
 from milan_mm.text import shorten_list
@@ -26,83 +24,8 @@ from milan_mm.weights.reading import read_meta
 from milan_mm.weights.record import read_record
 
 _STAMP = re.compile(r"\d{8}_\d{6}")
+_STAMP_LENGTH = len("20261128_100000")
 LOAD_REPORT = "encoder_weights.json"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One start of a training or a test: a folder named by its time.
-
-    Attributes:
-        folder: That folder. log: See `Log`.
-        rows: Of scalars.json.
-        facts: Of run.json; None in runs of earlier versions.
-        config: Of the run, as far as it is plain.
-        metrics: Of a test, by name; empty for trainings.
-    """
-
-    folder: Path
-    log: Log
-    rows: list[dict[str, Any]]
-    facts: dict[str, Any] | None
-    config: dict[str, Any]
-    metrics: dict[str, float]
-
-    @classmethod
-    def read(cls, folder: Path) -> "Part":
-        """That of a folder."""
-        config = folder / "vis_data/config.py"
-        text = config.read_text("utf-8", errors="replace") if config.is_file() else ""
-        return cls(
-            folder,
-            read_log(folder / f"{folder.name}.log"),
-            read_rows(folder / "vis_data/scalars.json"),
-            read_run_file(folder),
-            parse_config(text),
-            _read_metrics(folder / f"{folder.name}.json"),
-        )
-
-    @property
-    def is_training(self) -> bool:
-        """Whether it trained, or was about to."""
-        return self.facts is not None or any(map(is_training, self.rows))
-
-    @property
-    def started(self) -> datetime:
-        """By the name of the folder."""
-        return datetime.strptime(self.folder.name, "%Y%m%d_%H%M%S")
-
-    @property
-    def accumulation(self) -> int:
-        """Iterations per update."""
-        value = _at(self.facts, "record", "split", "accumulation")
-        if value is None and "total_batch" in self.config:
-            value = _at(self.config, "optim_wrapper", "accumulative_counts")
-        return value if isinstance(value, int) and value > 0 else 1
-
-    @property
-    def processes(self) -> int | None:
-        """That trained together."""
-        value = _at(self.facts, "record", "split", "processes")
-        if value is None and self.log.environment.get("GPU number", "").isdecimal():
-            value = int(self.log.environment["GPU number"])
-        return value
-
-    @property
-    def start(self) -> float | None:
-        """Updates that were done before; None where unknown."""
-        if self.facts is not None:
-            return self.facts["start"] / self.accumulation
-        if self.log.resumed is not None:
-            return self.log.resumed / self.accumulation
-        return 0.0 if self.log.first else None
-
-    @property
-    def images(self) -> int | None:
-        """Per iteration, over all processes."""
-        batch = _at(self.facts, "record", "split", "batch_per_process")
-        batch = batch or _at(self.config, "train_dataloader", "batch_size")
-        return batch * self.processes if isinstance(batch, int) and self.processes else None
 
 
 @dataclass
@@ -159,14 +82,37 @@ class WorkDir:
             record=record,
             name=_recipe_name(path, record),
             is_locked=holder(path) is not None,
-            load_report=_read_json(path / LOAD_REPORT),
+            load_report=read_json(path / LOAD_REPORT),
         )
+
+    def wrote_checkpoint_of(self, test: Part) -> bool:
+        """Whether a training of this folder wrote what a test judged; no where nothing tells.
+
+        Runs that started in the same second, as those of a demo do, differ in their records.
+        """
+        if test.tested is None:  # of an earlier version
+            return bool(test.checkpoint) and _lies_in(test.checkpoint, self.path)
+        stamp = test.tested.get("experiment_name", "")[-_STAMP_LENGTH:]
+        part = next((p for p in self.trainings if p.folder.name == stamp), None)
+        if part is None:
+            return False
+        record = test.tested.get("record")
+        if part.facts is None or record is None:
+            return _lies_in(test.checkpoint, self.path)
+        return record == part.facts["record"]
+
+    @cached_property
+    def own_tests(self) -> list[Part]:
+        """Those of checkpoints that this run wrote; all of them where nothing was trained."""
+        if not self.trainings:
+            return self.tests
+        return [test for test in self.tests if self.wrote_checkpoint_of(test)]
 
     @cached_property
     def curves(self) -> Curves:
         """Of all trainings together."""
         logged = [Logged(p.rows, p.accumulation, p.start, p.images) for p in self.trainings]
-        interval = _at(self.config, "train_cfg", "val_interval")
+        interval = at(self.config, "train_cfg", "val_interval")
         every = None
         if isinstance(interval, int) and not self.by_epoch and self.trainings:
             every = interval / self.trainings[-1].accumulation
@@ -180,7 +126,7 @@ class WorkDir:
     @property
     def per_epoch(self) -> int | None:
         """Updates of an epoch; None where unknown."""
-        value = _at(self.record, "schedule", "updates_per_epoch")
+        value = at(self.record, "schedule", "updates_per_epoch")
         if value is None and self.by_epoch:
             lengths = [p.log.length for p in self.trainings if p.log.by_epoch and p.log.length]
             value = lengths[-1] // self.trainings[-1].accumulation if lengths else None
@@ -189,7 +135,7 @@ class WorkDir:
     @property
     def total(self) -> int | None:
         """Updates of the whole run; None where unknown."""
-        value = _at(self.record, "schedule", "updates")
+        value = at(self.record, "schedule", "updates")
         loop = self.config.get("train_cfg") or {}
         accumulation = self.trainings[-1].accumulation if self.trainings else 1
         if value is None and isinstance(loop.get("max_iters"), int):
@@ -211,7 +157,7 @@ class WorkDir:
     @property
     def unit(self) -> str:
         """What a run without epochs counts."""
-        is_trial = not self.config.get("total_batch") and not _at(self.record, "total_batch")
+        is_trial = not self.config.get("total_batch") and not at(self.record, "total_batch")
         one_each = all(part.accumulation == 1 for part in self.trainings)
         return "iteration" if is_trial or one_each else "update"
 
@@ -235,38 +181,15 @@ class WorkDir:
     @property
     def task(self) -> str:
         """'pretrain', 'cls', 'det', 'seg', or 'other'."""
-        model = str(_at(self.config, "model", "type") or _at(self.record, "model", "type") or "")
+        model = str(at(self.config, "model", "type") or at(self.record, "model", "type") or "")
         if model.rpartition(".")[2] in ("MILAN", "MAE"):
             return "pretrain"
         scopes = dict(mmdet="det", mmseg="seg", mmpretrain="cls")
         return scopes.get(str(self.config.get("default_scope")), "other")
 
 
-def _at(node: Any, *keys: str) -> Any:
-    """A value in nested dicts; None where one is missing."""
-    for key in keys:
-        node = node.get(key) if isinstance(node, Mapping) else None
-    return node
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _read_metrics(path: Path) -> dict[str, float]:
-    """The numbers that a test wrote, without its times."""
-    content = _read_json(path) or {}
-    return {
-        name: float(value)
-        for name, value in content.items()
-        if isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and name not in ("data_time", "time")
-    }
+def _lies_in(checkpoint: str, folder: Path) -> bool:
+    return Path(checkpoint).resolve().parent == folder.resolve()
 
 
 def _record_in(meta: Mapping[str, Any], path: Path | None) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from milan_mm.run.config_nodes import datasets_of, shows_views, views_of_test
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.records.record import KEY, ORIGIN, record_of
 from milan_mm.run.records.run_file import write_run_file
+from milan_mm.run.records.tested import write_tested_file
 from milan_mm.run.schedule.plan import Plan
 from milan_mm.run.start.checkpoint_files import LAST, updates_of
 from milan_mm.run.start.fitting import check_fit
@@ -144,7 +145,11 @@ def test(
         model = model.module
     check_fit(checkpoint, state_dict, model.state_dict())
     metainfo = getattr(runner.test_loop.dataloader.dataset, "metainfo", {})
-    _check_classes(checkpoint, content.get("meta", {}), metainfo)
+    meta = content.get("meta") or {}
+    _check_classes(checkpoint, meta, metainfo)
+    if is_main_process():
+        by_epoch = "max_epochs" in (cfg.get("train_cfg") or {})
+        write_tested_file(runner.log_dir, checkpoint, meta, by_epoch)
     del content, state_dict  # with the optimizer's part, three times the model
     runner.load_checkpoint(checkpoint)
     for add in additions:

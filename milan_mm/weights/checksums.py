@@ -7,6 +7,9 @@ from mmengine.logging import print_log
 
 from milan_mm.errors import UserError
 
+# What torch's files from before version 1.6 start with, inside of a pickle.
+_OLD_FORMAT = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
+
 
 def check_records(path: Path) -> None:
     """Compare every record of a torch file with its CRC-32, before anything of it is loaded.
@@ -23,9 +26,10 @@ def check_records(path: Path) -> None:
         UserError: Naming the first record that differs.
     """
     with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    if not is_zip and not zipfile.is_zipfile(path):
-        _say_unchecked(path, "is in torch's old format")
+        start = file.read(32)
+    if not start.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
+        if _OLD_FORMAT in start:  # anything else is refused by the reader
+            _say_unchecked(path, "is in torch's old format")
         return
     try:
         with zipfile.ZipFile(path) as archive:

@@ -14,14 +14,13 @@ from milan_mm.weights.folders import (
     PREPROCESSOR_CONFIG,
     read_json,
 )
+from milan_mm.weights.names import HUB_PREFIXES, nearest
 from milan_mm.weights.reading import weights_file
 from milan_mm.weights.stated.facts import HubFacts
 from milan_mm.weights.stated.hugging_face import hugging_face_facts
 from milan_mm.weights.stated.open_clip import open_clip_facts
 from milan_mm.weights.stated.timm import timm_facts
 
-# What a name on the Hugging Face hub starts with here -> its owner there.
-HUB_PREFIXES = {"hf:": "", "timm:": "timm/"}
 _DOWNLOADED = ["*config.json", FOLDER_FILES[0], OPEN_CLIP_FILES[0]]  # no pickles, no code
 
 
@@ -45,7 +44,7 @@ def local_path(path: str | Path) -> str | Path:
         reason = shorten(str(error), 200, placeholder=" ...")
         raise UserError(
             f"'{path}' could not be downloaded: {reason} - give a name of the Hugging Face hub, or "
-            "the path of a local file or folder"
+            f"the path of a local file or folder; {nearest(path)}"
         ) from None
 
 

@@ -112,7 +112,7 @@ class LoadReport:
             partial.write_text(json.dumps(dict(counts=counts) | asdict(self), indent=2) + "\n")
 
 
-def load_encoder(vit: PlainViT, source: str | Path | Encoder) -> LoadReport:
+def load_encoder(vit: PlainViT, source: str | Path | Encoder, square: bool = False) -> LoadReport:
     """Fill a `PlainViT` from an encoder of any layout.
 
     Only position tables and square patches may change their size. The file may hold a class token
@@ -122,6 +122,8 @@ def load_encoder(vit: PlainViT, source: str | Path | Encoder) -> LoadReport:
     Args:
         vit: The encoder to fill, in place; untouched when an error is raised.
         source: A file, see `read_encoder`, or what was read from it.
+        square: Its position table is for square images. Otherwise a table that has as many rows as
+            a model's grid of another shape is refused, since it may be for either.
 
     Raises:
         MissingFileError, UserError: When a tensor is missing, unknown or of another shape, and
@@ -143,7 +145,7 @@ def load_encoder(vit: PlainViT, source: str | Path | Encoder) -> LoadReport:
     for name, tensor in tensors.items():
         if name not in target:
             continue
-        fitted = _fit(name, tensor, vit, encoder, target[name])
+        fitted = _fit(name, tensor, vit, encoder, target[name], square)
         if fitted.shape != tensor.shape:
             resized.append(f"{name} {tuple(tensor.shape)} to {tuple(fitted.shape)}")
         if fitted.shape != target[name].shape:
@@ -210,13 +212,15 @@ def model_options(vit: PlainViT) -> dict[str, Any]:
     )
 
 
-def _fit(name: str, tensor: Tensor, vit: PlainViT, encoder: Encoder, target: Tensor) -> Tensor:
+def _fit(
+    name: str, tensor: Tensor, vit: PlainViT, encoder: Encoder, target: Tensor, square: bool
+) -> Tensor:
     """Resize positions and patches to the model; everything else is returned as it is."""
     if name == PATCH_NAME and tensor.shape[2:] != target.shape[2:]:
         # arXiv 2212.08013: an image that is scaled like its patches keeps its tokens
         return resample_patch_embed(tensor, list(target.shape[2:]))
     if name == "pos_embed":
-        return _fit_pos_embed(tensor, vit, "cls_token" in encoder.state_dict)
+        return _fit_pos_embed(tensor, vit, "cls_token" in encoder.state_dict, square)
     if name.endswith(BIAS_TABLE_NAME):
         return _fit_bias_table(tensor, vit, encoder)
     if name.endswith(REL_POS_NAMES) and tensor.ndim == 2:
@@ -234,25 +238,25 @@ def _fit_bias_table(table: Tensor, vit: PlainViT, encoder: Encoder) -> Tensor:
     return resize_bias_table(table, src, dst, has_cls_token)
 
 
-def _fit_pos_embed(table: Tensor, vit: PlainViT, has_cls_token: bool) -> Tensor:
+def _fit_pos_embed(table: Tensor, vit: PlainViT, has_cls_token: bool, square: bool) -> Tensor:
     """Resize a square table to the model's grid; keep the class token's row where it is wanted.
 
     A table that does not fit is returned as it is, for the shape check to refuse.
 
     Raises:
-        UserError: When the rows fit two grids.
+        UserError: When the rows fit two grids, and nobody says that theirs is square.
     """
     if has_cls_token and not vit.with_cls_token:
         table = table[:, 1:]
     num_rows = table.shape[1] - int(has_cls_token and vit.with_cls_token)
     side = square_side(num_rows)
-    if num_rows == vit.num_patches and side and (side, side) != vit.grid_size:
+    if not side or (side, side) == vit.grid_size:
+        return table
+    if num_rows == vit.num_patches and not square:
         raise UserError(
             f"pos_embed has {num_rows} rows, a grid of {side}x{side} or of "
             f"{vit.grid_size[0]}x{vit.grid_size[1]}: give the model the img_size of the pretraining"
         )
-    if num_rows == vit.num_patches or not side:
-        return table
     return resize_pos_embed(table, (side, side), vit.grid_size, vit.options.resize_rule)
 
 

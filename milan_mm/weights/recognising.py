@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from milan_mm.errors import UserError
+from milan_mm.errors import MissingFileError, UserError
 from milan_mm.weights.contradictions import (
     check_config,
     check_img_size,
@@ -15,6 +15,7 @@ from milan_mm.weights.contradictions import (
 from milan_mm.weights.encoder import Encoder, Stated, read_stated, reconcile
 from milan_mm.weights.finding import find_encoder
 from milan_mm.weights.hub import local_path, read_hub_facts
+from milan_mm.weights.names import is_on_hub, nearest, shipped
 from milan_mm.weights.position_rows import copy_first_norm, fit_positions, mask_key_bias
 from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.renaming import rename
@@ -44,7 +45,8 @@ def read_encoder(
 
     Args:
         path: A file, or a folder of Hugging Face or timm with its config.json, see
-            `read_checkpoint`; or a name on the hub, see `local_path`.
+            `read_checkpoint`; or a name of `list_encoders`, or another one on the hub, see
+            `local_path`.
         layout: See `find_encoder`.
         system: Key of `SYSTEMS`, where the most probable one is not the right one.
         num_heads: Of the attention, where neither the file nor its width and depth settle it.
@@ -54,11 +56,22 @@ def read_encoder(
     Raises:
         MissingFileError, UserError: When the file holds no complete encoder in one layout.
     """
+    known = shipped(path)
+    if known:
+        path = known.file
+        system = system or known.options.get("system")
+        num_heads = num_heads or known.options.get("num_heads")
+    elif not Path(path).exists() and (hint := nearest(path)) and not is_on_hub(path):
+        raise MissingFileError(f"weights file '{path}' does not exist: {hint}")
     path = local_path(path)
     facts = read_hub_facts(path)
     checkpoint = read_checkpoint(path, trust_pickle=trust_pickle)
     metadata = read_metadata(path)
-    return recognise(checkpoint, path, layout, system, num_heads, student, metadata, facts)
+    encoder = recognise(checkpoint, path, layout, system, num_heads, student, metadata, facts)
+    if known and known.stats:
+        assumed = {name: why for name, why in encoder.assumed.items() if name != "stats"}
+        return replace(encoder, stats=known.stats, assumed=assumed)
+    return encoder
 
 
 def recognise(

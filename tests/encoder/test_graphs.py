@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 
@@ -72,3 +73,19 @@ def test_a_compiled_encoder_is_one_graph_for_all_sizes(tmp_path: Path):
     encoder = encoder_of("all in one block", tmp_path)
     graph = torch.compile(Graph(encoder), fullgraph=True, dynamic=True, backend="eager")
     compare(graph, encoder, sizes=((2, 4, 5), (3, 6, 5)))
+
+
+def test_free_axes_of_an_onnx_file_have_readable_names(tmp_path: Path):
+    encoder = encoder_of("dinov2", tmp_path)
+    write_graph(encoder, "onnx", tmp_path / "graph.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
+    width = encoder.embed_dims
+    assert {
+        value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())
+    } == {
+        "images": ["batch", 3, "height", "width"],
+        "cls_token": ["batch", width],
+        "registers": ["batch", encoder.num_registers, width],
+        "patch_tokens": ["batch", "tokens", width],
+        "feature_map": ["batch", width, "rows", "columns"],
+    }

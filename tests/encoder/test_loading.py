@@ -11,9 +11,10 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import milan_mm
-from milan_mm.encoder.names import SHIPPED
+from milan_mm.errors import UserError
 from milan_mm.evaluation.encoders import load_frozen_encoder
 from milan_mm.weights.exporting import export_encoder
+from milan_mm.weights.names import SHIPPED
 from tests.encoder.kinds import encoder_of, images_of, weights_of
 from tests.helpers import save_state, tiny_vit
 from tests.weights import zoo
@@ -86,6 +87,16 @@ def test_a_size_given_at_loading_resizes_the_positions_once(tmp_path: Path):
         torch.testing.assert_close(fixed(images).patch_tokens, free(images).patch_tokens)
 
 
+@pytest.mark.parametrize("kind", ["mae", "dinov2", "beit"])
+def test_a_size_of_another_shape_may_have_as_many_patches_as_the_table(kind: str, tmp_path: Path):
+    file = save_state(zoo.SYSTEMS[kind](tmp_path).content, tmp_path)
+    free = milan_mm.load_encoder(file, num_heads=4)
+    height, width = free.img_size
+    fixed = milan_mm.load_encoder(file, num_heads=4, img_size=(height // 2, 2 * width))
+    images = torch.randn(1, 3, *fixed.img_size)
+    torch.testing.assert_close(fixed(images).patch_tokens, free(images).patch_tokens)
+
+
 @pytest.mark.parametrize("tables", [dict(rel_pos_grid=(4, 4)), {}])
 def test_a_detectors_encoder_keeps_its_windows_and_relative_positions(tables, tmp_path: Path):
     options = dict(window_size=2, global_layers=[1], with_cls_token=False, **tables)
@@ -143,6 +154,7 @@ def test_every_published_name_of_timm_is_an_architecture_of_timm():
 def test_mistakes_are_said_in_a_line(tmp_path: Path):
     for source, options, message in (
         ("none.pth", {}, "'none.pth' does not exist"),
+        ("milan-mini-shape", {}, "did you mean 'milan-mini-shapes'"),
         ("milan-mini-shapes", dict(device="tpu9x"), "device 'tpu9x'"),
         ("milan-mini-shapes", dict(img_size=100), "not a multiple of patch_size 8"),
         (save_state(zoo.mae().content, tmp_path), {}, "--num-heads"),
@@ -214,3 +226,48 @@ def test_the_weights_are_kept_with_what_is_known_of_them(tmp_path: Path):
     encoder = encoder_of("dinov2", tmp_path)
     assert encoder.system == weights.system == "DINOv2"
     assert (encoder.num_blocks, encoder.num_heads, encoder.patch_size) == (3, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(3, 96, 96), r"shape \(3, 96, 96\): give \(B, 3, H, W\)"),
+        (torch.zeros(1, 1, 96, 96), r"shape \(1, 1, 96, 96\): give \(B, 3, H, W\)"),
+        (torch.zeros(1, 3, 96, 96, dtype=torch.uint8), "torch.uint8, not normalised: give"),
+        (torch.zeros(1, 3, 96, 96, dtype=torch.float64), r"give images\.to\(torch\.float32\)"),
+        (np.zeros((1, 3, 96, 96), np.float32), "a ndarray, not a tensor: give"),
+    ],
+)
+def test_images_of_another_shape_or_type_are_refused_in_a_line(images, message: str):
+    encoder = milan_mm.load_encoder("milan-mini-shapes")
+    for call in (encoder, encoder.intermediate, encoder.features):
+        with pytest.raises(UserError, match=message) as error:
+            call(images)
+        assert "\n" not in str(error.value)
+
+
+def test_autocast_takes_images_of_half_precision():
+    encoder = milan_mm.load_encoder("milan-mini-shapes")
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        tokens = encoder(torch.zeros(1, 3, 96, 96, dtype=torch.bfloat16))
+    assert tokens.patch_tokens.shape == (1, 144, encoder.embed_dims)
+
+
+def test_an_array_in_rgb_is_prepared_as_the_picture_is():
+    array = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    encoder = milan_mm.load_encoder("milan-mini-shapes")
+    assert torch.equal(encoder.preprocess(array), encoder.preprocess(Image.fromarray(array)))
+
+
+def test_what_is_not_a_picture_is_refused_in_a_line(tmp_path: Path):
+    (tmp_path / "text.png").write_text("not a picture")
+    encoder = milan_mm.load_encoder("milan-mini-shapes")
+    for image, message in (
+        (tmp_path / "none.png", r"picture '.*none\.png' does not exist"),
+        (tmp_path / "text.png", r"picture '.*text\.png' cannot be read"),
+        (np.zeros((8, 8, 3)), r"an array \(8, 8, 3\) of float64 is not a picture: give a path"),
+        (torch.zeros(3, 8, 8), "a Tensor is not a picture: give a path"),
+    ):
+        with pytest.raises(UserError, match=message) as error:
+            encoder.preprocess(image)
+        assert "\n" not in str(error.value)

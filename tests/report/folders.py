@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from milan_mm.run.records.run_file import write_run_file
+from milan_mm.run.records.run_file import read_run_file, write_run_file
+from milan_mm.run.records.tested import write_tested_file
 
 CONFIG = """default_scope = 'mmseg'
 model = dict(type='EncoderDecoder', backbone=dict(type='milan_mm.PlainViT'))
@@ -101,6 +102,26 @@ def write_part(
             record=record(split=split),
         )
         write_run_file(folder, **(given | facts))
+    return folder
+
+
+def write_test(
+    work_dir: Path, hour: int, metrics: dict, written_by: str | None, **facts: object
+) -> Path:
+    """A test of runs/iter_100.pth.
+
+    Args:
+        written_by: Time of the start that wrote this checkpoint; None for one of another tool.
+        facts: In which its record differs from that of this start.
+    """
+    folder = work_dir / f"20261128_{hour}0000"
+    folder.mkdir()
+    folder.joinpath(f"{folder.name}.json").write_text(json.dumps(metrics))
+    meta: dict = dict(iter=100)
+    if written_by:
+        run = read_run_file(work_dir / written_by) or dict(record=record())
+        meta |= dict(experiment_name=f"own_{written_by}", milan_mm=run["record"] | facts)
+    write_tested_file(folder, "runs/iter_100.pth", meta, by_epoch=False)
     return folder
 
 

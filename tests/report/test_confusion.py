@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from milan_mm.report.confusion import confusion_body
+from milan_mm.report.confusion import confusion_body, newest_confusion
 from tests.report.html import read
 
 
 def _page(folder, classes, matrix) -> str:
     content = dict(classes=classes, unit="pixels", matrix=matrix)
     (folder / "confusion.json").write_text(json.dumps(content))
-    return f"<html><style></style><body>{confusion_body(folder)}</body></html>"
+    return f"<html><style></style><body>{confusion_body(newest_confusion(folder))}</body></html>"
 
 
 def test_a_few_classes_are_a_table_of_shares(tmp_path):

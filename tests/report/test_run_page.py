@@ -16,7 +16,7 @@ from milan_mm.evaluation.recipes import RECIPES
 from milan_mm.report.run_page import run_page
 from milan_mm.report.work_dir import WorkDir
 from milan_mm.run.start.lock import FILE
-from tests.report.folders import record, train_row, write_part, write_run
+from tests.report.folders import record, train_row, write_part, write_run, write_test
 from tests.report.html import read
 
 
@@ -111,7 +111,58 @@ def test_the_best_validation_is_the_highest_that_measured_something(tmp_path):
     write_part(tmp_path, 10, rows, val_interval=20)
     words = read(run_page(tmp_path)).words
     assert "best box AP 75.0 % iteration 60" in words
-    assert "box AP, % 50.0 iteration 80 75.0 iteration 60" in words
+    assert "last, iteration 80 best, iteration 60 box AP, % 50.0 75.0" in words
+
+
+def test_a_place_that_all_values_share_is_said_once(tmp_path):
+    rows = [train_row(50), dict(mIoU=60.0, mAcc=70.0, aAcc=80.0, step=50)]
+    write_part(tmp_path, 10, rows)
+    words = read(run_page(tmp_path)).words
+    table = words[words.index("validation value") : words.index("Curves Loss")]
+    assert table.count("iteration 50") == 1 and "mean accuracy, % 70.0" in table
+
+
+def test_sizes_of_objects_that_do_not_occur_are_left_out_and_named(tmp_path):
+    values = {"coco/bbox_mAP": -1.0, "coco/bbox_mAP_s": -1.0, "coco/bbox_mAP_m": 0.5}
+    write_part(tmp_path, 10, [train_row(50), values | dict(step=50)])
+    write_test(tmp_path, 14, values, written_by="20261128_100000")
+    words = read(run_page(tmp_path)).words
+    assert words.count("box AP, medium objects, % 50.0") == 2
+    assert words.count("box AP, % undefined") == 2
+    assert "box AP, small" not in words
+    assert words.count("Left out, since the data have none: small objects.") == 2
+
+
+def test_what_was_measured_before_the_training_is_called_so(tmp_path):
+    write_part(tmp_path, 10, [{"knn/top1": 20.0, "iter": 0, "step": 0}, train_row(20)])
+    words = read(run_page(tmp_path)).words
+    assert "best k-NN top-1 20.0 % before the training" in words and "iteration 0" not in words
+
+
+def test_a_library_is_named_once(tmp_path):
+    write_part(tmp_path, 10, [train_row(10)])
+    log = tmp_path / "20261128_100000/20261128_100000.log"
+    text = log.read_text().replace("2.10.0", "2.10.0+cu128\n    MMEngine: 0.10.12")
+    log.write_text(text)
+    write_part(
+        tmp_path,
+        12,
+        [train_row(10)],
+        record=record(versions={"torch": "2.10.0", "onedl-mmengine": "0.10.12"}),
+    )
+    (tmp_path / "20261128_120000/20261128_120000.log").write_text(text)
+    words = read(run_page(tmp_path)).words
+    assert "PyTorch 2.10.0+cu128" in words and "torch 2.10.0" not in words
+    assert "onedl-mmengine 0.10.12" in words and "MMEngine" not in words
+    (tmp_path / "20261128_120000/20261128_120000.log").unlink()
+    log.unlink()  # nothing but the record is left
+    assert "torch 2.10.0" in read(run_page(tmp_path)).words
+
+
+def test_a_total_batch_that_a_trial_does_not_set_is_told_all_the_same(tmp_path):
+    change = dict(field="total_batch", recipe=64, now=None)
+    write_part(tmp_path, 10, [train_row(10)], changes=[change], record=record(total_batch=2))
+    assert "total_batch 64 not set; 2 by the split" in read(run_page(tmp_path)).words
 
 
 def test_epochs_and_knn_stand_at_their_updates(tmp_path):
@@ -128,8 +179,8 @@ def test_epochs_and_knn_stand_at_their_updates(tmp_path):
     assert work_dir.curves.val["knn/top1"] == {0: 20.0, 50: 25.0}
     assert work_dir.curves.val["accuracy/top1"] == {25: 30.0, 50: 40.0}
     words = read(run_page(tmp_path)).words
-    assert "stopped at epoch 1.8 of 4" in words and "k-NN top-1, % 25.0 epoch 2" in words
-    assert "seconds" not in words
+    assert "stopped at epoch 1.8 of 4" in words and "last, epoch 2 best, epoch 2" in words
+    assert "k-NN top-1, % 25.0 25.0" in words and "seconds" not in words
 
 
 def test_a_run_whose_checkpoints_were_moved_is_finished_by_its_log(tmp_path):
@@ -220,13 +271,61 @@ def test_pictures_are_inside_and_some_of_many(run):
 
 
 def test_a_test_adds_its_numbers_and_those_of_each_class(run):
-    folder = run / "20261128_140000"
-    folder.mkdir()
     metrics = {"mIoU": 65.25, "IoU[<sand>]": 90.5, "IoU[grass]": float("nan"), "time": 1.0}
-    (folder / f"{folder.name}.json").write_text(json.dumps(metrics))
-    reader = read(run_page(run))
-    assert "2026-11-28 14:00 mIoU, % 65.2" in reader.words
-    assert "<sand> 90.5 grass undefined" in reader.words
+    write_test(run, 14, metrics, written_by="20261128_120000")
+    words = read(run_page(run)).words
+    assert "Tests (tools/test.py) 2026-11-28 14:00 mIoU, % 65.2" in words
+    assert "2026-11-28 14:00: runs/iter_100.pth (iteration 100)" in words
+    assert "<sand> 90.5 grass undefined" in words and "did not write" not in words
+
+
+OTHERS = dict(
+    another_time=dict(written_by="20261128_093000"),
+    same_second_other_weights=dict(written_by="20261128_120000", encoder=dict(source="mae.pth")),
+    no_training_of_ours=dict(written_by=None),
+)
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_a_test_of_another_runs_checkpoint_stands_apart(run, other):
+    write_test(run, 13, {"mIoU": 65.25, "IoU[grass]": 60.0}, written_by="20261128_100000")
+    folder = write_test(run, 14, {"mIoU": 91.5, "IoU[grass]": 99.0}, **other)
+    matrix = dict(classes=["a"], unit="pixels", matrix=[[2]])
+    (folder / "confusion.json").write_text(json.dumps(matrix))
+    words = read(run_page(run)).words
+    own, _, others = words.partition("Tests of checkpoints that this run did not write")
+    assert "65.2" in own and "91.5" not in own and "2026-11-28 14:00 mIoU, % 91.5" in others
+    assert "Test of 2026-11-28 13:00: runs/iter_100.pth (iteration 100) class" in others
+    assert (
+        "Test of 2026-11-28 14:00: runs/iter_100.pth (iteration 100), which this run did not write"
+        in words[words.index("Rows are true classes") - 200 :]
+    )
+
+
+def test_the_paper_is_compared_with_the_runs_own_numbers_only(tmp_path):
+    name = "upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512"
+    write_part(tmp_path, 10, [train_row(100), dict(mIoU=51.2, step=100)], record=record(name))
+    write_test(tmp_path, 14, {"mIoU": 91.5}, written_by="20261128_093000")
+    assert "in % mIoU this run 51.2" in read(run_page(tmp_path)).words
+
+
+def test_a_test_of_an_earlier_version_is_the_runs_own_by_its_log_and_folder(run):
+    for hour, checkpoint in ((13, run / "iter_100.pth"), (14, "elsewhere/iter_100.pth"), (15, "")):
+        folder = write_test(run, hour, {"mIoU": float(hour)}, written_by=None)
+        (folder / "tested.json").unlink()
+        line = f"2026/11/28 {hour}:00:00 - mmengine - INFO - Load checkpoint from {checkpoint}\n"
+        (folder / f"{folder.name}.log").write_text(line if checkpoint else "")
+    work_dir = WorkDir.read(run)
+    assert [test.metrics["mIoU"] for test in work_dir.own_tests] == [13.0]
+    words = read(run_page(run)).words
+    assert "14:00: elsewhere/iter_100.pth" in words
+    assert "15:00: a checkpoint that was not recorded" in words
+
+
+def test_where_nothing_was_trained_a_test_is_named_by_its_checkpoint(tmp_path):
+    write_test(tmp_path, 14, {"mIoU": 91.5}, written_by="20261128_093000")
+    words = read(run_page(tmp_path)).words
+    assert "runs/iter_100.pth (iteration 100)" in words and "did not write" not in words
 
 
 def test_a_recipe_of_the_paper_stands_beside_its_numbers(tmp_path):

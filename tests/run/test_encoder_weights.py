@@ -13,6 +13,9 @@ from milan_mm.models.vit_options import ARCHS
 from milan_mm.registry import MODELS
 from milan_mm.run.encoder_weights import set_encoder_weights, set_load_report
 from milan_mm.weights.encoder import DEFAULTS, Encoder
+from milan_mm.weights.names import SHIPPED
+from milan_mm.weights.recognising import read_encoder
+from milan_mm.weights.statistics import stats_values
 from tests.helpers import STATS, TINY_ARCH, milan_config, save_state, tiny_vit
 from tests.weights.zoo import SYSTEMS, timm_vit
 
@@ -239,3 +242,17 @@ def test_a_run_without_weights_writes_no_load_report(tmp_path: Path):
     cfg.work_dir = str(tmp_path)
     set_load_report(cfg)
     assert "init_cfg" not in cfg.model.backbone
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_encoder_trains_by_its_name(name: str):
+    expected = read_encoder(name)
+    cfg = config(arch=expected.settings["arch"])
+    set_encoder_weights(cfg, name)
+    backbone = cfg.model.backbone
+    assert backbone.arch["num_heads"] == expected.settings["arch"]["num_heads"]
+    model = MODELS.build(dict(backbone) | dict(img_size=96))
+    model.init_weights()
+    assert torch.equal(model.cls_token, expected.state_dict["cls_token"])
+    mean = [255 * value for value in stats_values(expected.stats)[0]]
+    assert cfg.model.data_preprocessor.mean == pytest.approx(mean)

@@ -132,3 +132,10 @@ def test_an_encoder_without_class_token_needs_the_mean(folder, mistake, knn):
 def test_an_unreadable_image_ends_the_tool_with_its_name(folder, mistake):
     (folder / "images/val/red/0.png").write_bytes(b"no image")
     assert "images/val/red/0.png' cannot be read" in mistake()
+
+
+def test_a_shipped_encoder_votes_by_its_name(folder, call):
+    words = ["--data", "images", "--k", "3", "--workers", "0", "--out", "results.jsonl"]
+    call("knn", "--weights", "clip-shapes", *words)
+    row = read_rows("results.jsonl")[0]
+    assert row["weights"] == "clip-shapes" and len(row["sha256"]) == 64

@@ -22,6 +22,7 @@ COMMANDS = {
     "attention, images behind the weights": (
         "attention --method MAE MILAN --num-heads 4 --weights a.pth b.pth data/red/0.png"
     ),
+    "attention of a shipped encoder": "attention --weights milan-mini-shapes data/red/0.png",
     "tsne": f"tsne {ENCODERS} --data data --perplexity 3 --k 2 --workers 0 --cache cache",
     "neighbours": f"neighbours data/red/0.png {ENCODERS} --data data --k 3 --workers 0 "
     "--cache cache",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from milan_mm.configs import load
 from milan_mm.inference.restoring import restore
+from milan_mm.report.work_dir import WorkDir
 from milan_mm.run.metrics import read_metrics
 from milan_mm.run.records.record import model_of, read_record
 from milan_mm.weights.reading import read_checkpoint
@@ -158,6 +159,8 @@ def test_a_test_predicts_what_the_runs_last_validation_predicted(
     assert sum(tensor.is_floating_point() and tensor.numel() for tensor in tested) > 5
     assert len(validated) == len(tested)
     assert all(map(torch.equal, validated, tested))
+    (test,) = WorkDir.read(tmp_path / "test").tests
+    assert WorkDir.read(run).wrote_checkpoint_of(test) and test.checkpoint == checkpoint
     restored = restore(checkpoint, device="cpu")  # by nothing but the file
     assert model_of(restored.config) == read_record(read_checkpoint(checkpoint))["model"]
     means = restored.model.data_preprocessor.mean.flatten().tolist()

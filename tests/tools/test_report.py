@@ -132,12 +132,15 @@ def test_rows_of_other_tools_have_a_page_of_their_own(call, tmp_path):
         (["results.jsonl", "--html", "--format", "csv"], "--html and --format exclude each other"),
         (["results.jsonl", "--html", "--out", "x"], "--html and --out exclude each other"),
         (["results.jsonl", "--html", "results.jsonl"], "would replace the results"),
-        (["gone", "--html"], "results file 'gone' does not exist"),
+        (["gone", "--html"], "'gone' does not exist: give a work directory of tools/train.py or"),
+        (["README.md", "--html"], "README.md is not a results file: line 1 is not a JSON object"),
+        (["README.md"], "char 0)); give a results.jsonl"),
     ],
 )
 def test_what_has_no_page_is_one_line(results, error_of, tmp_path, monkeypatch, arguments, message):
     write_run(tmp_path / "run")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "README.md").write_text("# Runs\n")
     monkeypatch.chdir(tmp_path)
     before = results.read_bytes()
     assert message in error_of("report", *arguments)

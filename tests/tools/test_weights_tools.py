@@ -9,9 +9,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from milan_mm.encoder.export import writing
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.layouts import LAYOUTS
 from milan_mm.weights.loading import load_encoder
+from milan_mm.weights.names import SHIPPED
 from milan_mm.weights.reading import file_sha256, read_metadata
 from milan_mm.weights.recognising import read_encoder
 from tests.helpers import save_state
@@ -193,9 +195,52 @@ def test_an_encoder_of_another_system_is_exported_to_another_library(call, capsy
     assert read_encoder(tmp_path / "vit").settings["arch"]["num_heads"] == 4
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_an_encoder_of_this_package_is_checked_after_writing(call, capsys, tmp_path: Path, half):
+    out = tmp_path / "a.safetensors"
+    call("export_encoder", save("mae", tmp_path), out, "--num-heads", 4, *["--half"] * half)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(out)
+    assert lines[1] == f"  loads as    --weights {out}, milan_mm.load_encoder('{out}')"
+    assert re.match(r"  checked     features .* differ by 0\.0e\+00 of their largest", lines[2])
+    assert "system MAE, stats imagenet, pooling mean" in lines[3] and len(lines) == 4 + half
+
+
+def test_an_encoder_whose_heads_nobody_said_is_written_unchecked(call, capsys, tmp_path: Path):
+    call("export_encoder", save("mae", tmp_path), tmp_path / "a.safetensors")
+    assert re.search(r"checked     no: .* pass --num-heads", capsys.readouterr().out)
+    assert read_encoder(tmp_path / "a.safetensors").system == "MAE"
+
+
+def test_a_damaged_export_is_an_error(error_of, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(writing, "largest_difference", lambda *_: 3e-4)
+    message = error_of("export_encoder", "milan-mini-shapes", tmp_path / "a.safetensors")
+    assert "differ from ours by 3.0e-04" in message
+
+
 def test_a_shipped_encoder_is_exported_by_its_name(call, tmp_path: Path):
     call("export_encoder", "milan-mini-shapes", tmp_path / "a.safetensors")
     assert read_encoder(tmp_path / "a.safetensors").system == "MILAN"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_inspection_of_a_shipped_name_and_of_its_file_say_the_same(call, capsys, name: str):
+    call("inspect_weights", name)
+    by_name = capsys.readouterr().out
+    call("inspect_weights", SHIPPED[name].file)
+    assert capsys.readouterr().out == by_name
+    assert f"statistics  {SHIPPED[name].stats}" in by_name
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("milan-mini-shape", "did you mean 'milan-mini-shapes'? milan_mm.list_encoders() lists"),
+        ("vitb", "'vitb' does not exist: milan_mm.list_encoders() lists"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest(error_of, name: str, hint: str):
+    assert hint in error_of("inspect_weights", name)
 
 
 @pytest.mark.parametrize(

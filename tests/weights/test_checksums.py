@@ -108,3 +108,16 @@ def test_a_file_without_checksums_is_read_and_the_log_says_so(
         torch.serialization.set_crc32_options(True)
     assert plain(read_checkpoint(path)) == plain(tensors)
     assert len(lines) == 1 and "has no checksums" in lines[0]
+
+
+def test_of_a_file_that_holds_no_weights_the_log_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lines: list[str] = []
+    monkeypatch.setattr(
+        "milan_mm.weights.checksums.print_log", lambda text, logger: lines.append(text)
+    )
+    (tmp_path / "README.md").write_text("# Not weights\n")
+    with pytest.raises(UserError, match=r"README\.md' is damaged or not a weights file"):
+        read_checkpoint(tmp_path / "README.md")
+    assert not lines

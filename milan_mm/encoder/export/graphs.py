@@ -26,6 +26,14 @@ HOLDERS = {
     "torchscript": "torch.jit.load('{}')",
     "onnx": "onnxruntime.InferenceSession('{}')",
 }
+# Of the images and of what `Graph` gives.
+AXES = dict(
+    images=("batch", "channels", "height", "width"),
+    cls_token=("batch", "dims"),
+    registers=("batch", "registers", "dims"),
+    patch_tokens=("batch", "tokens", "dims"),
+    feature_map=("batch", "dims", "rows", "columns"),
+)
 ONNX_BYTES = 2**31  # of a file
 LARGEST_SIDE = 512  # patches along a side that graphs of torch.export and ONNX take
 
@@ -129,6 +137,19 @@ def _write_onnx(graph: Graph, example: Tensor, path: str | Path) -> None:
         external_data=False,  # one file, up to the 2 GB of the format
         verbose=False,
     )
+    _name_axes(path)
+
+
+def _name_axes(path: str | Path) -> None:
+    """Readable names for the free axes, which the exporter calls by formulas ('s18*s30')."""
+    import onnx
+
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        for axis, name in zip(value.type.tensor_type.shape.dim, AXES[value.name], strict=True):
+            if axis.HasField("dim_param"):
+                axis.dim_param = name
+    onnx.save(model, path)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,9 @@ from milan_mm.encoder.module import Encoder
 from milan_mm.errors import UserError
 from milan_mm.files import replacing
 from milan_mm.weights.encoder import Encoder as Weights
+from milan_mm.weights.exporting import export_encoder
 from milan_mm.weights.folders import CONFIG, FOLDER_FILES, PREPROCESSOR_CONFIG
+from milan_mm.weights.recognising import read_encoder
 from milan_mm.weights.statistics import byte_stats
 
 TOLERANCE = 1e-5  # of the largest value of the features
@@ -74,16 +76,16 @@ class Exported:
         path: The file or folder.
         written: What is in it.
         difference: See `largest_difference`; None if it was not checked.
-        missing: The library that loads it, if that is not installed.
+        unchecked: Why not.
     """
 
     path: Path
     written: Written
     difference: float | None
-    missing: str = ""
+    unchecked: str = ""
 
     def __str__(self) -> str:
-        checked = f"no: {self.missing} is not installed here (pip install {self.missing})"
+        checked = f"no: {self.unchecked}"
         if self.difference is not None:
             checked = (
                 f"features after loading it there differ by {self.difference:.1e} of their largest "
@@ -112,10 +114,46 @@ def export(weights: Weights, out: str | Path, to: str, force: bool = False) -> E
     encoder = build(weights)
     written = _write_graph(encoder, out, to) if to in GRAPHS else _write_parts(weights, out, to)
     if missing := missing_library(to):
-        return Exported(out, written, None, missing)
-    run, sizes = written.load(), [encoder.img_size]
+        reason = f"{missing} is not installed here (pip install {missing})"
+        return Exported(out, written, None, reason)
+    sizes = [encoder.img_size]
     if to in GRAPHS and serves_any_size(encoder):
         sizes.append((2 * encoder.patch_size, sizes[0][1] + encoder.patch_size))
+    return _checked(out, written, encoder, sizes)
+
+
+def export_own(weights: Weights, out: str | Path, half: bool = False) -> Exported:
+    """Write an encoder for this package, read it again, and compare the features.
+
+    Args:
+        weights, out, half: See `milan_mm.weights.exporting.export_encoder`.
+
+    Raises:
+        UserError: See `export_encoder`; and when the features differ, see `export`.
+    """
+    metadata = export_encoder(weights, out, half)
+    notes = [f"{name} {metadata[name]}" for name in ("system", "stats", "pooling")]
+    notes = [f"holds {', '.join(notes)}; all of it: milan-mm inspect_weights {out}"]
+    written = Written(f"--weights {out}, milan_mm.load_encoder('{out}')", lambda: _own(out), notes)
+    if half:
+        notes.append("float16, half the size; compared with the weights rounded so")
+        tensors = {name: tensor.half().float() for name, tensor in weights.state_dict.items()}
+        weights = replace(weights, state_dict=tensors)
+    try:
+        encoder = build(weights)
+    except UserError as error:  # heads that nobody has said yet, which a file may leave open
+        return Exported(Path(out), written, None, str(error))
+    return _checked(Path(out), written, encoder, [encoder.img_size])
+
+
+def _own(out: str | Path) -> Run:
+    return Graph(build(read_encoder(out)))
+
+
+def _checked(
+    out: Path, written: Written, encoder: Encoder, sizes: list[tuple[int, int]]
+) -> Exported:
+    run = written.load()
     differences = [largest_difference(encoder, run, size) for size in sizes]
     difference = max(differences)
     if not all(each <= TOLERANCE for each in differences):

@@ -1,11 +1,14 @@
-"""`milan_mm.list_encoders`: the names that `load_encoder` takes besides files."""
+"""`milan_mm.list_encoders`: the names that `load_encoder` and --weights take besides files."""
 
+import difflib
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+# What a name on the Hugging Face hub starts with here -> its owner there.
+HUB_PREFIXES = {"hf:": "", "timm:": "timm/"}
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 PUBLISHED = Path(__file__).resolve().parent / "published.txt"
 
@@ -16,7 +19,7 @@ class Shipped:
 
     Attributes:
         file: Its weights.
-        options: Of `load_encoder`, where the file does not say them.
+        options: Of `read_encoder`, where the file does not say them.
         stats: See `milan_mm.weights.statistics.stats_text`; '' where the file's are right.
     """
 
@@ -39,13 +42,35 @@ _ALL = {
 SHIPPED = {name: shipped for name, shipped in _ALL.items() if shipped.file.exists()}
 
 
-def shipped(name: str) -> Shipped | None:
-    """The encoder of this package that has a name; None for files and published names."""
-    return SHIPPED.get(name)
+def shipped(source: str | Path) -> Shipped | None:
+    """The encoder of this package that has a name or a file; a user's file of that name counts."""
+    path = Path(source)
+    if path.exists():
+        return next((known for known in SHIPPED.values() if path.resolve() == known.file), None)
+    return SHIPPED.get(str(source))
+
+
+def is_on_hub(source: str | Path) -> bool:
+    """Whether it names a model on the Hugging Face hub."""
+    return str(source).startswith(tuple(HUB_PREFIXES))
+
+
+def nearest(name: str | Path) -> str:
+    """The end of a message about a name that is not there: the one that was meant, where to look.
+
+    Returns:
+        '' for what looks like the path of a file.
+    """
+    name = str(name)
+    if not is_on_hub(name) and (Path(name).suffix or Path(name).name != name):
+        return ""
+    close = difflib.get_close_matches(name, list_encoders(), n=1, cutoff=0.7)
+    meant = f"did you mean '{close[0]}'? " if close else ""
+    return f"{meant}milan_mm.list_encoders() lists the names that need no file"
 
 
 def list_encoders(filter: str = "") -> list[str]:
-    """Names that `load_encoder` takes.
+    """Names that `load_encoder` and --weights take.
 
     Args:
         filter: Part of a name, e.g. 'dinov2', or a pattern with * and ?, e.g. 'timm:*base*dino*'.
