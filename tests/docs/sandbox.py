@@ -11,6 +11,7 @@ import os
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from glob import glob
@@ -161,10 +162,13 @@ def _numberless(text: str) -> str:
 
 
 def _run_module(name: str, arguments: list[str]) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [name, *arguments])
-        patch.delitem(sys.modules, name, raising=False)  # another test may have imported it
-        runpy.run_module(name, run_name="__main__")
+    """In a process of its own: what a module sets in others must not outlive it."""
+    subprocess.run(
+        [sys.executable, "-m", name, *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+        timeout=300,
+    )
 
 
 def _small(tool: str, arguments: list[str]) -> list[str]:
