@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from milan_mm.errors import run_interruptible
 from milan_mm.run import options
+from milan_mm.text import count
 
 if TYPE_CHECKING:
     from milan_mm.run.jobs import Job
@@ -29,7 +30,7 @@ INTRODUCTION = """A ViT with 2.7 million parameters was pretrained on {num_pretr
 scenes without labels, once with MILAN (CLIP features as target, semantic-aware sampling, prompting
 decoder) and once with plain MAE settings (pixels, uniform sampling, MAE decoder).
 
-Both pretrainings continued for {epochs} epoch(s) from weights that ship with the package;
+Both pretrainings continued for {epochs} from weights that ship with the package;
 those were pretrained equally long, by tools/pretrain_shapes.sh. The teacher is a small CLIP that
 learned from the captions of other scenes, and ships with the package too.
 
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     say("4/4 report: drawing pictures")
     rows = read_rows(results)
     introduction = INTRODUCTION.format(
-        epochs=demo.PRETRAIN_EPOCHS, iterations=demo.TRANSFER_ITERS, **scenes
+        epochs=count(demo.PRETRAIN_EPOCHS, "epoch"), iterations=demo.TRANSFER_ITERS, **scenes
     )
     report = write_report(
         out,

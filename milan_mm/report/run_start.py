@@ -27,8 +27,8 @@ def plan_body(work_dir: WorkDir) -> Markup:
         f"{split[key]} {name}"
         for key, name in (
             ("batch_per_process", "images per process"),
-            ("processes", "process(es)"),
-            ("accumulation", "step(s) of accumulation"),
+            ("processes", "processes" if split.get("processes") != 1 else "process"),
+            ("accumulation", "parts" if split.get("accumulation") != 1 else "part"),
         )
         if split.get(key)
     ]
