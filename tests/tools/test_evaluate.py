@@ -345,7 +345,7 @@ PAPER = ("--weights", "one.pth", "--protocol", "paper", "--tasks")
         (("--weights", "one.pth", "--epochs", "2"), "'short' has its own"),
     ],
 )
-def test_a_length_or_rate_that_fits_no_training_is_refused(mistake, arguments, message):
+def test_a_length_or_rate_that_fits_no_training_is_refused(folder, mistake, arguments, message):
     assert message in mistake(*arguments)
 
 
