@@ -5,10 +5,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from milan_mm.engine.unwrapping import unwrapped
 from milan_mm.registry import OPTIM_WRAPPERS
 
 
@@ -36,7 +36,7 @@ class BFloat16OptimWrapper(OptimWrapper):
         with super().optim_context(model), ExitStack() as stack:
             if self.modules is None:
                 stack.enter_context(torch.autocast(device, dtype=torch.bfloat16))
-            plain_model: Any = model.module if is_model_wrapper(model) else model
+            plain_model: Any = unwrapped(model)
             for name in self.modules or ():
                 stack.enter_context(in_bfloat16(plain_model.get_submodule(name), device))
             yield

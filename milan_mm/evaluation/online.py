@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import all_gather, all_gather_object, all_reduce, get_dist_info
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from milan_mm.datasets.folders import spread
 from milan_mm.engine.undisturbed import undisturbed
+from milan_mm.engine.unwrapping import unwrapped
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.registry import HOOKS
@@ -219,7 +219,7 @@ def _when(epoch: int) -> str:
 
 
 def _plain(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return unwrapped(runner.model)
 
 
 def _together(step: Callable[[], Any]) -> Any:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from milan_mm.engine.unwrapping import unwrapped
 from milan_mm.registry import HOOKS
 
 
@@ -34,7 +34,7 @@ class CompileHook(Hook):
         if not torch.cuda.is_available():
             print_log("no GPU: nothing is compiled, since it would not be faster", "current")
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         count = compile_parts(model)
         print_log(f"{count} parts of the step are compiled, in the first iteration", "current")
 

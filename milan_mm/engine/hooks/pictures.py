@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from milan_mm.engine.undisturbed import undisturbed
+from milan_mm.engine.unwrapping import unwrapped
 from milan_mm.registry import HOOKS
 from milan_mm.visualization.pretraining import as_pixels, pretraining_sheet
 
@@ -65,7 +65,7 @@ class PicturesHook(Hook):
             runner.logger.warning(f"no picture of iteration {done}", exc_info=True)
 
     def _draw(self, runner: Runner, inputs: Any, done: int) -> None:
-        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model: Any = unwrapped(runner.model)
         if self._images is None:
             self._images = _shown(model.data_preprocessor, inputs[: self.num_images])
         # the wrapper's precision: casts of the teacher's weights may be kept in it

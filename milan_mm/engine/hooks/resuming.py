@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
+from milan_mm.engine.unwrapping import unwrapped
 from milan_mm.errors import UserError
 
 _OWN_PATHS = ("best_ckpt", "last_ckpt")
@@ -88,7 +88,7 @@ class InitialWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace them, in place."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         own = model.state_dict()
         checkpoint["state_dict"].update({name: own[name] for name in self.left_out})
 

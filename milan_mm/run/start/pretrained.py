@@ -12,12 +12,13 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.model import BaseModule, PretrainedInit, is_model_wrapper
+from mmengine.model import BaseModule, PretrainedInit
 from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import load_state_dict
 from torch import Tensor, nn
 
 from milan_mm.engine.checkpoints import safe_loading
+from milan_mm.engine.unwrapping import unwrapped
 from milan_mm.errors import UserError
 from milan_mm.registry import MODELS
 from milan_mm.run.start.fitting import check_fit
@@ -223,5 +224,5 @@ def _is_pretrained(settings: Mapping[str, Any]) -> bool:
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    inner: Any = model.module if is_model_wrapper(model) else model
+    inner: Any = unwrapped(model)
     return inner

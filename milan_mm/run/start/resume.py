@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from milan_mm.engine.hooks.resuming import InitialWeightsHook, ResumeHook
 from milan_mm.engine.loops import ResumedEpochLoop
+from milan_mm.engine.unwrapping import unwrapped
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.processes import is_main_process
 from milan_mm.run.quick import ITERATIONS
@@ -98,7 +98,7 @@ class Origin:
         """
         if not self.path:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         forget_files(model)
         if self.start.init_from:
             self._check_weights(runner, model)
