@@ -76,8 +76,8 @@ def _head(work_dir: WorkDir) -> Markup:
     is_trial = any("--quick" in line.split() for line in commands)
     line = Markup("<p>{} {}{} in <code>{}</code></p>").format(
         badge(_state(work_dir), _BADGES[work_dir.state]),
-        "trial (--quick) of a " if is_trial else "",
         _TASKS[work_dir.task],
+        ", a trial (--quick)," if is_trial else "",
         work_dir.path,
     )
     return join([line, tiles(_tiles(work_dir))])
