@@ -241,7 +241,8 @@ def wanted_version(distribution: str) -> str:
     for line in metadata.requires("milan_mm") or []:
         requirement = Requirement(line)
         if canonicalize_name(requirement.name) == canonicalize_name(distribution):
-            return str(requirement.specifier)
+            # A set of bounds has no order of its own; the lower one is named first.
+            return ",".join(sorted(map(str, requirement.specifier), reverse=True))
     return ""
 
 
