@@ -1,7 +1,7 @@
 """Do all processes of a run know that something happened in one of them?
 
-A signal reaches one process, or all of them in different iterations; a loss is NaN in one share of a
-batch. Whoever acts on it alone leaves the others waiting for its gradients.
+A signal reaches one process, or all of them in different iterations; a loss is NaN in one share of
+a batch. Whoever acts on it alone leaves the others waiting for its gradients.
 """
 
 import torch
