@@ -47,6 +47,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="start a new run from all weights of a checkpoint; layers for other classes are new",
     )
+    parser.add_argument(
+        "--save-minutes",
+        type=options.natural,
+        default=options.SAVE_MINUTES,
+        metavar="N",
+        help="longest time between two checkpoints, whatever the recipe's interval "
+        f"({options.SAVE_MINUTES}); 0: the interval alone",
+    )
     parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")
     parser.add_argument(
         "--compile",
@@ -93,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
             fixed=run.fixed,
         )
     with user_errors(cfg):
-        train(cfg, start, notes)
+        train(cfg, start, notes, args.save_minutes)
 
 
 if __name__ == "__main__":
