@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.engine.hooks.record import RecordHook
+from milan_mm.engine.hooks.seeding import SeedHook
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
 from milan_mm.run.checks.classes import check_classes
@@ -75,6 +76,7 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
         runner.logger.info(line)
     record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
+    runner.register_hook(SeedHook())
     # last, so that a checkpoint has the record of the run as it is
     runner.register_hook(RecordHook(KEY, record))
     if not origin.is_finished:
