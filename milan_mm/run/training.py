@@ -15,6 +15,7 @@ from milan_mm.engine.hooks.record import RecordHook
 from milan_mm.engine.hooks.seeding import SeedHook
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
+from milan_mm.lifetime import bind_children
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
@@ -52,6 +53,7 @@ def train(cfg: Config, start: Start | None, notes: list[str]) -> Runner:
         MissingFileError, UserError: For missing data or weights and contradictory settings,
             before training starts.
     """
+    bind_children()
     with locked(cfg.work_dir):
         return _train(cfg, start or Start(), notes)
 
@@ -136,6 +138,7 @@ def test(
         MissingFileError, UserError: For missing data, and for a checkpoint of another model or of
             other classes.
     """
+    bind_children()
     check_testable(cfg)
     notes = notes + _check_data(cfg, ("test_dataloader",))
     content = read_checkpoint(checkpoint)
