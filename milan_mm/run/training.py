@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from milan_mm.engine.checkpoints import safe_loading
@@ -200,7 +201,7 @@ def _merge_views(cfg: Config) -> None:
 
 def _build(cfg: Config, notes: list[str]) -> Runner:
     connect_processes(cfg)
-    runner = Runner.from_cfg(cfg)
+    runner = RUNNERS.get(cfg.get("runner_type") or "Runner").from_cfg(cfg)
     for note in notes:
         runner.logger.info(note)
     return runner
