@@ -14,7 +14,7 @@ from milan_mm.datasets import (
     workers,
 )
 from milan_mm.datasets import seeding as sample_seeding
-from milan_mm.engine import amp, loops, optim, schedulers, trackers
+from milan_mm.engine import amp, loops, optim, schedulers, sharded_runner, sharding, trackers
 from milan_mm.engine.hooks import (
     compiling,
     gradient_norm,
@@ -57,6 +57,8 @@ __all__ = [
     "sample_seeding",
     "schedulers",
     "seeding",
+    "sharded_runner",
+    "sharding",
     "speed",
     "targets",
     "teacher_clip",

@@ -61,6 +61,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="on GPUs, compile the training step, see docs/performance.md",
     )
+    parser.add_argument(
+        "--fsdp",
+        action="store_true",
+        help="spread weights, gradients and optimizer over the processes, see docs/cluster.md",
+    )
     options.add_schedule(parser)
     options.add_batch_per_gpu(parser)
     options.add_img_size(parser)

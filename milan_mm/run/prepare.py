@@ -17,6 +17,7 @@ from milan_mm.run.fields.given import follow_names, set_written_out
 from milan_mm.run.fields.guesses import limit_guesses
 from milan_mm.run.fields.image_size import SIZE_NAMES, check_patches, is_pooled, set_image_size
 from milan_mm.run.fields.names import changed_fields
+from milan_mm.run.fsdp import spread_model
 from milan_mm.run.image_types import read_every_type
 from milan_mm.run.machine import check_precision, fit_to_machine
 from milan_mm.run.own_data import set_own_data
@@ -346,6 +347,11 @@ def save_atomically(cfg: Config, _: RunOptions) -> list[str]:
     return []
 
 
+def use_fsdp(cfg: Config, options: RunOptions) -> list[str]:
+    """Spread the model over the processes."""
+    return spread_model(cfg, options.fsdp, options.launcher)
+
+
 def use_machine(cfg: Config, options: RunOptions) -> list[str]:
     """Fit the config to the devices and the launcher."""
     return fit_to_machine(cfg, options.launcher)
@@ -380,6 +386,7 @@ TRAINING: tuple[Step, ...] = (
     save_atomically,
     read_image_types,
     read_coco_once,
+    use_fsdp,
     use_machine,  # last: replaces what this machine cannot do, whoever chose it
 )
 TEST: tuple[Step, ...] = (

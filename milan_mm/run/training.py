@@ -8,14 +8,17 @@ from itertools import zip_longest
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.engine.hooks.record import RecordHook
+from milan_mm.engine.hooks.seeding import SeedHook
 from milan_mm.engine.hooks.stopping import StoppingHook
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.engine.signals import StopSignals
 from milan_mm.errors import Stopped, UserError
+from milan_mm.lifetime import bind_children
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
@@ -58,6 +61,7 @@ def train(
             before training starts.
         Stopped: A signal has ended the training, see `StoppingHook`.
     """
+    bind_children()
     with StopSignals() as signals, locked(cfg.work_dir):
         return _train(cfg, start or Start(), notes, StoppingHook(signals, save_minutes))
 
@@ -82,6 +86,7 @@ def _train(cfg: Config, start: Start, notes: list[str], stopping: StoppingHook) 
         runner.logger.info(line)
     record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
+    runner.register_hook(SeedHook())
     runner.register_hook(stopping)
     # last, so that a checkpoint has the record of the run as it is
     runner.register_hook(RecordHook(KEY, record))
@@ -144,6 +149,7 @@ def test(
         MissingFileError, UserError: For missing data, and for a checkpoint of another model or of
             other classes.
     """
+    bind_children()
     check_testable(cfg)
     notes = notes + _check_data(cfg, ("test_dataloader",))
     content = read_checkpoint(checkpoint)
@@ -205,7 +211,7 @@ def _merge_views(cfg: Config) -> None:
 
 def _build(cfg: Config, notes: list[str]) -> Runner:
     connect_processes(cfg)
-    runner = Runner.from_cfg(cfg)
+    runner = RUNNERS.get(cfg.get("runner_type") or "Runner").from_cfg(cfg)
     for note in notes:
         runner.logger.info(note)
     return runner

@@ -8,9 +8,11 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
 from milan_mm.engine.hooks.log_values import log_value, logs_now
+from milan_mm.engine.sharding import is_sharded
 from milan_mm.registry import HOOKS
 
 
@@ -21,7 +23,8 @@ class GradientNormHook(Hook):
     mmengine logs it only where it clips gradients; there this hook does nothing. The norm is that
     of the whole update: parts of an accumulated batch are added up, processes averaged, and a loss
     scale is taken out. The gradients themselves are only read. It is measured by the main process,
-    on its device, and read from there once per line.
+    on its device, and read from there once per line. With `--fsdp` all processes measure their
+    shares, and add them up.
     """
 
     def __init__(self) -> None:
@@ -34,7 +37,7 @@ class GradientNormHook(Hook):
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, OptimWrapper) or wrapper.clip_grad_kwargs:
             return
-        if is_main_process():
+        if is_main_process() or is_sharded(runner.model):
             self._handle = wrapper.optimizer.register_step_pre_hook(self._measure)
 
     def after_train_iter(
@@ -57,7 +60,9 @@ class GradientNormHook(Hook):
         gradients = [p.grad for p in parameters if p.grad is not None]
         if not gradients:
             return
-        norm = get_total_norm(gradients)
+        norm: Any = get_total_norm(gradients)
+        if isinstance(norm, DTensor):  # of gradients that are spread over the processes
+            norm = norm.full_tensor()
         # set for a fused optimizer, which takes the loss scale out by itself
         scale = getattr(optimizer, "grad_scale", None)
         norm = norm if scale is None else norm / scale
