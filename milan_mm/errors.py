@@ -23,7 +23,7 @@ class ExistingFileError(UserError, FileExistsError):
 
 
 class NonFiniteLossError(UserError, FloatingPointError):
-    """A loss that is NaN or infinite."""
+    """A loss, a gradient or a weight that is NaN or infinite."""
 
 
 def run_interruptible(main: Callable[[list[str]], int | None]) -> None:

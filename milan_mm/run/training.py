@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from milan_mm.engine.checkpoints import safe_loading
+from milan_mm.engine.hooks.finite import FiniteHook
 from milan_mm.engine.hooks.record import RecordHook
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
@@ -75,6 +76,7 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
         runner.logger.info(line)
     record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
+    runner.register_hook(FiniteHook((runner.cfg.get(ORIGIN) or {}).get("command") or ""))
     # last, so that a checkpoint has the record of the run as it is
     runner.register_hook(RecordHook(KEY, record))
     if not origin.is_finished:
