@@ -35,7 +35,7 @@ def write_recipe(task: str, images: Path, folder: Path) -> Path:
     """A small recipe of a task, which saves at its end only; returns its file."""
     cfg = small_recipe(task, images, folder / "unused")
     cfg.default_hooks.checkpoint.interval = 1000
-    warm_up, decay = cfg.param_scheduler
+    _warm_up, decay = cfg.param_scheduler
     if "max_epochs" in cfg.train_cfg:
         cfg.train_cfg.max_epochs = decay.T_max = EPOCHS
     else:
