@@ -291,6 +291,8 @@ def _saves_now(hook: Hook, runner: Runner) -> bool:
 
     It removes an older checkpoint before it writes the new one, so the weights are looked at first.
     """
+    if getattr(hook, "is_due", False):  # our own hook has waited for the end of the update
+        return True
     return (
         isinstance(hook, CheckpointHook)
         and not hook.by_epoch
