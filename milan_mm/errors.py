@@ -26,7 +26,7 @@ class ExistingFileError(UserError, FileExistsError):
 
 
 class NonFiniteLossError(UserError, FloatingPointError):
-    """A loss that is NaN or infinite."""
+    """A loss, a gradient or a weight that is NaN or infinite."""
 
 
 class Stopped(KeyboardInterrupt):
