@@ -14,11 +14,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol, TypeVar
 
-from milan_mm.engine.signals import SIGNALS
 from milan_mm.errors import INTERRUPTED, STOPPED, Stopped, UserError
 from milan_mm.evaluation.results import append_rows, is_same, read_rows
 from milan_mm.run.errors import one_line
 from milan_mm.run.jobs import Job, run_jobs
+from milan_mm.signals import SIGNALS
 
 
 class GridCell(Protocol):

@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from milan_mm.engine.signals import SIGNALS
 from milan_mm.errors import STOPPED, Stopped
+from milan_mm.signals import SIGNALS
 
 POLL_SECONDS = 0.1
+SECONDS_APART = 30.0  # all processes end together; whoever is later waits for one that has failed
 
 
 def forward_signals() -> None:
@@ -29,7 +30,8 @@ def forward_signals() -> None:
 def _hand_on(number: int, frame: FrameType | None) -> None:
     """Send a signal on to all processes, wait until they have ended, and end as they did.
 
-    Meanwhile the agent does not look for them, so it neither kills nor restarts any.
+    They may take their time, but once one has ended, the others have `SECONDS_APART`. Meanwhile the
+    agent does not look for them, so it neither kills nor restarts any.
 
     Raises:
         Stopped: With the exit code of the first that failed; not if all had just finished.
@@ -37,7 +39,13 @@ def _hand_on(number: int, frame: FrameType | None) -> None:
     processes = _children()
     for process in processes:
         os.kill(process, number)
-    while any(_ending(process) is None for process in processes):
+    deadline = None
+    while running := [process for process in processes if _ending(process) is None]:
+        if len(running) < len(processes) and deadline is None:
+            deadline = time.monotonic() + SECONDS_APART
+        if deadline is not None and time.monotonic() > deadline:
+            for process in running:
+                os.kill(process, signal.SIGKILL)
         time.sleep(POLL_SECONDS)
     codes = [_ending(process) or 0 for process in processes] or [-number]
     if any(codes):

@@ -16,8 +16,8 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from milan_mm.engine.agreement import Agreement
 from milan_mm.engine.extra_checkpoints import ExtraCheckpoints
 from milan_mm.engine.hooks.updates import has_updated
-from milan_mm.engine.signals import StopSignals
 from milan_mm.errors import INTERRUPTED, STOPPED, Stopped
+from milan_mm.signals import StopSignals
 
 _VALIDATION_IS_DUE = "validation_is_due"  # in the message hub: what a stopped run has left out
 _BATCHES_OF_VALIDATION = 20  # between two questions whether to stop, on several processes

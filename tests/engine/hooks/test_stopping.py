@@ -12,7 +12,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, METRICS, MODELS
 
-from milan_mm.engine import signals
+from milan_mm import signals
 from milan_mm.engine.checkpoints import AtomicLocalBackend
 from milan_mm.engine.hooks import stopping
 from milan_mm.errors import Stopped
