@@ -17,6 +17,7 @@ EVERYBODY = {
     "files",
     "lifetime",
     "palette",
+    "signals",
     "text",
     "torch_private",
 }

@@ -18,7 +18,6 @@ from milan_mm.engine.hooks.seeding import SeedHook
 from milan_mm.engine.hooks.stopping import StoppingHook
 from milan_mm.engine.logs import keep_logging
 from milan_mm.engine.memory import keep_freed_memory
-from milan_mm.engine.signals import StopSignals
 from milan_mm.errors import Stopped, UserError
 from milan_mm.lifetime import bind_children
 from milan_mm.run.checks.classes import check_classes
@@ -47,6 +46,7 @@ from milan_mm.run.start.lock import entered, locked, starting
 from milan_mm.run.start.pretrained import check_whole, read_tensors, watch
 from milan_mm.run.start.resume import Start, find_origin
 from milan_mm.run.tracking import resume_trackers
+from milan_mm.signals import StopSignals
 from milan_mm.weights.reading import read_checkpoint
 
 
