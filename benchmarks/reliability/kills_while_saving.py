@@ -79,9 +79,7 @@ def config(work_dir: Path) -> Config:
             param_scheduler=[],
             train_cfg=dict(type="IterBasedTrainLoop", max_iters=10**6),
             default_hooks=dict(
-                checkpoint=dict(
-                    type="CheckpointHook", by_epoch=False, interval=1, max_keep_ckpts=2
-                )
+                checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1, max_keep_ckpts=2)
             ),
             log_level="ERROR",
             work_dir=str(work_dir),
