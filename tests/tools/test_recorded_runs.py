@@ -149,7 +149,7 @@ def test_a_test_predicts_what_the_runs_last_validation_predicted(
     config, run = recipe(task), tmp_path / "run"
     data = FOLDERS[task](tmp_path / "data")
     call("train", config, "--data", data, "--weights", weights(system), "--work-dir", run)
-    checkpoint = run / (run / "last_checkpoint").read_text()
+    checkpoint = str(run / (run / "last_checkpoint").read_text())
     options = ("--data", keep_the_judged_split(data, split), "--work-dir", tmp_path / "test")
     out = tmp_path / "metrics.json"
     call("test", config, checkpoint, *options, "--out", out)
