@@ -73,12 +73,12 @@ def replay(model: nn.Module, wrapper: OptimWrapper, batch: Any, states: dict | N
     if states is not None:
         set_generators(states)
     step: Any = model  # mmengine's BaseModel
-    with _watched(model, trace.rows):
+    with _watched(model, trace.rows), torch.enable_grad():
         with wrapper.optim_context(model):
             data = step.data_preprocessor(batch, True)
             returned = step(**data, mode="loss") if isinstance(data, dict) else step(*data, "loss")
         loss, numbers = step.parse_losses(returned)
-        trace.losses = {name: float(value) for name, value in numbers.items()}
+        trace.losses = {name: value.item() for name, value in numbers.items()}
         total = total_loss(returned)
         trace.loss = trace.losses["loss"] if total is None else total.item()
         if loss.requires_grad:
