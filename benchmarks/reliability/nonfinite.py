@@ -95,7 +95,7 @@ class DisturbingHook(Hook):
 def _disturbed(kind: type) -> type:
     """A model with a bad loss, or a bad gradient of one weight."""
 
-    class Disturbed(kind):  # type: ignore[misc, valid-type]
+    class Disturbed(kind):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.get_submodule(LAYER).weight.register_hook(self._spoil)
@@ -217,12 +217,18 @@ def forget_runs() -> None:
 
 
 def problems(
-    task: str, fault: Fault, amp: bool, data: Path, folder: Path, before: dict[str, Tensor]
+    task: str,
+    fault: Fault,
+    amp: bool,
+    data: Path,
+    folder: Path,
+    before: dict[str, Tensor] | None = None,
 ) -> Iterator[str]:
     """What a disturbed run did wrong.
 
     Args:
-        before: The model after the last good update of the undisturbed run.
+        before: The model after the last good update of the undisturbed run; None takes that of
+            the last checkpoint.
     """
     cfg, error, runner = run(small_config(task, data, folder), fault, amp)
     if not error:
@@ -234,6 +240,7 @@ def problems(
             yield f"{path.name} is not finite"
     last = Path((folder / "last_checkpoint").read_text())
     saved = torch.load(folder / last.name, weights_only=False)["state_dict"]
+    before = saved if before is None else before
     if last.name != f"iter_{UPDATE - 1}.pth" or not same(saved, before):
         yield f"{last.name} differs from the undisturbed run's"
     live = dict(runner.model.named_parameters()) if runner else {}
