@@ -1,5 +1,8 @@
 """No entry takes a file that is made to harm: none runs its code, all refuse it in one line."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from itertools import cycle
@@ -7,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile import entries, kinds
+from tests.hostile import entries, greedy, kinds
 
 # Each entry with one kind, and each kind at some entry; the benchmark runs all of them.
 SAMPLE = list(zip(entries.TOOLS, cycle(kinds.KINDS), strict=False))
@@ -37,6 +40,22 @@ def test_a_tool_refuses_a_file_that_is_made_to_harm(
     file, marker = kinds.write(kind, folder)
     run = partial(entries.call, entry, str(file))
     assert entries.is_refused(run, file, marker, lambda: capfd.readouterr().err) == ""
+
+
+@pytest.mark.long
+def test_small_files_that_ask_for_much_are_refused_within_a_fixed_memory():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.hostile.greedy"],
+        cwd=entries.ROOT,
+        env=os.environ | dict(PYTHONPATH=str(entries.ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    lines = [line for line in done.stdout.splitlines() if " - INFO - " not in line]
+    assert done.returncode == 0, done.stderr
+    assert [line for line in lines if ": refused: " not in line] == []
+    assert len(lines) == len(greedy.GREEDY)
 
 
 @pytest.mark.parametrize("kind", kinds.KINDS)
