@@ -38,8 +38,8 @@ def read_json(file: Path) -> dict:
         return {}
     if (size := file.stat().st_size) > MAX_DIRECTORY:
         raise UserError(
-            f"'{file}' has {size / 2**20:.0f} MiB, and {MAX_DIRECTORY // 2**20} are read: it is not "
-            "a model's config"
+            f"'{file}' has {size / 2**20:.0f} MiB, and {MAX_DIRECTORY // 2**20} are read: it is "
+            "not a model's config"
         )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

@@ -31,6 +31,7 @@ TOOLS: dict[tuple[str, str], Callable[[str], list[str]]] = {
     ("train", "--weights"): lambda f: ["cls.py", "--weights", f],
     ("train", "--init-from"): lambda f: ["cls.py", "--init-from", f],
     ("train", "--resume"): lambda f: ["cls.py", "--resume", f],
+    ("train", "--replay"): lambda f: ["cls.py", "--replay", f],
     ("train", "--cfg-options load_from"): lambda f: ["cls.py", "--cfg-options", f"load_from={f}"],
     ("train", "--cfg-options resume"): lambda f: [
         "cls.py",
