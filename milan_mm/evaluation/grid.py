@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from milan_mm.errors import UserError
-from milan_mm.evaluation.results import append_rows, is_same, read_rows
+from milan_mm.evaluation.results import append_rows, is_same, read_rows, remarks_on
 from milan_mm.run.errors import one_line
 from milan_mm.run.jobs import Job, run_jobs
 
@@ -60,6 +60,8 @@ def missing_cells(cells: Sequence[AnyCell], results: Path, hint: str = "") -> li
         UserError: For a results file that cannot be read.
     """
     rows = read_rows(results)
+    for remark in remarks_on(results):
+        say(remark)
     missing = [cell for cell in cells if not is_in(cell, rows)]
     if kept := len(cells) - len(missing):
         say(f"{kept} of {len(cells)} cells are finished and kept" + (hint and f" ({hint})"))
