@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
+from milan_mm.escaping import visible
 from milan_mm.run import options
-from milan_mm.text import visible
 
 FORMATS = ("markdown", "csv", "latex")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from milan_mm.errors import UserError
+from milan_mm.escaping import visible
 from milan_mm.evaluation.results import append_rows, is_same, read_rows, remarks_on
 from milan_mm.run.errors import one_line
 from milan_mm.run.jobs import Job, run_jobs
@@ -138,7 +139,7 @@ def stopping() -> Iterator[None]:
 
 def say(text: str) -> None:
     """Print a line of progress without delay, also into a pipe."""
-    print(text, flush=True)
+    print(visible(text, "\n"), flush=True)
 
 
 def _timed(rows: Sequence[Mapping], seconds: float) -> list[dict]:

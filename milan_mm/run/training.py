@@ -1,5 +1,6 @@
 """Running a prepared config: training, and testing a checkpoint."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.engine.hooks.record import RecordHook
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
+from milan_mm.escaping import visible
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
@@ -196,9 +198,16 @@ def _merge_views(cfg: Config) -> None:
 def _build(cfg: Config, notes: list[str]) -> Runner:
     connect_processes(cfg)
     runner = Runner.from_cfg(cfg)
+    runner.logger.addFilter(_show)
     for note in notes:
         runner.logger.info(note)
     return runner
+
+
+def _show(record: logging.LogRecord) -> bool:
+    """Let no terminal obey what names of classes and files hold: log it by numbers."""
+    record.msg, record.args = visible(record.getMessage(), "\n\t"), ()
+    return True
 
 
 def _check_classes(path: str, meta: dict, tested: dict) -> None:
