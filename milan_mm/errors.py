@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable
 
 from milan_mm.escaping import visible
+from milan_mm.lifetime import bind_children, end_with_launcher
 
 INTERRUPTED = 130  # exit code of a process that Ctrl-C ended
+STOPPED = 75  # of one that another signal ended after it had saved: it can go on (EX_TEMPFAIL)
 
 
 class UserError(ValueError):
@@ -31,17 +33,36 @@ class ExistingFileError(UserError, FileExistsError):
 
 
 class NonFiniteLossError(UserError, FloatingPointError):
-    """A loss that is NaN or infinite."""
+    """A loss, a gradient or a weight that is NaN or infinite."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has ended the work, and what was done is kept.
+
+    Args:
+        code: The exit code of the process.
+        message: A line for the user; empty where another process has it.
+    """
+
+    def __init__(self, code: int, message: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def run_interruptible(main: Callable[[list[str]], int | None]) -> None:
     """Run a tool with the arguments of the command line, and exit with what it returns.
 
     Ctrl-C ends it with one line instead of a traceback, also in the seconds in which the libraries
-    are imported.
+    are imported. The processes that it starts end with it, and it ends with a tool that started it.
     """
+    bind_children()
+    end_with_launcher()
     try:
         code = main(sys.argv[1:])
+    except Stopped as stop:
+        if message := str(stop):
+            print(message, file=sys.stderr, flush=True)
+        code = stop.code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         code = INTERRUPTED

@@ -6,6 +6,8 @@ name, and then the registry's `locations`. So the type resolves in configs of mm
 mmseg, and in a process that has imported mmengine only.
 """
 
+from importlib.metadata import PackageNotFoundError, version
+
 from mmengine import registry as root
 from mmengine.registry import Registry
 
@@ -13,6 +15,25 @@ from milan_mm.configs import find_bases
 
 SCOPE = "milan_mm"
 find_bases()
+
+
+def leave_out_language_models() -> None:
+    """Let mmpretrain be imported beside transformers 5, without its models of language and images.
+
+    Those are written for transformers 4, and mmpretrain imports them wherever transformers is
+    installed.
+    """
+    try:
+        major = int(version("transformers").partition(".")[0])
+    except PackageNotFoundError:
+        return
+    if major >= 5:
+        from mmpretrain.utils import dependency
+
+        dependency.WITH_MULTIMODAL = False
+
+
+leave_out_language_models()
 
 
 def _child(name: str, parent: Registry, *locations: str) -> Registry:
@@ -32,6 +53,8 @@ DATA_SAMPLERS = _child("data sampler", root.DATA_SAMPLERS)
 TRANSFORMS = _child("transform", root.TRANSFORMS)
 HOOKS = _child("hook", root.HOOKS)
 LOOPS = _child("loop", root.LOOPS)
+RUNNERS = _child("runner", root.RUNNERS)
+MODEL_WRAPPERS = _child("model_wrapper", root.MODEL_WRAPPERS)
 FUNCTIONS = _child("function", root.FUNCTIONS)
 OPTIMIZERS = _child("optimizer", root.OPTIMIZERS)
 OPTIM_WRAPPERS = _child("optim_wrapper", root.OPTIM_WRAPPERS)

@@ -16,6 +16,7 @@ EVERYBODY = {
     "errors",
     "escaping",
     "files",
+    "lifetime",
     "palette",
     "text",
     "torch_private",

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.escaping import visible
+from milan_mm.files import write_whole
 from milan_mm.run import options
 
 FORMATS = ("markdown", "csv", "latex")
@@ -58,8 +59,7 @@ def main(argv: list[str] | None = None) -> None:
             return
         text = table(args)
         if args.out:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text(text, encoding="utf-8")
+            write_whole(args.out, text.encode())
     if not args.out:
         print(text, end="")
 

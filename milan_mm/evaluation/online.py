@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from milan_mm.datasets.folders import spread
+from milan_mm.engine.sharding import gather_weights
 from milan_mm.engine.undisturbed import undisturbed
 from milan_mm.engine.unwrapping import unwrapped
 from milan_mm.errors import UserError
@@ -118,6 +119,7 @@ class KnnHook(Hook):
         """
         started = time.monotonic()
         rank, world_size = get_dist_info()
+        gather_weights(runner.model)
         encoder = self._encoder(runner)
 
         def encode() -> dict[str, Tensor]:

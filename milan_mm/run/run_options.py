@@ -30,6 +30,7 @@ class RunOptions:
         reading: How to read that file, see `read_encoder`.
         recorded: Of the checkpoint that is tested.
         amp: Train in bfloat16. compile: Compile the parts of a step.
+        fsdp: Spread the model over the processes.
         img_size: Side of the images in pixels, instead of the recipe's.
         batch_per_gpu: Most images that one process holds at a time.
         work_dir: For logs and checkpoints.
@@ -50,6 +51,7 @@ class RunOptions:
     recorded: Recorded | None = None
     amp: bool = False
     compile: bool = False
+    fsdp: bool = False
     img_size: int | None = None
     batch_per_gpu: int | None = None
     work_dir: str | None = None
@@ -71,6 +73,7 @@ class RunOptions:
             reading=given_options(args),
             amp=args.amp,
             compile=args.compile,
+            fsdp=args.fsdp,
             batch_per_gpu=args.batch_per_gpu,
             tracking=Tracking.of(args),
         )

@@ -9,13 +9,19 @@ from itertools import zip_longest
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from milan_mm.engine.checkpoints import safe_loading
+from milan_mm.engine.hooks.finite import FiniteHook
 from milan_mm.engine.hooks.record import RecordHook
+from milan_mm.engine.hooks.seeding import SeedHook
+from milan_mm.engine.hooks.stopping import StoppingHook
 from milan_mm.engine.memory import keep_freed_memory
-from milan_mm.errors import UserError
+from milan_mm.engine.signals import StopSignals
+from milan_mm.errors import Stopped, UserError
 from milan_mm.escaping import visible
+from milan_mm.lifetime import bind_children
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
@@ -23,6 +29,7 @@ from milan_mm.run.checks.images import check_images
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.checks.schedule import check_plan
 from milan_mm.run.config_nodes import datasets_of, shows_views, views_of_test
+from milan_mm.run.options import SAVE_MINUTES
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.records.record import KEY, ORIGIN, record_of
 from milan_mm.run.records.run_file import write_run_file
@@ -38,13 +45,16 @@ from milan_mm.weights.reading import read_checkpoint
 
 
 @safe_loading()
-def train(cfg: Config, start: Start | None, notes: list[str]) -> Runner:
+def train(
+    cfg: Config, start: Start | None, notes: list[str], save_minutes: float = SAVE_MINUTES
+) -> Runner:
     """Build everything, then train.
 
     Args:
         cfg: See `milan_mm.run.prepare`.
         start: Where to start; None at the beginning.
         notes: Lines for the log.
+        save_minutes: Longest time between two checkpoints; 0 leaves it to the config.
 
     Returns:
         The runner; one that has not trained where a finished run was resumed.
@@ -52,12 +62,14 @@ def train(cfg: Config, start: Start | None, notes: list[str]) -> Runner:
     Raises:
         MissingFileError, UserError: For missing data or weights and contradictory settings,
             before training starts.
+        Stopped: A signal has ended the training, see `StoppingHook`.
     """
-    with locked(cfg.work_dir):
-        return _train(cfg, start or Start(), notes)
+    bind_children()
+    with StopSignals() as signals, locked(cfg.work_dir):
+        return _train(cfg, start or Start(), notes, StoppingHook(signals, save_minutes))
 
 
-def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
+def _train(cfg: Config, start: Start, notes: list[str], stopping: StoppingHook) -> Runner:
     origin = find_origin(cfg, start)
     notes = notes + origin.notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
     if cfg.get("resume"):
@@ -77,6 +89,9 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
         runner.logger.info(line)
     record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
+    runner.register_hook(SeedHook())
+    runner.register_hook(FiniteHook((runner.cfg.get(ORIGIN) or {}).get("command") or ""))
+    runner.register_hook(stopping)
     # last, so that a checkpoint has the record of the run as it is
     runner.register_hook(RecordHook(KEY, record))
     if not origin.is_finished:
@@ -99,10 +114,12 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
 
 @contextmanager
 def _saying_how_to_go_on(runner: Runner) -> Iterator[None]:
-    """After Ctrl-C, if this run has a checkpoint; the tool itself says that it was interrupted."""
+    """After a second Ctrl-C, if this run has a checkpoint."""
     started = time.time()
     try:
         yield
+    except Stopped:  # says so itself
+        raise
     except KeyboardInterrupt:
         last = Path(runner.work_dir, LAST)
         if is_main_process() and last.is_file() and last.stat().st_mtime >= started:
@@ -136,6 +153,7 @@ def test(
         MissingFileError, UserError: For missing data, and for a checkpoint of another model or of
             other classes.
     """
+    bind_children()
     check_testable(cfg)
     notes = notes + _check_data(cfg, ("test_dataloader",))
     content = read_checkpoint(checkpoint)
@@ -197,7 +215,7 @@ def _merge_views(cfg: Config) -> None:
 
 def _build(cfg: Config, notes: list[str]) -> Runner:
     connect_processes(cfg)
-    runner = Runner.from_cfg(cfg)
+    runner = RUNNERS.get(cfg.get("runner_type") or "Runner").from_cfg(cfg)
     runner.logger.addFilter(_show)
     for note in notes:
         runner.logger.info(note)

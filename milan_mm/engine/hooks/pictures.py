@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from milan_mm.engine.sharding import gather_weights
 from milan_mm.engine.undisturbed import undisturbed
 from milan_mm.engine.unwrapping import unwrapped
 from milan_mm.registry import HOOKS
@@ -53,12 +54,15 @@ class PicturesHook(Hook):
         outputs: dict | None = None,
     ) -> None:
         """Draw, on the main process."""
-        if not is_main_process() or data_batch is None:
+        if data_batch is None:
             return
         done = runner.iter + 1
         if not (self._is_first or done % self.interval == 0 or done == runner.max_iters):
             return
         self._is_first = False
+        gather_weights(runner.model)  # with the other processes
+        if not is_main_process():
+            return
         try:
             self._draw(runner, data_batch["inputs"], done)
         except Exception:

@@ -38,6 +38,8 @@ _READ_BESIDES = (
     "tta_model",
     "tta_pipeline",
 )
+# What `runner_type` may be: mmengine's own, and that of `--fsdp`.
+RUNNERS = ("Runner", "mmengine.Runner", "milan_mm.ShardedRunner")
 FIRST_KEYS = frozenset(inspect.signature(Runner).parameters) - {"cfg"} | set(_READ_BESIDES)
 # `Runner.build_dataloader` takes these out, or makes objects of them.
 _OF_LOADERS = {"num_batch_per_epoch", "disable_subprocess_warning"}
@@ -70,13 +72,13 @@ def check_keys(cfg: Config) -> None:
         UserError: For a key that nothing reads, a type that nobody registered, and for a runner
             other than mmengine's `Runner`.
     """
-    if cfg.get("runner_type", "Runner") != "Runner" or "strategy" in cfg:
+    if cfg.get("runner_type", "Runner") not in RUNNERS or "strategy" in cfg:
         raise UserError(
             f"{cfg.filename} asks for runner_type='{cfg.get('runner_type', 'Runner')}'"
             + (f" and strategy={_kind(cfg.strategy)}" if "strategy" in cfg else "")
             + ": these tools train with mmengine's Runner, on several processes with "
-            "DistributedDataParallel: delete runner_type and strategy, and use "
-            "tools/dist_train.sh or --launcher"
+            "DistributedDataParallel or, by --fsdp, with torch's FSDP2: delete runner_type and "
+            "strategy, and use tools/dist_train.sh or --launcher"
         )
     _Check(cfg.get("default_scope") or "mmengine").config(cfg)
 
