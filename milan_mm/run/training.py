@@ -27,6 +27,7 @@ from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.images import check_images
 from milan_mm.run.checks.labels import check_labels
+from milan_mm.run.checks.lists import check_lists
 from milan_mm.run.checks.schedule import check_plan
 from milan_mm.run.config_nodes import datasets_of, shows_views, views_of_test
 from milan_mm.run.options import SAVE_MINUTES
@@ -193,7 +194,7 @@ def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
         return []
     return [
         note
-        for check in (check_classes, check_images, check_labels, check_coco)
+        for check in (check_classes, check_lists, check_images, check_labels, check_coco)
         for note in check(cfg, loaders)
     ]
 
