@@ -107,9 +107,8 @@ def test_a_folder_that_is_killed_between_out_and_in_is_finished_by_the_next_writ
         with replacing_folder(out) as new:
             (new / name).touch()
             if name == "new":
-                moved: list[int] = []
 
-                def move(*paths: Path) -> None:
+                def move(*paths: Path, moved: list[int] = []) -> None:  # noqa: B006
                     if moved:
                         os.kill(os.getpid(), signal.SIGKILL)
                     moved.append(1)
