@@ -4,12 +4,15 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(shell \
     $(p) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(p))))
-VENV := .venv
+# Another set of versions that was run, e.g. CONSTRAINTS=constraints-torch-2.12.txt, has a .venv of its own.
+CONSTRAINTS ?= constraints.txt
+VENV := .venv$(patsubst constraints%.txt,%,$(CONSTRAINTS))
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -q
-INSTALL := $(PIP) install -c constraints.txt
-# As a file, not with -m: it must start when the package's own imports are what is broken.
-DOCTOR := $(PY) -P milan_mm/doctor.py
+INSTALL := $(PIP) install -c $(CONSTRAINTS)
+DOCTOR := $(PY) -m milan_mm.doctor
+# pip would take a wheel of mmcv from its cache that was compiled for another torch.
+CACHE := $(if $(filter constraints.txt,$(CONSTRAINTS)),,--no-cache-dir)
 # One process per core; nproc would count the threads of OMP_NUM_THREADS instead.
 JOBS ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 export MAX_JOBS ?= $(JOBS)
@@ -53,12 +56,12 @@ clean:  ## remove caches, builds and work_dirs/demo; keep data and .venv
 	rm -rf build dist site work_dirs/demo .pytest_cache .mypy_cache .ruff_cache
 	find . -name .venv -prune -o -name .git -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
-distclean: clean  ## clean, and remove .venv too
-	rm -rf $(VENV)
+distclean: clean  ## clean, and remove every .venv too
+	rm -rf .venv .venv-*
 
 # The stamp is written last, so an interrupted install is taken up again and a finished one is never
 # repeated. --no-build-isolation: the OpenMMLab packages import torch in their setup.py.
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found: install one, or name it: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@test -n "$$PIP_FIND_LINKS" || command -v $${CXX:-c++} >/dev/null \
 	    || { echo "No C++ compiler found, mmcv needs one: install g++ (or set CXX)"; exit 1; }
@@ -67,7 +70,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "1/4 torch (about 3 GB, some minutes)"
 	@$(INSTALL) setuptools wheel ninja psutil hatchling editables torch torchvision numpy
 	@echo "2/4 mmcv (compiled for this machine: 10 to 25 minutes on 2 cores, silent)"
-	@$(INSTALL) --no-build-isolation onedl-mmcv
+	@$(INSTALL) $(CACHE) --no-build-isolation onedl-mmcv
 	@echo "3/4 mmpretrain, mmdetection, mmsegmentation, open_clip, this package"
 	@$(INSTALL) --no-build-isolation -e '.[openmmlab,fast,dev]'
 # For tests in processes of their own: mmpretrain cannot be imported beside this transformers.

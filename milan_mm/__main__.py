@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from milan_mm import __version__, completion
-from milan_mm.configs import list_configs, list_tools, shipped_file
+from milan_mm.configs import list_configs, list_constraints, list_tools
 from milan_mm.errors import run_interruptible
 
 _BUILT_IN = {
@@ -38,14 +38,11 @@ def main(argv: list[str]) -> int:
         print("\n".join(list_configs()))
         return 0
     if name == "constraints":
-        print(shipped_file("constraints.txt").read_text(encoding="utf-8"), end="")
-        return 0
+        return _print_constraints(rest)
     if name == "completion":
         return completion.main(rest)
     if name == "doctor":
-        from milan_mm.doctor import (
-            main as doctor,  # imports torch, which --help should not wait for
-        )
+        from milan_mm.doctor.checks import main as doctor
 
         return doctor()
     tools = list_tools()
@@ -62,6 +59,18 @@ def main(argv: list[str]) -> int:
         os.environ.setdefault("PYTHON", sys.executable)  # a script starts Python by name
         os.execvp("bash", ["bash", str(path), *rest])
     _run(path, rest)
+    return 0
+
+
+def _print_constraints(names: list[str]) -> int:
+    """Print a set of versions: the usual one, or that of `constraints-NAME.txt`."""
+    sets = list_constraints()
+    name = names[0] if names else ""
+    if name not in sets:
+        known = ", ".join(filter(None, sets)) or "there is only one"
+        print(f"milan-mm: no set of versions '{name}': {known}", file=sys.stderr)
+        return 2
+    print(sets[name].read_text(encoding="utf-8"), end="")
     return 0
 
 

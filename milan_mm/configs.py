@@ -38,6 +38,12 @@ def shipped_file(name: str) -> Path:
     return _shipped(name, name)
 
 
+def list_constraints() -> dict[str, Path]:
+    """Return the sets of versions that were run: the usual one, named "", then the others."""
+    folder = shipped_file("constraints.txt").parent
+    return {p.stem.partition("-")[2]: p for p in sorted(folder.glob("constraints*.txt"))}
+
+
 def _shipped(name: str, called: str) -> Path:
     for place in (_PACKAGE / ".mim" / name, _PACKAGE.parent / name):
         # those of a checkout are links, for mmengine, which looks nowhere else

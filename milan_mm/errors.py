@@ -7,6 +7,8 @@ traceback. Each class is also the built-in error that a caller from Python would
 import sys
 from collections.abc import Callable
 
+from milan_mm.lifetime import bind_children, end_with_launcher
+
 INTERRUPTED = 130  # exit code of a process that Ctrl-C ended
 
 
@@ -30,8 +32,10 @@ def run_interruptible(main: Callable[[list[str]], int | None]) -> None:
     """Run a tool with the arguments of the command line, and exit with what it returns.
 
     Ctrl-C ends it with one line instead of a traceback, also in the seconds in which the libraries
-    are imported.
+    are imported. The processes that it starts end with it, and it ends with a tool that started it.
     """
+    bind_children()
+    end_with_launcher()
     try:
         code = main(sys.argv[1:])
     except KeyboardInterrupt:

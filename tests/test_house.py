@@ -9,7 +9,17 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "milan_mm"
-EVERYBODY = {"registry", "configs", "early", "errors", "files", "palette", "text", "torch_private"}
+EVERYBODY = {
+    "registry",
+    "configs",
+    "early",
+    "errors",
+    "files",
+    "lifetime",
+    "palette",
+    "text",
+    "torch_private",
+}
 # What else a room may import: rooms, or single files of one. Rooms that are not listed: nothing.
 RULES = {
     "weights": {"models"},

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milan_mm.errors import UserError, run_interruptible
+from milan_mm.files import write_whole
 from milan_mm.run import options
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
             grid.run_side_by_side(missing, results, min(2, os.cpu_count() or 1))
     finally:
         table = write_table(read_rows(results), plan.missing)
-        (args.out / "table.md").write_text(table, encoding="utf-8")
+        write_whole(args.out / "table.md", table.encode())
     grid.say(f"{table}\nThis table is in {args.out / 'table.md'}, the numbers in {results}.")
 
 
@@ -220,7 +221,7 @@ def prepare(args: argparse.Namespace) -> Plan:
     if second:
         settings["slip_teacher"] = f"{second['model_name']} {second['pretrained']}"
     enter_folder(args.out, settings, args.fresh)
-    (args.out / "labelled.txt").write_text("\n".join(labelled) + "\n", encoding="utf-8")
+    write_whole(args.out / "labelled.txt", ("\n".join(labelled) + "\n").encode())
     folder = args.out / "configs"
     folder.mkdir(exist_ok=True)
     for row, cfg in recipes.items():
@@ -290,8 +291,7 @@ def enter_folder(out: Path, settings: dict, fresh: bool) -> None:
                 f"{name} is {value}, the runs in '{out}' had {found[name]}: choose another "
                 "--out, or start over with --fresh"
             )
-    out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(found | settings, indent=1) + "\n")
+    write_whole(file, (json.dumps(found | settings, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milan_mm.errors import run_interruptible
+from milan_mm.files import write_whole
 from milan_mm.run import options
 from milan_mm.text import count
 
@@ -146,7 +147,7 @@ def write_report(
     for name, figure in zip(("milan", "mae", "det", "seg"), figures, strict=True):
         Image.fromarray(figure.picture).save(out / f"{name}.png")
     report = out / "report.html"
-    report.write_text(report_html(rows, figures, introduction, num_parallel), encoding="utf-8")
+    write_whole(report, report_html(rows, figures, introduction, num_parallel).encode())
     return report
 
 

@@ -17,6 +17,7 @@ import argparse
 from pathlib import Path
 
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
+from milan_mm.files import write_whole
 from milan_mm.run import options
 
 FORMATS = ("markdown", "csv", "latex")
@@ -56,8 +57,7 @@ def main(argv: list[str] | None = None) -> None:
             return
         text = table(args)
         if args.out:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text(text, encoding="utf-8")
+            write_whole(args.out, text.encode())
     if not args.out:
         print(text, end="")
 

@@ -23,6 +23,7 @@ from typing import Any, Self
 import torch
 
 from milan_mm.benchmark.flop_count import count_flops
+from milan_mm.lifetime import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def _environment(entry: Entry) -> Iterator[None]:
 
 def _serve(pipe: Connection, entry: Entry, threads: int) -> None:
     """A contestant's process: prepare, then do what the contest asks for."""
+    end_with_parent()
     try:
         torch.set_num_threads(threads)
         if entry.trains_like_us:

@@ -22,6 +22,8 @@ from milan_mm.errors import UserError
 # Pillow's limit against files that are small on disk and fill the memory, here for every format.
 MAX_PIXELS = 178_956_970
 MORE_PIXELS = "MILAN_MM_MAX_PIXELS"  # environment variable: workers inherit it, each tool obeys it
+# Of Pillow's readers those that are needed. Some others start programs: EPS runs Ghostscript.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _OPENCV_PIXELS = 1 << 30  # what OpenCV reads at most
 _PNG = b"\x89PNG\r\n\x1a\n"
 _INTEGERS, _FLOATS = "I", "F"  # Pillow's modes of 32 bits per pixel
@@ -102,7 +104,7 @@ def open_image(content: bytes) -> Iterator[Image.Image]:
         UserError: When it has too many pixels.
         Exception: Of any kind, as damaged files lead decoders to.
     """
-    with _own_limit(), Image.open(BytesIO(content)) as image:
+    with _own_limit(), Image.open(BytesIO(content), formats=FORMATS) as image:
         check_pixels(image.height, image.width)
         yield image
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from PIL import ExifTags, Image, ImageOps
 
+from milan_mm.datasets.decoding import FORMATS
 from milan_mm.errors import UserError
 
 # for a photo whose stated size is that of its stored pixels
@@ -39,7 +40,7 @@ def read_header(path: Path) -> Header | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on harmless metadata
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 orientation = _orientation(image)
                 width, height = image.size
                 if orientation in _TURNED and image.format == "JPEG":

@@ -11,6 +11,7 @@ from milan_mm.registry import TRANSFORMS
 from milan_mm.text import shorten_list
 
 IGNORED = 255  # the label that no loss and no metric counts
+MAX_VALUE = 2**16 - 1  # of a label file: whoever counts values takes memory for the largest
 
 
 class UnreadableLabelError(UserError):
@@ -173,6 +174,11 @@ def read_labels(
     if not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
         raise UserError(
             f"label '{path}' has values of type {labels.dtype}: save it with 8 bits per pixel"
+        )
+    if (largest := int(labels.max(initial=0))) > MAX_VALUE:
+        raise UserError(
+            f"label '{path}' holds {largest}, the limit is {MAX_VALUE}: save it with 8 bits per "
+            "pixel"
         )
     return labels
 

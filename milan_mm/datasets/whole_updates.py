@@ -1,7 +1,6 @@
 """A sampler whose epochs are whole numbers of updates."""
 
-from collections.abc import Iterator, Sized
-from itertools import islice
+from collections.abc import Sized
 
 from mmengine.dataset import DefaultSampler
 
@@ -29,13 +28,3 @@ class UpdateSampler(DefaultSampler):
         # the base class deals out the first `total_size` indices, one to each process in turn
         self.total_size = len(dataset) // total_batch * total_batch
         self.num_samples = self.total_size // self.world_size
-        self._skipped = 0
-
-    def skip(self, num_samples: int) -> None:
-        """Leave out this process's first images of the next pass, as after an interruption."""
-        self._skipped = num_samples
-
-    def __iter__(self) -> Iterator[int]:
-        """This process's images of the next pass."""
-        skipped, self._skipped = self._skipped, 0
-        return islice(super().__iter__(), skipped, None)

@@ -1,16 +1,11 @@
 """What a data-loading worker does when it starts."""
 
-import ctypes
-import os
-import signal
-
 from mmengine.dataset import worker_init_fn
 from mmengine.dist import get_rank
 from torch.utils.data import get_worker_info
 
+from milan_mm.lifetime import end_with_parent
 from milan_mm.registry import FUNCTIONS
-
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
 
 
 @FUNCTIONS.register_module()
@@ -26,7 +21,4 @@ def init_worker(worker_id: int, seed: int) -> None:
     info = get_worker_info()
     assert info is not None  # in a worker
     worker_init_fn(worker_id, info.num_workers, get_rank(), seed)
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended in between
-        os._exit(1)
+    end_with_parent()

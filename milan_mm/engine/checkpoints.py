@@ -9,22 +9,38 @@ name it.
 
 import difflib
 import errno
+import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from milan_mm.engine.downloads import download
 from milan_mm.errors import UserError
-from milan_mm.files import replacing
+from milan_mm.files import write_whole
 from milan_mm.weights.reading import read_checkpoint
 
 _SCHEME = re.compile(r"[\w.+-]+://")
+# Seconds between the tries to write a file, a minute together.
+WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+# What another try does not change.
+_FINAL = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.EFBIG,
+)
 
 
 def load_from_local(filename: str, map_location: str | None = None) -> dict:
@@ -132,29 +148,55 @@ def safe_loading() -> Iterator[None]:
 
 
 class AtomicLocalBackend(LocalBackend):
-    """The local file system, where a write replaces the file in one step.
+    """The local file system, where a write replaces the file in one step, and is tried again.
 
     With mmengine's own backend, a full disk or a killed job destroys the previous good file of that
     name. Select this one with `backend_args=dict(backend='atomic_local')`.
+
+    A file server that is away for some seconds, and a disk that is full until somebody makes room,
+    cost no run: a write is tried for a minute. A folder that was written to and is gone is not made
+    again: it would be on another disk, under the place where its own was mounted.
     """
+
+    _folders: ClassVar[set[Path]] = set()  # that were written to
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes; the file holds all of them or is what it was before.
 
         Raises:
-            OSError: The disk is full or not writable; nothing is left of the new file.
+            OSError: The disk is full, gone or not writable; nothing is left of the new file.
         """
-        try:
-            with replacing(filepath) as partial:
-                partial.write_bytes(obj)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                error.strerror = f"{error.strerror}: it needs {len(obj) / 2**20:.1f} MiB"
-            raise
+        path = Path(filepath).absolute()
+        for wait in (*WAITS, None):
+            try:
+                if path.parent in self._folders and not path.parent.is_dir():
+                    raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(path.parent))
+                write_whole(path, obj)
+            except OSError as error:
+                if wait is None or error.errno in _FINAL:
+                    raise
+                print_log(
+                    f"'{error.filename}' was not written, {error.strerror}: trying again in "
+                    f"{wait:g} s",
+                    "current",
+                    logging.WARNING,
+                )
+                time.sleep(wait)
+            else:
+                self._folders.add(path.parent)
+                return
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
         """Write text, as `put` writes bytes."""
         self.put(obj.encode(encoding), filepath)
+
+    def remove(self, filepath: str | Path) -> None:
+        """Remove a file, or say why that failed: an old checkpoint too many ends no run."""
+        try:
+            super().remove(filepath)
+        except OSError as error:
+            why = f"'{filepath}' could not be removed: {error.strerror}"
+            print_log(why, "current", logging.WARNING)
 
 
 # force: allows this module to be imported again

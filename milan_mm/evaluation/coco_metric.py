@@ -62,12 +62,17 @@ class _Annotations(COCO):
     def __init__(self, path: str) -> None:
         file = take_coco(Path(path), with_annotations=False)
         annotations = [
-            annotation | dict(id=number) | _sound_parts(annotation)
+            annotation | _plain(annotation, number) | _sound_parts(annotation)
             for number, annotation in enumerate(file.annotations, start=1)
         ]
         super().__init__(
             dict(images=file.images, annotations=annotations, categories=file.categories)
         )
+
+
+def _plain(annotation: dict, number: int) -> dict:
+    """Flags as numbers, which the evaluation needs; a file may have none, or null."""
+    return dict(id=number, iscrowd=int(bool(annotation.get("iscrowd"))))
 
 
 def _sound_parts(annotation: dict) -> dict:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from milan_mm.datasets.coco.folder import NEEDED
+from milan_mm.datasets.coco.reading import take_coco
 from milan_mm.datasets.folders import find_split, subfolders
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.files import replacing
@@ -120,10 +122,12 @@ def _use_small_coco(cfg: Config, folder: Path) -> None:
     source = Path(dataset.data_root, dataset.ann_file)
     if not source.is_file():
         raise MissingFileError(f"annotation file '{source}' does not exist: {DATA_REMEDY}")
-    content = json.loads(source.read_bytes())
-    content["images"] = content["images"][:NUM_VAL]
-    kept = {image["id"] for image in content["images"]}
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
+    file = take_coco(source)
+    file.refuse(NEEDED, file.problems(with_masks=False))
+    images = file.images[:NUM_VAL]
+    kept = {image["id"] for image in images}
+    annotations = [a for a in file.annotations if a["image_id"] in kept]
+    content = dict(images=images, annotations=annotations, categories=file.categories)
     small = _place(folder, Path(dataset.data_root)) / f"{source.stem}-first{NUM_VAL}.json"
     small = small.resolve()
     with replacing(small) as partial:

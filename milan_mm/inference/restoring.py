@@ -9,7 +9,6 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
-from mmpretrain.models import BaseSelfSupervisor
 from torch import Tensor, nn
 
 from milan_mm.engine.checkpoints import safe_loading
@@ -232,6 +231,8 @@ def _forget_files(model: ConfigDict) -> None:
 def _task(config: Config) -> Task:
     with MODELS.switch_scope_and_registry(config.default_scope) as registry:
         kind = registry.get(config.model.type)
+    from mmpretrain.models import BaseSelfSupervisor  # after our registry, see there
+
     if isinstance(kind, type) and issubclass(kind, BaseSelfSupervisor):
         return "pretrain"
     return _TASKS.get(config.default_scope, "cls")

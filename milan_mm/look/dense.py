@@ -28,6 +28,7 @@ from milan_mm.inference.restoring import Restored, restore
 from milan_mm.look.outcome import Outcome, Wording, make_facts
 from milan_mm.look.systems import SHORT_HASH, check_names, distinct_names, short_path
 from milan_mm.palette import Colour
+from milan_mm.run.checks.coco import check_coco, use_coco_reader
 from milan_mm.run.config_nodes import config_nodes, datasets_of, type_name
 from milan_mm.run.own_data import set_own_data
 from milan_mm.run.silence import silence
@@ -121,6 +122,8 @@ def read_truths(restored: Restored, data: str | None, number: int) -> tuple[list
         raise UserError(
             f"'{root}', where {restored.path} was validated, is not here: give the data, --data DIR"
         )
+    check_coco(config, ("val_dataloader",))  # masks are decoded here, too
+    use_coco_reader(config)
     dataset.pipeline = _steps(dataset.pipeline, restored.task)
     dataset.test_mode = True
     with DefaultScope.overwrite_default_scope(config.default_scope), silence():

@@ -44,7 +44,8 @@ def numbers_of_images(
     num_parts = hub.get_info("iterations_per_update", 1)  # UpdateSchedulerHook counts them
     update, part = divmod(step, num_parts)
     # mixed, because torch's CPU generator uses only the lower 32 bits of its seed
-    entropy = np.random.SeedSequence((torch.initial_seed(), update, *purpose))
+    seed = hub.get_info("seed", torch.initial_seed())  # SeedHook knows that of the run
+    entropy = np.random.SeedSequence((seed, update, *purpose))
     generator = torch.Generator(device)
     generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
     shape = (num_parts, batch_size, world_size, size)

@@ -15,6 +15,7 @@ from milan_mm.text import count
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _PER_GROUP, _MOST = 6, 30
 _SIDE = 900  # pixels, of a thumbnail
+_MAX_PIXELS = 50_000_000  # of a picture: a page needs a thumbnail of it
 _DEPTH = 5
 
 
@@ -90,7 +91,9 @@ def _spread(files: list[Path], number: int) -> list[Path]:
 def _thumbnail(path: Path, folder: Path) -> Markup | None:
     """A figure; None for files that are no pictures after all."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                return None
             image.load()
             few_colours = image.mode in ("1", "L", "P") or image.getcolors(256) is not None
             small = max(image.size) < 200
@@ -100,7 +103,7 @@ def _thumbnail(path: Path, folder: Path) -> Markup | None:
                 image.save(buffer, "PNG", optimize=True)
             else:
                 image.convert("RGB").save(buffer, "JPEG", quality=85)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # decoders raise whatever a damaged file leads them to
         return None
     name = path.relative_to(folder).as_posix()
     return picture(buffer.getvalue(), name, path.name, pixels=small)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
+from milan_mm import lifetime
 from milan_mm.configs import shipped_folder
 
 POLL_SECONDS = 0.5
@@ -136,7 +137,9 @@ def run_tool(title: str, name: str, arguments: Sequence[str], log: Path) -> None
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(shipped_folder("tools") / name), *arguments]
     with log.open("w") as output:
-        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT, env=lifetime.environment()
+        )
     if done.returncode:
         raise _failure(title, done.returncode, log)
 
@@ -167,7 +170,7 @@ class _Workers:
         total = sum(link.num_iters for job in jobs for link in job.chain())
         self.progress = progress
         self.bar_of_all = progress.add_task("all", total=total, note=f"{len(jobs)} to do")
-        self.environment = os.environ | dict(OMP_NUM_THREADS=str(num_threads))
+        self.environment = lifetime.environment() | dict(OMP_NUM_THREADS=str(num_threads))
         self.running: list[subprocess.Popen] = []
         self.failed = False  # a job failed: those that run go on, no new one starts
         self.stopped = False

@@ -13,8 +13,10 @@ from mmengine.runner import Runner
 
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.engine.hooks.record import RecordHook
+from milan_mm.engine.hooks.seeding import SeedHook
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import UserError
+from milan_mm.lifetime import bind_children
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
@@ -52,6 +54,7 @@ def train(cfg: Config, start: Start | None, notes: list[str]) -> Runner:
         MissingFileError, UserError: For missing data or weights and contradictory settings,
             before training starts.
     """
+    bind_children()
     with locked(cfg.work_dir):
         return _train(cfg, start or Start(), notes)
 
@@ -76,6 +79,7 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
         runner.logger.info(line)
     record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
+    runner.register_hook(SeedHook())
     # last, so that a checkpoint has the record of the run as it is
     runner.register_hook(RecordHook(KEY, record))
     if not origin.is_finished:
@@ -135,6 +139,7 @@ def test(
         MissingFileError, UserError: For missing data, and for a checkpoint of another model or of
             other classes.
     """
+    bind_children()
     check_testable(cfg)
     notes = notes + _check_data(cfg, ("test_dataloader",))
     content = read_checkpoint(checkpoint)

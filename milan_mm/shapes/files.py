@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +14,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from milan_mm.errors import ExistingFileError, UserError
+from milan_mm.files import replacing_folder
 from milan_mm.shapes.captions import SIZES
 from milan_mm.shapes.scenes import DENSE_CLASSES, Scene, dense_labels, render_scene
 
@@ -68,7 +68,7 @@ def write_shapes(
     `root` holds imagenet/ (`num_pretrain` training scenes), coco/ and ade/ (`num_train` training
     scenes, shared), all with the same `num_val` validation scenes, and captions/ of the imagenet
     files. The folders in imagenet/ are the classes: the shape or the colour of the largest object.
-    `root` appears only when complete: an interrupted run leaves at most `root.partial`.
+    `root` appears only when complete.
 
     Returns: True if the files were written, False if the folder was reused.
     Raises:
@@ -80,17 +80,22 @@ def write_shapes(
     if root.exists():
         _check_reusable(root, parameters)
         return False
-    partial = root.with_name(root.name + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    counts = dict(zip(_SPLITS, (num_pretrain, num_train, num_val), strict=True))
+    with replacing_folder(root) as partial:
+        _write_scenes(partial, parameters, progress)
+    return True
+
+
+def _write_scenes(partial: Path, parameters: ShapesParameters, progress: bool) -> None:
+    seed, classes = parameters.seed, parameters.classes
+    numbers = parameters.num_pretrain, parameters.num_train, parameters.num_val
+    counts = dict(zip(_SPLITS, numbers, strict=True))
     captions: dict[str, list[str]] = {"train": [], "val": []}
     coco = {"train": _CocoFile(), "val": _CocoFile()}
     with tqdm(total=sum(counts.values()), desc="shapes", disable=not progress) as bar:
         for number, split in enumerate(_SPLITS):
             first = (seed * len(_SPLITS) + number) * _SPLIT_STRIDE
             for index in range(counts[split]):
-                scene = render_scene(first + index, size)
+                scene = render_scene(first + index, parameters.size)
                 jpeg = _jpeg_bytes(scene.image)
                 part = "val" if split == "val" else "train"
                 if split != "train":
@@ -108,8 +113,6 @@ def write_shapes(
         content = json.dumps(coco[part].content())
         _write(partial / f"coco/annotations/instances_{part}2017.json", content.encode())
     _write(partial / "meta.json", json.dumps(parameters.stored()).encode())
-    partial.rename(root)
-    return True
 
 
 class _CocoFile:

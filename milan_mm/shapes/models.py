@@ -6,18 +6,18 @@ from pathlib import Path
 
 import open_clip
 import torch
-from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from milan_mm.files import replacing
 from milan_mm.models.positions import sincos_pos_embed
 from milan_mm.pretrain.teacher import ASSETS, Teacher
 from milan_mm.pretrain.teacher_clip import CLIPTeacher, model_config
 from milan_mm.pretrain.teacher_timm import SHIPPED_TOWERS, TimmTeacher
 from milan_mm.shapes.captions import encode_caption
+from milan_mm.weights.reading import read_checkpoint, tensors_sha256
 from milan_mm.weights.statistics import STATS as ENCODER_STATS
+from milan_mm.weights.storing import save_tensors
 
 CLIP, SLIP = "shapes-clip", "shapes-slip"
 SLIP_TOWER = "vit_shapes_patch8_96"
@@ -69,7 +69,7 @@ def fill(model: open_clip.CLIP, weights: Mapping[str, Tensor]) -> open_clip.CLIP
 
 def shipped_clip_in_timm() -> dict[str, Tensor]:
     """The shipped CLIP under the names of the tiny SLIP."""
-    clip = load_file(ASSETS / "shapes_clip.safetensors")
+    clip = read_checkpoint(ASSETS / "shapes_clip.safetensors")
     tower = checkpoint_filter_fn(clip, create(SLIP).visual)
     projection = tower.pop("head.weight")
     tower.pop("head.bias")  # of timm's making, zero
@@ -89,22 +89,22 @@ def save(
 
     An interrupted save leaves the old file whole.
     """
-    tensors = model.state_dict()
+    tensors = {n: t.half().contiguous() for n, t in model.state_dict().items()}
     metadata = {
         "model": name,
         "command": command,
         "evaluation": json.dumps({key: round(value, 4) for key, value in (numbers or {}).items()}),
         "image_mean": json.dumps(MEAN),
         "image_std": json.dumps(STD),
+        "sha256": tensors_sha256(tensors),
     }
-    with replacing(out) as partial:
-        save_file({n: t.half().contiguous() for n, t in tensors.items()}, partial, metadata)
+    save_tensors(out, tensors, metadata)
 
 
 def load(name: str, path: Path) -> open_clip.CLIP:
     """The whole model, for images of 96 pixels, from a file that `save` wrote."""
     model = create(name)
-    model.load_state_dict(load_file(path))
+    model.load_state_dict(read_checkpoint(path))
     return model.eval()
 
 

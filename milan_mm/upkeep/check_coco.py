@@ -67,8 +67,8 @@ class _Part(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """Of the images that its file lists."""
-        return [image["file_name"] for image in self.file.images]
+        """Of the images that its file lists, see `CocoFile.names`."""
+        return self.file.names
 
 
 def check_coco(root: Path, findings: Findings, num_workers: int) -> list[Cell]:
@@ -131,7 +131,7 @@ def _check(parts: list[_Part], findings: Findings, num_workers: int) -> list[Cel
     sound = {}
     for part in parts:
         faulty = _check_entries(part, findings)
-        known = {i["file_name"] for p in parts if p.folder == part.folder for i in p.file.images}
+        known = {name for p in parts if p.folder == part.folder for name in p.names}
         readable = _check_images(part, known, findings, num_workers)
         sound[part.name] = [(part, image) for image in readable if image["id"] not in faulty]
     samples = spread(sound.get("train", []), sound.get("val", []), NUM_CELLS)
@@ -217,7 +217,8 @@ def _check_images(part: _Part, known: set[str], findings: Findings, num_workers:
         known: Names of the folder that any annotation file lists.
     """
     folder = part.folder
-    listed = {image["file_name"]: image for image in part.file.images}
+    inside = {*part.names}
+    listed = {i["file_name"]: i for i in part.file.images if i["file_name"] in inside}
     missing = set(missing_files(listed, folder))
     findings.add(
         "images of the annotation file are not in its folder",

@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path
 
 from milan_mm.datasets.foreign import convert_hint
+from milan_mm.files import write_whole
 from milan_mm.upkeep.findings import Findings
 from milan_mm.visualization.contact_sheet import LEGEND, contact_sheet
 from milan_mm.visualization.pictures import png_bytes
@@ -45,9 +46,9 @@ def check_folder(
     listing = out.with_suffix(".txt")
     listing.unlink(missing_ok=True)  # of an earlier check
     if findings.faults:
-        listing.write_text(findings.listing(), encoding="utf-8")
+        write_whole(listing, findings.listing().encode())
     if cells:
-        out.write_bytes(png_bytes(contact_sheet(cells)))
+        write_whole(out, png_bytes(contact_sheet(cells)))
         images = sum(cell.caption != LEGEND for cell in cells)
         findings.notes.append(f"{images} labelled images to look at are in {out}")
     else:

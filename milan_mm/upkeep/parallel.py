@@ -1,8 +1,5 @@
 """The same work on many files, in several processes."""
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from milan_mm.errors import UserError
+from milan_mm.lifetime import end_with_parent
 
 CHUNK = 32  # files that a process takes at a time
 Item = TypeVar("Item")
@@ -53,11 +51,4 @@ def _begin() -> None:
     """One process per core is enough, and threads do not survive a fork."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its processes, which would wait for work forever."""
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()

@@ -91,13 +91,13 @@ def read_facts(path: str | Path) -> dict[str, Any]:
     text = None
     try:
         if path.suffix == ".png":
-            with Image.open(path) as image:
+            with Image.open(path, formats=("PNG",)) as image:
                 text = image.info.get(_KEY)
         elif path.suffix == ".svg":
             source = ElementTree.parse(path).find(f".//{_SVG_SOURCE}")
             text = None if source is None else source.text
         facts = json.loads(text) if text else None
-    except (OSError, ElementTree.ParseError, json.JSONDecodeError) as error:
+    except Exception as error:  # of whatever kind a damaged file leads to
         raise UserError(f"figure '{path}' cannot be read: {error}") from None
     if not isinstance(facts, dict):
         raise UserError(

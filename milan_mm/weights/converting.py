@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from milan_mm.errors import UserError
@@ -19,7 +18,8 @@ from milan_mm.files import replacing
 from milan_mm.weights.finding import some
 from milan_mm.weights.layouts.table import MODULES
 from milan_mm.weights.layouts.timm import TIMM
-from milan_mm.weights.reading import read_checkpoint
+from milan_mm.weights.reading import read_checkpoint, tensors_sha256
+from milan_mm.weights.storing import save_tensors
 
 # Parts of the encoder, '#' being the number of a block; pretraining has no other norms.
 ENCODER = ("cls_token", "pos_embed", *(m for m in MODULES if m not in ("pre_norm", "ln2")))
@@ -158,10 +158,11 @@ def convert_checkpoint(source: str | Path, out: str | Path, to: str) -> Conversi
     converted, report = convert_state_dict(state_dict, to, source)
     report = replace(report, left_behind=left_behind)
     metadata = dict(format="pt", layout=to, source=source.name)
-    with replacing(out) as partial:
-        if out.suffix == ".safetensors":
-            save_file({n: t.contiguous() for n, t in converted.items()}, partial, metadata)
-        else:
+    if out.suffix == ".safetensors":
+        metadata["sha256"] = tensors_sha256(converted)
+        save_tensors(out, converted, metadata)
+    else:
+        with replacing(out) as partial:
             torch.save({CODEBASES[to].wrapper: converted}, partial)
     return report
 

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from milan_mm.errors import UserError
-from milan_mm.files import replacing
 from milan_mm.weights.encoder import Encoder
 from milan_mm.weights.reading import file_sha256, metadata_sha256, tensors_sha256, weights_file
 from milan_mm.weights.recognising import read_encoder
+from milan_mm.weights.storing import save_tensors
 
 
 def export_encoder(
@@ -39,6 +38,5 @@ def export_encoder(
     metadata = encoder.metadata() | dict(source_sha256=file_sha256(file))
     metadata["sha256"] = tensors_sha256(tensors)
     metadata["metadata_sha256"] = metadata_sha256(metadata)
-    with replacing(out) as partial:
-        save_file(tensors, partial, metadata)
+    save_tensors(out, tensors, metadata)
     return metadata

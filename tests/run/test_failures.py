@@ -63,6 +63,7 @@ def test_a_full_disk_names_the_file_and_the_bytes(tmp_path, monkeypatch):
     path = tmp_path / "epoch_1.pth"
     path.write_bytes(b"before")
     monkeypatch.setattr("pathlib.Path.write_bytes", fail)
+    monkeypatch.setattr("milan_mm.engine.checkpoints.WAITS", ())
     with pytest.raises(OSError, match="No space left") as stop:
         AtomicLocalBackend().put(b"1" * 2**20, path)
     line = explain(stop.value, tmp_path)

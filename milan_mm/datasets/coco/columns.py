@@ -14,9 +14,11 @@ import numpy as np
 from milan_mm.datasets.coco.faults import (
     MARGIN,
     MAX_COORDINATE,
+    MAX_OUTLINE,
+    has_size,
     incomplete,
     is_box,
-    is_finite,
+    is_flag,
 )
 from milan_mm.datasets.coco.run_lengths import count_pixels
 
@@ -57,12 +59,15 @@ class Columns:
             (category_of.get(a.get("category_id"), -1) for a in entries), count
         )
         self.area = np.fromiter((a.get("area", 0.0) for a in entries), np.float64, count)
-        self.crowd = np.fromiter((bool(a.get("iscrowd")) for a in entries), bool, count)
-        self.ignored = np.fromiter((bool(a.get("ignore")) for a in entries), bool, count)
+        flags = [[a.get(name) for a in entries] for name in ("iscrowd", "ignore")]
+        self.crowd, self.ignored = (np.fromiter(map(bool, f), bool, count) for f in flags)
+        self._odd_flags = [number for values in flags for number in _odd(values)]
         self.box = _boxes([a.get("bbox") for a in entries])
-        sides = (side for i in images for side in (i["width"], i["height"]))
-        finite = (side if is_finite(side) else math.nan for side in sides)
-        self.size = np.fromiter(finite, np.float64, 2 * len(images)).reshape(-1, 2)
+        nothing = math.nan, math.nan
+        sides = chain.from_iterable(
+            (i["width"], i["height"]) if has_size(i) else nothing for i in images
+        )
+        self.size = np.fromiter(sides, np.float64, 2 * len(images)).reshape(-1, 2)
 
     @cached_property
     def suspects(self) -> np.ndarray:
@@ -78,6 +83,7 @@ class Columns:
             )
         sound = self.complete & inside & (self.image >= 0) & (self.category >= 0)
         sound[self.repeated] = False
+        sound[self._odd_flags] = False
         return np.flatnonzero(~sound)
 
     @cached_property
@@ -110,7 +116,7 @@ class Columns:
                     found.append(number)
                 continue
             counts = mask.get("counts") if type(mask) is dict else None
-            if type(counts) is str and mask.get("size") == sizes[image]:
+            if type(counts) is str and _is_size(mask.get("size"), sizes[image]):
                 texts.append((number, counts))
                 characters += len(counts)
                 if characters > _MAX_CHARACTERS:
@@ -167,16 +173,31 @@ def _boxes(boxes: list) -> np.ndarray:
     return np.array([b if is_box(b) else nothing for b in boxes], np.float64).reshape(-1, 4)
 
 
+def _odd(flags: list) -> list[int]:
+    """Numbers of the values that are neither 0 nor 1."""
+    if set(map(type, flags)) <= {int, type(None)} and set(flags) <= {0, 1, None}:
+        return []
+    return [number for number, value in enumerate(flags) if not is_flag(value)]
+
+
+def _is_size(stated: object, wanted: list[float]) -> bool:
+    return stated == wanted and set(map(type, stated)) == {int}  # type: ignore[call-overload]
+
+
 def _are_polygons(mask: list) -> bool:
     """Whether all parts are polygons of moderate, finite numbers.
 
-    The root of the sum of squares is NaN with any NaN, and as large as the largest of them.
+    The root of the sum of squares is NaN with any NaN, and as large as the largest of them; times
+    2 and the root of their number, it is at least as long as the outline.
     """
+    length = 0.0
     try:
         for part in mask:
             if type(part) is not list or len(part) < 6 or len(part) % 2:
                 return False
-            if not math.hypot(*part) <= MAX_COORDINATE:
+            root = math.hypot(*part)
+            length += 2 * root * math.sqrt(len(part))
+            if not (root <= MAX_COORDINATE and length <= MAX_OUTLINE):
                 return False
     except (TypeError, OverflowError):
         return False
@@ -187,6 +208,11 @@ def _cover(counts: list, size: object, wanted: list[float]) -> bool:
     """Whether uncompressed run lengths are whole numbers that cover an image of this size."""
     try:
         whole = set(map(type, counts)) == {int}
-        return size == wanted and whole and min(counts) >= 0 and sum(counts) == math.prod(wanted)
+        return (
+            _is_size(size, wanted)
+            and whole
+            and min(counts) >= 0
+            and sum(counts) == math.prod(wanted)
+        )
     except (TypeError, OverflowError):
         return False

@@ -9,11 +9,18 @@ from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple, TypeGuard
 
+import numpy as np
+
 from milan_mm.datasets.coco.run_lengths import count_pixels
-from milan_mm.text import shorten_list
+from milan_mm.datasets.decoding import MORE_PIXELS, max_pixels
+from milan_mm.text import shorten, shorten_list, shown
 
 MARGIN = 2.0  # pixels that a box may reach beyond its image, by rounding
 MAX_COORDINATE = 100_000.0  # pixels; pycocotools allocates by distance, and crashes at 1e9
+MAX_OUTLINE = 2_000_000.0  # pixels, of all polygons of a mask together: 200 MB in pycocotools
+MAX_OBJECTS = 10_000  # of an image; a detector compares each with each of 100,000 anchors
+MAX_MASKS = 16 * 2**30  # bytes, of all masks of an image, as mmdet decodes them
+_MAX_NAME, _MAX_STEP = 4095, 255  # bytes of a path, and of a part of it, that Linux takes
 _NUMBER = (int, float)
 _ID = (int, float, str)
 # What each entry needs, by the name of its list. A box is looked into later.
@@ -32,7 +39,10 @@ class Kind(StrEnum):
     TEXT_ID = "ids are not whole numbers"
     STRANGE_NAME = "file names lead out of the folder of the images"
     NO_SIZE = "images have no size"
+    TOO_LARGE = "images have more pixels than the limit"
+    CROWDED = "images have more objects than the limit"
     INCOMPLETE = "annotations are incomplete"
+    BAD_FLAG = "annotations have flags (iscrowd, ignore) other than 0 and 1"
     SHARED_ID = "annotations share an id"
     UNKNOWN_CATEGORY = "annotations have a category that the file does not list"
     UNKNOWN_IMAGE = "annotations have an image that the file does not list"
@@ -44,6 +54,7 @@ class Kind(StrEnum):
     NO_POLYGON = "masks have no polygon of three or more points"
     BAD_POLYGON = "masks have polygons of fewer than three points"
     BAD_COORDINATE = "masks have coordinates that are not pixels"
+    LONG_OUTLINE = "masks have outlines that are longer than the limit"
 
 
 # What the owner of the file can do; published files should be unpacked again instead.
@@ -53,6 +64,9 @@ REMEDIES = {
     Kind.TEXT_ID: "number images and categories, and use these numbers in the annotations",
     Kind.STRANGE_NAME: "give names relative to the folder of the images",
     Kind.NO_SIZE: "set height and width to those of the image file",
+    Kind.TOO_LARGE: f"correct the size, shrink the image, or set {MORE_PIXELS}",
+    Kind.CROWDED: "cut the image into tiles, or remove annotations",
+    Kind.BAD_FLAG: "write 0 or 1",
     Kind.INCOMPLETE: "export the file again, or complete it",
     Kind.SHARED_ID: "number the annotations",
     Kind.UNKNOWN_CATEGORY: "add the category, or remove the annotation",
@@ -65,6 +79,7 @@ REMEDIES = {
     Kind.NO_POLYGON: "annotate the mask again, or remove the annotation",
     Kind.BAD_POLYGON: "correct or remove the polygon",
     Kind.BAD_COORDINATE: "correct or remove the annotation",
+    Kind.LONG_OUTLINE: "correct or remove the annotation",
 }
 
 
@@ -89,13 +104,13 @@ class Problem(NamedTuple):
 def wrong_field(entry: object, fields: Mapping) -> str:
     """The first field that is missing or of another type, '' if there is none."""
     if not isinstance(entry, dict):
-        return f"is {entry!r}"
+        return f"is {shown(entry)}"
     for name, types in fields.items():
         value = entry.get(name)
         if value is None:
             return f"has no '{name}'"
         if not isinstance(value, types):
-            return f"has {name} {value!r}"
+            return f"has {name} {shown(value)}"
     return ""
 
 
@@ -113,7 +128,13 @@ def incomplete(annotation: object) -> str:
 def entry_name(number: int, annotation: object) -> str:
     """The name of an annotation that may have no id."""
     own_id = annotation.get("id") if isinstance(annotation, dict) else None
-    return f"annotation {own_id}" if isinstance(own_id, _ID) else f"annotation number {number}"
+    known = isinstance(own_id, _ID)
+    return f"annotation {shorten(str(own_id))}" if known else f"annotation number {number}"
+
+
+def image_name(image: dict) -> str:
+    """What messages call an image."""
+    return f"image '{shorten(image['file_name'])}'"
 
 
 def size_of(image: dict) -> str:
@@ -140,8 +161,16 @@ def image_problems(image: dict) -> Iterator[tuple[Kind, str]]:
         yield Kind.TEXT_ID, f"has id {image['id']!r}, not a whole number"
     if leads_out(image["file_name"]):
         yield Kind.STRANGE_NAME, "is not a name inside a folder"
-    if not all(is_finite(side) and side > 0 for side in (image["height"], image["width"])):
+    if not has_size(image):
         yield Kind.NO_SIZE, f"has a size of {size_of(image)}"
+    elif (pixels := image["height"] * image["width"]) > max_pixels():
+        yield Kind.TOO_LARGE, f"has {pixels:,} pixels, the limit is {max_pixels():,}"
+
+
+def has_size(image: dict) -> bool:
+    """Whether height and width are whole numbers of pixels."""
+    sides = image["height"], image["width"]
+    return all(isinstance(side, int) and 0 < side < 1 << 31 for side in sides)
 
 
 def is_number_id(own_id: object) -> bool:
@@ -150,8 +179,16 @@ def is_number_id(own_id: object) -> bool:
 
 
 def leads_out(name: str) -> bool:
-    """Whether a file name is absolute or climbs out of its folder."""
-    return name.startswith(("/", "\\")) or name[1:3] == ":\\" or ".." in name.split("/")
+    """Whether a file name is absolute, climbs out of its folder, or is none that a system takes."""
+    steps = name.split("/")
+    is_name = 0 < len(name.encode(errors="replace")) <= _MAX_NAME and "\0" not in name
+    is_name &= all(len(step.encode(errors="replace")) <= _MAX_STEP for step in steps)
+    return (
+        not is_name
+        or name.startswith(("/", "\\"))
+        or name[1:3] in (":\\", ":/")
+        or ".." in name.replace("\\", "/").split("/")
+    )
 
 
 def object_problems(
@@ -167,24 +204,44 @@ def object_problems(
     """
     for name in ("image_id", "category_id"):
         if not isinstance(annotation[name], int):
-            yield Kind.TEXT_ID, f"has {name} {annotation[name]!r}, not a whole number"
+            yield Kind.TEXT_ID, f"has {name} {shown(annotation[name])}, not a whole number"
             return
     category_id, box = annotation["category_id"], annotation["bbox"]
     if chosen and category_id not in category_ids:
         detail = f"which is none of the categories {shorten_list(category_ids)}"
-        yield Kind.UNKNOWN_CATEGORY, f"has category_id {category_id}, {detail}"
+        yield Kind.UNKNOWN_CATEGORY, f"has category_id {shown(category_id)}, {detail}"
         chosen = False
     if image is None:
         if chosen or category_id not in category_ids:
-            yield Kind.UNKNOWN_IMAGE, f"has image_id {annotation['image_id']}"
+            yield Kind.UNKNOWN_IMAGE, f"has image_id {shown(annotation['image_id'])}"
         return
     if not is_box(box):
-        yield Kind.NO_BOX, f"has bbox {box!r}, not [x, y, width, height]"
-    elif chosen and not _is_inside(box, image):
+        yield Kind.NO_BOX, f"has bbox {shown(box)}, not [x, y, width, height]"
+    elif chosen and has_size(image) and not _is_inside(box, image):
         detail = f"has bbox [x, y, width, height] {box} on an image of {size_of(image)}"
         yield Kind.BOX_OUTSIDE, detail
-    if chosen and with_masks:
+    if chosen and not all(is_flag(annotation.get(name)) for name in ("iscrowd", "ignore")):
+        flags = ", ".join(f"{n} {shown(annotation.get(n))}" for n in ("iscrowd", "ignore"))
+        yield Kind.BAD_FLAG, f"has {flags}"
+    if chosen and with_masks and has_size(image):
         yield from mask_problems(annotation.get("segmentation"), image)
+
+
+def is_flag(value: object) -> bool:
+    """Whether this is 0 or 1, or left out."""
+    return value is None or (isinstance(value, _NUMBER) and value in (0, 1))
+
+
+def outline(mask: list) -> float:
+    """Length of the closed polygons of a mask in pixels, the larger of both directions.
+
+    pycocotools takes memory for each of these pixels.
+    """
+    total = 0.0
+    for part in filter(is_polygon, mask):
+        points = np.array(part, np.float64).reshape(-1, 2)
+        total += float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+    return total
 
 
 def is_polygon(part: object) -> TypeGuard[list[float]]:
@@ -224,14 +281,25 @@ def mask_problems(mask: object, image: dict) -> Iterator[tuple[Kind, str]]:
             yield Kind.BAD_POLYGON, detail
         values = [v for part in mask if is_polygon(part) for v in part]
         if far := [v for v in values if not (is_finite(v) and abs(v) <= MAX_COORDINATE)]:
-            detail = f"has a mask with the coordinate {far[0]!r}, the limit is {MAX_COORDINATE:.0f}"
+            detail = (
+                f"has a mask with the coordinate {shown(far[0])}, the limit is {MAX_COORDINATE:.0f}"
+            )
             yield Kind.BAD_COORDINATE, detail
+        elif (length := outline(mask)) > MAX_OUTLINE:
+            detail = f"has an outline of {length:,.0f} pixels, the limit is {MAX_OUTLINE:,.0f}"
+            yield Kind.LONG_OUTLINE, detail
+
+
+def _is_size(stated: object, size: list) -> bool:
+    """Whether a mask states the size of its image in whole numbers, as pycocotools wants it."""
+    return isinstance(stated, list) and stated == size and {*map(type, stated)} == {int}
 
 
 def _run_problems(mask: dict, size: list) -> Iterator[tuple[Kind, str]]:
     counts = mask.get("counts")
-    if mask.get("size") != size:
-        detail = f"has a mask of (height, width) {mask.get('size')} on an image of {size}"
+    if not _is_size(mask.get("size"), size):
+        stated = shown(mask.get("size"))
+        detail = f"has a mask of (height, width) {stated} on an image of {size}"
         yield Kind.MASK_SIZE, detail
     elif not counts:
         yield Kind.NO_MASK, "has a mask without counts"
@@ -242,6 +310,7 @@ def _run_problems(mask: dict, size: list) -> Iterator[tuple[Kind, str]]:
             detail = f"has a mask whose counts do not add up to {math.prod(size)} pixels"
             yield Kind.MASK_SIZE, detail
     elif not isinstance(counts, str) or count_pixels([counts])[0] != math.prod(size):
-        shown = f"{counts[:20]}..." if isinstance(counts, str) and len(counts) > 20 else counts
-        detail = f"has a mask whose counts {shown!r} do not decode to {math.prod(size)} pixels"
+        detail = (
+            f"has a mask whose counts {shown(counts, 22)} do not decode to {math.prod(size)} pixels"
+        )
         yield Kind.BAD_RUNS, detail

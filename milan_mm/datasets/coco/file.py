@@ -14,18 +14,23 @@ import numpy as np
 
 from milan_mm.datasets.coco.columns import Columns
 from milan_mm.datasets.coco.faults import (
+    MAX_MASKS,
+    MAX_OBJECTS,
     REMEDIES,
     Kind,
     Problem,
     entry_name,
+    image_name,
     image_problems,
     incomplete,
     is_number_id,
+    leads_out,
     object_problems,
 )
 from milan_mm.datasets.collection import paused_collection
 from milan_mm.datasets.folders import missing_files
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.text import shorten
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,12 @@ class CocoFile:
     def images_by_id(self) -> dict[int | float | str, dict]:
         return {image["id"]: image for image in self.images}
 
+    @property
+    def names(self) -> list[str]:
+        """Of the image files, without those that lead out of a folder, which nobody may open."""
+        names = (image["file_name"] for image in self.images)
+        return [name for name in names if not leads_out(name)]
+
     @cached_property
     def category_names(self) -> dict[int | float | str, str]:
         """By id, in the order of the file, by which mmdet numbers the classes."""
@@ -72,6 +83,7 @@ class CocoFile:
         """
         yield from self._category_problems(category_ids)
         yield from self._image_problems()
+        yield from self._crowded(with_masks)
         suspects = self.columns.suspects
         if with_masks:
             suspects = np.union1d(suspects, self.columns.mask_suspects)
@@ -122,7 +134,7 @@ class CocoFile:
         Raises:
             MissingFileError: When more are missing; names the first.
         """
-        missing = missing_files([image["file_name"] for image in self.images], folder)
+        missing = missing_files(self.names, folder)
         if len(missing) > limit * len(self.images):
             raise MissingFileError(
                 f"{len(missing)} of the {len(self.images)} images of '{self.path}' are not in "
@@ -132,28 +144,45 @@ class CocoFile:
     def _category_problems(self, category_ids: Collection | None) -> Iterator[Problem]:
         ids, names = set(), set()
         for category in self.categories:
-            entry = f"category {category['id']}"
+            entry = f"category {shorten(str(category['id']))}"
             if category_ids is not None and category["id"] not in category_ids:
                 continue
             if not is_number_id(category["id"]):
-                detail = f"'{category['name']}' has an id that is not a whole number"
+                detail = f"'{shorten(category['name'])}' has an id that is not a whole number"
                 yield Problem(Kind.TEXT_ID, entry, detail)
             if category["id"] in ids:
                 yield Problem(Kind.SHARED_CATEGORY, entry, "is listed twice")
             elif category["name"] in names:
-                detail = f"is one of several categories named '{category['name']}'"
+                detail = f"is one of several categories named '{shorten(category['name'])}'"
                 yield Problem(Kind.SHARED_CATEGORY, entry, detail)
             ids.add(category["id"])
             names.add(category["name"])
 
+    def _crowded(self, with_masks: bool) -> Iterator[Problem]:
+        """Images whose objects would fill the memory of whoever learns from them."""
+        places = self.columns.image
+        counts = np.bincount(places[places >= 0], minlength=len(self.images))
+        for number in np.flatnonzero(counts > MAX_OBJECTS).tolist():
+            detail = f"has {counts[number]:,} objects, the limit is {MAX_OBJECTS:,}"
+            image = self.images[number]
+            yield Problem(Kind.CROWDED, image_name(image), detail, image["id"])
+        size = counts * self.columns.size.prod(axis=1)
+        crowded = with_masks & (counts <= MAX_OBJECTS) & (size > MAX_MASKS)
+        for number in np.flatnonzero(crowded).tolist():
+            detail = (
+                f"has {counts[number]:,} objects, whose masks would take "
+                f"{size[number] / 2**30:,.0f} GiB, the limit is {MAX_MASKS / 2**30:.0f}"
+            )
+            image = self.images[number]
+            yield Problem(Kind.CROWDED, image_name(image), detail, image["id"])
+
     def _image_problems(self) -> Iterator[Problem]:
         seen = set()
         for image in self.images:
-            entry, image_id = f"image '{image['file_name']}'", image["id"]
+            entry, image_id = image_name(image), image["id"]
             if image_id in seen:
-                yield Problem(
-                    Kind.SHARED_IMAGE, entry, f"has the id {image_id} of another image", image_id
-                )
+                detail = f"has the id {shorten(str(image_id))} of another image"
+                yield Problem(Kind.SHARED_IMAGE, entry, detail, image_id)
             seen.add(image_id)
             for kind, detail in image_problems(image):
                 yield Problem(kind, entry, detail, image_id)

@@ -101,7 +101,9 @@ def _image_folder(root: Path, file: CocoFile, split_names: Sequence[str]) -> Pat
     places = [*places, Path("images"), Path(own), Path("images", own)]
     for name in split_names:
         places += [Path(name), Path("images", name), Path(name, "images")]
-    names = [image["file_name"] for image in file.images]
+    names = file.names
+    if not names:
+        raise MissingFileError(f"'{file.path}' has no image with a name inside a folder")
     found = {place: sum((root / place / n).is_file() for n in names[:20]) for place in places}
     best = max(places, key=lambda place: found[place])
     if not found[best] and len(missing_files(names, root / best)) == len(names):

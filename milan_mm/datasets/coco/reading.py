@@ -1,6 +1,7 @@
 """Reading COCO annotation files: once in a process, for the checks, the data set and the metric."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from milan_mm.datasets.coco.faults import FIELDS, incomplete, is_box, wrong_field
@@ -81,7 +82,8 @@ def _read(path: Path, with_annotations: bool) -> CocoFile:
             f"{len(lists['categories'])} categories: at least one of each is needed"
         )
     for entries in lists.values():
-        _make_ids_whole(entries)
+        _make_whole(entries, ("id", "image_id", "category_id"))
+    _make_whole(lists["images"], ("height", "width"))
     has_annotations = isinstance(content, dict) and content.get("annotations") is not None
     areas_set = _set_areas(lists["annotations"])
     return CocoFile(path, **lists, areas_set=areas_set, has_annotations=has_annotations)
@@ -103,9 +105,9 @@ def _parse(path: Path) -> object:
         raise UserError(f"annotation file '{path}' is not a JSON file: {error}") from None
 
 
-def _make_ids_whole(entries: list) -> None:
+def _make_whole(entries: list, names: Sequence[str]) -> None:
     """Write 7.0, as tables with gaps are exported, as 7."""
-    for name in ("id", "image_id", "category_id"):
+    for name in names:
         for entry in entries:
             if isinstance(entry, dict) and type(entry.get(name)) is float:
                 value = entry[name]

@@ -1,8 +1,6 @@
 """Writing an encoder in a format of another library; the format's own module says what goes in."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from milan_mm.encoder.export.checking import (
@@ -40,12 +37,14 @@ from milan_mm.encoder.export.timm import load_timm, timm_files
 from milan_mm.encoder.loading import build
 from milan_mm.encoder.module import Encoder
 from milan_mm.errors import UserError
-from milan_mm.files import replacing
+from milan_mm.files import replacing, replacing_folder
 from milan_mm.weights.encoder import Encoder as Weights
 from milan_mm.weights.exporting import export_encoder
 from milan_mm.weights.folders import CONFIG, FOLDER_FILES, PREPROCESSOR_CONFIG
+from milan_mm.weights.reading import tensors_sha256
 from milan_mm.weights.recognising import read_encoder
 from milan_mm.weights.statistics import byte_stats
+from milan_mm.weights.storing import save_tensors
 
 TOLERANCE = 1e-5  # of the largest value of the features
 _FILES = dict(
@@ -225,14 +224,8 @@ def _write_parts(weights: Weights, out: Path, to: str) -> Written:
 
 def _write_folder(out: Path, tensors: dict[str, Tensor], configs: dict[str, dict]) -> None:
     """Write a model's folder whole: the files of the new one, or the old one stays."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as holder:
-        new = Path(holder) / out.name
-        new.mkdir()
-        with replacing(new / FOLDER_FILES[0]) as file:  # which the user's mask lets others read
-            save_file(tensors, file, metadata=dict(format="pt"))
+    with replacing_folder(out) as new:
+        metadata = dict(format="pt", sha256=tensors_sha256(tensors))
+        save_tensors(new / FOLDER_FILES[0], tensors, metadata)
         for name, config in configs.items():
             (new / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        if out.exists():  # goes with the holder, once the new one is there
-            os.replace(out, Path(holder) / "old")
-        os.replace(new, out)

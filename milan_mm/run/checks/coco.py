@@ -42,7 +42,7 @@ class _Read:
     @property
     def names(self) -> list[str]:
         """Of its images, inside the folder."""
-        return [image["file_name"] for image in self.file.images]
+        return self.file.names
 
 
 def use_coco_reader(cfg: Config) -> None:

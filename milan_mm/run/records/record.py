@@ -42,8 +42,12 @@ __all__ = ["KEY", "Difference", "Kind", "Recorded", "differences", "read_record"
 # that a later command may have to repeat; for run.json 'command' and 'changes'.
 ORIGIN = "origin"
 _PRECISION = ("type", "modules")  # of optim_wrapper: a CPU may not have that of the recipe
-# What a type stands for: a CPU does not synchronise, and a resumed run ends its first epoch early.
-_STANDS_FOR = {"SyncBN": "BN", "milan_mm.ResumedEpochLoop": "EpochBasedTrainLoop"}
+# What a type stands for: a CPU does not synchronise, and a resumed run starts further on.
+_STANDS_FOR = {
+    "SyncBN": "BN",
+    "milan_mm.ResumedEpochLoop": "EpochBasedTrainLoop",
+    "milan_mm.ResumedIterLoop": "IterBasedTrainLoop",
+}
 # Fields whose difference changes nothing, or which only name things.
 _NAMES = ("version", "recipe", "recipe_hash", "versions", "split", "options")
 _HARMLESS = ("encoder.source", "encoder.fields", "encoder.reading", "model.backbone.with_cp")

@@ -43,6 +43,11 @@ from milan_mm.text import shorten_list
 from milan_mm.weights.reading import read_checkpoint
 
 AUTO = "auto"
+# mmengine's loop, and the one that starts where another run has stopped; of epochs, of iterations
+_LOOPS = (
+    ("EpochBasedTrainLoop", "milan_mm.ResumedEpochLoop"),
+    ("IterBasedTrainLoop", "milan_mm.ResumedIterLoop"),
+)
 _TO_GO_ON = ("meta", "message_hub", "optimizer", "param_schedulers")
 
 
@@ -227,10 +232,10 @@ def find_origin(cfg: Config, start: Start) -> Origin:
             cfg.randomness = dict(cfg.get("randomness") or {}, seed=record["seed"])
     notes += other_precision(path, content["meta"], cfg)
     cfg.resume, cfg.load_from = True, path
-    kind = str(cfg.train_cfg.get("type", "EpochBasedTrainLoop")).rpartition(".")[2]
-    if kind == "EpochBasedTrainLoop" and not is_iter_based(cfg):
+    usual, resumed = _LOOPS[is_iter_based(cfg)]
+    if str(cfg.train_cfg.get("type", usual)).rpartition(".")[2] == usual:
         cfg.train_cfg.pop("by_epoch", None)  # mmengine's other way to say so
-        cfg.train_cfg.type = "milan_mm.ResumedEpochLoop"
+        cfg.train_cfg.type = resumed
     return Origin(start, path, content["meta"], record, content["state_dict"], notes)
 
 

@@ -5,8 +5,6 @@ validation (splitting.py), and written (writing.py). The readers are own code: e
 `labelformat`, the library for these formats, does otherwise. Tests use it as a judge.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 from milan_mm.datasets import foreign
 from milan_mm.datasets.foreign import Kind, only_folder, recognise
 from milan_mm.errors import ExistingFileError, MissingFileError, UserError
+from milan_mm.files import replacing_folder
 from milan_mm.text import count
 from milan_mm.upkeep.convert.class_folders import read_class_folders
 from milan_mm.upkeep.convert.coco import read_coco_export
@@ -132,21 +131,13 @@ def convert(kind: Kind, source: Source, out: Path, options: Options) -> list[str
         )
     notes += _split(found, options, kind)
     out = out.resolve()  # a link to an empty folder stays
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
+    with replacing_folder(out) as partial:
         if kind.task == "det":
             write_coco(found, partial, options.place)
         elif kind.task == "seg":
             notes += write_label_pairs(found, partial, options.place)
         else:
             write_class_folders(found, partial, options.place)
-        partial.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return [*notes, *_counts(kind, found)]
 
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from milan_mm.datasets.decoding import open_image, reason_of
 from milan_mm.datasets.foreign import pair_folder, split_of
-from milan_mm.datasets.labels import IGNORED
+from milan_mm.datasets.labels import IGNORED, MAX_VALUE
 from milan_mm.datasets.pair_folder import IMAGES, LABELS, read_classes, read_lines
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.upkeep.convert.images import Images
@@ -115,14 +115,23 @@ def read_mask(path: Path) -> np.ndarray:
         UserError: When it cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path.read_bytes()) as image:
             is_grey = len(image.getbands()) == 1
             values = np.asarray(image if is_grey else image.convert("RGB"))
-            return values.astype(np.uint8) if values.dtype == bool else values
     except Exception as error:  # decoders raise whatever a damaged file leads them to
         raise UserError(
-            f"mask '{path}' cannot be read: {error}; repair it, or remove it and its image"
+            f"mask '{path}' cannot be read: {reason_of(error)}; repair it, or remove it and its "
+            "image"
         ) from None
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    is_whole = values.dtype.kind in "ui"
+    if not is_whole or values.min(initial=0) < 0 or values.max(initial=0) > MAX_VALUE:
+        raise UserError(
+            f"mask '{path}' has values that are not whole numbers of 0 to {MAX_VALUE}: save it "
+            "with 8 bits per pixel"
+        )
+    return values
 
 
 def translate(mask: np.ndarray, table: Mapping) -> np.ndarray:
@@ -218,11 +227,11 @@ def _voc_classes(root: Path) -> tuple[list[str], dict, str]:
 
 def _roboflow_classes(file: Path) -> dict[int, str]:
     """Names by value, in the order of the values."""
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines) if row]
     try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(lines) if row]
         found = {int(value): name for value, name, *_ in rows[1:]}
-    except ValueError:
+    except (ValueError, csv.Error):  # of numbers, of UTF-8, or of a table
         raise UserError(f"'{file}' does not list 'Pixel Value, Class' in each line") from None
     if not found or not all(0 <= value < IGNORED for value in found):
         raise UserError(f"'{file}' has no classes with values of 0 to {IGNORED - 1}")

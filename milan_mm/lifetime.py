@@ -1,0 +1,88 @@
+"""No process outlives the one that started it.
+
+A process that is killed can end nothing any more: its data-loading workers would wait for a reader
+that never comes, with all their memory, and the trainings that it started would go on unseen. So
+the child looks for its parent, in a thread. Linux's `PR_SET_PDEATHSIG` would be quicker, but goes
+by the *thread* that forked: it kills the workers of a loader whose iterator a passing thread made.
+"""
+
+import multiprocessing
+import multiprocessing.util
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_TO_SAVE = 20.0  # after SIGTERM, for a training
+STARTED_BY = "MILAN_MM_STARTED_BY"  # the process that started this tool
+_TORCHRUN = "TORCHELASTIC_RUN_ID"  # set by torchrun for its processes
+
+
+class _Forks:
+    """What `multiprocessing` holds its hooks by: they live as long as the object."""
+
+
+_forks = _Forks()
+_bound: set[tuple[int, str]] = set()  # what is done, by process: a fork inherits it
+
+
+def bind_children() -> None:
+    """Let all processes that `multiprocessing` forks from this one end with it.
+
+    These are the workers of every `DataLoader` and `ProcessPoolExecutor`, those of libraries too.
+    """
+    if _is_first("children"):
+        multiprocessing.util.register_after_fork(_forks, lambda _: end_with_parent())
+
+
+def end_with_parent() -> None:
+    """Let this worker end when its parent does, whatever it waits for."""
+    parent = multiprocessing.parent_process()
+    # a fork server stands between its children and their parent, and ends with it
+    is_direct = parent is not None and parent.pid == os.getppid()
+    gone = parent is not None and not Path("/proc", str(parent.pid)).exists()
+    if _is_first("worker"):
+        _watch(-1 if gone and not is_direct else os.getppid(), lambda: os._exit(1))
+
+
+def end_with_launcher() -> None:
+    """Let this tool end with the launcher or the tool that started it; a shell may end before it.
+
+    SIGTERM comes first, so that a training can save.
+    """
+    starter = os.environ.get(STARTED_BY)
+    if not starter and _TORCHRUN not in os.environ:
+        return
+    gone = starter is not None and not Path("/proc", starter).exists()
+    if _is_first("tool"):
+        _watch(-1 if gone else os.getppid(), _terminate)
+
+
+def environment() -> dict[str, str]:
+    """Of a tool that this process starts, see `end_with_launcher`."""
+    return os.environ | {STARTED_BY: str(os.getpid())}
+
+
+def _is_first(what: str) -> bool:
+    if (os.getpid(), what) in _bound:
+        return False
+    _bound.add((os.getpid(), what))
+    return True
+
+
+def _watch(parent: int, end: Callable[[], None]) -> None:
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        end()
+
+    threading.Thread(target=look, daemon=True, name="end-with-parent").start()
+
+
+def _terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SECONDS_TO_SAVE)
+    os._exit(1)
