@@ -113,7 +113,7 @@ def test_gathered_weights_are_whole_until_the_training_goes_on():
 
 def test_a_parameter_without_dimensions_is_refused():
     model = nn.ParameterDict(dict(scale=nn.Parameter(torch.ones(()))))
-    with pytest.raises(UserError, match="scale is a single number.*without --fsdp"):
+    with pytest.raises(UserError, match=r"scale is a single number.*without --fsdp"):
         FullySharded(model).shard()
 
 
