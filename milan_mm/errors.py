@@ -10,6 +10,7 @@ from collections.abc import Callable
 from milan_mm.lifetime import bind_children, end_with_launcher
 
 INTERRUPTED = 130  # exit code of a process that Ctrl-C ended
+STOPPED = 75  # of one that another signal ended after it had saved: it can go on (EX_TEMPFAIL)
 
 
 class UserError(ValueError):
@@ -25,7 +26,20 @@ class ExistingFileError(UserError, FileExistsError):
 
 
 class NonFiniteLossError(UserError, FloatingPointError):
-    """A loss that is NaN or infinite."""
+    """A loss, a gradient or a weight that is NaN or infinite."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has ended the work, and what was done is kept.
+
+    Args:
+        code: The exit code of the process.
+        message: A line for the user; empty where another process has it.
+    """
+
+    def __init__(self, code: int, message: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def run_interruptible(main: Callable[[list[str]], int | None]) -> None:
@@ -38,6 +52,10 @@ def run_interruptible(main: Callable[[list[str]], int | None]) -> None:
     end_with_launcher()
     try:
         code = main(sys.argv[1:])
+    except Stopped as stop:
+        if message := str(stop):
+            print(message, file=sys.stderr, flush=True)
+        code = stop.code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         code = INTERRUPTED

@@ -70,3 +70,8 @@ def count(number: int, noun: str) -> str:
     """A number and what it counts: "1 epoch", "1,251 updates", "no checkpoints"."""
     amount = f"{number:,}" if number else "no"
     return f"{amount} {noun}" if number == 1 else f"{amount} {noun}s"
+
+
+def bytes_of(number: float) -> str:
+    """A size for people: "1.4 GiB", "0.3 MiB"."""
+    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"

@@ -16,6 +16,7 @@ from typing import Any
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.report.parts import Part, at, read_json
 from milan_mm.report.scalars import Curves, Logged, join_parts
+from milan_mm.run.encoder_weights import LOAD_REPORT
 from milan_mm.run.start.checkpoint_files import list_checkpoints_in, newest
 from milan_mm.run.start.lock import holder
 from milan_mm.text import shorten_list
@@ -25,7 +26,6 @@ from milan_mm.weights.record import read_record
 
 _STAMP = re.compile(r"\d{8}_\d{6}")
 _STAMP_LENGTH = len("20261128_100000")
-LOAD_REPORT = "encoder_weights.json"
 
 
 @dataclass

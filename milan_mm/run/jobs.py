@@ -52,7 +52,9 @@ class Job:
     @property
     def checkpoint(self) -> Path:
         """The last checkpoint of a finished job."""
-        return Path((self.work_dir / "last_checkpoint").read_text().strip())
+        from milan_mm.run.start.checkpoint_files import last_checkpoint  # imports mmengine
+
+        return last_checkpoint(self.work_dir)
 
     def chain(self) -> "Iterator[Job]":
         """The job and all that follow it."""
