@@ -162,7 +162,7 @@ def _compare_weights(found: Outcome, expected: Path, folder: Path) -> None:
 def _config(task: str, images: Path, work_dir: Path) -> Config:
     cfg = small_recipe(task.split("-")[0], images, work_dir)
     # an average of the weights is a second whole model, which --fsdp refuses
-    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type != "EMAHook"]
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook["type"] != "EMAHook"]
     cfg.train_dataloader.batch_size //= PROCESSES
     if task == "pretrain-large":  # the width of ViT-L
         cfg.model.backbone.arch = dict(embed_dims=1024, num_layers=2, num_heads=16)

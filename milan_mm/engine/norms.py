@@ -1,6 +1,7 @@
 """Norms of many tensors, also of sharded ones, without reading them from their device."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +16,15 @@ def total_norm(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     NaN and infinity among the values make it NaN or infinite. Of shards (`DTensor`) it is the norm
     of the whole, for which their processes exchange a number each.
     """
-    norm = get_total_norm(tensors, order)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    kinds: dict[bool, list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault(isinstance(tensor, DTensor), []).append(tensor)
+    if not kinds:
+        return get_total_norm([], order)
+    # a model may have both: weights are spread over processes, buffers are not
+    norms: list[Any] = [get_total_norm(same, order) for same in kinds.values()]
+    norms = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
+    return norms[0] if len(norms) == 1 else get_total_norm(norms, order)
 
 
 def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:

@@ -14,7 +14,9 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from milan_mm.engine.norms import total_norm
 from milan_mm.engine.sharding import FullySharded, gather_weights
+from milan_mm.engine.state import fill
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
 
@@ -65,7 +67,9 @@ def test_an_optimizer_with_states_goes_on_when_its_model_is_spread():
     assert all(isinstance(p, DTensor) for group in other.param_groups for p in group["params"])
     step(whole, optimizer)
     step(wrapper, other)
-    state, expected = spread.state_dict(), whole.state_dict()
+    with wrapper.whole_states([]):
+        state = spread.state_dict()
+    expected = whole.state_dict()
     assert list(state) == list(expected)
     torch.testing.assert_close(state, expected, rtol=0, atol=1e-7)
 
@@ -75,12 +79,13 @@ def test_a_checkpoint_has_the_layout_of_one_process_and_the_values_of_torchs_own
     expected, optimizer = trained(whole), trained(spread)
     wrapper = FullySharded(spread)
     wrapper.shard([optimizer])
-    state = spread.state_dict()
+    with wrapper.whole_states([optimizer]):
+        state, mine = spread.state_dict(), optimizer.state_dict()
     assert not any(isinstance(tensor, DTensor) for tensor in state.values())
     torch.testing.assert_close(
         dict(state), get_model_state_dict(spread, options=WHOLE), rtol=0, atol=0
     )
-    mine, layout = optimizer.state_dict(), expected.state_dict()
+    layout = expected.state_dict()
     assert mine["param_groups"] == layout["param_groups"]
     assert mine["state"].keys() == layout["state"].keys()
     names = {id(p): name for name, p in spread.named_parameters()}
@@ -91,12 +96,31 @@ def test_a_checkpoint_has_the_layout_of_one_process_and_the_values_of_torchs_own
         torch.testing.assert_close(states, dict(by_torch[numbered[number]]), rtol=0, atol=0)
 
 
+def test_a_spread_model_takes_the_weights_of_a_checkpoint():
+    model = FullySharded(Model())
+    model.shard()
+    wanted = {name: torch.full_like(t, 0.5) for name, t in Model().state_dict().items()}
+    fill(model.module, wanted)
+    with model.whole_states([]):
+        torch.testing.assert_close(dict(model.module.state_dict()), wanted, rtol=0, atol=0)
+
+
+def test_the_norm_of_shards_and_of_whole_tensors_is_that_of_all():
+    model = FullySharded(Model())
+    model.shard()
+    whole = [parameter.detach() for parameter in Model().parameters()]
+    spread = [parameter.detach() for parameter in model.parameters()]
+    for order in (2.0, float("inf")):
+        expected = torch.nn.utils.get_total_norm([*whole, torch.ones(3)], order)
+        torch.testing.assert_close(total_norm([*spread, torch.ones(3)], order), expected)
+
+
 def test_each_block_is_a_group_and_the_rest_is_one():
     model = Model()
     wrapper = FullySharded(model)
     wrapper.shard()
     groups = [m for m in wrapper.modules() if isinstance(m, FSDPModule)]
-    assert groups == [wrapper, *model.backbone.layers]
+    assert groups == [wrapper, model, *model.backbone.layers]
     other = FullySharded(Model(), blocks=["PlainViT"])
     other.shard()
     assert isinstance(other.module.backbone, FSDPModule)
