@@ -6,6 +6,7 @@ import torch
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.tensor import DTensor
 
 from milan_mm.engine.norms import is_finite, total_norm
@@ -45,6 +46,14 @@ def whole_weights(model: nn.Module) -> dict[str, Tensor]:
     state = model.state_dict()
     whole = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in state.items()}
     return {name: tensor.detach().cpu() for name, tensor in whole.items()}
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load a whole state dict; every process of a model that is spread has all of it."""
+    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        set_model_state_dict(model, dict(tensors), options=StateDictOptions(full_state_dict=True))
+    else:
+        model.load_state_dict(tensors)
 
 
 def plain_name(name: str) -> str:

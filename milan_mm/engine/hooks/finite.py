@@ -18,6 +18,7 @@ from milan_mm.engine.norms import gradient_norm
 from milan_mm.engine.state import (
     broken_state,
     broken_weight,
+    fill,
     optim_wrappers,
     plain_name,
     whole_weights,
@@ -118,6 +119,11 @@ class FiniteHook(Hook):
     def before_val(self, runner: Runner) -> None:
         """Look at the weights before they are judged, and perhaps saved as the best."""
         if self._handles:  # in the middle of a training
+            self._check_state()
+
+    def before_gathering(self, runner: Runner) -> None:
+        """Look at weights that are spread over processes, in all of them; see `ShardedRunner`."""
+        if self._handles:
             self._check_state()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -236,7 +242,7 @@ class FiniteHook(Hook):
             return parts[0], trace, "it was not replayed, since there is no checkpoint yet"
         try:
             if weights:
-                model.load_state_dict(read_checkpoint(weights)["state_dict"])
+                fill(model, read_checkpoint(weights)["state_dict"])
             wrapper = optim_wrappers(self._runner)[0]
             traces = [replay(model, wrapper, part.batch, part.generators) for part in parts]
         except Exception as error:  # must not hide what happened
