@@ -39,7 +39,7 @@ def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
         notes.append("no GPU, and this CPU does not multiply in bfloat16: float32 instead")
     if launcher == "none":
         return notes
-    if launcher != "pytorch":
+    if launcher == "mpi":
         raise UserError(f"--launcher {launcher} needs GPUs: without them use tools/dist_train.sh")
     cfg.setdefault("env_cfg", ConfigDict())
     timeout = cfg.env_cfg.get("dist_cfg", {}).get("timeout", 1800)
