@@ -14,6 +14,7 @@ EVERYBODY = {
     "configs",
     "early",
     "errors",
+    "escaping",
     "files",
     "lifetime",
     "palette",

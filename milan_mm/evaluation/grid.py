@@ -15,7 +15,8 @@ from types import FrameType
 from typing import Protocol, TypeVar
 
 from milan_mm.errors import INTERRUPTED, STOPPED, Stopped, UserError
-from milan_mm.evaluation.results import append_rows, is_same, read_rows
+from milan_mm.escaping import visible
+from milan_mm.evaluation.results import append_rows, is_same, read_rows, remarks_on
 from milan_mm.run.errors import one_line
 from milan_mm.run.jobs import Job, run_jobs
 from milan_mm.signals import SIGNALS
@@ -62,6 +63,8 @@ def missing_cells(cells: Sequence[AnyCell], results: Path, hint: str = "") -> li
         UserError: For a results file that cannot be read.
     """
     rows = read_rows(results)
+    for remark in remarks_on(results):
+        say(remark)
     missing = [cell for cell in cells if not is_in(cell, rows)]
     if kept := len(cells) - len(missing):
         say(f"{kept} of {len(cells)} cells are finished and kept" + (hint and f" ({hint})"))
@@ -145,7 +148,7 @@ def stopping() -> Iterator[None]:
 
 def say(text: str) -> None:
     """Print a line of progress without delay, also into a pipe."""
-    print(text, flush=True)
+    print(visible(text, "\n"), flush=True)
 
 
 def _timed(rows: Sequence[Mapping], seconds: float) -> list[dict]:
