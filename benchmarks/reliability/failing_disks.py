@@ -28,7 +28,7 @@ from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.resume import Start
 from milan_mm.run.training import train
 
-UPDATES, HALTED_AFTER, SIZE = 12, 3, "64m"
+UPDATES, HALTED_AFTER, SIZE = 12, 3, "160m"
 WAITS = (0.2, 0.4, 0.8)  # seconds between tries here, instead of a minute
 
 
@@ -77,7 +77,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None], str]] = 
         lambda disk: subprocess.run(["umount", str(disk)], check=True),
         r"run/iter_\d+\.pth': Read-only file system: ",
     ),
-    "gone": (hide, show, r"run': the folder is gone: "),
+    "gone": (hide, show, r"run': the folder is gone: bring its disk back, then --resume$"),
 }
 
 
@@ -87,6 +87,7 @@ def trained(work_dir: Path, out: Path) -> None:
     checkpoints.WAITS = WAITS
     cfg = config(work_dir)
     cfg.train_cfg.max_iters = UPDATES
+    cfg.default_hooks.checkpoint.max_keep_ckpts = -1  # else one that goes makes room
     with out.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

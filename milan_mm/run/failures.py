@@ -11,7 +11,7 @@ from milan_mm.text import bytes_of
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNREACHABLE = "bring its disk back, then --resume"
 _SYSTEM = {
-    errno.EROFS: "choose another --work-dir",
+    errno.EROFS: "make it writable, or choose another --work-dir",
     errno.EACCES: "give yourself access, or choose another folder",
     errno.EIO: _UNREACHABLE,
     errno.ENOTCONN: _UNREACHABLE,
