@@ -1,15 +1,15 @@
 """Everything of a run that a checkpoint holds numbers of, and what of it is not finite."""
 
-import math
 from typing import Any
 
 import torch
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.tensor import DTensor
 
-from milan_mm.engine.norms import total_norm
+from milan_mm.engine.norms import is_finite, total_norm
 from milan_mm.engine.unwrapping import unwrapped
 
 _AVERAGE = "average of "
@@ -27,15 +27,16 @@ def broken_state(runner: Runner) -> list[str]:
     Where all are finite, one number is read from the device.
     """
     tensors = _state(runner)
-    if not tensors or bool(total_norm(tensors.values(), math.inf).isfinite()):
+    if is_finite(total_norm(tensors.values())):
         return []
-    return [n for n, t in tensors.items() if not bool(total_norm([t], math.inf).isfinite())]
+    # one by one, since squares of large numbers overflow
+    return [name for name, tensor in tensors.items() if not is_finite(tensor)]
 
 
 def broken_weight(model: nn.Module) -> str:
     """Name of the first parameter that is not finite; empty where all are."""
     for name, parameter in model.named_parameters():
-        if not bool(total_norm([parameter.detach()], math.inf).isfinite()):
+        if not is_finite(parameter):
             return name
     return ""
 
@@ -45,6 +46,14 @@ def whole_weights(model: nn.Module) -> dict[str, Tensor]:
     state = model.state_dict()
     whole = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in state.items()}
     return {name: tensor.detach().cpu() for name, tensor in whole.items()}
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load a whole state dict; every process of a model that is spread has all of it."""
+    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        set_model_state_dict(model, dict(tensors), options=StateDictOptions(full_state_dict=True))
+    else:
+        model.load_state_dict(tensors)
 
 
 def plain_name(name: str) -> str:
