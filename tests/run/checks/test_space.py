@@ -20,7 +20,7 @@ WIDTH = 500_000  # numbers: 2 MB
         (dict(type="SGD", lr=0.1, momentum=0.9), 1),
         (dict(type="AdamW", lr=0.1), 2),
         (dict(type="AdamW", lr=0.1, amsgrad=True), 3),
-        (dict(type="milan_mm.Lars", lr=0.1), 1),
+        (dict(type="milan_mm.Lars", lr=0.1, momentum=0.9), 1),
     ],
 )
 def test_the_size_is_that_of_the_file(tmp_path: Path, optimizer: dict, copies: int):
