@@ -7,13 +7,21 @@ traceback. Each class is also the built-in error that a caller from Python would
 import sys
 from collections.abc import Callable
 
+from milan_mm.escaping import visible
 from milan_mm.lifetime import bind_children, end_with_launcher
 
 INTERRUPTED = 130  # exit code of a process that Ctrl-C ended
+STOPPED = 75  # of one that another signal ended after it had saved: it can go on (EX_TEMPFAIL)
 
 
 class UserError(ValueError):
-    """A setting, a file or a combination of them that cannot work."""
+    """A setting, a file or a combination of them that cannot work.
+
+    Its message may hold names of files of others: what a terminal would obey is shown by numbers.
+    """
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), "\n")
 
 
 class MissingFileError(UserError, FileNotFoundError):
@@ -25,7 +33,20 @@ class ExistingFileError(UserError, FileExistsError):
 
 
 class NonFiniteLossError(UserError, FloatingPointError):
-    """A loss that is NaN or infinite."""
+    """A loss, a gradient or a weight that is NaN or infinite."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has ended the work, and what was done is kept.
+
+    Args:
+        code: The exit code of the process.
+        message: A line for the user; empty where another process has it.
+    """
+
+    def __init__(self, code: int, message: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def run_interruptible(main: Callable[[list[str]], int | None]) -> None:
@@ -38,6 +59,10 @@ def run_interruptible(main: Callable[[list[str]], int | None]) -> None:
     end_with_launcher()
     try:
         code = main(sys.argv[1:])
+    except Stopped as stop:
+        if message := str(stop):
+            print(message, file=sys.stderr, flush=True)
+        code = stop.code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         code = INTERRUPTED

@@ -14,13 +14,24 @@ from milan_mm.datasets import (
     workers,
 )
 from milan_mm.datasets import seeding as sample_seeding
-from milan_mm.engine import amp, loops, optim, schedulers, sharded_runner, sharding, trackers
+from milan_mm.engine import (
+    amp,
+    logs,
+    loops,
+    optim,
+    schedulers,
+    sharded_runner,
+    sharding,
+    trackers,
+)
 from milan_mm.engine.hooks import (
     compiling,
     gradient_norm,
+    history,
     loading_time,
     losses,
     pictures,
+    saving,
     seeding,
     speed,
     tracking,
@@ -39,10 +50,12 @@ __all__ = [
     "decoder",
     "even_sample",
     "gradient_norm",
+    "history",
     "inferencing",
     "labels",
     "loading",
     "loading_time",
+    "logs",
     "loops",
     "losses",
     "masking",
@@ -55,6 +68,7 @@ __all__ = [
     "probe",
     "pyramid",
     "sample_seeding",
+    "saving",
     "schedulers",
     "seeding",
     "sharded_runner",

@@ -23,19 +23,20 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  #
 from torch.distributed.run import get_args_parser, main  # noqa: E402
 
 from milan_mm import lifetime  # noqa: E402
-from milan_mm.errors import UserError  # noqa: E402
+from milan_mm.errors import INTERRUPTED, STOPPED, Stopped, UserError  # noqa: E402
 from milan_mm.run import reasons  # noqa: E402
 from milan_mm.run.failures import explain, explain_signal  # noqa: E402
+from milan_mm.run.forwarding import forward_signals  # noqa: E402
 from milan_mm.run.meeting import SECONDS_TO_MEET, Machine, Meeting, is_here  # noqa: E402
 
 USER_ERROR = 2  # the exit code after a mistake of the user
-STOPPED = 75  # the exit code of processes that were stopped and have saved, and said so
 SECONDS = "RDZV_TIMEOUT"
 
 
 def run(argv: list[str] | None = None) -> None:
     """Start the processes and wait; exits with the code of the first one that failed."""
     lifetime.end_with_launcher()
+    forward_signals()
     args = get_args_parser().parse_args(argv)
     if _own_level is None:
         del os.environ[_LEVEL]  # for this process only
@@ -59,8 +60,8 @@ def run(argv: list[str] | None = None) -> None:
             main(argv)
         except ChildFailedError as error:
             code, failure = _ending(error, folder, _processes(args), meeting)
-        except SignalException as error:
-            code = 128 + error.sigval
+        except (SignalException, Stopped) as error:
+            code = error.code if isinstance(error, Stopped) else 128 + error.sigval
             mistake = reasons.Reason.first(folder)
             if mistake and mistake.kind == reasons.MISTAKE:
                 code, failure = USER_ERROR, mistake.text
@@ -107,7 +108,7 @@ def _ending(
     rank, first = error.get_first_failure()
     # a signal is a negative number there, and 128 + its number in a shell
     code = first.exitcode if first.exitcode > 0 else 128 - first.exitcode
-    if first.exitcode == STOPPED:
+    if first.exitcode in (STOPPED, INTERRUPTED):
         return code, None
     reason = reasons.Reason.first(folder, {f.pid for f in error.failures.values()})
     if reason and reason.kind != reasons.LOST:

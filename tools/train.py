@@ -10,6 +10,7 @@ Examples:
   python tools/train.py CONFIG --init-from CHECKPOINT --work-dir DIR
   python tools/train.py CONFIG --batch-per-gpu 64          # same total batch, by accumulation
   python tools/train.py CONFIG --img-size 384              # positions and tests follow
+  python tools/train.py CONFIG --replay nonfinite_iter_N.pth  # the step that was not finite
   python tools/train.py CONFIG --data DIR                  # your own images, see docs/start.md
   python tools/train.py CONFIG --tensorboard --knn-data DIR  # curves, and k-NN while it pretrains
   python tools/train.py CONFIG --cfg-options train_dataloader.dataset.data_root=DIR
@@ -47,6 +48,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="start a new run from all weights of a checkpoint; layers for other classes are new",
     )
+    parser.add_argument(
+        "--save-minutes",
+        type=options.natural,
+        default=options.SAVE_MINUTES,
+        metavar="N",
+        help="longest time between two checkpoints, whatever the recipe's interval "
+        f"({options.SAVE_MINUTES}); 0: the interval alone",
+    )
+    parser.add_argument(
+        "--replay",
+        metavar="FILE",
+        help="repeat the step that ended a run (nonfinite_iter_N.pth), with the run's own command",
+    )
     parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")
     parser.add_argument(
         "--compile",
@@ -82,6 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.run.errors import user_errors
     from milan_mm.run.prepare import TRAINING, prepare
     from milan_mm.run.reasons import is_restart
+    from milan_mm.run.replay import replay_report
     from milan_mm.run.run_options import RunOptions
     from milan_mm.run.start.resume import Start, after_restart
     from milan_mm.run.training import train
@@ -90,6 +105,9 @@ def main(argv: list[str] | None = None) -> None:
         cfg = load(args.config)
         run = RunOptions.of_training(args, options.command("train", argv))
         notes = prepare(cfg, run, TRAINING)
+        if args.replay:
+            print("\n".join(replay_report(cfg, args.replay)))
+            return
         start = Start(
             resume=args.resume,
             init_from=args.init_from,
@@ -101,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
         if is_restart():
             start = after_restart(cfg, start)
     with user_errors(cfg):
-        train(cfg, start, notes)
+        train(cfg, start, notes, args.save_minutes)
 
 
 if __name__ == "__main__":

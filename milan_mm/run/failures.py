@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from milan_mm.text import bytes_of
+
 LOST_PEER = "another process of the run ended, whose message says why"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNREACHABLE = "bring its disk back, then --resume"
@@ -116,5 +118,4 @@ def _explain_system(error: OSError, folder: Path) -> str | None:
 def free_space(path: Path) -> str:
     """Free bytes of the file system of a path, which may not exist, for people."""
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free
-    return f"{free / 2**30:.1f} GiB" if free >= 2**30 else f"{free / 2**20:.1f} MiB"
+    return bytes_of(shutil.disk_usage(existing).free)

@@ -16,6 +16,7 @@ from milan_mm import completion
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 PROJECT = "milan_mm"  # of trackers
+SAVE_MINUTES = 30  # between two checkpoints
 KNN_LIMIT = 50_000  # images of each split of --knn-data
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import CheckpointHook
+from mmengine.visualization import LocalVisBackend
 
 from milan_mm.errors import UserError
 from milan_mm.run.checks.coco import use_coco_reader
@@ -51,6 +53,10 @@ _SAID_TWICE = dict(
 )
 # Options whose values a checkpoint's record keeps.
 REPEATED = ("data", "img_size", "epochs", "iters", "lr")
+_FROM_MMENGINE = {
+    name: (name, f"mmengine.{name}", kind)
+    for name, kind in dict(CheckpointHook=CheckpointHook, LocalVisBackend=LocalVisBackend).items()
+}
 Step = Callable[[Config, RunOptions], list[str]]
 
 
@@ -340,10 +346,20 @@ def read_image_types(cfg: Config, _: RunOptions) -> list[str]:
     return []
 
 
-def save_atomically(cfg: Config, _: RunOptions) -> list[str]:
-    """Write checkpoints whole or not at all, unless the config chose a backend for them."""
-    if checkpoint := (cfg.get("default_hooks") or {}).get("checkpoint"):
+def save_safely(cfg: Config, _: RunOptions) -> list[str]:
+    """Let mmengine's hook for checkpoints and its curves be ours, which survive a full disk.
+
+    A config that has another hook, another backend for files or no checkpoints keeps them.
+    """
+    hooks = cfg.setdefault("default_hooks", ConfigDict())
+    if checkpoint := hooks.setdefault("checkpoint", ConfigDict(type="CheckpointHook")):
         checkpoint.setdefault("backend_args", dict(backend="atomic_local"))
+        if checkpoint.get("type") in _FROM_MMENGINE["CheckpointHook"]:
+            checkpoint.type = "milan_mm.CheckpointHook"
+    for backend in (cfg.get("visualizer") or {}).get("vis_backends") or []:
+        if backend.get("type") in _FROM_MMENGINE["LocalVisBackend"]:
+            backend.type = "milan_mm.LocalVisBackend"
+    hooks.setdefault("history", ConfigDict(type="milan_mm.HistoryHook"))
     return []
 
 
@@ -383,7 +399,7 @@ TRAINING: tuple[Step, ...] = (
     track,  # into the work directory
     save_load_report,  # likewise
     split_batch,  # after the limit; makes the schedule longer
-    save_atomically,
+    save_safely,
     read_image_types,
     read_coco_once,
     use_fsdp,

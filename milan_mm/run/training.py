@@ -1,5 +1,6 @@
 """Running a prepared config: training, and testing a checkpoint."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,40 +13,57 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from milan_mm.engine.checkpoints import safe_loading
+from milan_mm.engine.hooks.finite import FiniteHook
 from milan_mm.engine.hooks.record import RecordHook
 from milan_mm.engine.hooks.seeding import SeedHook
+from milan_mm.engine.hooks.stopping import StoppingHook
+from milan_mm.engine.logs import keep_logging
 from milan_mm.engine.memory import keep_freed_memory
-from milan_mm.errors import UserError
+from milan_mm.errors import Stopped, UserError
+from milan_mm.escaping import visible
 from milan_mm.lifetime import bind_children
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.images import check_images
 from milan_mm.run.checks.labels import check_labels
+from milan_mm.run.checks.lists import check_lists
 from milan_mm.run.checks.schedule import check_plan
+from milan_mm.run.checks.space import check_space
 from milan_mm.run.config_nodes import datasets_of, shows_views, views_of_test
+from milan_mm.run.encoder_weights import LOAD_REPORT
+from milan_mm.run.options import SAVE_MINUTES
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.records.record import KEY, ORIGIN, record_of
 from milan_mm.run.records.run_file import write_run_file
 from milan_mm.run.records.tested import write_tested_file
 from milan_mm.run.schedule.plan import Plan
-from milan_mm.run.start.checkpoint_files import LAST, updates_of
+from milan_mm.run.start.checkpoint_files import (
+    LAST,
+    list_checkpoints,
+    remove_leftovers_of_run,
+    updates_of,
+)
 from milan_mm.run.start.fitting import check_fit
-from milan_mm.run.start.lock import locked
+from milan_mm.run.start.lock import entered, locked, starting
 from milan_mm.run.start.pretrained import check_whole, read_tensors, watch
 from milan_mm.run.start.resume import Start, find_origin
 from milan_mm.run.tracking import resume_trackers
+from milan_mm.signals import StopSignals
 from milan_mm.weights.reading import read_checkpoint
 
 
 @safe_loading()
-def train(cfg: Config, start: Start | None, notes: list[str]) -> Runner:
+def train(
+    cfg: Config, start: Start | None, notes: list[str], save_minutes: float = SAVE_MINUTES
+) -> Runner:
     """Build everything, then train.
 
     Args:
         cfg: See `milan_mm.run.prepare`.
         start: Where to start; None at the beginning.
         notes: Lines for the log.
+        save_minutes: Longest time between two checkpoints; 0 leaves it to the config.
 
     Returns:
         The runner; one that has not trained where a finished run was resumed.
@@ -53,13 +71,16 @@ def train(cfg: Config, start: Start | None, notes: list[str]) -> Runner:
     Raises:
         MissingFileError, UserError: For missing data or weights and contradictory settings,
             before training starts.
+        Stopped: A signal has ended the training, see `StoppingHook`.
     """
     bind_children()
-    with locked(cfg.work_dir):
-        return _train(cfg, start or Start(), notes)
+    with StopSignals() as signals, locked(cfg.work_dir, _own_names(cfg)):
+        return _train(cfg, start or Start(), notes, StoppingHook(signals, save_minutes))
 
 
-def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
+def _train(cfg: Config, start: Start, notes: list[str], stopping: StoppingHook) -> Runner:
+    if is_main_process():
+        remove_leftovers_of_run(cfg)
     origin = find_origin(cfg, start)
     notes = notes + origin.notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
     if cfg.get("resume"):
@@ -75,11 +96,16 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
         watch(runner, cfg)
     plan = Plan.of(runner)
     check_plan(plan)
-    for line in plan.lines():
+    lines = plan.lines()
+    if is_main_process():
+        lines += check_space(runner, plan, len(list_checkpoints(cfg)))
+    for line in lines:
         runner.logger.info(line)
     record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
     runner.register_hook(SeedHook())
+    runner.register_hook(FiniteHook((runner.cfg.get(ORIGIN) or {}).get("command") or ""))
+    runner.register_hook(stopping)
     # last, so that a checkpoint has the record of the run as it is
     runner.register_hook(RecordHook(KEY, record))
     if not origin.is_finished:
@@ -102,10 +128,12 @@ def _train(cfg: Config, start: Start, notes: list[str]) -> Runner:
 
 @contextmanager
 def _saying_how_to_go_on(runner: Runner) -> Iterator[None]:
-    """After Ctrl-C, if this run has a checkpoint; the tool itself says that it was interrupted."""
+    """After a second Ctrl-C, if this run has a checkpoint."""
     started = time.time()
     try:
         yield
+    except Stopped:  # says so itself
+        raise
     except KeyboardInterrupt:
         last = Path(runner.work_dir, LAST)
         if is_main_process() and last.is_file() and last.stat().st_mtime >= started:
@@ -141,6 +169,16 @@ def test(
     """
     bind_children()
     check_testable(cfg)
+    with entered(cfg.work_dir, _own_names(cfg)):
+        return _test(cfg, checkpoint, notes, additions)
+
+
+def _test(
+    cfg: Config,
+    checkpoint: str,
+    notes: list[str],
+    additions: Sequence[Callable[[Runner], None]],
+) -> dict[str, float]:
     notes = notes + _check_data(cfg, ("test_dataloader",))
     content = read_checkpoint(checkpoint)
     state_dict = content.get("state_dict", content)
@@ -179,7 +217,7 @@ def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
         return []
     return [
         note
-        for check in (check_classes, check_images, check_labels, check_coco)
+        for check in (check_classes, check_lists, check_images, check_labels, check_coco)
         for note in check(cfg, loaders)
     ]
 
@@ -201,10 +239,24 @@ def _merge_views(cfg: Config) -> None:
 
 def _build(cfg: Config, notes: list[str]) -> Runner:
     connect_processes(cfg)
-    runner = RUNNERS.get(cfg.get("runner_type") or "Runner").from_cfg(cfg)
+    with starting(cfg.work_dir):
+        runner = RUNNERS.get(cfg.get("runner_type") or "Runner").from_cfg(cfg)
+    keep_logging(runner.logger)
+    runner.logger.addFilter(_show)
     for note in notes:
         runner.logger.info(note)
     return runner
+
+
+def _own_names(cfg: Config) -> list[str]:
+    """What a run writes into its work directory before it starts, besides its folder of logs."""
+    return [Path(cfg.filename or "").name, LOAD_REPORT]
+
+
+def _show(record: logging.LogRecord) -> bool:
+    """Let no terminal obey what names of classes and files hold: log it by numbers."""
+    record.msg, record.args = visible(record.getMessage(), "\n\t"), ()
+    return True
 
 
 def _check_classes(path: str, meta: dict, tested: dict) -> None:

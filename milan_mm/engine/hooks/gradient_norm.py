@@ -8,10 +8,10 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.distributed.tensor import DTensor
-from torch.nn.utils import get_total_norm
 
+from milan_mm.engine.hooks.finite import FiniteHook
 from milan_mm.engine.hooks.log_values import log_value, logs_now
+from milan_mm.engine.norms import gradient_norm
 from milan_mm.engine.sharding import is_sharded
 from milan_mm.registry import HOOKS
 
@@ -31,12 +31,15 @@ class GradientNormHook(Hook):
         self._sum: Tensor | None = None
         self._count = 0
         self._handle: Any = None
+        self._guard: FiniteHook | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Measure at each step of the optimizer, unless mmengine does, or there are several."""
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, OptimWrapper) or wrapper.clip_grad_kwargs:
             return
+        # it has measured them already when this hook's turn comes
+        self._guard = next((hook for hook in runner.hooks if isinstance(hook, FiniteHook)), None)
         if is_main_process() or is_sharded(runner.model):
             self._handle = wrapper.optimizer.register_step_pre_hook(self._measure)
 
@@ -56,15 +59,7 @@ class GradientNormHook(Hook):
 
     @torch.no_grad()
     def _measure(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        parameters = (p for group in optimizer.param_groups for p in group["params"])
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if not gradients:
-            return
-        norm: Any = get_total_norm(gradients)
-        if isinstance(norm, DTensor):  # of gradients that are spread over the processes
-            norm = norm.full_tensor()
-        # set for a fused optimizer, which takes the loss scale out by itself
-        scale = getattr(optimizer, "grad_scale", None)
-        norm = norm if scale is None else norm / scale
+        measured = self._guard.norm if self._guard else None
+        norm = gradient_norm(optimizer) if measured is None else measured
         self._sum = norm if self._sum is None else self._sum + norm
         self._count += 1

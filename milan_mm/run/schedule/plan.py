@@ -173,10 +173,14 @@ def _evaluations(runner: Runner) -> int:
     return times + (total >= loop.val_begin and not validates_last)
 
 
+def checkpoint_hook(runner: Runner) -> CheckpointHook | None:
+    """The one that saves, if any."""
+    return next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+
+
 def _checkpoints(runner: Runner) -> tuple[int | None, int | None]:
     """How many files the hook writes, and how many of them it keeps."""
-    hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
-    if hook is None:
+    if (hook := checkpoint_hook(runner)) is None:
         return None, None
     loop = runner.train_loop
     total = loop.max_epochs if hook.by_epoch else loop.max_iters

@@ -12,8 +12,9 @@ from milan_mm.engine.hooks.losses import LossHook
 def runner(last: str | None = None, clip: dict | None = None) -> SimpleNamespace:
     return SimpleNamespace(
         iter=41,
+        hooks=[],
         message_hub=SimpleNamespace(get_info=dict(last_ckpt=last).get),
-        optim_wrapper=SimpleNamespace(clip_kwargs=clip),
+        optim_wrapper=SimpleNamespace(clip_grad_kwargs=clip),
     )
 
 

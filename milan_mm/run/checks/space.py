@@ -1,0 +1,80 @@
+"""Room for checkpoints, looked for before a run instead of at its first save."""
+
+import inspect
+import shutil
+from pathlib import Path
+
+from mmengine.registry import OPTIMIZERS
+from mmengine.runner import Runner
+
+from milan_mm.engine.unwrapping import unwrapped
+from milan_mm.errors import UserError
+from milan_mm.run.schedule.plan import Plan, checkpoint_hook
+from milan_mm.text import bytes_of
+
+
+def check_space(runner: Runner, plan: Plan, num_kept: int = 0) -> list[str]:
+    """Compare what the run will save with the free space of the disk.
+
+    Quotas are not seen.
+
+    Args:
+        plan: Of the run.
+        num_kept: Checkpoints of it that are there already.
+
+    Returns:
+        Lines for the log: a warning when all that it keeps will not fit.
+
+    Raises:
+        UserError: When there is no room for a single one.
+    """
+    hook = checkpoint_hook(runner)
+    if hook is None or not plan.checkpoints:
+        return []
+    work_dir = Path(runner.work_dir)
+    folder = Path(hook.out_dir, work_dir.name) if hook.out_dir else work_dir
+    if "://" in str(hook.out_dir):
+        return []
+    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    size = checkpoint_size(runner, bool(hook.save_optimizer))
+    if free < size:
+        raise UserError(
+            f"'{folder}' has {bytes_of(free)} free, and a checkpoint needs {bytes_of(size)}: make "
+            "room, or choose another --work-dir"
+        )
+    # one more than are kept, for an old one goes when the new one is there
+    number = min(plan.checkpoints, (plan.kept or plan.checkpoints) + 1)
+    if free >= (number - num_kept) * size:
+        return []
+    keep = f"keeps {plan.kept}" if plan.kept else f"saves {plan.checkpoints}"
+    return [
+        f"WARNING '{folder}' has {bytes_of(free)} free: the run {keep} checkpoints of "
+        f"{bytes_of(size)}, {bytes_of(number * size)} at a time; set "
+        "default_hooks.checkpoint.max_keep_ckpts to a smaller number, or make room"
+    ]
+
+
+def checkpoint_size(runner: Runner, with_optimizer: bool) -> int:
+    """Bytes of a checkpoint, within some percent.
+
+    The optimizer has no state before its first step: what it will have is known from its kind.
+    """
+    model = unwrapped(runner.model)
+    size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    settings = (runner.cfg.get("optim_wrapper") or {}).get("optimizer")
+    if with_optimizer and settings:
+        trained = [p for p in model.parameters() if p.requires_grad]
+        copies = _copies(settings)
+        size += copies * sum(p.numel() * p.element_size() for p in trained)
+    return size
+
+
+def _copies(settings: dict) -> int:
+    """Tensors of a parameter's size that an optimizer keeps for it."""
+    kind = settings["type"]
+    kind = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
+    defaults = {n: p.default for n, p in inspect.signature(kind).parameters.items()}
+    if "betas" in defaults:  # of Adam and its kin: two means, and the largest of one
+        return 2 + bool(settings.get("amsgrad"))
+    return bool(settings.get("momentum", defaults.get("momentum")))
