@@ -12,10 +12,10 @@ import errno
 import logging
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 from typing import ClassVar
 
 from mmengine.fileio import LocalBackend, register_backend
@@ -181,7 +181,7 @@ class AtomicLocalBackend(LocalBackend):
                     "current",
                     logging.WARNING,
                 )
-                time.sleep(wait)
+                sleep(wait)
             else:
                 self._folders.add(path.parent)
                 return

@@ -1,6 +1,5 @@
 """Everything of a run that a checkpoint holds numbers of, and what of it is not finite."""
 
-import math
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.tensor import DTensor
 
-from milan_mm.engine.norms import total_norm
+from milan_mm.engine.norms import is_finite, total_norm
 from milan_mm.engine.unwrapping import unwrapped
 
 _AVERAGE = "average of "
@@ -28,15 +27,16 @@ def broken_state(runner: Runner) -> list[str]:
     Where all are finite, one number is read from the device.
     """
     tensors = _state(runner)
-    if not tensors or bool(total_norm(tensors.values(), math.inf).isfinite()):
+    if is_finite(total_norm(tensors.values())):
         return []
-    return [n for n, t in tensors.items() if not bool(total_norm([t], math.inf).isfinite())]
+    # one by one, since squares of large numbers overflow
+    return [name for name, tensor in tensors.items() if not is_finite(tensor)]
 
 
 def broken_weight(model: nn.Module) -> str:
     """Name of the first parameter that is not finite; empty where all are."""
     for name, parameter in model.named_parameters():
-        if not bool(total_norm([parameter.detach()], math.inf).isfinite()):
+        if not is_finite(parameter):
             return name
     return ""
 

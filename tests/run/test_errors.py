@@ -77,7 +77,7 @@ def test_a_defect_during_training_keeps_its_traceback():
 @pytest.mark.usefixtures("training")
 def test_a_stop_by_this_package_during_training_is_one_line(capsys: pytest.CaptureFixture):
     hub = MessageHub.get_current_instance()
-    runner = SimpleNamespace(iter=0, message_hub=hub, optim_wrapper=None)
+    runner = SimpleNamespace(iter=0, message_hub=hub, optim_wrapper=None, hooks=[])
     with pytest.raises(SystemExit), user_errors():
         LossHook().after_train_iter(runner, 0, outputs=dict(loss=float("nan")))
     assert capsys.readouterr().err.startswith("error: the loss is nan at iteration 1")

@@ -23,7 +23,7 @@ from milan_mm.engine.state import (
     plain_name,
     whole_weights,
 )
-from milan_mm.engine.tracing import Trace, replay, total_loss
+from milan_mm.engine.tracing import Trace, replay
 from milan_mm.engine.unwrapping import unwrapped
 from milan_mm.errors import NonFiniteLossError
 from milan_mm.registry import HOOKS
@@ -143,9 +143,12 @@ class FiniteHook(Hook):
         if self._parts and unwrapped(self._runner.model).training:
             self._parts[-1].generators = generator_states()
 
-    def _note_loss(self, model: nn.Module, _: object, output: Any) -> None:
-        if self._parts and model.training:
-            self._parts[-1].loss = total_loss(output)
+    @torch.no_grad()
+    def _note_loss(self, model: Any, _: object, returned: Any) -> None:
+        """The number whose gradients are about to be computed."""
+        if self._parts and model.training and isinstance(returned, dict):
+            loss, _ = model.parse_losses(returned)
+            self._parts[-1].loss = loss.detach().float()
 
     def _take_late_loss(self, outputs: dict | None) -> bool:
         """Of a model that computes its loss in another way, and shows it after the step only."""
@@ -167,12 +170,12 @@ class FiniteHook(Hook):
         else:
             self._skips = (self._skips + 1) * (overflow.reshape(()) > 0)
             self._agreement.exchange(self._fault())
-        if (not self.norm.is_cuda or self._has_waited()) and self._agreement.latest():
+        if self._is_known(self.norm) and self._agreement.latest():
             self._stop(is_damaged=False)
 
-    def _has_waited(self) -> bool:
-        """Whether mmengine has read the norm of these gradients, to clip them."""
-        return any(
+    def _is_known(self, norm: Tensor) -> bool:
+        """Whether the norm can be read without a wait: mmengine does it, to clip by it."""
+        return norm.device.type == "cpu" or any(
             wrapper.clip_grad_kwargs and wrapper.grad_name == "grad_norm"
             for wrapper in optim_wrappers(self._runner)
         )
@@ -206,7 +209,8 @@ class FiniteHook(Hook):
         problem = all_gather_object(problem)[rank]
         barrier()
         images = sorted({name for finding in findings for name in finding.images})
-        runner.logger.error(f"images of the batch: {', '.join(images)}")
+        if images:
+            runner.logger.error(f"images of the batch: {', '.join(images)}")
         text = message(
             findings, unwrapped(runner.model), len(self._parts), path, problem, self.command
         )
@@ -297,6 +301,8 @@ def _saves_now(hook: Hook, runner: Runner) -> bool:
 
     It removes an older checkpoint before it writes the new one, so the weights are looked at first.
     """
+    if getattr(hook, "is_due", False):  # our own hook has waited for the end of the update
+        return True
     return (
         isinstance(hook, CheckpointHook)
         and not hook.by_epoch
