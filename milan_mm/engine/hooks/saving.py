@@ -1,4 +1,4 @@
-"""Checkpoints: an old one goes when the new one is there, and `last_checkpoint` is whole."""
+"""Checkpoints of a run: an old one goes when the new one is there; `last_checkpoint` is whole."""
 
 import os
 from collections import deque
