@@ -52,7 +52,10 @@ def run(argv: list[str] | None = None) -> None:
                     meeting.watch(_end)
                 if meeting.is_at_home:
                     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-            if args.max_restarts:
+            if args.max_restarts or (machine and not machine.nodes):
+                # else the processes of a later round read in their agents' store what those of an
+                # earlier one have left there, and wait for processes that are gone
+                os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
                 threading.Thread(target=_end_at_mistake, args=(folder,), daemon=True).start()
             main(argv)
         except ChildFailedError as error:
