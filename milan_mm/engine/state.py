@@ -6,6 +6,7 @@ import torch
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.tensor import DTensor
 
 from milan_mm.engine.norms import is_finite, total_norm
@@ -56,6 +57,14 @@ def broken_tensors(content: Any, name: str = "") -> list[str]:
     items: Any = content.items() if isinstance(content, dict) else ()
     items = enumerate(content) if isinstance(content, (list, tuple)) else items
     return [found for key, part in items for found in broken_tensors(part, f"{name}.{key}")]
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load a whole state dict; every process of a model that is spread has all of it."""
+    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        set_model_state_dict(model, dict(tensors), options=StateDictOptions(full_state_dict=True))
+    else:
+        model.load_state_dict(tensors)
 
 
 def plain_name(name: str) -> str:

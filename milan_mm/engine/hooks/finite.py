@@ -21,6 +21,7 @@ from milan_mm.engine.state import (
     broken_state,
     broken_tensors,
     broken_weight,
+    fill,
     optim_wrappers,
     plain_name,
     whole_weights,
@@ -123,6 +124,11 @@ class FiniteHook(Hook):
     def before_val(self, runner: Runner) -> None:
         """Look at the weights before they are judged, and perhaps saved as the best."""
         if self._handles:  # in the middle of a training
+            self._check_state()
+
+    def before_gathering(self, runner: Runner) -> None:
+        """Look at weights that are spread over processes, in all of them; see `ShardedRunner`."""
+        if self._handles:
             self._check_state()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -250,7 +256,7 @@ class FiniteHook(Hook):
             return parts[0], trace, "it was not replayed, since there is no checkpoint yet"
         try:
             if weights:
-                model.load_state_dict(read_checkpoint(weights)["state_dict"])
+                fill(model, read_checkpoint(weights)["state_dict"])
             wrapper = optim_wrappers(self._runner)[0]
             # shards are gathered by what is around the model
             caller = self._runner.model if is_sharded(self._runner.model) else model
@@ -309,6 +315,8 @@ def _saves_now(hook: Hook, runner: Runner) -> bool:
 
     It removes an older checkpoint before it writes the new one, so the weights are looked at first.
     """
+    if getattr(hook, "is_due", False):  # our own hook has waited for the end of the update
+        return True
     return (
         isinstance(hook, CheckpointHook)
         and not hook.by_epoch
