@@ -102,8 +102,8 @@ def _fetch(url: str, path: Path, digest: str) -> None:
     except (OSError, ValueError, HTTPException, _RefusedError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{url} could not be downloaded: {reason}; download it by other means and give the path "
-            "of the file"
+            f"{url} could not be downloaded: {reason}; download it by other means and give the "
+            "path of the file"
         ) from None
 
 

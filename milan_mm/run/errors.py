@@ -12,6 +12,7 @@ from milan_mm.errors import UserError
 from milan_mm.run.failures import explain
 from milan_mm.run.processes import is_first_of_launcher
 from milan_mm.run.start.lock import has_started
+from milan_mm.text import one_line as printable_line
 
 # How long another process waits for the first one to speak; the launcher ends all of them by then.
 SECONDS_FOR_THE_FIRST = 10.0
@@ -83,4 +84,4 @@ def one_line(error: BaseException) -> str:
     text = str(error).rstrip()
     if isinstance(error, UserError) and "DataLoader worker" in text:
         text = text.splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split())
+    return printable_line(text)
