@@ -7,6 +7,7 @@ traceback. Each class is also the built-in error that a caller from Python would
 import sys
 from collections.abc import Callable
 
+from milan_mm.escaping import visible
 from milan_mm.lifetime import bind_children, end_with_launcher
 
 INTERRUPTED = 130  # exit code of a process that Ctrl-C ended
@@ -14,7 +15,13 @@ STOPPED = 75  # of one that another signal ended after it had saved: it can go o
 
 
 class UserError(ValueError):
-    """A setting, a file or a combination of them that cannot work."""
+    """A setting, a file or a combination of them that cannot work.
+
+    Its message may hold names of files of others: what a terminal would obey is shown by numbers.
+    """
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), "\n")
 
 
 class MissingFileError(UserError, FileNotFoundError):

@@ -1,14 +1,9 @@
 """Wording that messages of all rooms share."""
 
-import re
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-# Letters that a terminal obeys, that end a line, or that turn its direction, and halves of letters.
-_HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs")
-_JOINERS = "\u200c\u200d"  # of words in Persian and Hindi, and of emoji
-_PLAIN = re.compile(r"[\x20-\x7e\n]*")
+from milan_mm.escaping import visible
 
 
 def shorten_list(names: Iterable[object], limit: int = 5) -> str:
@@ -27,30 +22,6 @@ def shorten_value(value: object) -> str:
     if not isinstance(value, (list, tuple)) or len(value) <= 5:
         return repr(value)
     return f"[{shorten_list(value)}]"
-
-
-def visible(text: str, keep: str = "") -> str:
-    """Text without letters that act: controls of terminals, line ends, turns of direction.
-
-    Names come from files of others. Each such letter is shown by its number: ESC as \\x1b.
-
-    Args:
-        keep: Letters that stay, e.g. line ends.
-    """
-    if _PLAIN.fullmatch(text) and ("\n" in keep or "\n" not in text):
-        return text
-    return "".join(
-        f"\\{_code(c)}" if unicodedata.category(c) in _HIDDEN and c not in keep + _JOINERS else c
-        for c in text
-    )
-
-
-def _code(letter: str) -> str:
-    """As Python escapes it."""
-    number = ord(letter)
-    if number < 1 << 8:
-        return f"x{number:02x}"
-    return f"u{number:04x}" if number < 1 << 16 else f"U{number:08x}"
 
 
 def shorten(text: str, limit: int = 80) -> str:

@@ -14,9 +14,11 @@ EVERYBODY = {
     "configs",
     "early",
     "errors",
+    "escaping",
     "files",
     "lifetime",
     "palette",
+    "signals",
     "text",
     "torch_private",
 }

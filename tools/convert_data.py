@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 from milan_mm.errors import MissingFileError, run_interruptible
+from milan_mm.escaping import visible
 from milan_mm.run import options
 
 KINDS = ("yolo", "voc", "voc-masks", "cvat", "coco", "roboflow-masks", "masks", "classes")
@@ -112,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
         source = Source.of(place, args.images, args.voc_origin)
         by = symbolic_link if args.link else copy if args.copy else hard_link
         how = Options(args.val_share, args.seed, args.max_dropped, by)
-        print("\n".join(convert(kind, source, args.out, how)), flush=True)
+        print("\n".join(map(visible, convert(kind, source, args.out, how))), flush=True)
         with silence():
             sheet = Path("work_dirs/check_data", f"{args.out.resolve().name}.png")
             faulty, report = check_folder(kind.task, args.out, sheet, args.workers)

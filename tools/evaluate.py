@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from milan_mm import early
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
+from milan_mm.escaping import visible
 from milan_mm.run import options
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
 
         notes += photo_notes(evaluation.images)
     for note in notes:
-        print(note, file=sys.stderr)
+        print(visible(note), file=sys.stderr)
     for cell in cells:
         _ = cell.job  # raises when its batch cannot be split
     return cells

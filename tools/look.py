@@ -19,6 +19,7 @@ from typing import Any
 
 from milan_mm import early
 from milan_mm.errors import run_interruptible
+from milan_mm.escaping import visible
 from milan_mm.look import options as shared
 from milan_mm.run import options
 
@@ -273,9 +274,8 @@ def main(argv: list[str] | None = None) -> None:
             wording = Wording(command, not args.no_caption, shared.WIDTHS[args.width])
             outcome = draw(args, wording)
         save_figure(outcome.figure, paths, outcome.facts, args.dpi)
-    for line in outcome.lines:
-        print(line)
-    print(outcome.facts["caption"])
+    for line in [*outcome.lines, *outcome.facts["caption"].split("\n")]:
+        print(visible(line))
     print("written: " + ", ".join(map(str, paths)))
 
 
@@ -286,11 +286,11 @@ def print_facts(facts: dict[str, Any], as_json: bool) -> None:
 
         print(json.dumps(facts, indent=2))
         return
-    print(facts["title"])
-    print(facts["caption"])
-    for system in facts["weights"]:
-        print(f"  {system['sha256']}  {system['file']} ({system['name']})")
-    print(f"made by: {facts['command']}")
+    title, caption, command = (facts.get(name, "") for name in ("title", "caption", "command"))
+    lines = [title, *caption.split("\n")]
+    for system in facts.get("weights", []):
+        lines.append(f"  {system.get('sha256')}  {system.get('file')} ({system.get('name')})")
+    print("\n".join(map(visible, [*lines, f"made by: {command}"])))
 
 
 if __name__ == "__main__":

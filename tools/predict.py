@@ -18,6 +18,7 @@ import sys
 
 from milan_mm import early
 from milan_mm.errors import run_interruptible
+from milan_mm.escaping import visible
 from milan_mm.run import options
 
 SKIPPED = 1  # exit code
@@ -104,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         predictor = Predictor(restored, args.batch, args.amp, workers)
         classes = Classes.of(restored)
         for note in (*restored.notes, *classes.notes):
-            print(note, file=sys.stderr)
+            print(visible(note), file=sys.stderr)
         skipped = [f"{path}: of a type that is not read" for path in unread]
         with (
             writing(args.out, restored.task, classes, args.score_thr) as results,
@@ -119,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
             if not results.images:
                 raise UserError(f"none of {len(skipped)} pictures can be read: {skipped[0]}")
     for line in skipped:
-        print(f"skipped {line}", file=sys.stderr)
+        print(f"skipped {visible(line)}", file=sys.stderr)
     print(results.summary(len(skipped)))
     return SKIPPED if skipped else 0
 

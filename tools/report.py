@@ -14,9 +14,11 @@ Examples:
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
+from milan_mm.escaping import visible
 from milan_mm.files import write_whole
 from milan_mm.run import options
 
@@ -74,12 +76,15 @@ def check_path(path: Path) -> None:
 def table(args: argparse.Namespace) -> str:
     """The tables of a results file as text."""
     from milan_mm.evaluation.formats import render
-    from milan_mm.evaluation.results import read_results
+    from milan_mm.evaluation.results import read_results, remarks_on
     from milan_mm.evaluation.tables import make_tables
 
     if args.results.is_dir():
         raise UserError(f"'{args.results}' is a folder: --html writes the page of a work directory")
-    return render(make_tables(read_results(args.results)), args.format or FORMATS[0])
+    tables = make_tables(read_results(args.results))
+    for remark in remarks_on(args.results):
+        print(f"note: {visible(remark)}", file=sys.stderr)
+    return render(tables, args.format or FORMATS[0])
 
 
 def write_html(args: argparse.Namespace) -> Path:
@@ -109,14 +114,14 @@ def write_html(args: argparse.Namespace) -> Path:
 
 def page_of_results(path: Path) -> str:
     """The page of a file of rows, those of other tools included."""
-    from milan_mm.evaluation.results import is_of_evaluate, read_results, read_rows
+    from milan_mm.evaluation.results import is_of_evaluate, read_results, read_rows, remarks_on
     from milan_mm.report.results_page import results_page
     from milan_mm.report.rows_page import rows_page
 
-    rows = read_rows(path)
+    rows, remarks = read_rows(path), remarks_on(path)
     if rows and not any(map(is_of_evaluate, rows)):
-        return rows_page(rows, path.name)
-    return results_page(read_results(path), path.name)
+        return rows_page(rows, path.name, remarks)
+    return results_page(read_results(path), path.name, remarks)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Trainings of seconds of all four tasks, on generated scenes, with all that draws random numbers.
 
-Each makes 12 updates of 8 images at 96 px, and saves after every second one: two parts to an
-update, dropped paths, and, by task, masks, mixup and CutMix with an average of the weights, sampled
+Each makes updates of 8 images at 96 px, and saves after every second one: two parts to an update,
+dropped paths, and, by task, masks, mixup and CutMix with an average of the weights, sampled
 regions, or dropout.
 """
 
@@ -19,8 +19,8 @@ RECIPES = dict(
     seg="seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96",
 )
 TASKS = tuple(RECIPES)
-UPDATES, TOTAL_BATCH = 12, 8
-_EPOCHS, _IMAGES = 4, 27  # three updates in an epoch, and a tail
+TOTAL_BATCH = 8
+_PER_EPOCH, _IMAGES = 3, 27  # updates of an epoch, which leaves a tail
 _WIDTH, _CHANNELS = 48, 16
 
 
@@ -29,12 +29,15 @@ def write_images(folder: Path) -> None:
     write_shapes(folder, _IMAGES, _IMAGES, 24, progress=False)
 
 
-def small_recipe(task: str, images: Path, work_dir: Path, workers: int = 2) -> Config:
+def small_recipe(
+    task: str, images: Path, work_dir: Path, updates: int = 12, workers: int = 2
+) -> Config:
     """The recipe of a task, made small.
 
     Args:
         task: Of `TASKS`.
         images: See `write_images`.
+        updates: A multiple of 6: whole epochs, and two validations.
     """
     cfg = load(RECIPES[task])
     backbone = cfg.model.backbone
@@ -52,13 +55,13 @@ def small_recipe(task: str, images: Path, work_dir: Path, workers: int = 2) -> C
             loader.update(num_workers=workers, persistent_workers=workers > 0)
     cfg.train_dataloader.batch_size = TOTAL_BATCH // 2
     _SMALLER[task](cfg, images)
+    _set_length(cfg, updates)
     return cfg
 
 
 def _pretrain(cfg: Config, images: Path) -> None:
     cfg.model.decoder.update(embed_dims=_WIDTH, decoder_embed_dims=32)
     cfg.train_dataloader.dataset.data_root = str(images / "imagenet")
-    _count_epochs(cfg)
 
 
 def _cls(cfg: Config, images: Path) -> None:
@@ -72,8 +75,6 @@ def _cls(cfg: Config, images: Path) -> None:
         loader.dataset.data_root = str(images / "imagenet")
     cfg.default_hooks.checkpoint.save_best = "accuracy/top1"
     cfg.custom_hooks.append(dict(type="EMAHook", momentum=0.1))
-    _count_epochs(cfg)
-    cfg.train_cfg.val_interval = 2
 
 
 def _det(cfg: Config, images: Path) -> None:
@@ -87,11 +88,10 @@ def _det(cfg: Config, images: Path) -> None:
     heads.bbox_head.update(in_channels=_CHANNELS, fc_out_channels=32)
     heads.mask_head.update(in_channels=_CHANNELS, conv_out_channels=_CHANNELS)
     model.train_cfg.rcnn.sampler.num = 16  # far fewer than there are
-    model.test_cfg.rpn.max_per_img = 20
+    model.test_cfg.rpn.max_per_img = model.test_cfg.rcnn.max_per_img = 10
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.data_root = root
     cfg.val_evaluator.ann_file = root + "annotations/instances_val2017.json"
-    _count_updates(cfg)
 
 
 def _seg(cfg: Config, images: Path) -> None:
@@ -103,21 +103,17 @@ def _seg(cfg: Config, images: Path) -> None:
     model.auxiliary_head.update(in_channels=_WIDTH, channels=_CHANNELS)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.data_root = str(images / "ade/ADEChallengeData2016")
-    _count_updates(cfg)
 
 
 _SMALLER = dict(pretrain=_pretrain, cls=_cls, det=_det, seg=_seg)
 
 
-def _count_epochs(cfg: Config) -> None:
-    cfg.train_cfg.update(max_epochs=_EPOCHS)
+def _set_length(cfg: Config, updates: int) -> None:
     warm_up, decay = cfg.param_scheduler
     warm_up.end = 2
-    decay.T_max = _EPOCHS
-
-
-def _count_updates(cfg: Config) -> None:
-    cfg.train_cfg.update(max_iters=UPDATES, val_interval=UPDATES // 2)
-    warm_up, decay = cfg.param_scheduler
-    warm_up.end = decay.begin = 2
-    decay.end = UPDATES
+    if "max_epochs" in cfg.train_cfg:
+        decay.T_max = updates // _PER_EPOCH
+        cfg.train_cfg.update(max_epochs=decay.T_max, val_interval=decay.T_max // 2)
+    else:
+        decay.begin, decay.end = 2, updates
+        cfg.train_cfg.update(max_iters=updates, val_interval=updates // 2)

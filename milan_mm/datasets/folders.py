@@ -1,6 +1,7 @@
 """Image files in folders: their endings, the names of splits, and what is there."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +21,8 @@ UNREAD = (
     *(".dng", ".cr2", ".cr3", ".nef", ".arw"),
 )
 MAX_DROPPED_SHARE = 0.01  # of the photos of a folder
+_PLAIN, _SUSPECT = 200, re.compile(r"\.\.|^[/\\]|^.:|\0")  # of the names of millions of files
+_MAX_NAME, _MAX_STEP = 4095, 255  # bytes of a path, and of a part of it, that Linux takes
 # Where a data set with splits has its training images. Images of other splits, and label maps,
 # which are images too, must stay out.
 _TRAINING = (
@@ -180,3 +183,18 @@ def missing_files(names: Iterable[str], folder: str | os.PathLike[str] = "") -> 
         if base not in listed[parent]:
             missing.append(name)
     return missing
+
+
+def leads_out(name: str) -> bool:
+    """Whether a file name is absolute, climbs out of its folder, or is none that a system takes."""
+    if 0 < len(name) < _PLAIN and name.isascii() and not _SUSPECT.search(name):
+        return False
+    steps = name.split("/")
+    is_name = 0 < len(name.encode(errors="replace")) <= _MAX_NAME and "\0" not in name
+    is_name &= all(len(step.encode(errors="replace")) <= _MAX_STEP for step in steps)
+    return (
+        not is_name
+        or name.startswith(("/", "\\"))
+        or name[1:3] in (":\\", ":/")
+        or ".." in name.replace("\\", "/").split("/")
+    )

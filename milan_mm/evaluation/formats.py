@@ -1,10 +1,10 @@
-"""Tables of results as Markdown, CSV and LaTeX."""
+"""Tables of results as Markdown, CSV and LaTeX; what names may hold: milan_mm/escaping.py."""
 
 import csv
-import html
 from collections.abc import Sequence
 from io import StringIO
 
+from milan_mm.escaping import csv_cell, latex, markdown
 from milan_mm.evaluation.tables import Entry, Line, Table, TableCell
 
 FORMATS = ("markdown", "csv", "latex")
@@ -30,12 +30,6 @@ _CSV_COLUMNS = (
     "protocol_hash",
     "data_counts",
 )
-_FORMULA = ("=", "+", "-", "@")  # what a cell of a spreadsheet starts with to be computed
-_LATEX_ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
 
 
 def render(tables: Sequence[Table], kind: str) -> str:
@@ -52,24 +46,18 @@ def render(tables: Sequence[Table], kind: str) -> str:
 
 def _markdown(table: Table) -> str:
     head = ["method", "weights", *(column.title for column in table.columns)]
-    head = [_plain(title) for title in head]
-    lines = [f"## {_plain(table.arch)}", "", _row(head), _row(["---"] * len(head))]
+    head = [markdown(title) for title in head]
+    lines = [f"## {markdown(table.arch)}", "", _row(head), _row(["---"] * len(head))]
     for line in table.lines:
         cells = [_text(cell, line, "**{}**") for cell in line.cells]
-        names = [_plain(line.method), _plain(line.weights or "(published)")]
+        names = [markdown(line.method), markdown(line.weights or "(published)")]
         lines.append(_row([*names, *cells]))
-    lines += ["", *(f"- {_plain(note)}" for note in table.notes), ""]
+    lines += ["", *(f"- {markdown(note)}" for note in table.notes), ""]
     return "\n".join(lines)
 
 
-def _plain(text: str) -> str:
-    """Text in which nothing is a tag, a link or an emphasis, on one line."""
-    text = html.escape(" ".join(text.split()), quote=False)
-    return "".join(f"\\{c}" if c in "\\`*[]" else c for c in text)
-
-
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(cells) + " |"
 
 
 def _latex(table: Table) -> str:
@@ -78,20 +66,16 @@ def _latex(table: Table) -> str:
         f"% {table.arch}; needs the package booktabs",
         rf"\begin{{tabular}}{{ll{'r' * len(table.columns)}}}",
         r"\toprule",
-        " & ".join(map(_escaped, head)) + r" \\",
+        " & ".join(map(latex, head)) + r" \\",
         r"\midrule",
     ]
     for line in table.lines:
-        cells = [_text(cell, line, "\0{}\1") for cell in line.cells]
-        text = " & ".join(map(_escaped, [line.method, line.weights or "(published)", *cells]))
-        lines.append(text.replace("\0", r"\textbf{").replace("\1", "}") + r" \\")
+        names = [latex(line.method), latex(line.weights or "(published)")]
+        cells = [_text(cell, line, r"\textbf{{{}}}") for cell in line.cells]
+        lines.append(" & ".join([*names, *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par {_escaped(note)}" for note in table.notes]
+    lines += [rf"\par {latex(note)}" for note in table.notes]
     return "\n".join([*lines, ""])
-
-
-def _escaped(text: str) -> str:
-    return "".join(_LATEX_ESCAPES.get(c, c) for c in text)
 
 
 def _text(cell: TableCell, line: Line, bold: str) -> str:
@@ -134,18 +118,11 @@ def _csv(tables: Sequence[Table]) -> str:
                     metric=column.metric,
                     published=cell.published,
                 )
-                facts = {key: _as_text(value) for key, value in facts.items()}
-                for entry in cell.entries:
-                    writer.writerow(facts | _csv_entry(entry))
-                if not cell.entries:
-                    writer.writerow(facts | dict(origin=_origin_without_runs(line, cell), runs=0))
+                rows = [facts | _csv_entry(entry) for entry in cell.entries]
+                rows = rows or [facts | dict(origin=_origin_without_runs(line, cell), runs=0)]
+                for row in rows:
+                    writer.writerow({key: csv_cell(value) for key, value in row.items()})
     return file.getvalue()
-
-
-def _as_text(value: object) -> object:
-    """A value that no spreadsheet takes for a formula."""
-    is_formula = isinstance(value, str) and value.lstrip().startswith(_FORMULA)
-    return f"'{value}" if is_formula else value
 
 
 def _origin_without_runs(line: Line, cell: TableCell) -> str:

@@ -22,6 +22,7 @@ A row of `tools/evaluate.py`, which `tools/report.py` turns into tables, has the
   time            when the row was written, in ISO 8601
   seconds         that the run took
   command         line that ran it; rows of version 0.1 have none
+  checksum        of all other keys, see row_checksum.py; rows of version 0.1 have none
 
 The demo, the ablation and tools/knn.py write rows with other facts, for their own tables; task,
 metric, value and seconds are the same in all of them.
@@ -34,10 +35,13 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.evaluation.row_checksum import KEY, line_of, take_checksum
+from milan_mm.text import count
 
 TASKS = ("knn", "linear", "finetune", "coco", "ade20k")
 PROTOCOLS = ("paper", "own", "short")
@@ -120,7 +124,7 @@ def append_rows(path: str | Path, rows: Iterable[dict]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    text = "".join(line_of(row) + "\n" for row in rows).encode()
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         with _locked(file, path):
@@ -146,12 +150,32 @@ def _ending(content: bytes) -> bytes:
 
 
 def read_rows(path: str | Path) -> list[dict]:
-    """All rows of a results file; an absent file has none.
+    """All rows of a results file, without their checksums; an absent file has none.
 
     Raises:
-        UserError: Naming the line that is not a JSON object.
+        UserError: Naming the line that is not a JSON object, or that was changed.
     """
-    return [row for _, row in _numbered_rows(path)]
+    return _read(path).rows
+
+
+def remarks_on(path: str | Path) -> list[str]:
+    """What a reader of a results file should know: lines for the user, none for most files.
+
+    Raises:
+        UserError: See `read_rows`.
+    """
+    found, remarks = _read(path), []
+    if found.is_cut:
+        remarks.append(
+            f"{path}: its last line has no end and was left out: its writer was killed, or writes "
+            "at this moment, or the file was cut short"
+        )
+    if unchecked := found.checked.count(None):
+        remarks.append(
+            f"{path}: {count(unchecked, 'row')} of {len(found.rows):,} without a checksum, as "
+            "version 0.1 wrote them: a damaged number would not be noticed there"
+        )
+    return remarks
 
 
 def read_results(path: str | Path) -> list[dict]:
@@ -163,10 +187,10 @@ def read_results(path: str | Path) -> list[dict]:
     """
     if not Path(path).is_file():
         raise MissingFileError(f"results file '{path}' does not exist: tools/evaluate.py writes it")
-    rows = _numbered_rows(path)
-    for number, row in rows:
+    found = _read(path)
+    for number, row in zip(found.lines, found.rows, strict=True):
         check_row(row, f"{path}:{number}")
-    return [row for _, row in rows]
+    return found.rows
 
 
 def is_of_evaluate(row: Mapping) -> bool:
@@ -225,12 +249,24 @@ def check_row(row: Mapping, place: str) -> None:
         ) from None
 
 
-def _numbered_rows(path: str | Path) -> list[tuple[int, dict]]:
-    """Rows with the numbers of their lines."""
-    path = Path(path)
+@dataclass
+class _File:
+    """Rows, the numbers of their lines, and whether their checksums fit (None without one).
+
+    Attributes:
+        is_cut: Whether the last line is no row and has no end.
+    """
+
+    rows: list[dict] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    checked: list[bool | None] = field(default_factory=list)
+    is_cut: bool = False
+
+
+def _read(path: str | Path) -> _File:
+    path, found = Path(path), _File()
     if not path.is_file():
-        return []
-    rows = []
+        return found
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
         if line.endswith(TORN) or not line.strip():
@@ -238,13 +274,23 @@ def _numbered_rows(path: str | Path) -> list[tuple[int, dict]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:  # of JSON or of UTF-8; nested too deeply
-            if number == len(lines):
-                continue  # no line end: a killed writer's, or one that is being written
+            if number == len(lines):  # no line end: a killed writer's, or one that is being written
+                found.is_cut = True
+                continue
             raise UserError(_no_row(path, number, str(error))) from None
         if not isinstance(row, dict):
             raise UserError(_no_row(path, number, repr(line[:40])))
-        rows.append((number, row))
-    return rows
+        fits = take_checksum(row)
+        if fits is False:
+            raise UserError(
+                f"{path}:{number} was changed after it was written, since its checksum does not "
+                "fit: take the file from a backup, or remove this line; if you changed it "
+                f'yourself, remove its "{KEY}"'
+            )
+        found.rows.append(row)
+        found.lines.append(number)
+        found.checked.append(fits)
+    return found
 
 
 def _no_row(path: Path, number: int, why: str) -> str:

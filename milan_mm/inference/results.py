@@ -5,7 +5,7 @@ Every file appears whole or not at all. The tables, which hold all pictures, app
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import numpy as np
 from pycocotools import mask as run_lengths
 
+from milan_mm.escaping import csv_cell
 from milan_mm.files import replacing
 from milan_mm.inference.classes import Classes
 from milan_mm.inference.drawn import TOP, drawn, ranking, save_jpeg, save_pixels
@@ -49,7 +50,7 @@ class Results:
         self.images: list[dict[str, Any]] = []
         self.num_found = self._num_written = 0
         self._table = csv.writer(table)
-        self._table.writerow(_HEADERS.get(task) or _ranking_header(len(classes.names)))
+        self._add_row(_HEADERS.get(task) or _ranking_header(len(classes.names)))
 
     def add(self, prediction: Prediction) -> None:
         """Write the files of a picture, and add it to the tables."""
@@ -100,7 +101,7 @@ class Results:
             self._write(whose | (dict(segmentation=codes[i]) if codes else {}))
             if score >= self.score_thr:
                 row = [picture.name, picture.image_id, ids[label], names[label], round(score, 4)]
-                self._table.writerow(row + [round(side, 2) for side in box])
+                self._add_row(row + [round(side, 2) for side in box])
                 self.num_found += 1
 
     def _add_labels(self, picture: Picture, labels: np.ndarray) -> None:
@@ -110,7 +111,7 @@ class Results:
         save_pixels(self.folder / LABELS / f"{picture.stem}.png", values, "PNG")
         for label, pixels in zip(*np.unique(labels, return_counts=True), strict=True):
             row = [picture.name, picture.image_id, ids[label], names[label]]
-            self._table.writerow([*row, pixels, round(pixels / labels.size, 4)])
+            self._add_row([*row, pixels, round(pixels / labels.size, 4)])
 
     def _add_ranking(self, picture: Picture, scores: np.ndarray) -> None:
         labels = ranking(scores)
@@ -120,7 +121,10 @@ class Results:
         row: list[Any] = [picture.name, picture.image_id]
         for label, name, share in zip(labels, names, shares, strict=True):
             row += [label, name, round(share, 4)]
-        self._table.writerow(row)
+        self._add_row(row)
+
+    def _add_row(self, row: Sequence[object]) -> None:
+        self._table.writerow(map(csv_cell, row))
 
     def _write(self, entry: dict[str, Any]) -> None:
         """Add an entry to the predictions, which need not fit into memory."""

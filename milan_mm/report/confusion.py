@@ -13,6 +13,7 @@ from PIL import Image
 
 from milan_mm.evaluation.confusion import FILE
 from milan_mm.report.page import EMPTY, join, paragraph, picture, table
+from milan_mm.report.stranger import is_inside
 
 _AS_TABLE = 20  # classes
 _LISTED = 15
@@ -40,7 +41,8 @@ class Confusion:
 
 def newest_confusion(folder: Path) -> Path | None:
     """The newest matrix in a folder and those below."""
-    return max(folder.rglob(FILE), key=lambda path: path.stat().st_mtime, default=None)
+    found = (path for path in folder.rglob(FILE) if path.is_file() and is_inside(path, folder))
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def confusion_body(path: Path | None, origin: str = "") -> Markup:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from milan_mm.escaping import visible
 from milan_mm.files import replacing
 
 _PAGE = Markup("""<!DOCTYPE html>
@@ -86,7 +87,7 @@ def page(title: str, head: Markup, sections: Sequence[Section], footer: str | No
         ),
         footer=footer or f"Written by milan_mm {version} on {now}; this file needs no other.",
     )
-    return str(text)
+    return visible(str(text), "\n\t")  # a name that turns the direction of what follows
 
 
 def write_page(path: str | Path, text: str) -> None:

@@ -1,6 +1,5 @@
 """One start of a training or a test, as the folder named by its time tells it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,9 +8,14 @@ from typing import Any
 
 from milan_mm.report.logs import Log, read_log
 from milan_mm.report.scalars import is_training, read_rows
+from milan_mm.report.stranger import is_inside, read_json, safe_config, safe_facts, safe_record
+from milan_mm.run.records.run_file import FILE as RUN_FILE
 from milan_mm.run.records.run_file import read_run_file
+from milan_mm.run.records.tested import FILE as TESTED_FILE
 from milan_mm.run.records.tested import read_tested_file
 from milan_mm.weights.config_text import parse_config
+
+_MOST = 10**15  # iterations of a run
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,27 @@ class Part:
     tested: dict[str, Any] | None = None
 
     @classmethod
-    def read(cls, folder: Path) -> "Part":
-        """That of a folder."""
-        config = folder / "vis_data/config.py"
-        text = config.read_text("utf-8", errors="replace") if config.is_file() else ""
+    def read(cls, folder: Path, work_dir: Path) -> "Part":
+        """That of a folder; files that links place outside of the work directory are left out."""
+        names = {
+            name: folder / name
+            for name in (f"{folder.name}.log", f"{folder.name}.json", RUN_FILE, TESTED_FILE)
+        } | {name: folder / "vis_data" / name for name in ("config.py", "scalars.json")}
+        there = {name: path for name, path in names.items() if is_inside(path, work_dir)}
+        config = there.get("config.py")
+        text = config.read_text("utf-8", errors="replace") if config else ""
+        log, metrics = there.get(f"{folder.name}.log"), there.get(f"{folder.name}.json")
+        tested = read_tested_file(folder) if TESTED_FILE in there else None
+        if tested and isinstance(tested.get("record"), Mapping):
+            tested["record"] = safe_record(tested["record"])
         return cls(
             folder,
-            read_log(folder / f"{folder.name}.log"),
-            read_rows(folder / "vis_data/scalars.json"),
-            read_run_file(folder),
-            parse_config(text),
-            _read_metrics(folder / f"{folder.name}.json"),
-            read_tested_file(folder),
+            read_log(log) if log else Log(),
+            read_rows(there["scalars.json"]) if "scalars.json" in there else [],
+            safe_facts(read_run_file(folder)) if RUN_FILE in there else None,
+            safe_config(parse_config(text)),
+            _read_metrics(metrics) if metrics else {},
+            tested,
         )
 
     @property
@@ -105,6 +118,7 @@ class Part:
         tested = self.tested or {}
         unit = "epoch" if tested.get("by_epoch") else "iter"
         done = tested.get(unit, 0)
+        done = done if 0 <= done < _MOST else 0
         words = {"epoch": "epoch", "iter": "iteration"}
         return self.checkpoint + (f" ({words[unit]} {done:,})" if done else "")
 
@@ -114,15 +128,6 @@ def at(node: Any, *keys: str) -> Any:
     for key in keys:
         node = node.get(key) if isinstance(node, Mapping) else None
     return node
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """An object of a JSON file; None for what is missing or damaged."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _read_metrics(path: Path) -> dict[str, float]:

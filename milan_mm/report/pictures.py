@@ -10,6 +10,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from milan_mm.report.page import join, paragraph, picture
+from milan_mm.report.stranger import is_inside
 from milan_mm.text import count
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -68,7 +69,7 @@ def _files(folder: Path) -> Iterator[Path]:
         parts = path.relative_to(folder).parts
         hidden = any(part.startswith(".") for part in parts)
         is_picture = path.suffix.lower() in _SUFFIXES and path.is_file()
-        if is_picture and len(parts) <= _DEPTH and not hidden:
+        if is_picture and len(parts) <= _DEPTH and not hidden and is_inside(path, folder):
             yield path
 
 

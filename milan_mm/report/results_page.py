@@ -36,12 +36,13 @@ from milan_mm.text import count
 _DIGITS = 8  # of a checksum
 
 
-def results_page(rows: Sequence[Mapping], name: str) -> str:
+def results_page(rows: Sequence[Mapping], name: str, remarks: Sequence[str] = ()) -> str:
     """The page of the rows of a results file.
 
     Args:
         rows: See `milan_mm.evaluation.results.read_results`.
         name: Of the file.
+        remarks: On the file, see `milan_mm.evaluation.results.remarks_on`.
 
     Raises:
         UserError: See `make_tables`.
@@ -57,6 +58,7 @@ def results_page(rows: Sequence[Mapping], name: str) -> str:
     encoders = {(row["method"], row["weights_sha256"]) for row in rows}
     head = join(
         [
+            bullets(remarks),
             tiles(
                 [
                     ("encoders", str(len(encoders)), ""),

@@ -7,16 +7,17 @@ import json
 from collections.abc import Mapping, Sequence
 
 from milan_mm.report.axes import number
-from milan_mm.report.page import Section, facts, page, table
+from milan_mm.report.page import Section, bullets, facts, join, page, table
 
 _FIRST = ("task", "init", "method", "feature", "metric", "value")
 
 
-def rows_page(rows: Sequence[Mapping], name: str) -> str:
+def rows_page(rows: Sequence[Mapping], name: str, remarks: Sequence[str] = ()) -> str:
     """A page of any rows.
 
     Args:
         rows: One or more, of plain values. name: Of their file.
+        remarks: On the file, see `milan_mm.evaluation.results.remarks_on`.
     """
     names = list(dict.fromkeys([*_FIRST, *(key for row in rows for key in row)]))
     texts = {key: [_text(row.get(key)) for row in rows] for key in names}
@@ -24,7 +25,8 @@ def rows_page(rows: Sequence[Mapping], name: str) -> str:
     common = {key: texts[key][0] for key in names if key not in differs}
     lines = [[texts[key][i] for key in differs] for i in range(len(rows))]
     body = table(differs, lines, numbers=False)
-    return page(f"Results: {name}", facts(common), [Section("rows", "Rows", body)])
+    head = join([bullets(remarks), facts(common)])
+    return page(f"Results: {name}", head, [Section("rows", "Rows", body)])
 
 
 def _text(value: object) -> str:

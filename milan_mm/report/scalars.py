@@ -6,15 +6,17 @@ an iteration is another share of an update. Here everything is placed at its upd
 done twice the later counts, since its weights are those that lived on.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from milan_mm.report.stranger import loads
+
 _NOT_METRICS = ("step", "iter", "epoch", "update", "data_time", "time", "eta")
 IMAGES, WAITING = "images_per_second", "waiting"
 _OF_TRAINING = ("loss", "lr", "time")  # one of them is in every row that mmengine logs of it
+_LARGEST = 1e100
 Points = dict[float, float]  # value by update
 
 
@@ -64,12 +66,18 @@ def read_rows(path: str | Path) -> list[dict[str, object]]:
     rows = []
     for line in text.splitlines():
         try:
-            row = json.loads(line)
+            row = loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int | float):
-            rows.append(row)
+        if isinstance(row, dict) and _is_number(row.get("step")):
+            rows.append({name: value for name, value in row.items() if _is_number(value)})
     return rows
+
+
+def _is_number(value: object) -> bool:
+    """Whether a curve can show it; training that diverges logs NaN first."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < _LARGEST  # type: ignore[arg-type]
 
 
 def is_training(row: Mapping[str, object]) -> bool:

@@ -8,16 +8,18 @@ is read.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.report.parts import Part, at, read_json
+from milan_mm.report.parts import Part, at
 from milan_mm.report.scalars import Curves, Logged, join_parts
+from milan_mm.report.stranger import is_inside, read_json, safe_config
 from milan_mm.run.encoder_weights import LOAD_REPORT
-from milan_mm.run.start.checkpoint_files import list_checkpoints_in, newest
+from milan_mm.run.start.checkpoint_files import Checkpoint, list_checkpoints_in, newest
+from milan_mm.run.start.lock import FILE as LOCK
 from milan_mm.run.start.lock import holder
 from milan_mm.text import shorten_list
 from milan_mm.weights.config_text import parse_config
@@ -39,6 +41,7 @@ class WorkDir:
         record: See `milan_mm.run.records.record.record_of`; None in earlier versions.
         name: Of the recipe.
         is_locked: Whether a training runs there now.
+        checkpoints: None where one of them is a link to elsewhere.
     """
 
     path: Path
@@ -49,6 +52,7 @@ class WorkDir:
     name: str
     is_locked: bool
     load_report: dict[str, Any] | None = field(default=None)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: str | Path) -> "WorkDir":
@@ -61,11 +65,12 @@ class WorkDir:
         path = Path(path)
         if not path.is_dir():
             raise MissingFileError(f"work directory '{path}' does not exist")
-        folders = [p for p in sorted(path.iterdir()) if p.is_dir() and _STAMP.fullmatch(p.name)]
-        parts = [Part.read(folder) for folder in folders]
+        folders = [p for p in sorted(path.iterdir()) if p.is_dir() and _is_stamp(p.name)]
+        parts = [Part.read(folder, path) for folder in folders if is_inside(folder, path)]
         trainings = [part for part in parts if part.is_training]
         tests = [part for part in parts if part.metrics and not part.is_training]
-        last = newest(path)
+        checkpoints = _own_checkpoints(path)
+        last = newest(path) if checkpoints else None
         if not trainings and not tests and not last:
             raise UserError(_nothing_in(path))
         meta = read_meta(last) if last else {}
@@ -73,7 +78,9 @@ class WorkDir:
         record = record or _record_in(meta, last)
         config = next((p.config for p in [*reversed(trainings), *tests] if p.config), {})
         if not config and isinstance(text := meta.get("cfg"), str):
-            config = parse_config(text)
+            config = safe_config(parse_config(text))
+        report, lock = path / LOAD_REPORT, path / LOCK
+        may_ask = not lock.exists() or is_inside(lock, path)
         return cls(
             path=path,
             trainings=trainings,
@@ -81,8 +88,9 @@ class WorkDir:
             config=config,
             record=record,
             name=_recipe_name(path, record),
-            is_locked=holder(path) is not None,
-            load_report=read_json(path / LOAD_REPORT),
+            is_locked=may_ask and holder(path) is not None,
+            load_report=read_json(report) if is_inside(report, path) else None,
+            checkpoints=checkpoints,
         )
 
     def wrote_checkpoint_of(self, test: Part) -> bool:
@@ -147,7 +155,7 @@ class WorkDir:
     @cached_property
     def done(self) -> float:
         """Updates so far, by the log and the checkpoints."""
-        saved = [c.updates for c in list_checkpoints_in(self.path)]
+        saved: list[float] = [c.updates for c in self.checkpoints]
         for part in self.trainings[-1:]:  # its files may have been moved
             per_epoch = self.per_epoch if part.log.saved_epochs else None
             saved.append(part.log.saved // part.accumulation)
@@ -186,6 +194,21 @@ class WorkDir:
             return "pretrain"
         scopes = dict(mmdet="det", mmseg="seg", mmpretrain="cls")
         return scopes.get(str(self.config.get("default_scope")), "other")
+
+
+def _is_stamp(name: str) -> bool:
+    """Whether this is the name of a start: its time."""
+    try:
+        datetime.strptime(name, "%Y%m%d_%H%M%S")
+    except ValueError:
+        return False
+    return _STAMP.fullmatch(name) is not None
+
+
+def _own_checkpoints(path: Path) -> list[Checkpoint]:
+    if not all(is_inside(file, path) for file in path.glob("*.pth")):
+        return []
+    return list_checkpoints_in(path)
 
 
 def _lies_in(checkpoint: str, folder: Path) -> bool:

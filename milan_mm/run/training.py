@@ -1,5 +1,6 @@
 """Running a prepared config: training, and testing a checkpoint."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +19,15 @@ from milan_mm.engine.hooks.seeding import SeedHook
 from milan_mm.engine.hooks.stopping import StoppingHook
 from milan_mm.engine.logs import keep_logging
 from milan_mm.engine.memory import keep_freed_memory
-from milan_mm.engine.signals import StopSignals
 from milan_mm.errors import Stopped, UserError
+from milan_mm.escaping import visible
 from milan_mm.lifetime import bind_children
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.coco import check_coco
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.checks.images import check_images
 from milan_mm.run.checks.labels import check_labels
+from milan_mm.run.checks.lists import check_lists
 from milan_mm.run.checks.schedule import check_plan
 from milan_mm.run.checks.space import check_space
 from milan_mm.run.config_nodes import datasets_of, shows_views, views_of_test
@@ -47,6 +49,7 @@ from milan_mm.run.start.lock import entered, locked, starting
 from milan_mm.run.start.pretrained import check_whole, read_tensors, watch
 from milan_mm.run.start.resume import Start, find_origin
 from milan_mm.run.tracking import resume_trackers
+from milan_mm.signals import StopSignals
 from milan_mm.weights.reading import read_checkpoint
 
 
@@ -214,7 +217,7 @@ def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
         return []
     return [
         note
-        for check in (check_classes, check_images, check_labels, check_coco)
+        for check in (check_classes, check_lists, check_images, check_labels, check_coco)
         for note in check(cfg, loaders)
     ]
 
@@ -239,6 +242,7 @@ def _build(cfg: Config, notes: list[str]) -> Runner:
     with starting(cfg.work_dir):
         runner = RUNNERS.get(cfg.get("runner_type") or "Runner").from_cfg(cfg)
     keep_logging(runner.logger)
+    runner.logger.addFilter(_show)
     for note in notes:
         runner.logger.info(note)
     return runner
@@ -247,6 +251,12 @@ def _build(cfg: Config, notes: list[str]) -> Runner:
 def _own_names(cfg: Config) -> list[str]:
     """What a run writes into its work directory before it starts, besides its folder of logs."""
     return [Path(cfg.filename or "").name, LOAD_REPORT]
+
+
+def _show(record: logging.LogRecord) -> bool:
+    """Let no terminal obey what names of classes and files hold: log it by numbers."""
+    record.msg, record.args = visible(record.getMessage(), "\n\t"), ()
+    return True
 
 
 def _check_classes(path: str, meta: dict, tested: dict) -> None:

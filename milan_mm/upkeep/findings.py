@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from milan_mm.escaping import visible
 from milan_mm.text import count
 
 SHOWN = 5  # names of each kind of fault in the report; `Findings.listing` has all
@@ -44,7 +45,7 @@ class Findings:
         Args:
             first: The fault is the cause of others, so it is reported before them.
         """
-        names = list(names)
+        names = [visible(name) for name in names]
         if not names:
             return
         self.faults.setdefault(kind, Fault(kind, remedy)).names += names
@@ -85,7 +86,7 @@ class Findings:
             if (more := len(fault.names) - SHOWN) > 0:
                 where = f", all are in {list_file}" if list_file else ""
                 lines.append(f"    - and {more:,} more{where}")
-        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  note: {visible(note)}" for note in self.notes]
         kinds = len(self.faults)
         verdict = f"{count(kinds, 'kind')} of faults" if kinds else "no faults"
         return "\n".join([f"{root}: {verdict}", *lines])

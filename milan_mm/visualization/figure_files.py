@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,11 +12,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.escaping import visible
 from milan_mm.files import replacing
 from milan_mm.visualization.style import DPI, paper_style
 
 FORMATS = (".png", ".svg")
 _KEY = "milan_mm"  # of the PNG text chunk
+_TEXTS = ("title", "caption", "command")
 _MAX_SIDE = 2**16 - 1  # pixels that matplotlib's Agg draws
 _SVG_SOURCE = "{http://purl.org/dc/elements/1.1/}source"
 
@@ -60,7 +62,8 @@ def save_figure(
             f"the figure would be {inches * dpi:.0f} pixels long at --dpi {dpi}, the limit is "
             f"{_MAX_SIDE}: pass --dpi {int(_MAX_SIDE / inches)}, take fewer images, or write .svg"
         )
-    text, title, caption = json.dumps(facts), facts["title"], facts["caption"]
+    text = json.dumps(facts)
+    title, caption = (visible(facts[name], "\n") for name in ("title", "caption"))
     for path in paths:
         if path.suffix == ".png":
             metadata = {"Title": title, "Description": caption, "Software": "milan_mm", _KEY: text}
@@ -99,9 +102,18 @@ def read_facts(path: str | Path) -> dict[str, Any]:
         facts = json.loads(text) if text else None
     except Exception as error:  # of whatever kind a damaged file leads to
         raise UserError(f"figure '{path}' cannot be read: {error}") from None
-    if not isinstance(facts, dict):
+    if not _are_facts(facts):
         raise UserError(
             f"'{path}' does not say how it was made: only the {' and '.join(FORMATS)} files of "
             "tools/look.py do"
         )
     return facts
+
+
+def _are_facts(facts: object) -> TypeGuard[dict[str, Any]]:
+    """Whether what is printed of a figure is text; anybody can write such a file."""
+    if not isinstance(facts, dict):
+        return False
+    systems = facts.get("weights", [])
+    has_systems = isinstance(systems, list) and all(isinstance(one, dict) for one in systems)
+    return has_systems and all(isinstance(facts.get(name, ""), str) for name in _TEXTS)

@@ -33,6 +33,7 @@ _RC: Any = {
     "font.sans-serif": [FONT],
     "font.size": LABEL_SIZE,
     "text.color": INK,
+    "text.parse_math": False,  # a name with two dollar signs is not a formula
     "axes.edgecolor": FAINT_INK,
     "axes.linewidth": 0.5,
     "axes.labelsize": LABEL_SIZE,

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.reliability.damaged_results import count_outcomes
+from milan_mm.errors import UserError
 from milan_mm.evaluation import results
-from milan_mm.evaluation.results import append_rows, read_results, read_rows
+from milan_mm.evaluation.results import append_rows, read_results, read_rows, remarks_on
 
 ROW = dict(
     task="coco",
@@ -120,11 +122,12 @@ def test_the_lock_file_of_a_killed_writer_is_taken_over(tmp_path, monkeypatch):
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "results.jsonl"
     append_rows(path, [dict(number=0)])
+    before = path.read_text()
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, text: write(file, text[: len(text) // 2]))
     with pytest.raises(OSError, match="bytes could be written"):
         append_rows(path, [dict(number=1)])
-    assert path.read_text() == '{"number": 0}\n'
+    assert path.read_text() == before
 
 
 def test_a_broken_line_is_named_by_its_number(tmp_path):
@@ -175,3 +178,42 @@ def test_a_value_outside_the_schema_is_named_with_its_line_and_key(tmp_path, cha
 def test_a_results_file_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.jsonl' does not exist"):
         read_results(tmp_path / "gone.jsonl")
+
+
+def test_a_damaged_file_is_noticed_or_says_the_same(tmp_path):
+    found = count_outcomes(flips=150, cuts=30, seed=0, folder=tmp_path)
+    assert found.total() == 180 and not found["SILENT"]
+    assert found["error"] > 100
+
+
+def test_a_changed_number_is_named_with_its_line_and_what_to_do(tmp_path):
+    path = tmp_path / "results.jsonl"
+    append_rows(path, [ROW, ROW | dict(value=40.3)])
+    path.write_text(path.read_text().replace("40.3", "60.3"))
+    with pytest.raises(
+        UserError, match=r"results\.jsonl:2 was changed .*backup, or remove"
+    ) as error:
+        read_rows(path)
+    assert 'remove its "checksum"' in str(error.value)
+
+
+def test_lines_may_be_sorted_removed_and_joined_and_keys_reordered(tmp_path):
+    path = tmp_path / "results.jsonl"
+    append_rows(path, [dict(b=n, a=[1.5, None], c={"é": float("inf")}) for n in range(3)])
+    first, _, last = path.read_text().splitlines()
+    turned = json.dumps(dict(reversed(json.loads(first).items())), ensure_ascii=False)
+    path.write_text(f"{last}\n {turned} \r\n{first}\n", encoding="utf-8")
+    assert [row["b"] for row in read_rows(path)] == [2, 0, 0]
+    assert not remarks_on(path)
+
+
+def test_rows_without_a_checksum_and_a_cut_line_are_read_and_said(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text(json.dumps(ROW) + "\n")
+    append_rows(path, [ROW])
+    assert read_results(path) == [ROW, ROW]
+    (remark,) = remarks_on(path)
+    assert "1 row of 2 without a checksum" in remark
+    path.write_bytes(path.read_bytes()[:-9])
+    assert read_results(path) == [ROW]
+    assert "its last line has no end and was left out" in remarks_on(path)[0]

@@ -33,7 +33,7 @@ def test_what_the_system_says_of_a_path_is_one_line(capsys: pytest.CaptureFixtur
         raise OSError(30, "Read-only file system", "/mnt/out")
     assert stop.value.code == 2
     assert capsys.readouterr().err == (
-        "error: '/mnt/out': Read-only file system: choose another --work-dir\n"
+        "error: '/mnt/out': Read-only file system: make it writable, or choose another --work-dir\n"
     )
 
 
@@ -77,7 +77,7 @@ def test_a_defect_during_training_keeps_its_traceback():
 @pytest.mark.usefixtures("training")
 def test_a_stop_by_this_package_during_training_is_one_line(capsys: pytest.CaptureFixture):
     hub = MessageHub.get_current_instance()
-    runner = SimpleNamespace(iter=0, message_hub=hub, optim_wrapper=None)
+    runner = SimpleNamespace(iter=0, message_hub=hub, optim_wrapper=None, hooks=[])
     with pytest.raises(SystemExit), user_errors():
         LossHook().after_train_iter(runner, 0, outputs=dict(loss=float("nan")))
     assert capsys.readouterr().err.startswith("error: the loss is nan at iteration 1")

@@ -13,6 +13,7 @@ import numpy as np
 
 from milan_mm.datasets.coco.run_lengths import count_pixels
 from milan_mm.datasets.decoding import MORE_PIXELS, max_pixels
+from milan_mm.datasets.folders import leads_out
 from milan_mm.text import shorten, shorten_list, shown
 
 MARGIN = 2.0  # pixels that a box may reach beyond its image, by rounding
@@ -20,7 +21,6 @@ MAX_COORDINATE = 100_000.0  # pixels; pycocotools allocates by distance, and cra
 MAX_OUTLINE = 2_000_000.0  # pixels, of all polygons of a mask together: 200 MB in pycocotools
 MAX_OBJECTS = 10_000  # of an image; a detector compares each with each of 100,000 anchors
 MAX_MASKS = 16 * 2**30  # bytes, of all masks of an image, as mmdet decodes them
-_MAX_NAME, _MAX_STEP = 4095, 255  # bytes of a path, and of a part of it, that Linux takes
 _NUMBER = (int, float)
 _ID = (int, float, str)
 # What each entry needs, by the name of its list. A box is looked into later.
@@ -176,19 +176,6 @@ def has_size(image: dict) -> bool:
 def is_number_id(own_id: object) -> bool:
     """Whether this is a whole number that an evaluation can store."""
     return isinstance(own_id, int) and abs(own_id) < 1 << 63
-
-
-def leads_out(name: str) -> bool:
-    """Whether a file name is absolute, climbs out of its folder, or is none that a system takes."""
-    steps = name.split("/")
-    is_name = 0 < len(name.encode(errors="replace")) <= _MAX_NAME and "\0" not in name
-    is_name &= all(len(step.encode(errors="replace")) <= _MAX_STEP for step in steps)
-    return (
-        not is_name
-        or name.startswith(("/", "\\"))
-        or name[1:3] in (":\\", ":/")
-        or ".." in name.replace("\\", "/").split("/")
-    )
 
 
 def object_problems(

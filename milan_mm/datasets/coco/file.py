@@ -24,11 +24,10 @@ from milan_mm.datasets.coco.faults import (
     image_problems,
     incomplete,
     is_number_id,
-    leads_out,
     object_problems,
 )
 from milan_mm.datasets.collection import paused_collection
-from milan_mm.datasets.folders import missing_files
+from milan_mm.datasets.folders import leads_out, missing_files
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.text import shorten
 
