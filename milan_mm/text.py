@@ -49,6 +49,5 @@ def bytes_of(number: float) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text on one line, without the characters by which it could steer a terminal."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() or c.isspace() else "?" for c in line)
+    """Text on one line, see `visible`."""
+    return visible(" ".join(text.split()))
