@@ -18,6 +18,7 @@ EVERYBODY = {
     "files",
     "lifetime",
     "palette",
+    "signals",
     "text",
     "torch_private",
 }

@@ -11,13 +11,31 @@ launch() {
     # processes share the cores; data-loading workers are single-threaded anyway
     local threads=$(( $(nproc) / gpus ))
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(( threads > 0 ? threads : 1 ))}"
-    local where=(--standalone)  # one machine: any free port
-    if [ "${NNODES:-1}" -gt 1 ]; then
-        where=(--nnodes "$NNODES" --node-rank "${NODE_RANK:?set NODE_RANK}"
-            --master-addr "${MASTER_ADDR:?set MASTER_ADDR}" --master-port "${PORT:-29500}")
-    elif [ -n "${PORT:-}" ]; then
-        where=(--master-addr 127.0.0.1 --master-port "$PORT")
+    local nodes="${NNODES:-1}" where=(--standalone)  # one machine: any free port
+    local meeting="${RDZV_BACKEND:-static}" place="${RDZV_ENDPOINT:-}"
+    if ! [[ "$nodes" =~ ^[1-9][0-9]*(:[1-9][0-9]*)?$ ]]; then
+        echo "error: NNODES is '$nodes': give the number of machines, or MIN:MAX" >&2
+        exit 2
     fi
+    if [ "$nodes" != 1 ] || [ -n "${RDZV_BACKEND:-}$place" ]; then
+        # a fixed number of machines that keep their order, unless more was asked for
+        if [ -n "$place" ] || [[ "$nodes" == *:* ]] || [ "${MAX_RESTARTS:-0}" != 0 ]; then
+            meeting="${RDZV_BACKEND:-c10d}"
+        fi
+        where=(--nnodes "$nodes" --rdzv-backend "$meeting")
+        if [ "$meeting" = static ]; then
+            where+=(--node-rank "${NODE_RANK:?set NODE_RANK}"
+                --master-addr "${MASTER_ADDR:?set MASTER_ADDR}" --master-port "${PORT:-29500}")
+        else
+            place="${place:-${MASTER_ADDR:?set MASTER_ADDR or RDZV_ENDPOINT}:${PORT:-29500}}"
+            where+=(--rdzv-endpoint "$place")
+        fi
+        where+=(--rdzv-id "${RDZV_ID:-milan_mm}")
+    elif [ -n "${PORT:-}" ]; then
+        where=(--rdzv-backend c10d --rdzv-endpoint "127.0.0.1:$PORT" --rdzv-id milan_mm)
+    fi
+    [ -z "${MAX_RESTARTS:-}" ] || where+=(--max-restarts "$MAX_RESTARTS")
+    [ -z "${LOG_DIR:-}" ] || where+=(--log-dir "$LOG_DIR" --tee 3)
     local tools
     tools="$(dirname "${BASH_SOURCE[0]}")"
     exec "${PYTHON:-python}" "$tools/_torchrun.py" "${where[@]}" --nproc-per-node "$gpus" \

@@ -17,6 +17,7 @@ done
 wait -n
 wait -n
 for method in milan mae; do
-    "$python" tools/export_encoder.py --half "$(cat "work_dirs/shapes_$method/last_checkpoint")" \
+    folder=work_dirs/shapes_$method
+    "$python" tools/export_encoder.py --half "$folder/$(cat "$folder/last_checkpoint")" \
         "milan_mm/assets/${method}_mini_shapes.safetensors"
 done

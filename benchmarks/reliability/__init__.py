@@ -1,1 +1,1 @@
-"""Scripts that damage, kill and attack, behind the counts of docs/reliability.md."""
+"""The long halves of the promises in docs/reliability.md: each script prints `n of n`."""

@@ -8,6 +8,7 @@ sees the same pixels on any number of workers, and after a resume: nothing has t
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,7 +124,7 @@ class SeededBatches:
 
 def next_pass(batches: object) -> None:
     """Let the sampler of a batch sampler go on with the order of its next pass."""
-    sampler = getattr(batches, "sampler", None)
+    sampler: Any = getattr(batches, "sampler", None)
     if hasattr(sampler, "set_epoch"):
         sampler.set_epoch(getattr(sampler, "epoch", 0) + 1)
 

@@ -103,9 +103,9 @@ def _build(table: dict[str, str], name: str) -> Any:
 
 
 def image_names(batch: Any) -> list[str]:
-    """Paths of the images of a batch, by place; "image 3 of the batch" where it has no path."""
-    count = _count(batch)
-    return [_name(batch, place, count) for place in range(count)]
+    """Paths of the images of a batch, of those that have one."""
+    paths = (_path(batch, place) for place in range(_count(batch)))
+    return [path for path in paths if path]
 
 
 def broken_images(batch: Any) -> list[str]:
@@ -118,7 +118,8 @@ def broken_images(batch: Any) -> list[str]:
             plain = to_plain(samples[place])
             parts += [name for name, tensor in _leaves(plain) if _is_broken(tensor)]
         if parts:
-            found.append(f"{_name(batch, place, count)} ({', '.join(dict.fromkeys(parts))})")
+            name = _path(batch, place) or f"image {place + 1} of {count}"
+            found.append(f"{name} ({', '.join(dict.fromkeys(parts))})")
     return found
 
 
@@ -130,11 +131,11 @@ def _count(batch: Any) -> int:
     return len(samples or ()) or (len(inputs) if isinstance(inputs, (list, Tensor)) else 0)
 
 
-def _name(batch: dict, place: int, count: int) -> str:
+def _path(batch: dict, place: int) -> str:
     samples = batch.get("data_samples") or ()
     sample = samples[place] if place < len(samples) else None
     path = sample.metainfo.get("img_path") if isinstance(sample, BaseDataElement) else None
-    return str(path) if path else f"image {place + 1} of {count} of the batch"
+    return str(path or "")
 
 
 def _pixels(batch: dict, place: int, count: int) -> list[Tensor]:

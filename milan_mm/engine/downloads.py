@@ -4,17 +4,26 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
+from urllib.request import Request, urlopen
 
 import torch
+from tqdm import tqdm
 
 from milan_mm.errors import UserError
+from milan_mm.files import replacing
 
 # torch and OpenMMLab name files after the start of their sha256: resnet50-0676ba61.pth
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
+_SECONDS = 60  # without an answer
+_LARGEST = 32 * 2**30  # bytes; no plain ViT comes near
+_CHUNK = 2**20
 _DATE = re.compile(r"20\d\d[01]\d[0-3]\d")
 
 
@@ -28,8 +37,8 @@ def download(url: str) -> Path:
         url: http or https.
 
     Raises:
-        UserError: When there is no such file, no network, or another content than the digest in
-            the name says.
+        UserError: When there is no such file, no network, a connection that broke off, no room, or
+            another content than the digest in the name says.
     """
     name = Path(urlparse(url).path).name or "checkpoint.pth"
     folder = Path(torch.hub.get_dir()) / "checkpoints"
@@ -78,14 +87,45 @@ def _has_digest(path: Path, digest: str) -> bool:
 
 
 def _fetch(url: str, path: Path, digest: str) -> None:
-    remedy = "download it by other means and give the path of the file"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=digest or None)
-    except RuntimeError:  # of torch, for another digest
+        request = Request(url, headers={"User-Agent": "milan_mm"})
+        with urlopen(request, timeout=_SECONDS) as answer, replacing(path) as partial:
+            if urlparse(answer.url).scheme not in ("http", "https"):
+                raise _RefusedError(f"it leads to {answer.url}")
+            found = _copy(answer, partial)
+            if not found.startswith(digest):
+                raise _RefusedError(
+                    f"its sha256 does not start with '{digest}', as its name says: it is damaged, "
+                    "or another file"
+                )
+    # no network, no such address, a connection that broke off, a full disk
+    except (OSError, ValueError, HTTPException, _RefusedError) as error:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"{url} is damaged or another file: its sha256 does not start with '{digest}', as its "
-            f"name says; {remedy}"
+            f"{url} could not be downloaded: {reason}; download it by other means and give the "
+            "path of the file"
         ) from None
-    except (OSError, ValueError) as error:  # no network, no such address, a full disk
-        raise UserError(f"{url} could not be downloaded: {error}; {remedy}") from None
+
+
+def _copy(answer: Any, path: Path) -> str:
+    """Write all that a server sends, and nothing else; returns the sha256."""
+    announced = answer.headers.get("Content-Length")
+    size = int(announced) if announced else None
+    if (size or 0) > (room := min(_LARGEST, shutil.disk_usage(path.parent).free)):
+        raise _RefusedError(f"it has {size} bytes, and there is room for {room} in {path.parent}")
+    digest, done = hashlib.sha256(), 0
+    with path.open("wb") as file, tqdm(total=size, unit="B", unit_scale=True) as bar:
+        while part := answer.read(_CHUNK):
+            done += len(part)
+            if done > room:
+                raise _RefusedError(f"it has more than {room} bytes")
+            file.write(part)
+            digest.update(part)
+            bar.update(len(part))
+    if size not in (None, done):  # which Python takes for the end of the file
+        raise _RefusedError(f"the connection broke off after {done} of {size} bytes")
+    return digest.hexdigest()
+
+
+class _RefusedError(Exception):
+    """What a server sends is not the file."""

@@ -6,10 +6,9 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from milan_mm.files import replacing
+from milan_mm.engine.hooks.saving import point_to
 
 _OURS = "extra_checkpoints"  # in the message hub, hence in each checkpoint: their names
-_LAST = "last_checkpoint"
 
 
 class ExtraCheckpoints:
@@ -53,8 +52,7 @@ class ExtraCheckpoints:
             **hook.args,
         )
         if is_main_process():
-            with replacing(Path(runner.work_dir, _LAST)) as partial:
-                partial.write_text(path)
+            point_to(path, runner.work_dir)
         self._remove(older)
         hub.update_info(_OURS, ours)
         return path

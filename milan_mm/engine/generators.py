@@ -12,7 +12,8 @@ def generator_states() -> dict[str, Any]:
 
     Takes some 50 us, and never waits for the GPU.
     """
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 (what mmcv uses)
+    numpy: Any = np.random.get_state()  # noqa: NPY002 (what mmcv uses)
+    kind, keys, *rest = numpy
     states = dict(
         python=random.getstate(),
         numpy=(kind, torch.from_numpy(keys.astype(np.int64)), *rest),

@@ -9,14 +9,29 @@ from torch.nn.utils import get_total_norm
 
 
 @torch.no_grad()
-def total_norm(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
-    """The norm of all values together, () float on the device of the first tensor.
+def total_norm(tensors: Iterable[Tensor]) -> Tensor:
+    """The 2-norm of all values together, () float on the device of the first tensor; 0 of nothing.
 
     NaN and infinity among the values make it NaN or infinite. Of shards (`DTensor`) it is the norm
-    of the whole, for which their processes exchange a number each.
+    of the whole, for which their processes exchange a number.
     """
-    norm = get_total_norm(tensors, order)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    parts: dict[bool, list[Tensor]] = {True: [], False: []}
+    for tensor in tensors:
+        parts[isinstance(tensor, DTensor)].append(tensor)
+    norms = [_whole(get_total_norm(part)) for part in parts.values() if part]
+    return norms[0] if len(norms) == 1 else get_total_norm(norms)
+
+
+@torch.no_grad()
+def is_finite(tensor: Tensor) -> bool:
+    """Whether none of the values, those of other shards included, is NaN or infinite."""
+    if isinstance(tensor, DTensor):  # for which torch has no `isfinite`; 0 x inf is NaN
+        return bool(total_norm([tensor.detach() * 0]).isfinite())
+    return bool(tensor.isfinite().all())
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
+from torch.optim import Optimizer
 
 from milan_mm.engine.sharding import FullySharded
 from milan_mm.registry import RUNNERS
@@ -24,10 +25,7 @@ class ShardedRunner(Runner):
         super().load_or_resume()
         if not isinstance(self.model, FullySharded):
             return
-        several = isinstance(self.optim_wrapper, OptimWrapperDict)
-        wrappers = self.optim_wrapper.values() if several else [self.optim_wrapper]
-        # not built for a validation alone
-        self.model.shard(w.optimizer for w in wrappers if isinstance(w, OptimWrapper))
+        self.model.shard(self._optimizers())
         mine, whole = self.model.share()
         self.logger.info(
             f"FSDP: this process keeps {mine:,} of the model's {whole:,} numbers, with their "
@@ -35,10 +33,24 @@ class ShardedRunner(Runner):
         )
 
     def save_checkpoint(self, *args: Any, save_optimizer: bool = True, **kwargs: Any) -> None:
-        """As mmengine's; must be called on all processes, which gather the tensors together."""
-        if is_main_process() or not isinstance(self.model, FullySharded):
+        """As mmengine's; must be called on all processes, which gather the tensors together.
+
+        Before that, `before_gathering` is called of hooks that have it.
+        """
+        if not isinstance(self.model, FullySharded):
             super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)
             return
-        self.model.module.state_dict()
-        if save_optimizer:
-            self.optim_wrapper.state_dict()
+        self.call_hook("before_gathering")
+        with self.model.whole_states(self._optimizers()):
+            if is_main_process():
+                super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)
+            else:
+                self.model.module.state_dict()
+                if save_optimizer:
+                    self.optim_wrapper.state_dict()
+
+    def _optimizers(self) -> list[Optimizer]:
+        """Of the run; none where it only validates, so that they are not built."""
+        several = isinstance(self.optim_wrapper, OptimWrapperDict)
+        wrappers = self.optim_wrapper.values() if several else [self.optim_wrapper]
+        return [wrapper.optimizer for wrapper in wrappers if isinstance(wrapper, OptimWrapper)]

@@ -6,7 +6,8 @@ more group. A run starts as any other does: built, initialised, loaded and resum
 spread (`milan_mm.engine.sharded_runner`). Checkpoints are whole too, in the layout of one process.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -102,14 +103,13 @@ class FullySharded(nn.Module):
         for module in list(self.module.modules()):
             if type(module).__name__ in self.blocks and any(True for _ in module.parameters()):
                 fully_shard(module, mesh=mesh, reshard_after_forward=True)
-        fully_shard(self, mesh=mesh, reshard_after_forward=False)
-        self._parts = [m for m in self.modules() if isinstance(m, FSDPModule)]
+        fully_shard(self.module, mesh=mesh, reshard_after_forward=False)
+        fully_shard(self, mesh=mesh)  # has nothing of its own, and is the outermost
+        _, *self._parts = [m for m in self.modules() if isinstance(m, FSDPModule)]
         names = {id(parameter): name for name, parameter in before.items()}
         after = dict(self.module.named_parameters())
         for optimizer in optimizers:
             _follow(optimizer, {key: after[name] for key, name in names.items()})
-            optimizer.register_state_dict_post_hook(_whole_states)
-        self.module.register_state_dict_post_hook(_whole_tensors)
         self._prefetch()
         # torch settles which group is the outermost at the first call of any
         register_fsdp_forward_method(self, "_settle")
@@ -121,6 +121,20 @@ class FullySharded(nn.Module):
             part.unshard()
         if self._parts and not self._is_gathered:
             self._keep_gathered(True)
+
+    @contextmanager
+    def whole_states(self, optimizers: Iterable[Optimizer]) -> Iterator[None]:
+        """Within the block, state dicts are those of one process; on all processes.
+
+        Tensors are gathered one by one, into the main memory of the first process. The others,
+        which must ask for the same state dicts in the same order, get tensors without values.
+        """
+        with ExitStack() as stack:
+            for optimizer in optimizers:
+                handle = optimizer.register_state_dict_post_hook(_whole_states)
+                stack.callback(handle.remove)
+            stack.callback(self.module.register_state_dict_post_hook(_whole_tensors).remove)
+            yield
 
     def share(self) -> tuple[int, int]:
         """Numbers in this process's parameters, and in the whole model's."""
@@ -135,9 +149,8 @@ class FullySharded(nn.Module):
 
     def _keep_gathered(self, keep: bool) -> None:
         self._is_gathered = keep
-        root: Any = self  # `fully_shard` has made it an FSDPModule
-        root.set_reshard_after_forward(not keep)
-        root.set_reshard_after_forward(False, recurse=False)
+        for part in self._parts[1:]:
+            part.set_reshard_after_forward(not keep, recurse=False)
 
     def _prefetch(self) -> None:
         """State which block is gathered next in the backward pass.

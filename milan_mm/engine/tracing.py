@@ -56,7 +56,13 @@ class Trace:
         return next((row for row in self.rows if row.share), None)
 
 
-def replay(model: nn.Module, wrapper: OptimWrapper, batch: Any, states: dict | None) -> Trace:
+def replay(
+    model: nn.Module,
+    wrapper: OptimWrapper,
+    batch: Any,
+    states: dict | None,
+    caller: nn.Module | None = None,
+) -> Trace:
     """Repeat a step of training up to its gradients; the optimizer does not step.
 
     Gradients and running statistics of the model are replaced.
@@ -66,6 +72,7 @@ def replay(model: nn.Module, wrapper: OptimWrapper, batch: Any, states: dict | N
         wrapper: Gives the precision and the loss scale.
         batch: As it came from the data loader.
         states: Of the generators, see `generator_states`; None leaves them.
+        caller: What is called in the place of the model, if that cannot be called alone.
     """
     trace = Trace()
     model.train()
@@ -73,34 +80,20 @@ def replay(model: nn.Module, wrapper: OptimWrapper, batch: Any, states: dict | N
     if states is not None:
         set_generators(states)
     step: Any = model  # mmengine's BaseModel
-    with _watched(model, trace.rows):
+    with _watched(model, trace.rows), torch.enable_grad():
         with wrapper.optim_context(model):
             data = step.data_preprocessor(batch, True)
-            returned = step(**data, mode="loss") if isinstance(data, dict) else step(*data, "loss")
+            call: Any = caller or model
+            mode: Any = dict(mode="loss")
+            returned = call(**data, **mode) if isinstance(data, dict) else call(*data, **mode)
         loss, numbers = step.parse_losses(returned)
-        trace.losses = {name: float(value) for name, value in numbers.items()}
-        total = total_loss(returned)
-        trace.loss = trace.losses["loss"] if total is None else total.item()
+        trace.losses = {name: value.item() for name, value in numbers.items()}
+        trace.loss = loss.item()
         if loss.requires_grad:
             scaler = getattr(wrapper, "loss_scaler", None)
             scale = scaler.get_scale() if scaler else 1.0
             (loss * scale).backward()
     return trace
-
-
-@torch.no_grad()
-def total_loss(returned: Any) -> Tensor | None:
-    """The sum that mmengine makes of the losses that a model returns, () float32.
-
-    Returns:
-        None for a model that returns something else.
-    """
-    if not isinstance(returned, dict):
-        return None
-    entries = [value for name, value in returned.items() if "loss" in name]
-    tensors = [t for value in entries for t in (value if isinstance(value, list) else [value])]
-    values = [t.detach().float().mean() for t in tensors if isinstance(t, Tensor)]
-    return torch.stack(values).sum() if values else None
 
 
 def named_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -11,13 +11,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Protocol, TypeVar
 
-from milan_mm.errors import UserError
+from milan_mm.errors import INTERRUPTED, STOPPED, Stopped, UserError
 from milan_mm.escaping import visible
 from milan_mm.evaluation.results import append_rows, is_same, read_rows, remarks_on
 from milan_mm.run.errors import one_line
 from milan_mm.run.jobs import Job, run_jobs
+from milan_mm.signals import SIGNALS
 
 
 class GridCell(Protocol):
@@ -119,22 +121,29 @@ def run_in_turn(
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """How a grid ends before its end: exit code 1 after a failed training, 130 when interrupted.
+    """How a grid ends before its end.
 
-    SIGTERM interrupts like Ctrl-C; else the trainings, which are processes of their own, would
-    outlive the grid.
+    The exit code is 1 after a failed training, 130 after Ctrl-C and SIGTERM, and 75 after the
+    warnings of schedulers. The trainings, which are processes of their own, are ended and save.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def warned(number: int, frame: FrameType | None) -> None:
+        raise Stopped(STOPPED)
+
+    handlers = dict.fromkeys(SIGNALS, warned)
+    handlers |= dict.fromkeys([signal.SIGINT, signal.SIGTERM], signal.default_int_handler)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("interrupted: finished cells are kept, the same command goes on", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(stop.code if isinstance(stop, Stopped) else INTERRUPTED)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def say(text: str) -> None:

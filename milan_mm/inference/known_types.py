@@ -48,6 +48,11 @@ def check_types(part: Any, default_scope: str, source: str) -> None:
                 f"registered: from Python, import the module that registers it first"
             )
     for place, node in nodes:
+        if node.get("trust_remote_code"):  # of transformers, by way of mmpretrain
+            raise UserError(
+                f"{source}: {place}.trust_remote_code asks to run code from elsewhere: only plain "
+                "values are read"
+            )
         for key, value in node.items():
             # a few options of mmcv and mmdet are evaluated
             if code := next((text for text in _texts(value) if "(" in text), None):

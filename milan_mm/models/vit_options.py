@@ -11,6 +11,7 @@ ARCHS = {
     "small": dict(embed_dims=384, num_layers=12, num_heads=6),
     "base": dict(embed_dims=768, num_layers=12, num_heads=12),
     "large": dict(embed_dims=1024, num_layers=24, num_heads=16),
+    "huge": dict(embed_dims=1280, num_layers=32, num_heads=16),
 }
 OUT_TYPES = ("featmap", "cls_token", "avg_featmap", "raw")
 # Pretrained weights need these as they were in their pretraining; the defaults are MILAN's.

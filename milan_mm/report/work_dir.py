@@ -17,6 +17,7 @@ from milan_mm.errors import MissingFileError, UserError
 from milan_mm.report.parts import Part, at
 from milan_mm.report.scalars import Curves, Logged, join_parts
 from milan_mm.report.stranger import is_inside, read_json, safe_config
+from milan_mm.run.encoder_weights import LOAD_REPORT
 from milan_mm.run.start.checkpoint_files import Checkpoint, list_checkpoints_in, newest
 from milan_mm.run.start.lock import FILE as LOCK
 from milan_mm.run.start.lock import holder
@@ -27,7 +28,6 @@ from milan_mm.weights.record import read_record
 
 _STAMP = re.compile(r"\d{8}_\d{6}")
 _STAMP_LENGTH = len("20261128_100000")
-LOAD_REPORT = "encoder_weights.json"
 
 
 @dataclass

@@ -18,6 +18,8 @@ from milan_mm.weights.record import ENCODER_FIELDS, PLAIN_VIT, plain
 from milan_mm.weights.sizes import Size
 from milan_mm.weights.statistics import byte_stats
 
+LOAD_REPORT = "encoder_weights.json"  # in the work directory
+
 
 def set_encoder_weights(
     cfg: Config, weights: str | Encoder, fixed: Iterable[str] = (), **options: Any
@@ -227,4 +229,4 @@ def set_load_report(cfg: Config) -> None:
     """Have the load report written into the work directory, whose name must be known."""
     init_cfg = (cfg.model.get("backbone") or {}).get("init_cfg") or {}
     if init_cfg.get("type") == "milan_mm.EncoderWeights":
-        init_cfg.setdefault("report", f"{cfg.work_dir}/encoder_weights.json")
+        init_cfg.setdefault("report", f"{cfg.work_dir}/{LOAD_REPORT}")

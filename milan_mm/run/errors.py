@@ -1,22 +1,24 @@
 """Mistakes of the user become one line and exit code 2; defects keep their traceback."""
 
-import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch.distributed as dist
 from mmengine.config import Config
-from mmengine.logging import MessageHub
 
 from milan_mm.errors import UserError
-from milan_mm.run.failures import explain
-from milan_mm.run.processes import is_first_of_launcher, is_main_process
+from milan_mm.run.failures import LOST_PEER, explain
+from milan_mm.run.processes import is_first_of_launcher
+from milan_mm.run.reasons import DEFECT, FAILURE, LOST, MISTAKE, leave
+from milan_mm.run.start.lock import has_started
 
 # How long another process waits for the first one to speak; the launcher ends all of them by then.
 SECONDS_FOR_THE_FIRST = 10.0
+SECONDS_FOR_THE_CAUSE = 5.0  # a process that lost another one lets the launcher see that one first
+SECONDS_TO_END = 40  # for leaving the group and all that an interpreter does at its end
 _PATH_ERRORS = (
     FileNotFoundError,
     FileExistsError,
@@ -34,43 +36,58 @@ def user_errors(cfg: Config | None = None) -> Iterator[None]:
 
     A mistake is a `UserError`, which this package raises with value, limit and remedy. Before
     training starts it is also any other ValueError, a path that the system rejects, and a setting
-    that a class does not know. A work directory that the run itself created is removed again if
-    training had not started. A failure of the machine during training, such as a full disk, is one
-    line too, with exit code 1.
+    that a class does not know. A failure of the machine during training, such as a full disk, is
+    one line too, with exit code 1.
 
-    Of several processes the first one speaks. The others wait until the launcher, which has seen it
-    fail, ends them. A process that is still there after that made the mistake alone, and reports
-    it.
+    Of several processes `tools/_torchrun.py` says the first reason. With another launcher the first
+    process speaks. The others wait until the launcher, which has seen it fail, ends them. A process
+    that is still there after that made the mistake alone, and reports it.
 
     Args:
         cfg: Of the run, once its work directory is known.
     """
-    existed = {path for path in _work_dir_and_parents(cfg) if path.exists()}
     try:
         yield
-    except (*_USER_ERRORS, RuntimeError) as error:
-        started = MessageHub.get_current_instance().get_info("loop_stage") is not None
+    except Exception as error:
+        started = has_started()
         is_mistake = isinstance(error, UserError)
         failure = None if is_mistake else explain(error, cfg.work_dir if cfg else ".")
         message = failure or _mistake(error, started)
         if message is None:
+            leave(DEFECT, f"{type(error).__name__}: {_last_line(error)}")
+            _end_for_certain()
             raise
-        if not started:
-            _remove_new(cfg, existed)
-        if not is_first_of_launcher():
-            time.sleep(SECONDS_FOR_THE_FIRST)
-        print(f"error: {message}", file=sys.stderr, flush=True)
-        sys.exit(1 if started and failure else 2)
+        _end_for_certain()
+        kind = LOST if failure == LOST_PEER else FAILURE if failure else MISTAKE
+        heard = leave(kind, message)
+        if kind == LOST:
+            time.sleep(SECONDS_FOR_THE_CAUSE)
+        if not heard:
+            if not is_first_of_launcher():
+                time.sleep(SECONDS_FOR_THE_FIRST)
+            print(f"error: {message}", file=sys.stderr, flush=True)
+        sys.exit(1 if failure and (started or kind == LOST) else 2)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _end_for_certain() -> None:
+    """Let the kernel's clock end this process, if it waits for others that never answer."""
+    if dist.is_initialized():
+        signal.alarm(SECONDS_TO_END)
+
+
+def _last_line(error: BaseException) -> str:
+    """Of an error of a worker, whose text is a traceback, the message."""
+    return " ".join((str(error).rstrip().splitlines() or [""])[-1].split())[:300]
 
 
 def _mistake(error: Exception, started: bool) -> str | None:
     """The message of a mistake of the user; None for a defect."""
     if isinstance(error, UserError):
         return one_line(error)
-    if started or isinstance(error, RuntimeError):
+    if started or not isinstance(error, _USER_ERRORS):
         return None
     if isinstance(error, OSError):  # of a library; those of the system are failures
         return one_line(error) if isinstance(error, _PATH_ERRORS) else None
@@ -90,23 +107,3 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, UserError) and "DataLoader worker" in text:
         text = text.splitlines()[-1].partition(": ")[2]
     return " ".join(text.split())
-
-
-def _work_dir_and_parents(cfg: Config | None) -> list[Path]:
-    """The work directory and the folders above it, inner first."""
-    if cfg is None:
-        return []
-    path = Path(cfg.work_dir).resolve()
-    return [path, *path.parents]
-
-
-def _remove_new(cfg: Config | None, existed: set[Path]) -> None:
-    """Remove a work directory that did not exist before, and parents that are empty now."""
-    new = [path for path in _work_dir_and_parents(cfg) if path not in existed and path.exists()]
-    if not new or not is_main_process():
-        return
-    shutil.rmtree(new[0], ignore_errors=True)
-    for parent in new[1:]:
-        if any(parent.iterdir()):
-            return
-        parent.rmdir()

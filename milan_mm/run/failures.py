@@ -1,28 +1,38 @@
 """Failures of the machine, in one line with a remedy: full disks, lost folders, killed workers."""
 
 import errno
+import re
 import shutil
+import signal
 from pathlib import Path
 
 import torch
 
 from milan_mm.text import bytes_of
 
+LOST_PEER = "another process of the run ended, whose message says why"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNREACHABLE = "bring its disk back, then --resume"
 _SYSTEM = {
-    errno.EROFS: "choose another --work-dir",
+    errno.EROFS: "make it writable, or choose another --work-dir",
     errno.EACCES: "give yourself access, or choose another folder",
     errno.EIO: _UNREACHABLE,
     errno.ENOTCONN: _UNREACHABLE,
     errno.ESTALE: _UNREACHABLE,
 }
+_SHM = Path("/dev/shm")
 # What torch's messages contain -> what helps. The first row that fits is taken.
 _REMEDIES = (
     (
-        ("out of shared memory", "shared memory(shm)", "shared memory limit"),
-        "/dev/shm is too small for the data-loading workers: enlarge it (docker run --shm-size=8g, "
-        "or --ipc=host), or pass --cfg-options train_dataloader.num_workers=N with a smaller N",
+        (
+            "out of shared memory",
+            "shared memory(shm)",
+            "shared memory limit",
+            "shared memory segment",
+            "</torch_",
+        ),
+        "/dev/shm, {shm}, is too small for the data-loading workers: enlarge it (docker run "
+        "--shm-size=8g, or --ipc=host), or pass --cfg-options train_dataloader.num_workers=0",
     ),
     (
         ("DataLoader worker (pid",),
@@ -31,7 +41,16 @@ _REMEDIES = (
     ),
     (
         ("EADDRINUSE",),
-        "the port is taken by another run: set PORT to a free one",
+        "port {port} is taken by another program: set PORT to a free one",
+    ),
+    (
+        ("Timed out waiting", "collective operation timeout", "Application timeout caused pair"),
+        "another process did not answer in time: it hangs, or works on something that takes "
+        "longer; --cfg-options env_cfg.dist_cfg.timeout=SECONDS sets how long is waited (1800)",
+    ),
+    (
+        ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process"),
+        LOST_PEER,
     ),
     (
         ("Gloo connectFullMesh", "gloo/transport"),
@@ -39,6 +58,14 @@ _REMEDIES = (
         "that the machines share, as `ip address` names it",
     ),
 )
+_SIGNALS = {
+    signal.SIGKILL: "often since memory ran out (`dmesg` says so then): fewer "
+    "train_dataloader.num_workers or a smaller --batch-per-gpu take less",
+    signal.SIGBUS: "often since /dev/shm is full: fewer train_dataloader.num_workers take less",
+    signal.SIGABRT: "by a library, whose message is above",
+    signal.SIGSEGV: "a crash in a compiled library: `milan-mm doctor` calls each of them",
+    signal.SIGALRM: "since it could not end by itself",
+}
 
 
 def explain(error: BaseException, folder: str | Path) -> str | None:
@@ -55,8 +82,23 @@ def explain(error: BaseException, folder: str | Path) -> str | None:
         return f"{what}: pass --batch-per-gpu N with a smaller N, the total batch stays what it is"
     if isinstance(error, RuntimeError):
         text = str(error)
-        return next((line for marks, line in _REMEDIES if any(m in text for m in marks)), None)
+        line = next((line for marks, line in _REMEDIES if any(m in text for m in marks)), None)
+        port = re.search(r"port: (\d+)", text)
+        return line.format(shm=_room(_SHM), port=port[1] if port else "") if line else None
     return None
+
+
+def explain_signal(number: int) -> str:
+    """How a process ended that a signal has ended, and what helps."""
+    hint = _SIGNALS.get(signal.Signals(number))
+    return f"ended by {signal.Signals(number).name}" + (f", {hint}" if hint else "")
+
+
+def _room(folder: Path) -> str:
+    if not folder.is_dir():
+        return "which does not exist"
+    usage = shutil.disk_usage(folder)
+    return f"{usage.total / 2**20:,.0f} MiB of which {usage.free / 2**20:,.0f} are free"
 
 
 def _explain_system(error: OSError, folder: Path) -> str | None:

@@ -17,6 +17,7 @@ from rich.table import Column
 
 from milan_mm import lifetime
 from milan_mm.configs import shipped_folder
+from milan_mm.errors import INTERRUPTED, STOPPED, Stopped
 
 POLL_SECONDS = 0.5
 
@@ -52,7 +53,9 @@ class Job:
     @property
     def checkpoint(self) -> Path:
         """The last checkpoint of a finished job."""
-        return Path((self.work_dir / "last_checkpoint").read_text().strip())
+        from milan_mm.run.start.checkpoint_files import last_checkpoint  # imports mmengine
+
+        return last_checkpoint(self.work_dir)
 
     def chain(self) -> "Iterator[Job]":
         """The job and all that follow it."""
@@ -100,6 +103,7 @@ def run_jobs(jobs: Sequence[Job], num_parallel: int) -> Iterator[tuple[Job, floa
     Raises:
         RuntimeError: Naming the job that failed and its log. Jobs that run by then finish first
             and are yielded, waiting ones do not start.
+        Stopped: A signal has ended a job, which can go on; the others are ended, too.
     """
     failures: list[RuntimeError] = []
     with progress_bars() as progress, ThreadPoolExecutor(num_parallel) as pool:
@@ -133,6 +137,7 @@ def run_tool(title: str, name: str, arguments: Sequence[str], log: Path) -> None
 
     Raises:
         RuntimeError: When it failed, with its last lines.
+        Stopped: A signal has ended it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(shipped_folder("tools") / name), *arguments]
@@ -141,7 +146,7 @@ def run_tool(title: str, name: str, arguments: Sequence[str], log: Path) -> None
             command, stdout=output, stderr=subprocess.STDOUT, env=lifetime.environment()
         )
     if done.returncode:
-        raise _failure(title, done.returncode, log)
+        raise _ending(title, done.returncode, log)
 
 
 def progress_bars(console: Console | None = None) -> Progress:
@@ -225,7 +230,7 @@ class _Workers:
         seconds = time.monotonic() - started
         progress.remove_task(bar)  # dozens of finished bars would fill the screen
         if process.returncode:
-            raise _failure(job.title, process.returncode, log)
+            raise _ending(job.title, process.returncode, log)
         progress.advance(self.bar_of_all, job.num_iters - steps_done)
         progress.console.print(f"{job.title} done in {seconds:.0f} s, log in {log}")
         return seconds
@@ -233,18 +238,20 @@ class _Workers:
 
 def _command(job: Job) -> list[str]:
     """What starts a job, in one process or by torchrun."""
-    start, end = [sys.executable], []
+    start, end, tools = [sys.executable], [], shipped_folder("tools")
     if job.num_processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone"]
+        start += [str(tools / "_torchrun.py"), "--standalone"]
         start += ["--nproc-per-node", str(job.num_processes)]
         end = ["--launcher", "pytorch"]
-    train = shipped_folder("tools") / "train.py"
+    train = tools / "train.py"
     work_dir = ["--work-dir", str(job.work_dir)]
     return [*start, str(train), job.config, *work_dir, *job.arguments, *end]
 
 
-def _failure(title: str, returncode: int, log: Path) -> RuntimeError:
+def _ending(title: str, returncode: int, log: Path) -> RuntimeError | Stopped:
     """How a process ended: its exit code or the signal that ended it, and its last lines."""
+    if returncode in (STOPPED, INTERRUPTED):
+        return Stopped(returncode, f"{title} was stopped, see {log}")
     ending = f"exit code {returncode}"
     if returncode < 0:
         ending = f"signal {signal.Signals(-returncode).name}"

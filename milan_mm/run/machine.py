@@ -9,6 +9,8 @@ from milan_mm.errors import UserError
 from milan_mm.run.config_nodes import config_nodes
 from milan_mm.torch_private import has_fast_bfloat16
 
+# how long a process waits for the others, which may validate or save
+SECONDS_TO_ANSWER = 1800
 _INIT_WORKER = "milan_mm.init_worker"
 
 
@@ -22,6 +24,9 @@ def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
         UserError: When processes and GPUs do not fit together.
     """
     cfg.launcher = launcher
+    if launcher != "none":  # torch's own 10 minutes are short for a validation by one process
+        cfg.setdefault("env_cfg", ConfigDict()).setdefault("dist_cfg", ConfigDict())
+        cfg.env_cfg.dist_cfg.setdefault("timeout", SECONDS_TO_ANSWER)
     _bind_workers(cfg)
     notes = _leave_modules(cfg)
     wants_bfloat16 = _precision(cfg) == "BFloat16OptimWrapper"
@@ -39,11 +44,9 @@ def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
         notes.append("no GPU, and this CPU does not multiply in bfloat16: float32 instead")
     if launcher == "none":
         return notes
-    if launcher != "pytorch":
+    if launcher == "mpi":
         raise UserError(f"--launcher {launcher} needs GPUs: without them use tools/dist_train.sh")
-    cfg.setdefault("env_cfg", ConfigDict())
-    timeout = cfg.env_cfg.get("dist_cfg", {}).get("timeout", 1800)
-    cfg.env_cfg.dist_cfg = ConfigDict(backend="gloo", timeout=timeout)
+    cfg.env_cfg.dist_cfg = ConfigDict(backend="gloo", timeout=cfg.env_cfg.dist_cfg.timeout)
     # the default wrapper names a GPU
     cfg.setdefault(
         "model_wrapper_cfg",

@@ -17,8 +17,8 @@ from milan_mm.engine.hooks.finite import FiniteHook
 from milan_mm.engine.hooks.record import RecordHook
 from milan_mm.engine.hooks.seeding import SeedHook
 from milan_mm.engine.hooks.stopping import StoppingHook
+from milan_mm.engine.logs import keep_logging
 from milan_mm.engine.memory import keep_freed_memory
-from milan_mm.engine.signals import StopSignals
 from milan_mm.errors import Stopped, UserError
 from milan_mm.escaping import visible
 from milan_mm.lifetime import bind_children
@@ -29,19 +29,27 @@ from milan_mm.run.checks.images import check_images
 from milan_mm.run.checks.labels import check_labels
 from milan_mm.run.checks.lists import check_lists
 from milan_mm.run.checks.schedule import check_plan
+from milan_mm.run.checks.space import check_space
 from milan_mm.run.config_nodes import datasets_of, shows_views, views_of_test
+from milan_mm.run.encoder_weights import LOAD_REPORT
 from milan_mm.run.options import SAVE_MINUTES
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.records.record import KEY, ORIGIN, record_of
 from milan_mm.run.records.run_file import write_run_file
 from milan_mm.run.records.tested import write_tested_file
 from milan_mm.run.schedule.plan import Plan
-from milan_mm.run.start.checkpoint_files import LAST, updates_of
+from milan_mm.run.start.checkpoint_files import (
+    LAST,
+    list_checkpoints,
+    remove_leftovers_of_run,
+    updates_of,
+)
 from milan_mm.run.start.fitting import check_fit
-from milan_mm.run.start.lock import locked
+from milan_mm.run.start.lock import entered, locked, starting
 from milan_mm.run.start.pretrained import check_whole, read_tensors, watch
 from milan_mm.run.start.resume import Start, find_origin
 from milan_mm.run.tracking import resume_trackers
+from milan_mm.signals import StopSignals
 from milan_mm.weights.reading import read_checkpoint
 
 
@@ -66,11 +74,13 @@ def train(
         Stopped: A signal has ended the training, see `StoppingHook`.
     """
     bind_children()
-    with StopSignals() as signals, locked(cfg.work_dir):
+    with StopSignals() as signals, locked(cfg.work_dir, _own_names(cfg)):
         return _train(cfg, start or Start(), notes, StoppingHook(signals, save_minutes))
 
 
 def _train(cfg: Config, start: Start, notes: list[str], stopping: StoppingHook) -> Runner:
+    if is_main_process():
+        remove_leftovers_of_run(cfg)
     origin = find_origin(cfg, start)
     notes = notes + origin.notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
     if cfg.get("resume"):
@@ -86,7 +96,10 @@ def _train(cfg: Config, start: Start, notes: list[str], stopping: StoppingHook) 
         watch(runner, cfg)
     plan = Plan.of(runner)
     check_plan(plan)
-    for line in plan.lines():
+    lines = plan.lines()
+    if is_main_process():
+        lines += check_space(runner, plan, len(list_checkpoints(cfg)))
+    for line in lines:
         runner.logger.info(line)
     record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
@@ -156,6 +169,16 @@ def test(
     """
     bind_children()
     check_testable(cfg)
+    with entered(cfg.work_dir, _own_names(cfg)):
+        return _test(cfg, checkpoint, notes, additions)
+
+
+def _test(
+    cfg: Config,
+    checkpoint: str,
+    notes: list[str],
+    additions: Sequence[Callable[[Runner], None]],
+) -> dict[str, float]:
     notes = notes + _check_data(cfg, ("test_dataloader",))
     content = read_checkpoint(checkpoint)
     state_dict = content.get("state_dict", content)
@@ -216,11 +239,18 @@ def _merge_views(cfg: Config) -> None:
 
 def _build(cfg: Config, notes: list[str]) -> Runner:
     connect_processes(cfg)
-    runner = RUNNERS.get(cfg.get("runner_type") or "Runner").from_cfg(cfg)
+    with starting(cfg.work_dir):
+        runner = RUNNERS.get(cfg.get("runner_type") or "Runner").from_cfg(cfg)
+    keep_logging(runner.logger)
     runner.logger.addFilter(_show)
     for note in notes:
         runner.logger.info(note)
     return runner
+
+
+def _own_names(cfg: Config) -> list[str]:
+    """What a run writes into its work directory before it starts, besides its folder of logs."""
+    return [Path(cfg.filename or "").name, LOAD_REPORT]
 
 
 def _show(record: logging.LogRecord) -> bool:

@@ -195,7 +195,7 @@ def reconcile(inferred: Settings, stated: Stated, path: str) -> dict[str, Any]:
 def _read_dict(metadata: Mapping[str, str], name: str, path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(metadata.get(name, "{}"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: its metadata '{name}' are damaged: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: its metadata '{name}' are damaged: {content}")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from milan_mm.errors import UserError
+from milan_mm.weights.budget import MAX_DIRECTORY
 
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 PREPROCESSOR_CONFIG = "preprocessor_config.json"
@@ -31,10 +32,15 @@ def read_json(file: Path) -> dict:
     """The content of a JSON file; empty where there is no file, or no object in it.
 
     Raises:
-        UserError: When it is not JSON.
+        UserError: When it is not JSON, or larger than any such file.
     """
     if not file.is_file():
         return {}
+    if (size := file.stat().st_size) > MAX_DIRECTORY:
+        raise UserError(
+            f"'{file}' has {size / 2**20:.0f} MiB, and {MAX_DIRECTORY // 2**20} are read: it is "
+            "not a model's config"
+        )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # of JSON or of UTF-8

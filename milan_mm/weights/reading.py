@@ -4,37 +4,32 @@ import hashlib
 import json
 import re
 import zipfile
-from argparse import Namespace
-from collections import OrderedDict
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
-from numpy._core import multiarray
-from safetensors import safe_open
 from torch import Tensor
 
 from milan_mm.early import missing_weights
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.weights.checksums import check_records
+from milan_mm.weights.archive import Archive, DamagedError, is_archive
+from milan_mm.weights.arrays import read_arrays, read_safetensors, safetensors_metadata
+from milan_mm.weights.budget import Budget, RefusedError
 from milan_mm.weights.folders import folder_files
-from milan_mm.weights.torchscript import is_torchscript, read_torchscript
-
-_HISTORY_METHODS = ("min", "max", "current", "mean")
+from milan_mm.weights.torch_files import read_torch
+from milan_mm.weights.torchscript import holds_modules, read_torchscript
 
 
 def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
     """Read a weights file or a training checkpoint on the CPU.
 
-    Torch files are read with `weights_only=True` and a written list of the harmless classes that
-    training checkpoints of mmengine and of the MAE family hold; there is no fallback to full
-    unpickling. Of TorchScript archives the tensors are read and the code is not. Checksums are
-    compared wherever a format has them: torch's CRC-32 (`check_records`), that of the zip archive
-    in a .npz, and the sha256 that this package writes into its own safetensors files.
+    Torch files are read by a reader of our own, which builds tensors, plain values and the written
+    list of what training checkpoints of mmengine and of the MAE family hold (`Constructors`); there
+    is no fallback to full unpickling. Of TorchScript archives the tensors are read and the code is
+    not. Checksums are compared wherever a format has them: the CRC-32 of zip archives, which are
+    torch's files and .npz, and the sha256 that this package writes into its own safetensors files.
+    What a file may ask for follows from its size (`Budget`).
 
     Args:
         path: A safetensors file, Flax arrays (.npz), a torch file (.pth, .pt, .bin ...) or a
@@ -50,13 +45,11 @@ def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
         UserError: When the file is damaged, holds no dict, or would have to run code to be read.
     """
     path = weights_file(path)
-    if path.suffix not in (".safetensors", ".npz"):
-        check_records(path)
     try:
         if path.suffix == ".safetensors":
-            checkpoint, metadata = _read_safetensors(path)
+            checkpoint, metadata = read_safetensors(path)
         elif path.suffix == ".npz":
-            checkpoint, metadata = _read_arrays(path), {}
+            checkpoint, metadata = read_arrays(path), {}
         else:
             checkpoint, metadata = _read_torch(path, trust_pickle), {}
     except Exception as error:  # a damaged file can lead the decoders to any kind of error
@@ -114,8 +107,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     if path.suffix != ".safetensors":
         return {}
     try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
+        return safetensors_metadata(path)
     except Exception as error:
         raise UserError(f"weights file '{path}' {_reason(error)}") from None
 
@@ -127,8 +119,7 @@ def read_meta(path: str | Path) -> dict[str, Any]:
         An empty dict for files that are damaged or of another kind.
     """
     try:
-        with torch.serialization.safe_globals(_safe_globals()):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = read_torch(Path(path), with_numbers=False)
     except Exception:  # a damaged file can lead the decoder to any kind of error
         return {}
     meta = content.get("meta") if isinstance(content, dict) else None
@@ -163,62 +154,15 @@ def metadata_sha256(metadata: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, file.metadata() or {}
-
-
-def _read_arrays(path: Path) -> dict[str, Tensor]:
-    """Numbers only: arrays of Python objects would be pickles."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}
-
-
 def _read_torch(path: Path, trust_pickle: bool) -> Any:
-    if is_torchscript(path):
-        return read_torchscript(path)
-    if trust_pickle:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    with torch.serialization.safe_globals(_safe_globals()):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _safe_globals() -> list:
-    """What training checkpoints hold besides tensors.
-
-    mmengine pickles log buffers with numpy arrays inside them; the MAE family pickles its command
-    line, which may name folders. numpy pickles arrays and scalars as calls of two private
-    functions, under the module name of its version, so both have to be allowed by name.
-    """
-    cores = ("core", "_core")  # numpy 1 and 2
-    dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "u4", "u1", "?")]
-    return [
-        HistoryBuffer,
-        (_history_method, "builtins.getattr"),
-        *((multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in cores),
-        *((multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in cores),
-        np.ndarray,
-        np.dtype,
-        *dtypes,
-        Namespace,  # `args` in the checkpoints of MAE, DINO, SLIP ...: names and values
-        (PurePosixPath, "pathlib.PosixPath"),  # stands in: it has a name but touches no disk
-        (_ConfigNode, "yacs.config.CfgNode"),  # `config` in SimMIM's checkpoints
-    ]
-
-
-class _ConfigNode:
-    """Stands in for yacs's configs, which are dicts: one of torch's harmless kinds of dict."""
-
-    def __new__(cls) -> OrderedDict:  # type: ignore[misc]
-        return OrderedDict()
-
-
-def _history_method(owner: type, name: str) -> Callable:
-    """Stands in for getattr: mmengine pickles `HistoryBuffer.mean` by it, and nothing else."""
-    if owner is not HistoryBuffer or name not in _HISTORY_METHODS:
-        raise UnpicklingError(f"GLOBAL getattr({owner}, {name}) is not allowed")
-    return getattr(HistoryBuffer, name)
+    if not trust_pickle:
+        return read_torch(path)
+    if is_archive(path):
+        with Archive(path, Budget(path.stat().st_size)) as archive:
+            if holds_modules(archive):
+                return read_torchscript(archive)
+            archive.check()
+    return torch.load(path, map_location="cpu", weights_only=False)
 
 
 def _altered(path: Path, part: str) -> str:
@@ -229,9 +173,15 @@ def _altered(path: Path, part: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a file, in one line and without torch's advice to unpickle it fully."""
+    """What is wrong with a file, in one line."""
     text = str(error)
-    if unsafe := re.search(r"GLOBAL (\S+)", text):
+    if isinstance(error, RefusedError):
+        return text
+    if isinstance(error, DamagedError):
+        return f"is damaged: {text}; copy or download it again"
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
+        return "does not fit into the memory of this machine"
+    if unsafe := re.search(r"GLOBAL (.+) is not allowed", text):
         return (
             f"holds Python objects that would have to be executed: {unsafe[1]}; convert it to "
             "safetensors where you trust it"

@@ -1,58 +1,50 @@
 """The tensors of a TorchScript archive, such as OpenAI's CLIP, without running its code.
 
 An archive is a zip file: `data.pkl` describes the module tree, `data/N` are the raw numbers, and
-`code/` is a program that is never looked at here. The description is a pickle; it is read by an
-unpickler that knows nothing but tensors, containers and modules, which become plain holders of
-their attributes.
+`code/` is a program that is never looked at here. Modules become plain holders of their attributes.
 """
 
-import pickle
-import zipfile
-from collections import OrderedDict
 from pathlib import Path
-from typing import IO, Any
+from pickle import UnpicklingError
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from milan_mm.errors import UserError
+from milan_mm.weights.archive import Archive, is_archive
+from milan_mm.weights.budget import Budget, RefusedError
+from milan_mm.weights.constructors import Constructors
+from milan_mm.weights.pickles import Function, Reader
+from milan_mm.weights.storages import storages_of
 
-DTYPES = {
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "DoubleStorage": torch.float64,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
-_LIST_BUILDERS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
-_MAX_DEPTH = 50
+_LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
+_JIT = "torch.jit._pickle."
+_MAX_DEPTH, _MAX_TENSORS = 50, 100_000
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive, by the names in its zip directory."""
-    if not zipfile.is_zipfile(path):
+    """Whether a file is a TorchScript archive."""
+    if not is_archive(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    with Archive(path, Budget(path.stat().st_size)) as archive:
+        return holds_modules(archive)
 
 
-def read_torchscript(path: Path) -> dict[str, Tensor]:
+def holds_modules(archive: Archive) -> bool:
+    """Whether an archive is one of TorchScript, by the names of its records."""
+    return any(name.endswith("/constants.pkl") for name in archive.names)
+
+
+def read_torchscript(archive: Archive) -> dict[str, Tensor]:
     """The parameters and buffers of an archive, by their names in its `state_dict()`.
 
     Raises:
         UnpicklingError: When the description holds anything but modules, containers and tensors.
-        zipfile.BadZipFile, KeyError, UserError: When the archive is damaged.
+        DamagedError, RefusedError: See `Archive`.
     """
-    with zipfile.ZipFile(path) as archive:
-        (description,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
-        root = description.removesuffix("data.pkl")
-        with archive.open(description) as file:
-            module = _Unpickler(file, archive, root).load()
+    (description,) = (name for name in archive.names if name.endswith("/data.pkl"))
+    root = description.removesuffix("data.pkl")
+    load = storages_of(archive, root, with_numbers=True)
+    module = Reader(archive.read(description), _Modules(archive.budget), load).read()
     tensors: dict[str, Tensor] = {}
     _collect(module, "", tensors, 0)
     return tensors
@@ -61,77 +53,42 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
 class _Holder:
     """Stands in for a module of the archive: its attributes, and no behaviour."""
 
-    def __init__(self, *args: object) -> None:
+    def __init__(self) -> None:
         self.attributes: dict[str, Any] = {}
 
-    def __setstate__(self, state: object) -> None:
-        if not isinstance(state, dict):
-            raise pickle.UnpicklingError("a module's attributes are not a dict")
-        self.attributes = state
 
+class _Modules(Constructors):
+    """Also builds modules, and the lists of TorchScript."""
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: IO[bytes], archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(file)
-        self.archive, self.root = archive, root
+    def find(self, path: str) -> Any:
+        if path.startswith("__torch__."):
+            return Function(_Holder)
+        if path.startswith(_JIT) and path.removeprefix(_JIT) in _LISTS:
+            return Function(self.listed)
+        if path == f"{_JIT}restore_type_tag":
+            return Function(lambda value, tag: value)
+        return super().find(path)
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "__torch__" or module.startswith("__torch__."):
-            return _Holder
-        if module == "torch" and name in DTYPES:
-            return DTYPES[name]
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch.jit._pickle" and name in _LIST_BUILDERS:
-            return _build_list
-        if (module, name) == ("torch.jit._pickle", "restore_type_tag"):
-            return _restore_type_tag
-        raise pickle.UnpicklingError(f"GLOBAL {module}.{name} is not allowed")
+    def listed(self, items: Any) -> list:
+        """A list of TorchScript, from a list."""
+        if type(items) not in (list, tuple):
+            raise UnpicklingError("a list is described wrongly")
+        self.budget.take(16 * len(items))
+        return list(items)
 
-    def persistent_load(self, pid: Any) -> Tensor:
-        """A storage, as a flat tensor: pid is ('storage', dtype, key, device, number)."""
-        kind, dtype, key, _, number = pid
-        if kind != "storage" or not isinstance(dtype, torch.dtype):
-            raise pickle.UnpicklingError("a storage is described wrongly")
-        info = self.archive.getinfo(f"{self.root}data/{key}")
-        size = number * torch.empty((), dtype=dtype).element_size()
-        if info.file_size != size or info.compress_type != zipfile.ZIP_STORED:
-            raise pickle.UnpicklingError(f"storage {key} has {info.file_size} bytes, not {size}")
-        return torch.frombuffer(bytearray(self.archive.read(info)), dtype=dtype)
-
-
-def _rebuild_tensor(
-    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: object
-) -> Tensor:
-    """As torch's own, but never beyond the storage and never larger than it."""
-    if not isinstance(storage, Tensor) or storage.ndim != 1 or len(size) != len(stride):
-        raise pickle.UnpicklingError("a tensor is described wrongly")
-    if offset < 0 or min((*size, *stride), default=0) < 0:
-        raise pickle.UnpicklingError("a tensor has a negative size")
-    count = 1
-    last = offset
-    for n, step in zip(size, stride, strict=True):
-        count *= n
-        last += (n - 1) * step
-    if count > len(storage) or (count and last >= len(storage)):
-        raise pickle.UnpicklingError("a tensor reaches beyond its storage")
-    return torch.as_strided(storage, size, stride, offset).contiguous()
-
-
-def _build_list(items: list) -> list:
-    return list(items)
-
-
-def _restore_type_tag(value: Any, tag: object) -> Any:
-    return value
+    def set_state(self, value: Any, state: Any) -> None:
+        if not isinstance(value, _Holder):
+            super().set_state(value, state)
+        elif type(state) is not dict or not all(type(name) is str for name in state):
+            raise UnpicklingError("a module's attributes are not a dict")
+        else:
+            value.attributes = state
 
 
 def _collect(value: Any, prefix: str, tensors: dict[str, Tensor], depth: int) -> None:
     """Walk the module tree; a name is the path of attributes."""
-    if depth > _MAX_DEPTH:
-        raise UserError("its modules are nested too deeply")
+    if depth > _MAX_DEPTH or len(tensors) > _MAX_TENSORS:
+        raise RefusedError("has modules that are nested too deeply")
     if not isinstance(value, _Holder):
         return
     for name, attribute in value.attributes.items():

@@ -1,7 +1,10 @@
 """Nothing that mmengine loads in a run can run code, and a failed write costs nothing."""
 
+import importlib
+import io
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import save_checkpoint
 
-from milan_mm.engine import checkpoints
+from milan_mm.engine import checkpoints, downloads
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.errors import UserError
 from milan_mm.files import replacing
@@ -31,17 +34,19 @@ class _Payload:
         return os.mkdir, (self.marker,)
 
 
+class _Answer(io.BytesIO):
+    headers: ClassVar[dict[str, str]] = {}
+    url = "https://example.com"
+
+
 @pytest.fixture
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that hides code; every download gives it, and every name of a zoo is an address."""
     path = tmp_path / "hostile.pth"
     torch.save(dict(state_dict={}, meta=_Payload(tmp_path / "marker")), path)
 
-    def fetch(url: str, to: str, hash_prefix: str | None = None, **_: object) -> None:
-        Path(to).write_bytes(path.read_bytes())
-
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    monkeypatch.setattr(downloads, "urlopen", lambda *_, **__: _Answer(path.read_bytes()))
     names = dict(model="https://example.com/weights/model.pth")
     for zoo in ("get_torchvision_models", "get_external_models", "get_mmcls_models"):
         monkeypatch.setattr(mmengine_checkpoint, zoo, lambda: names)
@@ -55,6 +60,15 @@ def address(scheme: str, path: Path) -> str:
     if scheme in NAMED:
         return f"{scheme}model"
     return scheme.removeprefix(r"(\S+\:)?") + "bucket/model.pth"
+
+
+def test_the_schemes_of_mmengine_and_its_family_are_those_that_are_known_here():
+    for library in ("mmcv", "mmdet.models", "mmseg.models", "mmpretrain.models", "mmengine.hub"):
+        importlib.import_module(library)
+    read_here = {"", "http://", "https://", *NAMED}
+    refused = {"pavi://", r"(\S+\:)?petrel://", r"(\S+\:)?s3://"}
+    assert set(CheckpointLoader._schemes) == read_here | refused
+    assert set(checkpoints._LOADERS) == read_here
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -2,17 +2,21 @@
 
 import hashlib
 import io
+import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from email.message import Message
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 
+from milan_mm.engine import downloads
 from milan_mm.engine.downloads import digest_in, download
 from milan_mm.errors import UserError
 
@@ -22,13 +26,14 @@ Serve = Callable[..., list[str]]
 
 
 class _Answer(io.BytesIO):
-    def info(self) -> Message:
-        return Message()
+    """What a server sends without saying how much it will be."""
+
+    headers, url = Message(), "https://example.com"
 
 
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
-    """Answer torch's requests from a dict of addresses; returns the list of those asked for."""
+    """Answer requests from a dict of addresses; returns the list of those asked for."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
 
     def start(**contents: bytes) -> list[str]:
@@ -38,7 +43,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
             asked.append(request.full_url)
             return _Answer(contents[request.full_url.split("/")[3]])
 
-        monkeypatch.setattr(torch.hub, "urlopen", answer)
+        monkeypatch.setattr(downloads, "urlopen", answer)
         return asked
 
     return start
@@ -71,12 +76,12 @@ def test_of_several_processes_one_downloads(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     asked = []
 
-    def fetch(url: str, path: str, hash_prefix: str | None) -> None:
-        asked.append(url)
+    def answer(request: urllib.request.Request, **_: object) -> _Answer:
+        asked.append(request.full_url)
         time.sleep(0.2)  # others have come by now
-        Path(path).write_bytes(CONTENT)
+        return _Answer(CONTENT)
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    monkeypatch.setattr(downloads, "urlopen", answer)
     with ThreadPoolExecutor(4) as pool:  # each opens the folder anew, as processes do
         files = list(pool.map(download, ["https://example.com/one/vit.pth"] * 4))
     assert [file.read_bytes() for file in files] == [CONTENT] * 4 and len(asked) == 1
@@ -84,7 +89,7 @@ def test_of_several_processes_one_downloads(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_file_that_is_not_what_its_name_says_is_refused(serve: Serve, tmp_path: Path):
     serve(one=b"other")
-    with pytest.raises(UserError, match=f"does not start with '{DIGEST}', as its name says; downl"):
+    with pytest.raises(UserError, match=f"does not start with '{DIGEST}', as its name says: it"):
         download(f"https://example.com/one/vit-{DIGEST}.pth")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -114,7 +119,7 @@ def test_an_address_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyP
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(torch.hub, "urlopen", refuse)
+    monkeypatch.setattr(downloads, "urlopen", refuse)
     with pytest.raises(UserError, match="could not be downloaded: no route to host; download it"):
         download("https://example.com/one/vit.pth")
 
@@ -131,3 +136,66 @@ def test_an_address_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyP
 )
 def test_a_digest_is_read_from_a_name_and_a_date_is_none(name: str, digest: str):
     assert digest_in(name) == digest
+
+
+class _Server(BaseHTTPRequestHandler):
+    """Sends half of a file, leads to another place, or sends without an end."""
+
+    def do_GET(self) -> None:
+        kind = self.path.strip("/").removesuffix(".pth")
+        elsewhere = dict(local="file:///etc/hostname", ftp="ftp://127.0.0.1:1/a", round=self.path)
+        self.send_response(302 if kind in elsewhere else 200)
+        if kind in elsewhere:
+            self.send_header("Location", elsewhere[kind])
+        if kind in ("half", "large"):
+            self.send_header("Content-Length", "100" if kind == "half" else str(10**15))
+        self.end_headers()
+        if kind in ("half", "large", "whole"):
+            self.wfile.write(bytes(50))
+        if kind == "endless":
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(2**16))
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), _Server)
+    thread = threading.Thread(target=server.serve_forever, kwargs=dict(poll_interval=0.01))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("half", "broke off after 50 of 100 bytes"),
+        ("large", "it has 1000000000000000 bytes, and there is room for"),
+        ("endless", "it has more than 1000000 bytes"),
+        ("local", "redirection .*'file:///etc/hostname' is not allowed|HTTP Error 302"),
+        ("ftp", "could not be downloaded"),
+        ("round", "redirect"),
+    ],
+)
+def test_what_a_server_does_not_send_whole_or_from_the_web_is_never_kept(
+    name: str, message: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(downloads, "_LARGEST", 10**6 if name == "endless" else downloads._LARGEST)
+    with pytest.raises(UserError, match=message) as error:
+        download(f"{address}/{name}.pth")
+    assert "\n" not in str(error.value) and address in str(error.value)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_file_of_unknown_length_is_taken(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert download(f"{address}/whole.pth").read_bytes() == bytes(50)

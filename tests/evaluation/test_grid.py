@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from milan_mm.errors import UserError
+from milan_mm.errors import Stopped, UserError
 from milan_mm.evaluation import grid
 from milan_mm.evaluation.results import append_rows, make_rows, read_rows
 from milan_mm.run.jobs import Job
@@ -80,6 +80,7 @@ def test_cells_side_by_side_start_from_empty_folders(
     [
         (RuntimeError("det failed"), 1, "error: det failed"),
         (KeyboardInterrupt(), 130, "interrupted: finished cells are kept"),
+        (Stopped(75, "a was stopped"), 75, "interrupted: finished cells are kept"),
     ],
 )
 def test_a_grid_that_stops_says_why_by_its_exit_code(
@@ -91,10 +92,12 @@ def test_a_grid_that_stops_says_why_by_its_exit_code(
     assert capsys.readouterr().err.startswith(message)
 
 
-def test_sigterm_stops_a_grid_like_an_interrupt_and_only_a_grid():
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 130), ("SIGUSR1", 75)])
+def test_a_signal_stops_a_grid_like_an_interrupt_and_only_a_grid(name: str, code: int):
+    number = signal.Signals[name]
+    before = signal.getsignal(number)
     with pytest.raises(SystemExit) as end, grid.stopping():
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         signal.sigtimedwait([], 1)  # the handler runs between two instructions
-    assert end.value.code == 130
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert end.value.code == code
+    assert signal.getsignal(number) is before

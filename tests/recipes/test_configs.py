@@ -355,7 +355,7 @@ def shrink(config: Config, folder: Path) -> tuple[Config, int]:
         preprocessor.pad_size_divisor = 256
     small: dict = {(1024, 1024): (256, 256), (512, 512): (64, 64), (2048, 512): (256, 64)}
     if "head" in config.model and "decoder" not in config.model:  # bound to no grid
-        small |= {config.img_size: 64}
+        small |= {config.img_size: 64 // backbone.patch_size * backbone.patch_size}
     config = _replace(config, small.get)
     side = config.get("img_size") or config.crop_size
     return config, side if isinstance(side, int) else side[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from milan_mm.errors import Stopped
 from milan_mm.run import jobs
 from milan_mm.run.jobs import Job, progress_bars, run_jobs
 
@@ -16,6 +17,8 @@ import json, os, pathlib, signal, sys, time
 config, work_dir = sys.argv[1], pathlib.Path(sys.argv[3])
 if config == "broken":
     sys.exit("error: the reason")
+if config == "stopped":
+    sys.exit(75)
 if config == "killed":
     os.kill(os.getpid(), signal.SIGTERM)
 if config == "slow":
@@ -60,7 +63,7 @@ def test_a_follow_up_starts_from_the_last_checkpoint_of_its_job(tmp_path):
 def test_several_processes_are_started_by_torchrun(tmp_path):
     command = jobs._command(_job(tmp_path, "a", num_processes=4, arguments=["--resume"]))
     words = " ".join(command)
-    assert "-m torch.distributed.run --standalone --nproc-per-node 4" in words
+    assert "_torchrun.py --standalone --nproc-per-node 4" in words
     assert words.endswith(f"train.py fine --work-dir {tmp_path / 'a'} --resume --launcher pytorch")
 
 
@@ -79,6 +82,13 @@ def test_a_failure_names_the_reason_and_the_jobs_that_wait_do_not_start(tmp_path
 def test_a_training_that_was_killed_says_by_which_signal(tmp_path):
     with pytest.raises(RuntimeError, match=r"failed with signal SIGTERM, .*\n\(nothing\)"):
         list(run_jobs([_job(tmp_path, "a", "killed")], num_parallel=1))
+
+
+def test_a_training_that_was_stopped_and_has_saved_has_not_failed(tmp_path):
+    todo = [_job(tmp_path, "a", "stopped"), _job(tmp_path, "b")]
+    with pytest.raises(Stopped, match="pretrain a was stopped") as stop:
+        list(run_jobs(todo, num_parallel=1))
+    assert stop.value.code == 75
 
 
 def test_a_follow_up_of_a_failed_job_does_not_start(tmp_path):

@@ -134,13 +134,16 @@ def tiny_config(schedule: str, work_dir: Path, **fields: object) -> Config:
     return cfg
 
 
-def run_tiny(cfg: Config, start: Start | None = None, **options: object) -> Runner:
+def run_tiny(
+    cfg: Config, start: Start | None = None, save_minutes: float = 0, **options: object
+) -> Runner:
     """Prepare and train.
 
     Args:
+        save_minutes: See `train`.
         options: Of `RunOptions`.
     """
     forget_runs()
     WatchHook.rates, WatchHook.images = [], []
     notes = prepare(cfg, RunOptions(**options), TRAINING)
-    return train(cfg, start, notes)
+    return train(cfg, start, notes, save_minutes)

@@ -149,7 +149,7 @@ def test_a_test_predicts_what_the_runs_last_validation_predicted(
     config, run = recipe(task), tmp_path / "run"
     data = FOLDERS[task](tmp_path / "data")
     call("train", config, "--data", data, "--weights", weights(system), "--work-dir", run)
-    checkpoint = (run / "last_checkpoint").read_text()
+    checkpoint = str(run / (run / "last_checkpoint").read_text())
     options = ("--data", keep_the_judged_split(data, split), "--work-dir", tmp_path / "test")
     out = tmp_path / "metrics.json"
     call("test", config, checkpoint, *options, "--out", out)
@@ -213,7 +213,7 @@ def test_own_data_that_a_command_forgets_are_named(
     text = Path(config).read_text().replace("ann_file=''", "ann_file='no.json'")
     Path(config).write_text(text)
     call("train", config, "--data", root, "--img-size", 96, "--work-dir", run)
-    checkpoint = Path((run / "last_checkpoint").read_text())
+    checkpoint = run / (run / "last_checkpoint").read_text()
     classes = len(read_checkpoint(checkpoint)["meta"]["milan_mm"]["classes"])
     expected = f"{checkpoint} was trained with --data {root} on {classes} classes: pass --data DIR"
     test = ("test", config, checkpoint, "--work-dir", tmp_path / "test")

@@ -98,7 +98,7 @@ def test_a_file_without_checksums_is_read_and_the_log_says_so(
 ):
     path, lines = tmp_path / "a.pth", []
     monkeypatch.setattr(
-        "milan_mm.weights.checksums.print_log", lambda text, logger: lines.append(text)
+        "milan_mm.weights.archive.print_log", lambda text, logger: lines.append(text)
     )
     torch.serialization.set_crc32_options(kind == "old format")
     try:
@@ -115,7 +115,7 @@ def test_of_a_file_that_holds_no_weights_the_log_says_nothing(
 ):
     lines: list[str] = []
     monkeypatch.setattr(
-        "milan_mm.weights.checksums.print_log", lambda text, logger: lines.append(text)
+        "milan_mm.weights.archive.print_log", lambda text, logger: lines.append(text)
     )
     (tmp_path / "README.md").write_text("# Not weights\n")
     with pytest.raises(UserError, match=r"README\.md' is damaged or not a weights file"):

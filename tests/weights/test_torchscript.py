@@ -154,7 +154,7 @@ def test_a_tensor_that_reaches_beyond_its_storage_is_refused(
             return description.read_bytes()
         return bytes(40) if name.endswith("/data/0") else content
 
-    with pytest.raises(ValueError, match=r"changed\.pt' is damaged"):
+    with pytest.raises(ValueError, match=r"changed\.pt' .*is damaged"):
         read_checkpoint(rewritten(archive[1], change))
 
 

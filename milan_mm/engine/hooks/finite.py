@@ -1,10 +1,11 @@
 """Stop before the optimizer learns from a loss or a gradient that is not finite."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, barrier, get_rank
+from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -15,20 +16,24 @@ from milan_mm.engine.faults import Finding, Part, guilty, message, remedy
 from milan_mm.engine.generators import generator_states
 from milan_mm.engine.hooks.updates import has_updated
 from milan_mm.engine.norms import gradient_norm
+from milan_mm.engine.sharding import is_sharded
 from milan_mm.engine.state import (
     broken_state,
+    broken_tensors,
     broken_weight,
+    fill,
     optim_wrappers,
     plain_name,
     whole_weights,
 )
-from milan_mm.engine.tracing import Trace, replay, total_loss
+from milan_mm.engine.tracing import Trace, replay
 from milan_mm.engine.unwrapping import unwrapped
 from milan_mm.errors import NonFiniteLossError
 from milan_mm.registry import HOOKS
 from milan_mm.text import shorten_list
 from milan_mm.weights.reading import read_checkpoint
 
+_PARTS = ("state_dict", "ema_state_dict", "optimizer")  # of a checkpoint, those of numbers
 SKIPS = 30  # updates in a row that a loss scale skips; 16 bring it from 65536 to 1
 
 
@@ -55,13 +60,13 @@ class FiniteHook(Hook):
     Not for configs: `milan_mm.run.training` adds it to every run.
 
     Args:
-        command: Of the run, for the advice how to repeat its last step.
+        command: Of the run, for the advice how to repeat its last step, by one process.
     """
 
     priority = "VERY_HIGH"  # after RuntimeInfoHook, before averaged copies and checkpoints
 
     def __init__(self, command: str = "") -> None:
-        self.command = command
+        self.command = re.sub(r" --(launcher|local[-_]rank)[ =]\S+", "", command)
         self.norm: Tensor | None = None  # of the gradients, at the last step
         self._agreement = Agreement()
         self._parts: list[Part] = []
@@ -120,9 +125,18 @@ class FiniteHook(Hook):
         if self._handles:  # in the middle of a training
             self._check_state()
 
+    def before_gathering(self, runner: Runner) -> None:
+        """Look at weights that are spread over processes, in all of them; see `ShardedRunner`."""
+        if self._handles:
+            self._check_state()
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Look at the weights where another hook saves; the main process is alone here."""
-        if self._handles and self._checked_at != runner.iter and (broken := self._broken()):
+        """Look at what another hook saves; the main process is alone here."""
+        if not self._handles or self._checked_at == runner.iter:
+            return
+        parts = (broken_tensors(checkpoint.get(part)) for part in _PARTS)
+        broken = [name.removeprefix(".") for names in parts for name in names]
+        if broken := [name for name in broken if plain_name(name) not in self._exempt]:
             raise NonFiniteLossError(self._unsaved(broken))
 
     def after_train(self, runner: Runner) -> None:
@@ -137,9 +151,12 @@ class FiniteHook(Hook):
         if self._parts and unwrapped(self._runner.model).training:
             self._parts[-1].generators = generator_states()
 
-    def _note_loss(self, model: nn.Module, _: object, output: Any) -> None:
-        if self._parts and model.training:
-            self._parts[-1].loss = total_loss(output)
+    @torch.no_grad()
+    def _note_loss(self, model: Any, _: object, returned: Any) -> None:
+        """The number whose gradients are about to be computed."""
+        if self._parts and model.training and isinstance(returned, dict):
+            loss, _ = model.parse_losses(returned)
+            self._parts[-1].loss = loss.detach().float()
 
     def _take_late_loss(self, outputs: dict | None) -> bool:
         """Of a model that computes its loss in another way, and shows it after the step only."""
@@ -161,12 +178,12 @@ class FiniteHook(Hook):
         else:
             self._skips = (self._skips + 1) * (overflow.reshape(()) > 0)
             self._agreement.exchange(self._fault())
-        if (not self.norm.is_cuda or self._has_waited()) and self._agreement.latest():
+        if self._is_known(self.norm) and self._agreement.latest():
             self._stop(is_damaged=False)
 
-    def _has_waited(self) -> bool:
-        """Whether mmengine has read the norm of these gradients, to clip them."""
-        return any(
+    def _is_known(self, norm: Tensor) -> bool:
+        """Whether the norm can be read without a wait: mmengine does it, to clip by it."""
+        return norm.device.type == "cpu" or any(
             wrapper.clip_grad_kwargs and wrapper.grad_name == "grad_norm"
             for wrapper in optim_wrappers(self._runner)
         )
@@ -200,13 +217,19 @@ class FiniteHook(Hook):
         problem = all_gather_object(problem)[rank]
         barrier()
         images = sorted({name for finding in findings for name in finding.images})
-        runner.logger.error(f"images of the batch: {', '.join(images)}")
-        text = message(
-            findings, unwrapped(runner.model), len(self._parts), path, problem, self.command
+        if images:
+            runner.logger.error(f"images of the batch: {', '.join(images)}")
+        raise NonFiniteLossError(
+            message(
+                findings,
+                unwrapped(runner.model),
+                parts=len(self._parts),
+                advice=remedy(runner),
+                path=path,
+                problem=problem,
+                command=self.command,
+            )
         )
-        is_data = any(finding.broken for finding in findings)
-        advice = "mend or remove these images, then --resume" if is_data else remedy(runner)
-        raise NonFiniteLossError(f"{text}: {advice}")
 
     def _what(self, part: Part) -> str:
         if part.loss is not None and not part.is_finite:
@@ -232,9 +255,11 @@ class FiniteHook(Hook):
             return parts[0], trace, "it was not replayed, since there is no checkpoint yet"
         try:
             if weights:
-                model.load_state_dict(read_checkpoint(weights)["state_dict"])
+                fill(model, read_checkpoint(weights)["state_dict"])
             wrapper = optim_wrappers(self._runner)[0]
-            traces = [replay(model, wrapper, part.batch, part.generators) for part in parts]
+            # shards are gathered by what is around the model
+            caller = self._runner.model if is_sharded(self._runner.model) else model
+            traces = [replay(model, wrapper, part.batch, part.generators, caller) for part in parts]
         except Exception as error:  # must not hide what happened
             first = next(iter(str(error).strip().splitlines()), "")
             return parts[0], trace, f"a replay failed, {type(error).__name__}: {first}"
@@ -255,7 +280,8 @@ class FiniteHook(Hook):
             generators=part.generators,
             state_dict=state,
             checkpoint=weights or "",
-            progress=progress_of(self._runner.message_hub),
+            progress=progress_of(self._runner.message_hub)
+            | dict(rank=get_rank(), world_size=get_world_size()),
             images=finding.images,
             loss=None if part.loss is None else part.loss.item(),
         )
@@ -270,13 +296,10 @@ class FiniteHook(Hook):
         if self._checked_at == self._runner.iter:
             return
         self._checked_at = self._runner.iter
-        broken = self._broken()
+        broken = [n for n in broken_state(self._runner) if plain_name(n) not in self._exempt]
         self._agreement.exchange(int(bool(broken)))
         if self._agreement.latest():
             raise NonFiniteLossError(self._unsaved(broken))
-
-    def _broken(self) -> list[str]:
-        return [n for n in broken_state(self._runner) if plain_name(n) not in self._exempt]
 
     def _unsaved(self, broken: list[str]) -> str:
         return (
@@ -291,6 +314,8 @@ def _saves_now(hook: Hook, runner: Runner) -> bool:
 
     It removes an older checkpoint before it writes the new one, so the weights are looked at first.
     """
+    if getattr(hook, "is_due", False):  # our own hook has waited for the end of the update
+        return True
     return (
         isinstance(hook, CheckpointHook)
         and not hook.by_epoch

@@ -1,4 +1,4 @@
-"""Checkpoints: an old one goes when the new one is there, and `last_checkpoint` is whole."""
+"""Checkpoints of a run: an old one goes when the new one is there; `last_checkpoint` is whole."""
 
 import os
 from collections import deque
@@ -12,6 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from milan_mm.engine.checkpoints import AtomicLocalBackend
+from milan_mm.engine.hooks.updates import has_updated
 from milan_mm.registry import HOOKS
 
 LAST = "last_checkpoint"
@@ -23,16 +24,38 @@ class CheckpointHook(hooks.CheckpointHook):
 
     mmengine removes an old checkpoint, and the best so far, before it writes the one that takes its
     place. It writes the text of `last_checkpoint` in place, with the path of this machine; here it
-    is the path from the work directory, and the folder can be moved.
+    is the path from the work directory, and the folder can be moved. Where it is time in the middle
+    of an update, it saves at its end: no checkpoint holds the gradients of a part.
 
     Runs of this package use this hook wherever a config has mmengine's; arguments are the same.
     """
+
+    is_due = False  # at the end of the update
 
     def before_train(self, runner: Runner) -> None:
         """Take over the list of checkpoints that are kept."""
         super().before_train(runner)
         if self.max_keep_ckpts > 0:
             self.keep_ckpt_ids = deque(self.keep_ckpt_ids)  # one more, for a while
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Save if it is time, or was in an earlier part of the update that now ends."""
+        if not (self.is_due and has_updated(runner.optim_wrapper)):
+            super().after_train_iter(runner, batch_idx, data_batch, outputs)
+            return
+        self.is_due = False
+        done = runner.iter + 1
+        runner.logger.info(f"Saving checkpoint at {done} iterations, the end of an update")
+        step = runner.epoch if self.by_epoch else done
+        self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=done))
+
+    def _save_checkpoint(self, runner: Runner) -> None:
+        """Save, or note that it is time."""
+        self.is_due = not has_updated(runner.optim_wrapper)
+        if not self.is_due:
+            super()._save_checkpoint(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         """Save, point to it, and only then remove those that are too many."""

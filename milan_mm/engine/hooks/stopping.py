@@ -6,7 +6,7 @@ comes. At the end of the update all processes agree on it, save one checkpoint, 
 
 import math
 import signal
-import time
+from time import monotonic
 
 import torch
 from mmengine.dist import all_reduce, barrier, get_world_size, is_main_process
@@ -16,8 +16,8 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from milan_mm.engine.agreement import Agreement
 from milan_mm.engine.extra_checkpoints import ExtraCheckpoints
 from milan_mm.engine.hooks.updates import has_updated
-from milan_mm.engine.signals import StopSignals
 from milan_mm.errors import INTERRUPTED, STOPPED, Stopped
+from milan_mm.signals import StopSignals
 
 _VALIDATION_IS_DUE = "validation_is_due"  # in the message hub: what a stopped run has left out
 _BATCHES_OF_VALIDATION = 20  # between two questions whether to stop, on several processes
@@ -58,7 +58,7 @@ class StoppingHook(Hook):
         hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         self.checkpoints = ExtraCheckpoints(hook) if hook else None
         self._newest = (hook.last_ckpt if hook else None) or ""
-        self._clock = time.monotonic()
+        self._clock = monotonic()
         self.signals.begin()
         if runner.message_hub.get_info(_VALIDATION_IS_DUE, False):
             runner.message_hub.update_info(_VALIDATION_IS_DUE, False)
@@ -126,7 +126,7 @@ class StoppingHook(Hook):
         """What this process asks of all."""
         if self.signals.number:
             return self.signals.number + 1
-        is_old = time.monotonic() - self._clock >= self.seconds
+        is_old = monotonic() - self._clock >= self.seconds
         if saving and is_old and is_main_process() and not self._has_asked:
             self._has_asked = True
             return _SAVE
@@ -148,7 +148,7 @@ class StoppingHook(Hook):
             self.checkpoints.remove_all(runner)
 
     def _note_saved(self, iterations: int, path: str) -> None:
-        self._saved, self._clock = (iterations, path), time.monotonic()
+        self._saved, self._clock = (iterations, path), monotonic()
         self._has_asked = self._is_due = False
 
     def _ends_something(self, runner: Runner, batch_idx: int) -> bool:

@@ -5,22 +5,28 @@ may be empty after a kill, and may name a file that is damaged or gone.
 """
 
 import re
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from milan_mm.engine.hooks.saving import LAST
 from milan_mm.errors import UserError
+from milan_mm.files import remove_leftovers
 from milan_mm.text import shorten_list
 from milan_mm.weights.config_text import parse_config
 from milan_mm.weights.reading import read_checkpoint, read_meta
 from milan_mm.weights.record import KEY
 
-LAST = "last_checkpoint"
 _TEMPLATES = ("epoch_{}.pth", "iter_{}.pth")
 _BEST = "best_*.pth"
+# What versions before 0.4 left when they were killed while saving.
+_OLD_LEFTOVER = re.compile(r"\.\w+\.pth\.[a-z0-9_]{8}")
+_SECONDS_OF_A_SAVE = 3600.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,30 @@ def list_checkpoints(cfg: Config, folder: Path | None = None) -> list[Checkpoint
     checkpoints = folder or _folder(cfg)
     found = [_checkpoint(path) for path in _files(cfg, checkpoints) if path.is_file()]
     return sorted(found, key=lambda checkpoint: checkpoint.updates)
+
+
+def remove_leftovers_of_run(cfg: Config) -> None:
+    """Remove what killed runs left behind while they wrote; never what is being written."""
+    work_dir, checkpoints = Path(cfg.work_dir), _folder(cfg)
+    starts = [path for path in work_dir.glob("*") if path.is_dir()] if work_dir.is_dir() else []
+    for folder in dict.fromkeys([work_dir, checkpoints, *starts]):
+        remove_leftovers(folder)
+    for path in checkpoints.glob(".*.pth.*"):
+        with suppress(OSError):
+            age = time.time() - path.stat().st_mtime
+            if _OLD_LEFTOVER.fullmatch(path.name) and age > _SECONDS_OF_A_SAVE:
+                path.unlink()
+
+
+def last_checkpoint(work_dir: Path) -> Path:
+    """The checkpoint that `last_checkpoint` names, wherever the folder has moved to.
+
+    Raises:
+        OSError: When nothing was saved.
+    """
+    text = Path((work_dir / LAST).read_text().strip())
+    moved = work_dir / text.name
+    return moved if moved.is_file() else work_dir / text
 
 
 def check_nothing_is_replaced(cfg: Config, allowed: int = 0) -> None:

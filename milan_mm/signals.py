@@ -10,8 +10,6 @@ import time
 from types import FrameType, TracebackType
 from typing import Self
 
-import torch.distributed as dist
-
 from milan_mm.errors import Stopped
 
 # What schedulers send before they kill, what `kill` sends, and what Ctrl-C does.
@@ -56,6 +54,8 @@ class StopSignals:
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        import torch.distributed as dist  # here, since launchers need only the list of signals
+
         _Workers.survive = False
         # a launcher sends SIGTERM to the processes that end later than the first
         ends = isinstance(error, Stopped) and dist.is_available() and dist.is_initialized()

@@ -1,0 +1,205 @@
+"""Does `--fsdp` change a training? Two processes with it, against two of DistributedDataParallel.
+
+For each task four trainings run: one of each kind, and one of each that goes on, half-way, from the
+checkpoint of the other. Every logged number must be that of DistributedDataParallel, and so must
+the last weights, up to rounding.
+
+Run: python -m benchmarks.reliability.sharding [--tasks det ...]
+"""
+
+import argparse
+import json
+import math
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch.distributed.tensor import DTensor
+
+from benchmarks.reliability.small_recipes import TASKS, UPDATES, small_recipe, write_images
+from milan_mm.run.prepare import TRAINING, prepare
+from milan_mm.run.run_options import RunOptions
+from milan_mm.run.start.resume import Start
+from milan_mm.run.training import train
+
+PROCESSES, PARTS = 2, 2
+# kind of the training, and whose checkpoint it goes on from
+RUNS = dict(
+    ddp=("ddp", None), fsdp=("fsdp", None), ddp_fsdp=("fsdp", "ddp"), fsdp_ddp=("ddp", "fsdp")
+)
+_OF_THE_MACHINE = {"time", "data_time", "images_per_second", "waiting", "memory", "eta"}
+_DIGITS = 4  # that a line of the log shows after the point
+
+
+@dataclass
+class Outcome:
+    """What the trainings of one task came to.
+
+    Attributes:
+        equal, total: Logged numbers that have the same printed digits, and all of them.
+        relative: The largest difference of logged numbers, as a share of the larger one.
+        weights: Norm of the difference of the last checkpoints' tensors, as a share of theirs.
+        bytes_held: By kind of training, of weights and optimizer in each process.
+    """
+
+    equal: int = 0
+    total: int = 0
+    relative: float = 0.0
+    weights: float = 0.0
+    bytes_held: dict[str, list[int]] = field(default_factory=dict)
+
+
+def compare(
+    config: Callable[[Path], Config], half_way: str, folder: Path, amp: bool = False
+) -> Outcome:
+    """Run the four trainings of a recipe, and compare.
+
+    Args:
+        config: Makes the recipe for a work directory; to be pickled.
+        half_way: Name of the checkpoint that the other kind goes on from.
+        folder: For the work directories.
+        amp: Train in bfloat16.
+    """
+    mp.spawn(_trainings, args=(config, half_way, folder, amp, _free_ports()), nprocs=PROCESSES)
+    expected = _logged(folder / "ddp")
+    found = Outcome()
+    for name in [name for name in RUNS if name != "ddp"]:
+        for step, values in _logged(folder / name).items():
+            for key, value in values.items():
+                _count(found, expected[step][key], value)
+        _compare_weights(found, folder / "ddp", folder / name)
+    for name in ("ddp", "fsdp"):
+        held = [int((folder / f"{name}-{rank}").read_text()) for rank in range(PROCESSES)]
+        found.bytes_held[name] = held
+    return found
+
+
+def _trainings(
+    rank: int, config: Callable, half_way: str, folder: Path, amp: bool, ports: dict[str, int]
+) -> None:
+    """Those of one process, one after another."""
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1",
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(PROCESSES),
+        LOCAL_WORLD_SIZE=str(PROCESSES),
+    )
+    torch.set_num_threads(1)
+    for name, (kind, source) in RUNS.items():
+        os.environ["MASTER_PORT"] = str(ports[name])  # nobody meets the last training's store
+        cfg = config(folder / name)
+        cfg.experiment_name = f"{folder.name}-{name}"
+        options = RunOptions(launcher="pytorch", fsdp=kind == "fsdp", amp=amp)
+        start = Start(resume=str(folder / source / half_way) if source else None)
+        runner = train(cfg, start, prepare(cfg, options, TRAINING))
+        (folder / f"{name}-{rank}").write_text(str(_bytes_held(runner)))
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def _free_ports() -> dict[str, int]:
+    """For each training."""
+    with ExitStack() as stack:
+        sockets = {name: stack.enter_context(closing(socket.socket())) for name in RUNS}
+        for each in sockets.values():
+            each.bind(("127.0.0.1", 0))
+        return {name: each.getsockname()[1] for name, each in sockets.items()}
+
+
+def _bytes_held(runner: Runner) -> int:
+    """Of weights and optimizer states in this process."""
+    optimizer = runner.optim_wrapper.optimizer
+    states = [value for of_one in optimizer.state.values() for value in of_one.values()]
+    tensors: list[Any] = [*runner.model.parameters(), *filter(torch.is_tensor, states)]
+    local = [t.to_local() if isinstance(t, DTensor) else t for t in tensors]
+    return sum(t.numel() * t.element_size() for t in local)
+
+
+def _logged(work_dir: Path) -> dict[tuple[int, bool], dict[str, float]]:
+    """Numbers by iteration, those of validations apart."""
+    (path,) = work_dir.glob("*/vis_data/scalars.json")
+    found = {}
+    for line in map(json.loads, path.read_text().splitlines()):
+        numbers = {k: v for k, v in line.items() if k not in _OF_THE_MACHINE}
+        found[line["step"], "loss" in line] = numbers
+    return found
+
+
+def _count(found: Outcome, expected: float, value: float) -> None:
+    found.total += 1
+    found.equal += f"{expected:.{_DIGITS}f}" == f"{value:.{_DIGITS}f}"
+    if (largest := max(abs(expected), abs(value))) > 0:
+        found.relative = max(found.relative, abs(expected - value) / largest)
+
+
+def _compare_weights(found: Outcome, expected: Path, folder: Path) -> None:
+    mine, theirs = (
+        torch.load(
+            path / (path / "last_checkpoint").read_text().rpartition("/")[2], weights_only=False
+        )["state_dict"]
+        for path in (folder, expected)
+    )
+    assert mine.keys() == theirs.keys()
+    # of all: Adam turns the rounding of gradients that are 0, as those of keys' biases, into noise
+    difference = math.hypot(*((mine[n].double() - t.double()).norm() for n, t in theirs.items()))
+    size = math.hypot(*(tensor.double().norm() for tensor in theirs.values()))
+    found.weights = max(found.weights, difference / size)
+
+
+def _config(task: str, images: Path, work_dir: Path) -> Config:
+    cfg = small_recipe(task.split("-")[0], images, work_dir)
+    # an average of the weights is a second whole model, which --fsdp refuses
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook["type"] != "EMAHook"]
+    cfg.train_dataloader.batch_size //= PROCESSES
+    if task == "pretrain-large":  # the width of ViT-L
+        cfg.model.backbone.arch = dict(embed_dims=1024, num_layers=2, num_heads=16)
+        cfg.model.decoder.embed_dims = 1024
+    if task == "cls":
+        cfg.optim_wrapper.clip_grad = dict(max_norm=1.0)
+    return cfg
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compare all tasks; exit code 1 if a printed digit differs."""
+    names = [*TASKS, "pretrain-large", "pretrain-bfloat16"]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", nargs="+", choices=names, default=names)
+    args = parser.parse_args(argv)
+    equal = total = 0
+    with tempfile.TemporaryDirectory() as folder:
+        images = Path(folder, "images")
+        write_images(images)
+        for task in args.tasks:
+            place = Path(folder, task)
+            place.mkdir()
+            half_way = f"iter_{UPDATES * PARTS // 2}.pth"
+            found = compare(partial(_config, task, images), half_way, place, "bfloat16" in task)
+            held = " and ".join(
+                f"{kind} {max(held):,}" for kind, held in sorted(found.bytes_held.items())
+            )
+            print(
+                f"{task}: {found.equal} of {found.total} logged numbers have the same printed "
+                f"digits, at most {found.relative:.1g} apart; weights {found.weights:.1g}; bytes "
+                f"of weights and optimizer in a process: {held}",
+                flush=True,
+            )
+            equal, total = equal + found.equal, total + found.total
+    print(f"{equal} of {total} logged numbers equal")
+    sys.exit(equal != total)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Launchers of a few lines, whose processes are shells, get real signals."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+LAUNCHER = """
+import subprocess, sys, time
+from milan_mm.errors import Stopped
+from milan_mm.run import forwarding
+forwarding.SECONDS_APART = 0.5
+forwarding.forward_signals()
+try:
+    processes = [subprocess.Popen(["bash", "-c", text]) for text in sys.argv[1:]]
+    while any(process.poll() is None for process in processes):
+        time.sleep(0.1)
+except Stopped as stop:
+    sys.exit(stop.code)
+sys.exit(9)
+"""
+# a shell that takes a second to save, and says which signal it got
+SAVES = "trap 'sleep 1; echo {0}; exit {1}' {0}; echo ready; while :; do sleep 0.1; done"
+HANGS = "trap '' TERM USR1; echo ready; while :; do sleep 0.1; done"
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
+    """Start processes, send their launcher a signal, return its exit code and what they said."""
+
+    def run(name: str, *processes: str) -> tuple[int, list[str]]:
+        words = [sys.executable, "-c", LAUNCHER, *processes]
+        launcher = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        lines = [launcher.stdout.readline() for _ in processes]
+        launcher.send_signal(signal.Signals[name])
+        return launcher.wait(30), [*lines, *launcher.stdout.read().splitlines()][len(processes) :]
+
+    return run
+
+
+@pytest.mark.parametrize(("name", "code"), [("TERM", 75), ("USR1", 75), ("INT", 130)])
+def test_processes_get_the_signal_and_the_time_to_save_and_their_code_is_the_launchers(
+    launch, name, code
+):
+    saves = SAVES.format(name, code)
+    assert launch(f"SIG{name}", saves, saves) == (code, [name, name])
+
+
+def test_a_process_that_failed_is_not_waited_for_by_the_others_for_ever(launch):
+    assert launch("SIGTERM", SAVES.format("TERM", 1), HANGS) == (1, ["TERM"])
