@@ -1,6 +1,5 @@
 """Real signals to real processes; `benchmarks/reliability/` sends all of them to all tasks."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
