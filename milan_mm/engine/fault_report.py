@@ -99,6 +99,9 @@ def read_report(path: str | Path) -> FaultReport:
         report = FaultReport(**fields | {"batch": from_plain(fields["batch"])})
         if report.generators is not None:
             set_generators(report.generators)
+        names = [*report.progress, *report.state_dict, *report.images, report.checkpoint]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("names that are not text")
         return report
     except UserError:
         raise
