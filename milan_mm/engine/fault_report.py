@@ -99,8 +99,8 @@ def read_report(path: str | Path) -> FaultReport:
         report = FaultReport(**fields | {"batch": from_plain(fields["batch"])})
         if report.generators is not None:
             set_generators(report.generators)
-        names = [*report.progress, *report.state_dict, *report.images, report.checkpoint]
-        if not all(isinstance(name, str) for name in names):
+        texts = [*report.progress, *report.state_dict, *report.images, report.checkpoint]
+        if not all(isinstance(text, str) for text in texts):
             raise TypeError("names that are not text")
         return report
     except UserError:
