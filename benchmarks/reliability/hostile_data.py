@@ -104,7 +104,13 @@ ENTRIES = (
     Entry(
         "look", "--data", ("image",), f"neighbours --weights {WEIGHTS} --data {{data}} {{image}}"
     ),
-    Entry("predict", "images", ("image",), "{det} {images} --out out --device cpu"),
+    Entry(
+        "convert_data",
+        "--images",
+        ("coco",),
+        "{data}/annotations/instances_train2017.json out --images {images} --workers 0",
+    ),
+    Entry("predict", "pictures", ("image",), "{det} {images} --out out --device cpu"),
     Entry(
         "knn", "--data", ("classes", "image"), f"--weights {WEIGHTS} --data {{data}} --workers 0"
     ),
@@ -185,6 +191,7 @@ def main() -> None:
     kinds = sorted({payload.kind for payload in payloads.PAYLOADS})
     parser.add_argument("--only", choices=kinds, default="")
     parser.add_argument("--tool", default="", help="of the entries")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="run each Nth case only")
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -194,9 +201,8 @@ def main() -> None:
         attack = Attack(Path(folder))
         if args.tool in ("", "test", "look", "predict"):
             attack.prepare()
-        for payload, entry in cases(args.only):
-            if args.tool not in ("", entry.tool):
-                continue
+        chosen = [c for c in cases(args.only) if args.tool in ("", c[1].tool)]
+        for payload, entry in chosen[:: args.every]:
             outcome, fault = attack.run(payload, entry)
             total += 1
             bad += bool(fault)

@@ -66,7 +66,8 @@ class FiniteHook(Hook):
     priority = "VERY_HIGH"  # after RuntimeInfoHook, before averaged copies and checkpoints
 
     def __init__(self, command: str = "") -> None:
-        self.command = re.sub(r" --(launcher|local[-_]rank)[ =]\S+", "", command)
+        alone = r" --(launcher|local[-_]rank)[ =]\S+| --fsdp\b"
+        self.command = re.sub(alone, "", command)
         self.norm: Tensor | None = None  # of the gradients, at the last step
         self._agreement = Agreement()
         self._parts: list[Part] = []
