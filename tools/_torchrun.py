@@ -36,7 +36,7 @@ SECONDS = "RDZV_TIMEOUT"
 def run(argv: list[str] | None = None) -> None:
     """Start the processes and wait; exits with the code of the first one that failed."""
     lifetime.end_with_launcher()
-    forward_signals()
+    forward_signals()  # those that ask for an end, with time to save
     args = get_args_parser().parse_args(argv)
     if _own_level is None:
         del os.environ[_LEVEL]  # for this process only
@@ -75,7 +75,8 @@ def run(argv: list[str] | None = None) -> None:
         if failure:
             print(f"error: {failure}", file=sys.stderr, flush=True)
         if meeting:
-            meeting.leave(failure or (code and f"exit code {code}") or None)
+            has_failed = code not in (0, STOPPED, INTERRUPTED)
+            meeting.leave(failure or (f"exit code {code}" if has_failed else None))
     sys.exit(code)
 
 
@@ -127,8 +128,8 @@ def _ending(
 
 
 def _end() -> None:
-    """Let torchrun's agent end its processes and itself."""
-    os.kill(os.getpid(), signal.SIGTERM)
+    """Let torchrun's agent end its processes and itself, as other signals do not, see above."""
+    os.kill(os.getpid(), signal.SIGHUP)
 
 
 def _end_at_mistake(folder: str) -> None:

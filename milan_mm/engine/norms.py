@@ -25,7 +25,9 @@ def total_norm(tensors: Iterable[Tensor]) -> Tensor:
 @torch.no_grad()
 def is_finite(tensor: Tensor) -> bool:
     """Whether none of the values, those of other shards included, is NaN or infinite."""
-    return bool(_whole(tensor.isfinite().all()))
+    if isinstance(tensor, DTensor):  # for which torch has no `isfinite`; 0 x inf is NaN
+        return bool(total_norm([tensor.detach() * 0]).isfinite())
+    return bool(tensor.isfinite().all())
 
 
 def _whole(tensor: Tensor) -> Tensor:

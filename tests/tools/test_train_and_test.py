@@ -244,7 +244,7 @@ def test_slurm_starts_one_task_per_gpu(folder: Path, repo_root: Path):
         text=True,
         timeout=60,
     )
-    assert "-p part --job-name=job --gres=gpu:8 --ntasks=16 --ntasks-per-node=8" in done.stdout
+    assert "--signal=USR1@120 --gres=gpu:8 --ntasks=16 --ntasks-per-node=8" in done.stdout
     assert done.stdout.strip().endswith("train.py c.py --quick --launcher slurm")
 
 
