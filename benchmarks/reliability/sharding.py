@@ -28,13 +28,13 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.distributed.tensor import DTensor
 
-from benchmarks.reliability.small_recipes import TASKS, UPDATES, small_recipe, write_images
+from benchmarks.reliability.small_recipes import TASKS, small_recipe, write_images
 from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.resume import Start
 from milan_mm.run.training import train
 
-PROCESSES, PARTS = 2, 2
+PROCESSES, PARTS, UPDATES = 2, 2, 6
 # kind of the training, and whose checkpoint it goes on from
 RUNS = dict(
     ddp=("ddp", None), fsdp=("fsdp", None), ddp_fsdp=("fsdp", "ddp"), fsdp_ddp=("ddp", "fsdp")
@@ -160,7 +160,7 @@ def _compare_weights(found: Outcome, expected: Path, folder: Path) -> None:
 
 
 def _config(task: str, images: Path, work_dir: Path) -> Config:
-    cfg = small_recipe(task.split("-")[0], images, work_dir)
+    cfg = small_recipe(task.split("-")[0], images, work_dir, UPDATES, workers=0)
     # an average of the weights is a second whole model, which --fsdp refuses
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook["type"] != "EMAHook"]
     cfg.train_dataloader.batch_size //= PROCESSES
