@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from milan_mm.errors import ExistingFileError, MissingFileError, UserError
+from milan_mm.text import one_line
 
 _RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 CLASS_FOLDERS = "a folder with train/CLASS/* and val/CLASS/*"
@@ -28,7 +29,7 @@ def early_errors() -> Iterator[None]:
         yield
     except UserError as error:
         if not any(name in os.environ for name in _RANKS):
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            print(f"error: {one_line(str(error))}", file=sys.stderr, flush=True)
             sys.exit(2)
     except OSError:
         pass

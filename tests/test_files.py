@@ -102,23 +102,21 @@ def test_hidden_files_of_others_stay(tmp_path: Path):
 def test_a_folder_that_is_killed_between_out_and_in_is_finished_by_the_next_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    out, rename = tmp_path / "model", os.replace
-    for name in ("old", "new"):
-        with replacing_folder(out) as new:
-            (new / name).touch()
-            if name == "new":
+    out, rename, moves = tmp_path / "model", os.replace, iter(range(2))
+    with replacing_folder(out) as folder:
+        (folder / "old").touch()
 
-                def move(*paths: Path, moved: list[int] = []) -> None:  # noqa: B006
-                    if moved:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    moved.append(1)
-                    rename(*paths)
+    def move(*paths: Path) -> None:
+        if next(moves):
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(*paths)
 
-                monkeypatch.setattr(os, "replace", move)
-                if pid := os.fork():
-                    os.waitpid(pid, 0)
-                    break
-    monkeypatch.undo()
+    if not (pid := os.fork()):
+        monkeypatch.setattr(os, "replace", move)
+        with replacing_folder(out) as folder:
+            (folder / "new").touch()
+    os.waitpid(pid, 0)
+    assert not out.exists()
     remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert [path.name for path in out.iterdir()] == ["new"]

@@ -32,7 +32,7 @@ launch() {
         fi
         where+=(--rdzv-id "${RDZV_ID:-milan_mm}")
     elif [ -n "${PORT:-}" ]; then
-        where=(--master-addr 127.0.0.1 --master-port "$PORT")
+        where=(--rdzv-backend c10d --rdzv-endpoint "127.0.0.1:$PORT" --rdzv-id milan_mm)
     fi
     [ -z "${MAX_RESTARTS:-}" ] || where+=(--max-restarts "$MAX_RESTARTS")
     [ -z "${LOG_DIR:-}" ] || where+=(--log-dir "$LOG_DIR" --tee 3)

@@ -36,7 +36,7 @@ SECONDS = "RDZV_TIMEOUT"
 def run(argv: list[str] | None = None) -> None:
     """Start the processes and wait; exits with the code of the first one that failed."""
     lifetime.end_with_launcher()
-    forward_signals()
+    forward_signals()  # those that ask for an end, with time to save
     args = get_args_parser().parse_args(argv)
     if _own_level is None:
         del os.environ[_LEVEL]  # for this process only
@@ -52,7 +52,10 @@ def run(argv: list[str] | None = None) -> None:
                     meeting.watch(_end)
                 if meeting.is_at_home:
                     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-            if args.max_restarts:
+            if args.max_restarts or (machine and not machine.nodes):
+                # else the processes of a later round read in their agents' store what those of an
+                # earlier one have left there, and wait for processes that are gone
+                os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
                 threading.Thread(target=_end_at_mistake, args=(folder,), daemon=True).start()
             main(argv)
         except ChildFailedError as error:
@@ -72,7 +75,8 @@ def run(argv: list[str] | None = None) -> None:
         if failure:
             print(f"error: {failure}", file=sys.stderr, flush=True)
         if meeting:
-            meeting.leave(failure or (code and f"exit code {code}") or None)
+            has_failed = code not in (0, STOPPED, INTERRUPTED)
+            meeting.leave(failure or (f"exit code {code}" if has_failed else None))
     sys.exit(code)
 
 
@@ -124,8 +128,8 @@ def _ending(
 
 
 def _end() -> None:
-    """Let torchrun's agent end its processes and itself."""
-    os.kill(os.getpid(), signal.SIGTERM)
+    """Let torchrun's agent end its processes and itself, as other signals do not, see above."""
+    os.kill(os.getpid(), signal.SIGHUP)
 
 
 def _end_at_mistake(folder: str) -> None:

@@ -95,9 +95,10 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.configs import load
     from milan_mm.run.errors import user_errors
     from milan_mm.run.prepare import TRAINING, prepare
+    from milan_mm.run.reasons import is_restart
     from milan_mm.run.replay import replay_report
     from milan_mm.run.run_options import RunOptions
-    from milan_mm.run.start.resume import Start
+    from milan_mm.run.start.resume import Start, after_restart
     from milan_mm.run.training import train
 
     with user_errors():
@@ -115,6 +116,8 @@ def main(argv: list[str] | None = None) -> None:
             trial=args.quick,
             fixed=run.fixed,
         )
+        if is_restart():
+            start = after_restart(cfg, start)
     with user_errors(cfg):
         train(cfg, start, notes, args.save_minutes)
 

@@ -15,8 +15,10 @@ import signal
 import socket
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -24,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -59,7 +60,7 @@ class StoppedHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        loss = float(outputs["loss"])  # type: ignore[index]
+        loss = outputs["loss"].item()  # type: ignore[index]
         file = Path(runner.work_dir, f"losses-{runner.rank}.txt")
         with file.open("a") as lines:
             lines.write(f"{runner.iter} {loss.hex()}\n")
@@ -69,16 +70,96 @@ class StoppedHook(Hook):
             self.reports.send(runner.rank)
 
 
-def run_once(cfg: Config, resume: bool = False, knn: str = "") -> None:
-    """Train in this process, with `StoppedHook`."""
-    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="StoppedHook")]
-    tracking = Tracking(pictures_interval=5, knn_data=knn, knn_interval=1) if knn else Tracking()
-    launcher = "pytorch" if "RANK" in os.environ else "none"
-    # accumulation of two parts, whatever the number of processes
-    share = cfg.total_batch // int(os.environ.get("WORLD_SIZE", 1)) // 2
-    options = RunOptions(batch_per_gpu=share, launcher=launcher, tracking=tracking)
-    notes = prepare(cfg, options, TRAINING)
-    train(cfg, Start(resume="auto" if resume else None), notes)
+@dataclass(frozen=True)
+class Training:
+    """A small training that writes down its losses, see `StoppedHook`.
+
+    Attributes:
+        task, images, work_dir, updates: Of `small_recipe`.
+        processes: Their number. parts: Of an update, which each process computes in turn.
+        watched: Whether pictures are drawn and k-NN is measured beside it.
+        mixes: Whether classification mixes images, which depends on the split.
+    """
+
+    task: str
+    images: Path
+    work_dir: Path
+    updates: int = 12
+    processes: int = 1
+    parts: int = 2
+    watched: bool = False
+    mixes: bool = True
+
+    def run(self, resume: bool = False) -> None:
+        """Train in this process, or go on."""
+        cfg = small_recipe(self.task, self.images, self.work_dir, self.updates)
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="StoppedHook")]
+        if not self.mixes:
+            cfg.model.pop("train_cfg", None)
+        knn = dict(pictures_interval=5, knn_data=str(self.images / "imagenet"), knn_interval=1)
+        options = RunOptions(
+            batch_per_gpu=cfg.total_batch // self.processes // self.parts,
+            launcher="pytorch" if self.processes > 1 else "none",
+            tracking=Tracking(**(knn if self.watched else {})),
+        )
+        notes = prepare(cfg, options, TRAINING)
+        train(cfg, Start(resume="auto" if resume else None), notes)
+
+    def run_apart(
+        self, at: int | None = None, way: str = "exception", resume: bool = False
+    ) -> bool:
+        """Train in forked processes, and send them a signal when they say that it is time.
+
+        Args:
+            at: Iterations after which it is stopped. way: Of `WAYS`.
+
+        Returns:
+            Whether the training was stopped before its end.
+        """
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe(duplex=False)
+        with closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+
+        def run(rank: int) -> None:
+            warnings.resetwarnings()  # in a test they are errors
+            torch.set_num_threads(1)
+            StoppedHook.at, StoppedHook.reports = at, None if way == "exception" else theirs
+            if self.processes > 1:
+                place = dict(RANK=rank, LOCAL_RANK=rank, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+                sizes = dict(WORLD_SIZE=self.processes, LOCAL_WORLD_SIZE=self.processes)
+                os.environ.update({name: str(value) for name, value in (place | sizes).items()})
+            with self.work_dir.with_suffix(f".{rank}.log").open("a") as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            self.run(resume)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: of forks
+            running = [context.Process(target=run, args=(r,)) for r in range(self.processes)]
+            for process in running:
+                process.start()
+        try:
+            if at is not None and way != "exception":
+                _signal_when_told(running, ours, signal.Signals[way])
+            for process in running:
+                process.join(_LIMIT)
+            return any(process.exitcode for process in running)
+        finally:
+            for process in running:
+                process.kill()
+
+
+def _signal_when_told(running: Sequence[BaseProcess], reports: Any, number: int) -> None:
+    """Wait for the word of every process, then send all of them the signal."""
+    sentinels = [process.sentinel for process in running]
+    for _ in running:
+        if reports not in wait([reports, *sentinels], _LIMIT):
+            return  # one has ended too early
+        reports.recv()
+    for process in running:
+        os.kill(process.pid, number)  # type: ignore[arg-type]
 
 
 def losses(work_dir: Path, rank: int = 0) -> list[tuple[int, str]]:
@@ -115,77 +196,18 @@ def differences(stopped: Path, undisturbed: Path, processes: int = 1) -> list[st
     return [*found, *(["best score"] if best[0] != best[1] else [])]
 
 
-def train_in_processes(
-    number: int, make: tuple, at: int | None, way: str, resume: bool, knn: str
-) -> bool:
-    """Train in forked processes, and send them a signal when they say that it is time.
-
-    Args:
-        make: Arguments of `small_recipe`.
-
-    Returns:
-        Whether the training was stopped before its end.
-    """
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def run(rank: int) -> None:
-        os.setpgid(0, 0)
-        torch.set_num_threads(1)
-        StoppedHook.at, StoppedHook.reports = at, None if way == "exception" else theirs
-        if number > 1:
-            place = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=number, LOCAL_WORLD_SIZE=number)
-            os.environ.update({k: str(v) for k, v in place.items()})
-            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-        log = open(Path(make[2]).with_suffix(f".{rank}.log"), "a")  # noqa: SIM115
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        run_once(small_recipe(*make), resume, knn)
-
-    processes = [context.Process(target=run, args=(rank,)) for rank in range(number)]
-    for process in processes:
-        process.start()
-    try:
-        _stop(processes, ours, at is not None and way != "exception", way)
-        for process in processes:
-            process.join(_LIMIT)
-        return any(process.exitcode for process in processes)
-    finally:
-        for process in processes:
-            process.kill()
-
-
-def _stop(processes: Sequence[BaseProcess], reports: Any, expected: bool, way: str) -> None:
-    """Wait for the word of every process, then send all of them the signal."""
-    sentinels = [process.sentinel for process in processes]
-    waiting = {process.pid for process in processes} if expected else set()
-    for _ in waiting:
-        if reports not in wait([reports, *sentinels], _LIMIT):
-            return  # one has ended too early
-        reports.recv()
-    for pid in waiting:
-        os.kill(pid, signal.Signals[way])  # type: ignore[arg-type]
-
-
-def check(task: str, way: str, processes: int, images: Path, folder: Path, knn: str = "") -> int:
+def check(undisturbed: Training, way: str) -> int:
     """Stop a training at `POINTS`, and compare; how many of the stops left no trace."""
-    undisturbed = folder / f"{task}-{processes}{'-watched' if knn else ''}"
-    if not undisturbed.exists():
-        train_in_processes(processes, (task, images, undisturbed), None, way, False, knn)
-    stopped = folder / f"{task}-{processes}-{way}"
-    stops = 0
-    for i, at in enumerate(POINTS):
-        was_stopped = train_in_processes(processes, (task, images, stopped), at, way, i > 0, knn)
-        stops += was_stopped
-    train_in_processes(processes, (task, images, stopped), None, way, True, knn)
-    wrong = differences(stopped, undisturbed, processes)
-    if wrong:
-        print(f"{task}, {way}, {processes} processes: {'; '.join(wrong)}", flush=True)
+    if not undisturbed.work_dir.exists():
+        undisturbed.run_apart()
+    folder = undisturbed.work_dir.with_name(f"{undisturbed.work_dir.name}-{way}")
+    stopped = replace(undisturbed, work_dir=folder)
+    stops = sum(stopped.run_apart(at, way, resume=i > 0) for i, at in enumerate(POINTS))
+    stopped.run_apart(resume=True)
+    if wrong := differences(folder, undisturbed.work_dir, undisturbed.processes):
+        print(f"{folder.name}: {'; '.join(wrong)}", flush=True)
         return 0
-    shutil.rmtree(stopped)
+    shutil.rmtree(folder)
     return stops
 
 
@@ -194,18 +216,21 @@ def main() -> int:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--watched", action="store_true", help="with pictures and k-NN")
+    parser.add_argument("--watched", action="store_true", help="pretrain beside pictures and k-NN")
     args = parser.parse_args()
     good = True
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_images(folder / "images")
-        knn = str(folder / "images/imagenet") if args.watched else ""
         for task in args.tasks:
             pairs = [*product(args.ways, args.processes)]
-            exact = sum(
-                check(task, way, number, folder / "images", folder, knn) for way, number in pairs
-            )
+            exact = 0
+            for way, processes in pairs:
+                place = folder / f"{task}-{processes}"
+                undisturbed = Training(
+                    task, folder / "images", place, processes=processes, watched=args.watched
+                )
+                exact += check(undisturbed, way)
             total = len(pairs) * len(POINTS)
             print(f"{task}: {exact} of {total} stops left no trace", flush=True)
             good &= exact == total

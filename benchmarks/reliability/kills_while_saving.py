@@ -87,10 +87,15 @@ def config(work_dir: Path) -> Config:
     )
 
 
-def resume(work_dir: Path) -> None:
-    """Start, or go on with what there is, until killed."""
+def forget_runs() -> None:
+    """Clear mmengine's globals, which outlive a run."""
     for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
         manager._instance_dict.clear()
+
+
+def resume(work_dir: Path) -> None:
+    """Start, or go on with what there is, until killed."""
+    forget_runs()
     cfg = config(work_dir)
     notes = prepare(cfg, RunOptions(), TRAINING)
     train(cfg, Start(resume="auto"), notes)

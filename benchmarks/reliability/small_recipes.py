@@ -88,7 +88,7 @@ def _det(cfg: Config, images: Path) -> None:
     heads.bbox_head.update(in_channels=_CHANNELS, fc_out_channels=32)
     heads.mask_head.update(in_channels=_CHANNELS, conv_out_channels=_CHANNELS)
     model.train_cfg.rcnn.sampler.num = 16  # far fewer than there are
-    model.test_cfg.rpn.max_per_img = 20
+    model.test_cfg.rpn.max_per_img = model.test_cfg.rcnn.max_per_img = 10
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.data_root = root
     cfg.val_evaluator.ann_file = root + "annotations/instances_val2017.json"

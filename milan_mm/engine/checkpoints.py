@@ -31,6 +31,7 @@ from milan_mm.weights.reading import read_checkpoint
 _SCHEME = re.compile(r"[\w.+-]+://")
 # Seconds between the tries to write a file, a minute together.
 WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_GONE = "the folder is gone: bring its disk back, then --resume"
 # What another try does not change.
 _FINAL = (
     errno.EACCES,
@@ -170,7 +171,7 @@ class AtomicLocalBackend(LocalBackend):
         for wait in (*WAITS, None):
             try:
                 if path.parent in self._folders and not path.parent.is_dir():
-                    raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(path.parent))
+                    raise FileNotFoundError(errno.ENOENT, _GONE, str(path.parent))
                 write_whole(path, obj)
             except OSError as error:
                 if wait is None or error.errno in _FINAL:

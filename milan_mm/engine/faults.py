@@ -86,13 +86,20 @@ def guilty(findings: list[Finding]) -> int:
 
 
 def message(
-    findings: list[Finding], model: nn.Module, parts: int, path: Path, problem: str, command: str
+    findings: list[Finding],
+    model: nn.Module,
+    parts: int,
+    advice: str,
+    path: Path,
+    problem: str,
+    command: str,
 ) -> str:
-    """What happened, where, and to which images; without the advice.
+    """What happened, where, and to which images; what helps, and how to see it again.
 
     Args:
         findings: Of all processes, by rank.
         parts: Iterations of an update.
+        advice: For faults that are not of an image.
         path: Of the report. problem: Why it was not written; empty where it was.
         command: Of the run; empty where it is not known.
     """
@@ -111,15 +118,14 @@ def message(
         lines.append(found.note)
     broken = [name for finding in findings for name in finding.broken]
     if broken:
+        advice = "mend or remove these images, then --resume"
         lines.append(f"images that are not finite: {shorten_list(broken)}")
     elif found.images:
         lines.append(f"images: {shorten_list(found.images, 3)}")
+    again = f"to repeat this step: {command or 'the same command'} --replay {path}"
     if problem:
-        lines.append(f"no report was written ({problem})")
-    else:
-        again = command or "the same command"
-        lines.append(f"to repeat this step: {again} --replay {path}")
-    return "; ".join(lines)
+        again = f"no report was written ({problem})"
+    return f"{'; '.join(lines)}: {advice}; {again}"
 
 
 def _place(row: Row, model: nn.Module) -> str:

@@ -25,7 +25,8 @@ class ResumedEpochLoop(EpochBasedTrainLoop):
         done = self._iter - self._epoch * len(self.dataloader)
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
-        self.dataloader.batch_sampler.skip(done)
+        if done:
+            self.dataloader.batch_sampler.skip(done)
         for idx, data_batch in enumerate(self.dataloader, start=done):
             self.run_iter(idx, data_batch)
         self.runner.call_hook("after_train_epoch")

@@ -42,10 +42,21 @@ def broken_weight(model: nn.Module) -> str:
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
-    """A model's state dict on the CPU; all processes must call it where they hold shards."""
-    state = model.state_dict()
-    whole = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in state.items()}
-    return {name: tensor.detach().cpu() for name, tensor in whole.items()}
+    """A model's state dict on the CPU; all processes must call it, where they hold shards."""
+    names = model.state_dict().keys()
+    tensors = _numbers(model)
+    whole = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in tensors.items()}
+    return {name: tensor.detach().cpu() for name, tensor in whole.items() if name in names}
+
+
+def broken_tensors(content: Any, name: str = "") -> list[str]:
+    """Dotted names of the tensors with NaN or infinity in a checkpoint, or in a part of it."""
+    if isinstance(content, Tensor):
+        is_number = content.is_floating_point() and not content.is_meta
+        return [name] if is_number and not is_finite(content) else []
+    items: Any = content.items() if isinstance(content, dict) else ()
+    items = enumerate(content) if isinstance(content, (list, tuple)) else items
+    return [found for key, part in items for found in broken_tensors(part, f"{name}.{key}")]
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -61,14 +72,19 @@ def plain_name(name: str) -> str:
     return name.removeprefix(_AVERAGE).removeprefix("module.")
 
 
+def _numbers(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers; unlike a state dict, shards stay what they are."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
 @torch.no_grad()
 def _state(runner: Runner) -> dict[str, Tensor]:
     model = unwrapped(runner.model)
-    tensors = dict(model.state_dict())
+    tensors = _numbers(model)
     for hook in runner.hooks:
         copy = getattr(hook, "ema_model", None)  # mmengine's EMAHook and its like
         if isinstance(copy, nn.Module):
-            tensors |= {f"{_AVERAGE}{name}": t for name, t in copy.state_dict().items()}
+            tensors |= {f"{_AVERAGE}{name}": t for name, t in _numbers(copy).items()}
     names = {parameter: name for name, parameter in model.named_parameters()}
     for wrapper in optim_wrappers(runner):
         for parameter, state in wrapper.optimizer.state.items():

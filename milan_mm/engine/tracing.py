@@ -56,7 +56,13 @@ class Trace:
         return next((row for row in self.rows if row.share), None)
 
 
-def replay(model: nn.Module, wrapper: OptimWrapper, batch: Any, states: dict | None) -> Trace:
+def replay(
+    model: nn.Module,
+    wrapper: OptimWrapper,
+    batch: Any,
+    states: dict | None,
+    caller: nn.Module | None = None,
+) -> Trace:
     """Repeat a step of training up to its gradients; the optimizer does not step.
 
     Gradients and running statistics of the model are replaced.
@@ -66,6 +72,7 @@ def replay(model: nn.Module, wrapper: OptimWrapper, batch: Any, states: dict | N
         wrapper: Gives the precision and the loss scale.
         batch: As it came from the data loader.
         states: Of the generators, see `generator_states`; None leaves them.
+        caller: What is called in the place of the model, if that cannot be called alone.
     """
     trace = Trace()
     model.train()
@@ -76,7 +83,9 @@ def replay(model: nn.Module, wrapper: OptimWrapper, batch: Any, states: dict | N
     with _watched(model, trace.rows), torch.enable_grad():
         with wrapper.optim_context(model):
             data = step.data_preprocessor(batch, True)
-            returned = step(**data, mode="loss") if isinstance(data, dict) else step(*data, "loss")
+            call: Any = caller or model
+            mode: Any = dict(mode="loss")
+            returned = call(**data, **mode) if isinstance(data, dict) else call(*data, **mode)
         loss, numbers = step.parse_losses(returned)
         trace.losses = {name: value.item() for name, value in numbers.items()}
         trace.loss = loss.item()

@@ -167,10 +167,10 @@ def _encode(
     """(N, D) float32, NaN in the rows of unreadable images."""
     feature = FEATURE[system.encoder.pooling]
     key = _key(system, files, img_size, feature)
-    file = cache / f"{key}.npy"
-    if file.is_file():
+    file = cache / f"{key}.npz"
+    if (kept := _read_rows(file)) is not None:
         print(f"{system.name}: {count(len(gallery), 'feature')} from {file}", file=sys.stderr)
-        return torch.from_numpy(np.load(file))
+        return torch.from_numpy(kept)
     images = _Images(gallery, img_size)
     features = extract_features(
         {system.name: system.vit},
@@ -183,8 +183,20 @@ def _encode(
     rows = features.numpy()
     rows[images.failed.numpy()[:, 0] > 0] = np.nan
     with replacing(file, durable=False) as partial, partial.open("wb") as target:
-        np.save(target, rows)
+        np.savez(target, rows=rows)  # a zip archive, which has a checksum
     return torch.from_numpy(rows)  # without a copy: it may be all of ImageNet
+
+
+def _read_rows(file: Path) -> np.ndarray | None:
+    """The features in a file; None where there is none, or where it is damaged."""
+    try:
+        with np.load(file) as content:
+            return content["rows"]
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged file leads to any kind of error
+        print(f"'{file}' is damaged ({error}): its features are computed again", file=sys.stderr)
+        return None
 
 
 def _state(gallery: Gallery) -> str:

@@ -36,8 +36,12 @@ def numbers_of_images(
     Returns:
         (B, size) float32.
     """
-    rank, world_size = get_rank(), get_world_size()
     hub = MessageHub.get_current_instance()
+    # the hub knows those of a run of which one process is replayed
+    rank, world_size = (
+        hub.get_info("rank", get_rank()),
+        hub.get_info("world_size", get_world_size()),
+    )
     step = hub.get_info("iter")
     if step is None:
         step = int(torch.randint(2**31, ()))

@@ -14,6 +14,7 @@ from milan_mm.run.failures import LOST_PEER, explain
 from milan_mm.run.processes import is_first_of_launcher
 from milan_mm.run.reasons import DEFECT, FAILURE, LOST, MISTAKE, leave
 from milan_mm.run.start.lock import has_started
+from milan_mm.text import one_line as printable_line
 
 # How long another process waits for the first one to speak; the launcher ends all of them by then.
 SECONDS_FOR_THE_FIRST = 10.0
@@ -106,4 +107,4 @@ def one_line(error: BaseException) -> str:
     text = str(error).rstrip()
     if isinstance(error, UserError) and "DataLoader worker" in text:
         text = text.splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split())
+    return printable_line(text)

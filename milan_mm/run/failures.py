@@ -14,7 +14,7 @@ LOST_PEER = "another process of the run ended, whose message says why"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNREACHABLE = "bring its disk back, then --resume"
 _SYSTEM = {
-    errno.EROFS: "choose another --work-dir",
+    errno.EROFS: "make it writable, or choose another --work-dir",
     errno.EACCES: "give yourself access, or choose another folder",
     errno.EIO: _UNREACHABLE,
     errno.ENOTCONN: _UNREACHABLE,

@@ -44,7 +44,7 @@ def fit_to_machine(cfg: Config, launcher: str) -> list[str]:
         notes.append("no GPU, and this CPU does not multiply in bfloat16: float32 instead")
     if launcher == "none":
         return notes
-    if launcher != "pytorch":
+    if launcher == "mpi":
         raise UserError(f"--launcher {launcher} needs GPUs: without them use tools/dist_train.sh")
     cfg.env_cfg.dist_cfg = ConfigDict(backend="gloo", timeout=cfg.env_cfg.dist_cfg.timeout)
     # the default wrapper names a GPU

@@ -45,10 +45,20 @@ def is_first_of_launcher() -> bool:
 
 def connect_processes(cfg: Config) -> None:
     """Connect CPU processes; with GPUs this is left to mmengine, which needs a device for it."""
-    if cfg.launcher == "pytorch" and not torch.cuda.is_available():
+    if cfg.launcher not in ("pytorch", "slurm") or torch.cuda.is_available():
+        return
+    timeout = timedelta(seconds=cfg.env_cfg.dist_cfg.timeout)
+    if cfg.launcher == "pytorch":
         check_gloo()
-        timeout = timedelta(seconds=cfg.env_cfg.dist_cfg.timeout)
         dist.init_process_group("gloo", timeout=timeout)
+        return
+    if missing := {"MASTER_ADDR", "MASTER_PORT"} - os.environ.keys():
+        raise UserError(
+            f"--launcher slurm without {' and '.join(sorted(missing))}: submit the run by sbatch "
+            "tools/slurm_train.sh CONFIG, or set them"
+        )
+    rank, number = (int(os.environ[name]) for name in ("SLURM_PROCID", "SLURM_NTASKS"))
+    dist.init_process_group("gloo", timeout=timeout, rank=rank, world_size=number)
 
 
 def check_gloo() -> None:

@@ -68,3 +68,17 @@ def leave(kind: str, text: str) -> bool:
     temporary.write_text(json.dumps(asdict(reason)))
     temporary.replace(path)
     return True
+
+
+def is_restart() -> bool:
+    """Whether torchrun has restarted this process; to be asked once in each.
+
+    Its own count says so of the machine that failed, and not of those that were restarted with it.
+    """
+    folder = os.environ.get(FOLDER)
+    if not folder or not Path(folder).is_dir():
+        return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    mark = Path(folder, f"started {os.environ.get('LOCAL_RANK', 0)}")
+    started = mark.exists()
+    mark.touch()
+    return started

@@ -96,11 +96,11 @@ def _train(cfg: Config, start: Start, notes: list[str], stopping: StoppingHook) 
         watch(runner, cfg)
     plan = Plan.of(runner)
     check_plan(plan)
-    lines = plan.lines()
-    if is_main_process():
-        lines += check_space(runner, plan, len(list_checkpoints(cfg)))
-    for line in lines:
+    for line in plan.lines():
         runner.logger.info(line)
+    if is_main_process():
+        for line in check_space(runner, plan, len(list_checkpoints(cfg))):
+            runner.logger.warning(line)
     record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
     runner.register_hook(SeedHook())

@@ -10,7 +10,7 @@ import math
 import re
 from argparse import Namespace
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from pickle import UnpicklingError
@@ -43,6 +43,7 @@ _SCALARS = (str, bytes, bytearray, int, float, complex, type(None))
 _LEAVES = (Tensor, np.ndarray, np.generic, np.dtype, torch.dtype, torch.device)
 _PLAIN = (*_SCALARS, *_LEAVES, HistoryBuffer, PurePosixPath)
 _MAX_DEPTH = 60
+_STEERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HISTORY_METHODS = ("min", "max", "current", "mean")
 
 
@@ -225,6 +226,8 @@ class Constructors(Rules):
     def make_size(self, sides: Any = ()) -> torch.Size:
         """The shape of a tensor."""
         self._listed(sides)
+        if not all(type(side) is int and abs(side) < 2**62 for side in sides):
+            raise UnpicklingError("a shape is described wrongly")
         return torch.Size(sides)
 
     def make_device(self, kind: Any, index: Any = None) -> torch.device:
@@ -291,6 +294,16 @@ class Constructors(Rules):
         self.budget.take(160 * len(items))
 
 
+def check_names(names: Iterable[Any]) -> None:
+    """Check that names can be printed: they stand in messages and tables.
+
+    Raises:
+        UnpicklingError: For one with a character that would steer the terminal.
+    """
+    if any(type(name) is str and _STEERS.search(name) for name in names):
+        raise UnpicklingError("a name holds characters that steer a terminal")
+
+
 def check_value(value: Any, nodes: int) -> None:
     """Check that whoever reads a value can walk it: its types, its depth, its size.
 
@@ -315,6 +328,7 @@ def check_value(value: Any, nodes: int) -> None:
             for inner in part:
                 walk(inner, depth + 1)
         elif isinstance(part, (dict, Namespace)):
+            check_names(part if isinstance(part, dict) else vars(part))
             for inner in part.values() if isinstance(part, dict) else vars(part).values():
                 walk(inner, depth + 1)
             walk(getattr(part, "_metadata", None), depth + 1)

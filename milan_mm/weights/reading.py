@@ -16,6 +16,7 @@ from milan_mm.errors import MissingFileError, UserError
 from milan_mm.weights.archive import Archive, DamagedError, is_archive
 from milan_mm.weights.arrays import read_arrays, read_safetensors, safetensors_metadata
 from milan_mm.weights.budget import Budget, RefusedError
+from milan_mm.weights.constructors import check_names
 from milan_mm.weights.folders import folder_files
 from milan_mm.weights.torch_files import read_torch
 from milan_mm.weights.torchscript import holds_modules, read_torchscript
@@ -52,6 +53,7 @@ def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
             checkpoint, metadata = read_arrays(path), {}
         else:
             checkpoint, metadata = _read_torch(path, trust_pickle), {}
+        check_names([*checkpoint, *metadata] if isinstance(checkpoint, dict) else ())
     except Exception as error:  # a damaged file can lead the decoders to any kind of error
         reason = _reason(error)
         if path.suffix == ".pkl" and not zipfile.is_zipfile(path):
@@ -187,5 +189,6 @@ def _reason(error: Exception) -> str:
             "safetensors where you trust it"
         )
     if isinstance(error, UnpicklingError) or not text.strip():
-        return "is damaged or not a weights file: copy or download it again"
+        why = f" ({text[:80]})" if text.strip() else ""
+        return f"is damaged or not a weights file: copy or download it again{why}"
     return f"is damaged or of an unknown format: {text.strip().splitlines()[0][:200]}"

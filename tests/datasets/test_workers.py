@@ -11,6 +11,8 @@ import numpy as np
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from tests.processes import is_running
+
 # A loader whose workers wait to hand on what their parent, which is killed then, has not taken.
 KILLED = """
 import os, signal, sys, time
@@ -59,16 +61,8 @@ def test_no_worker_outlives_a_process_that_was_killed(tmp_path: Path):
     pids = [int(pid) for pid in (tmp_path / "out").read_text().split()]
     assert done.returncode == -9 and len(pids) == 2, (tmp_path / "err").read_text()
     deadline = time.monotonic() + 10  # longer than torch's own look for the parent
-    while (alive := [pid for pid in pids if _is_alive(pid)]) and time.monotonic() < deadline:
+    while (alive := [pid for pid in pids if is_running(pid)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     for pid in alive:
         os.kill(pid, signal.SIGKILL)
     assert not alive
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(") ")[1][0] != "Z"  # an ended one that nobody waits for
-    except FileNotFoundError:
-        return False

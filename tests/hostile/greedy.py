@@ -42,6 +42,7 @@ def overlapping() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as target:
         target.writestr("archive/data.pkl", _START + b"}.")
+        target.writestr("archive/version", "3\n")
         target.writestr("archive/data/0", bytes(100_000))
         first = target.filelist[-1]
         for i in range(10_000):
@@ -57,6 +58,7 @@ def deflated() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as target:
         target.writestr("archive/data.pkl", _START + b"}." + bytes(100 * 10**6))
+        target.writestr("archive/version", "3\n")
     return file.getvalue()
 
 

@@ -57,6 +57,7 @@ def archive(description: bytes, root: str = "archive", **records: bytes) -> byte
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as target:
         target.writestr(f"{root}/data.pkl", description)
+        target.writestr(f"{root}/version", "3\n")
         for name, content in records.items():
             target.writestr(f"{root}/{name}", content)
     return file.getvalue()

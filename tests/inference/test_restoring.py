@@ -122,12 +122,18 @@ def _by_scope(cfg):
     cfg.model.neck["_scope_"] = "evil"
 
 
+def _from_elsewhere(cfg):
+    kind = dict(type="AutoModelForCausalLM", _scope_="mmpretrain", trust_remote_code=True)
+    cfg.model.neck.update(kind, name_or_path="evil")
+
+
 def _in_the_pipeline(cfg):
     cfg.test_dataloader.dataset.pipeline.append(dict(type="os.mkdir", path="MARK"))
 
 
 @pytest.mark.parametrize(
-    "change", [_by_import, _by_module, _by_evaluation, _by_scope, _in_the_pipeline]
+    "change",
+    [_by_import, _by_module, _by_evaluation, _by_scope, _from_elsewhere, _in_the_pipeline],
 )
 def test_nothing_is_built_but_what_the_libraries_have_registered(
     tmp_path: Path, change: Callable, monkeypatch
@@ -142,7 +148,9 @@ def test_nothing_is_built_but_what_the_libraries_have_registered(
     change(cfg)
     torch.save(torch.load(path) | dict(meta=dict(cfg=cfg.pretty_text)), path)
     with pytest.raises(
-        UserError, match=r"is not registered|looks like code|its config is of '(evil|__import__|os)"
+        UserError,
+        match=r"is not registered|looks like code|its config is of '(evil|__import__|os)|"
+        "asks to run code from elsewhere",
     ):
         Predictor(restore(path, device="cpu"))
     assert not Path("MARK").exists()

@@ -78,6 +78,18 @@ def test_features_are_computed_once(shown, tmp_path: Path, monkeypatch):
         encoded(shown, found, tmp_path / "cache")
 
 
+def test_kept_features_that_are_damaged_are_computed_again(shown, tmp_path: Path, capsys):
+    found = find_gallery(write_classes(tmp_path / "data", 2), "val", needs_labels=True)
+    (first,), _ = encoded(shown, found, tmp_path / "cache")
+    (file,) = (tmp_path / "cache").iterdir()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1  # in the middle of the numbers
+    file.write_bytes(content)
+    (again,), _ = encoded(shown, found, tmp_path / "cache")
+    assert (first == again).all()
+    assert "is damaged (Bad CRC-32" in capsys.readouterr().err
+
+
 def test_features_of_another_version_are_computed_again(shown, tmp_path: Path, monkeypatch):
     found = find_gallery(write_classes(tmp_path / "data", 1), "val", needs_labels=True)
     encoded(shown, found, tmp_path / "cache")

@@ -63,6 +63,16 @@ def test_numbers_of_an_image_are_the_same_for_every_split(split, parts: int, pro
     assert len(expected.flatten().unique()) == expected.numel()  # no image has those of another
 
 
+def test_a_process_alone_draws_what_one_of_several_has_drawn(split):
+    split(3, 0, 1, 1, 2)
+    before = numbers_of_images(Tensor.uniform_, 4, 5, CPU)
+    split(3, 0, 1, 0, 1)
+    hub = MessageHub.get_current_instance()
+    hub.update_info("rank", 1)
+    hub.update_info("world_size", 2)
+    assert torch.equal(numbers_of_images(Tensor.uniform_, 4, 5, CPU), before)
+
+
 def test_numbers_for_another_purpose_are_others(split):
     split(3, 0, 1, 0, 1)
     draws = [numbers_of_images(Tensor.uniform_, 4, 5, CPU, *purpose) for purpose in ((), (1,))]

@@ -33,7 +33,7 @@ def test_what_the_system_says_of_a_path_is_one_line(capsys: pytest.CaptureFixtur
         raise OSError(30, "Read-only file system", "/mnt/out")
     assert stop.value.code == 2
     assert capsys.readouterr().err == (
-        "error: '/mnt/out': Read-only file system: choose another --work-dir\n"
+        "error: '/mnt/out': Read-only file system: make it writable, or choose another --work-dir\n"
     )
 
 

@@ -1,6 +1,7 @@
 """Failures of the machine are one line with a remedy, defects are not."""
 
 import os
+import re
 import signal
 import socket
 import time
@@ -11,7 +12,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from milan_mm.engine.checkpoints import AtomicLocalBackend
-from milan_mm.run.failures import explain
+from milan_mm.run.failures import LOST_PEER, explain, explain_signal
 
 
 class Dying(Dataset):
@@ -39,7 +40,8 @@ def test_a_taken_port_is_named_with_the_variable():
         port = taken.getsockname()[1]
         with pytest.raises(RuntimeError) as stop:
             dist.TCPStore("127.0.0.1", port, 1, is_master=True)
-    assert explain(stop.value, ".") == "the port is taken by another run: set PORT to a free one"
+    line = f"port {port} is taken by another program: set PORT to a free one"
+    assert explain(stop.value, ".") == line
 
 
 def test_too_little_shared_memory_is_told_from_other_deaths_of_a_worker():
@@ -48,7 +50,27 @@ def test_too_little_shared_memory_is_told_from_other_deaths_of_a_worker():
         "dataloader's workers are out of shared memory. Please try to raise your shared memory "
         "limit."
     )
-    assert "--shm-size" in explain(RuntimeError(text), ".")
+    assert re.search(
+        r"/dev/shm, [\d,]+ MiB of which .* --shm-size", explain(RuntimeError(text), ".")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [::1]:2", LOST_PEER),
+        ("NCCL error: remote process exited or there was a network error", LOST_PEER),
+        ("[gloo/...] Timed out waiting 1800000ms for recv operation", "did not answer in time"),
+        ("Gloo connectFullMesh failed with [gloo/transport/...]", "set GLOO_SOCKET_IFNAME"),
+    ],
+)
+def test_the_end_of_another_process_is_told_from_its_silence(text: str, line: str):
+    assert line in explain(RuntimeError(text), ".")
+
+
+def test_a_signal_is_named_with_its_usual_cause():
+    assert explain_signal(signal.SIGKILL).startswith("ended by SIGKILL, often since memory ran out")
+    assert explain_signal(signal.SIGTERM) == "ended by SIGTERM"
 
 
 def test_a_full_gpu_names_the_option_that_keeps_the_total_batch():

@@ -83,18 +83,19 @@ def test_a_gpu_without_bfloat16_is_told_of_float16(
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_cpu_processes_use_gloo_and_keep_the_ddp_setting():
+@pytest.mark.parametrize("launcher", ["pytorch", "slurm"])
+def test_cpu_processes_use_gloo_and_keep_the_ddp_setting(launcher: str):
     cfg = _config()
-    fit_to_machine(cfg, "pytorch")
+    fit_to_machine(cfg, launcher)
     assert cfg.env_cfg.dist_cfg.backend == "gloo"
     assert cfg.model_wrapper_cfg.device_ids is None
     assert cfg.model_wrapper_cfg.find_unused_parameters is True
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_slurm_without_gpus_is_refused_with_the_alternative():
-    with pytest.raises(ValueError, match=r"--launcher slurm needs GPUs.*dist_train\.sh"):
-        fit_to_machine(_config(), "slurm")
+def test_mpi_without_gpus_is_refused_with_the_alternative():
+    with pytest.raises(ValueError, match=r"--launcher mpi needs GPUs.*dist_train\.sh"):
+        fit_to_machine(_config(), "mpi")
 
 
 def test_gpus_keep_the_config(monkeypatch: pytest.MonkeyPatch):

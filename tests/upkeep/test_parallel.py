@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from milan_mm.upkeep.parallel import CHUNK, map_in_processes
+from tests.processes import is_running
 
 
 def square(number: int) -> int:
@@ -39,13 +40,6 @@ def test_an_error_keeps_the_name_of_its_file(num_workers: int):
 def test_a_process_that_is_killed_is_an_error_with_a_remedy():
     with pytest.raises(ValueError, match=r"one of 2 processes was killed.* pass fewer --workers"):
         list(map_in_processes(end, [0], 2, ""))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path):

@@ -1,10 +1,11 @@
 """Stop before the optimizer learns from a loss or a gradient that is not finite."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, barrier, get_rank
+from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -15,8 +16,10 @@ from milan_mm.engine.faults import Finding, Part, guilty, message, remedy
 from milan_mm.engine.generators import generator_states
 from milan_mm.engine.hooks.updates import has_updated
 from milan_mm.engine.norms import gradient_norm
+from milan_mm.engine.sharding import is_sharded
 from milan_mm.engine.state import (
     broken_state,
+    broken_tensors,
     broken_weight,
     fill,
     optim_wrappers,
@@ -30,6 +33,7 @@ from milan_mm.registry import HOOKS
 from milan_mm.text import shorten_list
 from milan_mm.weights.reading import read_checkpoint
 
+_PARTS = ("state_dict", "ema_state_dict", "optimizer")  # of a checkpoint, those of numbers
 SKIPS = 30  # updates in a row that a loss scale skips; 16 bring it from 65536 to 1
 
 
@@ -56,13 +60,14 @@ class FiniteHook(Hook):
     Not for configs: `milan_mm.run.training` adds it to every run.
 
     Args:
-        command: Of the run, for the advice how to repeat its last step.
+        command: Of the run, for the advice how to repeat its last step, by one process.
     """
 
     priority = "VERY_HIGH"  # after RuntimeInfoHook, before averaged copies and checkpoints
 
     def __init__(self, command: str = "") -> None:
-        self.command = command
+        alone = r" --(launcher|local[-_]rank)[ =]\S+| --fsdp\b"
+        self.command = re.sub(alone, "", command)
         self.norm: Tensor | None = None  # of the gradients, at the last step
         self._agreement = Agreement()
         self._parts: list[Part] = []
@@ -127,8 +132,12 @@ class FiniteHook(Hook):
             self._check_state()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Look at the weights where another hook saves; the main process is alone here."""
-        if self._handles and self._checked_at != runner.iter and (broken := self._broken()):
+        """Look at what another hook saves; the main process is alone here."""
+        if not self._handles or self._checked_at == runner.iter:
+            return
+        parts = (broken_tensors(checkpoint.get(part)) for part in _PARTS)
+        broken = [name.removeprefix(".") for names in parts for name in names]
+        if broken := [name for name in broken if plain_name(name) not in self._exempt]:
             raise NonFiniteLossError(self._unsaved(broken))
 
     def after_train(self, runner: Runner) -> None:
@@ -211,12 +220,17 @@ class FiniteHook(Hook):
         images = sorted({name for finding in findings for name in finding.images})
         if images:
             runner.logger.error(f"images of the batch: {', '.join(images)}")
-        text = message(
-            findings, unwrapped(runner.model), len(self._parts), path, problem, self.command
+        raise NonFiniteLossError(
+            message(
+                findings,
+                unwrapped(runner.model),
+                parts=len(self._parts),
+                advice=remedy(runner),
+                path=path,
+                problem=problem,
+                command=self.command,
+            )
         )
-        is_data = any(finding.broken for finding in findings)
-        advice = "mend or remove these images, then --resume" if is_data else remedy(runner)
-        raise NonFiniteLossError(f"{text}: {advice}")
 
     def _what(self, part: Part) -> str:
         if part.loss is not None and not part.is_finite:
@@ -244,7 +258,9 @@ class FiniteHook(Hook):
             if weights:
                 fill(model, read_checkpoint(weights)["state_dict"])
             wrapper = optim_wrappers(self._runner)[0]
-            traces = [replay(model, wrapper, part.batch, part.generators) for part in parts]
+            # shards are gathered by what is around the model
+            caller = self._runner.model if is_sharded(self._runner.model) else model
+            traces = [replay(model, wrapper, part.batch, part.generators, caller) for part in parts]
         except Exception as error:  # must not hide what happened
             first = next(iter(str(error).strip().splitlines()), "")
             return parts[0], trace, f"a replay failed, {type(error).__name__}: {first}"
@@ -265,7 +281,8 @@ class FiniteHook(Hook):
             generators=part.generators,
             state_dict=state,
             checkpoint=weights or "",
-            progress=progress_of(self._runner.message_hub),
+            progress=progress_of(self._runner.message_hub)
+            | dict(rank=get_rank(), world_size=get_world_size()),
             images=finding.images,
             loss=None if part.loss is None else part.loss.item(),
         )
@@ -280,13 +297,10 @@ class FiniteHook(Hook):
         if self._checked_at == self._runner.iter:
             return
         self._checked_at = self._runner.iter
-        broken = self._broken()
+        broken = [n for n in broken_state(self._runner) if plain_name(n) not in self._exempt]
         self._agreement.exchange(int(bool(broken)))
         if self._agreement.latest():
             raise NonFiniteLossError(self._unsaved(broken))
-
-    def _broken(self) -> list[str]:
-        return [n for n in broken_state(self._runner) if plain_name(n) not in self._exempt]
 
     def _unsaved(self, broken: list[str]) -> str:
         return (

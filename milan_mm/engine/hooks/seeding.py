@@ -50,7 +50,7 @@ class SeedHook(Hook):
         parts = runner.message_hub.get_info("iterations_per_update", 1)
         update, part = divmod(runner.iter, parts)
         seed = seed_generators(runner.seed, update, part, get_rank())
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             torch.cuda.manual_seed(seed)  # does not wait for the GPU
 
     def _start(self, runner: Runner) -> None:

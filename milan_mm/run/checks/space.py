@@ -23,7 +23,7 @@ def check_space(runner: Runner, plan: Plan, num_kept: int = 0) -> list[str]:
         num_kept: Checkpoints of it that are there already.
 
     Returns:
-        Lines for the log: a warning when all that it keeps will not fit.
+        Warnings for the log: one when all that it keeps will not fit.
 
     Raises:
         UserError: When there is no room for a single one.
@@ -49,7 +49,7 @@ def check_space(runner: Runner, plan: Plan, num_kept: int = 0) -> list[str]:
         return []
     keep = f"keeps {plan.kept}" if plan.kept else f"saves {plan.checkpoints}"
     return [
-        f"WARNING '{folder}' has {bytes_of(free)} free: the run {keep} checkpoints of "
+        f"'{folder}' has {bytes_of(free)} free: the run {keep} checkpoints of "
         f"{bytes_of(size)}, {bytes_of(number * size)} at a time; set "
         "default_hooks.checkpoint.max_keep_ckpts to a smaller number, or make room"
     ]

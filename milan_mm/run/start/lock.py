@@ -181,7 +181,8 @@ def _remove(folder: Path, own: set[str]) -> None:
     """Remove what a start has written, unless something of others is there."""
     log = MMLogger.get_current_instance().log_file
     if log and Path(log).resolve().parent.parent == folder:
-        own = own | {Path(log).parent.name}
+        stamp = Path(log).parent.name
+        own = own | {stamp, f"{stamp}.py"}  # a config without a file
     if {entry.name for entry in folder.iterdir()} <= own:
         for name in own:
             if (folder / name).is_dir():

@@ -29,6 +29,7 @@ from milan_mm.run.start.checkpoint_files import (
     accumulation_of,
     check_nothing_is_replaced,
     check_nothing_later,
+    list_checkpoints,
     newest_whole,
     updates_of,
 )
@@ -184,6 +185,13 @@ class Origin:
                 f"it is of other data; start a new run by --init-from {self.path}"
             )
         return epochs * updates.per_epoch
+
+
+def after_restart(cfg: Config, start: Start) -> Start:
+    """Where torchrun's restarted processes begin: at the run's own newest checkpoint, if any."""
+    if start.trial or not list_checkpoints(cfg):
+        return start
+    return replace(start, resume=AUTO, init_from=None)
 
 
 def find_origin(cfg: Config, start: Start) -> Origin:

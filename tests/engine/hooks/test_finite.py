@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from milan_mm.engine.fault_report import read_report
 from milan_mm.engine.hooks import finite
 from milan_mm.engine.hooks.finite import SKIPS, FiniteHook
+from milan_mm.engine.sharding import FullySharded
 from tests.forked import in_processes
 
 ROWS, STEPS, BAD = 4, 4, 2  # images of a batch; iterations; the disturbed one, from 0
@@ -237,7 +238,7 @@ def test_a_step_that_makes_the_weights_infinite_is_not_saved(tmp_path: Path):
     run.step()
     run.model.first.weight.data[0] = float("inf")
     with pytest.raises(FloatingPointError, match=r"not finite after iteration 2: 'first.weight'"):
-        run.hook.before_save_checkpoint(run.runner, {})
+        run.hook.after_train_epoch(run.runner)
 
 
 @pytest.mark.parametrize("part", ["buffer", "optimizer", "average"])
@@ -258,6 +259,16 @@ def test_whatever_a_checkpoint_holds_is_looked_at(tmp_path: Path, part: str):
     tensor[0] = float("nan")
     with pytest.raises(FloatingPointError, match=f"'{name}'"):
         run.hook.after_train_epoch(run.runner)
+
+
+def test_what_other_hooks_save_is_looked_at_in_the_checkpoint_itself(tmp_path: Path):
+    run = Run(tmp_path)
+    run.step()
+    state = run.wrapper.optimizer.state_dict()
+    state["state"][1]["exp_avg"][0] = float("inf")
+    checkpoint = dict(state_dict=run.model.state_dict(), optimizer=state)
+    with pytest.raises(FloatingPointError, match=r"'state.1.exp_avg'"):
+        run.hook.before_save_checkpoint(run.runner, checkpoint)
 
 
 def test_what_was_infinite_from_the_start_may_be_saved(tmp_path: Path):
@@ -299,12 +310,10 @@ def test_shards_of_a_gradient_are_looked_at_together(tmp_path: Path):
     (tmp_path / "meet").mkdir()
 
     def train(own: int) -> tuple[str, bool]:
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
-
-        model = Tiny()
-        fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
-        run = Run(tmp_path, model=model)
+        run = Run(tmp_path)
+        model = run.model
+        run.model = run.runner.model = FullySharded(model)
+        run.model.shard([run.wrapper.optimizer])
         message = run.until("image" if own == 1 else "", float("nan"))
         before = run.weights[BAD]
         now = dict(model.named_parameters())

@@ -6,14 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.reliability.exact_resume import (
-    StoppedHook,
-    differences,
-    losses,
-    run_once,
-    train_in_processes,
-)
-from benchmarks.reliability.small_recipes import TASKS, small_recipe, write_images
+from benchmarks.reliability.exact_resume import StoppedHook, Training, differences, losses
+from benchmarks.reliability.small_recipes import TASKS, write_images
 from milan_mm.run.start.resume import Start
 from tests.helpers import forget_runs
 from tests.run.tiny_runs import WatchHook, run_tiny, tiny_config
@@ -23,7 +17,7 @@ UPDATES, STOP = 6, 5  # of 12 iterations; the fifth is the first part of an upda
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
+    folder = tmp_path_factory.mktemp("exact") / "scenes"
     write_images(folder)
     return folder
 
@@ -41,7 +35,7 @@ def test_a_run_that_failed_goes_on_to_the_bit(
     def run(name: str, at: int | None = None, resume: bool = False) -> Path:
         stop(at)
         forget_runs()
-        run_once(small_recipe(task, images, tmp_path / name, UPDATES), resume)
+        Training(task, images, tmp_path / name, UPDATES).run(resume)
         return tmp_path / name
 
     undisturbed = run("undisturbed")
@@ -57,8 +51,8 @@ def test_two_killed_processes_go_on_to_the_bit_beside_pictures_and_knn(
     images: Path, tmp_path: Path
 ):
     def run(name: str, at: int | None = None, resume: bool = False) -> bool:
-        make = ("pretrain", images, tmp_path / name, UPDATES)
-        return train_in_processes(2, make, at, "SIGKILL", resume, str(images / "imagenet"))
+        training = Training("pretrain", images, tmp_path / name, UPDATES, processes=2, watched=True)
+        return training.run_apart(at, "SIGKILL", resume)
 
     assert not run("undisturbed")
     assert run("stopped", at=7)

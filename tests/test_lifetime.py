@@ -1,0 +1,119 @@
+"""No process outlives the one that started it, whatever ended that."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from milan_mm import lifetime
+from tests.processes import is_running
+
+# A tool whose workers read on for a minute, in loaders that know nothing of this package.
+TOOL = """
+import os, sys, time
+import torch
+from concurrent.futures import ProcessPoolExecutor
+from milan_mm.errors import run_interruptible
+
+class Slow(torch.utils.data.Dataset):
+    def __len__(self): return 9
+    def __getitem__(self, index):
+        print(os.getpid(), flush=True)
+        time.sleep(60)
+
+def note(_):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+def main(argv):
+    pool = ProcessPoolExecutor(1)
+    pool.submit(note, 0)
+    list(torch.utils.data.DataLoader(Slow(), num_workers=1))
+
+run_interruptible(main)
+"""
+# A tool that started another one.
+STARTER = """
+import subprocess, sys
+from milan_mm import lifetime
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=lifetime.environment())
+child.wait()
+"""
+WAITING = """
+import os, time
+from milan_mm.errors import run_interruptible
+
+def main(argv):
+    print(os.getpid(), os.getpid(), flush=True)
+    time.sleep(60)
+
+run_interruptible(main)
+"""
+
+
+class Slow(Dataset):
+    """Takes longer than a worker waits before it looks for its parent again."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        time.sleep(0.5)
+        return index
+
+
+def _pids(path: Path, wanted: int) -> list[int]:
+    deadline = time.monotonic() + 60
+    while len(pids := path.read_text().split()) < wanted:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return [int(pid) for pid in pids]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("program", [[TOOL], [STARTER, WAITING]])
+def test_whatever_a_tool_has_started_ends_with_it(
+    tmp_path: Path, program: list[str], number: signal.Signals
+):
+    # into a file: an orphan would hold a pipe open
+    with (tmp_path / "pids").open("w") as file:
+        tool = subprocess.Popen([sys.executable, "-c", *program], stdout=file)
+        pids = _pids(tmp_path / "pids", 2)
+        tool.send_signal(number)
+        tool.wait()
+    deadline = time.monotonic() + 10
+    while (alive := [pid for pid in pids if is_running(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+    assert not alive
+
+
+def test_workers_outlive_the_thread_that_started_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lifetime, "SECONDS_BETWEEN_LOOKS", 0.05)
+    loader = DataLoader(Slow(), num_workers=1, worker_init_fn=lambda _: lifetime.end_with_parent())
+    found: list = []
+    thread = threading.Thread(target=lambda: found.append(iter(loader)))
+    thread.start()
+    thread.join()
+    assert torch.cat(list(found[0])).tolist() == [0, 1]
+
+
+def test_a_tool_outlives_the_shell_that_started_it(monkeypatch: pytest.MonkeyPatch):
+    watched: list = []
+    monkeypatch.setattr(lifetime, "_watch", lambda *given: watched.append(given))
+    monkeypatch.setattr(lifetime, "_bound", set())
+    monkeypatch.delenv(lifetime.STARTED_BY, raising=False)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    lifetime.end_with_launcher()
+    assert not watched
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    lifetime.end_with_launcher()
+    assert [parent for parent, _ in watched] == [os.getppid()]
