@@ -86,7 +86,7 @@ class Soak:
         """Train to the end, whatever happens on the way; returns what is not as promised."""
         log = self.folder / "harmed.log"
         log.unlink(missing_ok=True)
-        wrong = []
+        wrong: list[str] = []
         for attempt in range(40):
             has_run = work_dir.exists()
             process = start(command(recipe, work_dir, 1, "--resume"), log)
