@@ -17,6 +17,11 @@ launch() {
         echo "error: NNODES is '$nodes': give the number of machines, or MIN:MAX" >&2
         exit 2
     fi
+    if [[ "$nodes" == *:* ]] && ! [[ " $* " == *" --resume "* ]]; then
+        echo "error: NNODES is '$nodes', so the number of machines may change: pass --resume, which" \
+            "starts at the beginning where there is no checkpoint yet" >&2
+        exit 2
+    fi
     if [ "$nodes" != 1 ] || [ -n "${RDZV_BACKEND:-}$place" ]; then
         # a fixed number of machines that keep their order, unless more was asked for
         if [ -n "$place" ] || [[ "$nodes" == *:* ]] || [ "${MAX_RESTARTS:-0}" != 0 ]; then

@@ -160,9 +160,14 @@ class Meeting:
                 )
                 self.is_host = True
                 return store
-            except RuntimeError:
-                if m.is_host:
+            except RuntimeError as error:
+                if m.is_host and "EADDRINUSE" in str(error):
                     raise
+                if m.is_host:
+                    raise UserError(
+                        f"machine 0 listens on port {m.port} and does not reach itself at "
+                        f"{m.place}: set MASTER_ADDR to an address of this machine"
+                    ) from None
         self._reach()
         try:
             return TCPStore(

@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -88,6 +90,13 @@ def test_a_place_where_nobody_listens_is_named(machine):
         Meeting(one)
     assert f"{one.place} was not reached in 0.5 s (Connection refused)" in str(stop.value)
     assert "MASTER_ADDR" in str(stop.value) and "firewall" in str(stop.value)
+
+
+def test_the_first_machine_must_have_the_address(machine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(meeting, "_ANSWER", timedelta(seconds=0.5))
+    elsewhere = replace(machine(0), host="192.0.2.1")
+    with pytest.raises(UserError, match=r"at 192.0.2.1:\d+: set MASTER_ADDR to an address of this"):
+        Meeting(elsewhere)
 
 
 def test_machines_that_were_told_different_numbers_say_both(machine):
