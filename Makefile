@@ -17,7 +17,7 @@ CACHE := $(if $(filter constraints.txt,$(CONSTRAINTS)),,--no-cache-dir)
 JOBS ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 export MAX_JOBS ?= $(JOBS)
 
-.PHONY: help demo test overfit promises lint format docs doctor clean distclean
+.PHONY: help demo test soak overfit promises lint format docs doctor clean distclean
 
 help:  ## print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' \
@@ -31,6 +31,9 @@ test: $(VENV)/.installed  ## run the tests on all cores (JOBS=1: on one; ARGS=--
 
 overfit: $(VENV)/.installed  ## learn a few images by heart in each task (about 15 minutes on 2 cores)
 	$(PY) -m pytest -m overfit
+
+soak: $(VENV)/.installed  ## kill trainings, fill their disk and damage their files for 30 minutes (ARGS='--minutes 5': shorter)
+	$(PY) -m benchmarks.reliability.soak $(ARGS)
 
 promises: $(VENV)/.installed  ## print what the tests promise, one sentence each
 	@$(PY) -m pytest --collect-only | sed -nE 's/^(tests[^:]*)::([^[]*).*/\1 \2/p' | uniq \

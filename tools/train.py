@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     with early.early_errors():
         find_config(args.config)
         early.check_own_data(args.data)
-        early.check_weights(*filter(None, [args.weights]))
+        early.check_weights(*filter(None, [args.weights, args.replay]))
     options.set_local_rank(args)
     if not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd"))):  # no GPU
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # see milan_mm/engine/memory.py

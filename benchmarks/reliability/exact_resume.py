@@ -30,7 +30,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from benchmarks.reliability.small_recipes import TASKS, small_recipe, write_images
+from benchmarks.reliability.small_recipes import TASKS, UPDATES, small_recipe, write_images
 from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.resume import Start
@@ -84,7 +84,7 @@ class Training:
     task: str
     images: Path
     work_dir: Path
-    updates: int = 12
+    updates: int = UPDATES
     processes: int = 1
     parts: int = 2
     watched: bool = False
@@ -96,11 +96,11 @@ class Training:
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="StoppedHook")]
         if not self.mixes:
             cfg.model.pop("train_cfg", None)
-        knn = dict(pictures_interval=5, knn_data=str(self.images / "imagenet"), knn_interval=1)
+        knn = Tracking(pictures_interval=5, knn_data=str(self.images / "imagenet"), knn_interval=1)
         options = RunOptions(
             batch_per_gpu=cfg.total_batch // self.processes // self.parts,
             launcher="pytorch" if self.processes > 1 else "none",
-            tracking=Tracking(**(knn if self.watched else {})),
+            tracking=knn if self.watched else Tracking(),
         )
         notes = prepare(cfg, options, TRAINING)
         train(cfg, Start(resume="auto" if resume else None), notes)

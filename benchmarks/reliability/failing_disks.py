@@ -65,7 +65,7 @@ def show(disk: Path) -> None:
 
 
 # What happens to the disk, what mends it, and what the line must say.
-FAULTS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None], str]] = {
+FAULTS: dict[str, tuple[Callable[[Path], object], Callable[[Path], object], str]] = {
     "full": (
         fill,
         empty,
@@ -102,7 +102,7 @@ def start(work_dir: Path, out: Path) -> int:
         try:
             trained(work_dir, out)
         except SystemExit as stop:
-            code = stop.code
+            code = stop.code if isinstance(stop.code, int) else 1
         finally:
             os._exit(code)
     return pid
@@ -130,7 +130,8 @@ def newest(work_dir: Path) -> int:
 def try_fault(name: str, disk: Path, out: Path) -> list[str]:
     """What is not as promised when a disk fails for good, and the run is resumed."""
     harm, mend, line = FAULTS[name]
-    work_dir, problems = disk / "run", []
+    work_dir = disk / "run"
+    problems: list[str] = []
     pid = halted(work_dir, out)
     before = newest(work_dir)
     harm(disk)

@@ -182,7 +182,7 @@ def count_kills(work_dir: Path, kills: int, seed: int) -> tuple[int, int, int]:
 
 def main() -> None:
     """Print the count; exits with code 1 unless it is full."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

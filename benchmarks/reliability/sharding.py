@@ -11,11 +11,9 @@ import argparse
 import json
 import math
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,13 +26,13 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.distributed.tensor import DTensor
 
-from benchmarks.reliability.small_recipes import TASKS, UPDATES, small_recipe, write_images
+from benchmarks.reliability.small_recipes import TASKS, small_recipe, write_images
 from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.resume import Start
 from milan_mm.run.training import train
 
-PROCESSES, PARTS = 2, 2
+PROCESSES, PARTS, UPDATES = 2, 2, 6
 # kind of the training, and whose checkpoint it goes on from
 RUNS = dict(
     ddp=("ddp", None), fsdp=("fsdp", None), ddp_fsdp=("fsdp", "ddp"), fsdp_ddp=("ddp", "fsdp")
@@ -72,7 +70,9 @@ def compare(
         folder: For the work directories.
         amp: Train in bfloat16.
     """
-    mp.spawn(_trainings, args=(config, half_way, folder, amp, _free_ports()), nprocs=PROCESSES)
+    # as torchrun's agent does: the port is free, and stays ours
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    mp.spawn(_trainings, args=(config, half_way, folder, amp, store.port), nprocs=PROCESSES)
     expected = _logged(folder / "ddp")
     found = Outcome()
     for name in [name for name in RUNS if name != "ddp"]:
@@ -87,19 +87,21 @@ def compare(
 
 
 def _trainings(
-    rank: int, config: Callable, half_way: str, folder: Path, amp: bool, ports: dict[str, int]
+    rank: int, config: Callable, half_way: str, folder: Path, amp: bool, port: int
 ) -> None:
     """Those of one process, one after another."""
     os.environ.update(
         MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        TORCHELASTIC_USE_AGENT_STORE="True",
         RANK=str(rank),
         LOCAL_RANK=str(rank),
         WORLD_SIZE=str(PROCESSES),
         LOCAL_WORLD_SIZE=str(PROCESSES),
     )
     torch.set_num_threads(1)
-    for name, (kind, source) in RUNS.items():
-        os.environ["MASTER_PORT"] = str(ports[name])  # nobody meets the last training's store
+    for i, (name, (kind, source)) in enumerate(RUNS.items()):
+        os.environ["TORCHELASTIC_RESTART_COUNT"] = str(i)  # names in the store are new ones
         cfg = config(folder / name)
         cfg.experiment_name = f"{folder.name}-{name}"
         options = RunOptions(launcher="pytorch", fsdp=kind == "fsdp", amp=amp)
@@ -108,15 +110,6 @@ def _trainings(
         (folder / f"{name}-{rank}").write_text(str(_bytes_held(runner)))
         dist.barrier()
         dist.destroy_process_group()
-
-
-def _free_ports() -> dict[str, int]:
-    """For each training."""
-    with ExitStack() as stack:
-        sockets = {name: stack.enter_context(closing(socket.socket())) for name in RUNS}
-        for each in sockets.values():
-            each.bind(("127.0.0.1", 0))
-        return {name: each.getsockname()[1] for name, each in sockets.items()}
 
 
 def _bytes_held(runner: Runner) -> int:
@@ -160,7 +153,7 @@ def _compare_weights(found: Outcome, expected: Path, folder: Path) -> None:
 
 
 def _config(task: str, images: Path, work_dir: Path) -> Config:
-    cfg = small_recipe(task.split("-")[0], images, work_dir)
+    cfg = small_recipe(task.split("-")[0], images, work_dir, UPDATES, workers=0)
     # an average of the weights is a second whole model, which --fsdp refuses
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook["type"] != "EMAHook"]
     cfg.train_dataloader.batch_size //= PROCESSES

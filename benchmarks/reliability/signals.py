@@ -28,7 +28,7 @@ CODES = dict(SIGTERM=75, SIGUSR1=75, SIGINT=130)
 UPDATES, EPOCHS = 30, 10
 _TOOLS = Path(__file__).resolve().parents[2] / "tools"
 _LIMIT = 240  # seconds that a training may take
-_UPDATE = re.compile(r"\((train|val)\).* loss: ")
+_UPDATE = re.compile(r"\(train\).* loss: ")
 
 
 def write_recipe(task: str, images: Path, folder: Path) -> Path:
@@ -75,11 +75,11 @@ def wait_for(process: subprocess.Popen, log: Path, text: str | re.Pattern = _UPD
         time.sleep(0.05)
 
 
-def interrupt(recipe: Path, folder: Path, name: str, processes: int) -> list[str]:
-    """Start a training, send it a signal, and let it go on; returns what went wrong.
+def stop(recipe: Path, folder: Path, name: str, processes: int) -> tuple[int, list[str], str]:
+    """Start a training in `folder/name`, and send it a signal after its first update.
 
-    Args:
-        folder: Holds a finished training, `undisturbed`, of this many processes.
+    Returns:
+        Its exit code, the checkpoints that it left, and its last line.
     """
     work_dir, log = folder / name, folder / f"{name}.log"
     process = start(command(recipe, work_dir, processes), log)
@@ -90,14 +90,24 @@ def interrupt(recipe: Path, folder: Path, name: str, processes: int) -> list[str
         code = process.wait(_LIMIT)
     finally:
         process.kill()
-    said = log.read_text(errors="replace").splitlines()
-    wrong = [f"exit code {code}, see {log}"] if code != CODES[name] else []
     saved = sorted(path.name for path in work_dir.glob("*.pth"))
+    return code, saved, log.read_text(errors="replace").splitlines()[-1]
+
+
+def interrupt(recipe: Path, folder: Path, name: str, processes: int) -> list[str]:
+    """Start a training, send it a signal, and let it go on; returns what went wrong.
+
+    Args:
+        folder: Holds a finished training, `undisturbed`, of this many processes.
+    """
+    work_dir, log = folder / name, folder / f"{name}.log"
+    code, saved, said = stop(recipe, folder, name, processes)
+    wrong = [f"exit code {code}, see {log}"] if code != CODES[name] else []
     if len(saved) != 1 or Path((work_dir / "last_checkpoint").read_text()).name != saved[0]:
         return [*wrong, f"{saved} are saved"]
     ending = rf"stopped by {name} after \d+ of {UPDATES} updates: saved .*{saved[0]}; the same .*"
-    if not re.fullmatch(ending, said[-1]):
-        wrong.append(f"the last line is '{said[-1]}'")
+    if not re.fullmatch(ending, said):
+        wrong.append(f"the last line is '{said}'")
     resumed = start(command(recipe, work_dir, processes, "--resume"), log)
     if code := resumed.wait(_LIMIT):
         return [*wrong, f"exit code {code} of the resumed training, see {log}"]

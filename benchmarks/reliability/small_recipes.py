@@ -19,7 +19,7 @@ RECIPES = dict(
     seg="seg/upernet_vit-mini-p8_1xb8-250i_shapes-96x96",
 )
 TASKS = tuple(RECIPES)
-TOTAL_BATCH = 8
+UPDATES, TOTAL_BATCH = 12, 8
 _PER_EPOCH, _IMAGES = 3, 27  # updates of an epoch, which leaves a tail
 _WIDTH, _CHANNELS = 48, 16
 
@@ -30,7 +30,7 @@ def write_images(folder: Path) -> None:
 
 
 def small_recipe(
-    task: str, images: Path, work_dir: Path, updates: int = 12, workers: int = 2
+    task: str, images: Path, work_dir: Path, updates: int = UPDATES, workers: int = 2
 ) -> Config:
     """The recipe of a task, made small.
 

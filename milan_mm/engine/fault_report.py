@@ -63,7 +63,7 @@ class FaultReport:
         """
         tensors = self.state_dict
         if self.checkpoint:
-            tensors = read_checkpoint(self.checkpoint)["state_dict"]
+            tensors = read_checkpoint(self.checkpoint).get("state_dict") or {}
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:
@@ -99,6 +99,11 @@ def read_report(path: str | Path) -> FaultReport:
         report = FaultReport(**fields | {"batch": from_plain(fields["batch"])})
         if report.generators is not None:
             set_generators(report.generators)
+        if not isinstance(report.progress, dict) or not isinstance(report.state_dict, dict):
+            raise TypeError("a list in the place of names and values")
+        texts = [*report.progress, *report.state_dict, *report.images, report.checkpoint]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("names that are not text")
         return report
     except UserError:
         raise

@@ -130,9 +130,13 @@ def stopping() -> Iterator[None]:
     def warned(number: int, frame: FrameType | None) -> None:
         raise Stopped(STOPPED)
 
-    handlers = dict.fromkeys(SIGNALS, warned)
-    handlers |= dict.fromkeys([signal.SIGINT, signal.SIGTERM], signal.default_int_handler)
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    interrupts = (signal.SIGINT, signal.SIGTERM)
+    before = {
+        number: signal.signal(
+            number, signal.default_int_handler if number in interrupts else warned
+        )
+        for number in SIGNALS
+    }
     try:
         yield
     except RuntimeError as error:

@@ -352,7 +352,7 @@ def save_safely(cfg: Config, _: RunOptions) -> list[str]:
     A config that has another hook, another backend for files or no checkpoints keeps them.
     """
     hooks = cfg.setdefault("default_hooks", ConfigDict())
-    if checkpoint := hooks.setdefault("checkpoint", ConfigDict(type="CheckpointHook")):
+    if checkpoint := hooks.setdefault("checkpoint", ConfigDict(type="CheckpointHook", interval=1)):
         checkpoint.setdefault("backend_args", dict(backend="atomic_local"))
         if checkpoint.get("type") in _FROM_MMENGINE["CheckpointHook"]:
             checkpoint.type = "milan_mm.CheckpointHook"

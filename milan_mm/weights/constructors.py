@@ -35,6 +35,8 @@ _REFUSED = {  # tensors that no plain ViT has
     "torch._utils._rebuild_wrapper_subclass": "tensors of other libraries",
     "torch._utils._rebuild_device_tensor_from_numpy": "tensors of a special device",
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": "tensors of a special device",
+    "torch.serialization._get_layout": "sparse tensors",
+    **{f"torch.Q{name}Storage": "quantised tensors" for name in ("Int8", "UInt8", "Int32")},
     "torch.distributed.tensor.DTensor": "one process's part of sharded tensors",
 }
 _NUMBERS = re.compile(r"b1|[iu][1248]|f[248]|c8|c16|\?")
@@ -82,6 +84,7 @@ class Constructors(Rules):
             "collections.OrderedDict": self.ordered,
             "collections.Counter": self.counter,
             "_codecs.encode": self.make_bytes,
+            "builtins.bytes": lambda: b"",  # as protocol 2 has it
             "builtins.bytearray": self.make_bytearray,
             "builtins.set": self.make_set,
             "builtins.complex": self.make_complex,
@@ -95,7 +98,6 @@ class Constructors(Rules):
         for core in ("core", "_core"):  # numpy 1 and 2
             plain[f"numpy.{core}.multiarray._reconstruct"] = self.array
             plain[f"numpy.{core}.multiarray.scalar"] = self.scalar
-        plain |= {path: _refusal(kind) for path, kind in _REFUSED.items()}
         self.known = {
             **{path: Function(call) for path, call in plain.items()},
             **{f"torch._utils.{name}": function for name, function in rebuilders.items()},
@@ -107,6 +109,12 @@ class Constructors(Rules):
             "numpy.ndarray": Named("numpy.ndarray"),
             "mmengine.logging.history_buffer.HistoryBuffer": _History(lambda: HistoryBuffer()),
         }
+
+    def find(self, path: str) -> Any:
+        """See `Rules`."""
+        if kind := _REFUSED.get(path):
+            raise RefusedError(f"holds {kind}, which no plain ViT has: save plain tensors instead")
+        return super().find(path)
 
     # ----------------------------------------------------------------------------- tensors
     def tensor(
@@ -132,11 +140,7 @@ class Constructors(Rules):
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if offset > len(numbers) or (count and last >= len(numbers)):
             raise UnpicklingError("a tensor reaches beyond its storage")
-        if not count:
-            stride = (1,) * len(size)
         tensor = torch.as_strided(numbers, tuple(size), tuple(stride), offset)
-        if count > len(numbers):  # of an expanded one: nothing can be written to it
-            tensor = tensor.contiguous()
         return tensor.requires_grad_() if requires_grad is True else tensor
 
     def typed_tensor(
@@ -349,10 +353,3 @@ def _set_history(history: HistoryBuffer, state: Any) -> None:
     if len({len(a) for a in arrays.values() if a is not None}) != 1:
         raise UnpicklingError("a log is described wrongly")
     history.__setstate__(dict(max_length=state["max_length"], **arrays))
-
-
-def _refusal(kind: str) -> Callable[..., None]:
-    def refuse(*_: object) -> None:
-        raise RefusedError(f"holds {kind}, which no plain ViT has: save plain tensors instead")
-
-    return refuse

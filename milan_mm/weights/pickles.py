@@ -155,6 +155,10 @@ class Reader:
         raw = self._bytes(size)
         self._push(raw, sys.getsizeof(raw))
 
+    def _mutable(self, size: int) -> None:
+        raw = bytearray(self._bytes(size))
+        self._push(raw, sys.getsizeof(raw))
+
     def _tuple(self, number: int) -> None:
         items = [self._pop() for _ in range(number)][::-1]
         self._push(tuple(items), _OBJECT + _REFERENCE * number)
@@ -245,6 +249,7 @@ _CODES: dict[int, Callable[[Reader], None]] = {
         "B": lambda r: r._raw(r._number("<I")),
         "C": lambda r: r._raw(r._number("<B")),
         "\x8e": lambda r: r._raw(r._number("<Q")),
+        "\x96": lambda r: r._mutable(r._number("<Q")),  # BYTEARRAY8
         ")": lambda r: r._push(()),
         "\x85": lambda r: r._tuple(1),
         "\x86": lambda r: r._tuple(2),

@@ -27,9 +27,11 @@ OTHERS = {
     "mkdir",
     "pip",
     "pre-commit",
+    "sbatch",
     "source",
     "tar",
     "tensorboard",
+    "torchrun",
 }
 PROGRAMS = {"bash", "make", "milan-mm", "python"} | OTHERS
 _FENCE = re.compile(
@@ -152,6 +154,9 @@ def tool_call(words: list[str]) -> ToolCall | None:
             return _launched(words) or ToolCall(tool, rest)
         case ["bash", *_]:
             return _launched(words)
+        case ["sbatch", *options] if "tools/slurm_train.sh" in options:
+            script = options.index("tools/slurm_train.sh")
+            return ToolCall("train", [*options[script + 1 :], "--launcher", "slurm"])
     return None
 
 

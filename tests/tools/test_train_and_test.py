@@ -381,6 +381,10 @@ def test_a_work_directory_that_is_a_file_is_named(folder: Path, mistake):
     assert Path("taken").read_text() == "a file"
 
 
+def test_a_report_to_replay_that_does_not_exist_is_named(folder: Path, mistake):
+    assert "nonfinite_iter_3.pth" in mistake("tiny.py", "--replay", "nonfinite_iter_3.pth")
+
+
 def test_a_misspelt_field_is_named(folder: Path, mistake):
     error = mistake("tiny.py", "--cfg-options", "train_dataloader.datset.data_root=images")
     assert "there is 'dataset' and no 'datset'; did you mean that?" in error

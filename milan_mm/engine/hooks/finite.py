@@ -107,7 +107,7 @@ class FiniteHook(Hook):
         is_late = self._take_late_loss(outputs)
         if has_updated(runner.optim_wrapper):
             self._is_update_over = True
-            if not self._has_stepped:  # GradScaler found infinite gradients
+            if not self._has_stepped and self._has_scale():  # it found infinite gradients
                 self._skips = self._skips + 1
             if not self._has_stepped or is_late:
                 self._agreement.exchange(self._fault())
@@ -181,6 +181,9 @@ class FiniteHook(Hook):
             self._agreement.exchange(self._fault())
         if self._is_known(self.norm) and self._agreement.latest():
             self._stop(is_damaged=False)
+
+    def _has_scale(self) -> bool:
+        return any(hasattr(wrapper, "loss_scaler") for wrapper in optim_wrappers(self._runner))
 
     def _is_known(self, norm: Tensor) -> bool:
         """Whether the norm can be read without a wait: mmengine does it, to clip by it."""
@@ -297,6 +300,9 @@ class FiniteHook(Hook):
         if self._checked_at == self._runner.iter:
             return
         self._checked_at = self._runner.iter
+        self._agreement.exchange(self._fault())
+        if self._agreement.latest():  # in the middle of an update
+            self._stop(is_damaged=False)
         broken = [n for n in broken_state(self._runner) if plain_name(n) not in self._exempt]
         self._agreement.exchange(int(bool(broken)))
         if self._agreement.latest():

@@ -30,6 +30,8 @@ class CheckpointHook(hooks.CheckpointHook):
     Runs of this package use this hook wherever a config has mmengine's; arguments are the same.
     """
 
+    keep_ckpt_ids: deque[int]
+    file_backend: Any
     is_due = False  # at the end of the update
 
     def before_train(self, runner: Runner) -> None:

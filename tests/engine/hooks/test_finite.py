@@ -150,6 +150,23 @@ def test_of_an_accumulated_update_the_part_is_named_and_no_part_is_learnt_from(t
     assert not run.has_stepped(since=2)
 
 
+def test_a_part_is_not_saved_either(tmp_path: Path):
+    run = Run(tmp_path, accumulation=2)
+    run.step(("image", float("nan")))
+    with pytest.raises(FloatingPointError, match=r"the loss is nan.*image 2 of 4"):
+        run.hook.after_train_epoch(run.runner)
+
+
+def test_a_model_that_rarely_steps_is_left_alone(tmp_path: Path):
+    class Rare(Tiny):
+        def train_step(self, data: dict, optim_wrapper: Any) -> dict:
+            return self.parse_losses(self(**self.data_preprocessor(data, True), mode="loss"))[1]
+
+    run = Run(tmp_path, model=Rare())
+    for _ in range(2 * SKIPS):
+        run.step()
+
+
 def test_two_optimizers_are_both_kept_from_stepping(tmp_path: Path):
     from mmengine.optim import OptimWrapperDict
 
