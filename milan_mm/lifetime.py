@@ -4,14 +4,19 @@ A process that is killed can end nothing any more: its data-loading workers woul
 that never comes, with all their memory, and the trainings that it started would go on unseen. So
 the child looks for its parent, in a thread. Linux's `PR_SET_PDEATHSIG` would be quicker, but goes
 by the *thread* that forked: it kills the workers of a loader whose iterator a passing thread made.
+
+Nor does a worker live on that cannot hand on its work: its parent would wait for that forever.
 """
 
+import ctypes
 import multiprocessing
+import multiprocessing.queues
 import multiprocessing.util
 import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +40,15 @@ def bind_children() -> None:
     These are the workers of every `DataLoader` and `ProcessPoolExecutor`, those of libraries too.
     """
     if _is_first("children"):
-        multiprocessing.util.register_after_fork(_forks, lambda _: end_with_parent())
+        multiprocessing.util.register_after_fork(_forks, lambda _: begin_worker())
+
+
+def begin_worker() -> None:
+    """What every process does that `multiprocessing` has started."""
+    end_with_parent()
+    # the thread that hands results on prints its errors and loses the result; see
+    # docs/architecture.md for this private name
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_of_queue)  # type: ignore[attr-defined]
 
 
 def end_with_parent() -> None:
@@ -46,6 +59,17 @@ def end_with_parent() -> None:
     gone = parent is not None and not Path("/proc", str(parent.pid)).exists()
     if _is_first("worker"):
         _watch(-1 if gone and not is_direct else os.getppid(), lambda: os._exit(1))
+
+
+def _end_of_queue(error: Exception, _: object) -> None:
+    """End a worker whose result cannot be handed on, as the kernel does where /dev/shm is full."""
+    if "shared memory" in str(error):
+        # what torch's loader and its messages know; Python sets signals in main threads only
+        ctypes.CDLL(None).signal(signal.SIGBUS, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGBUS)
+        time.sleep(1)
+    traceback.print_exception(error)
+    os._exit(1)
 
 
 def end_with_launcher() -> None:

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from milan_mm import lifetime
+from milan_mm.run.failures import explain
 from tests.processes import is_running
 
 # A tool whose workers read on for a minute, in loaders that know nothing of this package.
@@ -43,6 +44,7 @@ run_interruptible(main)
 STARTER = """
 import subprocess, sys
 from milan_mm import lifetime
+from milan_mm.run.failures import explain
 child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=lifetime.environment())
 child.wait()
 """
@@ -104,6 +106,41 @@ def test_workers_outlive_the_thread_that_started_them(monkeypatch: pytest.Monkey
     thread.start()
     thread.join()
     assert torch.cat(list(found[0])).tolist() == [0, 1]
+
+
+class Unshareable(Dataset):
+    """Its samples cannot be handed on."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> "Unshareable":
+        return self
+
+    def __reduce__(self) -> str:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"), "/dev/shm, "),
+        (TypeError("cannot pickle this"), "a data-loading worker was ended"),
+    ],
+)
+def test_a_batch_that_cannot_be_handed_on_is_an_error_and_not_a_hang(error: Exception, line: str):
+    loader = DataLoader(
+        Unshareable(error),
+        num_workers=1,
+        batch_size=None,
+        worker_init_fn=lambda _: lifetime.begin_worker(),
+    )
+    with pytest.raises(RuntimeError) as stop:
+        list(loader)
+    assert explain(stop.value, ".").startswith(line)
 
 
 def test_a_tool_outlives_the_shell_that_started_it(monkeypatch: pytest.MonkeyPatch):

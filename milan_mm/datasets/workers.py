@@ -4,7 +4,7 @@ from mmengine.dataset import worker_init_fn
 from mmengine.dist import get_rank
 from torch.utils.data import get_worker_info
 
-from milan_mm.lifetime import end_with_parent
+from milan_mm.lifetime import begin_worker
 from milan_mm.registry import FUNCTIONS
 
 
@@ -21,4 +21,4 @@ def init_worker(worker_id: int, seed: int) -> None:
     info = get_worker_info()
     assert info is not None  # in a worker
     worker_init_fn(worker_id, info.num_workers, get_rank(), seed)
-    end_with_parent()
+    begin_worker()

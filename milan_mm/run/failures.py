@@ -81,7 +81,8 @@ def explain(error: BaseException, folder: str | Path) -> str | None:
         what = str(error).split(". ")[0]
         return f"{what}: pass --batch-per-gpu N with a smaller N, the total batch stays what it is"
     if isinstance(error, RuntimeError):
-        text = str(error)
+        # torch's loader says what ended its worker in the cause only
+        text = f"{error} {error.__cause__ or ''}"
         line = next((line for marks, line in _REMEDIES if any(m in text for m in marks)), None)
         port = re.search(r"port: (\d+)", text)
         return line.format(shm=_room(_SHM), port=port[1] if port else "") if line else None
