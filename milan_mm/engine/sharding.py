@@ -105,7 +105,8 @@ class FullySharded(nn.Module):
                 fully_shard(module, mesh=mesh, reshard_after_forward=True)
         fully_shard(self.module, mesh=mesh, reshard_after_forward=False)
         fully_shard(self, mesh=mesh)  # has nothing of its own, and is the outermost
-        self._parts = [m for m in self.modules() if isinstance(m, FSDPModule)][1:]
+        parts = (m for m in self.modules() if isinstance(m, FSDPModule))
+        self._parts = list(parts)[1:]
         names = {id(parameter): name for name, parameter in before.items()}
         after = dict(self.module.named_parameters())
         for optimizer in optimizers:
