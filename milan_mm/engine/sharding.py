@@ -45,7 +45,7 @@ class FullySharded(nn.Module):
         super().__init__()
         self.module: Any = module
         self.blocks = tuple(blocks)
-        self._parts: list[FSDPModule] = []
+        self._parts: Sequence[FSDPModule] = []
         self._is_gathered = False
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -105,8 +105,7 @@ class FullySharded(nn.Module):
                 fully_shard(module, mesh=mesh, reshard_after_forward=True)
         fully_shard(self.module, mesh=mesh, reshard_after_forward=False)
         fully_shard(self, mesh=mesh)  # has nothing of its own, and is the outermost
-        parts = (m for m in self.modules() if isinstance(m, FSDPModule))
-        self._parts = list(parts)[1:]
+        _, *self._parts = [m for m in self.modules() if isinstance(m, FSDPModule)]
         names = {id(parameter): name for name, parameter in before.items()}
         after = dict(self.module.named_parameters())
         for optimizer in optimizers:
