@@ -162,6 +162,8 @@ class Attack:
         payloads.sound(kind, data)
         image = payloads.first_image(data)
         source = payload.spoil(image if payload.kind == "image" else data) or data
+        if payload.kind == "image":
+            payload.spoil(payloads.first_image(data, "val"))
         MARKER.unlink(missing_ok=True)
         words = entry.words.format(
             data=data, source=source, image=image, images=image.parent, **self.files

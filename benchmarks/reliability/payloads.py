@@ -68,9 +68,10 @@ def sound(kind: str, root: Path) -> None:
                 _write(root / name, _png(number + 29 * (split[0] == "v")))
 
 
-def first_image(root: Path) -> Path:
-    """The training image into which payloads of the kind 'image' are put."""
-    return min(p for p in root.rglob("*.png") if "train" in str(p) and "annotations" not in p.parts)
+def first_image(root: Path, split: str = "train") -> Path:
+    """The image of a split into which payloads of the kind 'image' are put."""
+    images = (path for path in root.rglob("*.png") if "annotations" not in path.parts)
+    return min(path for path in images if split in str(path.relative_to(root)))
 
 
 def _coco(split: str) -> dict:
@@ -113,16 +114,17 @@ def _png(seed: int) -> bytes:
 # COCO files
 
 
-def _annotations(root: Path) -> Path:
-    return root / "annotations/instances_train2017.json"
+def _annotations(root: Path) -> list[Path]:
+    """Of both splits: a test reads one, a training the other."""
+    return [root / f"annotations/instances_{split}2017.json" for split in ("train", "val")]
 
 
 def _json(name: str, change: Callable[[dict], object], refused: bool = True) -> Payload:
     def spoil(root: Path) -> None:
-        path = _annotations(root)
-        content = json.loads(path.read_text())
-        change(content)
-        path.write_text(json.dumps(content))
+        for path in _annotations(root):
+            content = json.loads(path.read_text())
+            change(content)
+            path.write_text(json.dumps(content))
 
     return Payload(name, "coco", spoil, refused)
 
@@ -140,7 +142,11 @@ def _image(name: str, **change: object) -> Payload:
 
 
 def _text(name: str, text: bytes) -> Payload:
-    return Payload(f"JSON: {name}", "coco", lambda root: _write(_annotations(root), text))
+    def spoil(root: Path) -> None:
+        for path in _annotations(root):
+            path.write_bytes(text)
+
+    return Payload(f"JSON: {name}", "coco", spoil)
 
 
 def _many(content: dict) -> None:
@@ -289,7 +295,7 @@ def _pixels(name: str, content: Callable[[], bytes], refused: bool = True) -> Pa
 
 
 _GREY = np.zeros((SIDE, SIDE, 3), np.uint8)
-_EPS = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 96 96\n%%EndComments\nshowpage\n%%EOF\n"
+EPS = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 96 96\n%%EndComments\nshowpage\n%%EOF\n"
 _IMAGES = (
     _pixels("no bytes", lambda: b""),
     _pixels("PNG of 30,000 x 30,000", lambda: _png_of(30_000, 30_000, 1, rows=_zeros(112_530_000))),
@@ -321,7 +327,7 @@ _IMAGES = (
         ),
     ),
     _pixels("PPM of 100,000 x 100,000", lambda: b"P6 100000 100000 255\n" + bytes(99)),
-    _pixels("EPS, for Ghostscript", _EPS.encode),
+    _pixels("EPS, for Ghostscript", EPS.encode),
     _pixels("a text", lambda: SECRET.encode()[::-1] * 99),
     _pixels("float numbers", lambda: _file(np.zeros((SIDE, SIDE), np.float32), "TIFF")),
 )
@@ -338,7 +344,8 @@ def _webp(side: int) -> bytes:
 
 def _label(name: str, content: Callable[[], bytes]) -> Payload:
     def spoil(root: Path) -> None:
-        (root / "annotations/train/0.png").write_bytes(content())
+        for split in ("train", "val"):
+            (root / f"annotations/{split}/0.png").write_bytes(content())
 
     return Payload(f"label: {name}", "pairs", spoil)
 
@@ -349,7 +356,7 @@ _PAIRS = (
     _label("value 2**31 - 1", lambda: _file(np.full((SIDE, SIDE), 2**31 - 1, np.int32), "TIFF")),
     _label("value -1", lambda: _file(np.full((SIDE, SIDE), -1, np.int32), "TIFF")),
     _label("colours", lambda: _png(1)),
-    _label("EPS, for Ghostscript", _EPS.encode),
+    _label("EPS, for Ghostscript", EPS.encode),
     Payload("classes.txt of bytes", "pairs", lambda r: _write(r / "classes.txt", b"\xff\xfe\0")),
     Payload(
         "classes.txt with controls",

@@ -33,6 +33,7 @@ from milan_mm.run.start.resume import Start
 from milan_mm.run.training import train
 
 PROCESSES, PARTS, UPDATES = 2, 2, 6
+_SAVED = 4  # updates, after which the other kind of training goes on
 # kind of the training, and whose checkpoint it goes on from
 RUNS = dict(
     ddp=("ddp", None), fsdp=("fsdp", None), ddp_fsdp=("fsdp", "ddp"), fsdp_ddp=("ddp", "fsdp")
@@ -70,9 +71,8 @@ def compare(
         folder: For the work directories.
         amp: Train in bfloat16.
     """
-    # as torchrun's agent does: the port is free, and stays ours
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    mp.spawn(_trainings, args=(config, half_way, folder, amp, store.port), nprocs=PROCESSES)
+    meeting = f"file://{folder / 'processes'}"
+    mp.spawn(_trainings, args=(config, half_way, folder, amp, meeting), nprocs=PROCESSES)
     expected = _logged(folder / "ddp")
     found = Outcome()
     for name in [name for name in RUNS if name != "ddp"]:
@@ -87,29 +87,26 @@ def compare(
 
 
 def _trainings(
-    rank: int, config: Callable, half_way: str, folder: Path, amp: bool, port: int
+    rank: int, config: Callable, half_way: str, folder: Path, amp: bool, meeting: str
 ) -> None:
     """Those of one process, one after another."""
     os.environ.update(
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        TORCHELASTIC_USE_AGENT_STORE="True",
         RANK=str(rank),
         LOCAL_RANK=str(rank),
         WORLD_SIZE=str(PROCESSES),
         LOCAL_WORLD_SIZE=str(PROCESSES),
     )
     torch.set_num_threads(1)
-    for i, (name, (kind, source)) in enumerate(RUNS.items()):
-        os.environ["TORCHELASTIC_RESTART_COUNT"] = str(i)  # names in the store are new ones
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=PROCESSES)
+    for name, (kind, source) in RUNS.items():
         cfg = config(folder / name)
         cfg.experiment_name = f"{folder.name}-{name}"
         options = RunOptions(launcher="pytorch", fsdp=kind == "fsdp", amp=amp)
         start = Start(resume=str(folder / source / half_way) if source else None)
         runner = train(cfg, start, prepare(cfg, options, TRAINING))
         (folder / f"{name}-{rank}").write_text(str(_bytes_held(runner)))
-        dist.barrier()
-        dist.destroy_process_group()
+        dist.barrier()  # the checkpoint is there that the other kind goes on from
+    dist.destroy_process_group()
 
 
 def _bytes_held(runner: Runner) -> int:
@@ -178,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for task in args.tasks:
             place = Path(folder, task)
             place.mkdir()
-            half_way = f"iter_{UPDATES * PARTS // 2}.pth"
+            half_way = f"iter_{_SAVED * PARTS}.pth"
             found = compare(partial(_config, task, images), half_way, place, "bfloat16" in task)
             held = " and ".join(
                 f"{kind} {max(held):,}" for kind, held in sorted(found.bytes_held.items())

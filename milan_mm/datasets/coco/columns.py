@@ -181,7 +181,7 @@ def _odd(flags: list) -> list[int]:
 
 
 def _is_size(stated: object, wanted: list[float]) -> bool:
-    return stated == wanted and set(map(type, stated)) == {int}  # type: ignore[call-overload]
+    return stated == wanted and set(map(type, stated)) == {int}
 
 
 def _are_polygons(mask: list) -> bool:

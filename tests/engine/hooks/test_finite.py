@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from mmengine.hooks import EMAHook
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
+from timm.optim import Lars
 from torch import Tensor, nn
 
 from milan_mm.engine.fault_report import read_report
@@ -134,6 +136,13 @@ def test_the_weights_are_those_before_the_step_and_the_place_is_named(
     else:
         assert PLACES[site] in message and "lower learning rate" in message
     assert (tmp_path / f"nonfinite_iter_{BAD + 1}.pth").is_file()
+
+
+@pytest.mark.parametrize("kind", [partial(torch.optim.AdamW, fused=True), Lars, torch.optim.Rprop])
+def test_any_optimizer_is_kept_from_stepping(tmp_path: Path, kind: Callable):
+    run = Run(tmp_path, lambda model: OptimWrapper(kind(model.parameters(), lr=0.1)))
+    run.until("gradient", float("nan"))
+    assert run.has_stepped(since=BAD - 1) and not run.has_stepped(since=BAD)
 
 
 def test_a_number_that_is_only_logged_stops_nothing(tmp_path: Path):

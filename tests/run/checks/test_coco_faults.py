@@ -11,9 +11,12 @@ from PIL import Image
 
 from milan_mm.configs import load
 from milan_mm.datasets.coco.faults import Kind
+from milan_mm.datasets.coco.reading import read_coco
 from milan_mm.datasets.coco.usage import Reason
+from milan_mm.datasets.inspecting import read_image
 from milan_mm.errors import UserError
-from milan_mm.run.checks.coco import check_coco
+from milan_mm.evaluation.coco_metric import _Annotations
+from milan_mm.run.checks.coco import FATAL, check_coco
 from milan_mm.run.own_data.settings import set_num_classes
 from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.run_options import RunOptions
@@ -21,6 +24,7 @@ from milan_mm.upkeep import check_coco as upkeep
 from milan_mm.upkeep.findings import Findings
 from tests.run.own_data.folders import COLOURS, coco_folder
 
+NAME = "instances_train2017.json"
 RECIPE = "det/mask-rcnn_vit-mini-p8_1xb8-250i_shapes"
 LOADERS = dict(train="train_dataloader", val="val_dataloader", test="test_dataloader")
 
@@ -108,6 +112,34 @@ FAULTS = {
         image(file_name="../../a.png"),
         Kind.STRANGE_NAME,
         r"image '\.\./\.\./a\.png' of .* is not a name inside a folder: give names relative",
+    ),
+    "NUL in a name": (
+        image(file_name="a\0b.png"),
+        Kind.STRANGE_NAME,
+        r"image 'a\\x00b\.png' of .* is not a name inside a folder: give names relative",
+    ),
+    "a name of 10,000 letters": (
+        image(file_name="n" * 10_000),
+        Kind.STRANGE_NAME,
+        r"image 'n{80}\.\.\.' of .* is not a name inside a folder: give names relative",
+    ),
+    "a size of 10**9": (
+        image(height=10**9, width=10**9),
+        Kind.TOO_LARGE,
+        "has 1,000,000,000,000,000,000 pixels, the limit is 178,956,970: correct the size",
+    ),
+    "a size of 10**400": (image(width=10**400), Kind.NO_SIZE, "image '1.png' .* has a size of"),
+    "an outline of 900 million pixels": (
+        segmentation([[0, 0, 90_000, 90_000] * 5_000]),
+        Kind.LONG_OUTLINE,
+        "annotation 2 .* an outline of 900,000,000 pixels, the limit is 2,000,000: correct",
+    ),
+    "a flag of text": (annotation(iscrowd="yes"), Kind.BAD_FLAG, "annotation 2 .* iscrowd 'yes'"),
+    "a flag of a list": (annotation(ignore=[[1]]), Kind.BAD_FLAG, r"annotation 2 .* ignore \[\[1"),
+    "a mask size of floats": (
+        segmentation(dict(size=[32.0, 32.0], counts=[1024])),
+        Kind.MASK_SIZE,
+        r"annotation 2 .* has a mask of \(height, width\) \[32.0, 32.0\]",
     ),
     "a turned photo": (
         turned_photo,
@@ -218,3 +250,45 @@ def test_files_of_other_encodings_train_and_are_evaluated(tmp_path, encoding, ca
         assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 2
         assert len(DATASETS.build(cfg.val_dataloader.dataset)) == 2
         METRICS.build(cfg.val_evaluator)
+
+
+def test_an_image_of_too_many_objects_is_refused(tmp_path):
+    def change(content: dict, _: Path) -> None:
+        first = content["annotations"][0]
+        content["annotations"] = [first | dict(id=number) for number in range(1, 10_002)]
+
+    file = read_coco(spoilt_folder(tmp_path, "train", change) / "annotations" / NAME)
+    with pytest.raises(UserError, match=r"'0\.png' .* has 10,001 objects, the limit is 10,000"):
+        file.refuse(FATAL, file.problems())
+
+
+def test_masks_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("milan_mm.datasets.coco.file.MAX_MASKS", 3 * 32 * 32 - 1)
+    file = read_coco(coco_folder(tmp_path) / "annotations" / NAME)
+    assert not [*file.problems(with_masks=False)]
+    with pytest.raises(UserError, match=r"has 3 objects, whose masks would take .* GiB, the limit"):
+        file.refuse(FATAL, file.problems())
+
+
+def test_flags_of_null_are_zero_for_training_and_evaluation(tmp_path):
+    def change(content: dict, _: Path) -> None:
+        content["annotations"][0].update(iscrowd=None)
+        del content["annotations"][1]["iscrowd"]
+
+    path = spoilt_folder(tmp_path, "val", change) / "annotations/instances_val2017.json"
+    file = read_coco(path)
+    assert not [*file.problems()] and not file.columns.crowd.any()
+    assert {a["iscrowd"] for a in _Annotations(str(path)).dataset["annotations"]} == {0}
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_check_data_opens_no_file_outside_of_the_folder(tmp_path, split, monkeypatch):
+    Image.new("RGB", (32, 32)).save(tmp_path / "outside.png")
+    root = spoilt_folder(tmp_path / "root", split, image(file_name="../../outside.png"))
+    opened = []
+    monkeypatch.setattr(
+        "milan_mm.upkeep.check_coco.read_image",
+        lambda path: opened.append(str(path)) or read_image(path),
+    )
+    upkeep.check_coco_folder(root, Findings(allow_subset=True), 0)
+    assert opened and not any("outside" in path for path in opened)

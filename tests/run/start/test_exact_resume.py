@@ -8,6 +8,7 @@ import torch
 
 from benchmarks.reliability.exact_resume import StoppedHook, Training, differences, losses
 from benchmarks.reliability.small_recipes import TASKS, write_images
+from benchmarks.reliability.splits import LIMIT, largest_difference
 from milan_mm.run.start.resume import Start
 from tests.helpers import forget_runs
 from tests.run.tiny_runs import WatchHook, run_tiny, tiny_config
@@ -58,6 +59,14 @@ def test_two_killed_processes_go_on_to_the_bit_beside_pictures_and_knn(
     assert run("stopped", at=7)
     assert not run("stopped", resume=True)
     assert differences(tmp_path / "stopped", tmp_path / "undisturbed", processes=2) == []
+
+
+@pytest.mark.long
+def test_two_processes_with_two_parts_have_the_losses_of_one_with_four(
+    images: Path, tmp_path: Path
+):
+    one = Training("pretrain", images, tmp_path / "one", UPDATES, parts=4)
+    assert largest_difference(one) <= LIMIT
 
 
 def _trained(folder: Path, schedule: str, resume: Path | None = None) -> tuple[torch.Tensor, list]:
