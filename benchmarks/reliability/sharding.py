@@ -38,7 +38,7 @@ _SAVED = 4  # updates, after which the other kind of training goes on
 RUNS = dict(
     ddp=("ddp", None), fsdp=("fsdp", None), ddp_fsdp=("fsdp", "ddp"), fsdp_ddp=("ddp", "fsdp")
 )
-_OF_THE_MACHINE = {"time", "data_time", "images_per_second", "waiting", "memory", "eta"}
+_OF_THE_MACHINE = {"time", "data_time", "images_per_second", "waiting", "memory", "knn/seconds"}
 _DIGITS = 4  # that a line of the log shows after the point
 
 
