@@ -11,8 +11,15 @@ from collections.abc import Callable
 from milan_mm.escaping import visible
 from milan_mm.lifetime import bind_children, end_with_launcher
 
-# What schedulers send before they kill, what `kill` sends, and what Ctrl-C does.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+# What schedulers send before they kill, what `kill`, Ctrl-C and a lost terminal do.
+SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
 INTERRUPTED = 130  # exit code of a process that Ctrl-C ended
 STOPPED = 75  # of one that another signal ended after it had saved: it can go on (EX_TEMPFAIL)
 
