@@ -35,12 +35,12 @@ class ShardedRunner(Runner):
     def save_checkpoint(self, *args: Any, save_optimizer: bool = True, **kwargs: Any) -> None:
         """As mmengine's; must be called on all processes, which gather the tensors together.
 
-        Before that, `before_gathering` is called of hooks that have it.
+        Before that, `before_saving` is called of hooks that have it.
         """
         if not isinstance(self.model, FullySharded):
             super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)
             return
-        self.call_hook("before_gathering")
+        self.call_hook("before_saving")
         with self.model.whole_states(self._optimizers()):
             if is_main_process():
                 super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)
