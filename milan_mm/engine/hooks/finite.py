@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import torch
+from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -220,8 +221,9 @@ class FiniteHook(Hook):
             self._stop(is_damaged=False)
         broken = [n for n in broken_state(self._runner) if plain_name(n) not in self._exempt]
         self._agreement.exchange(int(bool(broken)))
-        if self._agreement.latest():
-            raise NonFiniteLossError(self._unsaved(broken))
+        if self._agreement.latest():  # where processes hold other buffers or states than the first
+            names = dict.fromkeys(name for found in all_gather_object(broken) for name in found)
+            raise NonFiniteLossError(self._unsaved(list(names)))
 
     def _unsaved(self, broken: list[str]) -> str:
         return (

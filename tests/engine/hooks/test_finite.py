@@ -373,6 +373,19 @@ def test_all_processes_stop_at_the_update_in_which_one_has_a_bad_image(tmp_path:
     assert len(list(tmp_path.glob("nonfinite_*"))) == 1
 
 
+def test_what_only_one_process_holds_is_named_by_all(tmp_path: Path):
+    def look(own: int) -> str:
+        run = Run(tmp_path)
+        run.step()
+        run.model.norm.running_mean[0] = float("nan") if own else 0.0
+        with pytest.raises(FloatingPointError) as caught:
+            run.hook.before_saving(run.runner)
+        return str(caught.value)
+
+    messages = in_processes(2, look, tmp_path)
+    assert len(set(messages)) == 1 and "'norm.running_mean'" in messages[0]
+
+
 def test_shards_of_a_gradient_are_looked_at_together(tmp_path: Path):
     (tmp_path / "meet").mkdir()
 
