@@ -8,10 +8,10 @@ from mmengine.runner import Runner
 
 from milan_mm.engine.finite.faults import Finding, Part, guilty, message, remedy
 from milan_mm.engine.finite.report import FaultReport, progress_of
-from milan_mm.engine.finite.state import broken_weight, fill, optim_wrappers, whole_weights
+from milan_mm.engine.finite.state import broken_weight, fill, whole_weights
 from milan_mm.engine.finite.tracing import Trace, replay
 from milan_mm.engine.sharding import is_sharded
-from milan_mm.engine.unwrapping import unwrapped
+from milan_mm.engine.unwrapping import optim_wrappers, unwrapped
 from milan_mm.weights.reading import read_checkpoint
 
 
@@ -74,7 +74,7 @@ def _replay(runner: Runner, parts: list[Part], weights: str | None) -> tuple[Par
     try:
         if weights:
             fill(model, read_checkpoint(weights)["state_dict"])
-        wrapper = optim_wrappers(runner)[0]
+        wrapper = optim_wrappers(runner.optim_wrapper)[0]
         # shards are gathered by what is around the model
         caller = runner.model if is_sharded(runner.model) else model
         traces = [replay(model, wrapper, part.batch, part.generators, caller) for part in parts]

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from milan_mm.engine.agreement import Agreement
 from milan_mm.engine.finite.faults import Part, remedy
 from milan_mm.engine.finite.investigation import investigate
-from milan_mm.engine.finite.state import broken_state, broken_tensors, optim_wrappers, plain_name
+from milan_mm.engine.finite.state import broken_state, broken_tensors, plain_name
 from milan_mm.engine.generators import generator_states
 from milan_mm.engine.hooks.updates import has_updated
 from milan_mm.engine.norms import gradient_norm
-from milan_mm.engine.unwrapping import unwrapped
+from milan_mm.engine.unwrapping import optim_wrappers, unwrapped
 from milan_mm.errors import NonFiniteLossError
 from milan_mm.registry import HOOKS
 from milan_mm.text import shorten_list
@@ -70,7 +70,7 @@ class FiniteHook(Hook):
         self._runner = runner
         model = unwrapped(runner.model)
         self._exempt = set(map(plain_name, broken_state(runner)))
-        for wrapper in optim_wrappers(runner):
+        for wrapper in optim_wrappers(runner.optim_wrapper):
             self._handles.append(wrapper.optimizer.register_step_pre_hook(self._before_step))
         self._handles.append(model.register_forward_hook(self._note_loss))
         preprocessor = getattr(model, "data_preprocessor", None)
@@ -173,13 +173,16 @@ class FiniteHook(Hook):
             self._stop(is_damaged=False)
 
     def _has_scale(self) -> bool:
-        return any(hasattr(wrapper, "loss_scaler") for wrapper in optim_wrappers(self._runner))
+        return any(
+            hasattr(wrapper, "loss_scaler")
+            for wrapper in optim_wrappers(self._runner.optim_wrapper)
+        )
 
     def _is_known(self, norm: Tensor) -> bool:
         """Whether the norm can be read without a wait: mmengine does it, to clip by it."""
         return norm.device.type == "cpu" or any(
             wrapper.clip_grad_kwargs and wrapper.grad_name == "grad_norm"
-            for wrapper in optim_wrappers(self._runner)
+            for wrapper in optim_wrappers(self._runner.optim_wrapper)
         )
 
     def _fault(self, norm: Tensor | None = None) -> Tensor | int:
