@@ -31,6 +31,9 @@ def investigate(
         See `message`.
     """
     model = unwrapped(runner.model)
+    seen = next((part for part in parts if not part.is_finite), parts[0])
+    # before anything that might fail, too, or wait for a process that has failed
+    runner.logger.error(f"{what(seen)} (iteration {seen.iteration}): repeats the update")
     weights = (runner.message_hub.get_info("last_ckpt") or "") if is_damaged else None
     part, trace, note = _replay(runner, parts, weights)
     finding = Finding.of(part, what(part), trace, "" if is_damaged else broken_weight(model), note)
