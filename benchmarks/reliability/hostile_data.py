@@ -6,7 +6,7 @@ without a marker file. Each entry must also accept the sound data, or its refusa
 nothing. Prints "n of n".
 
 Examples:
-  python benchmarks/reliability/hostile_data.py            # all of them, MINUTES
+  python benchmarks/reliability/hostile_data.py            # all of them, 8 minutes of a free core
   python benchmarks/reliability/hostile_data.py --only coco --verbose
 """
 
