@@ -1,4 +1,6 @@
-"""Atomic writes: the new file appears whole, or the old one stays; a killed writer leaves nothing.
+"""Reading files that are files, and atomic writes.
+
+Atomic means: the new file appears whole, or the old one stays; a killed writer leaves nothing.
 
 What is written has a hidden name beside its place, `.NAME.HOST.RANDOM.partial`, and its writer
 holds a lock on it. The system drops a lock with its process, however that ends, and network file
@@ -18,13 +20,43 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
+from milan_mm.errors import UserError
+
+# Of Pillow's readers those that are needed. Some others start programs: EPS runs Ghostscript.
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _PARTIAL, _CONTENT, _OLD = ".partial", ".d", ".old"
 _NAME = re.compile(r"\..+\.(?P<host>[^.]*)\.[0-9a-f]{8}\.partial")
 # Where locks may stay on one machine, only what nobody has written to for so long is removed.
 _SECONDS_OF_OTHERS, _SECONDS_WITHOUT_LOCKS = 600.0, 86_400.0
 _SECONDS_BETWEEN_LOOKS = 60.0
 _looked: dict[Path, float] = {}  # when this process last looked for leftovers, by folder
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file: a pipe would block its reader, and some devices have no end.
+
+    Raises:
+        UserError: When it is something else.
+        OSError: When it cannot be opened.
+    """
+    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 (the caller closes it)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UserError("it is a pipe or a device: put a regular file in its place")
+    return file
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """Also where nobody writes into a pipe."""
+    return os.open(name, flags | os.O_NONBLOCK)
+
+
+def read_regular(path: str | Path) -> bytes:
+    """The content of a regular file, see `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 @contextmanager

@@ -10,11 +10,11 @@ import torch.distributed as dist
 from mmengine.config import Config
 
 from milan_mm.errors import UserError
+from milan_mm.escaping import one_line as printable_line
 from milan_mm.run.failures import LOST_PEER, explain
 from milan_mm.run.processes import is_first_of_launcher
 from milan_mm.run.reasons import DEFECT, FAILURE, LOST, MISTAKE, leave
 from milan_mm.run.start.lock import has_started
-from milan_mm.text import one_line as printable_line
 
 # How long another process waits for the first one to speak; the launcher ends all of them by then.
 SECONDS_FOR_THE_FIRST = 10.0

@@ -22,12 +22,7 @@ from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import Stopped, UserError
 from milan_mm.escaping import visible
 from milan_mm.lifetime import bind_children
-from milan_mm.run.checks.classes import check_classes
-from milan_mm.run.checks.coco import check_coco
-from milan_mm.run.checks.files import check_data
-from milan_mm.run.checks.images import check_images
-from milan_mm.run.checks.labels import check_labels
-from milan_mm.run.checks.lists import check_lists
+from milan_mm.run.checks.content import check_content
 from milan_mm.run.checks.schedule import check_plan
 from milan_mm.run.checks.space import check_space
 from milan_mm.run.config_nodes import datasets_of, shows_views, views_of_test
@@ -81,7 +76,7 @@ def _train(cfg: Config, start: Start, notes: list[str], stopping: StoppingHook) 
     if is_main_process():
         remove_leftovers_of_run(cfg)
     origin = find_origin(cfg, start)
-    notes = notes + origin.notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
+    notes = notes + origin.notes + check_content(cfg, ("train_dataloader", "val_dataloader"))
     if cfg.get("resume"):
         notes += resume_trackers(cfg)
     source = None if origin.path else cfg.get("load_from")
@@ -178,7 +173,7 @@ def _test(
     notes: list[str],
     additions: Sequence[Callable[[Runner], None]],
 ) -> dict[str, float]:
-    notes = notes + _check_data(cfg, ("test_dataloader",))
+    notes = notes + check_content(cfg, ("test_dataloader",))
     content = read_checkpoint(checkpoint)
     state_dict = content.get("state_dict", content)
     _merge_views(cfg)
@@ -207,18 +202,6 @@ def check_testable(cfg: Config) -> None:
             f"{cfg.filename} has no test_evaluator: pretraining is judged by a transfer, see "
             "tools/train.py --weights"
         )
-
-
-def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
-    """Look for the data; the main process also checks their content, and the others wait for it."""
-    check_data(cfg, loaders)
-    if not is_main_process():
-        return []
-    return [
-        note
-        for check in (check_classes, check_lists, check_images, check_labels, check_coco)
-        for note in check(cfg, loaders)
-    ]
 
 
 def _merge_views(cfg: Config) -> None:

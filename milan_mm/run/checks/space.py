@@ -70,7 +70,9 @@ def checkpoint_size(runner: Runner, with_optimizer: bool) -> int:
 def _copies(settings: dict) -> int:
     """Tensors of a parameter's size that an optimizer keeps for it."""
     kind = settings["type"]
-    kind = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
+    if isinstance(kind, str):
+        with OPTIMIZERS.switch_scope_and_registry(None) as registry:  # as the runner builds it
+            kind = registry.get(kind)
     defaults = {n: p.default for n, p in inspect.signature(kind).parameters.items()}
     if "betas" in defaults:
         if not kind.__module__.startswith("torch."):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.registry import MODELS, OPTIMIZERS
+from mmengine.registry import MODELS, OPTIMIZERS, DefaultScope
 
 from milan_mm.errors import UserError
 from milan_mm.run.checks import space
@@ -34,6 +34,11 @@ def test_the_size_is_that_of_the_file(tmp_path: Path, optimizer: dict, copies: i
     size = space.checkpoint_size(runner, with_optimizer=True)
     assert size == pytest.approx(4 * WIDTH * (1 + copies), rel=0.01)
     assert (tmp_path / "iter_16.pth").stat().st_size == pytest.approx(size, rel=0.03)
+
+
+def test_an_optimizer_of_the_default_scope_is_found():
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        assert space._copies(dict(type="Lamb", lr=0.1)) == 0  # mmpretrain's own: nobody knows
 
 
 class Lion(torch.optim.SGD):
