@@ -16,9 +16,9 @@ from milan_mm.errors import MissingFileError, UserError
 from milan_mm.weights.archive import Archive, DamagedError, is_archive
 from milan_mm.weights.arrays import read_arrays, read_safetensors, safetensors_metadata
 from milan_mm.weights.budget import Budget, RefusedError
-from milan_mm.weights.constructors import check_names
 from milan_mm.weights.folders import folder_files
 from milan_mm.weights.names import ASSETS, SUMS
+from milan_mm.weights.plain import check_names
 from milan_mm.weights.torch_files import read_torch
 from milan_mm.weights.torchscript import holds_modules, read_torchscript
 
