@@ -1,6 +1,7 @@
 """A log that cannot be written costs lines, and one warning."""
 
 import logging
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,10 +46,10 @@ def test_curves_that_cannot_be_written_do_not_end_a_run(
     assert capfd.readouterr().err.count("cannot be written: No space left on device") == 1
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # its writer's
 def test_curves_for_tensorboard_that_cannot_be_written_do_not_end_a_run(
-    tmp_path: Path, capfd: pytest.CaptureFixture
+    tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # of TensorBoard's writer
     backend = TensorboardVisBackend(str(tmp_path / "board"))
     backend.add_scalars(dict(loss=1.0), step=1)
     backend.experiment.flush()
