@@ -112,9 +112,10 @@ def _explain_system(error: OSError, folder: Path) -> str | None:
     if error.errno in _FULL:
         if not error.filename and _SHM.is_dir() and free_bytes(_SHM) < 2**20:
             return _SMALL_SHM.format(shm=_room(_SHM))  # the semaphores of workers have no path
+        room = f" ({bytes_of(free_bytes(place))} free)" if error.errno == errno.ENOSPC else ""
         return (
-            f"'{place}' was not written, {error.strerror} ({bytes_of(free_bytes(place))} free): "
-            "earlier files are whole; make room, then --resume"
+            f"'{place}' was not written, {error.strerror}{room}: earlier files are whole; make "
+            "room, then --resume"
         )
     if error.errno is None or not error.filename:
         return None
