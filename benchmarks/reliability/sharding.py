@@ -101,6 +101,8 @@ def _trainings(
     for name, (kind, source) in RUNS.items():
         cfg = config(folder / name)
         cfg.experiment_name = f"{folder.name}-{name}"
+        if "visualizer" in cfg:  # mmengine would take the last training's of that name
+            cfg.visualizer.name = cfg.experiment_name
         options = RunOptions(launcher="pytorch", fsdp=kind == "fsdp", amp=amp)
         start = Start(resume=str(folder / source / half_way) if source else None)
         runner = train(cfg, start, prepare(cfg, options, TRAINING))
