@@ -147,13 +147,18 @@ def test_a_tool_outlives_the_shell_that_started_it(monkeypatch: pytest.MonkeyPat
     watched: list = []
     monkeypatch.setattr(lifetime, "_watch", lambda *given: watched.append(given))
     monkeypatch.setattr(lifetime, "_bound", set())
-    monkeypatch.delenv(lifetime.STARTED_BY, raising=False)
+    monkeypatch.setenv(lifetime.STARTED_BY, "")
+    monkeypatch.delenv(lifetime.STARTED_BY)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     lifetime.end_with_launcher()
     assert not watched
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    monkeypatch.delenv(lifetime.STARTED_BY)
     lifetime.end_with_launcher()
     assert [parent for parent, _ in watched] == [os.getppid()]
+    monkeypatch.setattr(lifetime, "_bound", set())
+    lifetime.end_with_launcher()  # in what this tool has started for a hook of the user
+    assert len(watched) == 1
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])

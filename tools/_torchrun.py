@@ -21,6 +21,7 @@ os.environ.setdefault(_LEVEL, "ERROR")
 
 from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: E402
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: E402
+from torch.distributed.elastic.rendezvous import RendezvousTimeoutError  # noqa: E402
 from torch.distributed.run import get_args_parser, main  # noqa: E402
 
 from milan_mm import lifetime  # noqa: E402
@@ -70,6 +71,14 @@ def run(argv: list[str] | None = None) -> None:
                 code, failure = USER_ERROR, mistake.text
             elif meeting and meeting.failure:
                 code, failure = 1, meeting.failure
+        except RendezvousTimeoutError:  # of machines that had met before
+            code, failure = (
+                1,
+                (
+                    f"fewer than {args.nnodes.partition(':')[0]} machines are left: start the same "
+                    "command with --resume on all of them"
+                ),
+            )
         except (UserError, RuntimeError) as error:  # of torch's store, e.g. when a port is taken
             failure = str(error) if isinstance(error, UserError) else explain(error, ".")
             if failure is None:

@@ -55,7 +55,8 @@ def user_errors(cfg: Config | None = None) -> Iterator[None]:
         failure = None if is_mistake else explain(error, cfg.work_dir if cfg else ".")
         message = failure or _mistake(error, started)
         if message is None:
-            leave(DEFECT, f"{type(error).__name__}: {_last_line(error)}")
+            name = type(error).__name__
+            leave(DEFECT, f"{name}: {_last_line(error).removeprefix(f'{name}: ')}")
             _end_for_certain()
             raise
         _end_for_certain()

@@ -51,6 +51,12 @@ def test_a_process_leaves_its_reason_and_is_silent(
         assert stop.value.code == code and not capsys.readouterr().err
 
 
+def test_the_defect_of_a_worker_is_named_once(folder: Path):
+    with pytest.raises(RuntimeError), errors.user_errors():  # as torch hands it on
+        raise RuntimeError("Caught RuntimeError in DataLoader worker\n ...\nRuntimeError: a defect")
+    assert Reason.first(folder).text == "RuntimeError: a defect"
+
+
 def test_without_a_launcher_nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv(reasons.FOLDER, raising=False)
     assert not leave(MISTAKE, "a mistake")

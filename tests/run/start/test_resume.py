@@ -15,7 +15,7 @@ from milan_mm.run.records.canonical import config_hash
 from milan_mm.run.records.record import record_of
 from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.continuation import check_continuation
-from milan_mm.run.start.resume import Origin, Start, find_origin
+from milan_mm.run.start.resume import Origin, Start, after_restart, find_origin
 from tests.forked import in_processes
 from tests.run.tiny_runs import SCHEDULES, UPDATES, WatchHook, run_tiny, tiny_config
 
@@ -409,3 +409,11 @@ def test_every_recipe_saves_what_a_resumed_run_needs_before_it_ends(recipe: str)
     hook = cfg.default_hooks.checkpoint
     assert hook.get("save_optimizer", True) and hook.get("save_param_scheduler", True)
     assert 0 < hook.interval <= cfg.train_cfg.get("max_iters", cfg.train_cfg.get("max_epochs"))
+
+
+def test_restarted_processes_go_on_where_the_run_was_whatever_it_started_from(whole, tmp_path):
+    begun, new = (tiny_config("epochs", place) for place in (whole("epochs").folder, tmp_path))
+    first = Start(init_from="other.pth")
+    assert after_restart(begun, first) == Start(resume="auto")
+    assert after_restart(new, first) == first
+    assert after_restart(begun, Start(trial=True)) == Start(trial=True)
