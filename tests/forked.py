@@ -8,6 +8,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from milan_mm.run.processes import leave_processes
+
 
 def in_processes(number: int, function: Callable[[int], Any], folder: Path) -> list[Any]:
     """What a function returns in each of several processes, which gloo connects.
@@ -26,7 +28,7 @@ def in_processes(number: int, function: Callable[[int], Any], folder: Path) -> l
         torch.set_num_threads(1)
         dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=number)
         results.put((rank, function(rank)))
-        dist.destroy_process_group()
+        leave_processes()
 
     processes = [context.Process(target=run, args=(rank,)) for rank in range(number)]
     for process in processes:

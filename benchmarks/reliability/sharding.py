@@ -28,6 +28,7 @@ from torch.distributed.tensor import DTensor
 
 from benchmarks.reliability.small_recipes import TASKS, small_recipe, write_images
 from milan_mm.run.prepare import TRAINING, prepare
+from milan_mm.run.processes import leave_processes
 from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.resume import Start
 from milan_mm.run.training import train
@@ -108,7 +109,8 @@ def _trainings(
         runner = train(cfg, start, prepare(cfg, options, TRAINING))
         (folder / f"{name}-{rank}").write_text(str(_bytes_held(runner)))
         dist.barrier()  # the checkpoint is there that the other kind goes on from
-    dist.destroy_process_group()
+    del runner
+    leave_processes()
 
 
 def _bytes_held(runner: Runner) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
@@ -89,7 +89,8 @@ class FullySharded(nn.Module):
             optimizers: Of the model's parameters, with or without states, which follow.
 
         Raises:
-            UserError: For a parameter without dimensions, which cannot be spread.
+            UserError: For a parameter without dimensions, or one that a block shares with what is
+                outside of it; neither can be spread.
         """
         if self._parts:
             return
@@ -99,10 +100,15 @@ class FullySharded(nn.Module):
                 f"--fsdp: {scalars[0]} is a single number, which cannot be spread over processes: "
                 "train this model without --fsdp"
             )
-        mesh = _mesh(next(iter(before.values())).device.type)
-        for module in list(self.module.modules()):
-            if type(module).__name__ in self.blocks and any(True for _ in module.parameters()):
-                fully_shard(module, mesh=mesh, reshard_after_forward=True)
+        blocks = {
+            name: module
+            for name, module in self.module.named_modules()
+            if type(module).__name__ in self.blocks and any(True for _ in module.parameters())
+        }
+        _check_shared(self.module, blocks)
+        mesh = init_device_mesh(next(iter(before.values())).device.type, (dist.get_world_size(),))
+        for module in blocks.values():
+            fully_shard(module, mesh=mesh, reshard_after_forward=True)
         fully_shard(self.module, mesh=mesh, reshard_after_forward=False)
         fully_shard(self, mesh=mesh)  # has nothing of its own, and is the outermost
         _, *self._parts = [m for m in self.modules() if isinstance(m, FSDPModule)]
@@ -177,8 +183,17 @@ def is_sharded(model: nn.Module) -> bool:
     return isinstance(model, FullySharded)
 
 
-def _mesh(device: str) -> DeviceMesh:
-    return init_device_mesh(device, (dist.get_world_size(),))
+def _check_shared(model: nn.Module, blocks: Iterable[str]) -> None:
+    """A parameter has one group: a block's, or that of all that is outside of blocks."""
+    homes: dict[int, tuple[str, str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        block = max((b for b in blocks if name.startswith(f"{b}.")), key=len, default="")
+        other_block, other = homes.setdefault(id(parameter), (block, name))
+        if block != other_block:
+            raise UserError(
+                f"--fsdp: {name} and {other} are one parameter, of blocks that are spread one by "
+                "one: train this model without --fsdp"
+            )
 
 
 def _follow(optimizer: Optimizer, replaced: dict[int, nn.Parameter]) -> None:

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from milan_mm.errors import UserError
 from milan_mm.escaping import one_line as printable_line
 from milan_mm.run.failures import LOST_PEER, explain
-from milan_mm.run.processes import is_first_of_launcher
+from milan_mm.run.processes import is_first_of_launcher, leave_processes
 from milan_mm.run.reasons import DEFECT, FAILURE, LOST, MISTAKE, leave
 from milan_mm.run.start.lock import has_started
 
@@ -70,8 +70,7 @@ def user_errors(cfg: Config | None = None) -> Iterator[None]:
             print(f"error: {message}", file=sys.stderr, flush=True)
         sys.exit(1 if failure and (started or kind == LOST) else 2)
     finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        leave_processes()
 
 
 def _end_for_certain() -> None:

@@ -1,5 +1,6 @@
 """The processes of a run: what their launcher says about them, and how they connect on CPUs."""
 
+import gc
 import os
 import socket
 from datetime import timedelta
@@ -61,6 +62,18 @@ def connect_processes(cfg: Config) -> None:
         )
     rank, number = (int(os.environ[name]) for name in ("SLURM_PROCID", "SLURM_NTASKS"))
     dist.init_process_group("gloo", timeout=timeout, rank=rank, world_size=number)
+
+
+def leave_processes() -> None:
+    """Leave the other processes; everything that trained should have gone out of scope.
+
+    It waits for the threads of gloo, which end when their group is freed. One of them that still
+    has a tensor of the last exchange would abort a process whose interpreter is ending. FSDP's
+    cycles of references keep the group until they are collected.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        gc.collect()
 
 
 def check_gloo() -> None:

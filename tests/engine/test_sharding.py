@@ -143,6 +143,16 @@ def test_a_parameter_without_dimensions_is_refused():
         FullySharded(model).shard()
 
 
+def test_a_parameter_of_two_blocks_is_refused_and_one_shared_outside_of_them_is_not():
+    model = Model()
+    model.other_head = model.head
+    FullySharded(model).shard()
+    model = Model()
+    model.other = model.backbone.layers[0].ffn
+    with pytest.raises(UserError, match=r"layers\.0\.ffn.* are one parameter.*without --fsdp"):
+        FullySharded(model).shard()
+
+
 def test_a_wrapper_that_no_runner_has_spread_does_not_train():
     with pytest.raises(UserError, match=r"runner_type='milan_mm.ShardedRunner'.*--fsdp"):
         FullySharded(Model()).train_step({}, None)
