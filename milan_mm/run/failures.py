@@ -40,7 +40,7 @@ _REMEDIES = (
     ),
     (
         ("DataLoader worker (pid",),
-        "a data-loading worker was ended from outside, often since memory ran out: pass "
+        "a data-loading worker was ended from outside, often because memory ran out: pass "
         "--cfg-options train_dataloader.num_workers=N with a smaller N, then --resume",
     ),
     (
@@ -63,12 +63,12 @@ _REMEDIES = (
     ),
 )
 _SIGNALS = {
-    signal.SIGKILL: "often since memory ran out (`dmesg` says so then): fewer "
-    "train_dataloader.num_workers or a smaller --batch-per-gpu take less",
-    signal.SIGBUS: "often since /dev/shm is full: fewer train_dataloader.num_workers take less",
+    signal.SIGKILL: "often because memory ran out (`dmesg` then says so): fewer "
+    "train_dataloader.num_workers or a smaller --batch-per-gpu take less; then --resume",
+    signal.SIGBUS: "often because /dev/shm is full: fewer train_dataloader.num_workers take less",
     signal.SIGABRT: "by a library, whose message is above",
     signal.SIGSEGV: "a crash in a compiled library: `milan-mm doctor` calls each of them",
-    signal.SIGALRM: "since it could not end by itself",
+    signal.SIGALRM: "because it could not end by itself",
 }
 
 

@@ -250,8 +250,16 @@ def _own_names(cfg: Config) -> list[str]:
     return [Path(cfg.filename or "").name, LOAD_REPORT]
 
 
+_NOISE = ('"FileClient" will be', '"HardDiskBackend" is the alias', "resumed key: train/")
+
+
 def _show(record: logging.LogRecord) -> bool:
-    """Let no terminal obey what names of classes and files hold: log it by numbers."""
+    """Let no terminal obey what names of classes and files hold: log it by numbers.
+
+    Warnings of mmengine's about its own code are left out.
+    """
+    if str(record.msg).startswith(_NOISE):
+        return False
     record.msg, record.args = visible(record.getMessage(), "\n\t"), ()
     return True
 

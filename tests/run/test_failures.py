@@ -90,7 +90,8 @@ def test_the_end_of_another_process_is_told_from_its_silence(text: str, line: st
 
 
 def test_a_signal_is_named_with_its_usual_cause():
-    assert explain_signal(signal.SIGKILL).startswith("ended by SIGKILL, often since memory ran out")
+    killed = explain_signal(signal.SIGKILL)
+    assert killed.startswith("ended by SIGKILL, often because memory ran out")
     assert explain_signal(signal.SIGTERM) == "ended by SIGTERM"
 
 

@@ -97,7 +97,7 @@ def test_settings_that_cannot_work_are_named(settings: dict[str, str], message: 
 @pytest.mark.parametrize(
     ("how", "code", "last"),
     [
-        ("kill", 137, "was ended by SIGKILL, often since memory ran out"),
+        ("kill", 137, "was ended by SIGKILL, often because memory ran out"),
         ("defect", 1, "error: process 1 of 2 failed, its traceback is above: KeyError: 'a defect'"),
     ],
 )

@@ -272,6 +272,7 @@ def _weights_of(cfg: Config, start: Start, source: str) -> Origin:
             raise UserError(
                 f"--init-from and {flag} exclude each other: --init-from starts a new run from all "
                 "weights of a checkpoint, its encoder included"
+                + ("; leave it out to continue its run" if flag == "--resume" else "")
             )
     if is_main_process():
         check_nothing_is_replaced(cfg, ITERATIONS if start.trial else 0)
