@@ -116,7 +116,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
                 os.replace(path, content / _OLD)
             os.replace(new, path)
         finally:
-            shutil.rmtree(content, ignore_errors=True)
+            _remove_content(content)
 
 
 def write_whole(path: str | Path, content: bytes, durable: bool = True) -> None:
@@ -149,13 +149,30 @@ def remove_leftovers(folder: str | Path) -> int:
     return removed
 
 
+def free_bytes(path: str | Path) -> int:
+    """What the file system of a path, which need not exist, has free for this user.
+
+    Quotas are not seen.
+    """
+    place = Path(path).absolute()
+    return shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+
+
+def is_at(file: int, path: Path) -> bool:
+    """Whether an open file is still what is found under a path."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Let errors of the system name the file itself; those of full disks name none."""
     try:
         yield
     except OSError as error:
-        hidden = str(error.filename).endswith(_PARTIAL)
+        hidden = _PARTIAL in str(error.filename)
         if error.errno is not None and (error.filename is None or hidden):
             error.filename = str(path)
         raise
@@ -173,14 +190,15 @@ def _claim_beside(path: Path) -> Iterator[tuple[Path, int]]:
         file = os.open(claim, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
-        if _is_at(file, claim):
+        if is_at(file, claim):
             break
         os.close(file)  # between both, another process took it for a leftover
     try:
         yield claim, file
     finally:
         os.close(file)
-        claim.unlink(missing_ok=True)
+        if not _content(claim).exists():  # else the next writer finishes what this one could not
+            claim.unlink(missing_ok=True)
 
 
 def _look(folder: Path) -> None:
@@ -201,7 +219,7 @@ def _remove_unheld(claim: Path, host: str) -> bool:
             return False
         except OSError:
             least = _SECONDS_WITHOUT_LOCKS
-        if time.time() - os.fstat(file).st_mtime < least or not _is_at(file, claim):
+        if time.time() - os.fstat(file).st_mtime < least or not is_at(file, claim):
             return False
         _remove_content(_content(claim))
         claim.unlink()
@@ -225,13 +243,6 @@ def _host() -> str:
 
 def _content(claim: Path) -> Path:
     return claim.with_name(claim.name + _CONTENT)
-
-
-def _is_at(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _sync(path: Path) -> None:

@@ -154,3 +154,14 @@ def test_a_tool_outlives_the_shell_that_started_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
     lifetime.end_with_launcher()
     assert [parent for parent, _ in watched] == [os.getppid()]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_does_not_spoil_the_exit_code_of_a_tool_that_is_done(name: str):
+    tool = f"""
+import atexit, os, signal
+from milan_mm.errors import run_interruptible
+atexit.register(lambda: os.kill(os.getpid(), signal.{name}))
+run_interruptible(lambda argv: 0)
+"""
+    assert subprocess.run([sys.executable, "-c", tool]).returncode == 0

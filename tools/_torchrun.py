@@ -12,6 +12,7 @@ import threading
 import time
 from argparse import Namespace
 from contextlib import suppress
+from types import FrameType
 
 # what torch's stores print of each lost connection, with the frames of the C++ code
 _LEVEL = "TORCH_CPP_LOG_LEVEL"
@@ -31,12 +32,14 @@ from milan_mm.run.meeting import SECONDS_TO_MEET, Machine, Meeting, is_here  # n
 
 USER_ERROR = 2  # the exit code after a mistake of the user
 SECONDS = "RDZV_TIMEOUT"
+_AT_ONCE = signal.SIGRTMIN  # from a thread of this process to its main one
 
 
 def run(argv: list[str] | None = None) -> None:
     """Start the processes and wait; exits with the code of the first one that failed."""
     lifetime.end_with_launcher()
     forward_signals()  # those that ask for an end, with time to save
+    signal.signal(_AT_ONCE, _kill)
     args = get_args_parser().parse_args(argv)
     if _own_level is None:
         del os.environ[_LEVEL]  # for this process only
@@ -128,8 +131,12 @@ def _ending(
 
 
 def _end() -> None:
-    """Let torchrun's agent end its processes and itself, as other signals do not, see above."""
-    os.kill(os.getpid(), signal.SIGHUP)
+    """Let torchrun's agent end its processes and itself without time to save; from a thread."""
+    os.kill(os.getpid(), _AT_ONCE)
+
+
+def _kill(number: int, frame: FrameType | None) -> None:
+    raise SignalException("", signal.SIGKILL)
 
 
 def _end_at_mistake(folder: str) -> None:

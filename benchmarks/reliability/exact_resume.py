@@ -40,7 +40,7 @@ from milan_mm.run.training import train
 WAYS = ("exception", "SIGINT", "SIGTERM", "SIGKILL")
 POINTS = (5, 8, 13, 18, 21)  # iterations of 24; some are the first part of an update
 COMPARED = ("state_dict", "ema_state_dict", "optimizer", "param_schedulers")
-_LIMIT = 120  # seconds that a training may take
+_LIMIT = 900  # seconds that a training may take, on a machine that is busy
 
 
 @HOOKS.register_module(name="StoppedHook", force=True)
@@ -115,6 +115,9 @@ class Training:
 
         Returns:
             Whether the training was stopped before its end.
+
+        Raises:
+            TimeoutError: It has not ended.
         """
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe(duplex=False)
@@ -145,6 +148,8 @@ class Training:
                 _signal_when_told(running, ours, signal.Signals[way])
             for process in running:
                 process.join(_LIMIT)
+                if process.exitcode is None:
+                    raise TimeoutError(f"{self.work_dir} has not ended in {_LIMIT} s")
             return any(process.exitcode for process in running)
         finally:
             for process in running:
@@ -198,8 +203,8 @@ def differences(stopped: Path, undisturbed: Path, processes: int = 1) -> list[st
 
 def check(undisturbed: Training, way: str) -> int:
     """Stop a training at `POINTS`, and compare; how many of the stops left no trace."""
-    if not undisturbed.work_dir.exists():
-        undisturbed.run_apart()
+    if not undisturbed.work_dir.exists() and undisturbed.run_apart():
+        raise RuntimeError(f"the undisturbed training failed, see {undisturbed.work_dir}.0.log")
     folder = undisturbed.work_dir.with_name(f"{undisturbed.work_dir.name}-{way}")
     stopped = replace(undisturbed, work_dir=folder)
     stops = sum(stopped.run_apart(at, way, resume=i > 0) for i, at in enumerate(POINTS))

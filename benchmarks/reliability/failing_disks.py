@@ -84,7 +84,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], Callable[[Path], object], str]
 def trained(work_dir: Path, out: Path) -> None:
     """Train to the end, or to an error of one line."""
     forget_runs()
-    checkpoints.WAITS = WAITS
+    checkpoints.WAITS = WAITS  # type: ignore[assignment]
     cfg = config(work_dir)
     cfg.train_cfg.max_iters = UPDATES
     cfg.default_hooks.checkpoint.max_keep_ckpts = -1  # else one that goes makes room

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import tempfile
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def main() -> int:
             for kind in kinds.KINDS:
                 file, marker = kinds.write(kind, folder)
                 text, number = io.StringIO(), number + 1
-                with redirect_stderr(text):
+                with redirect_stdout(io.StringIO()), redirect_stderr(text):
                     fault = entries.is_refused(partial(run, str(file)), file, marker, text.getvalue)
                 faults += [f"{entry}, {kind}: {fault}"] if fault else []
         os.chdir(entries.ROOT)

@@ -38,7 +38,7 @@ _SAVED = 4  # updates, after which the other kind of training goes on
 RUNS = dict(
     ddp=("ddp", None), fsdp=("fsdp", None), ddp_fsdp=("fsdp", "ddp"), fsdp_ddp=("ddp", "fsdp")
 )
-_OF_THE_MACHINE = {"time", "data_time", "images_per_second", "waiting", "memory", "eta"}
+_OF_THE_MACHINE = {"time", "data_time", "images_per_second", "waiting", "memory", "knn/seconds"}
 _DIGITS = 4  # that a line of the log shows after the point
 
 
@@ -101,6 +101,8 @@ def _trainings(
     for name, (kind, source) in RUNS.items():
         cfg = config(folder / name)
         cfg.experiment_name = f"{folder.name}-{name}"
+        if "visualizer" in cfg:  # mmengine would take the last training's of that name
+            cfg.visualizer.name = cfg.experiment_name
         options = RunOptions(launcher="pytorch", fsdp=kind == "fsdp", amp=amp)
         start = Start(resume=str(folder / source / half_way) if source else None)
         runner = train(cfg, start, prepare(cfg, options, TRAINING))

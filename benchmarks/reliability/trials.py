@@ -61,7 +61,8 @@ class Trial:
     @property
     def last_line(self) -> str:
         """What the user sees in the end."""
-        return (self.output.splitlines() or [""])[-1]
+        lines = [line for line in self.output.splitlines() if line.strip()]
+        return lines[-1] if lines else ""
 
     def processes(self) -> list[int]:
         """Those of the trial that still run."""

@@ -13,9 +13,9 @@ class Agreement:
     """One number of each process, whose maximum all processes learn at the same update.
 
     On GPUs nothing waits: the maximum is copied into pinned memory, and read one update later, when
-    the copy is done and the GPU has the work of the next update before it. All-reducing 8 bytes
-    takes some 20 us of it. On CPUs the answer is that of the update itself. In a run of one process
-    nothing is exchanged, and a number that is no tensor is answered without the GPU.
+    the copy is done and the GPU has the work of the next update before it. On CPUs the answer is
+    that of the update itself. In a run of one process nothing is exchanged, and a number that is
+    not a tensor is answered without the GPU.
 
     All processes must call it equally often, in the same order as other collective calls.
     """

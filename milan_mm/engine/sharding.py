@@ -45,7 +45,7 @@ class FullySharded(nn.Module):
         super().__init__()
         self.module: Any = module
         self.blocks = tuple(blocks)
-        self._parts: list[FSDPModule] = []
+        self._parts: Sequence[FSDPModule] = []
         self._is_gathered = False
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

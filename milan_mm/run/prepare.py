@@ -353,7 +353,9 @@ def save_safely(cfg: Config, _: RunOptions) -> list[str]:
     """
     hooks = cfg.setdefault("default_hooks", ConfigDict())
     if checkpoint := hooks.setdefault("checkpoint", ConfigDict(type="CheckpointHook", interval=1)):
-        checkpoint.setdefault("backend_args", dict(backend="atomic_local"))
+        is_local = "://" not in str(checkpoint.get("out_dir"))
+        if is_local and not checkpoint.get("file_client_args"):  # mmengine's older way to say it
+            checkpoint.setdefault("backend_args", dict(backend="atomic_local"))
         if checkpoint.get("type") in _FROM_MMENGINE["CheckpointHook"]:
             checkpoint.type = "milan_mm.CheckpointHook"
     for backend in (cfg.get("visualizer") or {}).get("vis_backends") or []:

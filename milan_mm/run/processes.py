@@ -45,6 +45,8 @@ def is_first_of_launcher() -> bool:
 
 def connect_processes(cfg: Config) -> None:
     """Connect CPU processes; with GPUs this is left to mmengine, which needs a device for it."""
+    if dist.is_initialized():  # by a program that calls this package
+        return
     if cfg.launcher not in ("pytorch", "slurm") or torch.cuda.is_available():
         return
     timeout = timedelta(seconds=cfg.env_cfg.dist_cfg.timeout)

@@ -35,7 +35,6 @@ from milan_mm.run.records.tested import write_tested_file
 from milan_mm.run.schedule.plan import Plan
 from milan_mm.run.start.checkpoint_files import (
     LAST,
-    list_checkpoints,
     remove_leftovers_of_run,
     updates_of,
 )
@@ -94,7 +93,7 @@ def _train(cfg: Config, start: Start, notes: list[str], stopping: StoppingHook) 
     for line in plan.lines():
         runner.logger.info(line)
     if is_main_process():
-        for line in check_space(runner, plan, len(list_checkpoints(cfg))):
+        for line in check_space(runner, plan):
             runner.logger.warning(line)
     record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
@@ -164,7 +163,7 @@ def test(
     """
     bind_children()
     check_testable(cfg)
-    with entered(cfg.work_dir, _own_names(cfg)):
+    with entered(cfg.work_dir, [LOAD_REPORT]):
         return _test(cfg, checkpoint, notes, additions)
 
 
@@ -178,7 +177,7 @@ def _test(
     content = read_checkpoint(checkpoint)
     state_dict = content.get("state_dict", content)
     _merge_views(cfg)
-    runner = _build(cfg, notes)
+    runner = _build(cfg, notes, is_test=True)
     model = runner.model
     while hasattr(model, "module"):  # of DistributedDataParallel, and of the merged views
         model = model.module
@@ -220,10 +219,25 @@ def _merge_views(cfg: Config) -> None:
     cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
 
 
-def _build(cfg: Config, notes: list[str]) -> Runner:
+class _TestRunner:
+    """Leaves the config in the work directory alone, which may be that of the training."""
+
+    cfg: Config
+    log_dir: str
+
+    def dump_config(self) -> None:
+        """Dump the config beside the log."""
+        if is_main_process():
+            self.cfg.dump(Path(self.log_dir, Path(self.cfg.filename or "config.py").name))
+
+
+def _build(cfg: Config, notes: list[str], is_test: bool = False) -> Runner:
     connect_processes(cfg)
+    kind = RUNNERS.get(cfg.get("runner_type") or "Runner")
+    if is_test:
+        kind = type(kind.__name__, (_TestRunner, kind), {})
     with starting(cfg.work_dir):
-        runner = RUNNERS.get(cfg.get("runner_type") or "Runner").from_cfg(cfg)
+        runner = kind.from_cfg(cfg)
     keep_logging(runner.logger)
     runner.logger.addFilter(_show)
     for note in notes:

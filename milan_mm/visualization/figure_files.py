@@ -66,9 +66,10 @@ def save_figure(
     title, caption = (visible(facts[name], "\n") for name in ("title", "caption"))
     for path in paths:
         if path.suffix == ".png":
-            metadata = {"Title": title, "Description": caption, "Software": "milan_mm", _KEY: text}
+            own: dict = {"Software": "milan_mm", _KEY: text}
         else:  # the keys are those of Dublin Core
-            metadata = dict(Title=title, Description=caption, Source=text, Date=None)
+            own = dict(Source=text, Date=None)
+        metadata = dict(Title=title, Description=caption, **own)
         with paper_style(), replacing(path) as partial:
             figure.savefig(partial, format=path.suffix[1:], dpi=dpi, metadata=metadata)
 

@@ -149,16 +149,19 @@ def main() -> None:
             paths[-1].write_bytes(content())
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + ROOM, taken + ROOM))
+        refused = 0
         for name, path in zip(GREEDY, paths, strict=True):
             try:
                 read_checkpoint(path)
             except UserError as error:
+                refused += 1
                 print(f"{name}: refused: {str(error).partition(path.name)[2][2:]}")
             except BaseException as error:
                 print(f"{name}: {type(error).__name__}: {error}")
             else:
                 print(f"{name}: taken")
             sys.stdout.flush()
+        print(f"{refused} of {len(GREEDY)} refused, within {ROOM >> 20} MiB")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Failures of the machine are one line with a remedy, defects are not."""
 
+import errno
 import os
 import re
+import shutil
 import signal
 import socket
 import time
+from collections import namedtuple
 
 import pytest
 import torch
@@ -12,7 +15,10 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from milan_mm.engine.checkpoints import AtomicLocalBackend
+from milan_mm.run import failures
 from milan_mm.run.failures import LOST_PEER, explain, explain_signal
+
+_Usage = namedtuple("_Usage", "total used free")
 
 
 class Dying(Dataset):
@@ -53,6 +59,17 @@ def test_too_little_shared_memory_is_told_from_other_deaths_of_a_worker():
     assert re.search(
         r"/dev/shm, [\d,]+ MiB of which .* --shm-size", explain(RuntimeError(text), ".")
     )
+
+
+def test_semaphores_that_do_not_fit_into_shared_memory_are_not_a_full_disk(monkeypatch):
+    usage = {failures._SHM: (2**16, 2**16, 0)}
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: _Usage(*usage.get(path, (2**40, 0, 2**40)))
+    )
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as multiprocessing.Queue raises it
+    assert explain(full, ".").startswith("/dev/shm, 0 MiB of which 0 are free, is too small")
+    full.filename = "work_dirs/run/epoch_1.pth"
+    assert explain(full, ".").startswith("'work_dirs/run/epoch_1.pth' was not written, No space")
 
 
 @pytest.mark.parametrize(

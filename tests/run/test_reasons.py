@@ -58,6 +58,16 @@ def test_without_a_launcher_nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp
     assert not leave(MISTAKE, "a mistake")
 
 
+def test_a_process_speaks_for_itself_where_the_disk_of_reasons_is_full(
+    folder: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    full = OSError(28, "No space left on device", "epoch_1.pth")
+    monkeypatch.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(SystemExit), errors.user_errors():
+        raise full
+    assert capsys.readouterr().err.startswith("error: 'epoch_1.pth' was not written")
+
+
 def test_a_restart_is_known_on_every_machine(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")  # of a machine that did not fail
     assert not reasons.is_restart()

@@ -65,6 +65,7 @@ def test_torchruns_options_pass_through(settings: dict[str, str], options: str):
     [
         ({"NNODES": "two"}, "error: NNODES is 'two': give the number of machines, or MIN:MAX"),
         ({"NNODES": "2"}, "set NODE_RANK"),
+        ({"NNODES": "2", "NODE_RANK": "2"}, "NODE_RANK is '2': number the 2 machines from 0"),
         ({"NNODES": "1:2", "MASTER_ADDR": "a"}, "the number of machines may change: pass --resume"),
     ],
 )

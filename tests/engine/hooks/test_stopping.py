@@ -240,6 +240,54 @@ def test_a_signal_in_the_last_validation_says_that_the_training_is_complete(tmp_
     assert "iter_16.pth; the training is complete" in str(stop)
 
 
+def best(interval: int) -> dict[str, Any]:
+    """Validations after every fourth update, each better than the one before."""
+    hook = dict(interval=interval, save_best="score", rule="greater")
+    hook = {f"default_hooks.checkpoint.{name}": value for name, value in hook.items()}
+    return VALIDATED | {"train_cfg.val_interval": 4} | hook
+
+
+def test_an_update_after_the_best_validation_is_saved_too(tmp_path):
+    stop = run("iterations", tmp_path, "SIGTERM", "before_train_iter", 5, **best(3))
+    assert "iter_5.pth" in str(stop) and "iter_5.pth" in files(tmp_path)
+
+
+# in the first validation, and in its repetition with the weights that are trained
+@pytest.mark.parametrize(("on_ema", "call"), [(True, 2), (True, 9), (False, 2)])
+def test_mmpretrains_average_of_weights_survives_a_stop(tmp_path, on_ema, call):
+    average = dict(type="mmpretrain.EMAHook", evaluate_on_ema=on_ema, evaluate_on_origin=True)
+    hooks = {"custom_hooks": [dict(type="WatchHook"), dict(average, momentum=0.5)]}
+    saved = {}
+    for name, plan in dict(whole=(), run=("SIGTERM", "after_val_iter", call)).items():
+        run("iterations", tmp_path / name, *plan, **best(1), **hooks)
+        saved[name] = torch.load(tmp_path / name / "iter_4.pth", weights_only=False)
+    for part in ("state_dict", "ema_state_dict"):
+        whole, again = saved["whole"][part], saved["run"][part]
+        assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@HOOKS.register_module(name="BreakHook", force=True)
+class BreakHook(Hook):
+    """Lets a weight be infinite after update 6."""
+
+    def after_train_iter(self, runner: Any, *_: object, **__: object) -> None:
+        if runner.iter == 5:
+            runner.model.body.data[0] = float("inf")
+
+
+@pytest.mark.parametrize("interval", [100, 4])
+def test_the_advice_names_no_checkpoint_that_was_not_saved(tmp_path, interval):
+    fields = {
+        "custom_hooks": [dict(type="WatchHook"), dict(type="BreakHook")],
+        "default_hooks.checkpoint.interval": interval,
+    }
+    with pytest.raises(FloatingPointError) as error:
+        run("iterations", tmp_path, "SIGTERM", "before_train_iter", 6, **fields)
+    assert files(tmp_path) == (["iter_4.pth"] if interval == 4 else [])
+    last = f"start a new run from {tmp_path}/iter_4.pth" if interval == 4 else "start again"
+    assert last in str(error.value)
+
+
 @pytest.mark.parametrize("by_epoch", [True, False])
 def test_the_clock_saves_where_the_interval_is_long_and_keeps_one(tmp_path, by_epoch, monkeypatch):
     minutes = itertools.count()  # an update takes a minute
