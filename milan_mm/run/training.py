@@ -68,8 +68,10 @@ def train(
         Stopped: A signal has ended the training, see `StoppingHook`.
     """
     bind_children()
+    start = start or Start()
     with StopSignals() as signals, locked(cfg.work_dir, _own_names(cfg)):
-        return _train(cfg, start or Start(), notes, StoppingHook(signals, save_minutes))
+        stopping = StoppingHook(signals, save_minutes, start.how_to_go_on)
+        return _train(cfg, start, notes, stopping)
 
 
 def _train(cfg: Config, start: Start, notes: list[str], stopping: StoppingHook) -> Runner:
@@ -115,13 +117,13 @@ def _train(cfg: Config, start: Start, notes: list[str], stopping: StoppingHook) 
                 changes=said.get("changes", []),
                 record=record,
             )
-        with _saying_how_to_go_on(runner):
+        with _saying_how_to_go_on(runner, start.how_to_go_on):
             runner.train()
     return runner
 
 
 @contextmanager
-def _saying_how_to_go_on(runner: Runner) -> Iterator[None]:
+def _saying_how_to_go_on(runner: Runner, how: str) -> Iterator[None]:
     """After a second Ctrl-C, if this run has a checkpoint."""
     started = time.time()
     try:
@@ -131,11 +133,7 @@ def _saying_how_to_go_on(runner: Runner) -> Iterator[None]:
     except KeyboardInterrupt:
         last = Path(runner.work_dir, LAST)
         if is_main_process() and last.is_file() and last.stat().st_mtime >= started:
-            print(
-                "the same command with --resume goes on from the last checkpoint",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"{how} goes on from the last checkpoint", file=sys.stderr, flush=True)
         raise
 
 

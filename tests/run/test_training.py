@@ -53,7 +53,7 @@ def test_a_checkpoint_without_names_of_classes_is_accepted():
 @pytest.mark.parametrize("saved", [False, True])
 def test_an_interrupted_run_with_a_checkpoint_says_how_to_go_on(tmp_path: Path, capsys, saved):
     runner = SimpleNamespace(work_dir=str(tmp_path))
-    with pytest.raises(KeyboardInterrupt), _saying_how_to_go_on(runner):
+    with pytest.raises(KeyboardInterrupt), _saying_how_to_go_on(runner, "--resume"):
         if saved:
             (tmp_path / "last_checkpoint").write_text("epoch_1.pth")
         raise KeyboardInterrupt

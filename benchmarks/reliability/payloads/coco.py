@@ -34,7 +34,7 @@ def _image(name: str, **change: object) -> Payload:
     return _json(f"image: {name}", lambda content: content["images"][1].update(change))
 
 
-def _instead(name: str, put: Callable[[Path], None]) -> Payload:
+def _instead(name: str, put: Callable[[Path], object]) -> Payload:
     def spoil(root: Path) -> None:
         for path in _annotations(root):
             put(path)
@@ -43,7 +43,7 @@ def _instead(name: str, put: Callable[[Path], None]) -> Payload:
 
 
 def _text(name: str, text: bytes) -> Payload:
-    return _instead(name, lambda path: path.write_bytes(text) and None)
+    return _instead(name, lambda path: path.write_bytes(text))
 
 
 def _many(content: dict) -> None:

@@ -38,12 +38,14 @@ class StoppingHook(Hook):
         signals: Notes them.
         save_minutes: Longest time between two checkpoints, by the main process's clock; 0 leaves
             it to the config.
+        how: To go on, for the line at the end.
     """
 
     priority = "LOWEST"  # after CheckpointHook, whose checkpoint may be enough
 
-    def __init__(self, signals: StopSignals, save_minutes: float) -> None:
+    def __init__(self, signals: StopSignals, save_minutes: float, how: str) -> None:
         self.signals = signals
+        self.how = how
         self.seconds = save_minutes * 60 or math.inf
         self.agreement = Agreement()
         self.checkpoints: ExtraCheckpoints | None = None
@@ -193,7 +195,7 @@ class StoppingHook(Hook):
         if is_complete:
             rest = "the training is complete, its last validation is not: tools/test.py judges it"
         else:
-            rest = "the same command with --resume goes on from there"
+            rest = f"{self.how} goes on from there"
         message = f"{done}: saved {path}; {rest}"
         runner.logger.info(message)
         barrier()  # the main process has saved

@@ -73,6 +73,12 @@ class Start:
     trial: bool = False
     fixed: Sequence[str] = ()
 
+    @property
+    def how_to_go_on(self) -> str:
+        """What starts the run again after an interruption, for a sentence."""
+        instead = " instead of --init-from" if self.init_from else ""
+        return f"the same command with --resume{instead}"
+
 
 @dataclass
 class Origin:

@@ -417,3 +417,8 @@ def test_restarted_processes_go_on_where_the_run_was_whatever_it_started_from(wh
     assert after_restart(begun, first) == Start(resume="auto")
     assert after_restart(new, first) == first
     assert after_restart(begun, Start(trial=True)) == Start(trial=True)
+
+
+def test_an_interrupted_run_says_which_option_its_resumption_must_not_have():
+    assert Start().how_to_go_on == "the same command with --resume"
+    assert Start(init_from="F").how_to_go_on.endswith("--resume instead of --init-from")
