@@ -54,6 +54,8 @@ def run(argv: list[str] | None = None) -> None:
                 meeting = Meeting(machine)
                 if machine.nodes:
                     meeting.watch(_end)
+                # where the others reach this one; torchrun's default is its name, often 127.0.0.1
+                os.environ.setdefault("PET_LOCAL_ADDR", machine.own_address())
                 if meeting.is_at_home:
                     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
             if args.max_restarts or (machine and not machine.nodes):

@@ -54,6 +54,15 @@ class Machine:
         """For messages."""
         return f"{self.host}:{self.port}"
 
+    def own_address(self) -> str:
+        """The address by which this machine reaches the place."""
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            self.host, self.port, type=socket.SOCK_DGRAM
+        )[0]
+        with socket.socket(family, kind, protocol) as route:
+            route.connect(address)  # of UDP: nothing is sent
+            return route.getsockname()[0]
+
 
 class Meeting:
     """The machines of a run, from their start to their end.
