@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from milan_mm.errors import ExistingFileError, MissingFileError, UserError
-from milan_mm.text import one_line
+from milan_mm.escaping import one_line
 
 _RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 CLASS_FOLDERS = "a folder with train/CLASS/* and val/CLASS/*"

@@ -4,12 +4,22 @@ The tools print these as one line and exit with code 2; any other error is a def
 traceback. Each class is also the built-in error that a caller from Python would expect.
 """
 
+import signal
 import sys
 from collections.abc import Callable
 
 from milan_mm.escaping import visible
 from milan_mm.lifetime import bind_children, end_with_launcher
 
+# What schedulers send before they kill, what `kill`, Ctrl-C and a lost terminal do.
+SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
 INTERRUPTED = 130  # exit code of a process that Ctrl-C ended
 STOPPED = 75  # of one that another signal ended after it had saved: it can go on (EX_TEMPFAIL)
 
@@ -66,4 +76,6 @@ def run_interruptible(main: Callable[[list[str]], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         code = INTERRUPTED
+    for number in SIGNALS:  # one that comes while the process ends must not spoil its exit code
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)

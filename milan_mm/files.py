@@ -1,4 +1,6 @@
-"""Atomic writes: the new file appears whole, or the old one stays; a killed writer leaves nothing.
+"""Reading files that are files, and atomic writes.
+
+Atomic means: the new file appears whole, or the old one stays; a killed writer leaves nothing.
 
 What is written has a hidden name beside its place, `.NAME.HOST.RANDOM.partial`, and its writer
 holds a lock on it. The system drops a lock with its process, however that ends, and network file
@@ -18,13 +20,43 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
+from milan_mm.errors import UserError
+
+# Of Pillow's readers those that are needed. Some others start programs: EPS runs Ghostscript.
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _PARTIAL, _CONTENT, _OLD = ".partial", ".d", ".old"
 _NAME = re.compile(r"\..+\.(?P<host>[^.]*)\.[0-9a-f]{8}\.partial")
 # Where locks may stay on one machine, only what nobody has written to for so long is removed.
 _SECONDS_OF_OTHERS, _SECONDS_WITHOUT_LOCKS = 600.0, 86_400.0
 _SECONDS_BETWEEN_LOOKS = 60.0
 _looked: dict[Path, float] = {}  # when this process last looked for leftovers, by folder
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file: a pipe would block its reader, and some devices have no end.
+
+    Raises:
+        UserError: When it is something else.
+        OSError: When it cannot be opened.
+    """
+    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 (the caller closes it)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UserError("it is a pipe or a device: put a regular file in its place")
+    return file
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """Also where nobody writes into a pipe."""
+    return os.open(name, flags | os.O_NONBLOCK)
+
+
+def read_regular(path: str | Path) -> bytes:
+    """The content of a regular file, see `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 @contextmanager
@@ -84,7 +116,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
                 os.replace(path, content / _OLD)
             os.replace(new, path)
         finally:
-            shutil.rmtree(content, ignore_errors=True)
+            _remove_content(content)
 
 
 def write_whole(path: str | Path, content: bytes, durable: bool = True) -> None:
@@ -117,13 +149,30 @@ def remove_leftovers(folder: str | Path) -> int:
     return removed
 
 
+def free_bytes(path: str | Path) -> int:
+    """What the file system of a path, which need not exist, has free for this user.
+
+    Quotas are not seen.
+    """
+    place = Path(path).absolute()
+    return shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+
+
+def is_at(file: int, path: Path) -> bool:
+    """Whether an open file is still what is found under a path."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Let errors of the system name the file itself; those of full disks name none."""
     try:
         yield
     except OSError as error:
-        hidden = str(error.filename).endswith(_PARTIAL)
+        hidden = _PARTIAL in str(error.filename)
         if error.errno is not None and (error.filename is None or hidden):
             error.filename = str(path)
         raise
@@ -141,14 +190,15 @@ def _claim_beside(path: Path) -> Iterator[tuple[Path, int]]:
         file = os.open(claim, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
-        if _is_at(file, claim):
+        if is_at(file, claim):
             break
         os.close(file)  # between both, another process took it for a leftover
     try:
         yield claim, file
     finally:
         os.close(file)
-        claim.unlink(missing_ok=True)
+        if not _content(claim).exists():  # else the next writer finishes what this one could not
+            claim.unlink(missing_ok=True)
 
 
 def _look(folder: Path) -> None:
@@ -169,7 +219,7 @@ def _remove_unheld(claim: Path, host: str) -> bool:
             return False
         except OSError:
             least = _SECONDS_WITHOUT_LOCKS
-        if time.time() - os.fstat(file).st_mtime < least or not _is_at(file, claim):
+        if time.time() - os.fstat(file).st_mtime < least or not is_at(file, claim):
             return False
         _remove_content(_content(claim))
         claim.unlink()
@@ -193,13 +243,6 @@ def _host() -> str:
 
 def _content(claim: Path) -> Path:
     return claim.with_name(claim.name + _CONTENT)
-
-
-def _is_at(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _sync(path: Path) -> None:

@@ -75,10 +75,12 @@ def _end_of_queue(error: Exception, _: object) -> None:
 def end_with_launcher() -> None:
     """Let this tool end with the launcher or the tool that started it; a shell may end before it.
 
-    SIGTERM comes first, so that a training can save.
+    SIGTERM comes first, so that a training can save. What this tool starts in turn, as a hook of
+    the user may, is not bound, unless it gets an `environment`.
     """
     starter = os.environ.get(STARTED_BY)
-    if not starter and _TORCHRUN not in os.environ:
+    os.environ[STARTED_BY] = ""
+    if starter == "" or (starter is None and _TORCHRUN not in os.environ):
         return
     gone = starter is not None and not Path("/proc", starter).exists()
     if _is_first("tool"):

@@ -10,10 +10,8 @@ import time
 from types import FrameType, TracebackType
 from typing import Self
 
-from milan_mm.errors import Stopped
+from milan_mm.errors import SIGNALS, Stopped
 
-# What schedulers send before they kill, what `kill` sends, and what Ctrl-C does.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 # Ctrl-C reaches the process by the terminal and by its launcher: together they count once.
 SECONDS_OF_ONE = 1.0
 

@@ -46,8 +46,3 @@ def count(number: int, noun: str) -> str:
 def bytes_of(number: float) -> str:
     """A size for people: "1.4 GiB", "0.3 MiB"."""
     return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"
-
-
-def one_line(text: str) -> str:
-    """Text on one line, see `visible`."""
-    return visible(" ".join(text.split()))

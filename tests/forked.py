@@ -1,7 +1,6 @@
 """Several connected processes in a test, which start in milliseconds: they are forked."""
 
 import multiprocessing
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,9 @@ def in_processes(number: int, function: Callable[[int], Any], folder: Path) -> l
         results.put((rank, function(rank)))
         leave_processes()
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: of forks beside threads
-        processes = [context.Process(target=run, args=(rank,)) for rank in range(number)]
-        for process in processes:
-            process.start()
+    processes = [context.Process(target=run, args=(rank,)) for rank in range(number)]
+    for process in processes:
+        process.start()
     for process in processes:
         process.join(60)
         process.kill()

@@ -122,6 +122,28 @@ def test_a_folder_that_is_killed_between_out_and_in_is_finished_by_the_next_writ
     assert [path.name for path in out.iterdir()] == ["new"]
 
 
+@pytest.mark.parametrize("failures", [(1,), (1, 2)])
+def test_a_folder_that_cannot_be_moved_in_is_never_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: tuple[int, ...]
+):
+    out, rename, moves = tmp_path / "model", os.replace, iter(range(9))
+    with replacing_folder(out) as folder:
+        (folder / "old").touch()
+
+    def move(*paths: Path) -> None:
+        if next(moves) in failures:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(paths[0]))
+        rename(*paths)
+
+    monkeypatch.setattr(os, "replace", move)
+    with pytest.raises(OSError) as stop, replacing_folder(out) as folder:
+        (folder / "new").touch()
+    assert stop.value.filename == str(out)
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert [path.name for path in out.iterdir()] == ["new"]
+
+
 def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path):
     write_whole(tmp_path / ("ä" * 127), b"1")
     assert len(os.listdir(tmp_path)) == 1

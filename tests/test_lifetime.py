@@ -147,10 +147,26 @@ def test_a_tool_outlives_the_shell_that_started_it(monkeypatch: pytest.MonkeyPat
     watched: list = []
     monkeypatch.setattr(lifetime, "_watch", lambda *given: watched.append(given))
     monkeypatch.setattr(lifetime, "_bound", set())
-    monkeypatch.delenv(lifetime.STARTED_BY, raising=False)
+    monkeypatch.setenv(lifetime.STARTED_BY, "")
+    monkeypatch.delenv(lifetime.STARTED_BY)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     lifetime.end_with_launcher()
     assert not watched
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    monkeypatch.delenv(lifetime.STARTED_BY)
     lifetime.end_with_launcher()
     assert [parent for parent, _ in watched] == [os.getppid()]
+    monkeypatch.setattr(lifetime, "_bound", set())
+    lifetime.end_with_launcher()  # in what this tool has started for a hook of the user
+    assert len(watched) == 1
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_does_not_spoil_the_exit_code_of_a_tool_that_is_done(name: str):
+    tool = f"""
+import atexit, os, signal
+from milan_mm.errors import run_interruptible
+atexit.register(lambda: os.kill(os.getpid(), signal.{name}))
+run_interruptible(lambda argv: 0)
+"""
+    assert subprocess.run([sys.executable, "-c", tool]).returncode == 0

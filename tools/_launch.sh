@@ -22,6 +22,10 @@ launch() {
             "starts at the beginning where there is no checkpoint yet" >&2
         exit 2
     fi
+    if [[ "$nodes" != *:* ]] && (( ${NODE_RANK:-0} >= nodes )); then
+        echo "error: NODE_RANK is '$NODE_RANK': number the $nodes machines from 0" >&2
+        exit 2
+    fi
     if [ "$nodes" != 1 ] || [ -n "${RDZV_BACKEND:-}$place" ]; then
         # a fixed number of machines that keep their order, unless more was asked for
         if [ -n "$place" ] || [[ "$nodes" == *:* ]] || [ "${MAX_RESTARTS:-0}" != 0 ]; then

@@ -12,6 +12,7 @@ import threading
 import time
 from argparse import Namespace
 from contextlib import suppress
+from types import FrameType
 
 # what torch's stores print of each lost connection, with the frames of the C++ code
 _LEVEL = "TORCH_CPP_LOG_LEVEL"
@@ -20,6 +21,7 @@ os.environ.setdefault(_LEVEL, "ERROR")
 
 from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: E402
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: E402
+from torch.distributed.elastic.rendezvous import RendezvousTimeoutError  # noqa: E402
 from torch.distributed.run import get_args_parser, main  # noqa: E402
 
 from milan_mm import lifetime  # noqa: E402
@@ -31,12 +33,14 @@ from milan_mm.run.meeting import SECONDS_TO_MEET, Machine, Meeting, is_here  # n
 
 USER_ERROR = 2  # the exit code after a mistake of the user
 SECONDS = "RDZV_TIMEOUT"
+_AT_ONCE = signal.SIGRTMIN  # from a thread of this process to its main one
 
 
 def run(argv: list[str] | None = None) -> None:
     """Start the processes and wait; exits with the code of the first one that failed."""
     lifetime.end_with_launcher()
     forward_signals()  # those that ask for an end, with time to save
+    signal.signal(_AT_ONCE, _kill)
     args = get_args_parser().parse_args(argv)
     if _own_level is None:
         del os.environ[_LEVEL]  # for this process only
@@ -67,6 +71,14 @@ def run(argv: list[str] | None = None) -> None:
                 code, failure = USER_ERROR, mistake.text
             elif meeting and meeting.failure:
                 code, failure = 1, meeting.failure
+        except RendezvousTimeoutError:  # of machines that had met before
+            code, failure = (
+                1,
+                (
+                    f"fewer than {args.nnodes.partition(':')[0]} machines are left: start the same "
+                    "command with --resume on all of them"
+                ),
+            )
         except (UserError, RuntimeError) as error:  # of torch's store, e.g. when a port is taken
             failure = str(error) if isinstance(error, UserError) else explain(error, ".")
             if failure is None:
@@ -128,8 +140,12 @@ def _ending(
 
 
 def _end() -> None:
-    """Let torchrun's agent end its processes and itself, as other signals do not, see above."""
-    os.kill(os.getpid(), signal.SIGHUP)
+    """Let torchrun's agent end its processes and itself without time to save; from a thread."""
+    os.kill(os.getpid(), _AT_ONCE)
+
+
+def _kill(number: int, frame: FrameType | None) -> None:
+    raise SignalException("", signal.SIGKILL)
 
 
 def _end_at_mistake(folder: str) -> None:

@@ -3,6 +3,8 @@
 The process is forked from one that has the libraries, so that a case takes a second.
 """
 
+import gc
+import importlib
 import os
 import re
 import resource
@@ -11,15 +13,17 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 MEMORY = 6 * 2**30  # bytes that a case may take beyond what the libraries have
-SECONDS = 120  # that a case may take
+SECONDS = 240  # that a case may take, also on a busy machine
 # 0: done, 1: check_data found faults, 2: a mistake of the user, 3: predict skipped pictures
 _CODES = (0, 1, 2, 3)
+_MODULES = "modules.txt"
 _CRASH = re.compile(r"Traceback|ended from outside|killed by signal|out of memory", re.IGNORECASE)
 _CONTROL = re.compile(r"\x1b(?!\[[0-9;]*[mAK])|[\x00-\x08\x0e-\x1a\u202e]")
 
@@ -59,6 +63,16 @@ def main_of(tool: str) -> object:
     return runpy.run_path(str(TOOLS / f"{tool}.py"))["main"]
 
 
+def load_modules(folder: Path) -> None:
+    """Import what a tool has imported that ran in a folder, so that the next need not."""
+    file = folder / _MODULES
+    for name in file.read_text().split() if file.exists() else ():
+        with suppress(Exception):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy all that it looks at
+
+
 def run(tool: str, arguments: Sequence[object], folder: Path) -> Outcome:
     """Run a tool.
 
@@ -96,6 +110,7 @@ def _become(tool: str, arguments: list[str], output: Path) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
+        Path(output.parent, _MODULES).write_text("\n".join(sys.modules))
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

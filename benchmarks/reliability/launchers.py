@@ -101,6 +101,12 @@ def meet() -> None:
     wrong = "10.213.0.9"
     cases = [
         ("with GLOO_SOCKET_IFNAME", cable, (0, 0), ("", "")),
+        (
+            "a process killed, MAX_RESTARTS=1",
+            dict(cable, MAX_RESTARTS="1", FAULT="kill@train@1"),
+            (0, 0),
+            ("", ""),
+        ),
         ("without it", {}, (2, 2), ("set GLOO_SOCKET_IFNAME",) * 2),
         (
             "the second told another address",

@@ -72,15 +72,15 @@ class Soak:
                 log = undisturbed.with_suffix(".log")
                 if start(command(recipe, undisturbed, 1), log).wait(_LIMIT):
                     raise RuntimeError(log.read_text()[-2000:])
-            wrong = self.harm(recipe, self.disk / "run", undisturbed)
+            work_dir = self.disk / f"{self.total}"
+            wrong = self.harm(recipe, work_dir, undisturbed)
             self.total += 1
             self.equal += not wrong
             said = ", ".join(f"{n} {name}" for name, n in sorted(self.harms.items()))
             print(f"{self.equal} of {self.total} equal; so far: {said}", flush=True)
             for line in wrong:
                 print(f"{task}: {line}", file=sys.stderr, flush=True)
-            if not wrong:
-                shutil.rmtree(self.disk / "run")
+            shutil.rmtree(work_dir)
 
     def harm(self, recipe: Path, work_dir: Path, undisturbed: Path) -> list[str]:
         """Train to the end, whatever happens on the way; returns what is not as promised."""

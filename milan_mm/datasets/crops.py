@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine import fileio
 from PIL import Image
 
-from milan_mm.datasets.decoding import check_pixels, decode, is_complete_jpeg
+from milan_mm.datasets.decoding import check_pixels, decode, is_complete_jpeg, read_content
 from milan_mm.datasets.jpeg import JpegHeader, cut_rows, read_header
 from milan_mm.datasets.loading import LoadImage
 from milan_mm.errors import UserError
@@ -69,7 +68,7 @@ class LoadRandomResizedCrop(LoadImage):
 
     def read(self, results: dict) -> dict:
         """Add `img` (*scale, 3) uint8 BGR, `img_shape`, `ori_shape` (H, W) of the file, `flip`."""
-        content = fileio.get(results["img_path"], self.backend_args)
+        content = read_content(results["img_path"], self.backend_args)
         header = read_header(content) if is_complete_jpeg(content) else None
         if header is None or header.num_channels == 4:
             img, reduction = decode(content), 1

@@ -14,16 +14,16 @@ from io import BytesIO
 import cv2
 import mmcv
 import numpy as np
+from mmengine.fileio import LocalBackend, get_file_backend
 from PIL import Image
 
 from milan_mm.datasets.jpeg import read_header
 from milan_mm.errors import UserError
+from milan_mm.files import IMAGE_FORMATS, read_regular
 
 # Pillow's limit against files that are small on disk and fill the memory, here for every format.
 MAX_PIXELS = 178_956_970
 MORE_PIXELS = "MILAN_MM_MAX_PIXELS"  # environment variable: workers inherit it, each tool obeys it
-# Of Pillow's readers those that are needed. Some others start programs: EPS runs Ghostscript.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _OPENCV_PIXELS = 1 << 30  # what OpenCV reads at most
 _PNG = b"\x89PNG\r\n\x1a\n"
 _INTEGERS, _FLOATS = "I", "F"  # Pillow's modes of 32 bits per pixel
@@ -41,6 +41,16 @@ def max_pixels() -> int:
     if not text.isdecimal() or not 1 <= int(text) <= _OPENCV_PIXELS:
         raise UserError(f"{MORE_PIXELS}='{text}': give a whole number from 1 to {_OPENCV_PIXELS}")
     return int(text)
+
+
+def read_content(path: str, backend_args: dict | None = None) -> bytes:
+    """The bytes of an image file, by mmengine's file backend; of local files only regular ones.
+
+    Raises:
+        UserError, OSError: See `open_regular`.
+    """
+    backend = get_file_backend(path, backend_args=backend_args, enable_singleton=True)
+    return read_regular(path) if type(backend) is LocalBackend else backend.get(path)
 
 
 def check_pixels(height: int, width: int) -> None:
@@ -104,7 +114,7 @@ def open_image(content: bytes) -> Iterator[Image.Image]:
         UserError: When it has too many pixels.
         Exception: Of any kind, as damaged files lead decoders to.
     """
-    with _own_limit(), Image.open(BytesIO(content), formats=FORMATS) as image:
+    with _own_limit(), Image.open(BytesIO(content), formats=IMAGE_FORMATS) as image:
         check_pixels(image.height, image.width)
         yield image
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from PIL import ExifTags, Image, ImageOps
 
-from milan_mm.datasets.decoding import FORMATS
 from milan_mm.errors import UserError
+from milan_mm.files import IMAGE_FORMATS, open_regular
 
 # for a photo whose stated size is that of its stored pixels
 TURN_REMEDY = (
@@ -40,7 +40,7 @@ def read_header(path: Path) -> Header | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on harmless metadata
-            with Image.open(path, formats=FORMATS) as image:
+            with open_regular(path) as file, Image.open(file, formats=IMAGE_FORMATS) as image:
                 orientation = _orientation(image)
                 width, height = image.size
                 if orientation in _TURNED and image.format == "JPEG":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from milan_mm.datasets.decoding import decode, reason_of
+from milan_mm.files import read_regular
 
 Result = TypeVar("Result")
 # libjpeg's remarks on missing pixels, which it fills with grey; others, e.g. on spare bytes, are
@@ -34,7 +35,7 @@ def read_image(path: str | Path) -> Reading:
     Training reads a JPEG whose decoder only warns; here that is an error, beside its size.
     """
     try:
-        content = Path(path).read_bytes()
+        content = read_regular(path)
         img, remarks = _with_remarks(lambda: decode(content))
     except Exception as error:  # decoders raise whatever a damaged file leads them to
         return Reading(None, reason_of(error))

@@ -2,9 +2,8 @@
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmengine import fileio
 
-from milan_mm.datasets.decoding import check_end, open_image, reason_of
+from milan_mm.datasets.decoding import check_end, open_image, read_content, reason_of
 from milan_mm.datasets.loading import SkipsUnreadable
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.registry import TRANSFORMS
@@ -151,7 +150,7 @@ def read_labels(
         UserError: When it is not a single-channel image of whole numbers.
     """
     try:
-        content = fileio.get(path, backend_args)
+        content = read_content(path, backend_args)
         with open_image(content) as image:
             labels = np.asarray(image)
         check_end(content, labels)

@@ -2,11 +2,10 @@
 
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
-from mmengine import fileio
 from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
-from milan_mm.datasets.decoding import decode, max_pixels, reason_of
+from milan_mm.datasets.decoding import decode, max_pixels, read_content, reason_of
 from milan_mm.datasets.image_size import check_stated_size
 from milan_mm.datasets.shared import SharedTable
 from milan_mm.errors import UserError
@@ -114,7 +113,7 @@ class LoadImage(SkipsUnreadable, LoadImageFromFile):
         Raises:
             UserError: When the annotation file states another size: its boxes would be elsewhere.
         """
-        img = decode(fileio.get(results["img_path"], self.backend_args), self.color_type)
+        img = decode(read_content(results["img_path"], self.backend_args), self.color_type)
         check_stated_size(results, *img.shape[:2])
         img = img.astype(np.float32) if self.to_float32 else img
         results.update(img=img, img_shape=img.shape[:2], ori_shape=img.shape[:2])

@@ -6,7 +6,7 @@ sees the same pixels on any number of workers, and after a resume: nothing has t
 """
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +102,9 @@ class SeededBatches:
     def __iter__(self) -> Iterator[SeededBatch]:
         for indices in self._rest():
             size = getattr(self.batches, "batch_size", None) or len(indices)
-            place = self._iteration * size * self.world_size + self.rank
+            # mmdet's sampler for several data sets has one for each
+            largest = max(size) if isinstance(size, Sequence) else size
+            place = self._iteration * largest * self.world_size + self.rank
             self._iteration += 1
             yield SeededBatch(tuple(indices), self._seed, place, self.world_size)
 

@@ -1,11 +1,11 @@
 """Checks of folders: where runs write, and where the recipes look for their data."""
 
 import os
-import shutil
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from milan_mm.doctor.fault import Concern, Fault
+from milan_mm.files import free_bytes
 
 MIN_FREE_GIB = 2
 # What the recipes read, below data/; docs/start.md says how to get it.
@@ -25,7 +25,7 @@ def check_work_dirs() -> str:
             file.write(b"x")
     except OSError as error:
         raise Fault(f"'{folder.resolve()}': {error.strerror}", elsewhere) from None
-    free = shutil.disk_usage(folder).free / 2**30
+    free = free_bytes(folder) / 2**30
     if free < MIN_FREE_GIB:
         raise Fault(
             f"{free:.1f} GiB free in {folder.resolve()}, wanted {MIN_FREE_GIB} GiB",

@@ -9,11 +9,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.files import IMAGE_FORMATS, open_regular
 from milan_mm.models.vit_options import pair
 from milan_mm.weights.statistics import Three
 
-# Of Pillow's readers those that are needed. Some others start programs: EPS runs Ghostscript.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 CROP = 0.875  # share of the short side that the centre crop keeps: 224 of 256 pixels
 
 
@@ -88,8 +87,8 @@ def _upright(image: Any) -> Image.Image:
         if not Path(image).exists():
             raise MissingFileError(f"picture '{image}' does not exist")
         try:
-            with Image.open(image, formats=FORMATS) as file:
-                return ImageOps.exif_transpose(file)  # a copy, so all of it is read here
+            with open_regular(image) as file, Image.open(file, formats=IMAGE_FORMATS) as opened:
+                return ImageOps.exif_transpose(opened)  # a copy, so all of it is read here
         except Exception as error:  # a damaged file can lead the decoders to any kind of error
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"picture '{image}' cannot be read: {reason}") from None

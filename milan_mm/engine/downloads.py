@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
@@ -17,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from milan_mm.errors import UserError
-from milan_mm.files import replacing
+from milan_mm.files import free_bytes, replacing
 
 # torch and OpenMMLab name files after the start of their sha256: resnet50-0676ba61.pth
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
@@ -111,7 +110,7 @@ def _copy(answer: Any, path: Path) -> str:
     """Write all that a server sends, and nothing else; returns the sha256."""
     announced = answer.headers.get("Content-Length")
     size = int(announced) if announced else None
-    if (size or 0) > (room := min(_LARGEST, shutil.disk_usage(path.parent).free)):
+    if (size or 0) > (room := min(_LARGEST, free_bytes(path))):
         raise _RefusedError(f"it has {size} bytes, and there is room for {room} in {path.parent}")
     digest, done = hashlib.sha256(), 0
     with path.open("wb") as file, tqdm(total=size, unit="B", unit_scale=True) as bar:

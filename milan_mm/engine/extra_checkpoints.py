@@ -34,6 +34,7 @@ class ExtraCheckpoints:
         Returns:
             The path of the file.
         """
+        runner.call_hook("before_saving")
         hook, hub = self.hook, runner.message_hub
         template = "iter_{}.pth" if hook.by_epoch else hook.filename_tmpl
         file = Path(hook.last_ckpt).name if again else template.format(iterations)

@@ -5,13 +5,9 @@ The next checkpoint cannot be written either if the disk stays full, and that en
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from mmengine import visualization
-from mmengine.config import Config
 
 from milan_mm.registry import VISBACKENDS
 
@@ -40,42 +36,44 @@ def keep_logging(logger: logging.Logger) -> None:
             handler.close()
 
 
-@VISBACKENDS.register_module()
-class LocalVisBackend(visualization.LocalVisBackend):
-    """mmengine's curves and pictures in the work directory, without which a run can go on."""
+class _Patient:
+    """Curves and pictures without which a run can go on."""
 
     _has_failed = False
 
-    def add_config(self, config: Config, **kwargs: Any) -> None:
-        """See mmengine's class."""
-        with self._patiently():
-            super().add_config(config, **kwargs)
+    def add_config(self, *args: Any, **kwargs: Any) -> None:
+        """See mmengine's class, as for the others."""
+        self._try("add_config", *args, **kwargs)
 
-    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs: Any) -> None:
-        """See mmengine's class; (H, W, 3) uint8, RGB."""
-        with self._patiently():
-            super().add_image(name, image, step, **kwargs)
+    def add_image(self, *args: Any, **kwargs: Any) -> None:
+        self._try("add_image", *args, **kwargs)
 
-    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """See mmengine's class."""
-        with self._patiently():
-            super().add_scalar(name, value, step, **kwargs)
+    def add_scalar(self, *args: Any, **kwargs: Any) -> None:
+        self._try("add_scalar", *args, **kwargs)
 
-    def add_scalars(
-        self, scalar_dict: dict, step: int = 0, file_path: str | None = None, **kwargs: Any
-    ) -> None:
-        """See mmengine's class."""
-        with self._patiently():
-            super().add_scalars(scalar_dict, step, file_path, **kwargs)
+    def add_scalars(self, *args: Any, **kwargs: Any) -> None:
+        self._try("add_scalars", *args, **kwargs)
 
-    @contextmanager
-    def _patiently(self) -> Iterator[None]:
+    def close(self) -> None:
+        self._try("close")
+
+    def _try(self, method: str, *args: Any, **kwargs: Any) -> None:
         try:
-            yield
+            getattr(super(), method)(*args, **kwargs)
         except OSError as error:
             if not self._has_failed:
                 self._has_failed = True
-                _say(error.filename or self._save_dir, error)
+                _say(error.filename or self._save_dir, error)  # type: ignore[attr-defined]
+
+
+@VISBACKENDS.register_module()
+class LocalVisBackend(_Patient, visualization.LocalVisBackend):
+    """mmengine's, in the work directory."""
+
+
+@VISBACKENDS.register_module()
+class TensorboardVisBackend(_Patient, visualization.TensorboardVisBackend):
+    """mmengine's; TensorBoard writes nothing more once it could not, whoever makes room."""
 
 
 def _say(path: str, error: BaseException | None) -> None:

@@ -17,7 +17,7 @@ def total_norm(tensors: Iterable[Tensor]) -> Tensor:
     """
     parts: dict[bool, list[Tensor]] = {True: [], False: []}
     for tensor in tensors:
-        parts[isinstance(tensor, DTensor)].append(tensor)
+        parts[isinstance(tensor, DTensor)].append(stored(tensor))
     norms = [_whole(get_total_norm(part)) for part in parts.values() if part]
     return norms[0] if len(norms) == 1 else get_total_norm(norms)
 
@@ -28,6 +28,11 @@ def is_finite(tensor: Tensor) -> bool:
     if isinstance(tensor, DTensor):  # for which torch has no `isfinite`; 0 x inf is NaN
         return bool(total_norm([tensor.detach() * 0]).isfinite())
     return bool(tensor.isfinite().all())
+
+
+def stored(tensor: Tensor) -> Tensor:
+    """The tensor, or of a sparse one the values that it holds."""
+    return tensor.coalesce().values() if tensor.is_sparse else tensor
 
 
 def _whole(tensor: Tensor) -> Tensor:

@@ -3,11 +3,12 @@
 from typing import Any
 
 from mmengine.dist import is_main_process
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch.optim import Optimizer
 
 from milan_mm.engine.sharding import FullySharded
+from milan_mm.engine.unwrapping import optim_wrappers
 from milan_mm.registry import RUNNERS
 
 
@@ -35,12 +36,12 @@ class ShardedRunner(Runner):
     def save_checkpoint(self, *args: Any, save_optimizer: bool = True, **kwargs: Any) -> None:
         """As mmengine's; must be called on all processes, which gather the tensors together.
 
-        Before that, `before_gathering` is called of hooks that have it.
+        Before that, `before_saving` is called of hooks that have it.
         """
         if not isinstance(self.model, FullySharded):
             super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)
             return
-        self.call_hook("before_gathering")
+        self.call_hook("before_saving")
         with self.model.whole_states(self._optimizers()):
             if is_main_process():
                 super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)
@@ -51,6 +52,5 @@ class ShardedRunner(Runner):
 
     def _optimizers(self) -> list[Optimizer]:
         """Of the run; none where it only validates, so that they are not built."""
-        several = isinstance(self.optim_wrapper, OptimWrapperDict)
-        wrappers = self.optim_wrapper.values() if several else [self.optim_wrapper]
+        wrappers = optim_wrappers(self.optim_wrapper)
         return [wrapper.optimizer for wrapper in wrappers if isinstance(wrapper, OptimWrapper)]

@@ -136,6 +136,7 @@ def stopping() -> Iterator[None]:
             number, signal.default_int_handler if number in interrupts else warned
         )
         for number in SIGNALS
+        if signal.getsignal(number) != signal.SIG_IGN
     }
     try:
         yield

@@ -21,6 +21,7 @@ from milan_mm.evaluation.recipes import UNITS, Shape, knn_recipe, recipe, set_da
 from milan_mm.evaluation.results import DATA
 from milan_mm.evaluation.short import DATA_REMEDY, shorten, small_images
 from milan_mm.run.checks.classes import check_classes
+from milan_mm.run.checks.content import check_content
 from milan_mm.run.checks.files import check_data
 from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.own_data import set_own_data
@@ -297,7 +298,10 @@ class Evaluation:
                 own = small_images(own, self._small_data, REMEDY)
             use_image_folder(cfg, own)
         elif own:
+            is_new = task not in self.notes
             found = set_own_data(cfg, str(own))
+            if is_new:  # what the training would refuse, before other cells have run for hours
+                check_content(cfg, _LOADERS)
             self.notes[task] = [f"{task}: {n.removeprefix(f'--data {own}: ')}" for n in found]
         try:
             check_data(cfg, _LOADERS)

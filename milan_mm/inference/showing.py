@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine import fileio
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from milan_mm.datasets.decoding import decode
+from milan_mm.datasets.decoding import decode, read_content
 from milan_mm.inference.classes import Classes
 from milan_mm.inference.drawn import drawn, save_jpeg
 from milan_mm.inference.pictures import name_pictures
@@ -56,7 +55,7 @@ class ShowHook(Hook):
     ) -> None:
         """Draw the images of a batch."""
         for sample in outputs or ():
-            image = np.ascontiguousarray(decode(fileio.get(sample.img_path))[..., ::-1])
+            image = np.ascontiguousarray(decode(read_content(sample.img_path))[..., ::-1])
             found, truth = arrays_of(self.task, sample), self._truth(sample)
             picture = drawn(self.task, image, found, self.classes, self.score_thr)
             if self.task == "cls":

@@ -14,6 +14,7 @@ from torch import Tensor
 from milan_mm.datasets.decoding import decode, reason_of
 from milan_mm.datasets.folders import is_image, list_images, spread
 from milan_mm.errors import UserError
+from milan_mm.files import read_regular
 from milan_mm.inference.pictures import find_pictures
 from milan_mm.text import count
 from milan_mm.weights.statistics import byte_stats
@@ -50,7 +51,7 @@ def read_photos(sources: Sequence[str | Path], limit: int = MAX_IMAGES) -> list[
     failed = [f"'{name}' (a type that is not read)" for name in unread]
     for path in paths:
         try:
-            photos.append(Photo(path, decode(path.read_bytes())[..., ::-1].copy()))  # BGR to RGB
+            photos.append(Photo(path, decode(read_regular(path))[..., ::-1].copy()))  # BGR to RGB
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             failed.append(f"'{path}' ({reason_of(error)})")
     if not photos:

@@ -11,6 +11,7 @@ from torch import Tensor
 from milan_mm.datasets.decoding import decode
 from milan_mm.errors import UserError
 from milan_mm.evaluation.voting import nearest
+from milan_mm.files import read_regular
 from milan_mm.look.gallery import Gallery, encode_gallery, find_gallery
 from milan_mm.look.images import Photo, square
 from milan_mm.look.outcome import Outcome, Wording, make_facts, name_weights
@@ -159,7 +160,7 @@ def _neighbour_panel(
 ) -> tuple[Panel, bool | None]:
     """A neighbour, and whether its class is that of the query; None where that is unknown."""
     path = gallery.path(index)
-    pixels = square(Photo(path, decode(path.read_bytes())[..., ::-1].copy()), SHOWN_SIZE)
+    pixels = square(Photo(path, decode(read_regular(path))[..., ::-1].copy()), SHOWN_SIZE)
     note = f"{similarity:.2f}"
     if not gallery.classes:
         return Panel(pixels, note=note), None

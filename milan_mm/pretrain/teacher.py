@@ -7,8 +7,6 @@ module tree.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +17,6 @@ from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.pretrain.tower import Tower
 from milan_mm.registry import MODELS
-
-ASSETS = Path(str(files("milan_mm") / "assets"))
 
 # Images per thread and pass on CPUs: the maps of larger batches overflow the caches.
 IMAGES_PER_THREAD = 8

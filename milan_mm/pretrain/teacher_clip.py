@@ -13,10 +13,11 @@ from torch import Tensor
 
 from milan_mm.errors import UserError
 from milan_mm.models.vit_options import pair
-from milan_mm.pretrain.teacher import ASSETS, Teacher
+from milan_mm.pretrain.teacher import Teacher
 from milan_mm.pretrain.tower import Tower, warn_of_random_weights
 from milan_mm.registry import MODELS
 from milan_mm.weights.finding import Found, find_encoder
+from milan_mm.weights.names import ASSETS
 from milan_mm.weights.reading import read_checkpoint
 from milan_mm.weights.systems import SYSTEMS
 from milan_mm.weights.torchscript import is_torchscript

@@ -10,11 +10,11 @@ import torch.distributed as dist
 from mmengine.config import Config
 
 from milan_mm.errors import UserError
+from milan_mm.escaping import one_line as printable_line
 from milan_mm.run.failures import LOST_PEER, explain
 from milan_mm.run.processes import is_first_of_launcher, leave_processes
 from milan_mm.run.reasons import DEFECT, FAILURE, LOST, MISTAKE, leave
 from milan_mm.run.start.lock import has_started
-from milan_mm.text import one_line as printable_line
 
 # How long another process waits for the first one to speak; the launcher ends all of them by then.
 SECONDS_FOR_THE_FIRST = 10.0
@@ -55,7 +55,8 @@ def user_errors(cfg: Config | None = None) -> Iterator[None]:
         failure = None if is_mistake else explain(error, cfg.work_dir if cfg else ".")
         message = failure or _mistake(error, started)
         if message is None:
-            leave(DEFECT, f"{type(error).__name__}: {_last_line(error)}")
+            name = type(error).__name__
+            leave(DEFECT, f"{name}: {_last_line(error).removeprefix(f'{name}: ')}")
             _end_for_certain()
             raise
         _end_for_certain()

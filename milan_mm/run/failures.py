@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from milan_mm.files import free_bytes
 from milan_mm.text import bytes_of
 
 LOST_PEER = "another process of the run ended, whose message says why"
@@ -21,6 +22,10 @@ _SYSTEM = {
     errno.ESTALE: _UNREACHABLE,
 }
 _SHM = Path("/dev/shm")
+_SMALL_SHM = (
+    "/dev/shm, {shm}, is too small for the data-loading workers: enlarge it (docker run "
+    "--shm-size=8g, or --ipc=host), or pass --cfg-options train_dataloader.num_workers=0"
+)
 # What torch's messages contain -> what helps. The first row that fits is taken.
 _REMEDIES = (
     (
@@ -31,12 +36,11 @@ _REMEDIES = (
             "shared memory segment",
             "</torch_",
         ),
-        "/dev/shm, {shm}, is too small for the data-loading workers: enlarge it (docker run "
-        "--shm-size=8g, or --ipc=host), or pass --cfg-options train_dataloader.num_workers=0",
+        _SMALL_SHM,
     ),
     (
         ("DataLoader worker (pid",),
-        "a data-loading worker was ended from outside, often since memory ran out: pass "
+        "a data-loading worker was ended from outside, often because memory ran out: pass "
         "--cfg-options train_dataloader.num_workers=N with a smaller N, then --resume",
     ),
     (
@@ -59,12 +63,12 @@ _REMEDIES = (
     ),
 )
 _SIGNALS = {
-    signal.SIGKILL: "often since memory ran out (`dmesg` says so then): fewer "
-    "train_dataloader.num_workers or a smaller --batch-per-gpu take less",
-    signal.SIGBUS: "often since /dev/shm is full: fewer train_dataloader.num_workers take less",
+    signal.SIGKILL: "often because memory ran out (`dmesg` then says so): fewer "
+    "train_dataloader.num_workers or a smaller --batch-per-gpu take less; then --resume",
+    signal.SIGBUS: "often because /dev/shm is full: fewer train_dataloader.num_workers take less",
     signal.SIGABRT: "by a library, whose message is above",
     signal.SIGSEGV: "a crash in a compiled library: `milan-mm doctor` calls each of them",
-    signal.SIGALRM: "since it could not end by itself",
+    signal.SIGALRM: "because it could not end by itself",
 }
 
 
@@ -106,17 +110,14 @@ def _explain_system(error: OSError, folder: Path) -> str | None:
     """Of a path; errors of sockets have none."""
     place = Path(error.filename) if error.filename else folder
     if error.errno in _FULL:
+        if not error.filename and _SHM.is_dir() and free_bytes(_SHM) < 2**20:
+            return _SMALL_SHM.format(shm=_room(_SHM))  # the semaphores of workers have no path
+        room = f" ({bytes_of(free_bytes(place))} free)" if error.errno == errno.ENOSPC else ""
         return (
-            f"'{place}' was not written, {error.strerror} ({free_space(place)} free): earlier "
-            "files are whole; make room, then --resume"
+            f"'{place}' was not written, {error.strerror}{room}: earlier files are whole; make "
+            "room, then --resume"
         )
     if error.errno is None or not error.filename:
         return None
     remedy = _SYSTEM.get(error.errno, "")
     return f"'{place}': {error.strerror}" + (remedy and f": {remedy}")
-
-
-def free_space(path: Path) -> str:
-    """Free bytes of the file system of a path, which may not exist, for people."""
-    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
-    return bytes_of(shutil.disk_usage(existing).free)

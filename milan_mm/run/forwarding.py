@@ -13,15 +13,15 @@ from milan_mm.errors import STOPPED, Stopped
 from milan_mm.signals import SIGNALS
 
 POLL_SECONDS = 0.1
-SECONDS_APART = 30.0  # all processes end together; whoever is later waits for one that has failed
+SECONDS_APART = 30.0  # all processes stop together; whoever is later waits for one that failed
 
 
 def forward_signals() -> None:
     """From now on, in place of torchrun's agent; see `_hand_on`.
 
-    SIGHUP and SIGQUIT are left to the agent. torch older than 2.9 takes SIGTERM and SIGINT, too.
+    SIGQUIT is left to the agent. torch older than 2.9 takes SIGTERM, SIGINT and SIGHUP, too.
     """
-    os.environ.setdefault("PET_SIGNALS_TO_HANDLE", "SIGHUP,SIGQUIT")  # an option of torchrun
+    os.environ.setdefault("PET_SIGNALS_TO_HANDLE", "SIGQUIT")  # an option of torchrun
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _hand_on)
@@ -30,8 +30,8 @@ def forward_signals() -> None:
 def _hand_on(number: int, frame: FrameType | None) -> None:
     """Send a signal on to all processes, wait until they have ended, and end as they did.
 
-    They may take their time, but once one has ended, the others have `SECONDS_APART`. Meanwhile the
-    agent does not look for them, so it neither kills nor restarts any.
+    They may take their time, but once one has stopped or failed, the others have `SECONDS_APART`.
+    Meanwhile the agent does not look for them, so it neither kills nor restarts any.
 
     Raises:
         Stopped: With the exit code of the first that failed; not if all had just finished.
@@ -41,7 +41,7 @@ def _hand_on(number: int, frame: FrameType | None) -> None:
         os.kill(process, number)
     deadline = None
     while running := [process for process in processes if _ending(process) is None]:
-        if len(running) < len(processes) and deadline is None:
+        if deadline is None and any(map(_ending, processes)):
             deadline = time.monotonic() + SECONDS_APART
         if deadline is not None and time.monotonic() > deadline:
             for process in running:

@@ -198,7 +198,7 @@ class _Workers:
     def terminate(self) -> None:
         """End the running processes, and let no follow-up start."""
         self.stopped = True
-        for process in self.running:
+        for process in list(self.running):
             process.terminate()
 
     def _run(self, job: Job, weights: list[str]) -> float:
@@ -217,6 +217,8 @@ class _Workers:
                 env=self.environment,
             )
             self.running.append(process)
+            if self.stopped:  # while it was started
+                process.terminate()
             while process.poll() is None:
                 time.sleep(POLL_SECONDS)
                 steps = [row for row in job.logged() if "loss" in row]

@@ -22,8 +22,7 @@ from torch.distributed import TCPStore
 from milan_mm.errors import UserError
 
 SECONDS_TO_MEET = 600
-SECONDS_TO_LEAVE = 10.0
-SECONDS_TO_FAIL = 45.0  # the agents' own limit for ending their processes is 30
+SECONDS_TO_LEAVE = 45.0  # the agents' own limit for ending their processes is 30
 SECONDS_TO_SEE = 3.0  # for the others, what is wrong
 SECONDS_TO_HEAR = 10.0
 SECONDS_BETWEEN_LOOKS = 3.0
@@ -139,7 +138,7 @@ class Meeting:
                 self._store.compare_set("failed", "", f"{here}: {failure}")
             left = self._store.add("left", 1)
             everybody = self.machine.nodes or self._store.add("entered", 0)
-            deadline = time.monotonic() + (SECONDS_TO_FAIL if failure else SECONDS_TO_LEAVE)
+            deadline = time.monotonic() + SECONDS_TO_LEAVE
             while self.is_host and left < everybody and time.monotonic() < deadline:
                 time.sleep(0.1)
                 left = self._store.add("left", 0)
@@ -201,8 +200,8 @@ class Meeting:
     def _enter(self) -> int:
         m = self.machine
         entered = self._store.add("entered", 1)
-        rank = entered - 1 if m.rank is None else m.rank
-        if self._store.add(f"machine {rank}", 1) > 1 or rank >= (m.nodes or entered):
+        rank = entered - 1 if m.rank is None else m.rank  # without one a machine may come back
+        if m.rank is not None and self._store.add(f"machine {rank}", 1) > 1:
             raise UserError(
                 f"{m.place} has a machine {rank} of {m.nodes} already: give each machine a "
                 "NODE_RANK of its own, and each run a PORT of its own"

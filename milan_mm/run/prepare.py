@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import CheckpointHook
-from mmengine.visualization import LocalVisBackend
+from mmengine.visualization import LocalVisBackend, TensorboardVisBackend
 
 from milan_mm.errors import UserError
 from milan_mm.run.checks.coco import use_coco_reader
@@ -53,9 +53,11 @@ _SAID_TWICE = dict(
 )
 # Options whose values a checkpoint's record keeps.
 REPEATED = ("data", "img_size", "epochs", "iters", "lr")
+# Classes of mmengine that a full disk costs a run -> ours, by what a config calls them.
 _FROM_MMENGINE = {
-    name: (name, f"mmengine.{name}", kind)
-    for name, kind in dict(CheckpointHook=CheckpointHook, LocalVisBackend=LocalVisBackend).items()
+    name: f"milan_mm.{kind.__name__}"
+    for kind in (CheckpointHook, LocalVisBackend, TensorboardVisBackend)
+    for name in (kind.__name__, f"mmengine.{kind.__name__}", kind)
 }
 Step = Callable[[Config, RunOptions], list[str]]
 
@@ -347,20 +349,25 @@ def read_image_types(cfg: Config, _: RunOptions) -> list[str]:
 
 
 def save_safely(cfg: Config, _: RunOptions) -> list[str]:
-    """Let mmengine's hook for checkpoints and its curves be ours, which survive a full disk.
+    """Let mmengine's hook for checkpoints and its curves be ours, which outlive a full disk.
 
     A config that has another hook, another backend for files or no checkpoints keeps them.
     """
     hooks = cfg.setdefault("default_hooks", ConfigDict())
     if checkpoint := hooks.setdefault("checkpoint", ConfigDict(type="CheckpointHook", interval=1)):
-        checkpoint.setdefault("backend_args", dict(backend="atomic_local"))
-        if checkpoint.get("type") in _FROM_MMENGINE["CheckpointHook"]:
-            checkpoint.type = "milan_mm.CheckpointHook"
+        is_local = "://" not in str(checkpoint.get("out_dir"))
+        if is_local and not checkpoint.get("file_client_args"):  # mmengine's older way to say it
+            checkpoint.setdefault("backend_args", dict(backend="atomic_local"))
+        _take_ours(checkpoint)
     for backend in (cfg.get("visualizer") or {}).get("vis_backends") or []:
-        if backend.get("type") in _FROM_MMENGINE["LocalVisBackend"]:
-            backend.type = "milan_mm.LocalVisBackend"
+        _take_ours(backend)
     hooks.setdefault("history", ConfigDict(type="milan_mm.HistoryHook"))
     return []
+
+
+def _take_ours(node: ConfigDict) -> None:
+    if ours := _FROM_MMENGINE.get(node.get("type")):
+        node["type"] = ours
 
 
 def use_fsdp(cfg: Config, options: RunOptions) -> list[str]:

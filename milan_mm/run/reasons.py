@@ -65,8 +65,11 @@ def leave(kind: str, text: str) -> bool:
     reason = Reason(kind, text, int(os.environ.get("RANK", 0)), os.getpid(), time.time())
     path = Path(folder, f"{reason.pid}.json")
     temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(asdict(reason)))
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(asdict(reason)))
+        temporary.replace(path)
+    except OSError:  # this disk is full, too
+        return False
     return True
 
 

@@ -9,10 +9,10 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from milan_mm.engine.batches import broken_images
 from milan_mm.engine.checkpoints import safe_loading
-from milan_mm.engine.fault_report import read_report
-from milan_mm.engine.tracing import Row, Trace, replay
+from milan_mm.engine.finite.batches import broken_images
+from milan_mm.engine.finite.report import read_report
+from milan_mm.engine.finite.tracing import Row, Trace, replay
 from milan_mm.registry import MODELS
 
 

@@ -22,12 +22,7 @@ from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import Stopped, UserError
 from milan_mm.escaping import visible
 from milan_mm.lifetime import bind_children
-from milan_mm.run.checks.classes import check_classes
-from milan_mm.run.checks.coco import check_coco
-from milan_mm.run.checks.files import check_data
-from milan_mm.run.checks.images import check_images
-from milan_mm.run.checks.labels import check_labels
-from milan_mm.run.checks.lists import check_lists
+from milan_mm.run.checks.content import check_content
 from milan_mm.run.checks.schedule import check_plan
 from milan_mm.run.checks.space import check_space
 from milan_mm.run.config_nodes import datasets_of, shows_views, views_of_test
@@ -40,7 +35,6 @@ from milan_mm.run.records.tested import write_tested_file
 from milan_mm.run.schedule.plan import Plan
 from milan_mm.run.start.checkpoint_files import (
     LAST,
-    list_checkpoints,
     remove_leftovers_of_run,
     updates_of,
 )
@@ -82,7 +76,7 @@ def _train(cfg: Config, start: Start, notes: list[str], stopping: StoppingHook) 
     if is_main_process():
         remove_leftovers_of_run(cfg)
     origin = find_origin(cfg, start)
-    notes = notes + origin.notes + _check_data(cfg, ("train_dataloader", "val_dataloader"))
+    notes = notes + origin.notes + check_content(cfg, ("train_dataloader", "val_dataloader"))
     if cfg.get("resume"):
         notes += resume_trackers(cfg)
     source = None if origin.path else cfg.get("load_from")
@@ -99,7 +93,7 @@ def _train(cfg: Config, start: Start, notes: list[str], stopping: StoppingHook) 
     for line in plan.lines():
         runner.logger.info(line)
     if is_main_process():
-        for line in check_space(runner, plan, len(list_checkpoints(cfg))):
+        for line in check_space(runner, plan):
             runner.logger.warning(line)
     record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
@@ -169,7 +163,7 @@ def test(
     """
     bind_children()
     check_testable(cfg)
-    with entered(cfg.work_dir, _own_names(cfg)):
+    with entered(cfg.work_dir, [LOAD_REPORT]):
         return _test(cfg, checkpoint, notes, additions)
 
 
@@ -179,11 +173,11 @@ def _test(
     notes: list[str],
     additions: Sequence[Callable[[Runner], None]],
 ) -> dict[str, float]:
-    notes = notes + _check_data(cfg, ("test_dataloader",))
+    notes = notes + check_content(cfg, ("test_dataloader",))
     content = read_checkpoint(checkpoint)
     state_dict = content.get("state_dict", content)
     _merge_views(cfg)
-    runner = _build(cfg, notes)
+    runner = _build(cfg, notes, is_test=True)
     model = runner.model
     while hasattr(model, "module"):  # of DistributedDataParallel, and of the merged views
         model = model.module
@@ -210,18 +204,6 @@ def check_testable(cfg: Config) -> None:
         )
 
 
-def _check_data(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
-    """Look for the data; the main process also checks their content, and the others wait for it."""
-    check_data(cfg, loaders)
-    if not is_main_process():
-        return []
-    return [
-        note
-        for check in (check_classes, check_lists, check_images, check_labels, check_coco)
-        for note in check(cfg, loaders)
-    ]
-
-
 def _merge_views(cfg: Config) -> None:
     """Wrap the model when the test shows it each image several times."""
     if views := views_of_test(cfg):
@@ -237,10 +219,25 @@ def _merge_views(cfg: Config) -> None:
     cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
 
 
-def _build(cfg: Config, notes: list[str]) -> Runner:
+class _TestRunner:
+    """Leaves the config in the work directory alone, which may be that of the training."""
+
+    cfg: Config
+    log_dir: str
+
+    def dump_config(self) -> None:
+        """Dump the config beside the log."""
+        if is_main_process():
+            self.cfg.dump(Path(self.log_dir, Path(self.cfg.filename or "config.py").name))
+
+
+def _build(cfg: Config, notes: list[str], is_test: bool = False) -> Runner:
     connect_processes(cfg)
+    kind = RUNNERS.get(cfg.get("runner_type") or "Runner")
+    if is_test:
+        kind = type(kind.__name__, (_TestRunner, kind), {})
     with starting(cfg.work_dir):
-        runner = RUNNERS.get(cfg.get("runner_type") or "Runner").from_cfg(cfg)
+        runner = kind.from_cfg(cfg)
     keep_logging(runner.logger)
     runner.logger.addFilter(_show)
     for note in notes:
@@ -253,8 +250,16 @@ def _own_names(cfg: Config) -> list[str]:
     return [Path(cfg.filename or "").name, LOAD_REPORT]
 
 
+_NOISE = ('"FileClient" will be', '"HardDiskBackend" is the alias', "resumed key: train/")
+
+
 def _show(record: logging.LogRecord) -> bool:
-    """Let no terminal obey what names of classes and files hold: log it by numbers."""
+    """Let no terminal obey what names of classes and files hold: log it by numbers.
+
+    Warnings of mmengine's about its own code are left out.
+    """
+    if str(record.msg).startswith(_NOISE):
+        return False
     record.msg, record.args = visible(record.getMessage(), "\n\t"), ()
     return True
 

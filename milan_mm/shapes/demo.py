@@ -6,8 +6,8 @@ from pathlib import Path
 
 from milan_mm.errors import UserError
 from milan_mm.evaluation.results import make_rows, read_rows
-from milan_mm.pretrain.teacher import ASSETS
 from milan_mm.run.jobs import Job
+from milan_mm.weights.names import ASSETS
 
 PRETRAIN_BATCH, PRETRAIN_EPOCHS, TRANSFER_ITERS = 64, 1, 250
 # Metric -> its name in the log.

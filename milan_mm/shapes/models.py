@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from milan_mm.models.positions import sincos_pos_embed
-from milan_mm.pretrain.teacher import ASSETS, Teacher
+from milan_mm.pretrain.teacher import Teacher
 from milan_mm.pretrain.teacher_clip import CLIPTeacher, model_config
 from milan_mm.pretrain.teacher_timm import SHIPPED_TOWERS, TimmTeacher
 from milan_mm.shapes.captions import encode_caption
+from milan_mm.weights.names import ASSETS
 from milan_mm.weights.reading import read_checkpoint, tensors_sha256
 from milan_mm.weights.statistics import STATS as ENCODER_STATS
 from milan_mm.weights.storing import save_tensors

@@ -8,13 +8,14 @@ from typing import TypeVar
 import numpy as np
 
 from milan_mm.datasets.decoding import decode
+from milan_mm.files import read_regular
 
 Item = TypeVar("Item")
 
 
 def rgb_pixels(path: str | Path) -> np.ndarray:
     """An image that `read_image` has found readable: (H, W, 3) uint8, RGB."""
-    return decode(Path(path).read_bytes())[..., ::-1]
+    return decode(read_regular(path))[..., ::-1]
 
 
 def list_files(folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ from mmengine import fileio
 from milan_mm.datasets.crops import resize
 from milan_mm.datasets.decoding import decode, reason_of
 from milan_mm.errors import ExistingFileError, MissingFileError, UserError
-from milan_mm.files import replacing
+from milan_mm.files import read_regular, replacing
 from milan_mm.upkeep.parallel import map_in_processes
 
 _JPEG = (".jpg", ".jpeg")
@@ -130,9 +130,9 @@ def copy_file(name: str, target: Path, settings: ShrinkSettings) -> Copied:
     try:
         if _is_there(copy, original):
             return Copied("there", original.stat().st_size, copy.stat().st_size)
-        content = original.read_bytes()
-    except OSError as error:
-        return Copied("failed", 0, 0, error.strerror or str(error))
+        content = read_regular(original)
+    except (OSError, UserError) as error:
+        return Copied("failed", 0, 0, getattr(error, "strerror", None) or str(error))
     result = content
     if is_jpeg(name):
         try:

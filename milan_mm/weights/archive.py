@@ -11,7 +11,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from milan_mm.weights.budget import MAX_DIRECTORY, Budget, RefusedError
+from milan_mm.weights.budget import Budget, RefusedError, check_list
 
 _START = b"PK\x03\x04"
 _HEADER = struct.Struct("<4s22xHH")  # of a record: how long its name and its other fields are
@@ -177,11 +177,7 @@ class _Opened(io.FileIO):
     """A file of which no list of records is read that would fill the memory."""
 
     def read(self, size: int | None = -1) -> bytes:
-        if size is not None and size > MAX_DIRECTORY:
-            raise RefusedError(
-                f"has a list of records of {size / 2**20:.0f} MiB, and {MAX_DIRECTORY // 2**20} "
-                "are read: it is damaged, or made to harm"
-            )
+        check_list(size or 0, "records")
         return super().read(-1 if size is None else size) or b""
 
 

@@ -10,12 +10,25 @@ from collections.abc import Sequence
 
 FACTOR, SPARE = 4, 64 * 2**20
 # Of a list of contents (zip's, safetensors', a JSON file), whose entries take more than their text.
-MAX_DIRECTORY = 8 * 2**20
+MAX_LIST = 8 * 2**20
 _MAX_DIMENSIONS = 16
 
 
 class RefusedError(Exception):
     """A file that is understood, but not read; its text goes on after "weights file 'PATH' "."""
+
+
+def check_list(size: int, what: str) -> None:
+    """Check the length of a list of contents, before it is read.
+
+    Raises:
+        RefusedError: When it is too long.
+    """
+    if size > MAX_LIST:
+        raise RefusedError(
+            f"has a list of {what} of {size / 2**20:.0f} MiB, and {MAX_LIST // 2**20} are read: it "
+            "is damaged, or made to harm"
+        )
 
 
 class Budget:
@@ -39,7 +52,8 @@ class Budget:
         if self.left < 0:
             raise RefusedError(
                 f"asks for more memory than a file of {self.size / 2**20:.1f} MiB may: {FACTOR} "
-                f"times its size and {SPARE // 2**20} MiB more; it is damaged, or made to harm"
+                f"times its size and {SPARE // 2**20} MiB more; it is damaged, made to harm, or "
+                "its tensors share their numbers: save clones of them, or safetensors"
             )
 
     def take_array(self, shape: Sequence[int], itemsize: int) -> int:

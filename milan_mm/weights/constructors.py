@@ -10,8 +10,7 @@ import math
 import re
 from argparse import Namespace
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from pickle import UnpicklingError
 from typing import Any
@@ -22,42 +21,31 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
 from milan_mm.weights.budget import Budget, RefusedError
-from milan_mm.weights.pickles import Function, Rules
+from milan_mm.weights.pickles import Function, Rules, need
 from milan_mm.weights.storages import STORAGES, Storage, StorageType
 
-_NEWER = ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2")
+# Types of torch since version 2, whose tensors are views of untyped storages.
+_FLOAT8 = [f"float8_{kind}" for kind in ("e4m3fn", "e5m2", "e4m3fnuz", "e5m2fnuz", "e8m0fnu")]
+_NEWER = ("uint16", "uint32", "uint64", *_FLOAT8)
 _DTYPES = {*STORAGES.values(), *(getattr(torch, n) for n in _NEWER if hasattr(torch, n))}
 _REFUSED = {  # tensors that no plain ViT has
     "torch._utils._rebuild_sparse_tensor": "sparse tensors",
     "torch._utils._rebuild_qtensor": "quantised tensors",
     "torch._utils._rebuild_nested_tensor": "nested tensors",
     "torch._utils._rebuild_meta_tensor_no_storage": "tensors without content",
-    "torch._utils._rebuild_wrapper_subclass": "tensors of other libraries",
+    # DTensor's, and other libraries'
+    "torch._utils._rebuild_wrapper_subclass": "parts of sharded tensors",
     "torch._utils._rebuild_device_tensor_from_numpy": "tensors of a special device",
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": "tensors of a special device",
     "torch.serialization._get_layout": "sparse tensors",
     **{f"torch.Q{name}Storage": "quantised tensors" for name in ("Int8", "UInt8", "Int32")},
-    "torch.distributed.tensor.DTensor": "one process's part of sharded tensors",
 }
 _NUMBERS = re.compile(r"b1|[iu][1248]|f[248]|c8|c16|\?")
 _LATIN = ("latin1", "latin-1")
-_SCALARS = (str, bytes, bytearray, int, float, complex, type(None))
-_LEAVES = (Tensor, np.ndarray, np.generic, np.dtype, torch.dtype, torch.device)
-_PLAIN = (*_SCALARS, *_LEAVES, HistoryBuffer, PurePosixPath)
-_MAX_DEPTH = 60
-_STEERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HISTORY_METHODS = ("min", "max", "current", "mean")
 
 
-@dataclass(frozen=True)
-class Named:
-    """A class that is an argument of others, and is not called."""
-
-    name: str
-
-
-class _History(Function):
-    """The class of mmengine's logs, whose content follows."""
+_CLASS = object()  # stands for classes that are an argument of others, and are not called
 
 
 class Constructors(Rules):
@@ -69,15 +57,13 @@ class Constructors(Rules):
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget)
-        rebuilders = {
-            "_rebuild_tensor": Function(self.tensor),
-            "_rebuild_tensor_v2": Function(self.tensor),
-            "_rebuild_tensor_v3": Function(self.typed_tensor),
-            "_rebuild_parameter": Function(self.parameter),
-            "_rebuild_parameter_with_state": Function(self.parameter),
-        }
-        self.rebuilders = set(rebuilders.values())
-        plain: dict[str, Callable[..., Any]] = {
+        self.history = Function(lambda: HistoryBuffer())
+        calls: dict[str, Callable[..., Any]] = {
+            "torch._utils._rebuild_tensor": self.tensor,
+            "torch._utils._rebuild_tensor_v2": self.tensor,
+            "torch._utils._rebuild_tensor_v3": self.typed_tensor,
+            "torch._utils._rebuild_parameter": self.parameter,
+            "torch._utils._rebuild_parameter_with_state": self.parameter,
             "torch._tensor._rebuild_from_type_v2": self.tensor_of_type,
             "torch.Size": self.make_size,
             "torch.device": self.make_device,
@@ -96,18 +82,17 @@ class Constructors(Rules):
             "pathlib._local.PosixPath": self.make_path,
         }
         for core in ("core", "_core"):  # numpy 1 and 2
-            plain[f"numpy.{core}.multiarray._reconstruct"] = self.array
-            plain[f"numpy.{core}.multiarray.scalar"] = self.scalar
+            calls[f"numpy.{core}.multiarray._reconstruct"] = self.array
+            calls[f"numpy.{core}.multiarray.scalar"] = self.scalar
         self.known = {
-            **{path: Function(call) for path, call in plain.items()},
-            **{f"torch._utils.{name}": function for name, function in rebuilders.items()},
+            **{path: Function(call) for path, call in calls.items()},
             **{f"torch.{name}": StorageType(dtype) for name, dtype in STORAGES.items()},
             **{str(dtype): dtype for dtype in _DTYPES},
             "torch.storage.UntypedStorage": StorageType(torch.uint8),
-            "torch.Tensor": Named("torch.Tensor"),
-            "torch.nn.parameter.Parameter": Named("torch.nn.Parameter"),
-            "numpy.ndarray": Named("numpy.ndarray"),
-            "mmengine.logging.history_buffer.HistoryBuffer": _History(lambda: HistoryBuffer()),
+            **dict.fromkeys(
+                ("torch.Tensor", "torch.nn.parameter.Parameter", "numpy.ndarray"), _CLASS
+            ),
+            "mmengine.logging.history_buffer.HistoryBuffer": self.history,
         }
 
     def find(self, path: str) -> Any:
@@ -128,13 +113,15 @@ class Constructors(Rules):
         metadata: object = None,
     ) -> Tensor:
         """A view of a storage, as `torch._utils._rebuild_tensor_v2`, but never beyond it."""
-        if not isinstance(storage, Storage) or metadata or len(size) != len(stride):
-            raise UnpicklingError("a tensor is described wrongly")
+        if metadata:
+            raise RefusedError(
+                "holds tensors that are yet to be conjugated or negated: save clones"
+            )
+        need(isinstance(storage, Storage) and len(size) == len(stride), "a tensor")
         numbers = storage.numbers
         if numbers is None:
             return torch.empty(0)
-        if type(offset) is not int or not all(type(n) is int and n >= 0 for n in (offset, *stride)):
-            raise UnpicklingError("a tensor is described wrongly")
+        need(all(type(n) is int and n >= 0 for n in (offset, *stride)), "a tensor")
         self.budget.take_array(size, numbers.element_size())
         count = math.prod(size)
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
@@ -155,22 +142,19 @@ class Constructors(Rules):
         metadata: object = None,
     ) -> Tensor:
         """A view of a storage of bytes, as `torch._utils._rebuild_tensor_v3`."""
-        if not isinstance(storage, Storage) or dtype not in _DTYPES:
-            raise UnpicklingError("a tensor is described wrongly")
+        need(isinstance(storage, Storage) and dtype in _DTYPES, "a tensor")
         if storage.numbers is not None:
             storage = Storage(storage.numbers.view(dtype))
         return self.tensor(storage, offset, size, stride, requires_grad, hooks, metadata)
 
     def parameter(self, data: Any, requires_grad: bool, hooks: object, state: object = None) -> Any:
         """As `torch._utils._rebuild_parameter`."""
-        if not isinstance(data, Tensor):
-            raise UnpicklingError("a parameter is described wrongly")
+        need(isinstance(data, Tensor), "a parameter")
         return nn.Parameter(data.detach(), requires_grad is True)
 
     def tensor_of_type(self, function: Any, kind: Any, arguments: tuple, state: object) -> Tensor:
         """A tensor with attributes, as `torch._tensor._rebuild_from_type_v2`, but without them."""
-        if function not in self.rebuilders or not isinstance(kind, Named):
-            raise UnpicklingError("a tensor is described wrongly")
+        need(isinstance(function, Function), "a tensor")
         return function.call(*arguments)
 
     # ------------------------------------------------------------------------------ numpy
@@ -182,36 +166,35 @@ class Constructors(Rules):
 
     def array(self, kind: Any, shape: object, code: object) -> np.ndarray:
         """An empty array, whose content follows as its state."""
-        if not isinstance(kind, Named):
-            raise UnpicklingError("an array is described wrongly")
         return np.empty(0, np.uint8)
 
     def scalar(self, dtype: Any, content: Any) -> np.generic:
         """A number."""
-        if not isinstance(dtype, np.dtype) or type(content) is not bytes:
-            raise UnpicklingError("a number is described wrongly")
-        if len(content) != dtype.itemsize:
-            raise UnpicklingError("a number is described wrongly")
+        need(isinstance(dtype, np.dtype) and type(content) is bytes, "a number")
+        need(len(content) == dtype.itemsize, "a number")
         return np.frombuffer(content, dtype)[0]
 
     # ----------------------------------------------------------------------------- plain
     def ordered(self, items: Any = ()) -> OrderedDict:
         """An OrderedDict, of pairs if there are any."""
-        return OrderedDict(self._pairs(items))
+        self._listed(items)
+        need(all(type(pair) in (list, tuple) and len(pair) == 2 for pair in items), "an entry")
+        return OrderedDict((self.key(key), value) for key, value in items)
 
-    def counter(self, items: Any = ()) -> Counter:
+    def counter(self, items: Any) -> Counter:
         """A Counter, of a dict."""
-        return Counter(dict(self._pairs(list(items.items()) if type(items) is dict else items)))
+        need(type(items) is dict, "a counter")
+        self.budget.take(160 * len(items))
+        return Counter(items)
 
-    def make_set(self, items: Any = ()) -> set:
+    def make_set(self, items: Any) -> set:
         """A set, of a list."""
         self._listed(items)
         return set(map(self.key, items))
 
     def make_bytes(self, text: str = "", encoding: str = "latin1") -> bytes:
         """Bytes, which protocol 2 writes as text."""
-        if type(text) is not str or encoding not in _LATIN:
-            raise UnpicklingError("bytes are described wrongly")
+        need(type(text) is str and encoding in _LATIN, "a text of bytes")
         self.budget.take(len(text))
         return text.encode("latin1")
 
@@ -223,21 +206,18 @@ class Constructors(Rules):
 
     def make_complex(self, real: float, imaginary: float) -> complex:
         """A complex number."""
-        if type(real) is not float or type(imaginary) is not float:
-            raise UnpicklingError("a number is described wrongly")
+        need(type(real) is float and type(imaginary) is float, "a number")
         return complex(real, imaginary)
 
     def make_size(self, sides: Any = ()) -> torch.Size:
         """The shape of a tensor."""
         self._listed(sides)
-        if not all(type(side) is int and abs(side) < 2**62 for side in sides):
-            raise UnpicklingError("a shape is described wrongly")
+        need(all(type(side) is int and abs(side) < 2**62 for side in sides), "a shape")
         return torch.Size(sides)
 
     def make_device(self, kind: Any, index: Any = None) -> torch.device:
         """The name of a device."""
-        if type(kind) is not str or not (index is None or type(index) is int):
-            raise UnpicklingError("a device is described wrongly")
+        need(type(kind) is str and (index is None or type(index) is int), "a device")
         try:
             return torch.device(kind) if index is None else torch.device(kind, index)
         except RuntimeError as error:
@@ -245,13 +225,12 @@ class Constructors(Rules):
 
     def make_path(self, *parts: Any) -> PurePosixPath:
         """A path, which has a name and touches no disk."""
-        if not all(type(part) is str for part in parts):
-            raise UnpicklingError("a path is described wrongly")
+        need(all(type(part) is str for part in parts), "a path")
         return PurePosixPath(*parts)
 
     def history_method(self, owner: Any = None, *names: Any) -> None:
         """Stands in for getattr: mmengine pickles `HistoryBuffer.mean` by it, and nothing else."""
-        if not isinstance(owner, _History) or len(names) != 1 or names[0] not in _HISTORY_METHODS:
+        if owner is not self.history or len(names) != 1 or names[0] not in _HISTORY_METHODS:
             shown = ", ".join(repr(name)[:60] for name in names)
             raise UnpicklingError(f"GLOBAL getattr({shown}) is not allowed")
 
@@ -261,13 +240,14 @@ class Constructors(Rules):
             self._fill(value, state)
         elif isinstance(value, np.dtype):
             # version, byte order, and what only arrays of records have
-            if type(state) is not tuple or len(state) < 2 or state[1] not in ("<", "|", "="):
-                raise UnpicklingError("an array of another byte order")
+            need(type(state) is tuple and len(state) > 1, "an array")
+            if state[1] not in ("<", "|", "="):
+                raise RefusedError("holds an array in the byte order of another machine")
         elif isinstance(value, HistoryBuffer):
             _set_history(value, state)
         elif isinstance(value, Namespace):
-            if type(state) is not dict or not all(type(name) is str for name in state):
-                raise UnpicklingError("a command line is described wrongly")
+            is_plain = type(state) is dict and all(type(name) is str for name in state)
+            need(is_plain, "a command line")
             vars(value).update(state)
         elif type(value) is OrderedDict:
             metadata = state.get("_metadata") if type(state) is dict else None
@@ -278,78 +258,21 @@ class Constructors(Rules):
 
     def _fill(self, array: np.ndarray, state: Any) -> None:
         _, shape, dtype, by_column, content = state
-        if not isinstance(dtype, np.dtype) or type(content) is not bytes:
-            raise UnpicklingError("an array is described wrongly")
-        if type(shape) is not tuple or type(by_column) is not bool:
-            raise UnpicklingError("an array is described wrongly")
-        if self.budget.take_array(shape, dtype.itemsize) != len(content):
-            raise UnpicklingError("an array is described wrongly")
-        array.__setstate__((1, shape, dtype, by_column, content))  # type: ignore[arg-type]
-
-    def _pairs(self, items: Any) -> list:
-        self._listed(items)
-        if not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in items):
-            raise UnpicklingError("entries are described wrongly")
-        return [(self.key(key), value) for key, value in items]
+        need(isinstance(dtype, np.dtype) and type(content) is bytes, "an array")
+        need(type(shape) is tuple and type(by_column) is bool, "an array")
+        need(self.budget.take_array(shape, dtype.itemsize) == len(content), "an array")
+        array.__setstate__((1, shape, dtype, by_column, content))
 
     def _listed(self, items: Any) -> None:
-        if type(items) not in (list, tuple):
-            raise UnpicklingError("members are described wrongly")
+        need(type(items) in (list, tuple), "a list")
         self.budget.take(160 * len(items))
-
-
-def check_names(names: Iterable[Any]) -> None:
-    """Check that names can be printed: they stand in messages and tables.
-
-    Raises:
-        UnpicklingError: For one with a character that would steer the terminal.
-    """
-    if any(type(name) is str and _STEERS.search(name) for name in names):
-        raise UnpicklingError("a name holds characters that steer a terminal")
-
-
-def check_value(value: Any, nodes: int) -> None:
-    """Check that whoever reads a value can walk it: its types, its depth, its size.
-
-    A few bytes can hold a list in itself, or ten times the same list in a list, ten times ...
-
-    Args:
-        nodes: How many values there may be, those of a shared container once per place.
-
-    Raises:
-        UnpicklingError: When it cannot be walked, or holds what is not a value.
-    """
-    left = nodes
-
-    def walk(part: Any, depth: int) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0 or depth > _MAX_DEPTH:
-            raise UnpicklingError("its values are nested too deeply")
-        if isinstance(part, _PLAIN):
-            return
-        if isinstance(part, (list, tuple, set)):
-            for inner in part:
-                walk(inner, depth + 1)
-        elif isinstance(part, (dict, Namespace)):
-            check_names(part if isinstance(part, dict) else vars(part))
-            for inner in part.values() if isinstance(part, dict) else vars(part).values():
-                walk(inner, depth + 1)
-            walk(getattr(part, "_metadata", None), depth + 1)
-        else:
-            raise UnpicklingError("something else in the place of a value")
-
-    walk(value, 0)
 
 
 def _set_history(history: HistoryBuffer, state: Any) -> None:
     """The numbers of a log; its methods are mmengine's, whatever a file says about them."""
-    if type(state) is not dict or type(state.get("max_length")) is not int:
-        raise UnpicklingError("a log is described wrongly")
+    need(type(state) is dict and type(state.get("max_length")) is int, "a log")
     names = ("_log_history", "_count_history")
     arrays = {name: state.get(name) for name in names}
-    if not all(isinstance(a, np.ndarray) and a.ndim == 1 for a in arrays.values()):
-        raise UnpicklingError("a log is described wrongly")
-    if len({len(a) for a in arrays.values() if a is not None}) != 1:
-        raise UnpicklingError("a log is described wrongly")
+    need(all(isinstance(a, np.ndarray) and a.ndim == 1 for a in arrays.values()), "a log")
+    need(len({len(a) for a in arrays.values() if a is not None}) == 1, "a log")
     history.__setstate__(dict(max_length=state["max_length"], **arrays))

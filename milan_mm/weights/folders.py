@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from milan_mm.errors import UserError
-from milan_mm.weights.budget import MAX_DIRECTORY
+from milan_mm.weights.budget import MAX_LIST
 
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 PREPROCESSOR_CONFIG = "preprocessor_config.json"
@@ -36,9 +36,9 @@ def read_json(file: Path) -> dict:
     """
     if not file.is_file():
         return {}
-    if (size := file.stat().st_size) > MAX_DIRECTORY:
+    if (size := file.stat().st_size) > MAX_LIST:
         raise UserError(
-            f"'{file}' has {size / 2**20:.0f} MiB, and {MAX_DIRECTORY // 2**20} are read: it is "
+            f"'{file}' has {size / 2**20:.0f} MiB, and {MAX_LIST // 2**20} are read: it is "
             "not a model's config"
         )
     try:

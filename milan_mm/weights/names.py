@@ -10,6 +10,7 @@ from typing import Any
 # What a name on the Hugging Face hub starts with here -> its owner there.
 HUB_PREFIXES = {"hf:": "", "timm:": "timm/"}
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
+SUMS = "SHA256SUMS"  # of what is in there, as `sha256sum --check` reads it
 PUBLISHED = Path(__file__).resolve().parent / "published.txt"
 
 

@@ -12,15 +12,25 @@ import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from pickle import UnpicklingError, decode_long
-from typing import Any
+from typing import Any, BinaryIO
 
-from milan_mm.weights.budget import Budget
+from milan_mm.weights.budget import Budget, RefusedError
 
 # What objects take in memory, in bytes and rounded up: each, and per entry or reference.
 _OBJECT, _CONTAINER, _ENTRY, _REFERENCE = 64, 256, 160, 16
 _MAX_INT_KEY = 2**40
 _MAX_OTHER_KEYS = 10_000  # neither text nor small numbers: keys that a file could make collide
 _MARK = object()
+
+
+def need(is_so: bool, what: str) -> None:
+    """Check what a file says about something.
+
+    Raises:
+        UnpicklingError: When it cannot be.
+    """
+    if not is_so:
+        raise UnpicklingError(f"{what} is described wrongly")
 
 
 class Function:
@@ -60,12 +70,16 @@ class Rules:
 
         Raises:
             UnpicklingError: For any other.
+            RefusedError: For more numbers and tuples than a file may have as keys.
         """
         if type(key) is str or (type(key) is int and abs(key) < _MAX_INT_KEY and not inner):
             return key
         self._other_keys += 1
         if self._other_keys > _MAX_OTHER_KEYS:
-            raise UnpicklingError("too many keys that are not text")
+            raise RefusedError(
+                f"has more than {_MAX_OTHER_KEYS:,} keys that are neither text nor small integers: "
+                "save lists instead"
+            )
         if key is None or type(key) in (int, float, bool, bytes):
             return key
         if type(key) is tuple and not inner:
@@ -74,24 +88,16 @@ class Rules:
 
 
 class Reader:
-    """Reads one pickle after the other from the same bytes.
+    """Reads one pickle after the other.
 
     Args:
-        content: Of the pickles.
+        file: Of the pickles.
         rules: What they may build.
         load: Takes the persistent id of a storage, unchecked.
-        start: Where the first pickle begins.
     """
 
-    def __init__(
-        self,
-        content: bytes | memoryview,
-        rules: Rules,
-        load: Callable[[Any], Any],
-        start: int = 0,
-    ) -> None:
-        self.content, self.position = content, start
-        self.rules, self.load, self.budget = rules, load, rules.budget
+    def __init__(self, file: BinaryIO, rules: Rules, load: Callable[[Any], Any]) -> None:
+        self.file, self.rules, self.load, self.budget = file, rules, load, rules.budget
 
     def read(self) -> Any:
         """The next value.
@@ -113,20 +119,20 @@ class Reader:
 
     # ------------------------------------------------------------------------------ bytes
     def _bytes(self, number: int) -> bytes:
-        part = bytes(self.content[self.position : self.position + number])
+        # a file object takes the memory that it is asked for before it looks what is left
+        part = self.file.read(number) if number <= self.budget.size else b""
         if len(part) < number:
             raise UnpicklingError("pickle is cut off")
-        self.position += number
         return part
 
     def _number(self, form: str) -> Any:
         return struct.unpack(form, self._bytes(struct.calcsize(form)))[0]
 
     def _line(self) -> str:
-        end = bytes(self.content[self.position : self.position + 1000]).find(b"\n")
-        if end < 0:
+        line = self.file.readline(1000)
+        if not line.endswith(b"\n"):
             raise UnpicklingError("a name is too long")
-        return self._bytes(end + 1)[:-1].decode()
+        return line[:-1].decode()
 
     # ------------------------------------------------------------------------------ stack
     def _push(self, value: Any, cost: int = _OBJECT) -> None:
@@ -148,7 +154,7 @@ class Reader:
         raise UnpicklingError("a mark is missing")
 
     def _text(self, size: int) -> None:
-        text = self._bytes(size).decode()
+        text = self._bytes(size).decode(errors="surrogatepass")  # as names of files may need it
         self._push(text, sys.getsizeof(text))
 
     def _raw(self, size: int) -> None:

@@ -16,8 +16,9 @@ from milan_mm.errors import MissingFileError, UserError
 from milan_mm.weights.archive import Archive, DamagedError, is_archive
 from milan_mm.weights.arrays import read_arrays, read_safetensors, safetensors_metadata
 from milan_mm.weights.budget import Budget, RefusedError
-from milan_mm.weights.constructors import check_names
 from milan_mm.weights.folders import folder_files
+from milan_mm.weights.names import ASSETS, SUMS
+from milan_mm.weights.plain import check_names
 from milan_mm.weights.torch_files import read_torch
 from milan_mm.weights.torchscript import holds_modules, read_torchscript
 
@@ -29,7 +30,8 @@ def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
     list of what training checkpoints of mmengine and of the MAE family hold (`Constructors`); there
     is no fallback to full unpickling. Of TorchScript archives the tensors are read and the code is
     not. Checksums are compared wherever a format has them: the CRC-32 of zip archives, which are
-    torch's files and .npz, and the sha256 that this package writes into its own safetensors files.
+    torch's files and .npz, the sha256 that this package writes into its own safetensors files, and
+    that of the files in this package.
     What a file may ask for follows from its size (`Budget`).
 
     Args:
@@ -46,6 +48,8 @@ def read_checkpoint(path: str | Path, trust_pickle: bool = False) -> dict:
         UserError: When the file is damaged, holds no dict, or would have to run code to be read.
     """
     path = weights_file(path)
+    if path.resolve().parent == ASSETS and file_sha256(path) not in (ASSETS / SUMS).read_text():
+        raise UserError(_altered(path, "bytes"))
     try:
         if path.suffix == ".safetensors":
             checkpoint, metadata = read_safetensors(path)

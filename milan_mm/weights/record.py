@@ -4,7 +4,7 @@ A checkpoint holds it under `checkpoint["meta"]["milan_mm"]`, as plain types onl
 writes it and compares it with other runs; weights files are read with its help.
 """
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -163,7 +163,7 @@ def _count(value: object) -> bool:
 
 
 def _number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
 
 
 def _flag(value: object) -> bool:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from milan_mm.weights.archive import Archive
+from milan_mm.weights.pickles import need
 
 # Of the storages that files from before torch 2 and after name; `UntypedStorage` holds bytes.
 STORAGES = {
@@ -52,13 +52,10 @@ def described(pid: Any, parts: int) -> tuple[str, torch.dtype, int]:
     Raises:
         UnpicklingError: When it is described in another way.
     """
-    if type(pid) is not tuple or len(pid) != parts:
-        raise UnpicklingError("a storage is described wrongly")
+    need(type(pid) is tuple and len(pid) == parts, "a storage")
     kind, storage_type, key, _, count = pid[:5]
-    if kind != "storage" or not isinstance(storage_type, StorageType) or type(key) is not str:
-        raise UnpicklingError("a storage is described wrongly")
-    if type(count) is not int or count < 0:
-        raise UnpicklingError("a storage is described wrongly")
+    need(kind == "storage" and isinstance(storage_type, StorageType), "a storage")
+    need(type(key) is str and type(count) is int and count >= 0, "a storage")
     return key, storage_type.dtype, count
 
 
@@ -75,8 +72,7 @@ def storages_of(archive: Archive, root: str, with_numbers: bool) -> Callable[[An
         key, dtype, count = described(pid, 5)
         if key not in found:
             name, size = f"{root}data/{key}", count * dtype.itemsize
-            if archive.size(name) != size:
-                raise UnpicklingError(f"storage {key} does not have {size} bytes")
+            need(archive.size(name) == size, f"storage {key[:20]}")
             numbers = archive.read_tensor(name).view(dtype) if with_numbers else None
             found[key] = Storage(numbers)
         return found[key]

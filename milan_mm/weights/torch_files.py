@@ -1,17 +1,19 @@
 """torch's own files, in today's format and in that from before torch 1.6."""
 
+import io
 import struct
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from milan_mm.weights.archive import Archive, DamagedError, is_archive, say_unchecked
 from milan_mm.weights.budget import Budget
-from milan_mm.weights.constructors import Constructors, check_value
+from milan_mm.weights.constructors import Constructors
 from milan_mm.weights.pickles import Reader
+from milan_mm.weights.plain import check_value
 from milan_mm.weights.storages import Storage, described, storages_of
 from milan_mm.weights.torchscript import holds_modules, read_torchscript
 
@@ -34,7 +36,13 @@ def read_torch(path: Path, with_numbers: bool = True) -> Any:
     """
     budget = Budget(path.stat().st_size)
     if not is_archive(path):
-        return _read_old(path, budget, with_numbers)
+        with path.open("rb") as file:
+            if _OLD_FORMAT not in file.read(32):
+                raise UnpicklingError("not a file of torch")
+            file.seek(0)
+            if with_numbers:
+                say_unchecked(path, "is in torch's old format")
+            return _read_old(file, budget, with_numbers)
     with Archive(path, budget) as archive:
         if holds_modules(archive):
             return read_torchscript(archive)
@@ -46,70 +54,50 @@ def read_torch(path: Path, with_numbers: bool = True) -> Any:
         if order not in (b"", b"little"):
             raise UnpicklingError("its numbers are in the byte order of another machine")
         load = storages_of(archive, root, with_numbers)
-        return _read(archive.read(descriptions[0]), 0, budget, load)[0]
+        return _read(io.BytesIO(archive.read(descriptions[0])), budget, load)
 
 
-def _read(
-    content: bytes, start: int, budget: Budget, load: Callable[[Any], Storage]
-) -> tuple[Any, int]:
-    """A value, and where its pickle ends."""
-    reader = Reader(content, Constructors(budget), load, start)
-    value = reader.read()
-    check_value(value, _NODES_PER_BYTE * (reader.position - start) + _SPARE_NODES)
-    return value, reader.position
+def _read(file: BinaryIO, budget: Budget, load: Callable[[Any], Storage]) -> Any:
+    start = file.tell()
+    value = Reader(file, Constructors(budget), load).read()
+    check_value(value, _NODES_PER_BYTE * (file.tell() - start) + _SPARE_NODES)
+    return value
 
 
-def _read_old(path: Path, budget: Budget, with_numbers: bool) -> Any:
+def _read_old(file: BinaryIO, budget: Budget, with_numbers: bool) -> Any:
     """Four pickles: a magic number, a version, sizes of C's types, the content; then numbers.
 
     They follow each other as they are listed in a fifth pickle, each after its length.
     """
-    with path.open("rb") as file:
-        if _OLD_FORMAT not in file.read(32):
-            raise UnpicklingError("not a file of torch")
-    say_unchecked(path, "is in torch's old format")
-    budget.take(budget.size)
-    content = path.read_bytes()
-    storages: dict[str, tuple[Storage, int]] = {}
+    storages: dict[str, Storage] = {}
 
     def load(pid: Any) -> Storage:
         key, dtype, count = described(pid, 6)
         if pid[5] is not None:
             raise UnpicklingError("views of storages, as torch 0.3 had them")
         if key not in storages:
-            size = budget.take_array((count,), dtype.itemsize)
-            if sum(size for _, size in storages.values()) + size > budget.size:
-                raise UnpicklingError("storages are longer than the file")
-            numbers = torch.empty(count, dtype=dtype) if with_numbers else None
-            storages[key] = Storage(numbers), size
-        return storages[key][0]
+            budget.take_array((count,), dtype.itemsize)
+            storages[key] = Storage(torch.empty(count, dtype=dtype) if with_numbers else None)
+        return storages[key]
 
-    position = 0
     for _ in range(3):
-        _, position = _read(content, position, budget, _no_storages)
-    value, position = _read(content, position, budget, load)
+        _read(file, budget, _no_storages)
+    value = _read(file, budget, load)
     if with_numbers:
-        keys, position = _read(content, position, budget, _no_storages)
-        _fill(content, position, keys, storages)
+        _fill(file, _read(file, budget, _no_storages), storages)
     return value
 
 
-def _fill(
-    content: bytes, position: int, keys: Any, storages: dict[str, tuple[Storage, int]]
-) -> None:
+def _fill(file: BinaryIO, keys: Any, storages: dict[str, Storage]) -> None:
     if type(keys) is not list or sorted(map(str, keys)) != sorted(storages):
         raise DamagedError("its list of storages does not fit its content")
     for key in keys:
-        storage, size = storages[key]
-        numbers = storage.numbers
-        if len(content) < position + 8 + size or numbers is None:
-            raise DamagedError(f"storage {key} is cut off")
-        if struct.unpack_from("<q", content, position)[0] != len(numbers):
+        numbers = storages[key].numbers
+        if numbers is None or file.read(8) != struct.pack("<q", len(numbers)):
             raise DamagedError(f"storage {key} has another length than its tensors say")
-        if size:
-            part = bytearray(content[position + 8 : position + 8 + size])
-            numbers.copy_(torch.frombuffer(part, dtype=numbers.dtype))
-        position += 8 + size
+        content = numbers.view(torch.uint8).numpy()
+        if file.readinto(content.data) != len(content):  # type: ignore[attr-defined]
+            raise DamagedError(f"storage {key} is cut off")
 
 
 def _no_storages(pid: Any) -> Storage:

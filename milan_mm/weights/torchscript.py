@@ -4,8 +4,8 @@ An archive is a zip file: `data.pkl` describes the module tree, `data/N` are the
 `code/` is a program that is never looked at here. Modules become plain holders of their attributes.
 """
 
+import io
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from milan_mm.weights.archive import Archive, is_archive
 from milan_mm.weights.budget import Budget, RefusedError
 from milan_mm.weights.constructors import Constructors
-from milan_mm.weights.pickles import Function, Reader
+from milan_mm.weights.pickles import Function, Reader, need
 from milan_mm.weights.storages import storages_of
 
 _LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
@@ -44,7 +44,8 @@ def read_torchscript(archive: Archive) -> dict[str, Tensor]:
     (description,) = (name for name in archive.names if name.endswith("/data.pkl"))
     root = description.removesuffix("data.pkl")
     load = storages_of(archive, root, with_numbers=True)
-    module = Reader(archive.read(description), _Modules(archive.budget), load).read()
+    pickle = io.BytesIO(archive.read(description))
+    module = Reader(pickle, _Modules(archive.budget), load).read()
     tensors: dict[str, Tensor] = {}
     _collect(module, "", tensors, 0)
     return tensors
@@ -71,17 +72,15 @@ class _Modules(Constructors):
 
     def listed(self, items: Any) -> list:
         """A list of TorchScript, from a list."""
-        if type(items) not in (list, tuple):
-            raise UnpicklingError("a list is described wrongly")
+        need(type(items) in (list, tuple), "a list")
         self.budget.take(16 * len(items))
         return list(items)
 
     def set_state(self, value: Any, state: Any) -> None:
         if not isinstance(value, _Holder):
             super().set_state(value, state)
-        elif type(state) is not dict or not all(type(name) is str for name in state):
-            raise UnpicklingError("a module's attributes are not a dict")
         else:
+            need(type(state) is dict and all(type(name) is str for name in state), "a module")
             value.attributes = state
 
 

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from benchmarks.reliability import payloads
-from milan_mm.datasets.decoding import decode
+from benchmarks.reliability.payloads.sound import endless, pipe
+from milan_mm.datasets.coco.reading import read_coco
+from milan_mm.datasets.decoding import decode, read_content
 from milan_mm.datasets.image_size import read_header
 from milan_mm.datasets.inspecting import read_image
 from milan_mm.datasets.labels import read_labels
@@ -17,6 +19,7 @@ from milan_mm.encoder.images import Preprocess
 from milan_mm.errors import UserError
 from milan_mm.report.pictures import pictures_body
 from milan_mm.upkeep.convert.masks import read_mask
+from milan_mm.upkeep.reading import rgb_pixels
 
 UNFOLDING = [
     payload for payload in payloads.PAYLOADS if payload.kind == "image" and payload.refused
@@ -76,3 +79,17 @@ def test_label_values_that_would_fill_the_memory_are_refused(tmp_path, reader, v
     Image.fromarray(np.full((4, 4), value, np.int32)).save(path)
     with pytest.raises(UserError, match="65535"):
         reader(path)
+
+
+def test_no_reader_waits_for_a_pipe_or_reads_a_device(tmp_path):
+    for number, put in enumerate((pipe, endless)):
+        path = tmp_path / f"{number}.png"
+        put(path)
+        readers = dict(READERS, decode=lambda path: read_content(str(path)), pixels=rgb_pixels)
+        for name, reader in readers.items():
+            with pytest.raises(UserError, match="pipe or a device"):
+                reader(path)
+                pytest.fail(name)
+        assert read_header(path) is None and "a pipe" in read_image(path).error
+        with pytest.raises(UserError, match=r"annotation file .* a pipe or a device: put"):
+            read_coco(path)

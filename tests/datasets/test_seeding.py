@@ -166,3 +166,11 @@ def test_settings_of_the_batch_sampler_stay_in_reach():
     batches = SeededBatches(BatchSampler(range(9), 2, drop_last=True))
     assert (batches.batch_size, batches.drop_last, len(batches)) == (2, True, 4)
     assert isinstance(iter(batches), Iterator)
+
+
+def test_each_of_several_data_sets_may_have_a_batch_size_of_its_own():
+    class Several(list):  # as mmdet's MultiDataAspectRatioBatchSampler
+        batch_size = (2, 3)
+
+    batches = SeededBatches(Several([[0, 1], [2, 3, 4]]))
+    assert [batch.place for batch in batches] == [0, 3]

@@ -14,9 +14,9 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from milan_mm.engine.finite.state import fill
 from milan_mm.engine.norms import is_finite, total_norm
 from milan_mm.engine.sharding import FullySharded, gather_weights
-from milan_mm.engine.state import fill
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
 

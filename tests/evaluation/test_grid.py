@@ -101,3 +101,13 @@ def test_a_signal_stops_a_grid_like_an_interrupt_and_only_a_grid(name: str, code
         signal.sigtimedwait([], 1)  # the handler runs between two instructions
     assert end.value.code == code
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_the_caller_ignores_does_not_stop_a_grid():
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        with grid.stopping():
+            os.kill(os.getpid(), signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -1,10 +1,13 @@
 """Failures of the machine are one line with a remedy, defects are not."""
 
+import errno
 import os
 import re
+import shutil
 import signal
 import socket
 import time
+from collections import namedtuple
 
 import pytest
 import torch
@@ -12,7 +15,10 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from milan_mm.engine.checkpoints import AtomicLocalBackend
+from milan_mm.run import failures
 from milan_mm.run.failures import LOST_PEER, explain, explain_signal
+
+_Usage = namedtuple("_Usage", "total used free")
 
 
 class Dying(Dataset):
@@ -55,6 +61,21 @@ def test_too_little_shared_memory_is_told_from_other_deaths_of_a_worker():
     )
 
 
+def test_semaphores_that_do_not_fit_into_shared_memory_are_not_a_full_disk(monkeypatch):
+    usage = {failures._SHM: (2**16, 2**16, 0)}
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: _Usage(*usage.get(path, (2**40, 0, 2**40)))
+    )
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as multiprocessing.Queue raises it
+    assert explain(full, ".").startswith("/dev/shm, 0 MiB of which 0 are free, is too small")
+    full.filename = "epoch_1.pth"
+    assert "'epoch_1.pth' was not written, No space left on device (1024.0 GiB" in explain(
+        full, "."
+    )
+    full.errno = errno.EDQUOT  # whose limit is not the disk's
+    assert "free)" not in explain(full, ".")
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -69,7 +90,8 @@ def test_the_end_of_another_process_is_told_from_its_silence(text: str, line: st
 
 
 def test_a_signal_is_named_with_its_usual_cause():
-    assert explain_signal(signal.SIGKILL).startswith("ended by SIGKILL, often since memory ran out")
+    killed = explain_signal(signal.SIGKILL)
+    assert killed.startswith("ended by SIGKILL, often because memory ran out")
     assert explain_signal(signal.SIGTERM) == "ended by SIGTERM"
 
 

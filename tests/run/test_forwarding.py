@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torch.distributed.run import get_args_parser
+
+from milan_mm.run import forwarding
 
 LAUNCHER = """
 import subprocess, sys, time
@@ -41,12 +44,25 @@ def launch(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
     return run
 
 
-@pytest.mark.parametrize(("name", "code"), [("TERM", 75), ("USR1", 75), ("INT", 130)])
+@pytest.mark.parametrize(("name", "code"), [("TERM", 75), ("HUP", 75), ("INT", 130)])
 def test_processes_get_the_signal_and_the_time_to_save_and_their_code_is_the_launchers(
     launch, name, code
 ):
     saves = SAVES.format(name, code)
     assert launch(f"SIG{name}", saves, saves) == (code, [name, name])
+
+
+def test_a_process_that_has_finished_hurries_none(launch):
+    ends = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+    assert launch("SIGTERM", ends, SAVES.format("TERM", 0)) == (9, ["TERM"])
+
+
+def test_torchrun_does_not_take_the_signal_that_nohup_ignores(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(forwarding, "SIGNALS", ())
+    monkeypatch.setenv("PET_SIGNALS_TO_HANDLE", "")
+    monkeypatch.delenv("PET_SIGNALS_TO_HANDLE")
+    forwarding.forward_signals()
+    assert get_args_parser().parse_args(["x.py"]).signals_to_handle == "SIGQUIT"
 
 
 def test_a_process_that_failed_is_not_waited_for_by_the_others_for_ever(launch):

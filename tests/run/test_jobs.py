@@ -1,6 +1,7 @@
 """The job runner starts what it should, hands checkpoints on, and stops after a failure."""
 
 import io
+import subprocess
 import time
 from pathlib import Path
 
@@ -126,3 +127,16 @@ def test_times_are_readable_at_80_columns():
     console.print(bars.get_renderable())
     (line,) = console.file.getvalue().splitlines()
     assert line.endswith("0/184375 loss 10.123 0:00:00 -:--:--")
+
+
+def test_a_job_that_is_just_being_started_is_ended_too(tmp_path, monkeypatch):
+    workers = jobs._Workers(progress_bars(Console(file=io.StringIO())), [], 1)
+    start = subprocess.Popen
+
+    def terminate_meanwhile(*given, **options):
+        workers.terminate()
+        return start(*given, **options)
+
+    monkeypatch.setattr(jobs.subprocess, "Popen", terminate_meanwhile)
+    with pytest.raises(RuntimeError, match="SIGTERM"):
+        workers.run_chain(_job(tmp_path, "a", "slow"))

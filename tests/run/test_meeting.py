@@ -111,6 +111,14 @@ def test_a_second_machine_of_one_number_is_refused(machine):
     assert len(refused) == 1 and "give each machine a NODE_RANK of its own" in str(refused[0])
 
 
+def test_a_machine_without_a_number_may_come_back(machine):
+    one = replace(machine(0), rank=None, is_host=None)
+    first, second = outcomes(one, one)
+    assert Meeting(one).failure is None
+    second.leave(None)
+    first.leave(None)
+
+
 def test_only_addresses_of_this_machine_are_here():
     assert is_here("127.0.0.1") and is_here(socket.gethostname())
     assert not is_here("192.0.2.1") and not is_here("no.such.host.invalid")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import HOOKS
 
 from milan_mm.configs import load
 from milan_mm.run.prepare import (
@@ -173,6 +174,17 @@ def test_every_run_saves_its_checkpoints_atomically():
     cfg = Config(dict(model={}, default_hooks=hooks), filename=__file__)
     prepare(cfg, RunOptions(), TRAINING)
     assert cfg.default_hooks.checkpoint.backend_args == dict(backend="atomic_local")
+
+
+@pytest.mark.parametrize(
+    "fields", [dict(file_client_args=dict(backend="disk")), dict(out_dir="s3://bucket/runs")]
+)
+def test_a_config_that_saves_by_other_means_keeps_them(fields: dict):
+    hooks = dict(checkpoint=dict(type="CheckpointHook", **fields))
+    cfg = Config(dict(model={}, default_hooks=hooks), filename=__file__)
+    prepare(cfg, RunOptions(), TRAINING)
+    hook = HOOKS.build(cfg.default_hooks.checkpoint)
+    assert hook.backend_args is None
 
 
 def test_compile_adds_a_hook_to_those_of_the_config():

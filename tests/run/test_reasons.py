@@ -51,11 +51,27 @@ def test_a_process_leaves_its_reason_and_is_silent(
         assert stop.value.code == code and not capsys.readouterr().err
 
 
+def test_the_defect_of_a_worker_is_named_once(folder: Path):
+    with pytest.raises(RuntimeError), errors.user_errors():  # as torch hands it on
+        raise RuntimeError("Caught RuntimeError in DataLoader worker\n ...\nRuntimeError: a defect")
+    assert Reason.first(folder).text == "RuntimeError: a defect"
+
+
 def test_without_a_launcher_nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv(reasons.FOLDER, raising=False)
     assert not leave(MISTAKE, "a mistake")
     monkeypatch.setenv(reasons.FOLDER, str(tmp_path / "gone"))  # a launcher that was killed
     assert not leave(MISTAKE, "a mistake")
+
+
+def test_a_process_speaks_for_itself_where_the_disk_of_reasons_is_full(
+    folder: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    full = OSError(28, "No space left on device", "epoch_1.pth")
+    monkeypatch.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(SystemExit), errors.user_errors():
+        raise full
+    assert capsys.readouterr().err.startswith("error: 'epoch_1.pth' was not written")
 
 
 def test_a_restart_is_known_on_every_machine(folder: Path, monkeypatch: pytest.MonkeyPatch):

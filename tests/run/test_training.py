@@ -5,9 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config
 
+from milan_mm.run.prepare import prepare, use_machine
+from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.fitting import check_fit
 from milan_mm.run.training import _check_classes, _saying_how_to_go_on
+from milan_mm.run.training import test as evaluate
+from tests.engine.hooks.test_saving import Predicting, Rising
+from tests.helpers import forget_runs
+from tests.run.tiny_runs import run_tiny, tiny_config
 
 
 @pytest.mark.parametrize(
@@ -51,3 +58,24 @@ def test_an_interrupted_run_with_a_checkpoint_says_how_to_go_on(tmp_path: Path, 
             (tmp_path / "last_checkpoint").write_text("epoch_1.pth")
         raise KeyboardInterrupt
     assert ("--resume goes on from the last checkpoint" in capsys.readouterr().err) == saved
+
+
+def test_a_test_in_the_folder_of_its_training_leaves_the_config_of_the_training(tmp_path: Path):
+    loader = dict(
+        num_workers=0, dataset=dict(type="TinyNumbers"), sampler=dict(type="DefaultSampler")
+    )
+    parts = dict(test_dataloader=loader, test_cfg={}, test_evaluator=dict(type=Rising.__name__))
+
+    def config() -> Config:
+        made = tiny_config("epochs", tmp_path, model=dict(type=Predicting.__name__), **parts)
+        return Config(made.to_dict(), filename=__file__)
+
+    run_tiny(config())
+    trained = (tmp_path / "test_training.py").read_text()
+    forget_runs()
+    cfg = config()
+    notes = prepare(cfg, RunOptions(), [use_machine])
+    assert evaluate(cfg, str(tmp_path / "iter_16.pth"), notes)
+    assert (tmp_path / "test_training.py").read_text() == trained
+    (own,) = tmp_path.glob("*/test_training.py")
+    assert own.read_text() != trained

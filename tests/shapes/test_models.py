@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from milan_mm.pretrain.teacher import ASSETS
 from milan_mm.pretrain.teacher_clip import SHIPPED as SHIPPED_CLIP
 from milan_mm.pretrain.teacher_timm import SHIPPED as SHIPPED_SLIP
 from milan_mm.shapes.captions import VOCABULARY, encode_caption
@@ -25,6 +24,7 @@ from milan_mm.shapes.models import (
     shipped_clip_in_timm,
 )
 from milan_mm.shapes.scenes import SHAPES, SIZES, render_scene
+from milan_mm.weights.names import ASSETS
 from tests.helpers import randomise
 
 FILES = {CLIP: SHIPPED_CLIP[CLIP], SLIP: SHIPPED_SLIP["vit_shapes_patch8_96"]}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from milan_mm.configs import load
+from milan_mm.errors import UserError
 from milan_mm.evaluation import cells
 from milan_mm.evaluation.planning import Evaluation, read_candidates
 from milan_mm.evaluation.tables import make_tables
@@ -49,6 +50,13 @@ def test_recipes_take_classes_and_images_of_the_folder(task: str):
     assert cell.data == "mine" and None not in cell.data_hash.values()
     assert cfg.val_dataloader.dataset.metainfo.classes == ("blue", "green", "red")
     assert any(note.startswith(f"{task}: 3 classes") for note in notes[task])
+
+
+def test_what_the_training_would_refuse_is_refused_before_anything_runs():
+    path = coco_folder(Path("mine")) / "annotations/instances_train2017.json"
+    path.write_text(path.read_text().replace('"iscrowd": 0', '"iscrowd": "yes"', 1))
+    with pytest.raises(UserError, match="has iscrowd 'yes'"):
+        _cell("coco", "mine")
 
 
 @pytest.mark.parametrize("task", MAKERS)

@@ -2,24 +2,39 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from benchmarks.reliability.trials import TOOLS, Trial, training
+from benchmarks.reliability.trials import TOOLS, Trial
 from milan_mm.run import reasons
 
+# Processes that import nothing heavy: what a training leaves there is in tests/run/test_reasons.py.
 FAILING = """
 import os, sys, time
-from milan_mm.run.errors import user_errors
-with user_errors():
-    if os.environ["RANK"] == "1":
-        if sys.argv[1] == "kill":
-            os.kill(os.getpid(), 9)
-        raise KeyError("a defect")
-    time.sleep(60)
+from milan_mm.run.reasons import DEFECT, leave
+if os.environ["RANK"] == "1":
+    if sys.argv[1] == "kill":
+        os.kill(os.getpid(), 9)
+    leave(DEFECT, "KeyError: 'a defect'")
+    sys.exit(1)
+time.sleep(60)
+"""
+JOINING = """
+import os, sys
+import torch
+from torch import distributed
+from milan_mm.run.reasons import is_restart
+is_second = is_restart()
+distributed.init_process_group("gloo")
+if os.environ["RANK"] == "1" and not is_second:
+    os.kill(os.getpid(), 9)
+total = torch.tensor(int(os.environ["RANK"]) + 1)
+distributed.all_reduce(total)
+open("rank " + os.environ["RANK"], "w").write(f"{int(total)} {is_second}")
+distributed.destroy_process_group()
 """
 
 
@@ -65,6 +80,7 @@ def test_torchruns_options_pass_through(settings: dict[str, str], options: str):
     [
         ({"NNODES": "two"}, "error: NNODES is 'two': give the number of machines, or MIN:MAX"),
         ({"NNODES": "2"}, "set NODE_RANK"),
+        ({"NNODES": "2", "NODE_RANK": "2"}, "NODE_RANK is '2': number the 2 machines from 0"),
         ({"NNODES": "1:2", "MASTER_ADDR": "a"}, "the number of machines may change: pass --resume"),
     ],
 )
@@ -81,7 +97,7 @@ def test_settings_that_cannot_work_are_named(settings: dict[str, str], message: 
 @pytest.mark.parametrize(
     ("how", "code", "last"),
     [
-        ("kill", 137, "was ended by SIGKILL, often since memory ran out"),
+        ("kill", 137, "was ended by SIGKILL, often because memory ran out"),
         ("defect", 1, "error: process 1 of 2 failed, its traceback is above: KeyError: 'a defect'"),
     ],
 )
@@ -98,30 +114,16 @@ def test_the_first_process_that_failed_has_the_last_line(
     assert done.stderr.count("error: process") == 1 and "Root Cause" not in done.stderr
 
 
-def _machines(folder: Path, port: int, **environment: str) -> list[Trial]:
-    """Two launchers of one process each."""
-    settings = dict(NNODES="2", MASTER_ADDR="127.0.0.1", PORT=str(port), **environment)
-    trials = []
-    for rank in ("0", "1"):
-        trial = training(folder, 2, "--work-dir", "two", NODE_RANK=rank, **settings)
-        trial.command = ["1" if word == "2" else word for word in trial.command]
-        trials.append(trial)
-    return trials
-
-
 @pytest.mark.long
-def test_two_launchers_train_as_one_job_and_a_killed_process_changes_nothing(
+def test_two_launchers_are_one_job_whose_processes_start_again_together(
     tmp_path: Path, free_port: int
 ):
-    whole = training(tmp_path, 2, "--work-dir", "one")
-    assert whole.run() == 0, whole.output
-    trials = _machines(tmp_path, free_port, MAX_RESTARTS="1", FAULT="kill@train@1")
+    (tmp_path / "joining.py").write_text(JOINING)
+    where = f"--nnodes 2 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:{free_port} --rdzv-id x"
+    options = [*where.split(), "--max-restarts", "1", "--nproc-per-node", "1", "joining.py"]
+    command = [sys.executable, str(TOOLS / "_torchrun.py"), *options]
+    trials = [Trial(tmp_path, command) for _ in range(2)]
     running = [trial.start() for trial in trials]
-    assert [process.wait(300) for process in running] == [0, 0], trials[0].output
-    assert "resumes two/epoch_1.pth after update 4 of 8" in trials[0].output + trials[1].output
-    one, two = (
-        torch.load(tmp_path / name / "epoch_2.pth", weights_only=False)["state_dict"]
-        for name in ("one", "two")
-    )
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not any(trial.orphans(10) for trial in (whole, *trials))
+    assert [process.wait(120) for process in running] == [0, 0], trials[0].output
+    assert [(tmp_path / f"rank {rank}").read_text() for rank in range(2)] == ["3 True"] * 2
+    assert not any(trial.orphans(10) for trial in trials)

@@ -1,11 +1,12 @@
 """Exporting an encoder: a round trip without loss, and never half a file."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors import safe_open
 
 from milan_mm.registry import MODELS
-from milan_mm.weights import exporting
 from milan_mm.weights.exporting import export_encoder
 from milan_mm.weights.loading import load_encoder
 from milan_mm.weights.reading import read_checkpoint
@@ -63,11 +64,12 @@ def test_failed_export_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypa
     out = tmp_path / "encoder.safetensors"
     out.write_bytes(b"the old file")
 
-    def break_off(tensors: dict, path, metadata: dict) -> None:
-        path.write_bytes(b"half a fi")
+    def break_off(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[:9])
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(exporting, "save_file", break_off)
+    monkeypatch.setattr(Path, "write_bytes", break_off)
     with pytest.raises(OSError, match="No space left"):
         export_encoder(checkpoint, out)
     assert out.read_bytes() == b"the old file"

@@ -1,6 +1,8 @@
 """Reading weight files: everything harmless, nothing that runs code, nothing damaged."""
 
 import hashlib
+import shutil
+import subprocess
 from argparse import Namespace
 from pathlib import PosixPath
 
@@ -10,7 +12,10 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from safetensors.torch import save_file
 
+from milan_mm.errors import UserError
+from milan_mm.weights import reading
 from milan_mm.weights.exporting import export_encoder
+from milan_mm.weights.names import ASSETS, SUMS
 from milan_mm.weights.reading import (
     file_sha256,
     read_checkpoint,
@@ -161,6 +166,20 @@ def test_a_wrong_checksum_in_a_file_is_refused(tmp_path):
     assert read_checkpoint(file).keys() == state.keys()
     save_file(state | dict(a=torch.tensor([1.0, 1.0001])), file, read_metadata(file))
     with pytest.raises(ValueError, match=r"a\.safetensors' is damaged: .* the sha256"):
+        read_checkpoint(file)
+
+
+def test_a_flipped_bit_in_a_file_of_this_package_is_noticed(tmp_path, monkeypatch):
+    for name in (SUMS, "milan_mini_shapes.safetensors"):
+        shutil.copy(ASSETS / name, tmp_path)
+    subprocess.run(["sha256sum", "--check", "--quiet", SUMS], cwd=ASSETS, check=True)
+    monkeypatch.setattr(reading, "ASSETS", tmp_path)
+    file = tmp_path / "milan_mini_shapes.safetensors"
+    read_checkpoint(file)
+    content = bytearray(file.read_bytes())
+    content[-1000] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"milan_mini_shapes.safetensors' is damaged: its bytes"):
         read_checkpoint(file)
 
 

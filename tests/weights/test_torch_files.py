@@ -2,6 +2,7 @@
 
 import io
 import random
+import tracemalloc
 import zipfile
 from argparse import Namespace
 from collections import Counter, OrderedDict
@@ -20,7 +21,7 @@ from tests.hostile.damage import equal
 DTYPES = [
     *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.bool),
     *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32),
-    *(torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2),
+    *(torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz),
 ]
 _BASE = torch.arange(24.0)
 TENSORS = {
@@ -37,7 +38,7 @@ TENSORS = {
 }
 VALUES: dict[str, Any] = {
     "numbers": [0, -1, 255, 65536, 2**31, -(2**40), 2**80, 1.5, float("inf"), 2 + 3j],
-    "texts": ["", "a", "\N{GREEK SMALL LETTER ALPHA}\n", "x" * 1000],
+    "texts": ["", "a", "\udce9", "\N{GREEK SMALL LETTER ALPHA}\n", "x" * 1000],
     "bytes": [b"", b"\0\xff", bytearray(b"abc")],
     "containers": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [], [1], {}, {1}, set()),
     "dicts": [OrderedDict(a=1), Counter(a=2), {0: 1, (1, "a"): None, None: True}],
@@ -141,6 +142,48 @@ def test_meta_is_read_without_the_numbers(tmp_path: Path, is_zip: bool):
     content = dict(meta=dict(epoch=3), state_dict=dict(a=torch.rand(9)))
     torch.save(content, path, _use_new_zipfile_serialization=is_zip)
     assert read_meta(path) == dict(epoch=3)
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("read", [read_checkpoint, read_meta])
+def test_a_file_is_not_held_beside_its_tensors(read: Any, is_zip: bool, tmp_path: Path):
+    path = tmp_path / "a.pth"
+    content = dict(meta=dict(epoch=3), state_dict=dict(a=torch.rand(2**20)))
+    torch.save(content, path, _use_new_zipfile_serialization=is_zip)
+    tracemalloc.start()  # of Python's memory, which tensors are not in
+    try:
+        read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def _nested(levels: int) -> list:
+    return [_nested(levels - 1)] if levels else []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({i / 7: i for i in range(10_001)}, "has more than 10,000 keys that are neither text nor"),
+        (_nested(70), "holds values that are nested too deeply, more than 60 levels"),
+        (np.ones(3, ">f4"), "holds an array in the byte order of another machine"),
+        (
+            torch.ones(1, dtype=torch.complex64).conj(),
+            "holds tensors that are yet to be conjugated",
+        ),
+        (
+            torch.zeros(1).expand(2**25),
+            "its tensors share their numbers: save clones of them, or safetensors",
+        ),
+    ],
+    ids=["keys", "depth", "byte order", "conjugated", "shared"],
+)
+def test_a_sound_file_that_is_refused_is_not_called_damaged(value: Any, text: str, tmp_path: Path):
+    torch.save(dict(a=value), tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=text) as error:
+        read_checkpoint(tmp_path / "a.pth")
+    assert "copy or download it again" not in str(error.value)
 
 
 @pytest.mark.parametrize(

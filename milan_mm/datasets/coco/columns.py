@@ -19,6 +19,7 @@ from milan_mm.datasets.coco.faults import (
     incomplete,
     is_box,
     is_flag,
+    is_size,
 )
 from milan_mm.datasets.coco.run_lengths import count_pixels
 
@@ -116,7 +117,7 @@ class Columns:
                     found.append(number)
                 continue
             counts = mask.get("counts") if type(mask) is dict else None
-            if type(counts) is str and _is_size(mask.get("size"), sizes[image]):
+            if type(counts) is str and is_size(mask.get("size"), sizes[image]):
                 texts.append((number, counts))
                 characters += len(counts)
                 if characters > _MAX_CHARACTERS:
@@ -180,10 +181,6 @@ def _odd(flags: list) -> list[int]:
     return [number for number, value in enumerate(flags) if not is_flag(value)]
 
 
-def _is_size(stated: object, wanted: list[float]) -> bool:
-    return stated == wanted and set(map(type, stated)) == {int}
-
-
 def _are_polygons(mask: list) -> bool:
     """Whether all parts are polygons of moderate, finite numbers.
 
@@ -209,7 +206,7 @@ def _cover(counts: list, size: object, wanted: list[float]) -> bool:
     try:
         whole = set(map(type, counts)) == {int}
         return (
-            _is_size(size, wanted)
+            is_size(size, wanted)
             and whole
             and min(counts) >= 0
             and sum(counts) == math.prod(wanted)

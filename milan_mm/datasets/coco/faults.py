@@ -277,14 +277,14 @@ def mask_problems(mask: object, image: dict) -> Iterator[tuple[Kind, str]]:
             yield Kind.LONG_OUTLINE, detail
 
 
-def _is_size(stated: object, size: list) -> bool:
+def is_size(stated: object, size: list) -> bool:
     """Whether a mask states the size of its image in whole numbers, as pycocotools wants it."""
     return isinstance(stated, list) and stated == size and {*map(type, stated)} == {int}
 
 
 def _run_problems(mask: dict, size: list) -> Iterator[tuple[Kind, str]]:
     counts = mask.get("counts")
-    if not _is_size(mask.get("size"), size):
+    if not is_size(mask.get("size"), size):
         stated = shown(mask.get("size"))
         detail = f"has a mask of (height, width) {stated} on an image of {size}"
         yield Kind.MASK_SIZE, detail

@@ -8,6 +8,7 @@ from milan_mm.datasets.coco.faults import FIELDS, incomplete, is_box, wrong_fiel
 from milan_mm.datasets.coco.file import CocoFile
 from milan_mm.datasets.collection import paused_collection
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.files import read_regular
 
 # What was read and is not taken yet: an annotation file of COCO's size takes 10 s and 3 GiB.
 _kept: dict[tuple, CocoFile] = {}
@@ -92,11 +93,13 @@ def _read(path: Path, with_annotations: bool) -> CocoFile:
 def _parse(path: Path) -> object:
     """The content of a JSON file in UTF-8, with or without a mark of byte order, or UTF-16."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         text = content.decode(json.detect_encoding(content), "surrogatepass")
         del content  # half a gigabyte in the case of COCO
         with paused_collection():
             return json.loads(text)
+    except UserError as error:
+        raise UserError(f"annotation file '{path}' cannot be read: {error}") from None
     except FileNotFoundError:
         raise MissingFileError(f"annotation file '{path}' does not exist") from None
     except RecursionError:

@@ -1,37 +1,25 @@
 """Stop before the optimizer learns from a loss or a gradient that is not finite."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.dist import all_gather_object
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from milan_mm.engine.agreement import Agreement
-from milan_mm.engine.fault_report import FaultReport, progress_of
-from milan_mm.engine.faults import Finding, Part, guilty, message, remedy
+from milan_mm.engine.finite.faults import Part, remedy
+from milan_mm.engine.finite.investigation import investigate
+from milan_mm.engine.finite.state import broken_state, broken_tensors, plain_name
 from milan_mm.engine.generators import generator_states
 from milan_mm.engine.hooks.updates import has_updated
 from milan_mm.engine.norms import gradient_norm
-from milan_mm.engine.sharding import is_sharded
-from milan_mm.engine.state import (
-    broken_state,
-    broken_tensors,
-    broken_weight,
-    fill,
-    optim_wrappers,
-    plain_name,
-    whole_weights,
-)
-from milan_mm.engine.tracing import Trace, replay
-from milan_mm.engine.unwrapping import unwrapped
+from milan_mm.engine.unwrapping import optim_wrappers, unwrapped
 from milan_mm.errors import NonFiniteLossError
 from milan_mm.registry import HOOKS
 from milan_mm.text import shorten_list
-from milan_mm.weights.reading import read_checkpoint
 
 _PARTS = ("state_dict", "ema_state_dict", "optimizer")  # of a checkpoint, those of numbers
 SKIPS = 30  # updates in a row that a loss scale skips; 16 bring it from 65536 to 1
@@ -73,7 +61,7 @@ class FiniteHook(Hook):
         self._parts: list[Part] = []
         self._has_stepped = self._is_update_over = False
         self._skips: int | Tensor = 0
-        self._checked_at = -1
+        self._is_checked = False  # since the last iteration began
         self._exempt: set[str] = set()
         self._handles: list[Any] = []
 
@@ -82,7 +70,7 @@ class FiniteHook(Hook):
         self._runner = runner
         model = unwrapped(runner.model)
         self._exempt = set(map(plain_name, broken_state(runner)))
-        for wrapper in optim_wrappers(runner):
+        for wrapper in optim_wrappers(runner.optim_wrapper):
             self._handles.append(wrapper.optimizer.register_step_pre_hook(self._before_step))
         self._handles.append(model.register_forward_hook(self._note_loss))
         preprocessor = getattr(model, "data_preprocessor", None)
@@ -91,6 +79,7 @@ class FiniteHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Keep the batch until the update is over."""
+        self._is_checked = False
         if self._is_update_over:
             self._parts.clear()
             self._is_update_over = False
@@ -114,8 +103,6 @@ class FiniteHook(Hook):
             if self._agreement.latest():
                 self._stop(is_damaged=self._has_stepped)
             self._has_stepped = False
-        if any(_saves_now(hook, runner) for hook in runner.hooks):
-            self._check_state()
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Look at the weights before they are saved."""
@@ -126,14 +113,14 @@ class FiniteHook(Hook):
         if self._handles:  # in the middle of a training
             self._check_state()
 
-    def before_gathering(self, runner: Runner) -> None:
-        """Look at weights that are spread over processes, in all of them; see `ShardedRunner`."""
+    def before_saving(self, runner: Runner) -> None:
+        """Look at the weights, in all processes; those call it that save (`hooks/saving.py`)."""
         if self._handles:
             self._check_state()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Look at what another hook saves; the main process is alone here."""
-        if not self._handles or self._checked_at == runner.iter:
+        if not self._handles or self._is_checked:
             return
         parts = (broken_tensors(checkpoint.get(part)) for part in _PARTS)
         broken = [name.removeprefix(".") for names in parts for name in names]
@@ -156,8 +143,11 @@ class FiniteHook(Hook):
     def _note_loss(self, model: Any, _: object, returned: Any) -> None:
         """The number whose gradients are about to be computed."""
         if self._parts and model.training and isinstance(returned, dict):
-            loss, _ = model.parse_losses(returned)
-            self._parts[-1].loss = loss.detach().float()
+            try:
+                loss, _ = model.parse_losses(returned)
+                self._parts[-1].loss = loss.detach().float()
+            except Exception:  # not losses: whatever comes of them, gradients are looked at too
+                return
 
     def _take_late_loss(self, outputs: dict | None) -> bool:
         """Of a model that computes its loss in another way, and shows it after the step only."""
@@ -183,13 +173,16 @@ class FiniteHook(Hook):
             self._stop(is_damaged=False)
 
     def _has_scale(self) -> bool:
-        return any(hasattr(wrapper, "loss_scaler") for wrapper in optim_wrappers(self._runner))
+        return any(
+            hasattr(wrapper, "loss_scaler")
+            for wrapper in optim_wrappers(self._runner.optim_wrapper)
+        )
 
     def _is_known(self, norm: Tensor) -> bool:
         """Whether the norm can be read without a wait: mmengine does it, to clip by it."""
         return norm.device.type == "cpu" or any(
             wrapper.clip_grad_kwargs and wrapper.grad_name == "grad_norm"
-            for wrapper in optim_wrappers(self._runner)
+            for wrapper in optim_wrappers(self._runner.optim_wrapper)
         )
 
     def _fault(self, norm: Tensor | None = None) -> Tensor | int:
@@ -203,36 +196,13 @@ class FiniteHook(Hook):
         return fault | (self._skips >= SKIPS)
 
     def _stop(self, is_damaged: bool) -> None:
-        """Find out what was wrong, write the report, and end the run.
+        """Find out what was wrong, and end the run.
 
         Args:
             is_damaged: Whether the optimizer has stepped.
         """
-        runner = self._runner
-        weights = (runner.message_hub.get_info("last_ckpt") or "") if is_damaged else None
-        part, trace, note = self._replay(weights)
-        weight = "" if is_damaged else broken_weight(unwrapped(runner.model))
-        finding = Finding.of(part, self._what(part), trace, weight, note)
-        findings: list[Finding] = all_gather_object(finding)
-        rank = guilty(findings)
-        path = Path(runner.work_dir, f"nonfinite_iter_{findings[rank].iteration}.pth")
-        state = {} if is_damaged else whole_weights(unwrapped(runner.model))
-        problem = self._write(part, finding, path, state, weights) if get_rank() == rank else ""
-        problem = all_gather_object(problem)[rank]
-        barrier()
-        images = sorted({name for finding in findings for name in finding.images})
-        if images:
-            runner.logger.error(f"images of the batch: {', '.join(images)}")
         raise NonFiniteLossError(
-            message(
-                findings,
-                unwrapped(runner.model),
-                parts=len(self._parts),
-                advice=remedy(runner),
-                path=path,
-                problem=problem,
-                command=self.command,
-            )
+            investigate(self._runner, self._parts, self._what, is_damaged, self.command)
         )
 
     def _what(self, part: Part) -> str:
@@ -244,69 +214,19 @@ class FiniteHook(Hook):
             return "the loss of another process is not finite"
         return f"the gradient norm is {self.norm.item():g}"
 
-    def _replay(self, weights: str | None) -> tuple[Part, Trace, str]:
-        """Repeat the parts of the update, until one shows what is to blame.
-
-        Args:
-            weights: Checkpoint to take them from; None takes those of the model.
-        """
-        model, trace = unwrapped(self._runner.model), Trace()
-        faults = [not part.is_finite for part in self._parts]
-        # all processes repeat the same parts: shards are exchanged on the way
-        is_fault = [any(flags) for flags in zip(*all_gather_object(faults), strict=True)]
-        parts = [p for p, fault in zip(self._parts, is_fault, strict=True) if fault] or self._parts
-        if weights == "":
-            return parts[0], trace, "it was not replayed, since there is no checkpoint yet"
-        try:
-            if weights:
-                fill(model, read_checkpoint(weights)["state_dict"])
-            wrapper = optim_wrappers(self._runner)[0]
-            # shards are gathered by what is around the model
-            caller = self._runner.model if is_sharded(self._runner.model) else model
-            traces = [replay(model, wrapper, part.batch, part.generators, caller) for part in parts]
-        except Exception as error:  # must not hide what happened
-            first = next(iter(str(error).strip().splitlines()), "")
-            return parts[0], trace, f"a replay failed, {type(error).__name__}: {first}"
-        for part, trace in zip(parts, traces, strict=True):
-            if trace.first is not None:
-                return part, trace, ""
-        same = f" with the weights of {weights}" if weights else ""
-        return parts[0], trace, f"a replay{same} was finite"
-
-    def _write(
-        self, part: Part, finding: Finding, path: Path, state: dict, weights: str | None
-    ) -> str:
-        """Write the report; why it could not be written, or nothing."""
-        report = FaultReport(
-            iteration=part.iteration,
-            what=finding.what,
-            batch=part.batch,
-            generators=part.generators,
-            state_dict=state,
-            checkpoint=weights or "",
-            progress=progress_of(self._runner.message_hub)
-            | dict(rank=get_rank(), world_size=get_world_size()),
-            images=finding.images,
-            loss=None if part.loss is None else part.loss.item(),
-        )
-        try:
-            report.write(path)
-        except OSError as error:
-            return error.strerror or type(error).__name__
-        return ""
-
     def _check_state(self) -> None:
         """Look at everything that a checkpoint holds, in all processes."""
-        if self._checked_at == self._runner.iter:
+        if self._is_checked:
             return
-        self._checked_at = self._runner.iter
+        self._is_checked = True
         self._agreement.exchange(self._fault())
         if self._agreement.latest():  # in the middle of an update
             self._stop(is_damaged=False)
         broken = [n for n in broken_state(self._runner) if plain_name(n) not in self._exempt]
         self._agreement.exchange(int(bool(broken)))
-        if self._agreement.latest():
-            raise NonFiniteLossError(self._unsaved(broken))
+        if self._agreement.latest():  # where processes hold other buffers or states than the first
+            names = dict.fromkeys(name for found in all_gather_object(broken) for name in found)
+            raise NonFiniteLossError(self._unsaved(list(names)))
 
     def _unsaved(self, broken: list[str]) -> str:
         return (
@@ -314,20 +234,3 @@ class FiniteHook(Hook):
             f"and gradients were, so its step was too large; nothing of it is saved: "
             f"{remedy(self._runner)}"
         )
-
-
-def _saves_now(hook: Hook, runner: Runner) -> bool:
-    """Whether mmengine's hook saves after this iteration, of a run that counts them.
-
-    It removes an older checkpoint before it writes the new one, so the weights are looked at first.
-    """
-    if getattr(hook, "is_due", False):  # our own hook has waited for the end of the update
-        return True
-    return (
-        isinstance(hook, CheckpointHook)
-        and not hook.by_epoch
-        and (
-            hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
-            or (hook.save_last and hook.is_last_train_iter(runner))
-        )
-    )

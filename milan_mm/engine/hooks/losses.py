@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from milan_mm.engine.faults import remedy
+from milan_mm.engine.finite.faults import remedy
 from milan_mm.engine.hooks.finite import FiniteHook
 from milan_mm.errors import NonFiniteLossError
 from milan_mm.registry import HOOKS

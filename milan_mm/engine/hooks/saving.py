@@ -47,20 +47,20 @@ class CheckpointHook(hooks.CheckpointHook):
         if not (self.is_due and has_updated(runner.optim_wrapper)):
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
             return
-        self.is_due = False
         done = runner.iter + 1
         runner.logger.info(f"Saving checkpoint at {done} iterations, the end of an update")
         step = runner.epoch if self.by_epoch else done
         self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=done))
 
-    def _save_checkpoint(self, runner: Runner) -> None:
-        """Save, or note that it is time."""
-        self.is_due = not has_updated(runner.optim_wrapper)
-        if not self.is_due:
-            super()._save_checkpoint(runner)
-
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
-        """Save, point to it, and only then remove those that are too many."""
+        """Save, point to it, and only then remove those that are too many.
+
+        In the middle of an update it is only noted that it is time.
+        """
+        self.is_due = not has_updated(runner.optim_wrapper)
+        if self.is_due:
+            return
+        runner.call_hook("before_saving")
         outdated = self._outdate(step) if self.max_keep_ckpts > 0 else []
         if self.max_keep_ckpts > 0:
             runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
@@ -81,7 +81,8 @@ class CheckpointHook(hooks.CheckpointHook):
         if is_main_process():
             point_to(self.last_ckpt, runner.work_dir)
             for path in outdated:
-                self._remove(path)
+                if path != self.last_ckpt:  # a template without a number
+                    self._remove(path)
 
     def _outdate(self, step: int) -> list[str]:
         """Note a step that is going to be saved; returns the files that then are too many."""

@@ -98,6 +98,9 @@ class StoppingHook(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         self._note_regular(runner, runner.iter)
 
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        self._note_regular(runner, runner.iter)  # with the best so far
+
     def before_val_epoch(self, runner: Runner) -> None:
         """End before a validation, or count the batches that all processes have."""
         if self._signal:
@@ -114,8 +117,11 @@ class StoppingHook(Hook):
         outputs: object = None,
     ) -> None:
         """Agree now and then; predictions are copied from the GPU in each batch anyway."""
-        step = _BATCHES_OF_VALIDATION if get_world_size() > 1 else 1
-        if (batch_idx + 1) % step or batch_idx >= self._batches:
+        if batch_idx >= self._batches:
+            return
+        if batch_idx + 1 == self._batches:
+            self._batches = 0  # mmpretrain's EMAHook may go on, with other weights
+        if (batch_idx + 1) % (_BATCHES_OF_VALIDATION if get_world_size() > 1 else 1):
             return
         self._take(self.agreement.exchange(self._request(saving=False)))
         self._take(self.agreement.latest())
@@ -170,8 +176,8 @@ class StoppingHook(Hook):
         if validates:
             runner.message_hub.update_info(_VALIDATION_IS_DUE, True)
             for hook in runner.hooks:  # which validates with other weights than it trains
-                if isinstance(hook, EMAHook):
-                    hook.after_val_epoch(runner, {})
+                if isinstance(hook, EMAHook) and getattr(hook, "evaluate_on_ema", True):
+                    EMAHook.after_val_epoch(hook, runner)  # mmpretrain's own would validate again
         name = signal.Signals(self._signal).name
         per_update = runner.message_hub.get_info("iterations_per_update", 1)
         where = f"{iterations // per_update} of {runner.max_iters // per_update} updates"

@@ -5,9 +5,10 @@ update takes several iterations; mmengine's own hook would step the schedulers i
 """
 
 from mmengine.hooks import ParamSchedulerHook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
+from milan_mm.engine.unwrapping import optim_wrappers
 from milan_mm.registry import HOOKS
 
 
@@ -35,6 +36,4 @@ class UpdateSchedulerHook(ParamSchedulerHook):
 
 def has_updated(optim_wrapper: OptimWrapper) -> bool:
     """Whether the iteration that has just run ended in a step of the optimizer, or of all."""
-    several = isinstance(optim_wrapper, OptimWrapperDict)
-    wrappers = optim_wrapper.values() if several else [optim_wrapper]
-    return all(wrapper.should_update() for wrapper in wrappers)
+    return all(wrapper.should_update() for wrapper in optim_wrappers(optim_wrapper))

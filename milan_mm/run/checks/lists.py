@@ -13,10 +13,11 @@ from milan_mm.datasets.folders import leads_out
 from milan_mm.datasets.pair_folder import read_lines
 from milan_mm.errors import UserError
 from milan_mm.run.checks.files import is_local
-from milan_mm.run.config_nodes import datasets_of
+from milan_mm.run.config_nodes import datasets_of, type_name
 from milan_mm.text import shorten
 
-_SCOPES = ("mmpretrain", "mmseg")
+# of mmpretrain those whose lines are "NAME LABEL"; its other data sets have lists of other kinds
+_LABELLED = ("CustomDataset", "ImageNet", "ImageNet21k", "Places205")
 _NO_TEXT = (".json", ".yaml", ".yml", ".pkl", ".npy", ".mat", ".csv", ".xml")
 
 
@@ -31,11 +32,12 @@ def check_lists(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
     """
     scope = cfg.get("default_scope")
     num_classes = ((cfg.get("model") or {}).get("head") or {}).get("num_classes")
-    for loader in loaders if scope in _SCOPES else ():
+    for loader in loaders:
         for _, dataset in datasets_of(cfg, loader):
-            if not is_local(dataset):
+            is_labelled = scope == "mmpretrain" and type_name(dataset) in _LABELLED
+            if not (is_labelled or scope == "mmseg") or not is_local(dataset):
                 continue
-            has_labels = scope == "mmpretrain" and dataset.get("with_label", True)
+            has_labels = is_labelled and dataset.get("with_label", True)
             for file in _lists(dataset):
                 _check(file, _has_folder(dataset), num_classes if has_labels else None)
     return []

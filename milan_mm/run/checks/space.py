@@ -1,26 +1,24 @@
 """Room for checkpoints, looked for before a run instead of at its first save."""
 
 import inspect
-import shutil
-from pathlib import Path
 
+import torch
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
 from milan_mm.engine.unwrapping import unwrapped
 from milan_mm.errors import UserError
+from milan_mm.files import free_bytes
 from milan_mm.run.schedule.plan import Plan, checkpoint_hook
+from milan_mm.run.start.checkpoint_files import folder_of, list_checkpoints
 from milan_mm.text import bytes_of
 
 
-def check_space(runner: Runner, plan: Plan, num_kept: int = 0) -> list[str]:
-    """Compare what the run will save with the free space of the disk.
-
-    Quotas are not seen.
+def check_space(runner: Runner, plan: Plan) -> list[str]:
+    """Compare what the run will save with the free space of the disk, see `free_bytes`.
 
     Args:
         plan: Of the run.
-        num_kept: Checkpoints of it that are there already.
 
     Returns:
         Warnings for the log: one when all that it keeps will not fit.
@@ -31,12 +29,10 @@ def check_space(runner: Runner, plan: Plan, num_kept: int = 0) -> list[str]:
     hook = checkpoint_hook(runner)
     if hook is None or not plan.checkpoints:
         return []
-    work_dir = Path(runner.work_dir)
-    folder = Path(hook.out_dir, work_dir.name) if hook.out_dir else work_dir
     if "://" in str(hook.out_dir):
         return []
-    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    free = shutil.disk_usage(place).free
+    folder = folder_of(runner.cfg)
+    free = free_bytes(folder)
     size = checkpoint_size(runner, bool(hook.save_optimizer))
     if free < size:
         raise UserError(
@@ -45,7 +41,7 @@ def check_space(runner: Runner, plan: Plan, num_kept: int = 0) -> list[str]:
         )
     # one more than are kept, for an old one goes when the new one is there
     number = min(plan.checkpoints, (plan.kept or plan.checkpoints) + 1)
-    if free >= (number - num_kept) * size:
+    if free >= (number - len(list_checkpoints(runner.cfg))) * size:
         return []
     keep = f"keeps {plan.kept}" if plan.kept else f"saves {plan.checkpoints}"
     return [
@@ -61,7 +57,8 @@ def checkpoint_size(runner: Runner, with_optimizer: bool) -> int:
     The optimizer has no state before its first step: what it will have is known from its kind.
     """
     model = unwrapped(runner.model)
-    size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    tensors = filter(torch.is_tensor, model.state_dict().values())
+    size = sum(t.numel() * t.element_size() for t in tensors)
     settings = (runner.cfg.get("optim_wrapper") or {}).get("optimizer")
     if with_optimizer and settings:
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -73,8 +70,13 @@ def checkpoint_size(runner: Runner, with_optimizer: bool) -> int:
 def _copies(settings: dict) -> int:
     """Tensors of a parameter's size that an optimizer keeps for it."""
     kind = settings["type"]
-    kind = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
+    if isinstance(kind, str):
+        with OPTIMIZERS.switch_scope_and_registry(None) as registry:  # as the runner builds it
+            kind = registry.get(kind)
     defaults = {n: p.default for n, p in inspect.signature(kind).parameters.items()}
-    if "betas" in defaults:  # of Adam and its kin: two means, and the largest of one
+    if "betas" in defaults:
+        if not kind.__module__.startswith("torch."):
+            return 0  # nobody knows: Lion has one, those of 8 bits less
+        # of Adam and its kin: two means, and the largest of one
         return 2 + bool(settings.get("amsgrad"))
     return bool(settings.get("momentum", defaults.get("momentum")))

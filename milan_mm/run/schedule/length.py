@@ -40,9 +40,8 @@ def set_length(cfg: Config, epochs: int | None, iters: int | None) -> list[str]:
     cfg.train_cfg[key] = length
     _set_intervals(cfg, epochs is not None, before, length)
     _set_schedulers(cfg, epochs is not None, before, length)
-    note = (
-        f"{count(length, unit)} instead of {before}: schedule, evaluations and checkpoints follow"
-    )
+    change = "as in the recipe" if length == before else f"instead of {before}"
+    note = f"{count(length, unit)} {change}: schedule, evaluations and checkpoints follow"
     if epochs is not None and any(
         is_warm_up(s) and not s.get("by_epoch", True) for s in schedulers(cfg)
     ):

@@ -4,6 +4,7 @@ mmengine follows the file `last_checkpoint` alone, which holds a path of the mac
 may be empty after a kill, and may name a file that is damaged or gone.
 """
 
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -92,14 +93,14 @@ def list_checkpoints_in(work_dir: Path) -> list[Checkpoint]:
 
 def list_checkpoints(cfg: Config, folder: Path | None = None) -> list[Checkpoint]:
     """The training checkpoints of a work directory, in the order of their updates."""
-    checkpoints = folder or _folder(cfg)
+    checkpoints = folder or folder_of(cfg)
     found = [_checkpoint(path) for path in _files(cfg, checkpoints) if path.is_file()]
     return sorted(found, key=lambda checkpoint: checkpoint.updates)
 
 
 def remove_leftovers_of_run(cfg: Config) -> None:
     """Remove what killed runs left behind while they wrote; never what is being written."""
-    work_dir, checkpoints = Path(cfg.work_dir), _folder(cfg)
+    work_dir, checkpoints = Path(cfg.work_dir), folder_of(cfg)
     starts = [path for path in work_dir.glob("*") if path.is_dir()] if work_dir.is_dir() else []
     for folder in dict.fromkeys([work_dir, checkpoints, *starts]):
         remove_leftovers(folder)
@@ -130,7 +131,7 @@ def check_nothing_is_replaced(cfg: Config, allowed: int = 0) -> None:
     Raises:
         UserError: Naming the checkpoints.
     """
-    folder = _folder(cfg)
+    folder = folder_of(cfg)
     held = [c.path for c in list_checkpoints(cfg) if not 0 <= c.updates <= allowed]
     held += [path for path in sorted(folder.glob(_BEST)) if not allowed]
     if held:
@@ -153,7 +154,7 @@ def check_nothing_later(cfg: Config, source: Path, updates: int) -> None:
     later = [c.path for c in list_checkpoints(cfg) if c.updates > updates]
     if later:
         raise UserError(
-            f"'{_folder(cfg)}' holds {len(later)} checkpoint(s) later than {source}, "
+            f"'{folder_of(cfg)}' holds {len(later)} checkpoint(s) later than {source}, "
             f"{shorten_list([path.name for path in later], 3)}, which would be replaced: choose "
             "another --work-dir"
         )
@@ -187,15 +188,20 @@ def accumulation_of(meta: Mapping[str, Any]) -> int:
     return 1
 
 
-def _folder(cfg: Config) -> Path:
-    """Where mmengine's CheckpointHook saves."""
-    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
-    work_dir = Path(cfg.work_dir)
-    return Path(hook["out_dir"], work_dir.name) if hook.get("out_dir") else work_dir
+def folder_of(cfg: Config) -> Path:
+    """Where mmengine's CheckpointHook saves: in the work directory, or in `out_dir` by its name."""
+    work_dir, out_dir = os.path.abspath(cfg.work_dir), _hook(cfg).get("out_dir")
+    if out_dir in (None, work_dir):
+        return Path(cfg.work_dir)
+    return Path(out_dir, os.path.basename(work_dir))
+
+
+def _hook(cfg: Config) -> Mapping[str, Any]:
+    return (cfg.get("default_hooks") or {}).get("checkpoint") or {}
 
 
 def _files(cfg: Config, folder: Path) -> Iterator[Path]:
-    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+    hook = _hook(cfg)
     templates = dict.fromkeys([hook.get("filename_tmpl") or _TEMPLATES[0], *_TEMPLATES])
     patterns = [re.escape(t).replace(re.escape("{}"), r"\d+") for t in templates]
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():

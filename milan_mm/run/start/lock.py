@@ -13,6 +13,7 @@ from pathlib import Path
 from mmengine.logging import MessageHub, MMLogger
 
 from milan_mm.errors import UserError
+from milan_mm.files import is_at
 from milan_mm.run.processes import is_main_process
 
 FILE = ".lock"
@@ -133,9 +134,8 @@ def _lock_folder(folder: Path, work_dir: str | Path) -> tuple[int, list[Path]]:
             ) from None
         except OSError:
             return file, made  # a file system without locks
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file), (folder / FILE).stat()):
-                return file, made
+        if is_at(file, folder / FILE):
+            return file, made
         os.close(file)
 
 
@@ -169,7 +169,8 @@ def _removing(folder: Path, made: list[Path], own: Iterable[str]) -> Iterator[No
     try:
         yield
     except (Exception, KeyboardInterrupt):
-        if made and made[0] == folder and not has_started():
+        is_ours = bool(made) and made[0] == folder and not holder(folder)
+        if is_ours and not has_started():
             _remove(folder, {FILE, *own})
             with suppress(OSError):  # the folder stays where something of others is in it
                 for path in made:

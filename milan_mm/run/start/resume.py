@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import all_gather_object
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -102,6 +103,7 @@ class Origin:
         Raises:
             UserError: When tensors or data do not fit, or the run would end before the checkpoint.
         """
+        _check_same(Path(self.path).name, updates_of(self.meta))
         if not self.path:
             return
         model = unwrapped(runner.model)
@@ -187,6 +189,22 @@ class Origin:
         return epochs * updates.per_epoch
 
 
+def _check_same(name: str, updates: int) -> None:
+    """Let no process start elsewhere than the others, who see another folder or an old list of it.
+
+    Args:
+        name: Of the checkpoint; empty without one. updates: Its updates.
+    """
+    found = all_gather_object((name, updates))
+    for rank, other in enumerate(found):
+        if other != found[0]:
+            first, this = (f"'{n}'" if n else "the beginning" for n, _ in (found[0], other))
+            raise UserError(
+                f"process 0 starts from {first} and process {rank} from {this}: all machines must "
+                "see the same work directory; if they do, start again in a minute"
+            )
+
+
 def after_restart(cfg: Config, start: Start) -> Start:
     """Where torchrun's restarted processes begin: at the run's own newest checkpoint, if any."""
     if start.trial or not list_checkpoints(cfg):
@@ -254,6 +272,7 @@ def _weights_of(cfg: Config, start: Start, source: str) -> Origin:
             raise UserError(
                 f"--init-from and {flag} exclude each other: --init-from starts a new run from all "
                 "weights of a checkpoint, its encoder included"
+                + ("; leave it out to continue its run" if flag == "--resume" else "")
             )
     if is_main_process():
         check_nothing_is_replaced(cfg, ITERATIONS if start.trial else 0)

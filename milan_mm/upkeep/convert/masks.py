@@ -15,6 +15,7 @@ from milan_mm.datasets.foreign import pair_folder, split_of
 from milan_mm.datasets.labels import IGNORED, MAX_VALUE
 from milan_mm.datasets.pair_folder import IMAGES, LABELS, read_classes, read_lines
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.files import read_regular
 from milan_mm.upkeep.convert.images import Images
 from milan_mm.upkeep.convert.samples import ALL, Dropped, Found, Sample, check_names
 from milan_mm.upkeep.convert.source import Source
@@ -115,7 +116,7 @@ def read_mask(path: Path) -> np.ndarray:
         UserError: When it cannot be read.
     """
     try:
-        with open_image(path.read_bytes()) as image:
+        with open_image(read_regular(path)) as image:
             is_grey = len(image.getbands()) == 1
             values = np.asarray(image if is_grey else image.convert("RGB"))
     except Exception as error:  # decoders raise whatever a damaged file leads them to

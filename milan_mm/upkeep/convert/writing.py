@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 
 from milan_mm.datasets.decoding import decode
 from milan_mm.datasets.labels import IGNORED
+from milan_mm.files import read_regular
 from milan_mm.upkeep.convert.masks import read_mask, translate
 from milan_mm.upkeep.convert.samples import Found, Sample, Thing
 from milan_mm.upkeep.convert.source import progress
@@ -138,7 +139,7 @@ def _put_mask(sample: Sample, target: Path, place: Place) -> np.ndarray:
 
 def _save_as_png(source: Path, target: Path) -> None:
     """The pixels as training reads them."""
-    Image.fromarray(decode(source.read_bytes())[..., ::-1]).save(target)
+    Image.fromarray(decode(read_regular(source))[..., ::-1]).save(target)
 
 
 def _annotation(thing: Thing, sample: Sample) -> dict:

@@ -16,7 +16,7 @@ from mmengine.optim import OptimWrapper
 from timm.optim import Lars
 from torch import Tensor, nn
 
-from milan_mm.engine.fault_report import read_report
+from milan_mm.engine.finite.report import read_report
 from milan_mm.engine.hooks import finite
 from milan_mm.engine.hooks.finite import SKIPS, FiniteHook
 from milan_mm.engine.sharding import FullySharded
@@ -176,6 +176,36 @@ def test_a_model_that_rarely_steps_is_left_alone(tmp_path: Path):
         run.step()
 
 
+@pytest.mark.parametrize("extra", [torch.ones(2), "text"])
+def test_a_model_may_return_other_things_than_losses(tmp_path: Path, extra: Any):
+    class Calling(Tiny):
+        def forward(self, inputs: Any, data_samples: Any = None, mode: str = "") -> dict:
+            return dict(extra=extra) if mode == "tensor" else super().forward(inputs, mode=mode)
+
+        def train_step(self, data: dict, optim_wrapper: Any) -> dict:
+            self(data["inputs"], mode="tensor")
+            return super().train_step(data, optim_wrapper)
+
+    run = Run(tmp_path, model=Calling())
+    run.step()
+    assert "the loss is nan" in run.until("loss", float("nan"))
+
+
+def test_gradients_may_be_sparse(tmp_path: Path):
+    class Table(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(7, 3, sparse=True)
+
+        def forward(self, inputs: Any, data_samples: Any = None, mode: str = "") -> dict:
+            rows = self.table(torch.tensor([1, 1, 2, 3]))
+            return super().forward(torch.stack(inputs) + rows, mode=mode)
+
+    run = Run(tmp_path, lambda m: OptimWrapper(torch.optim.SGD(m.parameters(), 0.1)), model=Table())
+    run.until("gradient", float("nan"))
+    assert not run.has_stepped(since=BAD)
+
+
 def test_two_optimizers_are_both_kept_from_stepping(tmp_path: Path):
     from mmengine.optim import OptimWrapperDict
 
@@ -297,6 +327,17 @@ def test_what_other_hooks_save_is_looked_at_in_the_checkpoint_itself(tmp_path: P
         run.hook.before_save_checkpoint(run.runner, checkpoint)
 
 
+def test_a_look_before_a_validation_does_not_spare_the_next_update(tmp_path: Path):
+    run = Run(tmp_path)
+    run.step()
+    run.hook.before_val(run.runner)
+    run.step()
+    run.runner.iter -= 1  # hooks save before mmengine counts the iteration
+    run.model.first.weight.data[0] = float("inf")
+    with pytest.raises(FloatingPointError, match=r"2: 'first.weight'"):
+        run.hook.before_save_checkpoint(run.runner, dict(state_dict=run.model.state_dict()))
+
+
 def test_what_was_infinite_from_the_start_may_be_saved(tmp_path: Path):
     model = Tiny()
     model.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
@@ -330,6 +371,19 @@ def test_all_processes_stop_at_the_update_in_which_one_has_a_bad_image(tmp_path:
     assert f"(iteration {BAD + 1}, process {rank} of 2)" in one
     assert "'image 2 of 4 (pixels)'" in one
     assert len(list(tmp_path.glob("nonfinite_*"))) == 1
+
+
+def test_what_only_one_process_holds_is_named_by_all(tmp_path: Path):
+    def look(own: int) -> str:
+        run = Run(tmp_path)
+        run.step()
+        run.model.norm.running_mean[0] = float("nan") if own else 0.0
+        with pytest.raises(FloatingPointError) as caught:
+            run.hook.before_saving(run.runner)
+        return str(caught.value)
+
+    messages = in_processes(2, look, tmp_path)
+    assert len(set(messages)) == 1 and "'norm.running_mean'" in messages[0]
 
 
 def test_shards_of_a_gradient_are_looked_at_together(tmp_path: Path):

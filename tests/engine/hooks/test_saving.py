@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS, MODELS
 
@@ -104,20 +105,47 @@ def test_an_old_checkpoint_goes_when_the_new_one_is_there(
     assert names(tmp_path) == [f"iter_{i}.pth" for i in range(UPDATES - keep + 1, UPDATES + 1)]
 
 
-def test_the_best_checkpoint_stays_until_a_better_one_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]
-):
+def validated(folder: Path, schedule: str) -> Config:
+    """A recipe whose validations rise."""
     Rising.value = 0
-    cfg = tiny_config("epochs", tmp_path, model=dict(type="Predicting"))
+    cfg = tiny_config(schedule, folder, model=dict(type="Predicting"))
     cfg.val_dataloader = dict(batch_size=4, num_workers=0, dataset=dict(type="TinyNumbers"))
     cfg.val_dataloader.sampler = dict(type="DefaultSampler", shuffle=False)
     cfg.val_evaluator, cfg.val_cfg = dict(type="Rising"), {}
+    return cfg
+
+
+def test_the_best_checkpoint_stays_until_a_better_one_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+):
+    cfg = validated(tmp_path, "epochs")
     checkpoint = cfg.default_hooks.checkpoint
     checkpoint.update(save_best="accuracy", rule="greater", by_epoch=True)
     failing(monkeypatch, lambda name, _: name == "best_accuracy_epoch_3.pth", errno.ENOSPC)
     with pytest.raises(OSError, match="No space left"):
         run_tiny(cfg)
     assert [n for n in names(tmp_path) if n.startswith("best")] == ["best_accuracy_epoch_2.pth"]
+
+
+def test_a_checkpoint_that_always_has_the_same_name_stays(tmp_path: Path):
+    cfg = tiny_config("iterations", tmp_path)
+    cfg.default_hooks.checkpoint.update(filename_tmpl="latest.pth", max_keep_ckpts=1)
+    run_tiny(cfg)
+    assert names(tmp_path) == ["latest.pth"]
+
+
+def test_the_best_weights_may_come_in_the_middle_of_an_update_and_its_checkpoint_at_the_end(
+    tmp_path: Path,
+):
+    cfg = validated(tmp_path, "iterations")
+    cfg.pop("total_batch")  # whose intervals would be those of updates
+    cfg.optim_wrapper.accumulative_counts = 4
+    cfg.train_cfg.val_interval = 6
+    cfg.default_hooks.checkpoint.update(save_best="accuracy", rule="greater", interval=4)
+    run_tiny(cfg)
+    assert "best_accuracy_iter_6.pth" not in names(tmp_path)  # there were better ones
+    saved = [name for name in names(tmp_path) if not name.startswith("best")]
+    assert saved == sorted(f"iter_{i}.pth" for i in (4, 8, 12, 16))
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE])

@@ -3,6 +3,8 @@
 import itertools
 import os
 import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +19,7 @@ from milan_mm.engine.checkpoints import AtomicLocalBackend
 from milan_mm.engine.hooks import stopping
 from milan_mm.errors import Stopped
 from milan_mm.run.start.resume import Start
+from tests.forked import in_processes
 from tests.run.tiny_runs import UPDATES, WatchHook, Weights, run_tiny, tiny_config
 
 SIGNALS = ["SIGTERM", "SIGUSR1", "SIGINT"]
@@ -27,6 +30,7 @@ class SignalHook(Hook):
     """Sends signals to this process when a method of hooks is called for the nth time."""
 
     plan: ClassVar[tuple] = ("", "before_train", 0)
+    send: ClassVar = staticmethod(os.kill)
 
     def __init__(self) -> None:
         self.calls = 0
@@ -36,7 +40,7 @@ class SignalHook(Hook):
         self.calls += 1
         if self.calls == self.plan[2]:
             for name in self.plan[0].split():
-                os.kill(os.getpid(), signal.Signals[name])
+                self.send(os.getpid(), signal.Signals[name])
 
 
 def run(
@@ -45,6 +49,7 @@ def run(
     *plan: Any,
     start: Start | None = None,
     minutes: int = 0,
+    launcher: str = "none",
     **fields: Any,
 ) -> Any:
     """Train, and send signals; returns the runner, or how it was stopped."""
@@ -52,7 +57,7 @@ def run(
     cfg = tiny_config(schedule, folder, **fields)
     cfg.custom_hooks = [*cfg.custom_hooks, dict(type="SignalHook")]
     try:
-        return run_tiny(cfg, start, minutes)
+        return run_tiny(cfg, start, minutes, launcher=launcher)
     except Stopped as stop:
         return stop
 
@@ -115,6 +120,27 @@ def test_an_accumulated_update_is_finished(tmp_path):
     parts = {"train_dataloader.batch_size": 2, **RARELY}  # four iterations for each update
     run("epochs", tmp_path, "SIGTERM", "before_train_iter", 6, **parts)
     assert files(tmp_path) == ["iter_8.pth"]
+
+
+@pytest.mark.long
+def test_all_processes_and_their_workers_outlive_a_signal_to_one_and_its_workers(tmp_path):
+    workers = {"train_dataloader.num_workers": 2, "train_dataloader.batch_size": 4, **RARELY}
+
+    def to_all(pid: int, number: int) -> None:
+        # by another process: workers end when their own one says so
+        subprocess.run(["kill", f"-{number}", "--", f"-{pid}"], start_new_session=True)
+        time.sleep(0.5)  # torch notices workers that have died
+
+    def stopped(rank: int) -> int:
+        os.setpgid(0, 0)
+        SignalHook.send = staticmethod(to_all)
+        plan = ("SIGTERM SIGINT", "before_train_iter", 5) if rank else ()
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+        os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # mmengine warns without
+        return run("epochs", tmp_path / "run", *plan, launcher="pytorch", **workers).code
+
+    assert in_processes(2, stopped, tmp_path) == [75, 75]
+    assert files(tmp_path / "run") == ["iter_5.pth"]
 
 
 def test_the_highest_of_several_signals_counts(tmp_path):
@@ -238,6 +264,54 @@ def test_a_signal_in_the_last_validation_says_that_the_training_is_complete(tmp_
     stop = run("iterations", tmp_path, "SIGTERM", "after_val_iter", 1, **VALIDATED)
     assert stop.code == 75 and files(tmp_path)[-2:] == ["iter_8.pth", "iter_9.pth"]
     assert "iter_16.pth; the training is complete" in str(stop)
+
+
+def best(interval: int) -> dict[str, Any]:
+    """Validations after every fourth update, each better than the one before."""
+    hook = dict(interval=interval, save_best="score", rule="greater")
+    hook = {f"default_hooks.checkpoint.{name}": value for name, value in hook.items()}
+    return VALIDATED | {"train_cfg.val_interval": 4} | hook
+
+
+def test_an_update_after_the_best_validation_is_saved_too(tmp_path):
+    stop = run("iterations", tmp_path, "SIGTERM", "before_train_iter", 5, **best(3))
+    assert "iter_5.pth" in str(stop) and "iter_5.pth" in files(tmp_path)
+
+
+# in the first validation, and in its repetition with the weights that are trained
+@pytest.mark.parametrize(("on_ema", "call"), [(True, 2), (True, 9), (False, 2)])
+def test_mmpretrains_average_of_weights_survives_a_stop(tmp_path, on_ema, call):
+    average = dict(type="mmpretrain.EMAHook", evaluate_on_ema=on_ema, evaluate_on_origin=True)
+    hooks = {"custom_hooks": [dict(type="WatchHook"), dict(average, momentum=0.5)]}
+    saved = {}
+    for name, plan in dict(whole=(), run=("SIGTERM", "after_val_iter", call)).items():
+        run("iterations", tmp_path / name, *plan, **best(1), **hooks)
+        saved[name] = torch.load(tmp_path / name / "iter_4.pth", weights_only=False)
+    for part in ("state_dict", "ema_state_dict"):
+        whole, again = saved["whole"][part], saved["run"][part]
+        assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@HOOKS.register_module(name="BreakHook", force=True)
+class BreakHook(Hook):
+    """Lets a weight be infinite after update 6."""
+
+    def after_train_iter(self, runner: Any, *_: object, **__: object) -> None:
+        if runner.iter == 5:
+            runner.model.body.data[0] = float("inf")
+
+
+@pytest.mark.parametrize("interval", [100, 4])
+def test_the_advice_names_no_checkpoint_that_was_not_saved(tmp_path, interval):
+    fields = {
+        "custom_hooks": [dict(type="WatchHook"), dict(type="BreakHook")],
+        "default_hooks.checkpoint.interval": interval,
+    }
+    with pytest.raises(FloatingPointError) as error:
+        run("iterations", tmp_path, "SIGTERM", "before_train_iter", 6, **fields)
+    assert files(tmp_path) == (["iter_4.pth"] if interval == 4 else [])
+    last = f"start a new run from {tmp_path}/iter_4.pth" if interval == 4 else "start again"
+    assert last in str(error.value)
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])

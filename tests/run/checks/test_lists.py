@@ -19,7 +19,8 @@ def config(scope: str, root: Path, line: str, **dataset: object) -> Config:
             default_scope=scope,
             model=dict(head=dict(num_classes=3)),
             train_dataloader=dict(
-                dataset=dict(type="Any", data_root=str(root), ann_file="list.txt") | dataset
+                dataset=dict(type="CustomDataset", data_root=str(root), ann_file="list.txt")
+                | dataset
             ),
         )
     )
@@ -52,4 +53,20 @@ def test_names_inside_pass_and_a_list_without_a_folder_names_files_anywhere(tmp_
     assert check_lists(config(scope, tmp_path, f"b/c d.png{label}"), ("train_dataloader",)) == []
     places = dict(data_root="", data_prefix="", ann_file=str(tmp_path / "list.txt"))
     cfg = config(scope, tmp_path, f"/data/x.png{label}", **places)
+    assert check_lists(cfg, ("train_dataloader",)) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines", "split"),
+    [
+        ("CUB", "1 001.Albatross/a b.jpg\n", None),
+        ("Food101", "apple_pie/1005649\n", "train"),
+        ("OxfordIIITPet", "Abyssinian_100 1 1 99\n", None),
+    ],
+)
+def test_lists_of_other_data_sets_of_mmpretrain_pass(tmp_path, kind, lines, split):
+    cfg = config("mmpretrain", tmp_path, "a 0", type=kind, **(dict(split=split) if split else {}))
+    for name in ("list.txt", "meta/train.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(lines)
     assert check_lists(cfg, ("train_dataloader",)) == []

@@ -280,6 +280,7 @@ SPOILT: dict[str, Callable[[dict], object]] = {
     "a text for statistics": lambda r: r["encoder"]["fields"].update(
         {"model.data_preprocessor.mean": "grey"}
     ),
+    "a number that no float holds": lambda r: r["schedule"].update(highest_lr=10**400),
     "an option of no reader": lambda r: r["encoder"]["reading"].update(type="x"),
     "a nest without end": lambda r: r["settings"].update(model=nest(500)),
 }

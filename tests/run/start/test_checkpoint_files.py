@@ -11,8 +11,10 @@ from milan_mm.errors import UserError
 from milan_mm.run.start.checkpoint_files import (
     check_nothing_is_replaced,
     check_nothing_later,
+    folder_of,
     newest_whole,
 )
+from tests.run.tiny_runs import run_tiny, tiny_config
 
 
 def save(folder: Path, name: str, iteration: int, **meta: object) -> Path:
@@ -37,6 +39,21 @@ def found(cfg: Config) -> tuple[str, str]:
     """Name of the checkpoint, and what is said about it."""
     path, _, notes = newest_whole(cfg) or ("", {}, [])
     return Path(path).name, " ".join(notes)
+
+
+@pytest.mark.parametrize("out_dir", [None, "", "run", "elsewhere"])
+def test_checkpoints_are_looked_for_where_mmengine_saves_them(tmp_path: Path, out_dir: str | None):
+    def config() -> Config:
+        made = tiny_config("epochs", tmp_path / "run")
+        made.default_hooks.checkpoint.interval = 8
+        if out_dir is not None:
+            made.default_hooks.checkpoint.out_dir = str(tmp_path / out_dir)
+        return made
+
+    run_tiny(config())
+    assert {path.parent for path in tmp_path.rglob("*.pth")} == {folder_of(config())}
+    with pytest.raises(UserError, match=r"2 checkpoint\(s\) of an earlier run"):
+        run_tiny(config())
 
 
 def test_the_last_checkpoint_is_taken_without_a_word(cfg: Config):

@@ -122,6 +122,18 @@ def test_a_run_that_fails_before_training_leaves_what_others_made(tmp_path: Path
     assert (folder / left).exists()
 
 
+def test_a_test_that_fails_leaves_a_folder_that_a_training_has_entered_since(tmp_path: Path):
+    folder, pid = tmp_path / "run", 0
+    try:
+        with pytest.raises(FailingStart), entered(folder):
+            pid = holder(folder, lambda: None)
+            (folder / "held").unlink()
+            raise FailingStart
+        assert lock.holder(folder).startswith(f"process {pid} on ")
+    finally:
+        end(pid)
+
+
 @pytest.mark.parametrize("enter", [locked, entered])
 def test_a_folder_that_was_there_is_kept(tmp_path: Path, enter):
     with pytest.raises(FailingStart), enter(tmp_path):

@@ -15,7 +15,8 @@ from milan_mm.run.records.canonical import config_hash
 from milan_mm.run.records.record import record_of
 from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.continuation import check_continuation
-from milan_mm.run.start.resume import Start, find_origin
+from milan_mm.run.start.resume import Origin, Start, after_restart, find_origin
+from tests.forked import in_processes
 from tests.run.tiny_runs import SCHEDULES, UPDATES, WatchHook, run_tiny, tiny_config
 
 FINETUNE = "cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes"
@@ -387,9 +388,32 @@ def test_moved_and_repaired_data_are_said(change: dict, message: str):
     assert message in note
 
 
+def test_processes_that_see_other_checkpoints_do_not_train_together(tmp_path: Path):
+    def start(rank: int) -> str:
+        origin = Origin(Start(resume="auto"))
+        if rank == 0:
+            origin.path, origin.meta = "run/iter_4.pth", dict(iter=4)
+        try:
+            origin.enter(None, None, {})
+        except UserError as error:
+            return str(error)
+        return ""
+
+    for message in in_processes(2, start, tmp_path):
+        assert message.startswith("process 0 starts from 'iter_4.pth' and process 1 from the begin")
+
+
 @pytest.mark.parametrize("recipe", list_configs())
 def test_every_recipe_saves_what_a_resumed_run_needs_before_it_ends(recipe: str):
     cfg = load(recipe)
     hook = cfg.default_hooks.checkpoint
     assert hook.get("save_optimizer", True) and hook.get("save_param_scheduler", True)
     assert 0 < hook.interval <= cfg.train_cfg.get("max_iters", cfg.train_cfg.get("max_epochs"))
+
+
+def test_restarted_processes_go_on_where_the_run_was_whatever_it_started_from(whole, tmp_path):
+    begun, new = (tiny_config("epochs", place) for place in (whole("epochs").folder, tmp_path))
+    first = Start(init_from="other.pth")
+    assert after_restart(begun, first) == Start(resume="auto")
+    assert after_restart(new, first) == first
+    assert after_restart(begun, Start(trial=True)) == Start(trial=True)

@@ -7,8 +7,8 @@ from typing import Any
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from milan_mm.engine.batches import broken_images, image_names
-from milan_mm.engine.tracing import Row, Trace
+from milan_mm.engine.finite.batches import broken_images, image_names
+from milan_mm.engine.finite.tracing import Row, Trace
 from milan_mm.text import shorten_list
 
 

@@ -3,22 +3,15 @@
 from typing import Any
 
 import torch
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.tensor import DTensor
 
 from milan_mm.engine.norms import is_finite, total_norm
-from milan_mm.engine.unwrapping import unwrapped
+from milan_mm.engine.unwrapping import optim_wrappers, unwrapped
 
 _AVERAGE = "average of "
-
-
-def optim_wrappers(runner: Runner) -> list[Any]:
-    """Those of a run: one, but for models with several optimizers."""
-    wrapper = runner.optim_wrapper
-    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
 
 
 def broken_state(runner: Runner) -> list[str]:
@@ -86,7 +79,7 @@ def _state(runner: Runner) -> dict[str, Tensor]:
         if isinstance(copy, nn.Module):
             tensors |= {f"{_AVERAGE}{name}": t for name, t in _numbers(copy).items()}
     names = {parameter: name for name, parameter in model.named_parameters()}
-    for wrapper in optim_wrappers(runner):
+    for wrapper in optim_wrappers(runner.optim_wrapper):
         for parameter, state in wrapper.optimizer.state.items():
             for key, value in state.items():
                 tensors[f"{key} of {names.get(parameter, 'a weight')}"] = value

@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import MessageHub
 from torch import nn
 
-from milan_mm.engine.batches import from_plain, to_plain
+from milan_mm.engine.finite.batches import from_plain, to_plain
 from milan_mm.engine.generators import set_generators
 from milan_mm.errors import UserError
 from milan_mm.files import replacing

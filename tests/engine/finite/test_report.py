@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from milan_mm.engine.fault_report import FaultReport, read_report
+from milan_mm.engine.finite.report import FaultReport, read_report
 from milan_mm.engine.generators import generator_states
 from milan_mm.errors import UserError
 

@@ -14,6 +14,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from milan_mm.engine.generators import set_generators
+from milan_mm.engine.norms import stored
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def _row(module: str, what: str, tensors: list[Tensor]) -> Row:
     has_nan = has_inf = False
     lows, highs = [], []
     for tensor in tensors:
-        values = tensor.detach()
+        values = stored(tensor.detach())
         is_finite = values.isfinite()
         finite = values if (whole := bool(is_finite.all())) else values[is_finite]
         count += values.numel()

@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
 
-from milan_mm.engine.batches import broken_images, from_plain, image_names, to_plain
+from milan_mm.engine.finite.batches import broken_images, from_plain, image_names, to_plain
 from milan_mm.errors import UserError
 from milan_mm.weights.reading import read_checkpoint
 
