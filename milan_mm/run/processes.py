@@ -3,6 +3,8 @@
 import gc
 import os
 import socket
+import sys
+import traceback
 from datetime import timedelta
 
 import torch
@@ -65,15 +67,20 @@ def connect_processes(cfg: Config) -> None:
 
 
 def leave_processes() -> None:
-    """Leave the other processes; everything that trained should have gone out of scope.
+    """Leave the other processes; what trained should be out of scope, or in an error's traceback.
 
     It waits for the threads of gloo, which end when their group is freed. One of them that still
     has a tensor of the last exchange would abort a process whose interpreter is ending. FSDP's
     cycles of references keep the group until they are collected.
     """
-    if dist.is_initialized():
-        dist.destroy_process_group()
-        gc.collect()
+    if not dist.is_initialized():
+        return
+    dist.destroy_process_group()
+    error = sys.exc_info()[1]
+    while error:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+    gc.collect()
 
 
 def check_gloo() -> None:
