@@ -24,7 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -58,6 +58,7 @@ class Soak:
     chance: random.Random
     ends: float
     harms: Counter[str] = field(default_factory=Counter)
+    deck: list[str] = field(default_factory=list)
     equal: int = 0
     total: int = 0
 
@@ -90,7 +91,7 @@ class Soak:
         for attempt in range(40):
             has_run = work_dir.exists()
             process = start(command(recipe, work_dir, 1, "--resume"), log)
-            harm = self.chance.choice([*CODES, "nothing"]) if attempt < 12 else "nothing"
+            harm = self.draw() if attempt < 12 else "nothing"
             try:
                 code = self.do(harm, process, work_dir, has_run)
             finally:
@@ -108,6 +109,13 @@ class Soak:
         if left := [*work_dir.glob(".iter_*"), *work_dir.glob("..*")]:
             wrong.append(f"left behind: {left}")
         return wrong
+
+    def draw(self) -> str:
+        """What happens next: everything once, in some order, then again."""
+        if not self.deck:
+            self.deck = [*CODES, "nothing"]
+            self.chance.shuffle(self.deck)
+        return self.deck.pop()
 
     def do(self, harm: str, process: subprocess.Popen, work_dir: Path, has_run: bool) -> int:
         """Let one thing happen to a training that has begun; returns its exit code."""
@@ -142,7 +150,7 @@ class Soak:
         if len(files) < 2:
             return
         content = bytearray(files[-1].read_bytes())
-        if self.chance.random() < 0.5:
+        if self.harms["bit"] <= self.harms["half"]:
             content[self.chance.randrange(len(content))] ^= 1 << self.chance.randrange(8)
             self.harms["bit"] += 1
         else:
@@ -155,8 +163,9 @@ class Soak:
 def filled(disk: Path) -> Iterator[None]:
     """Leave no room for a checkpoint as long as the block lasts."""
     filler = disk / "filler"
-    with filler.open("wb") as file:
-        file.write(bytes(max(shutil.disk_usage(disk).free - 2**20, 0)))
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(2**16))
     yield
     filler.unlink()
 
