@@ -28,6 +28,7 @@ _STAGE_OF = dict(
 # What the transforms call, by the module in which they look it up
 _INNER = (
     (fileio, "get", "read"),
+    (crops, "read_content", "read"),
     (mmcv, "imfrombytes", "decode"),
     (crops, "decode_part", "decode"),
 )

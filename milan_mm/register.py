@@ -4,6 +4,7 @@ mmengine imports this module at the first look-up in one of our registries, see 
 Recipes also name it in `custom_imports`, and so do configs that runs have dumped.
 """
 
+from milan_mm import language_models
 from milan_mm.datasets import (
     crops,
     even_sample,
@@ -53,6 +54,7 @@ __all__ = [
     "history",
     "inferencing",
     "labels",
+    "language_models",
     "loading",
     "loading_time",
     "logs",

@@ -6,8 +6,6 @@ name, and then the registry's `locations`. So the type resolves in configs of mm
 mmseg, and in a process that has imported mmengine only.
 """
 
-from importlib.metadata import PackageNotFoundError, version
-
 from mmengine import registry as root
 from mmengine.registry import Registry
 
@@ -15,25 +13,6 @@ from milan_mm.configs import find_bases
 
 SCOPE = "milan_mm"
 find_bases()
-
-
-def leave_out_language_models() -> None:
-    """Let mmpretrain be imported beside transformers 5, without its models of language and images.
-
-    Those are written for transformers 4, and mmpretrain imports them wherever transformers is
-    installed.
-    """
-    try:
-        major = int(version("transformers").partition(".")[0])
-    except PackageNotFoundError:
-        return
-    if major >= 5:
-        from mmpretrain.utils import dependency
-
-        dependency.WITH_MULTIMODAL = False
-
-
-leave_out_language_models()
 
 
 def _child(name: str, parent: Registry, *locations: str) -> Registry:

@@ -16,6 +16,7 @@ EVERYBODY = {
     "errors",
     "escaping",
     "files",
+    "language_models",
     "lifetime",
     "palette",
     "signals",

@@ -4,6 +4,6 @@
 `matrix_rate.py` relates a step to what the machine can multiply.
 """
 
-from milan_mm import registry  # first, see `leave_out_language_models`
+from milan_mm import language_models  # before mmpretrain
 
-__all__ = ["registry"]
+__all__ = ["language_models"]

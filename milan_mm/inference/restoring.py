@@ -231,7 +231,7 @@ def _forget_files(model: ConfigDict) -> None:
 def _task(config: Config) -> Task:
     with MODELS.switch_scope_and_registry(config.default_scope) as registry:
         kind = registry.get(config.model.type)
-    from mmpretrain.models import BaseSelfSupervisor  # after our registry, see there
+    from mmpretrain.models import BaseSelfSupervisor  # not before our registry
 
     if isinstance(kind, type) and issubclass(kind, BaseSelfSupervisor):
         return "pretrain"

@@ -1,5 +1,5 @@
 """MILAN: `milan.py` first, then `masking.py`, `decoder.py`, `targets.py`, `teacher.py`."""
 
-from milan_mm import registry  # first, see `leave_out_language_models`
+from milan_mm import language_models  # before mmpretrain
 
-__all__ = ["registry"]
+__all__ = ["language_models"]

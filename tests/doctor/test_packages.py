@@ -41,7 +41,7 @@ def test_a_transformers_that_breaks_mmpretrain_is_named(monkeypatch):
     assert fault.value.remedy.endswith("uninstall -y transformers")
 
 
-@pytest.mark.parametrize("first", ["registry", "models.pyramid", "pretrain.milan"])
+@pytest.mark.parametrize("first", ["register", "pretrain.milan"])
 def test_mmpretrain_can_be_imported_beside_transformers_5(first: str):
     # a process of its own: transformers 5 lies where only this test looks
     judges = Path(sys.prefix) / "judges"

@@ -72,7 +72,7 @@ def test_bias_tables_serve_windows_of_their_own_size():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(arch="huge"), "arch 'huge' is unknown: choose from .*'base'"),
+        (dict(arch="giant"), "arch 'giant' is unknown: choose from .*'base'"),
         (dict(img_size=100), r"img_size \(100, 100\) is not a multiple of patch_size 8: use \(96,"),
         (dict(arch=TINY_ARCH | dict(feedforward_channels=100)), "must have .* and nothing else"),
         (dict(arch=dict(embed_dims=48, num_layers=3)), "must have embed_dims, num_heads, num_lay"),

@@ -326,7 +326,7 @@ def test_a_small_vit_of_twelve_heads_is_not_taken_for_one_of_six(prefix, tmp_pat
         shapes = {
             n: t.shape for n, t in timm.create_model(name, num_classes=0).state_dict().items()
         }
-    state = {prefix + n: torch.zeros(1).expand(shape) for n, shape in shapes.items()}
+    state = {prefix + n: torch.zeros(shape) for n, shape in shapes.items()}
     file = save_state(dict(state_dict=state), tmp_path)
     with pytest.raises(ValueError, match="have 12 attention heads; the architecture has 6"):
         TimmTeacher(**teacher_settings(str(file), model_name=name))

@@ -371,4 +371,5 @@ def test_every_classification_recipe_at_paper_scale_is_listed():
         pattern.format(arch) for pattern in (FINETUNE, LINEAR) for arch in ("base", "large")
     ]
     expected += [FINETUNE.format(arch) + "-384x384" for arch in ("base", "large")]
+    expected.append("cls/finetune_vit-huge-p14_8xb128-amp-coslr-50e_in1k")
     assert sorted(recipes) == sorted(expected)

@@ -167,7 +167,7 @@ def test_another_size_is_refused_with_the_recipe_of_that_size(recipe: str, remed
 def test_a_size_without_a_recipe_is_refused_with_the_options_to_set():
     arch = dict(embed_dims=1280, num_layers=32, num_heads=16)
     encoder = Encoder("a.pth", "timm", {}, dict(arch=arch), "MAE", "imagenet", "mean")
-    message = r"32 blocks of width 1280, .*: set model\.backbone\.arch"
+    message = r"32 blocks of width 1280 \(ViT-huge\), .*: set model\.backbone\.arch"
     with pytest.raises(ValueError, match=message):
         set_encoder_weights(config(), encoder)
 

@@ -11,8 +11,11 @@ from torch.distributed.run import get_args_parser
 
 from milan_mm.run import forwarding
 
+# what started the tests may ignore some signals, and a launcher would leave it so
 LAUNCHER = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from milan_mm.errors import Stopped
 from milan_mm.run import forwarding
 forwarding.SECONDS_APART = 0.5

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from mmpretrain.datasets import CustomDataset
 from PIL import Image, JpegImagePlugin
 from scipy import ndimage, stats
 
+from milan_mm import files
 from milan_mm.datasets.crops import LoadRandomResizedCrop
 from milan_mm.datasets.decoding import decode
 from milan_mm.upkeep import shrink as shrinking
@@ -109,14 +111,14 @@ def test_images_that_cannot_be_read_are_named_until_they_are_repaired(source, ta
 
 
 def test_a_file_that_the_system_cannot_read_does_not_stop_the_others(source, target, monkeypatch):
-    read = Path.read_bytes
+    open_file = files.open_regular
 
-    def read_or_fail(path: Path) -> bytes:
-        if path.name == "0.JPEG":
+    def open_or_fail(path: Path) -> BinaryIO:
+        if Path(path).name == "0.JPEG":
             raise OSError(5, "Input/output error", str(path))
-        return read(path)
+        return open_file(path)
 
-    monkeypatch.setattr(Path, "read_bytes", read_or_fail)
+    monkeypatch.setattr(files, "open_regular", open_or_fail)
     report = shrink_folder(target, settings(source), num_workers=0)
     assert "cat/0.JPEG: Input/output error" in report.text
     assert (target / "dog/2.JPEG").exists()
