@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-import mmpretrain.models  # noqa: F401 (prints a line at its first import)
+import mmpretrain.datasets  # noqa: F401 (prints a line at its first import)
 import numpy as np
 import pytest
 from PIL import Image
