@@ -5,13 +5,12 @@ resumed has one command for each part. Written once, before the first update; `t
 reads it.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from milan_mm.files import replacing
+from milan_mm.run.records.json_file import read_json, write_json
 from milan_mm.weights.record import plain
 
 FILE = "run.json"
@@ -43,7 +42,6 @@ def write_run_file(
         record: See `record_of`.
     """
     content = dict(
-        version=_VERSION,
         started=datetime.now().astimezone().isoformat(timespec="seconds"),
         command=command,
         plan=plan,
@@ -52,17 +50,12 @@ def write_run_file(
         changes=plain(changes),
         record=plain(dict(record)),
     )
-    with replacing(Path(log_dir, FILE)) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(Path(log_dir, FILE), _VERSION, content)
 
 
 def read_run_file(log_dir: str | Path) -> dict[str, Any] | None:
     """What `write_run_file` wrote; None without a whole file of this version."""
-    try:
-        content = json.loads(Path(log_dir, FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(content, dict) or content.get("version") != _VERSION:
-        return None
-    fits = all(isinstance(content.get(name), kind) for name, kind in _KINDS.items())
-    return content if fits else None
+    content = read_json(Path(log_dir, FILE), _VERSION)
+    if content and all(isinstance(content.get(name), kind) for name, kind in _KINDS.items()):
+        return content
+    return None

@@ -4,12 +4,11 @@ A test may lie in any work directory, so a folder alone does not say whose numbe
 `tools/report.py` reads the file.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from milan_mm.files import replacing
+from milan_mm.run.records.json_file import read_json, write_json
 from milan_mm.weights.record import KEY, plain
 
 FILE = "tested.json"
@@ -31,23 +30,16 @@ def write_tested_file(
     """
     record = meta.get(KEY)
     content = dict(
-        version=_VERSION,
         checkpoint=str(checkpoint),
         by_epoch=by_epoch,
         record=plain(dict(record)) if isinstance(record, Mapping) else None,
     ) | {name: meta[name] for name, kind in _META.items() if isinstance(meta.get(name), kind)}
-    with replacing(Path(log_dir, FILE)) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(Path(log_dir, FILE), _VERSION, content)
 
 
 def read_tested_file(log_dir: str | Path) -> dict[str, Any] | None:
     """What `write_tested_file` wrote; None without a whole file of this version."""
-    try:
-        content = json.loads(Path(log_dir, FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(content, dict) or content.get("version") != _VERSION:
-        return None
-    if not isinstance(content.get("checkpoint"), str):
+    content = read_json(Path(log_dir, FILE), _VERSION)
+    if not content or not isinstance(content.get("checkpoint"), str):
         return None
     return content if all(isinstance(content.get(n, k()), k) for n, k in _META.items()) else None
