@@ -60,7 +60,13 @@ def smaller_batch(plan: Plan) -> str:
 
 def _check_units(plan: Plan) -> None:
     for part in plan.parts:
-        if part.scheduler.by_epoch and plan.updates.epochs is None:
+        follows_results = getattr(part.scheduler, "need_val_args", False)
+        if follows_results and not part.scheduler.by_epoch:
+            raise UserError(
+                f"{part.name} follows validations, and mmengine steps it with their results only "
+                "where by_epoch=True, in a run that counts iterations too: leave its by_epoch out"
+            )
+        if part.scheduler.by_epoch and plan.updates.epochs is None and not follows_results:
             raise UserError(
                 f"{part.name} counts epochs, and the run counts iterations: it would never move. "
                 "Set its by_epoch=False, and its lengths in updates"
