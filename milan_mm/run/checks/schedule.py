@@ -123,11 +123,11 @@ def _remedy(plan: Plan, part: Part) -> str:
 
 def _limiting_epochs(plan: Plan) -> str:
     """The option that shortens a warm-up which counts updates, see `milan_mm.run.schedule`."""
-    epochs = max(plan.updates.epochs or 0, _enough_epochs(plan.updates.per_epoch))
-    return (
-        f"pass --epochs {epochs} or more, which limits the warm-up to {LIMIT}; or --quick "
-        "alone for a trial"
-    )
+    own, enough = plan.updates.epochs or 0, _enough_epochs(plan.updates.per_epoch)
+    option = f"pass --epochs {enough} or more"
+    if enough <= own:  # long enough: it is the option that makes the difference
+        option = f"state the run's length by --epochs {own}, or another one"
+    return f"{option}, which limits the warm-up to {LIMIT}; or --quick alone for a trial"
 
 
 def _enough_epochs(per_epoch: int) -> int:

@@ -245,7 +245,7 @@ def find_origin(cfg: Config, start: Start) -> Origin:
             "--quick and --resume exclude each other: a trial has a schedule of its own; leave one "
             "of them out"
         )
-    found = newest_whole(cfg) if start.resume == AUTO else _find(cfg, start.resume)
+    found = newest_whole(cfg) if start.resume == AUTO else _find(cfg, start.resume, "--resume")
     if found is None:
         cfg.resume = False
         return Origin(start, notes=[f"no checkpoint in '{cfg.work_dir}': starts at the beginning"])
@@ -295,7 +295,7 @@ def _weights_of(cfg: Config, start: Start, source: str) -> Origin:
             )
     if is_main_process():
         check_nothing_is_replaced(cfg, ITERATIONS if start.trial else 0)
-    path, content, notes = _find(cfg, source)
+    path, content, notes = _find(cfg, source, "--init-from")
     tensors = content.get("state_dict", content)
     if not isinstance(tensors, Mapping) or not all(map(torch.is_tensor, tensors.values())):
         raise UserError(
@@ -311,7 +311,7 @@ def _weights_of(cfg: Config, start: Start, source: str) -> Origin:
     return Origin(start, path, content.get("meta") or {}, {}, record, tensors, notes)
 
 
-def _find(cfg: Config, source: str) -> tuple[str, dict, list[str]]:
+def _find(cfg: Config, source: str, option: str) -> tuple[str, dict, list[str]]:
     """A file, or the newest whole checkpoint of a work directory."""
     path = Path(source).expanduser()
     if path.is_dir():
@@ -323,7 +323,24 @@ def _find(cfg: Config, source: str) -> tuple[str, dict, list[str]]:
             f"checkpoint '{source}' does not exist: give a file or a work directory that does; "
             f"--resume alone takes the newest in '{cfg.work_dir}'"
         )
-    return str(path), read_checkpoint(path), []
+    try:
+        return str(path), read_checkpoint(path), []
+    except UserError as error:
+        raise UserError(f"{error}{_instead(cfg, path, option)}") from None
+
+
+def _instead(cfg: Config, damaged: Path, option: str) -> str:
+    """What takes the newest whole checkpoint beside one that is not; nothing if there is none."""
+    folder = damaged.parent
+    try:
+        found = newest_whole(cfg, folder)
+    except UserError:
+        return ""
+    if found is None:
+        return ""
+    is_own = option == "--resume" and folder.resolve() == Path(cfg.work_dir).resolve()
+    whole = f"{option} alone" if is_own else f"{option} {folder}"
+    return f"; {whole} takes the newest whole one, {Path(found[0]).name}"
 
 
 def _check_complete(path: str, content: Mapping[str, Any]) -> None:
