@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import forget_runs
+from tests.warm import WarmPopen
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
@@ -44,6 +45,12 @@ def error_of(call: Callable[..., None], capfd: pytest.CaptureFixture) -> Callabl
         return capfd.readouterr().err.splitlines()[-1]
 
     return run
+
+
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings and tools that are started from here need not import the frameworks again."""
+    monkeypatch.setattr(subprocess, "Popen", WarmPopen)
 
 
 @pytest.fixture
