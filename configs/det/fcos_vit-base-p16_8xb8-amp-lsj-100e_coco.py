@@ -47,6 +47,18 @@ model = dict(
         max_per_img=100,
     ),
 )
-# masks are read nonetheless: after a crop the boxes are those of what is left of them
+
+# training reads masks nonetheless: after a crop the boxes are those of what is left of them
+test_pipeline = [
+    dict(type="LoadImageFromFile", _scope_="milan_mm"),
+    dict(type="mmdet.Resize", scale=_base_.img_size, keep_ratio=True, backend="pillow"),
+    dict(type="mmdet.LoadAnnotations", with_bbox=True),
+    dict(
+        type="mmdet.PackDetInputs",
+        meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+    ),
+]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 val_evaluator = dict(metric="bbox")
 test_evaluator = dict(metric="bbox")

@@ -14,6 +14,8 @@ _base_ = [
 ]
 
 img_size, patch_size, embed_dims = (1024, 1024), 16, 768
+# mmdet's, without `dropout=0.0`, whose name mmcv has deprecated
+attention = dict(_delete_=True, embed_dims=256, num_heads=8, batch_first=True)
 
 model = dict(
     # every image becomes 1024x1024 with zeros after normalisation, in training and in tests
@@ -45,7 +47,12 @@ model = dict(
         out_channels=256,
         num_extra_outs=0,
     ),
-    panoptic_head=dict(in_channels=[256] * 4),
+    panoptic_head=dict(
+        in_channels=[256] * 4,
+        transformer_decoder=dict(
+            layer_cfg=dict(self_attn_cfg=attention, cross_attn_cfg=attention),
+        ),
+    ),
 )
 
 train_pipeline = [
@@ -134,8 +141,6 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type="MultiStepLR", by_epoch=False, milestones=[327_778, 355_092], gamma=0.1)
 ]
-train_cfg = dict(
-    _delete_=True, type="IterBasedTrainLoop", max_iters=max_iters, val_interval=5000
-)
+train_cfg = dict(_delete_=True, type="IterBasedTrainLoop", max_iters=max_iters, val_interval=5000)
 atomic = dict(backend="atomic_local")  # a torn write never costs the last good file
 default_hooks = dict(checkpoint=dict(backend_args=atomic), visualization=dict(draw=False))

@@ -115,7 +115,9 @@ def _best(found: dict, count: int) -> dict:
         return found
     kept = sorted(range(len(scores)), key=lambda i: -scores[i])[:count]
     return {
-        name: [value[i] for i in kept] if name == "masks" else value[kept]
+        name: [value[i] for i in kept]
+        if name == "masks"
+        else value[kept]
         if name in ("bboxes", "labels", "scores", "mask_scores")
         else value
         for name, value in found.items()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from milan_mm.datasets.coco.file import CocoFile
 from milan_mm.errors import UserError
-from milan_mm.text import count, shown
+from milan_mm.text import shown
 
 FREQUENCIES = ("r", "c", "f")  # rare, common and frequent categories
 _LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
@@ -37,8 +37,8 @@ def check_lvis(file: CocoFile) -> list[str]:
     ]
     if both:
         lines.append(
-            f"{file.path}: {count(both, 'category', 'categories')} of an image are annotated and "
-            "said to be absent: the annotations count"
+            f"{file.path}: {both:,} times a category is annotated in an image that is said not to "
+            "have it: the annotations count"
         )
     return lines
 
