@@ -10,6 +10,7 @@ Examples:
   python tools/evaluate.py --weights FILE --tasks knn,linear --images DIR  # on your own classes
   python tools/evaluate.py --weights FILE --tasks coco --images DIR  # on your own COCO folder
   python tools/evaluate.py --weights FILE --tasks finetune --epochs 20  # a shorter protocol
+  python tools/evaluate.py --weights FILE --tasks finetune --test-sets all  # ImageNet-A, -R ...
   python tools/evaluate.py --weights FILE --tensorboard  # tensorboard --logdir work_dirs/evaluate
   python tools/evaluate.py --weights FILE --print-commands slurm       # for a cluster
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milan_mm import early
+from milan_mm.datasets.variants import VARIANTS
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.escaping import visible
 from milan_mm.evaluation.tasks import TASKS, USUAL, of_kind, trained
@@ -78,6 +80,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="your own images and label maps, beside others",
     )
     parser.add_argument(
+        "--test-sets",
+        type=test_set_names,
+        default=[],
+        metavar="NAME,...",
+        help="also test finetuned models and linear probes on variants of ImageNet, in folders of "
+        f"--data: {', '.join(VARIANTS)}, or all",
+    )
+    parser.add_argument(
         "--out", type=Path, default=Path("work_dirs/evaluate"), metavar="DIR", help="for results"
     )
     parser.add_argument(
@@ -114,6 +124,15 @@ def task_names(text: str) -> list[str]:
     return [name for name in TASKS if name in names]
 
 
+def test_set_names(text: str) -> list[str]:
+    """'imagenet-a,imagenet-r' to a list, in the order of `VARIANTS`."""
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in (*VARIANTS, "all")]:
+        known = ", ".join([*VARIANTS, "all"])
+        raise argparse.ArgumentTypeError(f"'{unknown[0]}' is none of {known}")
+    return [name for name in VARIANTS if name in names or "all" in names]
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing; exits with code 2 after a mistake of the user, 1 after a failed run."""
     args = parse_args(argv)
@@ -144,6 +163,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     """Every cell, checked before anything runs."""
+    from milan_mm.evaluation.cells import TrainedCell
     from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
     from milan_mm.run.tracking import Tracking, check_trackers
     from milan_mm.weights.recognising import given_options
@@ -174,6 +194,8 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         for candidate in candidates
         for seed in range(args.seeds if trained([task]) else 1)
     ]
+    classifiers = [c for c in cells if isinstance(c, TrainedCell) and c.is_of_images]
+    cells += [evaluation.plan_variant(c, name) for c in classifiers for name in args.test_sets]
     notes = [note for lines in evaluation.notes.values() for note in lines]
     if evaluation.images:
         from milan_mm.evaluation.features import photo_notes
@@ -227,6 +249,7 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(
             f"--{unread} is for trainings, and --tasks {chosen} trains nothing: leave it out"
         )
+    check_test_sets(args)
     if args.partition != "PARTITION" and not args.print_commands:
         raise UserError(f"--partition {args.partition} is for --print-commands slurm")
     if args.img_size and len(kinds) > 1:
@@ -240,6 +263,19 @@ def check_options(args: argparse.Namespace) -> None:
             f"--img-size {args.img_size} and --protocol short exclude each other for {chosen}: a "
             "short run has a size of its own"
         )
+
+
+def check_test_sets(args: argparse.Namespace) -> None:
+    """Refuse test sets without a classifier of ImageNet-1K."""
+    if not args.test_sets:
+        return
+    option = f"--test-sets {','.join(args.test_sets)}"
+    if not of_kind("classes", trained(args.tasks)):
+        suited = ", ".join(of_kind("classes", trained()))
+        raise UserError(f"{option} tests classifiers: add one of {suited} to --tasks")
+    if "classes" in own_folders(args) or args.protocol == "short":
+        other = "--protocol short" if args.protocol == "short" else f"--images {args.images}"
+        raise UserError(f"{option} needs classifiers of all of ImageNet-1K: leave out {other}")
 
 
 def own_folders(args: argparse.Namespace) -> dict[str, Path]:
@@ -261,11 +297,13 @@ def _kinds(tasks: Iterable[str]) -> set[str]:
 
 def print_commands(missing: list["EvaluationCell"], args: argparse.Namespace) -> None:
     """A line for each training that is missing, and what comes then."""
-    from milan_mm.evaluation.cells import TrainedCell
+    from milan_mm.evaluation.cells import TrainedCell, VariantCell
 
     for cell in missing:
         if not isinstance(cell, TrainedCell):
             print(f"# {cell.title} trains nothing: the last command votes")
+        elif isinstance(cell, VariantCell):
+            print(f"# {cell.title}: the last command tests it")
         elif cell.is_trained:
             print(f"# {cell.title} is trained: the last command tests it")
         else:

@@ -54,25 +54,20 @@ model = dict(
                     ignore_iof_thr=-1,
                 ),
                 # the first stage draws regions, the others take all that it has moved
-                sampler=sampler,
+                sampler=dict(type="PseudoSampler")
+                if stage
+                else dict(
+                    type="RandomSampler",
+                    num=512,
+                    pos_fraction=0.25,
+                    neg_pos_ub=-1,
+                    add_gt_as_proposals=True,
+                ),
                 mask_size=28,
                 pos_weight=-1,
                 debug=False,
             )
-            for (overlap, _, _), sampler in zip(
-                stages,
-                [
-                    dict(
-                        type="RandomSampler",
-                        num=512,
-                        pos_fraction=0.25,
-                        neg_pos_ub=-1,
-                        add_gt_as_proposals=True,
-                    ),
-                    dict(type="PseudoSampler"),
-                    dict(type="PseudoSampler"),
-                ],
-            )
+            for stage, (overlap, _, _) in enumerate(stages)
         ]
     ),
 )

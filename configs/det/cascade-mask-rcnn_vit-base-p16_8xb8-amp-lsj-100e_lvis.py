@@ -2,8 +2,8 @@
 
 The published recipe of detectron2's ViTDet project, line by line; docs/transfer.md says where each
 number comes from, what differs, and where the data belong.
-Expect (published, not measured here): box/mask AP 43.0/38.9 for MAE (ViTDet project, standard deviation
-over seeds about 0.3); for MILAN nothing is published.
+Expect (published, not measured here): box/mask AP 43.0/38.9 for MAE (ViTDet project, standard
+deviation over seeds about 0.3); for MILAN nothing is published.
 Cost (ViTDet project, 64 A100, one image each): 15.2 GB per GPU and 0.356 s per iteration, hence
 about 15 hours. A GPU with less than 80 GB takes the 8 images in parts: --batch-per-gpu 2.
 Run: bash tools/dist_train.sh \

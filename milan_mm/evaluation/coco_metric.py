@@ -63,9 +63,9 @@ class LVISMetric(CocoMetric):
     """AP of LVIS v1 without the package `lvis`, which mmdet's `LVISMetric` needs.
 
     An image counts for those categories that it was checked for: objects of others are neither
-    right nor wrong, and of some not all are annotated. The keys are 'bbox_AP', 'bbox_APr', 'bbox_APc'
-    and 'bbox_APf' (rare, common and frequent categories), 'segm_AP' and so on, from 0 to 1, not
-    rounded; -1 where no category has an object. The 300 best detections of an image count.
+    right nor wrong, and of some not all are annotated. The keys are 'bbox_AP', 'bbox_APr',
+    'bbox_APc' and 'bbox_APf' (rare, common and frequent categories), 'segm_AP' and so on, from 0 to
+    1, not rounded; -1 where no category has an object. The 300 best detections of an image count.
 
     Args:
         proposal_nums: Detections per image; the largest counts.

@@ -41,7 +41,7 @@ from pathlib import Path
 
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.evaluation.row_checksum import KEY, line_of, take_checksum
-from milan_mm.evaluation.tasks import DATA_NAMES, TASKS, metric_of
+from milan_mm.evaluation.tasks import DATA_NAMES, TASKS, metric_of, metrics_of
 from milan_mm.text import count
 
 PROTOCOLS = ("paper", "own", "short")
@@ -221,7 +221,7 @@ def check_row(row: Mapping, place: str) -> None:
     for key, known in (
         ("task", TASKS),
         ("protocol", PROTOCOLS),
-        ("metric", _metric_names(row["task"])),
+        ("metric", _metric_names(row["task"], row["data"])),
     ):
         if row[key] not in known:
             raise UserError(f"{place} has {key} '{row[key]}', expected one of {', '.join(known)}")
@@ -239,12 +239,12 @@ def check_row(row: Mapping, place: str) -> None:
         ) from None
 
 
-def _metric_names(task: str) -> list[str]:
-    return [metric.name for metric in TASKS[task].metrics] if task in TASKS else []
+def _metric_names(task: str, data: str) -> list[str]:
+    return [metric.name for metric in metrics_of(task, data)] if task in TASKS else []
 
 
 def _check_value(row: Mapping, place: str) -> None:
-    value, metric = row["value"], metric_of(row["task"], row["metric"])
+    value, metric = row["value"], metric_of(row["task"], row["data"], row["metric"])
     if value is None:
         return
     if metric.unit == "%" and not 0 <= value <= 100:

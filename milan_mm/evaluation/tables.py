@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from milan_mm.errors import UserError
 from milan_mm.evaluation.published import Published, plain_name, published, source
-from milan_mm.evaluation.tasks import DATA_NAMES, PATCH_SIZE, TASKS, metric_of
+from milan_mm.evaluation.tasks import DATA_NAMES, PATCH_SIZE, TASKS, metric_of, metrics_of
 
 _ARCHS = dict(small="S", base="B", large="L", huge="H")
 
@@ -196,7 +196,7 @@ def _column_of_number(number: Published) -> Column:
 def _column_order(column: Column) -> tuple[int, bool, str, int, int]:
     """Tasks as in their table, each on its published data first."""
     task, data, img_size = column.trial
-    place = TASKS[task].metrics.index(metric_of(task, column.metric))
+    place = metrics_of(task, data).index(metric_of(task, data, column.metric))
     own = data != TASKS[task].data.name
     return list(TASKS).index(task), own, data, img_size or 0, place
 
@@ -284,7 +284,11 @@ def _published_value(numbers: list[Published], method: str, column: Column) -> f
 def _mark_best(columns: list[Column], lines: list[Line]) -> None:
     """The best mean of each column and group; what short runs give measures nothing."""
     for column, *cells in zip(columns, *(line.cells for line in lines), strict=True):
-        best_of = min if metric_of(column.trial.task, column.metric).lower_is_better else max
+        best_of = (
+            min
+            if metric_of(column.trial.task, column.trial.data, column.metric).lower_is_better
+            else max
+        )
         groups: dict[Group, list[Entry]] = {}
         for cell in cells:
             for entry in cell.entries:

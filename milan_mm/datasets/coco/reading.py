@@ -110,11 +110,12 @@ def _parse(path: Path) -> object:
 
 
 def _name_by_url(images: list) -> None:
-    """Name the images of LVIS v1, which has only their URLs, e.g. '.../train2017/000000391895.jpg'."""
+    """Name the images of LVIS v1, which has only their URLs, '.../train2017/NAME.jpg'."""
     for image in images:
-        if isinstance(image, dict) and image.get("file_name") is None:
-            if isinstance(url := image.get("coco_url"), str):
-                image["file_name"] = "/".join(url.split("/")[-2:])
+        if not isinstance(image, dict) or image.get("file_name") is not None:
+            continue
+        if isinstance(url := image.get("coco_url"), str):
+            image["file_name"] = "/".join(url.split("/")[-2:])
 
 
 def _make_whole(entries: list, names: Sequence[str]) -> None:
