@@ -79,11 +79,8 @@ SMALL_ARCHS = {
     "mini": dict(embed_dims=192, num_layers=6, num_heads=6),
     "micro": dict(embed_dims=128, num_layers=4, num_heads=4),
 }
-NUM_IMAGES = {
-    "coco": 118_000,
-    "lvis": 100_000,
-}  # where an iteration-based recipe counts epochs in its name
-
+# where an iteration-based recipe counts epochs in its name
+NUM_IMAGES = {"coco": 118_000, "lvis": 100_000}
 DET_CLASSES = dict(
     shapes=SIZES,
     coco=CocoDataset.METAINFO["classes"],
