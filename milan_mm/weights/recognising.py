@@ -102,7 +102,7 @@ def recognise(
     is_rotary = facts.rope_base is not None or (
         stated is not None and stated.settings.get("rope_base") is not None
     )
-    renamed = rename(found, is_rotary)
+    renamed = rename(found, is_rotary, final_norm=facts.final_norm is not False)
     renamed = mask_key_bias(found, fit_positions(found, renamed))
     renamed = copy_first_norm(found, renamed)
     named = system or (stated.system if stated else facts.system)

@@ -42,7 +42,7 @@ class Renamed:
     added: dict[str, str]
 
 
-def rename(found: Found, rotary: bool = False) -> Renamed:
+def rename(found: Found, rotary: bool = False, final_norm: bool = True) -> Renamed:
     """Rename, fuse and transpose the tensors of an encoder.
 
     The position table keeps the rows that the file has; see `fit_positions`.
@@ -50,6 +50,8 @@ def rename(found: Found, rotary: bool = False) -> Renamed:
     Args:
         found: Where the encoder is.
         rotary: It is known to have rotary positions, which leave no trace in a file.
+        final_norm: Whether it may have a norm after its last block; its config can say that it
+            has none.
 
     Raises:
         UserError: When a tensor is missing, unknown, of a wrong shape, or not of finite numbers;
@@ -94,6 +96,8 @@ def rename(found: Found, rotary: bool = False) -> Renamed:
             tensors[ours] = torch.zeros(3 * width)
             added[ours] = "zero biases; the source's attention has none"
             del missing[ours]
+    if not final_norm:
+        missing = {ours: names for ours, names in missing.items() if not ours.startswith("ln1.")}
     _refuse_missing(found, tensors, missing, num_layers)
     if not rotary:
         _refuse_no_positions(found, tensors)

@@ -141,19 +141,26 @@ _ROWS = (
     System("iBOT", ("timm",), "imagenet", "cls",
            pos_resize="bicubic-offset", sizes=(224,), wrote=_has("masked_embed"),
            stored="`state_dict`, or `teacher`"),
-    System("CLIP", ("clip",), "clip", "cls", pos_resize="bicubic-antialias", act="QuickGELU",
-           wrote=lambda found: "input_resolution" in found.state_dict,
-           stored="TorchScript, `visual.`",
+    System("CLIP", ("clip", "hf-clip"), "clip", "cls", pos_resize="bicubic-antialias",
+           act="QuickGELU",
+           wrote=lambda found: found.layout == "hf-clip"
+           or "input_resolution" in found.state_dict,
+           stored="TorchScript, `visual.`, or a folder",
            differs="norm before the first block, no patch bias, QuickGELU, epsilon 1e-5",
            parts=("table", "pre_norm")),
-    System("open_clip", ("clip", "timm"), "clip", "cls",
+    System("MetaCLIP 2", ("hf-clip", "timm"), "clip", "cls", pos_resize="bicubic-antialias",
+           wrote=None, hf_types=("metaclip_2", "metaclip_2_vision_model"), timm_name="metaclip2",
+           stored="a folder; in open_clip's files as CLIP or open_clip",
+           differs="as CLIP, with QuickGELU or GELU", parts=("table", "pre_norm")),
+    System("open_clip", ("clip", "hf-clip", "timm"), "clip", "cls",
            pos_resize="bicubic-antialias", act="GELU",
            wrote=lambda found: found.layout == "clip" or "norm_pre.weight" in found.tower
            or found.prefix.endswith("visual.trunk."),
            act_note="GELU, as open_clip's LAION and DataComp weights have; its OpenAI, MetaCLIP "
            "and DFN weights need QuickGELU, which the tensors do not show: give --system CLIP for "
            "those",
-           stored="flat or `state_dict`, `[module.]visual.`", differs="as CLIP, with GELU",
+           stored="flat or `state_dict`, `[module.]visual.`, or a folder",
+           differs="as CLIP, with GELU",
            may_have=("pre_norm", "scale")),
     System("DINOv3", ("dinov3", "dinov3-timm", "hf-dinov3"), "imagenet", "cls",
            hf_types=("dinov3_vit",), timm_name="dinov3", stored="flat, or a folder",
@@ -251,6 +258,8 @@ SYSTEMS = {row.name: row for row in _ROWS}
 HF_TYPES = {
     "vit": None,
     "beit": None,
+    "clip": None,
+    "clip_vision_model": None,
     **{hf_type: row.name for row in _ROWS for hf_type in row.hf_types},
 }
 

@@ -826,6 +826,44 @@ def hf_dinov3() -> Sample:
     )
 
 
+def hf_clip() -> Sample:
+    """CLIPModel: both towers, the two projections and the temperature."""
+    model = clip_model(quick_gelu=True)
+    visual = {n.removeprefix("visual."): t for n, t in model.state_dict().items() if "visual." in n}
+    parts = tuple(f"encoder.layers.#.self_attn.{n}_proj" for n in "qkv")
+    block = r"transformer\.resblocks\.(\d+)"
+    state = renamed(visual, (rf"{block}\.attn\.in_proj_(weight|bias)", r"blocks.\1.attn.qkv.\2"))
+    state = split_qkv(state, r"blocks\.(\d+)\.attn\.qkv", parts)
+    rules = (
+        (r"class_embedding", r"embeddings.class_embedding"),
+        (r"positional_embedding", r"embeddings.position_embedding.weight"),
+        (r"conv1\.weight", r"embeddings.patch_embedding.weight"),
+        (r"ln_pre\.(.*)", r"pre_layrnorm.\1"),
+        (rf"{block}\.ln_(\d)\.(.*)", r"encoder.layers.\1.layer_norm\2.\3"),
+        (rf"{block}\.attn\.out_proj\.(.*)", r"encoder.layers.\1.self_attn.out_proj.\2"),
+        (rf"{block}\.mlp\.c_fc\.(.*)", r"encoder.layers.\1.mlp.fc1.\2"),
+        (rf"{block}\.mlp\.c_proj\.(.*)", r"encoder.layers.\1.mlp.fc2.\2"),
+        (r"ln_post\.(.*)", r"post_layernorm.\1"),
+    )
+    extra = {
+        "visual_projection.weight": state.pop("proj").T,
+        "text_projection.weight": noise(20, 16),
+        "logit_scale": torch.tensor(4.6),
+        "text_model.embeddings.token_embedding.weight": noise(9, 16),
+        "text_model.encoder.layers.0.layer_norm1.weight": noise(16),
+        "vision_model.embeddings.position_ids": torch.arange(1 + SIDE**2)[None],
+    }
+    return Sample(
+        prefixed(renamed(state, *rules), "vision_model.") | extra,
+        clip_tokens(model),
+        "hf-clip",
+        "CLIP",
+        "clip",
+        settings=CLIP_SETTINGS | dict(act="QuickGELU"),
+        extras=tuple(extra),
+    )
+
+
 SYSTEMS: dict[str, Callable[[Path], Sample]] = {
     **{
         function.__name__: lambda folder, function=function: function()  # type: ignore[misc]
@@ -834,7 +872,7 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
             dino_full, ibot, maskfeat, mae, milan, finetuned_mae, slip, timm_clip, dinov2,
             dinov2_timm, beit, data2vec, beit_finetuned, simmim, cae, open_clip, openai_clip,
             torchvision, swag, mmpretrain, mmpretrain_layer_scale, mmpretrain_beit, dinov3_timm,
-            dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3,
+            dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3, hf_clip,
         )
     },
     "dinov3_timm_no_bias": lambda folder: dinov3_timm(qkv_bias=False),
@@ -846,4 +884,5 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
 ONE_SIZE = {
     "beit", "data2vec", "beit_finetuned", "simmim", "cae", "open_clip", "openai_clip",
     "torchvision", "swag", "mmpretrain", "mmpretrain_layer_scale", "mmpretrain_beit", "hf_beit",
+    "hf_clip",
 }  # fmt: skip

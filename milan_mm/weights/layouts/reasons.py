@@ -1,6 +1,7 @@
 """Why a tensor is not part of the encoder."""
 
 CLASSIFIER = "a classifier; every task trains its own"
+TASK_HEAD = "neck or head of a detector or segmentor"
 PRETRAINING_HEAD = "head of the pretraining"
 DECODER = "decoder of the pretraining"
 MASK_TOKEN = "mask token of the pretraining"
