@@ -259,13 +259,21 @@ def _refuse_missing(
             excused |= names
     for ours, reasons in found.table.optional.items():
         names = {ours, f"{ours}.weight", f"{ours}.bias"}
-        allowed = not reasons or any(matches(r, name) for r in reasons for name in found.tower)
+        allowed = not reasons or any(_holds(found, reason) for reason in reasons)
         if allowed and not names & tensors.keys():
             excused |= names
     if "pre_norm.weight" in tensors:  # CLIP: its patch embedding has no bias
         excused.add("patch_embed.projection.bias")
     if gaps := [theirs for ours, theirs in missing.items() if ours not in excused]:
         raise UserError(f"{found.path} is missing tensors of the encoder: {some(gaps)}")
+
+
+def _holds(found: Found, pattern: str) -> bool:
+    """Whether a name fits, under the prefix or, of a pattern with '^', beside it."""
+    if pattern.startswith("^"):
+        beside = found.outer + pattern.removeprefix("^")
+        return any(matches(beside, name) for name in found.state_dict)
+    return any(matches(pattern, name) for name in found.tower)
 
 
 def _refuse_no_positions(found: Found, tensors: Mapping[str, Tensor]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from milan_mm.weights.finding import Found
+from milan_mm.weights.layouts import reasons
 from milan_mm.weights.position_rows import sincos_order, square_side
 
 POOLINGS = ("cls", "mean")
@@ -83,6 +84,12 @@ class System:
 def _has(*names: str) -> Test:
     """Any of these tensors."""
     return lambda found: any(name in found.tower for name in names)
+
+
+def _in_a_task(found: Found) -> bool:
+    """Whether it stands in a detector or segmentor, with which it was finetuned."""
+    parts = tuple(found.outer + part.removesuffix("*") for part in reasons.TASK_PARTS)
+    return any(name.startswith(parts) for name in found.state_dict)
 
 
 def _has_order(found: Found, order: str) -> bool:
@@ -175,8 +182,9 @@ _ROWS = (
            wrote=_has("blocks.0.ls1.gamma", "blocks.0.gamma_1"), timm_name="deit3",
            stored="`model`", differs="layer scale; no position for the class token",
            parts=("table", "scale"), twin=_ROPE_TWIN),
-    System("finetuned ViT", ("timm",), "imagenet", "mean", wrote=_has("fc_norm.weight"),
-           note=_MANY, stored="`model`", differs="no final norm",
+    System("finetuned ViT", ("timm",), "imagenet", "mean",
+           wrote=lambda found: "fc_norm.weight" in found.tower or _in_a_task(found),
+           note=_MANY, stored="`model`, or `state_dict`, `backbone.`", differs="no final norm",
            heads=_MAE_HEADS, parts=None),
     System("DINO", ("timm",), "imagenet", "cls",
            pos_resize="bicubic-offset", sizes=(224,), timm_name="dino",
@@ -213,8 +221,10 @@ _ROWS = (
            wrote=_wrote_data2vec, hf_types=("data2vec-vision",), stored="`model`, or a folder",
            note="data2vec finetunes with 'half'", differs=_AS_BEIT,
            parts=_BEIT_PARTS),
-    System("finetuned BEiT", _BEIT_LAYOUTS, "half", "mean", stored="`model` or `module`",
-           wrote=_has("fc_norm.weight", "pooler.layernorm.weight", "ln2.weight"),
+    System("finetuned BEiT", _BEIT_LAYOUTS, "half", "mean",
+           stored="`model`, `module`, or `state_dict`, `backbone.`",
+           wrote=lambda found: _in_a_task(found)
+           or _has("fc_norm.weight", "pooler.layernorm.weight", "ln2.weight")(found),
            note="the statistics are those of BEiT's own weights",
            differs=f"{_AS_BEIT}, no final norm",
            parts=("bias",), may_have=("table", "scale")),
@@ -249,6 +259,10 @@ _ROWS = (
     System("mmpretrain or milan_mm", ("mmpretrain",), "imagenet", "mean", note=_MANY,
            stored="`state_dict`, `backbone.`",
            parts=None, heads={(384, 12): (6, 12)}),
+    System("mmsegmentation", ("mmseg",), "imagenet", "cls", note=_MANY,
+           stored="`state_dict`, `backbone.`",
+           differs="no final norm; a patch bias only where it was asked for",
+           may_have=("pre_norm",)),
     System("milan_mm", ("mmpretrain",), "imagenet", "mean", wrote=None, parts=None,
            stored="`state_dict`, `backbone.`, with a record"),
 )

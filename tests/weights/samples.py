@@ -28,6 +28,7 @@ OF_LAYOUTS = {
     "torchvision": "torchvision",
     "mmpretrain": "mmpretrain",
     "mmpretrain_beit": "mmpretrain-beit",
+    "mmseg": "mmseg",
     "augreg_npz": "augreg-npz",
     "big_vision_npz": "big-vision-npz",
     "dinov3": "dinov3",

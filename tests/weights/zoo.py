@@ -18,6 +18,7 @@ import timm
 import torch
 from mmpretrain.models import BEiTViT
 from mmpretrain.models import VisionTransformer as MMViT
+from mmseg.models import VisionTransformer as MMSegViT
 from open_clip.model import CLIP as OpenCLIP
 from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
@@ -623,6 +624,30 @@ def mmpretrain_beit() -> Sample:
     )
 
 
+def mmseg() -> Sample:
+    """A segmentor, whose ViT has neither a final norm nor a patch bias unless told otherwise."""
+    own = dict(embed_dims=D, num_layers=LAYERS, num_heads=HEADS, img_size=SIDE * PATCH)
+    model = MMSegViT(
+        **own, patch_size=PATCH, output_cls_token=True, norm_cfg=dict(type="LN", eps=1e-6)
+    )
+    model = randomise(model)
+    model.eval()  # returns nothing
+
+    def tokens(imgs: Tensor) -> Tensor:
+        featmap, cls_token = model(imgs)[0]
+        return torch.cat([cls_token[:, None], featmap.flatten(2).mT], dim=1)
+
+    extra = {"decode_head.conv_seg.weight": noise(5, D), "neck.convs.0.conv.weight": noise(D, D)}
+    return Sample(
+        dict(state_dict=prefixed(model.state_dict(), "backbone.") | extra, meta=dict(epoch=1)),
+        tokens,
+        "mmseg",
+        "mmsegmentation",
+        settings=dict(patch_bias=False, final_norm=False),
+        extras=tuple(extra),
+    )
+
+
 # ------------------------------------------------------------------------------- Flax arrays
 def flax_arrays(big_vision: bool) -> dict[str, np.ndarray]:
     """Random arrays in the shapes of Flax: kernels (in, out), convolutions HWIO, heads apart."""
@@ -872,7 +897,7 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
             dino_full, ibot, maskfeat, mae, milan, finetuned_mae, slip, timm_clip, dinov2,
             dinov2_timm, beit, data2vec, beit_finetuned, simmim, cae, open_clip, openai_clip,
             torchvision, swag, mmpretrain, mmpretrain_layer_scale, mmpretrain_beit, dinov3_timm,
-            dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3, hf_clip,
+            dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3, hf_clip, mmseg,
         )
     },
     "dinov3_timm_no_bias": lambda folder: dinov3_timm(qkv_bias=False),
