@@ -381,6 +381,25 @@ def dinov2_timm() -> Sample:
     )
 
 
+def tips() -> Sample:
+    """A second class token without a position, and images in 0-1."""
+    model = timm_vit(no_embed_class=True, init_values=0.5, reg_tokens=1)
+    state = model.state_dict()
+    state["register_tokens"] = state.pop("reg_token")
+    state["pos_embed"] = torch.cat([noise(1, 1, D), state["pos_embed"]], dim=1)
+    state["cls_token"] = state["cls_token"] - state["pos_embed"][:, :1]
+    state["mask_token"] = noise(1, D)
+    return Sample(
+        state,
+        model.forward_features,
+        "timm",
+        "TIPS",
+        "mean 0 0 0 std 1 1 1",
+        settings=dict(layer_scale=1e-5, num_registers=1, pos_resize="bilinear-antialias"),
+        extras=("mask_token", "register_tokens"),
+    )
+
+
 # ----------------------------------------------------------------------------------- BEiT's family
 def timm_beit(**settings) -> Beit:
     defaults = sizes() | dict(num_classes=0, init_values=0.1, use_abs_pos_emb=False)
@@ -894,7 +913,7 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
         function.__name__: lambda folder, function=function: function()  # type: ignore[misc]
         for function in (
             deit, deit_distilled, deit_iii, augreg_torch, moco_v3, moco_v3_for_deit, dino_backbone,
-            dino_full, ibot, maskfeat, mae, milan, finetuned_mae, slip, timm_clip, dinov2,
+            dino_full, ibot, tips, maskfeat, mae, milan, finetuned_mae, slip, timm_clip, dinov2,
             dinov2_timm, beit, data2vec, beit_finetuned, simmim, cae, open_clip, openai_clip,
             torchvision, swag, mmpretrain, mmpretrain_layer_scale, mmpretrain_beit, dinov3_timm,
             dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3, hf_clip, mmseg,
