@@ -21,7 +21,12 @@ from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.run import options
 
 OWN = ("pretrain", "cls", "det", "seg")
-ROOTS = dict(imagenet="data/imagenet", coco="data/coco", ade20k="data/ade/ADEChallengeData2016")
+ROOTS = dict(
+    imagenet="data/imagenet",
+    coco="data/coco",
+    lvis="data/lvis_v1",
+    ade20k="data/ade/ADEChallengeData2016",
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -26,7 +26,7 @@ from milan_mm import early
 from milan_mm.datasets.variants import VARIANTS
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.escaping import visible
-from milan_mm.evaluation.tasks import TASKS, USUAL, of_kind, trained
+from milan_mm.evaluation.tasks import LVIS, TASKS, USUAL, of_kind, trained
 from milan_mm.run import options
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         default=Path("data"),
         metavar="ROOT",
-        help="holds imagenet/, coco/ and ade/ADEChallengeData2016/ (data)",
+        help="holds imagenet/, coco/, lvis_v1/ and ade/ADEChallengeData2016/ (data)",
     )
     parser.add_argument(
         "--images",
@@ -254,6 +254,12 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(
             f"--images {args.images} is left without a task: --tasks {chosen} take --det-data and "
             "--seg-data; leave it out"
+        )
+    lvis = [task for task in args.tasks if TASKS[task].data == LVIS]
+    if lvis and (folder := own_folders(args).get("boxes")):
+        raise UserError(
+            f"'{folder}' is not for --tasks {','.join(lvis)}, whose AP needs the annotations of "
+            "LVIS: judge your own data with --tasks coco"
         )
     names = ("gpus", "batch_per_gpu", "tensorboard", "wandb", "mlflow")
     trainings = dict(seeds=args.seeds > 1) | {name: getattr(args, name) for name in names}

@@ -69,10 +69,12 @@ class Task:
 
 IMAGENET = DataSet("ImageNet", "classes")
 COCO = DataSet("COCO", "boxes")
+LVIS = DataSet("LVIS", "boxes")
 ADE20K = DataSet("ADE20K", "maps")
 
 _TOP = (Metric("top-1", "accuracy/top1"), Metric("top-5", "accuracy/top5"))
 _AP = (Metric("box AP", "coco/bbox_mAP", 100), Metric("mask AP", "coco/segm_mAP", 100))
+_LVIS_AP = (Metric("box AP", "lvis/bbox_AP", 100), Metric("mask AP", "lvis/segm_AP", 100))
 _MIOU = (Metric("mIoU", "mIoU"),)
 
 _ROWS = (
@@ -107,6 +109,51 @@ _ROWS = (
         recipe="seg/upernet_vit-{arch}-p{patch}_8xb2-amp-160k_ade20k-512x512",
         unit="iters",
         whole=(20_210, 2_000),
+    ),
+    Task(
+        "coco-cascade",
+        COCO,
+        _AP,
+        "Cascade",
+        "det/cascade-mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_coco",
+        unit="iters",
+        whole=(117_000, 5_000),
+    ),
+    Task(
+        "coco-mask2former",
+        COCO,
+        _AP,
+        "Mask2Former",
+        "det/mask2former_vit-{arch}-p{patch}_8xb2-amp-lsj-50e_coco",
+        unit="iters",
+        whole=(117_000, 5_000),
+    ),
+    Task(
+        "coco-fcos",
+        COCO,
+        _AP[:1],
+        "FCOS",
+        "det/fcos_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_coco",
+        unit="iters",
+        whole=(117_000, 5_000),
+    ),
+    Task(
+        "lvis",
+        LVIS,
+        _LVIS_AP,
+        "",
+        "det/mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_lvis",
+        unit="iters",
+        whole=(99_000, 19_809),
+    ),
+    Task(
+        "lvis-cascade",
+        LVIS,
+        _LVIS_AP,
+        "Cascade",
+        "det/cascade-mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_lvis",
+        unit="iters",
+        whole=(99_000, 19_809),
     ),
 )
 TASKS = {task.name: task for task in _ROWS}

@@ -13,6 +13,7 @@ from milan_mm.visualization.pictures import png_bytes
 CHECKS = dict(
     imagenet=("check_imagenet", "check_imagenet"),
     coco=("check_coco", "check_coco"),
+    lvis=("check_coco", "check_lvis"),
     ade20k=("check_ade20k", "check_ade20k"),
     pretrain=("check_own", "check_images"),
     cls=("check_own", "check_class_folders"),
