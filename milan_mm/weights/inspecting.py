@@ -14,6 +14,10 @@ _TABLES = {
 }
 
 
+# Tasks whose recipes have no decomposed relative positions.
+_WITHOUT_TABLES = ("linear", "finetuning", "segmentation", "pretraining")
+
+
 def inspection(encoder: Encoder) -> str:
     """Layout, system, architecture, what loads and what does not, and what the tasks do with it."""
     lines = [
@@ -57,6 +61,9 @@ def tasks(encoder: Encoder) -> dict[str, str]:
     relative = "decomposed relative positions start at zero"
     if not settings["with_pos_embed"] or settings["rel_pos_bias_grid"]:
         relative = "no decomposed relative positions are added"
+    has_tables = "layers.0.attn.rel_pos_h" in encoder.state_dict
+    if has_tables:
+        relative = "its decomposed relative positions resized to those of the recipe"
     patches = ""
     if settings["patch_size"] != RECIPE_PATCHES:
         patches = f"its patch embedding resampled to {RECIPE_PATCHES} px, "
@@ -65,8 +72,9 @@ def tasks(encoder: Encoder) -> dict[str, str]:
     linear = f"class token after {norm}"
     if not settings["with_cls_token"]:
         linear = "not possible with the shipped recipe, which reads a class token"
+    lost = "not possible: the shipped recipe has no place for its decomposed relative positions"
     pooled = dict(cls="class token", mean="mean of the patches")[encoder.pooling]
-    return {
+    known = {
         "figures": f"t-SNE and neighbours: {pooled} after {norm}",
         "k-NN": f"{probe} after {norm}",
         "linear": linear,
@@ -77,6 +85,7 @@ def tasks(encoder: Encoder) -> dict[str, str]:
         if by_grid
         else f"the encoder goes on, {patches}the decoder starts afresh",
     }
+    return known | (dict.fromkeys(_WITHOUT_TABLES, lost) if has_tables else {})
 
 
 def _doubt(encoder: Encoder) -> str:
@@ -105,6 +114,10 @@ def _positions(encoder: Encoder) -> str:
         kinds.append(f"relative position bias for {h}x{w} patches in every block")
     if settings["rope_base"]:
         kinds.append(f"rotary, base {settings['rope_base']:g}")
+    if grid := encoder.dense.get("rel_pos_grid"):
+        windows = encoder.dense.get("window_size")
+        inside = f", in windows of {windows}x{windows}" if windows else ""
+        kinds.append(f"decomposed relative positions for {grid[0]}x{grid[1]} patches{inside}")
     return "; ".join(kinds)
 
 

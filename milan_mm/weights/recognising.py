@@ -19,7 +19,7 @@ from milan_mm.weights.names import is_on_hub, nearest, shipped
 from milan_mm.weights.position_rows import copy_first_norm, fit_positions, mask_key_bias
 from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.renaming import rename
-from milan_mm.weights.settings import infer_settings
+from milan_mm.weights.settings import dense_of_tables, infer_settings
 from milan_mm.weights.stated.facts import HubFacts
 from milan_mm.weights.stated.training import dense_options, training_facts
 from milan_mm.weights.systems import SYSTEMS, System, guess_system
@@ -144,7 +144,9 @@ def recognise(
         added=renamed.added,
         theirs=renamed.theirs,
         options=_given(dict(layout=layout, system=system, num_heads=num_heads, student=student)),
-        dense=stated.dense if stated else dense_options(checkpoint),
+        dense=stated.dense
+        if stated
+        else dense_options(checkpoint) or dense_of_tables(found.path, renamed.tensors),
     )
 
 

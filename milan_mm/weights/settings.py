@@ -92,6 +92,38 @@ def infer_settings(
     return Settings(values, {name: note for name, note in notes.items() if note})
 
 
+def dense_of_tables(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Windows and grid of a detector, as keyword arguments of `PlainViT`, from its relative tables.
+
+    Those of a side of n patches have 2n-1 rows. Blocks with windows have smaller ones than blocks
+    that attend to the whole image, which every detector of this kind has.
+
+    Raises:
+        UserError: When they are of more than two sizes, or windows are not square.
+    """
+    sides = {
+        int(name.split(".")[1]): tuple(
+            (len(tensors[f"{name.removesuffix('h')}{axis}"]) + 1) // 2 for axis in "hw"
+        )
+        for name in tensors
+        if name.endswith(".attn.rel_pos_h")
+    }
+    if not sides:
+        return {}
+    kinds = sorted(set(sides.values()))
+    if len(kinds) > 2 or (len(kinds) == 2 and len(set(kinds[0])) > 1):
+        raise UserError(
+            f"{path}: its relative positions are for grids of {kinds} patches; windows of one "
+            "size, square, and one grid for the other blocks are supported"
+        )
+    wide = kinds[-1]
+    dense: dict[str, Any] = dict(rel_pos_grid=wide)
+    if len(kinds) == 2:
+        blocks = tuple(i for i, side in sorted(sides.items()) if side == wide)
+        dense |= dict(window_size=kinds[0][0], global_layers=blocks)
+    return dense
+
+
 def _num_heads(
     found: Found,
     facts: HubFacts,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from milan_mm.weights.finding import Found
+from milan_mm.weights.finding import Found, ancestors
 from milan_mm.weights.layouts import reasons
 from milan_mm.weights.position_rows import sincos_order, square_side
 from milan_mm.weights.statistics import stats_text
@@ -91,7 +91,7 @@ def _has(*names: str) -> Test:
 
 def _beside(found: Found, *starts: str) -> bool:
     """Whether a name beside the encoder begins with one of these."""
-    whole = tuple(found.outer + start for start in starts)
+    whole = tuple(before + start for before in ancestors(found.outer) for start in starts)
     return any(name.startswith(whole) for name in found.state_dict)
 
 
@@ -204,6 +204,11 @@ _ROWS = (
            wrote=_has("blocks.0.ls1.gamma", "blocks.0.gamma_1"), timm_name="deit3",
            stored="`model`", differs="layer scale; no position for the class token",
            parts=("table", "scale"), twin=_ROPE_TWIN),
+    System("ViTDet", ("timm",), "imagenet", "mean", act="GELU",
+           wrote=_has("blocks.0.attn.rel_pos_h"),
+           stored="`model`, `backbone.net.`, or `state_dict`, `backbone.`", heads=_MAE_HEADS,
+           note="detectron2 and mmdetection train it from MAE's weights",
+           differs="no class token, no final norm; windows and relative positions"),
     System("finetuned ViT", ("timm",), "imagenet", "mean",
            wrote=lambda found: "fc_norm.weight" in found.tower or _in_a_task(found),
            note=_MANY, stored="`model`, or `state_dict`, `backbone.`", differs="no final norm",

@@ -429,13 +429,6 @@ def test_stages_of_another_network_are_not_taken_for_chunks_of_blocks():
         recognise({name: noise(2) for name in names}, "a.pth")
 
 
-def test_a_detectors_relative_positions_are_refused_by_name():
-    state = prefixed(zoo.dino_backbone().content, "backbone.net.")
-    state["backbone.net.blocks.0.attn.rel_pos_h"] = noise(7, 12)
-    with pytest.raises(ValueError, match="rel_pos_h': a detector's relative positions"):
-        recognise(dict(model=state), "a.pth")
-
-
 def test_a_pickle_of_detectron2_is_refused_in_one_line(tmp_path: Path):
     file = tmp_path / "R-50.pkl"
     file.write_bytes(pickle.dumps({"model": {"stem.conv1.weight": [1.0]}}))
