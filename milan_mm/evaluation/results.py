@@ -189,12 +189,13 @@ def remarks_on(path: str | Path) -> list[str]:
 
 
 def read_results(*paths: str | Path) -> list[dict]:
-    """All rows of files that `tools/evaluate.py` wrote, each row once.
+    """All rows of a file that `tools/evaluate.py` wrote; of several files, each row once.
 
     Raises:
         MissingFileError: When there is no such file.
         UserError: Naming the file, the line and the key that does not fit the schema above.
     """
+    rows: list[dict] = []
     for path in paths:
         if not Path(path).is_file():
             raise MissingFileError(
@@ -203,7 +204,8 @@ def read_results(*paths: str | Path) -> list[dict]:
         found = _read(path)
         for number, row in zip(found.lines, found.rows, strict=True):
             check_row(row, f"{path}:{number}")
-    return merge(paths)
+        rows = found.rows
+    return merge(paths) if len(paths) > 1 else rows
 
 
 def is_of_evaluate(row: Mapping) -> bool:
