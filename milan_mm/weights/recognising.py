@@ -27,6 +27,9 @@ from milan_mm.weights.systems import SYSTEMS, System, guess_system
 # What a user can say about a file that does not state it; options of every tool with --weights.
 READ_OPTIONS = ("layout", "system", "num_heads", "student")
 
+# Layouts in which frameworks of OpenMMLab write the config of a training.
+_TRAINED = ("mmpretrain", "mmpretrain-beit", "mmseg", "timm")
+
 
 def given_options(arguments: object) -> dict[str, Any]:
     """Those of `READ_OPTIONS` that a command line holds, for `read_encoder`."""
@@ -96,7 +99,7 @@ def recognise(
     _refuse_foreign(path, facts, system)
     found = find_encoder(checkpoint, path, layout, student)
     stated = read_stated(metadata or {}, path)
-    if found.layout in ("mmpretrain", "mmpretrain-beit", "mmseg") and facts == HubFacts():
+    if found.layout in _TRAINED and facts == HubFacts():
         facts = training_facts(checkpoint, found.layout)
         _refuse_foreign(path, facts, system)
     is_rotary = facts.rope_base is not None or (

@@ -123,6 +123,18 @@ def test_the_encoder_of_vitdet_keeps_its_windows_and_relative_positions(around: 
     assert "segmentation  not possible: the shipped recipe has no place" in text
 
 
+def test_the_config_of_mmdetections_vitdet_says_what_its_tables_do_not():
+    """Its LayerNorm has mmcv's epsilon unless its config says otherwise."""
+    backbone = dict(type="ViT", patch_size=8, depth=4, num_heads=12, norm_cfg=dict(type="LN"))
+    preprocessor = dict(type="DetDataPreprocessor", mean=[127.5] * 3, std=[127.5] * 3)
+    cfg = Config(dict(model=dict(backbone=backbone, data_preprocessor=preprocessor))).pretty_text
+    encoder = recognise(in_mmdetection(vitdet()[0]) | dict(meta=dict(cfg=cfg)), "epoch_1.pth")
+    assert (encoder.settings["norm_eps"], encoder.stats) == (1e-5, "half")
+    assert encoder.settings["arch"]["num_heads"] == 12
+    other = cfg.replace("type='ViT'", "type='MyViT'")  # anybody's, in timm's names
+    assert recognise(in_mmdetection(vitdet()[0]) | dict(meta=dict(cfg=other)), "a.pth", num_heads=4)
+
+
 def test_relative_positions_of_many_sizes_are_refused():
     state = vitdet()[0]
     state |= {f"blocks.2.attn.rel_pos_{axis}": noise(11, D // HEADS) for axis in "hw"}
