@@ -21,7 +21,7 @@ from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.renaming import rename
 from milan_mm.weights.settings import dense_of_tables, infer_settings
 from milan_mm.weights.stated.facts import HubFacts
-from milan_mm.weights.stated.training import dense_options, training_facts
+from milan_mm.weights.stated.training import command_line_facts, dense_options, training_facts
 from milan_mm.weights.systems import SYSTEMS, System, guess_system
 
 # What a user can say about a file that does not state it; options of every tool with --weights.
@@ -99,6 +99,8 @@ def recognise(
     _refuse_foreign(path, facts, system)
     found = find_encoder(checkpoint, path, layout, student)
     stated = read_stated(metadata or {}, path)
+    if found.layout == "beit" and facts == HubFacts():
+        facts = command_line_facts(checkpoint)
     if found.layout in _TRAINED and facts == HubFacts():
         facts = training_facts(checkpoint, found.layout)
         _refuse_foreign(path, facts, system)

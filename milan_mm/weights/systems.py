@@ -269,7 +269,7 @@ _ROWS = (
            stored="`model`, `module`, or `state_dict`, `backbone.`",
            wrote=lambda found: _in_a_task(found)
            or _has("fc_norm.weight", "pooler.layernorm.weight", "ln2.weight")(found),
-           note="the statistics are those of BEiT's own weights",
+           note="the statistics are those of BEiT's own weights; BEiT v2's take 'imagenet'",
            differs=f"{_AS_BEIT}, no final norm",
            parts=("bias",), may_have=("table", "scale")),
     System("CAE", ("beit", "mmpretrain-beit"), "imagenet", "mean", sizes=(224,),

@@ -277,6 +277,16 @@ def test_the_rotary_twin_of_deit_iii_is_named_until_the_user_says_what_it_is():
     assert "positions" not in said.assumed
 
 
+@pytest.mark.parametrize(("flag", "stats"), [(True, "imagenet"), (False, "half")])
+@pytest.mark.parametrize("sample", [zoo.beit, zoo.beit_finetuned])
+def test_the_command_line_of_beits_scripts_tells_the_statistics(
+    sample: Callable, flag: bool, stats: str
+):
+    args = Namespace(model="beit_base_patch16_224", imagenet_default_mean_and_std=flag)
+    encoder = recognise(sample().content | dict(args=args), "a.pth")
+    assert encoder.stats == stats and "stats" not in encoder.assumed
+
+
 def test_the_command_line_of_a_training_tells_the_twins_apart():
     content = dict(model=zoo.deit_iii().content)
     rotary = Namespace(model="rope_axial_ape_deit_small_patch16_LS")

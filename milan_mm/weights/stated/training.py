@@ -75,6 +75,19 @@ def training_facts(checkpoint: Mapping[str, Any], layout: str = "") -> HubFacts:
     )
 
 
+def command_line_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
+    """Statistics that the command line of BEiT's scripts states, of which it keeps a copy.
+
+    BEiT v2, mc-BEiT and data2vec train by the same scripts.
+    """
+    args = checkpoint.get("args")
+    options = args if isinstance(args, Mapping) else getattr(args, "__dict__", {})
+    is_imagenets = options.get("imagenet_default_mean_and_std")
+    if not isinstance(is_imagenets, bool):
+        return HubFacts()
+    return HubFacts(stats="imagenet" if is_imagenets else "half", named="its command line")
+
+
 def dense_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Windows and relative positions of a `PlainViT` in a detector, as keyword arguments of it.
 
