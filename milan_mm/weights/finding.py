@@ -237,9 +237,10 @@ def _wrapper(checkpoint: Mapping[str, Any], path: str | Path, student: bool) -> 
 
 
 def _refuse_unsupported(found: Found) -> None:
+    known = found.table.patterns
     for name in found.tower:
         for pattern, design in UNSUPPORTED.items():
-            if matches(pattern, name):
+            if matches(pattern, name) and not any(matches(own, name) for own in known):
                 raise UserError(
                     f"{found.path} holds '{name}': {design}, which the plain ViT here does not "
                     "have; take a ViT of this system with the standard MLP, attention and "

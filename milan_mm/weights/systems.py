@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from milan_mm.weights.finding import Found
 from milan_mm.weights.position_rows import sincos_order, square_side
 
-POOLINGS = ("cls", "mean")
+POOLINGS = ("cls", "mean", "pool")
 # What tells architectures apart: name in this file -> in messages.
 PARTS = {
     "table": "a position table",
@@ -34,13 +34,15 @@ class System:
         name: As users write it after `--system`.
         layouts: Keys of `LAYOUTS` that its files come in.
         stats: Key of `STATS`: what it normalises images by.
-        pooling: 'cls', or 'mean' over the patches followed by a norm, in its own classification.
+        pooling: 'cls', 'mean' over the patches followed by a norm, or 'pool' for an attention
+            pooling of its own, in its own classification.
         wrote: Whether a file in one of these layouts is probably its own; None for systems whose
             files look like another's, so that only the user can name it.
         sizes: Sides, in pixels, of the images that its published plain ViTs were trained on; empty
             where there are many, or where anybody's files are taken for this system.
         heads: (width, blocks) -> attention heads, where they are not the usual ones; several where
             files with several are published, so that only the user can know.
+        pool_heads: Of its attention pooling, where they are not those of its blocks.
         parts: Parts that all its encoders have, of `PARTS`; None where it may be any.
         may_have: Parts that some of them have.
         twin: What other models write the same tensors and compute something else; '' where none
@@ -62,6 +64,7 @@ class System:
     wrote: Test | None = lambda found: True
     sizes: tuple[int, ...] = ()
     heads: Mapping[tuple[int, int], int | tuple[int, ...]] = field(default_factory=dict)
+    pool_heads: int | None = None
     parts: tuple[str, ...] | None = ("table",)
     may_have: tuple[str, ...] = ()
     twin: str = ""
@@ -73,6 +76,11 @@ class System:
     note: str = ""
     stored: str = ""
     differs: str = ""
+
+    @property
+    def has_rope(self) -> bool:
+        """Whether all its encoders have rotary positions."""
+        return "rope" in (self.parts or ())
 
     def resize_rule(self, num_registers: int) -> str:
         """`pos_resize`, of an encoder with so many registers."""
@@ -157,12 +165,14 @@ _ROWS = (
            may_have=("pre_norm", "scale")),
     System("DINOv3", ("dinov3", "dinov3-timm", "hf-dinov3"), "imagenet", "cls",
            hf_types=("dinov3_vit",), timm_name="dinov3", stored="flat, or a folder",
-           differs="rotary positions, registers, layer scale, epsilon 1e-5",
+           differs="rotary positions, registers, layer scale, epsilon 1e-5; SwiGLU in S+, H+, 7B",
+           heads={(1280, 32): 20},
            parts=("rope", "registers", "scale")),
     System("DINOv2", ("timm", "hf-dinov2"), "imagenet", "cls",
            pos_resize="bicubic-offset", wrote=_wrote_dinov2,
            hf_types=("dinov2", "dinov2_with_registers"), timm_name="dinov2",
-           stored="flat, or a folder", differs="layer scale, registers, patches of 14 px",
+           stored="flat, or a folder",
+           differs="layer scale, registers, patches of 14 px; SwiGLU in g",
            parts=("table", "scale"), may_have=("registers",)),
     System("DeiT III", ("timm",), "imagenet", "cls", sizes=(224, 384),
            wrote=_has("blocks.0.ls1.gamma", "blocks.0.gamma_1"), timm_name="deit3",

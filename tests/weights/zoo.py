@@ -19,6 +19,7 @@ import torch
 from mmpretrain.models import BEiTViT
 from mmpretrain.models import VisionTransformer as MMViT
 from open_clip.model import CLIP as OpenCLIP
+from timm.layers import SwiGLUPacked
 from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
@@ -348,6 +349,17 @@ def timm_clip() -> Sample:
     )
 
 
+def gated() -> dict[str, Any]:
+    """Settings of a SwiGLU whose width is not a multiple of D."""
+    return dict(act="SwiGLU", mlp_dims=int(2.1 * D))
+
+
+def packed() -> dict[str, Any]:
+    """timm's arguments for it, in one layer."""
+    ratio = (2 * gated()["mlp_dims"] + 0.5) / D  # which timm rounds down
+    return dict(mlp_ratio=ratio, mlp_layer=SwiGLUPacked, act_layer=nn.SiLU)
+
+
 def dinov2() -> Sample:
     """Official files: a position for the class token, and none for the registers."""
     model = timm_vit(no_embed_class=True, init_values=0.5, reg_tokens=2)
@@ -376,6 +388,41 @@ def dinov2_timm() -> Sample:
         "timm",
         "DINOv2",
         settings=dict(layer_scale=1e-5, num_registers=2, pos_resize="bicubic-antialias"),
+        extras=("reg_token",),
+    )
+
+
+def dinov2_giant() -> Sample:
+    """Official files of ViT-g name the two layers of its SwiGLU `w12` and `w3`."""
+    model = timm_vit(
+        init_values=0.5, mlp_ratio=200.5 / D, mlp_layer=SwiGLUPacked, act_layer=nn.SiLU
+    )
+    state = renamed(
+        model.state_dict(),
+        (r"(blocks\.\d+\.mlp)\.fc1\.(.*)", r"\1.w12.\2"),
+        (r"(blocks\.\d+\.mlp)\.fc2\.(.*)", r"\1.w3.\2"),
+    )
+    state["mask_token"] = noise(1, D)
+    settings = dict(layer_scale=1e-5, pos_resize="bicubic-offset") | gated()
+    return Sample(
+        state, model.forward_features, "timm", "DINOv2", settings=settings, extras=("mask_token",)
+    )
+
+
+def dinov2_giant_timm() -> Sample:
+    model = timm_vit(
+        no_embed_class=True,
+        init_values=0.5,
+        reg_tokens=2,
+        **packed(),
+    )
+    settings = dict(layer_scale=1e-5, num_registers=2, pos_resize="bicubic-antialias") | gated()
+    return Sample(
+        model.state_dict(),
+        model.forward_features,
+        "timm",
+        "DINOv2",
+        settings=settings,
         extras=("reg_token",),
     )
 
@@ -675,9 +722,10 @@ def flax(folder: Path, big_vision: bool) -> Sample:
 
 
 # ---------------------------------------------------------------------------------- DINOv3
-def timm_dinov3(qkv_bias: bool) -> Eva:
-    name = "vit_small_patch16_dinov3" + ("_qkvb" if qkv_bias else "")
-    return randomise(timm.create_model(name, **sizes(), num_classes=0, global_pool="token")).eval()
+def timm_dinov3(qkv_bias: bool, plus: bool = False) -> Eva:
+    name = f"vit_small{'_plus' if plus else ''}_patch16_dinov3" + ("_qkvb" if qkv_bias else "")
+    options = dict(num_classes=0, global_pool="token", **(dict(mlp_ratio=2.0) if plus else {}))
+    return randomise(timm.create_model(name, **sizes(), **options)).eval()
 
 
 DINOV3_SETTINGS = dict(
@@ -685,22 +733,29 @@ DINOV3_SETTINGS = dict(
 )
 
 
-def dinov3_timm(qkv_bias: bool = True) -> Sample:
-    model = timm_dinov3(qkv_bias)
+def dinov3_timm(qkv_bias: bool = True, plus: bool = False) -> Sample:
+    model = timm_dinov3(qkv_bias, plus)
     return Sample(
         model.state_dict(),
         model.forward_features,
         "dinov3-timm",
         "DINOv3",
-        settings=DINOV3_SETTINGS,
+        settings=DINOV3_SETTINGS | (dict(act="SwiGLU", mlp_dims=2 * D) if plus else {}),
     )
 
 
-def dinov3() -> Sample:
-    """Official files: one bias, whose keys a mask zeroes in every forward pass."""
-    model = timm_dinov3(qkv_bias=True)
+def dinov3(plus: bool = False) -> Sample:
+    """Official files: one bias, whose keys a mask zeroes in every forward pass.
+
+    Args:
+        plus: As in ViT-S+, ViT-H+ and ViT-7B, with a SwiGLU.
+    """
+    model = timm_dinov3(qkv_bias=True, plus=plus)
     state = renamed(
         model.state_dict(),
+        (r"(blocks\.\d+\.mlp)\.fc1_g\.(.*)", r"\1.w1.\2"),
+        (r"(blocks\.\d+\.mlp)\.fc1_x\.(.*)", r"\1.w2.\2"),
+        (r"(blocks\.\d+\.mlp)\.fc2\.(.*)", r"\1.w3.\2") if plus else ("", ""),
         (r"reg_token", "storage_tokens"),
         (r"blocks\.(\d+)\.gamma_(\d)", r"blocks.\1.ls\2.gamma"),
     )
@@ -720,7 +775,7 @@ def dinov3() -> Sample:
         model.forward_features,
         "dinov3",
         "DINOv3",
-        settings=DINOV3_SETTINGS,
+        settings=DINOV3_SETTINGS | (dict(act="SwiGLU", mlp_dims=2 * D) if plus else {}),
         extras=extras,
     )
 
@@ -832,11 +887,14 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
         for function in (
             deit, deit_distilled, deit_iii, augreg_torch, moco_v3, moco_v3_for_deit, dino_backbone,
             dino_full, ibot, maskfeat, mae, milan, finetuned_mae, slip, timm_clip, dinov2,
-            dinov2_timm, beit, data2vec, beit_finetuned, simmim, cae, open_clip, openai_clip,
+            dinov2_timm, dinov2_giant, dinov2_giant_timm, beit, data2vec, beit_finetuned, simmim,
+            cae, open_clip, openai_clip,
             torchvision, swag, mmpretrain, mmpretrain_layer_scale, mmpretrain_beit, dinov3_timm,
             dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3,
         )
     },
+    "dinov3_plus": lambda folder: dinov3(plus=True),
+    "dinov3_timm_plus": lambda folder: dinov3_timm(plus=True),
     "dinov3_timm_no_bias": lambda folder: dinov3_timm(qkv_bias=False),
     "augreg_npz": lambda folder: flax(folder, big_vision=False),
     "big_vision_npz": lambda folder: flax(folder, big_vision=True),

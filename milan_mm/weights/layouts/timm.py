@@ -12,15 +12,22 @@ TIMM_NAMES: Names = {
     "pre_norm": "norm_pre",
     "layers.#.ln1": "blocks.#.norm1",
     "layers.#.attn.qkv": "blocks.#.attn.qkv",
+    "layers.#.attn.q_norm": "blocks.#.attn.q_norm",
+    "layers.#.attn.k_norm": "blocks.#.attn.k_norm",
+    "layers.#.attn.norm": "blocks.#.attn.norm",
     "layers.#.attn.proj": "blocks.#.attn.proj",
     "layers.#.gamma_1": ("blocks.#.ls1.gamma", "blocks.#.gamma_1"),
     "layers.#.ln2": "blocks.#.norm2",
-    "layers.#.ffn.layers.0.0": "blocks.#.mlp.fc1",
-    "layers.#.ffn.layers.1": "blocks.#.mlp.fc2",
+    # DINOv2-g has a SwiGLU under other names than timm
+    "layers.#.ffn.layers.0.0": ("blocks.#.mlp.fc1", "blocks.#.mlp.w12"),
+    "layers.#.ffn.layers.1": ("blocks.#.mlp.fc2", "blocks.#.mlp.w3"),
+    "layers.#.ffn.norm": "blocks.#.mlp.norm",
     "layers.#.gamma_2": ("blocks.#.ls2.gamma", "blocks.#.gamma_2"),
     "ln1": "norm",
     "ln2": "fc_norm",
 }
+# timm's SwiGLU in two parts: gates, then values
+TIMM_GATES = ("blocks.#.mlp.fc1_g", "blocks.#.mlp.fc1_x")
 TIMM_EXTRAS = {
     "head.*": reasons.CLASSIFIER,
     "head_dist.*": reasons.CLASSIFIER,
@@ -68,6 +75,7 @@ TIMM = Layout(
         "visual.trunk.": reasons.text_model("") | _TRUNK_REST,
         "module.visual.trunk.": reasons.text_model("module.") | _TRUNK_REST,
     },
+    gates=TIMM_GATES,
     extras=TIMM_EXTRAS,
     # finetuned with average pooling: a norm after it replaces the final one; MaskFeat deletes it
     optional={"ln1": ("fc_norm.weight", "pred_head.*"), "cls_token": ()},

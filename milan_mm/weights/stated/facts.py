@@ -31,6 +31,8 @@ class HubFacts:
     act: str | None = None
     num_registers: int | None = None
     rope_base: float | None = None
+    rope_kind: str | None = None
+    rope_grid: tuple[int, int] | None = None
     pos_resize: str | None = None
     stats: str | None = None
     pooling: str | None = None

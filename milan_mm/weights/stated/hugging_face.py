@@ -13,6 +13,7 @@ from milan_mm.weights.systems import HF_TYPES
 # hidden_act -> activation here. `gelu_fast` and `gelu_new` are written differently and equal.
 ACTS = {
     "gelu": "GELU",
+    "silu": "SiLU",
     "quick_gelu": "QuickGELU",
     "gelu_pytorch_tanh": "GELUTanh",
     "gelu_new": "GELUTanh",
@@ -47,12 +48,25 @@ def hugging_face_facts(config: dict, preprocessor: dict, folder: Path) -> HubFac
         num_layers=number(config, "num_hidden_layers", where),
         num_heads=number(config, "num_attention_heads", where),
         norm_eps=number(config, "layer_norm_eps", where, float),
-        act=ACTS[act],
+        act=_act(config, act, where),
         num_registers=number(config, "num_register_tokens", where),
         rope_base=_rope_base(config, where),
         stats=_stats(preprocessor, f"'{folder / PREPROCESSOR_CONFIG}'"),
         pooling=pooling,
     )
+
+
+def _act(config: dict, act: str, where: str) -> str:
+    """Activation here; that of a SwiGLU where the model is said to have one."""
+    if config.get("use_swiglu_ffn"):  # DINOv2's, whatever its `hidden_act`
+        return "SwiGLU"
+    if not config.get("use_gated_mlp"):  # DINOv3's
+        return ACTS[act]
+    if act != "silu":
+        raise UserError(
+            f"{where} says use_gated_mlp with hidden_act='{act}', supported is 'silu' (SwiGLU)"
+        )
+    return "SwiGLU"
 
 
 def number(config: dict, name: str, where: str, kind: type = int) -> Any:
