@@ -10,25 +10,26 @@ Examples:
   python tools/evaluate.py --weights FILE --tasks knn,linear --images DIR  # on your own classes
   python tools/evaluate.py --weights FILE --tasks coco --images DIR  # on your own COCO folder
   python tools/evaluate.py --weights FILE --tasks finetune --epochs 20  # a shorter protocol
+  python tools/evaluate.py --weights FILE --tasks finetune --test-sets all  # ImageNet-A, -R ...
   python tools/evaluate.py --weights FILE --tensorboard  # tensorboard --logdir work_dirs/evaluate
   python tools/evaluate.py --weights FILE --print-commands slurm       # for a cluster
 """
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milan_mm import early
+from milan_mm.datasets.variants import VARIANTS
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.escaping import visible
+from milan_mm.evaluation.tasks import TASKS, USUAL, of_kind, trained
 from milan_mm.run import options
 
 if TYPE_CHECKING:
     from milan_mm.evaluation.cells import EvaluationCell
-
-TASKS = ("knn", "linear", "finetune", "coco", "ade20k")
-OF_IMAGES = TASKS[:3]  # that look at images as a whole, of ImageNet or of --images
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -42,7 +43,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="their systems, for the table (what the files are taken for)",
     )
     parser.add_argument(
-        "--tasks", type=task_names, default=list(TASKS), help=f"e.g. knn,coco ({','.join(TASKS)})"
+        "--tasks",
+        type=task_names,
+        default=list(USUAL),
+        metavar="NAME,...",
+        help=f"any of {', '.join(TASKS)} (without this option: {','.join(USUAL)})",
     )
     parser.add_argument(
         "--protocol",
@@ -61,18 +66,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--images",
         type=Path,
         metavar="DIR",
-        help="your own images, laid out as for tools/train.py --data, for knn, linear and finetune "
-        "(train/CLASS/*, val/CLASS/*); without any of these, for coco or ade20k; tables call the "
-        "data by the folder's name",
+        help="your own images, laid out as for tools/train.py --data, for tasks on whole images "
+        "(train/CLASS/*, val/CLASS/*); without any of these, for detection or segmentation; "
+        "tables call the data by the folder's name",
     )
     parser.add_argument(
-        "--det-data", type=Path, metavar="DIR", help="your own COCO folder for coco, beside others"
+        "--det-data", type=Path, metavar="DIR", help="your own COCO folder, beside others"
     )
     parser.add_argument(
         "--seg-data",
         type=Path,
         metavar="DIR",
-        help="your own images and label maps for ade20k, beside others",
+        help="your own images and label maps, beside others",
+    )
+    parser.add_argument(
+        "--test-sets",
+        type=test_set_names,
+        default=[],
+        metavar="NAME,...",
+        help="also test finetuned models and linear probes on variants of ImageNet, in folders of "
+        f"--data: {', '.join(VARIANTS)}, or all",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("work_dirs/evaluate"), metavar="DIR", help="for results"
@@ -111,6 +124,15 @@ def task_names(text: str) -> list[str]:
     return [name for name in TASKS if name in names]
 
 
+def test_set_names(text: str) -> list[str]:
+    """'imagenet-a,imagenet-r' to a list, in the order of `VARIANTS`."""
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in (*VARIANTS, "all")]:
+        known = ", ".join([*VARIANTS, "all"])
+        raise argparse.ArgumentTypeError(f"'{unknown[0]}' is none of {known}")
+    return [name for name in VARIANTS if name in names or "all" in names]
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing; exits with code 2 after a mistake of the user, 1 after a failed run."""
     args = parse_args(argv)
@@ -141,6 +163,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     """Every cell, checked before anything runs."""
+    from milan_mm.evaluation.cells import TrainedCell
     from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
     from milan_mm.run.tracking import Tracking, check_trackers
     from milan_mm.weights.recognising import given_options
@@ -156,21 +179,23 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         args.protocol,
         args.data,
         args.out,
-        next((own[task] for task in OF_IMAGES if task in own), None),
+        own.get("classes"),
         args.gpus or 1,
         args.batch_per_gpu,
         schedule,
         args.img_size,
-        own.get("coco"),
-        own.get("ade20k"),
+        own.get("boxes"),
+        own.get("maps"),
         options.tracker_words(args),
     )
     cells = [
         evaluation.plan(candidate, task, seed)
         for task in args.tasks
         for candidate in candidates
-        for seed in range(1 if task == "knn" else args.seeds)
+        for seed in range(args.seeds if trained([task]) else 1)
     ]
+    classifiers = [c for c in cells if isinstance(c, TrainedCell) and c.is_of_images]
+    cells += [evaluation.plan_variant(c, name) for c in classifiers for name in args.test_sets]
     notes = [note for lines in evaluation.notes.values() for note in lines]
     if evaluation.images:
         from milan_mm.evaluation.features import photo_notes
@@ -190,7 +215,7 @@ def check_paths(args: argparse.Namespace) -> None:
         MissingFileError: When one does not exist.
     """
     early.check_weights(*args.weights)
-    if not set(args.tasks) <= own_folders(args).keys() and not args.data.is_dir():
+    if not _kinds(args.tasks) <= own_folders(args).keys() and not args.data.is_dir():
         raise MissingFileError(
             f"data folder '{args.data}' does not exist: link or unpack the data there, or pass "
             "--data ROOT"
@@ -203,13 +228,15 @@ def check_options(args: argparse.Namespace) -> None:
     Raises:
         UserError: Names the option, and the tasks that take it.
     """
-    tasks, chosen = set(args.tasks), ",".join(args.tasks)
-    for option, folder, task in (
-        ("--det-data", args.det_data, "coco"),
-        ("--seg-data", args.seg_data, "ade20k"),
+    chosen = ",".join(args.tasks)
+    kinds = _kinds(args.tasks)
+    for option, folder, kind in (
+        ("--det-data", args.det_data, "boxes"),
+        ("--seg-data", args.seg_data, "maps"),
     ):
-        if folder and task not in tasks:
-            raise UserError(f"{option} {folder} is for {task}, not for --tasks {chosen}")
+        if folder and kind not in kinds:
+            suited = ", ".join(of_kind(kind))
+            raise UserError(f"{option} {folder} is for {suited}, not for --tasks {chosen}")
     if args.images and args.images not in own_folders(args).values():
         raise UserError(
             f"--images {args.images} is left without a task: --tasks {chosen} take --det-data and "
@@ -217,45 +244,66 @@ def check_options(args: argparse.Namespace) -> None:
         )
     names = ("gpus", "batch_per_gpu", "tensorboard", "wandb", "mlflow")
     trainings = dict(seeds=args.seeds > 1) | {name: getattr(args, name) for name in names}
-    if tasks == {"knn"} and any(trainings.values()):
+    if not trained(args.tasks) and any(trainings.values()):
         unread = next(name for name, value in trainings.items() if value).replace("_", "-")
         raise UserError(
-            f"--{unread} is for trainings, and --tasks knn trains nothing: leave it out"
+            f"--{unread} is for trainings, and --tasks {chosen} trains nothing: leave it out"
         )
+    check_test_sets(args)
     if args.partition != "PARTITION" and not args.print_commands:
         raise UserError(f"--partition {args.partition} is for --print-commands slurm")
-    kinds = [tasks & set(OF_IMAGES), tasks & {"coco"}, tasks & {"ade20k"}]
-    if args.img_size and sum(map(bool, kinds)) > 1:
+    if args.img_size and len(kinds) > 1:
+        parted = " and ".join(",".join(of_kind(kind, args.tasks)) for kind in sorted(kinds))
         raise UserError(
-            f"--img-size {args.img_size} for --tasks {chosen}: {', '.join(OF_IMAGES)}, coco and "
-            "ade20k have images of different sizes; give --tasks of one kind"
+            f"--img-size {args.img_size} for --tasks {parted}, which have images of different "
+            "sizes: give --tasks of one kind"
         )
-    if args.img_size and args.protocol == "short" and not tasks & set(OF_IMAGES):
+    if args.img_size and args.protocol == "short" and "classes" not in kinds:
         raise UserError(
             f"--img-size {args.img_size} and --protocol short exclude each other for {chosen}: a "
             "short run has a size of its own"
         )
 
 
+def check_test_sets(args: argparse.Namespace) -> None:
+    """Refuse test sets without a classifier of ImageNet-1K."""
+    if not args.test_sets:
+        return
+    option = f"--test-sets {','.join(args.test_sets)}"
+    if not of_kind("classes", trained(args.tasks)):
+        suited = ", ".join(of_kind("classes", trained()))
+        raise UserError(f"{option} tests classifiers: add one of {suited} to --tasks")
+    if "classes" in own_folders(args) or args.protocol == "short":
+        other = "--protocol short" if args.protocol == "short" else f"--images {args.images}"
+        raise UserError(f"{option} needs classifiers of all of ImageNet-1K: leave out {other}")
+
+
 def own_folders(args: argparse.Namespace) -> dict[str, Path]:
-    """The user's own folder for each task that has one.
+    """The user's own folder for each kind of data that has one, see `DataSet`.
 
     `--images` is for tasks on whole images; where none is chosen, for detection and segmentation.
     """
-    whole = [task for task in args.tasks if task in OF_IMAGES]
-    folders = dict.fromkeys(whole or args.tasks, args.images)
-    given = dict(coco=args.det_data, ade20k=args.seg_data)
-    folders |= {task: folder for task, folder in given.items() if folder and task in args.tasks}
-    return {task: folder for task, folder in folders.items() if folder}
+    kinds = _kinds(args.tasks)
+    folders = dict.fromkeys(kinds & {"classes"} or kinds, args.images)
+    given = dict(boxes=args.det_data, maps=args.seg_data)
+    folders |= {kind: folder for kind, folder in given.items() if folder and kind in kinds}
+    return {kind: folder for kind, folder in folders.items() if folder}
+
+
+def _kinds(tasks: Iterable[str]) -> set[str]:
+    """What kinds of data the tasks are on, see `DataSet`."""
+    return {TASKS[task].data.kind for task in tasks}
 
 
 def print_commands(missing: list["EvaluationCell"], args: argparse.Namespace) -> None:
     """A line for each training that is missing, and what comes then."""
-    from milan_mm.evaluation.cells import TrainedCell
+    from milan_mm.evaluation.cells import TrainedCell, VariantCell
 
     for cell in missing:
         if not isinstance(cell, TrainedCell):
             print(f"# {cell.title} trains nothing: the last command votes")
+        elif isinstance(cell, VariantCell):
+            print(f"# {cell.title}: the last command tests it")
         elif cell.is_trained:
             print(f"# {cell.title} is trained: the last command tests it")
         else:

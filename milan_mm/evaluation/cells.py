@@ -15,8 +15,9 @@ from milan_mm.configs import load, shipped_folder
 from milan_mm.errors import UserError
 from milan_mm.evaluation.fingerprint import git_commit
 from milan_mm.evaluation.knn import Knn, KnnSettings
-from milan_mm.evaluation.recipes import MEASURES, Shape
+from milan_mm.evaluation.recipes import Shape
 from milan_mm.evaluation.results import make_rows
+from milan_mm.evaluation.tasks import TASKS, metrics_of
 from milan_mm.run.jobs import Job, run_tool
 from milan_mm.run.metrics import read_metrics
 from milan_mm.run.records.canonical import package_versions
@@ -48,7 +49,7 @@ class EvaluationCell(ABC):
 
     Attributes:
         candidate: What is judged.
-        task: A key of `milan_mm.evaluation.results.METRICS`.
+        task: A key of `milan_mm.evaluation.tasks.TASKS`.
         seed: Of the run.
         recipe: Its name.
         protocol, config_hash, protocol_hash, data, data_counts, data_hash: As in the row.
@@ -171,6 +172,11 @@ class TrainedCell(EvaluationCell):
         return newest(self.work_dir)
 
     @property
+    def is_of_images(self) -> bool:
+        """Whether it is a classifier, which variants of ImageNet can test."""
+        return TASKS[self.task].data.kind == "classes"
+
+    @property
     def is_trained(self) -> bool:
         """Whether the last checkpoint is that of the last iteration.
 
@@ -212,20 +218,22 @@ class TrainedCell(EvaluationCell):
 
     def rows(self) -> list[dict]:
         """Test the last checkpoint, with test.log in the work folder; see `GridCell`."""
-        log, metrics = self.work_dir / "test.log", self.work_dir / "test/metrics.json"
+        return self._test("test", [])
+
+    def _test(self, name: str, arguments: list[str]) -> list[dict]:
+        """Test with further arguments; log and numbers have the name."""
+        log, metrics = self.work_dir / f"{name}.log", self.work_dir / name / "metrics.json"
         metrics.unlink(missing_ok=True)
-        arguments = [self.config, self.checkpoint, "--work-dir", metrics.parent, "--out", metrics]
-        run_tool(f"the test of {self.title}", "test.py", [*map(str, arguments)], log)
+        files = [self.config, self.checkpoint, "--work-dir", metrics.parent, "--out", metrics]
+        tested = [*map(str, files), *arguments]
+        run_tool(f"the test of {self.title}", "test.py", tested, log)
         measured = read_metrics(metrics)
         values: dict[str, float | None] = {}
-        for key, (metric, factor) in MEASURES[self.task].items():
-            if key not in measured and self._is_undefined(key):
-                values[metric] = None
-                continue
-            if key not in measured:
-                raise RuntimeError(f"{metrics} has no '{key}', see {log}")
-            value = measured[key]
-            values[metric] = None if value is None else round(value * factor, 4)
+        for metric in metrics_of(self.task, self.data):
+            if metric.key not in measured and not self._is_undefined(metric.key):
+                raise RuntimeError(f"{metrics} has no '{metric.key}', see {log}")
+            value = measured.get(metric.key)
+            values[metric.name] = None if value is None else round(value * metric.factor, 4)
         return self._rows(values, self._precision(), self.total_batch)
 
     def command(self, launcher: str, partition: str, gpus: int | None = None) -> str:
@@ -274,3 +282,31 @@ class TrainedCell(EvaluationCell):
         """Of the training, which may have run on another machine."""
         wrapper = load(self._config_as_run).optim_wrapper.get("type", "OptimWrapper")
         return "float32" if wrapper.rpartition(".")[2] == "OptimWrapper" else "bfloat16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantCell(TrainedCell):
+    """The checkpoint of another cell, tested on a variant of ImageNet.
+
+    Attributes:
+        variant: A key of `milan_mm.datasets.variants.VARIANTS`. folder: Of its images.
+    """
+
+    variant: str
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"{super().title}, on {self.data}"
+
+    @property
+    def job(self) -> None:
+        """The training is that of the other cell, which comes before."""
+
+    def rows(self) -> list[dict]:
+        """Test the last checkpoint there; see `GridCell`."""
+        if not self.is_trained:
+            raise RuntimeError(f"{self.title}: its training is not finished, see above")
+        arguments = ["--test-set", self.variant, "--data", str(self.folder)]
+        return self._test(f"test-{self.variant}", arguments)

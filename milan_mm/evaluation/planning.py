@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,23 @@ from mmengine.config import Config
 
 from milan_mm.datasets.class_folders import REMEDY
 from milan_mm.datasets.identity import data_hash
+from milan_mm.datasets.imagenet_variants import ImageNetVariant
+from milan_mm.datasets.variants import VARIANTS, find_variant
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.evaluation.cells import Candidate, EvaluationCell, KnnCell, TrainedCell
+from milan_mm.evaluation.cells import (
+    Candidate,
+    EvaluationCell,
+    KnnCell,
+    TrainedCell,
+    VariantCell,
+)
 from milan_mm.evaluation.features import read_image_folder
 from milan_mm.evaluation.fingerprint import data_counts, data_hashes, protocol_hash
 from milan_mm.evaluation.knn import KnnSettings
-from milan_mm.evaluation.recipes import UNITS, Shape, knn_recipe, recipe, set_data
-from milan_mm.evaluation.results import DATA
+from milan_mm.evaluation.recipes import Shape, knn_recipe, recipe, set_data
 from milan_mm.evaluation.short import DATA_REMEDY, shorten, small_images
+from milan_mm.evaluation.tasks import DATA_NAMES, TASKS
+from milan_mm.evaluation.tasks import trained as trained_tasks
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.content import check_content
 from milan_mm.run.checks.files import check_data
@@ -100,7 +109,7 @@ class OwnSchedule:
         """
         if not self:
             return
-        trained = [task for task in tasks if task in UNITS]
+        trained = trained_tasks(tasks)
         if protocol == "short":
             raise UserError("--epochs, --iters and --lr need --protocol paper: 'short' has its own")
         if not trained:
@@ -113,7 +122,7 @@ class OwnSchedule:
         if self.epochs is None and self.iters is None:
             return
         for unit, other in (("epochs", "iters"), ("iters", "epochs")):
-            counting = [task for task in trained if UNITS[task] == unit]
+            counting = [task for task in trained if TASKS[task].unit == unit]
             given, others = getattr(self, unit), getattr(self, other)
             if counting and given is None:
                 raise UserError(
@@ -127,7 +136,9 @@ class OwnSchedule:
 
     def options_for(self, task: str) -> RunOptions:
         """Those of one training."""
-        length = dict(epochs=self.epochs) if UNITS[task] == "epochs" else dict(iters=self.iters)
+        length = (
+            dict(epochs=self.epochs) if TASKS[task].unit == "epochs" else dict(iters=self.iters)
+        )
         return RunOptions(lr=self.lr, **length)  # type: ignore[arg-type]
 
 
@@ -162,6 +173,7 @@ class Evaluation:
     seg_data: Path | None = None
     trackers: tuple[str, ...] = ()
     notes: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
+    _variants: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
     _identified: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
 
     def plan(self, candidate: Candidate, task: str, seed: int) -> EvaluationCell:
@@ -172,6 +184,30 @@ class Evaluation:
         """
         plan = self._plan_knn if task == "knn" else self._plan_training
         return plan(candidate, task, seed)
+
+    def plan_variant(self, trained: TrainedCell, variant: str) -> VariantCell:
+        """Prepare the test of a cell's checkpoint on a variant of ImageNet.
+
+        Raises:
+            MissingFileError, UserError: When its images are not there, or in another layout.
+        """
+        if variant not in self._variants:
+            folder = find_variant(variant, self.data)
+            images = ImageNetVariant(variant, str(folder), serialize_data=False)
+            hashed = data_hash(dict(data_root=str(folder)))
+            self._variants[variant] = folder, len(images), hashed
+        folder, number, hashed = self._variants[variant]
+        known = {field.name: getattr(trained, field.name) for field in fields(trained)}
+        return VariantCell(
+            **known
+            | dict(
+                data=VARIANTS[variant].title,
+                data_counts=dict(trained.data_counts, val=number),
+                data_hash=dict(trained.data_hash, val=hashed),
+                variant=variant,
+                folder=folder,
+            )
+        )
 
     def _plan_knn(self, candidate: Candidate, task: str, seed: int) -> KnnCell:
         name, settings = knn_recipe(candidate.shape, self.img_size)
@@ -272,17 +308,17 @@ class Evaluation:
         """That of a published data set, or of a folder; a folder never has the former's name."""
         own = self._own_data(task)
         if own is None:
-            return DATA[task]
+            return TASKS[task].data.name
         name = own.absolute().name
-        return f"{name} (own)" if name in DATA.values() else name
+        return f"{name} (own)" if name in DATA_NAMES else name
 
     def _own_data(self, task: str) -> Path | None:
         """The user's own folder for a task; None where the published data are used."""
         folder, layout = {
-            "ImageNet": (self.images, "train/CLASS/* and val/CLASS/*"),
-            "COCO": (self.det_data, "COCO files, as for tools/train.py --data"),
-            "ADE20K": (self.seg_data, "images, annotations and a classes.txt"),
-        }[DATA[task]]
+            "classes": (self.images, "train/CLASS/* and val/CLASS/*"),
+            "boxes": (self.det_data, "COCO files, as for tools/train.py --data"),
+            "maps": (self.seg_data, "images, annotations and a classes.txt"),
+        }[TASKS[task].data.kind]
         if folder is not None and not folder.is_dir():
             raise MissingFileError(
                 f"image folder '{folder}' does not exist: give a folder with {layout}"
@@ -293,7 +329,7 @@ class Evaluation:
         """Let a recipe read the data of this evaluation, which must be there."""
         set_data(cfg, self.data)
         own = self._own_data(task)
-        if own and DATA[task] == "ImageNet":
+        if own and TASKS[task].data.kind == "classes":
             if self.protocol == "short":
                 own = small_images(own, self._small_data, REMEDY)
             use_image_folder(cfg, own)
@@ -316,7 +352,7 @@ class Evaluation:
 
     def _folder_name(self, candidate: Candidate, task: str, seed: int, identity: str) -> str:
         parts = [task, self._trained_protocol, candidate.sha256[:8], identity[:8]]
-        if (name := self._data_name(task)) != DATA[task]:
+        if (name := self._data_name(task)) != TASKS[task].data.name:
             parts.append(re.sub(r"\W", "-", name))
         return "_".join([*parts, f"seed{seed}"])
 
