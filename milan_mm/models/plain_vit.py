@@ -69,7 +69,8 @@ class PlainViT(BaseModule):
         self.num_prefix_tokens = given.num_prefix_tokens
         self.out_indices = tuple(sorted({i % self.num_layers for i in given.out_indices}))
 
-        self.patch_embed = PatchEmbed(self.patch_size, self.embed_dims, bias=given.patch_bias)
+        norm = self._norm() if given.patch_norm else None
+        self.patch_embed = PatchEmbed(self.patch_size, self.embed_dims, given.patch_bias, norm)
         self._add_tokens_and_positions()
         self.pre_norm = self._norm() if given.pre_norm else nn.Identity()
         self.layers = self._build_layers()

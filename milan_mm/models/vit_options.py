@@ -35,6 +35,7 @@ WEIGHT_OPTIONS = (
     "rope_grid",
     "mlp_dims",
     "norm",
+    "patch_norm",
     "qk_norm",
     "attn_norm",
     "mlp_norm",
@@ -91,6 +92,7 @@ class ViTOptions:
             leaves them as they are. DINOv3's are always scaled to -1 to 1.
         mlp_dims: Width of the MLPs inside; None: four times `embed_dims`, or what `arch` says.
         norm: 'LN', or 'RMS' for RMSNorms everywhere, without biases (AIMv2).
+        patch_norm: Normalise embedded patches before their positions are added (AIMv2).
         qk_norm: Normalise queries and keys of each head (arXiv 2302.05442).
         attn_norm: Normalise between attention and its last linear layer (EVA-02-CLIP).
         mlp_norm: Normalise before the last linear layer of the MLPs (EVA-02).
@@ -134,6 +136,7 @@ class ViTOptions:
     rope_grid: int | tuple[int, int] | None = None
     mlp_dims: int | None = None
     norm: str = "LN"
+    patch_norm: bool = False
     qk_norm: bool = False
     attn_norm: bool = False
     mlp_norm: bool = False

@@ -43,6 +43,7 @@ _KINDS: dict[str, Any] = dict(
     rope_grid=list | None,
     mlp_dims=int | None,
     norm=str,
+    patch_norm=bool,
     qk_norm=bool,
     attn_norm=bool,
     mlp_norm=bool,

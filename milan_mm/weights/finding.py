@@ -23,6 +23,7 @@ WRAPPERS = (
     "model_state",
     "model_state_dict",
     "net",
+    "target_encoder",  # I-JEPA's, beside its `encoder`
     "teacher",
 )
 STUDENT = "student"

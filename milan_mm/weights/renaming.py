@@ -27,6 +27,7 @@ _GROUPS = (
             ("layers.#.attn.q_norm", "layers.#.attn.k_norm"),
             ("layers.#.attn.norm",),
             ("layers.#.ffn.norm",),
+            ("patch_embed.norm",),
         )
     ),
     (

@@ -88,6 +88,7 @@ def infer_settings(
         **rope,
         mlp_dims=None if hidden == 4 * width else hidden,
         norm=found.table.norm,
+        patch_norm="patch_embed.norm.weight" in tensors,
         qk_norm="layers.0.attn.q_norm.weight" in tensors,
         attn_norm="layers.0.attn.norm.weight" in tensors,
         mlp_norm="layers.0.ffn.norm.weight" in tensors,
@@ -237,9 +238,16 @@ def _rope(
     found: Found, tensors: Mapping[str, Tensor], facts: HubFacts, system: System
 ) -> tuple[dict[str, Any], str]:
     """Options of the rotary positions, and why the base is assumed."""
-    base, note = _rope_base(found, tensors, facts)
-    kind, grid = facts.rope_kind or "dinov3", facts.rope_grid
-    return dict(rope_base=base, rope_kind=kind if base else "dinov3", rope_grid=grid), note
+    rule = system.rope
+    if rule is None:
+        base, note = _rope_base(found, tensors, facts)
+        kind, grid = facts.rope_kind or "dinov3", facts.rope_grid
+        return dict(rope_base=base, rope_kind=kind if base else "dinov3", rope_grid=grid), note
+    kind = rule.kind
+    if kind == "pe" and "cls_token" not in tensors:
+        kind = "pe-patches"
+    base = facts.rope_base or rule.base
+    return dict(rope_base=base, rope_kind=facts.rope_kind or kind, rope_grid=rule.grid), ""
 
 
 def _rope_base(

@@ -41,6 +41,7 @@ HF_VIT = Layout(
     prefixes={"": {}, "vit.": _OUTSIDE, "deit.": _OUTSIDE},
     splits=_SPLITS,
     optional_bias=("layers.#.attn.qkv.bias",),  # qkv_bias=False
+    optional={"cls_token": ()},  # I-JEPA has none
     extras=_EXTRAS,
     norm_eps=1e-12,
     settled=False,

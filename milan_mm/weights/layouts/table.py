@@ -24,6 +24,7 @@ MODULES = (
     "layers.#.ffn.layers.1",
     "ln1",
     "ln2",
+    "patch_embed.norm",
     "layers.#.attn.q_norm",
     "layers.#.attn.k_norm",
     "layers.#.attn.norm",

@@ -1,7 +1,7 @@
 """timm's names: DeiT, MoCo v3, DINO, iBOT, MAE, MILAN, MaskFeat, SLIP, DINOv2 and timm itself."""
 
 from milan_mm.weights.layouts import reasons
-from milan_mm.weights.layouts.table import Layout, Names
+from milan_mm.weights.layouts.table import MODULES, Layout, Names
 
 TIMM_NAMES: Names = {
     "cls_token": "cls_token",
@@ -25,6 +25,10 @@ TIMM_NAMES: Names = {
     "layers.#.gamma_2": ("blocks.#.ls2.gamma", "blocks.#.gamma_2"),
     "ln1": "norm",
     "ln2": "fc_norm",
+}
+# Attention pooling, of SigLIP and PE
+POOL_NAMES: Names = {
+    name: name for name in ("attn_pool.latent", *(m for m in MODULES if "attn_pool" in m))
 }
 # timm's SwiGLU in two parts: gates, then values
 TIMM_GATES = ("blocks.#.mlp.fc1_g", "blocks.#.mlp.fc1_x")
@@ -51,7 +55,7 @@ DINO_HEADS = {
 _TRUNK_REST = {"visual.head.*": reasons.TEXT_SPACE, "module.visual.head.*": reasons.TEXT_SPACE}
 
 TIMM = Layout(
-    names=TIMM_NAMES,
+    names={**TIMM_NAMES, **POOL_NAMES},
     markers=("patch_embed.proj.weight", "pos_embed"),
     absent=(
         "blocks.0.attn.q_bias",
@@ -60,6 +64,8 @@ TIMM = Layout(
         "rope_embed.periods",
         "rel_pos_bias.relative_position_bias_table",
         "blocks.0.attn.relative_position_bias_table",
+        "blocks.0.attn.q_proj.weight",
+        "patch_embed.norm.weight",
     ),
     prefixes={
         "": {},
