@@ -13,7 +13,6 @@ a full sequence is 1+L, and 1+R+L with R registers.
 """
 
 from collections.abc import Collection, Sequence
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -77,7 +76,7 @@ class PlainViT(BaseModule):
         self.ln1 = self._norm() if given.final_norm else nn.Identity()
         if given.out_type == "avg_featmap":
             self.ln2 = self._norm()
-        if given.out_type == "attn_pool":
+        if given.with_pool:
             self.attn_pool = self._build_pool()
         self.apply(init_transformer)
         if self.with_cls_token:
@@ -223,8 +222,8 @@ class PlainViT(BaseModule):
             return []
         parts = [self.patch_embed, self.pre_norm, *self.layers[:count]]
         if count == self.num_layers:
-            after = dict(avg_featmap="ln2", attn_pool="attn_pool").get(self.options.out_type)
-            parts += [self.ln1, *([getattr(self, after)] if after else [])]
+            after = ("ln1", "ln2", "attn_pool")
+            parts += [getattr(self, name) for name in after if hasattr(self, name)]
         return parts
 
     def _build_layers(self) -> nn.ModuleList:
@@ -263,7 +262,7 @@ class PlainViT(BaseModule):
             dims,
             num_heads=options.pool_heads,
             mlp_ratio=((options.pool_dims or 4 * dims) + 0.5) / dims,  # which timm rounds down
-            norm_layer=partial(build_norm, eps=options.norm_eps, kind=options.norm),
+            norm_layer=lambda size, **_: build_norm(size, options.norm_eps, options.norm),
             act_layer=ACTIVATIONS[options.act],
         )
 

@@ -97,7 +97,8 @@ class ViTOptions:
         attn_norm: Normalise between attention and its last linear layer (EVA-02-CLIP).
         mlp_norm: Normalise before the last linear layer of the MLPs (EVA-02).
         pool_heads: Heads of the encoder's own attention pooling, by a learned query (SigLIP, PE);
-            0: it has none. It is built for `out_type='attn_pool'` only.
+            0: it has none. It is built where frozen features are taken, for the outputs 'attn_pool'
+            and 'raw'.
         pool_dims: Width of the MLP after this pooling; None: four times `embed_dims`.
         frozen_stages: n freezes what makes the tokens (patch embedding, class token, registers,
             positions, norm before the blocks) and the first n blocks: no gradient, and eval mode,
@@ -186,6 +187,11 @@ class ViTOptions:
     def num_prefix_tokens(self) -> int:
         """Tokens before the patches: 1 for the class token, and R registers."""
         return int(self.with_cls_token) + self.num_registers
+
+    @property
+    def with_pool(self) -> bool:
+        """Whether the attention pooling is built."""
+        return bool(self.pool_heads) and self.out_type in ("attn_pool", "raw")
 
     @property
     def needs_grid(self) -> bool:

@@ -85,6 +85,7 @@ class LoadReport:
         left_out: Name in the file -> why it is not part of the encoder.
         added: Name in `PlainViT` -> what was made up.
         assumed: Setting -> sentence.
+        finetuned: See `Encoder`.
     """
 
     source: str
@@ -97,10 +98,13 @@ class LoadReport:
     left_out: dict[str, str]
     added: dict[str, str]
     assumed: dict[str, str]
+    finetuned: str = ""
 
     def __str__(self) -> str:
         lines = [f"encoder weights from {self.source}"]
         lines.append(f"  taken for         {self.system}, layout {self.layout}")
+        if self.finetuned:
+            lines.append(f"  finetuned         {self.finetuned}")
         for fate in _FATES:
             names = list(getattr(self, fate))
             shown = ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")
@@ -170,6 +174,7 @@ def load_encoder(vit: PlainViT, source: str | Path | Encoder, square: bool = Fal
         left_out=encoder.dropped,
         added=encoder.added,
         assumed=encoder.assumed,
+        finetuned=encoder.finetuned,
     )
 
 
@@ -186,8 +191,8 @@ def check_options(encoder: Encoder, vit: PlainViT) -> None:
     for name in DEFAULTS:
         if name == "num_registers" and not vit.with_cls_token and not has[name]:
             continue  # a model without class token does without the registers too
-        if name in POOL_OPTIONS and vit.options.out_type != "attn_pool":
-            continue  # the model has no pooling of its own
+        if name in POOL_OPTIONS and not vit.options.with_pool:
+            continue  # it builds no pooling of its own
         if name == "pos_resize":  # written out, it is the choice of a user or a recipe
             own = vit.options.pos_resize is not None or not needs["with_pos_embed"]
             fits = own or has[name] == needs[name]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from milan_mm.weights.finding import Found
+from milan_mm.weights.layouts import reasons
 from milan_mm.weights.position_rows import sincos_order, square_side
 
 POOLINGS = ("cls", "mean", "pool")
@@ -112,6 +113,12 @@ def _has(*names: str) -> Test:
     return lambda found: any(name in found.tower for name in names)
 
 
+def _in_a_task(found: Found) -> bool:
+    """Whether it stands in a detector or segmentor, with which it was finetuned."""
+    parts = tuple(found.outer + part.removesuffix("*") for part in reasons.TASK_PARTS)
+    return any(name.startswith(parts) for name in found.state_dict)
+
+
 def _has_order(found: Found, order: str) -> bool:
     """A sine-cosine table in this order."""
     return sincos_order(found.tower["pos_embed"]) == order
@@ -175,9 +182,11 @@ _ROWS = (
     System("iBOT", ("timm",), "imagenet", "cls",
            pos_resize="bicubic-offset", sizes=(224,), wrote=_has("masked_embed"),
            stored="`state_dict`, or `teacher`"),
-    System("CLIP", ("clip",), "clip", "cls", pos_resize="bicubic-antialias", act="QuickGELU",
-           wrote=lambda found: "input_resolution" in found.state_dict,
-           stored="TorchScript, `visual.`",
+    System("CLIP", ("clip", "hf-clip"), "clip", "cls", pos_resize="bicubic-antialias",
+           act="QuickGELU",
+           wrote=lambda found: found.layout == "hf-clip"
+           or "input_resolution" in found.state_dict,
+           stored="TorchScript, `visual.`, or a folder",
            differs="norm before the first block, no patch bias, QuickGELU, epsilon 1e-5",
            parts=("table", "pre_norm")),
     System("PE", ("pe", "timm"), "half", "pool", pos_resize="bilinear", timm_name="vit_pe_core",
@@ -206,9 +215,11 @@ _ROWS = (
            "blocks, epsilon 1e-5",
            heads={(1024, 24): 8, (1536, 24): 12, (2048, 24): 16, (3072, 24): 24}),
     System("I-JEPA", ("timm", "hf-vit"), "imagenet", "mean", sizes=(224, 448),
-           wrote=lambda found: found.wrapper == "target_encoder"
-           or (found.layout == "hf-vit" and "embeddings.cls_token" not in found.tower),
-           hf_types=("ijepa",), timm_name="ijepa", stored="`target_encoder`, or a folder",
+           wrote=lambda found: "embeddings.cls_token" not in found.tower
+           if found.layout == "hf-vit"
+           else found.wrapper in ("target_encoder", "encoder") and "cls_token" not in found.tower,
+           hf_types=("ijepa",), timm_name="ijepa",
+           stored="`target_encoder`, `module.`; `--student`: `encoder`; or a folder",
            differs="no class token"),
     System("EVA-02", ("eva02-timm", "beit"), "clip", "mean", timm_name="eva02",
            wrote=lambda found: found.layout == "eva02-timm" or _is_packed(found),
@@ -216,14 +227,19 @@ _ROWS = (
            differs="rotary positions and a table, SwiGLU with a norm, no key bias",
            note="EVA-02-CLIP takes 'cls'", parts=("table", "rope"),
            rope=Rope("eva02", 10000.0, (16, 16))),
-    System("open_clip", ("clip", "timm"), "clip", "cls",
+    System("MetaCLIP 2", ("hf-clip", "timm"), "clip", "cls", pos_resize="bicubic-antialias",
+           wrote=None, hf_types=("metaclip_2", "metaclip_2_vision_model"), timm_name="metaclip2",
+           stored="a folder; in open_clip's files as CLIP or open_clip",
+           differs="as CLIP, with QuickGELU or GELU", parts=("table", "pre_norm")),
+    System("open_clip", ("clip", "hf-clip", "timm"), "clip", "cls",
            pos_resize="bicubic-antialias", act="GELU",
            wrote=lambda found: found.layout == "clip" or "norm_pre.weight" in found.tower
            or found.prefix.endswith("visual.trunk."),
            act_note="GELU, as open_clip's LAION and DataComp weights have; its OpenAI, MetaCLIP "
            "and DFN weights need QuickGELU, which the tensors do not show: give --system CLIP for "
            "those",
-           stored="flat or `state_dict`, `[module.]visual.`", differs="as CLIP, with GELU",
+           stored="flat or `state_dict`, `[module.]visual.`, or a folder",
+           differs="as CLIP, with GELU",
            may_have=("pre_norm", "scale")),
     System("DINOv3", ("dinov3", "dinov3-timm", "hf-dinov3"), "imagenet", "cls",
            hf_types=("dinov3_vit",), timm_name="dinov3", stored="flat, or a folder",
@@ -240,8 +256,9 @@ _ROWS = (
            wrote=_has("blocks.0.ls1.gamma", "blocks.0.gamma_1"), timm_name="deit3",
            stored="`model`", differs="layer scale; no position for the class token",
            parts=("table", "scale"), twin=_ROPE_TWIN),
-    System("finetuned ViT", ("timm",), "imagenet", "mean", wrote=_has("fc_norm.weight"),
-           note=_MANY, stored="`model`", differs="no final norm",
+    System("finetuned ViT", ("timm",), "imagenet", "mean",
+           wrote=lambda found: "fc_norm.weight" in found.tower or _in_a_task(found),
+           note=_MANY, stored="`model`, or `state_dict`, `backbone.`", differs="no final norm",
            heads=_MAE_HEADS, parts=None),
     System("DINO", ("timm",), "imagenet", "cls",
            pos_resize="bicubic-offset", sizes=(224,), timm_name="dino",
@@ -278,8 +295,10 @@ _ROWS = (
            wrote=_wrote_data2vec, hf_types=("data2vec-vision",), stored="`model`, or a folder",
            note="data2vec finetunes with 'half'", differs=_AS_BEIT,
            parts=_BEIT_PARTS),
-    System("finetuned BEiT", _BEIT_LAYOUTS, "half", "mean", stored="`model` or `module`",
-           wrote=_has("fc_norm.weight", "pooler.layernorm.weight", "ln2.weight"),
+    System("finetuned BEiT", _BEIT_LAYOUTS, "half", "mean",
+           stored="`model`, `module`, or `state_dict`, `backbone.`",
+           wrote=lambda found: _in_a_task(found)
+           or _has("fc_norm.weight", "pooler.layernorm.weight", "ln2.weight")(found),
            note="the statistics are those of BEiT's own weights",
            differs=f"{_AS_BEIT}, no final norm",
            parts=("bias",), may_have=("table", "scale")),
@@ -314,6 +333,10 @@ _ROWS = (
     System("mmpretrain or milan_mm", ("mmpretrain",), "imagenet", "mean", note=_MANY,
            stored="`state_dict`, `backbone.`",
            parts=None, heads={(384, 12): (6, 12)}),
+    System("mmsegmentation", ("mmseg",), "imagenet", "cls", note=_MANY,
+           stored="`state_dict`, `backbone.`",
+           differs="no final norm; a patch bias only where it was asked for",
+           may_have=("pre_norm",)),
     System("milan_mm", ("mmpretrain",), "imagenet", "mean", wrote=None, parts=None,
            stored="`state_dict`, `backbone.`, with a record"),
 )
@@ -323,6 +346,8 @@ SYSTEMS = {row.name: row for row in _ROWS}
 HF_TYPES = {
     "vit": None,
     "beit": None,
+    "clip": None,
+    "clip_vision_model": None,
     **{hf_type: row.name for row in _ROWS for hf_type in row.hf_types},
 }
 

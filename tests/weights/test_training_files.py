@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmpretrain.models import BEiTViT, DeiT3
 from timm.models.deit import VisionTransformerDistilled
-from torch import Tensor
+from torch import Tensor, nn
 
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.loading import load_encoder
@@ -78,9 +78,19 @@ def mmpretrain_deit_iii(trained: bool) -> tuple[State, Callable]:
     return state, mm_tokens(model)
 
 
+def upernet(model: nn.Module) -> tuple[State, Callable]:
+    """As BEiT, MAE and data2vec segment: a pyramid in the backbone, and no final norm."""
+    model.norm = nn.Identity()
+    heads = {"decode_head.conv_seg.weight": noise(3, D), "auxiliary_head.bias": noise(2)}
+    state = prefixed(model.state_dict() | {"fpn1.0.weight": noise(D, D, 2, 2)}, "backbone.")
+    return state | heads, model.forward_features
+
+
 @pytest.mark.parametrize(
     ("wrapper", "build", "system"),
     [
+        ("state_dict", lambda: upernet(zoo.timm_beit(use_rel_pos_bias=True)), "finetuned BEiT"),
+        ("state_dict", lambda: upernet(timm_vit()), "finetuned ViT"),
         ("model", cae_training, "CAE"),
         ("model", beit_v2, "BEiT v2"),
         ("teacher", dinov2_training, "DINOv2"),

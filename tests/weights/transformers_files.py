@@ -16,16 +16,35 @@ from torch import Tensor
 SIZES = dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=4, patch_size=8)
 WIDE = dict(SIZES, image_size=32, intermediate_size=192)
 NARROW = dict(SIZES, image_size=32, intermediate_size=100)
+TEXT = dict(
+    hidden_size=48,
+    intermediate_size=96,
+    num_hidden_layers=1,
+    num_attention_heads=4,
+    vocab_size=20,
+    max_position_embeddings=8,
+)
 # Name of the folder -> model_type, and options of its config.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "dinov2-g": ("dinov2", dict(SIZES, image_size=32, use_swiglu_ffn=True)),
+    "siglip-vision": ("siglip_vision_model", NARROW),
+    "siglip": ("siglip", dict(vision_config=NARROW, text_config=TEXT)),
+    "siglip-naflex": (
+        "siglip2_vision_model",
+        dict(SIZES, num_patches=16, intermediate_size=100),
+    ),
+    "aimv2": ("aimv2_vision_model", NARROW),
+    "aimv2-native": ("aimv2_vision_model", dict(NARROW, is_native=True)),
+    "ijepa": ("ijepa", WIDE),
     "dinov3": ("dinov3_vit", dict(WIDE, num_register_tokens=4)),
     "dinov3-plus": (
         "dinov3_vit",
         dict(NARROW, num_register_tokens=4, use_gated_mlp=True, hidden_act="silu"),
     ),
 }
-SHAPES = ((32, 32), (48, 24))  # of the images, in pixels
+REFUSED = ("siglip-naflex", "aimv2-native")
+# Images of another size, in pixels, where transformers resizes positions as the source does.
+OTHER_SIZE = {"dinov3": (48, 24), "dinov3-plus": (48, 24)}
 
 
 def main(folder: Path) -> None:
@@ -40,31 +59,23 @@ def main(folder: Path) -> None:
                 if parameter.ndim == 1 or not parameter.abs().sum():
                     parameter.add_(torch.randn_like(parameter) * 0.1)
         model.save_pretrained(folder / name)
-        save_file(
-            _expected(getattr(model, "vision_model", model)), folder / name / "expected.safetensors"
-        )
+        if name not in REFUSED:
+            shapes = [(32, 32), *([OTHER_SIZE[name]] if name in OTHER_SIZE else [])]
+            expected = _expected(getattr(model, "vision_model", model), shapes)
+            save_file(expected, folder / name / "expected.safetensors")
 
 
 @torch.no_grad()
-def _expected(model: Callable[..., Any]) -> dict[str, Tensor]:
+def _expected(model: Callable[..., Any], shapes: list[tuple[int, int]]) -> dict[str, Tensor]:
     found = {}
-    for height, width in SHAPES:
+    for height, width in shapes:
         images = torch.randn(2, 3, height, width)
-        options = {}
-        if (height, width) != SHAPES[0] and _resizes(model):
-            options = dict(interpolate_pos_encoding=True)
-        out = model(pixel_values=images, **options)
+        out = model(pixel_values=images)
         found[f"images {height}x{width}"] = images
-        found[f"tokens {height}x{width}"] = out.last_hidden_state
+        found[f"tokens {height}x{width}"] = out.last_hidden_state.contiguous()
         if getattr(out, "pooler_output", None) is not None:
             found[f"pooled {height}x{width}"] = out.pooler_output.contiguous()
     return found
-
-
-def _resizes(model: Callable[..., Any]) -> bool:
-    import inspect
-
-    return "interpolate_pos_encoding" in inspect.getsource(type(model).forward)
 
 
 if __name__ == "__main__":

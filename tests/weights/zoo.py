@@ -18,8 +18,9 @@ import timm
 import torch
 from mmpretrain.models import BEiTViT
 from mmpretrain.models import VisionTransformer as MMViT
+from mmseg.models import VisionTransformer as MMSegViT
 from open_clip.model import CLIP as OpenCLIP
-from timm.layers import SwiGLUPacked
+from timm.layers import RmsNorm, SwiGLU, SwiGLUPacked
 from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
@@ -670,6 +671,30 @@ def mmpretrain_beit() -> Sample:
     )
 
 
+def mmseg() -> Sample:
+    """A segmentor, whose ViT has neither a final norm nor a patch bias unless told otherwise."""
+    own = dict(embed_dims=D, num_layers=LAYERS, num_heads=HEADS, img_size=SIDE * PATCH)
+    model = MMSegViT(
+        **own, patch_size=PATCH, output_cls_token=True, norm_cfg=dict(type="LN", eps=1e-6)
+    )
+    model = randomise(model)
+    model.eval()  # returns nothing
+
+    def tokens(imgs: Tensor) -> Tensor:
+        featmap, cls_token = model(imgs)[0]
+        return torch.cat([cls_token[:, None], featmap.flatten(2).mT], dim=1)
+
+    extra = {"decode_head.conv_seg.weight": noise(5, D), "neck.convs.0.conv.weight": noise(D, D)}
+    return Sample(
+        dict(state_dict=prefixed(model.state_dict(), "backbone.") | extra, meta=dict(epoch=1)),
+        tokens,
+        "mmseg",
+        "mmsegmentation",
+        settings=dict(patch_bias=False, final_norm=False),
+        extras=tuple(extra),
+    )
+
+
 # ------------------------------------------------------------------------------- Flax arrays
 def flax_arrays(big_vision: bool) -> dict[str, np.ndarray]:
     """Random arrays in the shapes of Flax: kernels (in, out), convolutions HWIO, heads apart."""
@@ -780,6 +805,199 @@ def dinov3(plus: bool = False) -> Sample:
     )
 
 
+# ------------------------------------------------------- without a class token, or with RoPE
+SIGLIP_SETTINGS = dict(
+    with_cls_token=False, act="GELUTanh", pos_resize="bilinear-corners", mlp_dims=100, pool_dims=100
+)
+
+
+def siglip(prefix: str = "") -> Sample:
+    """timm's tower, in open_clip's files under a prefix."""
+    model = timm_vit(
+        class_token=False, global_pool="map", act_layer="gelu_tanh", mlp_ratio=100.5 / D
+    )
+    extra = prefixed(text_tower(), "text.") if prefix else {}
+    return Sample(
+        prefixed(model.state_dict(), prefix) | extra,
+        model.forward_features,
+        "timm",
+        "SigLIP",
+        "half",
+        "pool",
+        settings=SIGLIP_SETTINGS | dict(pool_heads=HEADS),
+        extras=tuple(extra),
+    )
+
+
+def aimv2_timm(official: bool = False) -> Sample:
+    norm = partial(RmsNorm, eps=1e-5)
+    model = timm_vit(
+        class_token=False,
+        fc_norm=False,
+        global_pool="avg",
+        qkv_bias=False,
+        proj_bias=False,
+        act_layer="silu",
+        norm_layer=norm,
+        embed_norm_layer=norm,
+        mlp_layer=SwiGLU,
+        mlp_ratio=100.5 / D,
+    )
+    state = model.state_dict()
+    if official:
+        state = renamed(
+            state,
+            (r"patch_embed\.(.*)", r"preprocessor.patchifier.\1"),
+            (r"pos_embed", r"preprocessor.pos_embed"),
+            (r"norm\.(.*)", r"trunk.post_trunk_norm.\1"),
+            (r"blocks\.(\d+)\.norm(\d)\.(.*)", r"trunk.blocks.\1.norm_\2.\3"),
+            (r"blocks\.(\d+)\.mlp\.fc1_g\.(.*)", r"trunk.blocks.\1.mlp.fc1.\2"),
+            (r"blocks\.(\d+)\.mlp\.fc1_x\.(.*)", r"trunk.blocks.\1.mlp.fc3.\2"),
+            (r"blocks\.(.*)", r"trunk.blocks.\1"),
+        )
+    return Sample(
+        state,
+        model.forward_features,
+        "aimv2" if official else "aimv2-timm",
+        "AIMv2",
+        "clip",
+        "mean",
+        settings=gated()
+        | dict(
+            with_cls_token=False,
+            norm="RMS",
+            patch_norm=True,
+            norm_eps=1e-5,
+            pos_resize="bicubic-antialias",
+        ),
+    )
+
+
+def ijepa() -> Sample:
+    model = timm_vit(class_token=False, fc_norm=False, global_pool="avg")
+    state = prefixed(model.state_dict(), "module.")
+    content = dict(
+        encoder=prefixed(timm_vit(class_token=False, global_pool="avg").state_dict(), "module."),
+        predictor={"module.mask_token": noise(1, 1, 8)},
+        target_encoder=state,
+        epoch=300,
+    )
+    return Sample(
+        content,
+        model.forward_features,
+        "timm",
+        "I-JEPA",
+        pooling="mean",
+        settings=dict(with_cls_token=False),
+    )
+
+
+def timm_eva(**settings: Any) -> Eva:
+    defaults = sizes() | dict(num_classes=0, use_rot_pos_emb=True)
+    return randomise(Eva(**(defaults | settings))).eval()
+
+
+def eva_resized(model: Eva, rule: str) -> Callable[[Tensor], Tensor]:
+    """What timm computes from a table that was resized by a rule of another source."""
+
+    def tokens(imgs: Tensor) -> Tensor:
+        other = copy.deepcopy(model)
+        grid = (imgs.shape[2] // PATCH, imgs.shape[3] // PATCH)
+        other.pos_embed.data = slow_resize(model.pos_embed, (SIDE, SIDE), grid, rule)
+        other.patch_embed.img_size = imgs.shape[2:]
+        other.rope.update_feat_shape(list(grid))
+        return other.forward_features(imgs)
+
+    return tokens
+
+
+def pe(with_cls_token: bool = True, official: bool = False) -> Sample:
+    """timm's class; the numbers of its patches are never scaled, as in Meta's own code."""
+    model = timm_eva(
+        global_pool="map",
+        attn_type="rope",
+        class_token=with_cls_token,
+        use_pre_transformer_norm=True,
+        rope_grid_offset=float(with_cls_token),
+        rope_grid_indexing="xy",
+        attn_pool_num_heads=8,
+        attn_pool_mlp_ratio=4.0,
+        norm_layer=partial(nn.LayerNorm, eps=1e-5),
+    )
+    state = model.state_dict()
+    extras: tuple[str, ...] = ()
+    if official:
+        block, extras = r"blocks\.(\d+)", ("proj",)
+        q, kv = ([state.pop(f"attn_pool.{n}.{k}") for k in ("weight", "bias")] for n in ("q", "kv"))
+        state = renamed(
+            state,
+            (r"cls_token", "class_embedding"),
+            (r"pos_embed", "positional_embedding"),
+            (r"patch_embed\.proj\.weight", "conv1.weight"),
+            (r"norm_pre\.(.*)", r"ln_pre.\1"),
+            (r"norm\.(.*)", r"ln_post.\1"),
+            (rf"{block}\.norm(\d)\.(.*)", r"transformer.resblocks.\1.ln_\2.\3"),
+            (rf"{block}\.attn\.qkv\.(.*)", r"transformer.resblocks.\1.attn.in_proj_\2"),
+            (rf"{block}\.attn\.proj\.(.*)", r"transformer.resblocks.\1.attn.out_proj.\2"),
+            (rf"{block}\.mlp\.fc1\.(.*)", r"transformer.resblocks.\1.mlp.c_fc.\2"),
+            (rf"{block}\.mlp\.fc2\.(.*)", r"transformer.resblocks.\1.mlp.c_proj.\2"),
+            (r"attn_pool\.latent", "attn_pool.probe"),
+            (r"attn_pool\.proj\.(.*)", r"attn_pool.attn.out_proj.\1"),
+            (r"attn_pool\.norm\.(.*)", r"attn_pool.layernorm.\1"),
+            (r"attn_pool\.mlp\.fc1\.(.*)", r"attn_pool.mlp.c_fc.\1"),
+            (r"attn_pool\.mlp\.fc2\.(.*)", r"attn_pool.mlp.c_proj.\1"),
+        )
+        for i, kind in enumerate(("weight", "bias")):
+            state[f"attn_pool.attn.in_proj_{kind}"] = torch.cat([q[i], kv[i]])
+        state["positional_embedding"] = state["positional_embedding"][0]
+        if with_cls_token:
+            state["class_embedding"] = state["class_embedding"][0, 0]
+        state["proj"] = noise(D, 20)
+    return Sample(
+        state,
+        eva_resized(model, "bilinear"),
+        "pe" if official else "timm",
+        "PE",
+        "half",
+        "pool",
+        settings=dict(
+            with_cls_token=with_cls_token,
+            pre_norm=True,
+            patch_bias=False,
+            norm_eps=1e-5,
+            rope_base=10000.0,
+            rope_kind="pe" if with_cls_token else "pe-patches",
+            pos_resize="bilinear",
+            pool_heads=8,
+        ),
+        extras=extras,
+    )
+
+
+def eva02(**settings: Any) -> Sample:
+    """timm's; that of ViT-B and ViT-L, unless told otherwise."""
+    options = dict(qkv_fused=False, swiglu_mlp=True, scale_mlp=True, mlp_ratio=4 * 2 / 3) | settings
+    model = timm_eva(ref_feat_shape=(16, 16), **options)
+    return Sample(
+        model.state_dict(),
+        eva_resized(model, "bicubic"),
+        "beit" if options["qkv_fused"] else "eva02-timm",
+        "EVA-02",
+        "clip",
+        "mean",
+        settings=dict(
+            final_norm=False,
+            rope_base=10000.0,
+            rope_kind="eva02",
+            rope_grid=(16, 16),
+            act="SwiGLU",
+            mlp_dims=int(D * 4 * 2 / 3),
+            mlp_norm=bool(options["scale_mlp"]),
+            attn_norm=bool(options.get("scale_attn_inner")),
+        ),
+    )
+
+
 # ----------------------------------------------------------------------------- Hugging Face
 HF_QKV = tuple(f"encoder.layer.#.attention.attention.{n}" for n in ("query", "key", "value"))
 HF_OUTER = (
@@ -881,6 +1099,44 @@ def hf_dinov3() -> Sample:
     )
 
 
+def hf_clip() -> Sample:
+    """CLIPModel: both towers, the two projections and the temperature."""
+    model = clip_model(quick_gelu=True)
+    visual = {n.removeprefix("visual."): t for n, t in model.state_dict().items() if "visual." in n}
+    parts = tuple(f"encoder.layers.#.self_attn.{n}_proj" for n in "qkv")
+    block = r"transformer\.resblocks\.(\d+)"
+    state = renamed(visual, (rf"{block}\.attn\.in_proj_(weight|bias)", r"blocks.\1.attn.qkv.\2"))
+    state = split_qkv(state, r"blocks\.(\d+)\.attn\.qkv", parts)
+    rules = (
+        (r"class_embedding", r"embeddings.class_embedding"),
+        (r"positional_embedding", r"embeddings.position_embedding.weight"),
+        (r"conv1\.weight", r"embeddings.patch_embedding.weight"),
+        (r"ln_pre\.(.*)", r"pre_layrnorm.\1"),
+        (rf"{block}\.ln_(\d)\.(.*)", r"encoder.layers.\1.layer_norm\2.\3"),
+        (rf"{block}\.attn\.out_proj\.(.*)", r"encoder.layers.\1.self_attn.out_proj.\2"),
+        (rf"{block}\.mlp\.c_fc\.(.*)", r"encoder.layers.\1.mlp.fc1.\2"),
+        (rf"{block}\.mlp\.c_proj\.(.*)", r"encoder.layers.\1.mlp.fc2.\2"),
+        (r"ln_post\.(.*)", r"post_layernorm.\1"),
+    )
+    extra = {
+        "visual_projection.weight": state.pop("proj").T,
+        "text_projection.weight": noise(20, 16),
+        "logit_scale": torch.tensor(4.6),
+        "text_model.embeddings.token_embedding.weight": noise(9, 16),
+        "text_model.encoder.layers.0.layer_norm1.weight": noise(16),
+        "vision_model.embeddings.position_ids": torch.arange(1 + SIDE**2)[None],
+    }
+    return Sample(
+        prefixed(renamed(state, *rules), "vision_model.") | extra,
+        clip_tokens(model),
+        "hf-clip",
+        "CLIP",
+        "clip",
+        settings=CLIP_SETTINGS | dict(act="QuickGELU"),
+        extras=tuple(extra),
+    )
+
+
 SYSTEMS: dict[str, Callable[[Path], Sample]] = {
     **{
         function.__name__: lambda folder, function=function: function()  # type: ignore[misc]
@@ -890,9 +1146,20 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
             dinov2_timm, dinov2_giant, dinov2_giant_timm, beit, data2vec, beit_finetuned, simmim,
             cae, open_clip, openai_clip,
             torchvision, swag, mmpretrain, mmpretrain_layer_scale, mmpretrain_beit, dinov3_timm,
-            dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3,
+            dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3, hf_clip, mmseg,
         )
     },
+    "siglip": lambda folder: siglip(),
+    "siglip_open_clip": lambda folder: siglip("visual.trunk."),
+    "aimv2": lambda folder: aimv2_timm(official=True),
+    "aimv2_timm": lambda folder: aimv2_timm(),
+    "ijepa": lambda folder: ijepa(),
+    "pe": lambda folder: pe(official=True),
+    "pe_timm": lambda folder: pe(),
+    "pe_timm_no_cls": lambda folder: pe(with_cls_token=False),
+    "eva02": lambda folder: eva02(),
+    "eva02_small": lambda folder: eva02(qkv_fused=True, scale_mlp=False),
+    "eva02_clip": lambda folder: eva02(scale_attn_inner=True),
     "dinov3_plus": lambda folder: dinov3(plus=True),
     "dinov3_timm_plus": lambda folder: dinov3_timm(plus=True),
     "dinov3_timm_no_bias": lambda folder: dinov3_timm(qkv_bias=False),
@@ -904,4 +1171,5 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
 ONE_SIZE = {
     "beit", "data2vec", "beit_finetuned", "simmim", "cae", "open_clip", "openai_clip",
     "torchvision", "swag", "mmpretrain", "mmpretrain_layer_scale", "mmpretrain_beit", "hf_beit",
+    "hf_clip",
 }  # fmt: skip

@@ -10,12 +10,12 @@ Sources: the code that writes the files, as cited per system in docs/weights.md.
 
 from milan_mm.weights.layouts.aimv2 import AIMV2, AIMV2_TIMM, HF_AIMV2
 from milan_mm.weights.layouts.beit import BEIT
-from milan_mm.weights.layouts.clip import CLIP
+from milan_mm.weights.layouts.clip import CLIP, HF_CLIP
 from milan_mm.weights.layouts.dinov3 import DINOV3, DINOV3_TIMM
 from milan_mm.weights.layouts.eva02 import EVA02_TIMM
 from milan_mm.weights.layouts.flax import AUGREG, BIG_VISION
 from milan_mm.weights.layouts.hugging_face import HF_BEIT, HF_DINOV2, HF_DINOV3, HF_VIT
-from milan_mm.weights.layouts.mmpretrain import MMPRETRAIN, MMPRETRAIN_BEIT
+from milan_mm.weights.layouts.mmpretrain import MMPRETRAIN, MMPRETRAIN_BEIT, MMSEG
 from milan_mm.weights.layouts.pe import PE
 from milan_mm.weights.layouts.siglip import HF_SIGLIP
 from milan_mm.weights.layouts.timm import TIMM
@@ -29,6 +29,7 @@ LAYOUTS = {
     "torchvision": TORCHVISION,
     "mmpretrain": MMPRETRAIN,
     "mmpretrain-beit": MMPRETRAIN_BEIT,
+    "mmseg": MMSEG,
     "augreg-npz": AUGREG,
     "big-vision-npz": BIG_VISION,
     "dinov3": DINOV3,
@@ -43,4 +44,5 @@ LAYOUTS = {
     "hf-aimv2": HF_AIMV2,
     "pe": PE,
     "eva02-timm": EVA02_TIMM,
+    "hf-clip": HF_CLIP,
 }

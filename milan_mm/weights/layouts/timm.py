@@ -43,7 +43,10 @@ TIMM_EXTRAS = {
     "pred_head.*": reasons.PRETRAINING_HEAD,
     "hogs.*": reasons.PRETRAINING_HEAD,
     "pretext_neck.*": reasons.PRETRAINING_HEAD,
+    "fpn#.*": reasons.TASK_NECK,
 }
+# Beside a `backbone.`: of segmentors and detectors of OpenMMLab, which keep the names of a source.
+TIMM_TASKS = reasons.TASK_PARTS | {"neck.*": reasons.NECK}
 DINO_HEADS = {
     "head.*": reasons.PRETRAINING_HEAD,
     "dino_head.*": reasons.PRETRAINING_HEAD,
@@ -70,7 +73,7 @@ TIMM = Layout(
     prefixes={
         "": {},
         "module.": {},
-        "backbone.": DINO_HEADS,
+        "backbone.": TIMM_TASKS | DINO_HEADS,
         "module.backbone.": DINO_HEADS,
         "module.base_encoder.": {
             "module.momentum_encoder.*": reasons.OTHER_MODEL,
@@ -84,5 +87,5 @@ TIMM = Layout(
     gates=TIMM_GATES,
     extras=TIMM_EXTRAS,
     # finetuned with average pooling: a norm after it replaces the final one; MaskFeat deletes it
-    optional={"ln1": ("fc_norm.weight", "pred_head.*"), "cls_token": ()},
+    optional={"ln1": ("fc_norm.weight", "pred_head.*", "^decode_head.*"), "cls_token": ()},
 )

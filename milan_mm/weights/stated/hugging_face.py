@@ -19,6 +19,27 @@ ACTS = {
     "gelu_new": "GELUTanh",
     "gelu_fast": "GELUTanh",
 }
+# Image towers of CLIP, and what their classes take where a config says nothing.
+_CLIP = ("clip", "clip_vision_model", "metaclip_2", "metaclip_2_vision_model")
+_CLIP_DEFAULTS = dict(
+    hidden_size=768,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    image_size=224,
+    patch_size=32,
+    hidden_act="quick_gelu",
+    layer_norm_eps=1e-5,
+)
+_SIGLIP = ("siglip", "siglip_vision_model")
+_AIMV2 = ("aimv2", "aimv2_vision_model")
+# Classes that are never plain ViTs here -> why.
+_REFUSED = dict.fromkeys(
+    ("siglip2", "siglip2_vision_model"),
+    "SigLIP 2 of NaFlex keeps the shape of every image, and pads the patches of a batch: take one "
+    "of SigLIP 2's encoders for square images, which are of model_type 'siglip'",
+)
+# Classes whose final norm is that after the pooling, unless they take the class token.
+_BEIT = ("beit", "data2vec-vision")
 
 
 def hugging_face_facts(config: dict, preprocessor: dict, folder: Path) -> HubFacts:
@@ -30,27 +51,44 @@ def hugging_face_facts(config: dict, preprocessor: dict, folder: Path) -> HubFac
     """
     where = f"'{folder / CONFIG}'"
     kind = str(config["model_type"])
+    if kind in _REFUSED:
+        raise UserError(f"{where} says model_type='{kind}': {_REFUSED[kind]}")
     if kind not in HF_TYPES:
         return HubFacts(foreign=f"{CONFIG} says model_type='{kind}' (known: {', '.join(HF_TYPES)})")
-    act = str(config.get("hidden_act", "gelu"))
+    if kind in _CLIP:
+        config = _CLIP_DEFAULTS | _image_tower(config, where)
+    if kind in _SIGLIP + _AIMV2:
+        config = _image_tower(config, where)
+    if config.get("is_native"):
+        raise UserError(
+            f"{where} says is_native=true: AIMv2's encoder for any shape computes its positions "
+            "from each image and stores none, which is not done here; take one for square images"
+        )
+    usual = "gelu_pytorch_tanh" if kind in _SIGLIP else "silu" if kind in _AIMV2 else "gelu"
+    act = str(config.get("hidden_act", usual))
     if act not in ACTS:
         raise UserError(f"{where} says hidden_act='{act}', supported are {', '.join(ACTS)}")
+    system = HF_TYPES[kind]
+    if kind in _CLIP and system is None:  # OpenAI's, MetaCLIP's and DFN's, or LAION's and others'
+        system = "CLIP" if ACTS[act] == "QuickGELU" else "open_clip"
     pooling = None
     if "use_mean_pooling" in config:
         pooling = "mean" if config["use_mean_pooling"] else "cls"
+    eps = "rms_norm_eps" if kind in _AIMV2 else "layer_norm_eps"
     is_pair = isinstance(config.get("image_size"), list)  # height and width: not a square grid
     return HubFacts(
-        system=HF_TYPES[kind],
+        system=system,
         embed_dims=number(config, "hidden_size", where),
         img_size=None if is_pair else number(config, "image_size", where),
         oblong=oblong(config.get("image_size")),
         patch_size=number(config, "patch_size", where),
         num_layers=number(config, "num_hidden_layers", where),
         num_heads=number(config, "num_attention_heads", where),
-        norm_eps=number(config, "layer_norm_eps", where, float),
-        act=_act(config, act, where),
+        norm_eps=number(config, eps, where, float),
+        act="SwiGLU" if kind in _AIMV2 else _act(config, act, where),
         num_registers=number(config, "num_register_tokens", where),
         rope_base=_rope_base(config, where),
+        final_norm=False if kind in _BEIT and config.get("use_mean_pooling", True) else None,
         stats=_stats(preprocessor, f"'{folder / PREPROCESSOR_CONFIG}'"),
         pooling=pooling,
     )
@@ -78,6 +116,16 @@ def number(config: dict, name: str, where: str, kind: type = int) -> Any:
         wanted = "a number" if kind is float else "a whole number"
         raise UserError(f"{where} says {name}={value!r}, which is not {wanted}")
     return kind(value)
+
+
+def _image_tower(config: dict, where: str) -> dict:
+    """The part of a config that describes the images' encoder; all of it where it has no parts."""
+    part = config.get("vision_config", config)
+    if not isinstance(part, dict):
+        raise UserError(f"{where} is damaged: vision_config={part!r}")
+    # written twice by old versions, which read the second one
+    twice = config.get("vision_config_dict")
+    return part | twice if isinstance(twice, dict) else part
 
 
 def _rope_base(config: dict, where: str) -> float | None:
