@@ -23,9 +23,8 @@ WRAPPERS = (
     "model_state",
     "model_state_dict",
     "net",
-    "target_encoder",  # I-JEPA's, beside its `encoder`
     "teacher",
-    "target_encoder",
+    "target_encoder",  # of MSN and I-JEPA, beside its `encoder`
     "classy_state_dict",
     "encoder",
 )

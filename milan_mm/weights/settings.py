@@ -19,6 +19,10 @@ from milan_mm.weights.systems import System
 HEADS = {(a["embed_dims"], a["num_layers"]): a["num_heads"] for a in ARCHS.values()} | {
     (1536, 40): 24,  # ViT-g of DINOv2
     (4096, 40): 32,  # ViT-7B of DINOv3
+    (2688, 24): 21,  # ViT-2B of Web-SSL, then its 3B, 5B and 7B
+    (3072, 26): 24,
+    (3584, 32): 28,
+    (4096, 32): 32,
 }
 MAX_ROPE_BASE = 1e6
 FIRST_BIAS_TABLE = "layers.0.attn.relative_position_bias_table"

@@ -135,6 +135,17 @@ def _has_registers(found: Found, number: int) -> bool:
     return isinstance(tokens, Tensor) and tokens.ndim == 3 and tokens.shape[1] == number
 
 
+def _gated_width(found: Found) -> int | None:
+    """Width of an encoder in DINOv2's names with a SwiGLU, which in DINOv2 only ViT-g has."""
+    patches = found.tower.get("patch_embed.proj.weight")
+    names = ("blocks.0.mlp.w12.weight", "blocks.0.mlp.w3.weight")
+    if found.layout == "hf-dinov2":
+        patches = found.tower.get("embeddings.patch_embeddings.projection.weight")
+        names = ("encoder.layer.0.mlp.weights_in.weight", "encoder.layer.0.mlp.weights_out.weight")
+    is_gated = any(name in found.tower for name in names)
+    return len(patches) if is_gated and isinstance(patches, Tensor) else None
+
+
 def _wrote_dinov2(found: Found) -> bool:
     """DeiT III has layer scale too, but neither registers nor a position for its class token."""
     if found.layout == "hf-dinov2":
@@ -161,6 +172,8 @@ def _is_packed(found: Found) -> bool:
     return are_matrices and len(first) == 2 * last.shape[1]
 
 
+# Of its ViT-300M, 2B, 3B, 5B and 7B.
+WEB_DINO_WIDTHS = (1024, 2688, 3072, 3584, 4096)
 _BEIT_LAYOUTS = ("beit", "mmpretrain-beit", "hf-beit")
 _BEIT_PARTS = ("bias", "scale")
 # MAE-Lite (arXiv 2205.14443) has 12 heads in small and tiny ViTs, others have the usual number.
@@ -266,6 +279,17 @@ _ROWS = (
            wrote=lambda found: _has_registers(found, 1) and "blocks.0.ls1.gamma" in found.tower,
            timm_name="tips", stored="arrays (`.npz`), flat", parts=("table", "scale", "registers"),
            differs="layer scale, patches of 14 px, a second class token as a register"),
+    System("Franca", ("timm",), "imagenet", "cls", pos_resize="bicubic-offset", sizes=(224, 518),
+           wrote=lambda found: _gated_width(found) == 768
+           or (_gated_width(found) == 1024 and found.wrapper == "teacher"),
+           stored="`teacher`, `backbone.`", parts=("table", "scale"),
+           differs="layer scale, SwiGLU, patches of 14 px",
+           note="its ViT-g writes the names of DINOv2's, and is like it"),
+    System("Web-DINO", ("timm", "hf-dinov2"), "imagenet", "cls", pos_resize="bicubic-offset",
+           wrote=lambda found: _gated_width(found) in WEB_DINO_WIDTHS, sizes=(224, 378, 518),
+           stored="flat, or a folder", parts=("table", "scale"),
+           differs="layer scale, SwiGLU, patches of 14 px",
+           note="its ViT-1B writes the names of DINOv2-g, and is like it"),
     System("DINOv2", ("timm", "hf-dinov2"), "imagenet", "cls",
            pos_resize="bicubic-offset", wrote=_wrote_dinov2,
            hf_types=("dinov2", "dinov2_with_registers"), timm_name="dinov2",
