@@ -8,6 +8,7 @@ from milan_mm import language_models
 from milan_mm.datasets import (
     crops,
     even_sample,
+    imagenet_variants,
     inferencing,
     labels,
     loading,
@@ -39,7 +40,7 @@ from milan_mm.engine.hooks import (
     unreadable,
     updates,
 )
-from milan_mm.evaluation import online
+from milan_mm.evaluation import online, variant_accuracy
 from milan_mm.models import multi_scale, plain_vit, probe, pyramid
 from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
 from milan_mm.weights import loading as weights
@@ -52,6 +53,7 @@ __all__ = [
     "even_sample",
     "gradient_norm",
     "history",
+    "imagenet_variants",
     "inferencing",
     "labels",
     "language_models",
@@ -83,6 +85,7 @@ __all__ = [
     "tracking",
     "unreadable",
     "updates",
+    "variant_accuracy",
     "weights",
     "whole_updates",
     "workers",

@@ -36,7 +36,8 @@ class KnnSettings:
     """How the neighbours vote, and by which features they are found.
 
     Attributes:
-        ks: Neighbours that vote, one number or several. temperature: Similarity s has the weight exp(s / temperature).
+        ks: Neighbours that vote, one number or several.
+        temperature: Similarity s has the weight exp(s / temperature).
         features: Of 'cls_token' and 'avg'; each gives numbers of its own.
         img_size: Side of the images in pixels; None takes that of the pretraining.
         crop_pct: Share of the short side that the centre crop keeps.
