@@ -38,6 +38,10 @@ RULES = {
     "__main__": {"doctor", "completion"},
     "inference": {"run", "engine", "datasets", "weights", "visualization"},
 }
+# What a room within a room may import of the outer one; its own files aside.
+INNER = {
+    "evaluation.frozen": {"encoders", "features", "recipes", "tasks", "voting"},
+}
 EVERYTHING = {"register", "shapes"}  # may import every room; no room imports them
 
 
@@ -80,6 +84,23 @@ def test_a_room_imports_only_what_its_rule_allows():
         for module in modules:
             if room not in EVERYTHING and not {module, module.partition(".")[0]} & allowed:
                 broken.add(f"{importer} -> {module}")
+    assert not broken
+
+
+def test_an_inner_room_imports_only_what_its_rule_allows():
+    broken = set()
+    for importer, modules in imports().items():
+        for inner, allowed in INNER.items():
+            outer = inner.partition(".")[0]
+            theirs = {
+                m for m in modules if m.startswith(f"{outer}.") and importer.startswith(inner)
+            }
+            broken |= {
+                f"{importer} -> {module}"
+                for module in theirs
+                if not module.startswith(f"{inner}.") and module.split(".")[1] not in allowed
+            }
+    assert any(name.startswith("evaluation.frozen.") for name in imports())
     assert not broken
 
 
