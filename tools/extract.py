@@ -97,11 +97,11 @@ def main(argv: list[str] | None = None) -> None:
     # here, so that --help is quick
     from milan_mm.run.errors import user_errors
     from milan_mm.run.silence import silence
+    from milan_mm.text import bytes_of
     from milan_mm.weights.recognising import given_options, read_encoder
 
     with user_errors(), silence():
         from milan_mm.evaluation.frozen.extraction import Preparation, extract_folder
-        from milan_mm.text import bytes_of
 
         encoder = read_encoder(args.weights, **given_options(args))
         preparation = Preparation(
@@ -114,16 +114,19 @@ def main(argv: list[str] | None = None) -> None:
             num_workers=args.workers,
         )
         splits = [split for split in SPLITS if split in args.split]
-        for store in extract_folder(
-            encoder, args.data, splits, args.blocks, args.pooling, preparation, args.out
-        ):
-            spec = store.spec
-            poolings = " and ".join(spec.needs.poolings)
-            print(
-                f"{spec.split}: {spec.num_images:,} images, blocks "
-                f"{' '.join(map(str, spec.needs.blocks))}, {poolings}, width {spec.width}, "
-                f"{spec.dtype}, {bytes_of(spec.nbytes)}: {store.folder}"
+        stores = list(
+            extract_folder(
+                encoder, args.data, splits, args.blocks, args.pooling, preparation, args.out
             )
+        )
+    for store in stores:
+        spec = store.spec
+        poolings = " and ".join(spec.needs.poolings)
+        print(
+            f"{spec.split}: {spec.num_images:,} images, blocks "
+            f"{' '.join(map(str, spec.needs.blocks))}, {poolings}, width {spec.width}, "
+            f"{spec.dtype}, {bytes_of(spec.nbytes)}: {store.folder}"
+        )
     print(f"read by --features {args.out}", file=sys.stderr)
 
 

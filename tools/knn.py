@@ -186,7 +186,10 @@ def rows(
             weights=args.weights if trained else None,
             sha256=sha256 if trained else None,
         )
-        made += [dict(metric=name) | common | own | m.facts for name, m in values.items()]
+        made += [
+            dict(metric=name) | common | own | m.facts | dict(value=m.value)
+            for name, m in values.items()
+        ]
     return made
 
 
