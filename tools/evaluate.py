@@ -114,6 +114,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "(OUT/features)",
     )
     frozen.add_argument(
+        "--crop-pct",
+        type=options.crop_share,
+        metavar="SHARE",
+        help="share of the short side that the centre crop keeps (0.875, as 224 of 256)",
+    )
+    frozen.add_argument(
         "--shots",
         type=shots,
         metavar="N,...",
@@ -251,6 +257,7 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         args.shots,
         args.draws,
         tuple(args.subsets or ()),
+        args.crop_pct,
     )
     cells = [
         evaluation.plan(candidate, task, seed)
@@ -317,10 +324,12 @@ def check_options(args: argparse.Namespace) -> None:
         ("shots", {"few-shot", "few-shot-knn"}),
         ("draws", {"few-shot", "few-shot-knn", "low-data"}),
         ("subsets", {"low-data"}),
+        ("crop_pct", set(TASKS) - set(trained())),
     ):
         if getattr(args, option) and not tasks & set(args.tasks):
             raise UserError(
-                f"--{option} is for {', '.join(sorted(tasks))}, not for --tasks {chosen}"
+                f"--{option.replace('_', '-')} is for {', '.join(sorted(tasks))}, not for --tasks "
+                f"{chosen}"
             )
     check_test_sets(args)
     if args.partition != "PARTITION" and not args.print_commands:

@@ -180,6 +180,7 @@ class Evaluation:
         tasks: All that are planned: features are computed once for those that read any.
         store: Folder of all frozen features; None takes OUT/features.
         shots, draws: Of few-shot protocols; None takes theirs.
+        crop_pct: Of frozen tasks; None takes that of ImageNet.
         subsets: Files that list the training images of 1 % and 10 %.
     """
 
@@ -199,6 +200,7 @@ class Evaluation:
     shots: tuple[int, ...] | None = None
     draws: int | None = None
     subsets: tuple[Path, ...] = ()
+    crop_pct: float | None = None
     notes: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
     _variants: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
     _identified: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
@@ -237,7 +239,7 @@ class Evaluation:
         )
 
     def _plan_frozen(self, candidate: Candidate, task: str, seed: int) -> FrozenCell:
-        name, settings = frozen_recipe(task, candidate.shape, self.img_size)
+        name, settings = frozen_recipe(task, candidate.shape, self.img_size, self.crop_pct)
         images = self._frozen_images(task)
         train, counts, hashes = self._list_images(images, task)
         protocol = self._protocols[task]

@@ -38,7 +38,7 @@ VERSION = 1
 MANIFEST, IMAGES = "manifest.json", "images.json"
 _LOCK = ".lock"
 _TENSOR = "features"
-_PART_BYTES = 32 * 2**20  # of one pooling, in a part
+_PART_BYTES, _PART_IMAGES = 32 * 2**20, 4096  # of one pooling, at most, in a part
 _READ_BYTES = 4 * 2**20
 _SECONDS_BETWEEN_TRIES = 0.5
 _ALIGNMENT = 64
@@ -101,7 +101,7 @@ class Store:
     def part_size(self) -> int:
         """Images of a part."""
         row = len(self.spec.needs.blocks) * self.spec.width * DTYPES[self.spec.dtype].itemsize
-        return max(1, _PART_BYTES // row)
+        return min(max(1, _PART_BYTES // row), _PART_IMAGES)
 
     @property
     def num_parts(self) -> int:
