@@ -54,7 +54,7 @@ class GridSettings:
     poolings: tuple[str, ...] = POOLINGS
     batch: int = 1024
     updates: int = 12_500
-    epochs: int = 100
+    epochs: int = 30
     chunk: int = 4096
 
 
