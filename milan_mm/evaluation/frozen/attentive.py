@@ -51,14 +51,14 @@ class AttentiveSettings:
         rates: For 256 images. weight_decays: Of weights; biases have none.
         batch: Images per update, at most all. updates: At most. epochs: At most.
         warmup: Share of the updates.
-        chunk: Images that are judged at a time.
+        chunk: Images that the probes see at a time, for the sake of memory.
     """
 
     rates: tuple[float, ...] = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
     weight_decays: tuple[float, ...] = (5e-4, 1e-3, 5e-2)
     batch: int = 1024
     updates: int = 12_500
-    epochs: int = 30
+    epochs: int = 20
     warmup: float = 0.1
     chunk: int = 256
 
@@ -118,10 +118,17 @@ class AttentiveProbes:
         seen = match.softmax(dim=1).transpose(1, 2) @ tokens  # (B, S*A, D)
         seen = seen.unflatten(1, asked.shape[:2])  # (B, S, A, D)
         value = t["value"].unflatten(1, split)  # (S, A, D/A, D)
-        pooled = torch.einsum("bshd,shjd->sbhj", seen, value).flatten(2)  # (S, B, D)
-        pooled = pooled + t["value_bias"][:, None]
-        scores = torch.baddbmm(t["linear_bias"][:, None], pooled, t["linear"].mT)  # (S, B, C)
-        return scores.permute(1, 2, 0)
+        linear = t["linear"].unflatten(2, split)  # (S, C, A, D/A)
+        bias = t["linear_bias"] + torch.einsum("scd,sd->sc", t["linear"], t["value_bias"])
+        num_classes, width = t["linear"].shape[1:]
+        if num_classes * self.num_heads < num_classes + width:  # which takes fewer multiplications
+            scores = torch.einsum(
+                "bshd,schd->bcs", seen, torch.einsum("schj,shjd->schd", linear, value)
+            )
+        else:
+            pooled = torch.einsum("bshd,shjd->bshj", seen, value)
+            scores = torch.einsum("bshj,schj->bcs", pooled, linear)
+        return scores + bias.T
 
 
 def attentive_grid(
@@ -161,9 +168,7 @@ def attentive_grid(
         best = int(hits.argmax())  # of equal ones, the first
         top = min(TOP, len(classes))
         parts = torch.arange(num_test).split(settings.chunk)
-        found = [
-            probes(tokens, best)[..., 0].topk(top).indices.cpu() for tokens in test(parts)
-        ]
+        found = [probes(tokens, best)[..., 0].topk(top).indices.cpu() for tokens in test(parts)]
     chosen: dict[str, Any] = dict(each[best])
     return Choice(chosen, 100 * float(hits[best]) / len(held), torch.cat(found))
 
@@ -193,9 +198,12 @@ def train_attentive(
     )
     order = [ids[places] for places in shuffled(len(ids), batch, updates, seed)]
     for chosen, tokens in zip(order, patches(order), strict=True):
-        scores = probes(tokens)
-        targets = labels[chosen].to(scores.device)[:, None].expand(-1, len(each))  # (B, S)
-        stack.step(F.cross_entropy(scores, targets, reduction="sum") / batch)
+        for part, answers in zip(
+            tokens.split(settings.chunk), labels[chosen].split(settings.chunk), strict=True
+        ):
+            targets = answers.to(part.device)[:, None].expand(-1, len(each))  # (b, S)
+            stack.add(F.cross_entropy(probes(part), targets, reduction="sum") / batch)
+        stack.step()
 
 
 def heads_of_probe(width: int, num_heads: int) -> int:

@@ -54,7 +54,7 @@ class GridSettings:
     poolings: tuple[str, ...] = POOLINGS
     batch: int = 1024
     updates: int = 12_500
-    epochs: int = 30
+    epochs: int = 100
     chunk: int = 4096
 
 
@@ -153,9 +153,7 @@ class Probes:
         return scores.unflatten(1, bias.shape)
 
     @torch.no_grad()
-    def hits(
-        self, tokens: Mapping[str, Tensor], labels: Tensor, ids: Tensor, chunk: int
-    ) -> Tensor:
+    def hits(self, tokens: Mapping[str, Tensor], labels: Tensor, ids: Tensor, chunk: int) -> Tensor:
         """How many of some images each probe gets right: (S,) int64."""
         found = torch.zeros(len(self.settings), dtype=torch.int64)
         for part in ids.split(chunk):
@@ -217,7 +215,8 @@ def train_probes(
         for probe, stack in zip(probes, stacks, strict=True):
             scores = probe(seen)
             copies = targets[:, None].expand(-1, scores.shape[2])  # (B, S)
-            stack.step(F.cross_entropy(scores, copies, reduction="sum") / batch)
+            stack.add(F.cross_entropy(scores, copies, reduction="sum") / batch)
+            stack.step()
     return probes
 
 

@@ -1,19 +1,21 @@
 """From the label map of an image to labels of its patches."""
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from milan_mm.datasets.labels import IGNORED
 
 
 def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """The nearest pixel of a label map, as Pillow takes it.
+    """The nearest pixels of a label map.
 
     Args:
         labels: (H, W) uint8. size: (height, width) in pixels.
     """
-    return F.interpolate(labels[None, None], size, mode="nearest-exact")[0, 0]
+    small = Image.fromarray(labels.numpy()).resize(size[::-1], Image.Resampling.NEAREST)
+    return torch.from_numpy(np.array(small))
 
 
 def shares_in_patches(labels: Tensor, patch_size: int, num_classes: int) -> tuple[Tensor, Tensor]:

@@ -47,13 +47,16 @@ class Stack:
         )
         self.scheduler = LambdaLR(self.optimizer, factor)
 
-    def step(self, loss: Tensor) -> None:
-        """One update of all copies.
+    def add(self, loss: Tensor) -> None:
+        """Add the gradients of a part of a batch.
 
         Args:
             loss: Sum of the losses of the copies, each of which depends on its slices alone.
         """
         loss.backward()
+
+    def step(self) -> None:
+        """One update of all copies."""
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=False)
