@@ -28,15 +28,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from milan_mm.evaluation.frozen.linear_grid import TOP, Choice
-from milan_mm.evaluation.frozen.splitting import hold_out
+from milan_mm.evaluation.frozen.linear_grid import HELD_OUT, Choice
 from milan_mm.evaluation.frozen.stacked import (
     Stack,
     each_setting,
+    in_percents,
     num_updates,
     shuffled,
     warm_cosine,
 )
+from milan_mm.evaluation.frozen.subsets import hold_out
+from milan_mm.evaluation.voting import TOP
 
 HEAD_CHANNELS = 64
 # From numbers of images, a batch at a time, to their patch tokens (B, L, D), float, on the device.
@@ -134,31 +136,30 @@ class AttentiveProbes:
 def attentive_grid(
     train: Patches,
     labels: Tensor,
-    classes: tuple[str, ...],
+    num_classes: int,
     test: Patches,
     num_test: int,
     width: int,
     num_heads: int,
     settings: AttentiveSettings,
     seed: int = 0,
+    step: Callable[[], object] = lambda: None,
 ) -> Choice:
     """Train the grid on most training images, choose on the rest, and judge the test images.
 
     Args:
         train, test: Give patch tokens.
-        labels: (N,) int64 of the training images. classes: Their names.
+        labels: (N,) int64 of the training images.
         width: D of the tokens. num_heads: See `heads_of_probe`.
-        seed: Of the split, the start and the order.
-
-    Raises:
-        UserError: See `hold_out`.
+        seed: Of the start and the order.
+        step: Called a hundred times.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    learnt, held = hold_out(labels, classes, seed)
+    learnt, held = hold_out(labels, HELD_OUT)
     each = each_setting(settings.rates, settings.weight_decays)
     generator = torch.Generator().manual_seed(seed)
-    probes = AttentiveProbes(len(each), width, len(classes), num_heads, generator, device)
-    train_attentive(probes, train, labels, learnt, each, settings, seed)
+    probes = AttentiveProbes(len(each), width, num_classes, num_heads, generator, device)
+    train_attentive(probes, train, labels, learnt, each, settings, seed, step)
 
     hits = torch.zeros(len(each), dtype=torch.int64)
     with torch.no_grad():
@@ -166,7 +167,7 @@ def attentive_grid(
         for ids, tokens in zip(parts, train(parts), strict=True):
             hits += (probes(tokens).argmax(dim=1).cpu() == labels[ids, None]).sum(dim=0)
         best = int(hits.argmax())  # of equal ones, the first
-        top = min(TOP, len(classes))
+        top = min(TOP, num_classes)
         parts = torch.arange(num_test).split(settings.chunk)
         found = [probes(tokens, best)[..., 0].topk(top).indices.cpu() for tokens in test(parts)]
     chosen: dict[str, Any] = dict(each[best])
@@ -181,6 +182,7 @@ def train_attentive(
     each: list[dict[str, float]],
     settings: AttentiveSettings,
     seed: int,
+    step: Callable[[], object] = lambda: None,
 ) -> None:
     """Train all probes on the same batches, in place.
 
@@ -196,6 +198,7 @@ def train_attentive(
         lambda groups: AdamW(groups, lr=0.0, betas=(0.9, 0.95), foreach=True),
         warm_cosine(updates, round(settings.warmup * updates)),
     )
+    step = in_percents(step, updates)
     order = [ids[places] for places in shuffled(len(ids), batch, updates, seed)]
     for chosen, tokens in zip(order, patches(order), strict=True):
         for part, answers in zip(
@@ -204,6 +207,7 @@ def train_attentive(
             targets = answers.to(part.device)[:, None].expand(-1, len(each))  # (b, S)
             stack.add(F.cross_entropy(probes(part), targets, reduction="sum") / batch)
         stack.step()
+        step()
 
 
 def heads_of_probe(width: int, num_heads: int) -> int:

@@ -34,10 +34,10 @@ from milan_mm.evaluation.frozen.dense_features import (
     patches_of,
 )
 from milan_mm.evaluation.frozen.intervals import statistic_interval
+from milan_mm.evaluation.frozen.linear_grid import HELD_OUT
 from milan_mm.evaluation.frozen.logistic import LogisticRegression
 from milan_mm.evaluation.frozen.patch_voting import METRICS, patch_votes
 from milan_mm.evaluation.frozen.rows import Rows
-from milan_mm.evaluation.frozen.splitting import SHARE
 
 # Scores (P, C) of standardised patches (P, D).
 Classify = Callable[[Tensor], Tensor]
@@ -147,7 +147,7 @@ def segment(
 def hold_out_images(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Numbers of the images to learn from, and of a tenth, at least one, that is held out."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    held = max(1, round(SHARE * count))
+    held = max(1, round(HELD_OUT * count))
     return order[held:].sort().values, order[:held].sort().values
 
 

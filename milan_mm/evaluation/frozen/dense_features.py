@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from milan_mm.errors import UserError
 from milan_mm.evaluation.frozen.patch_labels import resize_labels, shares_in_patches
+from milan_mm.evaluation.frozen.patch_source import check_finite
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.statistics import byte_stats
 
@@ -48,12 +48,7 @@ class PatchEncoder:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.amp):
             (tokens,) = self.vit(imgs)
         found = tokens[:, self.vit.num_prefix_tokens :].half()
-        if not found.isfinite().all():
-            raise UserError(
-                "features of patches are not finite or exceed 65504, the largest number of "
-                "float16: the weights are damaged, or the image statistics are not those of the "
-                "pretraining"
-            )
+        check_finite(found)
         return found
 
     def batches(self, dataset: Dataset, title: str) -> Iterator[tuple[Tensor, list[Tensor]]]:

@@ -17,7 +17,7 @@ Different here:
 - all probes of an input start equal.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import SGD
 
-from milan_mm.evaluation.frozen.splitting import hold_out
-from milan_mm.evaluation.frozen.stacked import Stack, cosine, each_setting, num_updates, shuffled
+from milan_mm.evaluation.frozen.stacked import (
+    Stack,
+    cosine,
+    each_setting,
+    in_percents,
+    num_updates,
+    shuffled,
+)
+from milan_mm.evaluation.frozen.subsets import hold_out
+from milan_mm.evaluation.voting import TOP
 
 POOLINGS = ("cls_token", "avg", "both")
-TOP = 5
+HELD_OUT = 0.1  # of the training images of each class, to choose by
 
 
 @dataclass(frozen=True)
@@ -93,24 +101,24 @@ def linear_input(tokens: Mapping[str, Tensor], blocks: int, pooling: str) -> Ten
 def linear_grid(
     train: Mapping[str, Tensor],
     labels: Tensor,
-    classes: tuple[str, ...],
+    num_classes: int,
     test: Mapping[str, Tensor],
     settings: GridSettings,
     seed: int = 0,
+    step: Callable[[], object] = lambda: None,
 ) -> Choice:
     """Train the grid on most training images, choose on the rest, and judge the test images.
 
     Args:
         train, test: By pooling, (N, blocks, D) float16 or float32, mapped or in memory.
         labels: (N,) int64 of the training images.
-        seed: Of the split, the start and the order.
-
-    Raises:
-        UserError: See `hold_out`.
+        seed: Of the start and the order.
+        step: Called a hundred times.
     """
-    learnt, held = hold_out(labels, classes, seed)
+    learnt, held = hold_out(labels, HELD_OUT)
     best: tuple[float, dict[str, Any]] = (-1.0, {})
-    probes = train_probes(train, labels, learnt, len(classes), _inputs(settings), settings, seed)
+    inputs = _inputs(settings)
+    probes = train_probes(train, labels, learnt, num_classes, inputs, settings, seed, step)
     for probe in probes:
         hits = probe.hits(train, labels, held, settings.chunk)  # (S,)
         i = int(hits.argmax())  # of equal ones, the first
@@ -122,7 +130,7 @@ def linear_grid(
         train,
         labels,
         torch.arange(len(labels)),
-        len(classes),
+        num_classes,
         [(chosen["blocks"], chosen["pooling"], [{k: chosen[k] for k in ("lr", "weight_decay")}])],
         settings,
         seed,
@@ -182,6 +190,7 @@ def train_probes(
     inputs: Sequence[tuple[int, str, list[dict[str, float]]]],
     settings: GridSettings,
     seed: int,
+    step: Callable[[], object] = lambda: None,
 ) -> list[Probes]:
     """Train probes of several inputs on the same batches.
 
@@ -209,6 +218,7 @@ def train_probes(
             )
         )
         probes.append(Probes(blocks, pooling, each, weight, bias))
+    step = in_percents(step, updates)
     for places in shuffled(len(ids), batch, updates, seed):
         chosen = ids[places]
         seen, targets = _take(tokens, chosen, device), labels[chosen].to(device)
@@ -217,6 +227,7 @@ def train_probes(
             copies = targets[:, None].expand(-1, scores.shape[2])  # (B, S)
             stack.add(F.cross_entropy(scores, copies, reduction="sum") / batch)
             stack.step()
+        step()
     return probes
 
 

@@ -103,3 +103,15 @@ def warm_cosine(updates: int, warmup: int) -> Callable[[int], float]:
         return (1 + math.cos(math.pi * (update - warmup) / max(1, updates - warmup - 1))) / 2
 
     return factor
+
+def in_percents(step: Callable[[], object], updates: int) -> Callable[[], object]:
+    """Calls `step` a hundred times while it is called for each of some updates."""
+    done = 0
+
+    def after_update() -> None:
+        nonlocal done
+        for _ in range(100 * (done + 1) // updates - 100 * done // updates):
+            step()
+        done += 1
+
+    return after_update

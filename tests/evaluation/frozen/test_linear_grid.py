@@ -13,7 +13,6 @@ from milan_mm.evaluation.frozen.linear_grid import (
 )
 from milan_mm.evaluation.frozen.stacked import each_setting, num_updates, shuffled
 
-CLASSES = tuple("abcd")
 SETTINGS = GridSettings(
     rates=(1e-3, 0.1, 0.4), weight_decays=(0.0, 0.05), blocks=(1, 2), batch=32, updates=40, epochs=9
 )
@@ -74,10 +73,10 @@ def test_inputs_are_those_of_dinov2():
 def test_the_best_is_chosen_without_the_test_images_and_learns_from_all_training_images():
     train, labels = images(80, seed=0)
     test, answers = images(200, seed=1)
-    found = linear_grid(train, labels, CLASSES, test, SETTINGS)
+    found = linear_grid(train, labels, 4, test, SETTINGS)
     assert found.settings["pooling"] != "cls_token" or found.settings["blocks"] > 1
     assert (found.predictions[:, 0] == answers).float().mean() > 0.9
-    other = linear_grid(train, labels, CLASSES, {k: -v for k, v in test.items()}, SETTINGS)
+    other = linear_grid(train, labels, 4, {k: -v for k, v in test.items()}, SETTINGS)
     assert (other.settings, other.accuracy) == (found.settings, found.accuracy)
     chosen = found.settings
     setting = [dict(lr=chosen["lr"], weight_decay=chosen["weight_decay"])]
