@@ -89,6 +89,36 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="processes of one training, one per GPU (1; in printed commands the recipe's number)",
     )
+    frozen = parser.add_argument_group("frozen features", "of tasks that train no encoder")
+    frozen.add_argument(
+        "--random",
+        action="store_true",
+        help="also judge an untrained encoder of the same shape, in every task",
+    )
+    frozen.add_argument(
+        "--features",
+        type=Path,
+        metavar="DIR",
+        help="where features are kept and found again, also those of tools/extract.py "
+        "(OUT/features)",
+    )
+    frozen.add_argument(
+        "--shots",
+        type=shots,
+        metavar="N,...",
+        help="images of each class in few-shot tasks (1,2,5,10)",
+    )
+    frozen.add_argument(
+        "--draws", type=options.positive, metavar="N", help="draws of each few-shot subset (5)"
+    )
+    frozen.add_argument(
+        "--subsets",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="lists of the training images of low-data's 1 %% and 10 %%, a name in each line, as "
+        "SimCLR's; others are drawn",
+    )
     options.add_schedule(parser)
     options.add_batch_per_gpu(parser)
     options.add_img_size(parser, "; for tasks of one kind")
@@ -112,6 +142,15 @@ def task_names(text: str) -> list[str]:
     if unknown := [name for name in names if name not in TASKS]:
         raise argparse.ArgumentTypeError(f"'{unknown[0]}' is none of {', '.join(TASKS)}")
     return [name for name in TASKS if name in names]
+
+
+def shots(text: str) -> tuple[int, ...]:
+    """'1,5' to (1, 5): some of those that the table has columns for."""
+    known = [metric.name.removesuffix("-shot") for metric in TASKS["few-shot"].metrics]
+    words = [word.strip() for word in text.split(",")]
+    if unknown := [word for word in words if word not in known]:
+        raise argparse.ArgumentTypeError(f"'{unknown[0]}' is none of {', '.join(known)}")
+    return tuple(sorted({int(word) for word in words}))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -144,7 +183,12 @@ def main(argv: list[str] | None = None) -> None:
 
 def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     """Every cell, checked before anything runs."""
-    from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
+    from milan_mm.evaluation.planning import (
+        Evaluation,
+        OwnSchedule,
+        read_candidates,
+        untrained_candidates,
+    )
     from milan_mm.run.tracking import Tracking, check_trackers
     from milan_mm.weights.recognising import given_options
 
@@ -155,6 +199,8 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     schedule.check(args.tasks, args.protocol)
     own = own_folders(args)
     candidates = read_candidates(args.weights, args.method, **given_options(args))
+    if args.random:
+        candidates += untrained_candidates(candidates, args.out)
     evaluation = Evaluation(
         args.protocol,
         args.data,
@@ -167,6 +213,11 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         own.get("boxes"),
         own.get("maps"),
         options.tracker_words(args),
+        tuple(args.tasks),
+        args.features,
+        args.shots,
+        args.draws,
+        tuple(args.subsets or ()),
     )
     cells = [
         evaluation.plan(candidate, task, seed)
@@ -227,6 +278,15 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(
             f"--{unread} is for trainings, and --tasks {chosen} trains nothing: leave it out"
         )
+    for option, tasks in (
+        ("shots", {"few-shot", "few-shot-knn"}),
+        ("draws", {"few-shot", "few-shot-knn", "low-data"}),
+        ("subsets", {"low-data"}),
+    ):
+        if getattr(args, option) and not tasks & set(args.tasks):
+            raise UserError(
+                f"--{option} is for {', '.join(sorted(tasks))}, not for --tasks {chosen}"
+            )
     if args.partition != "PARTITION" and not args.print_commands:
         raise UserError(f"--partition {args.partition} is for --print-commands slurm")
     if args.img_size and len(kinds) > 1:

@@ -176,11 +176,21 @@ def read_images(
     train, val = (
         read_image_folder(root, part, img_size, settings.crop_pct) for part in ("train", "val")
     )
-    if unknown := [name for name in val.CLASSES if name not in train.CLASSES]:
+    check_same_classes(train, val)
+    if settings.k > len(train):
+        raise UserError(f"--k {settings.k} exceeds the {len(train)} images in {train.img_prefix}")
+    return train, val
+
+
+def check_same_classes(train: CustomDataset, val: CustomDataset) -> None:
+    """Check that every class of the validation images has training images.
+
+    Raises:
+        UserError: Names one that has none.
+    """
+    known = set(train.CLASSES)
+    if unknown := [name for name in val.CLASSES if name not in known]:
         raise UserError(
             f"{len(unknown)} classes of {val.img_prefix} are not in {train.img_prefix}, e.g. "
             f"'{unknown[0]}': no neighbour could vote for them"
         )
-    if settings.k > len(train):
-        raise UserError(f"--k {settings.k} exceeds the {len(train)} images in {train.img_prefix}")
-    return train, val

@@ -71,10 +71,26 @@ ADE20K = DataSet("ADE20K", "maps")
 
 _TOP = (Metric("top-1", "accuracy/top1"), Metric("top-5", "accuracy/top5"))
 _AP = (Metric("box AP", "coco/bbox_mAP", 100), Metric("mask AP", "coco/segm_mAP", 100))
+_SHOTS = tuple(Metric(f"{n}-shot") for n in (1, 2, 5, 10))
 _MIOU = (Metric("mIoU", "mIoU"),)
 
 _ROWS = (
     Task("knn", IMAGENET, (Metric("top-1"), Metric("top-5")), "k-NN"),
+    Task(
+        "knn-grid",
+        IMAGENET,
+        tuple(Metric(f"k={k}") for k in (1, 5, 10, 20, 50, 100, 200)),
+        "k-NN, top-1 by k",
+    ),
+    Task("logreg", IMAGENET, (Metric("top-1"), Metric("top-5")), "logistic regression"),
+    Task("few-shot", IMAGENET, _SHOTS, "few-shot logistic regression, top-1"),
+    Task("few-shot-knn", IMAGENET, _SHOTS, "few-shot k-NN, top-1"),
+    Task(
+        "low-data",
+        IMAGENET,
+        (Metric("1 %"), Metric("10 %")),
+        "logistic regression on a share of train, top-1",
+    ),
     Task(
         "linear",
         IMAGENET,

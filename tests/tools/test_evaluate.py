@@ -9,7 +9,7 @@ from timm.models.beit import Beit
 
 from milan_mm.configs import load
 from milan_mm.errors import UserError
-from milan_mm.evaluation.cells import KnnCell
+from milan_mm.evaluation.cells import FrozenCell
 from milan_mm.evaluation.grid import is_in
 from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
 from milan_mm.evaluation.results import append_rows, read_results
@@ -193,14 +193,14 @@ def test_classification_on_own_images_has_their_classes(folder):
 
 
 def test_a_cell_that_failed_is_named_and_the_others_run(folder, evaluate, capfd, monkeypatch):
-    rows = KnnCell.rows
+    rows = FrozenCell.rows
 
-    def fail_once(cell: KnnCell) -> list[dict]:
+    def fail_once(cell: FrozenCell) -> list[dict]:
         if cell.candidate.method == "MAE":
             raise RuntimeError("out of memory")
         return rows(cell)
 
-    monkeypatch.setattr(KnnCell, "rows", fail_once)
+    monkeypatch.setattr(FrozenCell, "rows", fail_once)
     with pytest.raises(SystemExit) as stop:
         evaluate("--weights", "one.pth", "two.pth", "--method", "MAE", "DINO", "--tasks", "knn")
     assert stop.value.code == 1
@@ -403,7 +403,7 @@ def test_an_option_that_no_task_would_read_is_refused(folder, mistake, arguments
 def test_the_size_of_the_images_is_that_of_the_option(folder, monkeypatch):
     (candidate,) = read_candidates(["one.pth"], None, num_heads=3)
     evaluation = Evaluation("short", Path("data"), Path("out"), img_size=128)
-    assert evaluation.plan(candidate, "knn", 0).settings.img_size == 128
+    assert evaluation.plan(candidate, "knn", 0).preparation.img_size == 128
     cell = evaluation.plan(candidate, "linear", 0)
     assert load(cell.config).model.backbone.img_size == 128
     assert cell.protocol_hash != plan("one.pth", "linear").protocol_hash

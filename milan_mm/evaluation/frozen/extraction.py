@@ -14,7 +14,7 @@ from tqdm import tqdm
 from milan_mm.errors import UserError
 from milan_mm.evaluation.encoders import load_frozen_encoder
 from milan_mm.evaluation.features import normalised_batches, pool
-from milan_mm.evaluation.frozen.spec import DTYPES, FeatureSpec, Needs, hash_of_images
+from milan_mm.evaluation.frozen.spec import DTYPES, FeatureSpec, Needs
 from milan_mm.evaluation.frozen.store import Images, Store, Writer, find_store, writing
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.run.records.canonical import CHOICES, settings_hash
@@ -47,18 +47,16 @@ class Preparation:
 def spec_of(
     encoder: Encoder,
     sha256: str,
-    dataset: CustomDataset,
+    images: tuple[int, str | None],
     split: str,
     preparation: Preparation,
     needs: Needs,
-    images_hash: str | None = None,
 ) -> FeatureSpec:
     """What the features of a split depend on.
 
     Args:
         encoder: With or without its tensors. sha256: Of its file.
-        dataset: See `read_image_folder`.
-        images_hash: Its `data_hash`, if that is known.
+        images: How many the split has, and their `data_hash`.
 
     Raises:
         UserError: When the encoder does not have what is needed.
@@ -71,8 +69,8 @@ def spec_of(
         weights=name,
         weights_sha256=sha256,
         encoder_hash=settings_hash([encoder.settings, encoder.dense, chosen]),
-        data_hash=images_hash or hash_of_images(dataset.img_prefix),
-        num_images=len(dataset),
+        data_hash=images[1],
+        num_images=images[0],
         split=split,
         img_size=preparation.img_size,
         crop_pct=preparation.crop_pct,
@@ -87,7 +85,7 @@ def spec_of(
 def stored_features(
     root: Path,
     spec: FeatureSpec,
-    dataset: CustomDataset,
+    read_images: Callable[[], CustomDataset],
     load: Callable[[], PlainViT],
     preparation: Preparation,
     quiet: bool = False,
@@ -96,7 +94,7 @@ def stored_features(
 
     Args:
         root: Folder of all stores.
-        load: Gives the encoder, frozen; called only if anything is missing.
+        read_images, load: Give the data set and the frozen encoder; called if anything is missing.
         quiet: Without a progress bar.
 
     Raises:
@@ -108,6 +106,7 @@ def stored_features(
             return store
         print(f"{'; '.join(damages)}: computed again", file=sys.stderr)
         spec = store.spec  # with all that it had
+    dataset = read_images()
     with writing(root, spec, images_of(dataset)) as writer:
         if writer.store.missing:
             _fill(writer, dataset, load(), preparation, quiet)

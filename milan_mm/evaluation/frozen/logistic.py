@@ -19,6 +19,7 @@ from milan_mm.evaluation.frozen.rows import Rows
 MAX_ITERATIONS = 1000  # of DINOv2 and DINOv3
 _GRADIENT = 1e-6  # largest entry at the end, in the scaled coordinates, of the mean loss
 _DECREASE = 64 * np.finfo(float).eps  # scikit-learn's
+_NULL = 1e-13  # of the largest variance
 _LINE_SEARCHES, _MEMORY = 50, 10
 
 
@@ -49,9 +50,7 @@ class LogisticRegression:
     def __init__(self, rows: Rows, num_classes: int) -> None:
         self.rows = rows
         self.outputs = num_classes if num_classes > 2 else 1
-        self.mean, self.axes, variances = _principal_axes(rows)
-        spread = (num_classes - 1) / num_classes**2  # variance of an indicator at 1 / K
-        self._curvature = spread * variances
+        self.mean, self.axes, self._variances = _principal_axes(rows)
 
     def fit(self, c: float, start: Linear | None = None) -> Linear:
         """The classifier for one C.
@@ -60,12 +59,13 @@ class LogisticRegression:
             c: The inverse of the penalty, as in scikit-learn.
             start: From where; the solution for a C close by saves iterations.
         """
-        width, penalty = self.rows.width, 1 / (c * len(self.rows))  # of the mean loss
-        scale = (self._curvature + penalty).rsqrt()[:, None]  # (D, 1)
-        to_weight = self.axes * scale.T  # (D, D): coordinates to weights
+        penalty = 1 / (c * len(self.rows))  # of the mean loss
+        spread = 0.25 if start is None else self._spread(start)
+        scale = (spread * self._variances + penalty).rsqrt()[:, None]  # (A, 1)
+        to_weight = self.axes * scale.T  # (D, A): coordinates to weights
 
         def objective(values: np.ndarray) -> tuple[float, np.ndarray]:
-            point = torch.from_numpy(values).to(to_weight.device).view(width + 1, self.outputs)
+            point = torch.from_numpy(values).to(to_weight.device).view(-1, self.outputs)
             weight = to_weight @ point[:-1]  # (D, K)
             loss, by_weight, by_bias = self._mean_loss(weight, point[-1])
             by_weight += penalty * weight
@@ -73,7 +73,7 @@ class LogisticRegression:
             total = loss + 0.5 * penalty * weight.square().sum().item()
             return total, gradient.flatten().cpu().numpy()
 
-        first = torch.zeros(width + 1, self.outputs, dtype=torch.float64)
+        first = torch.zeros(len(scale) + 1, self.outputs, dtype=torch.float64)
         if start is not None:
             first[:-1] = (self.axes.T @ start.weight.to(self.axes.device) / scale).cpu()
             first[-1] = start.bias.cpu() + (self.mean.cpu() @ start.weight.cpu())
@@ -87,9 +87,17 @@ class LogisticRegression:
         best = minimize(
             objective, first.flatten().numpy(), method="L-BFGS-B", jac=True, options=options
         )
-        point = torch.from_numpy(best.x).view(width + 1, self.outputs)
+        point = torch.from_numpy(best.x).view(-1, self.outputs)
         weight = to_weight.cpu() @ point[:-1]
         return Linear(weight, point[-1] - self.mean.cpu() @ weight)
+
+    def _spread(self, classifier: Linear) -> float:
+        """Mean variance of an indicator of a class, by a classifier that is close to the wanted."""
+        total = 0.0
+        for x, _ in self.rows:
+            p = classifier.scores(x).softmax(dim=1)
+            total += (p * (1 - p)).sum().item()
+        return total / (len(self.rows) * p.shape[1])
 
     def _mean_loss(self, weight: Tensor, bias: Tensor) -> tuple[float, Tensor, Tensor]:
         """Mean log loss of centred features, and its gradients (D, K) and (K,)."""
@@ -117,7 +125,10 @@ def _complete(scores: Tensor) -> Tensor:
 
 
 def _principal_axes(rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (D,), axes (D, D) in columns and variances (D,) of the features, in float64."""
+    """Mean (D,), axes (D, A) in columns and variances (A,) of the features, in float64.
+
+    Weights along axes without variance are zero at the minimum, so such axes are left out.
+    """
     total = torch.zeros(rows.width, dtype=torch.float64, device=rows.device)
     for x, _ in rows:
         total += x.sum(dim=0, dtype=torch.float64)
@@ -127,4 +138,5 @@ def _principal_axes(rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         centred = x - mean.to(x.dtype)
         products += centred.T @ centred
     variances, axes = torch.linalg.eigh(products / len(rows))
-    return mean, axes, variances.clamp_min_(0)
+    kept = variances > _NULL * variances[-1].clamp_min(torch.finfo(torch.float64).tiny)
+    return mean, axes[:, kept], variances[kept]

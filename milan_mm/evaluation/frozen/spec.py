@@ -7,7 +7,6 @@ from typing import Any, Self
 import torch
 
 from milan_mm import __version__
-from milan_mm.datasets.identity import data_hash
 from milan_mm.errors import UserError
 from milan_mm.evaluation.features import FEATURES
 from milan_mm.run.records.canonical import settings_hash
@@ -135,8 +134,3 @@ def union(needs: Iterable[Needs]) -> Needs:
     for each in needs:
         found = found | each
     return found
-
-
-def hash_of_images(folder: str) -> str | None:
-    """The `data_hash` of a split's folder."""
-    return data_hash(dict(data_root=folder))
