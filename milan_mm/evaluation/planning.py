@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,18 @@ from milan_mm.datasets.class_folders import REMEDY
 from milan_mm.datasets.identity import data_hash
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.evaluation.cells import Candidate, EvaluationCell, FrozenCell, TrainedCell
+from milan_mm.evaluation.dense_cell import DenseCell
+from milan_mm.evaluation.dense_recipe import (
+    CLASSIFIERS,
+    check_enough,
+    dense_data,
+    dense_recipe,
+    shorten_data,
+)
 from milan_mm.evaluation.features import read_image_folder
 from milan_mm.evaluation.fingerprint import data_counts, data_hashes, protocol_hash
 from milan_mm.evaluation.frozen.extraction import Preparation, images_of
+from milan_mm.evaluation.frozen.linear_grid import HELD_OUT
 from milan_mm.evaluation.frozen.protocol import FrozenProtocol, TrainImages
 from milan_mm.evaluation.frozen.regression import SmallShare
 from milan_mm.evaluation.frozen.spec import union
@@ -200,8 +209,11 @@ class Evaluation:
         Raises:
             MissingFileError, UserError: When no recipe fits, or the data are not there.
         """
-        plan = self._plan_frozen if task in PROTOCOLS else self._plan_training
-        return plan(candidate, task, seed)
+        if task in PROTOCOLS:
+            return self._plan_frozen(candidate, task, seed)
+        if task in CLASSIFIERS:
+            return self._plan_dense(candidate, task, seed)
+        return self._plan_training(candidate, task, seed)
 
     def _plan_frozen(self, candidate: Candidate, task: str, seed: int) -> FrozenCell:
         name, settings = frozen_recipe(task, candidate.shape, self.img_size)
@@ -229,12 +241,39 @@ class Evaluation:
             data_counts=counts,
             data_hash=hashes,
             images=images,
-            measures=protocol,
+            measures=protocol.seeded(seed),
             store=self.store or self.out / "features",
             preparation=Preparation(
                 settings["img_size"], settings["crop_pct"], amp=torch.cuda.is_available()
             ),
             wanted=union(others),
+        )
+
+    def _plan_dense(self, candidate: Candidate, task: str, seed: int) -> DenseCell:
+        name, settings, cfg = dense_recipe(task, candidate.shape, self.img_size)
+        self._set_data(cfg, task)
+        if self.protocol == "short":
+            shorten_data(cfg)
+        datasets, num_classes = dense_data(cfg)
+        counts, hashes = self._identify_data(cfg)
+        check_enough(task, counts)
+        identity = asdict(settings) | dict(protocol=self.protocol, held=HELD_OUT)
+        read = candidate.read
+        chosen = {key: read.options.get(key) for key in CHOICES}
+        return DenseCell(
+            candidate=candidate,
+            task=task,
+            seed=seed,
+            recipe=name,
+            protocol=self.protocol,
+            config_hash=settings_hash([identity, read.settings, read.stats, chosen]),
+            protocol_hash=settings_hash(identity),
+            data=self._data_name(task),
+            data_counts=counts,
+            data_hash=hashes,
+            settings=settings,
+            datasets=datasets,
+            num_classes=num_classes,
         )
 
     @cached_property

@@ -108,4 +108,3 @@ def check_finite(tokens: Tensor) -> None:
             "patch tokens are not finite or exceed 65504, the largest number of float16: the "
             "weights are damaged, or the image statistics are not those of the pretraining"
         )
-

@@ -104,6 +104,7 @@ def warm_cosine(updates: int, warmup: int) -> Callable[[int], float]:
 
     return factor
 
+
 def in_percents(step: Callable[[], object], updates: int) -> Callable[[], object]:
     """Calls `step` a hundred times while it is called for each of some updates."""
     done = 0

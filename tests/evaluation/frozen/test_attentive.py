@@ -121,9 +121,7 @@ def test_the_best_probe_finds_the_patch_that_shows_the_class():
     train, labels = images(120, seed=0)
     test, answers = images(60, seed=1)
     settings = AttentiveSettings(rates=(1e-6, 0.05), weight_decays=(0.0,), batch=16, epochs=40)
-    found = attentive_grid(
-        give(train), labels, NUM_CLASSES, give(test), 60, WIDTH, HEADS, settings
-    )
+    found = attentive_grid(give(train), labels, NUM_CLASSES, give(test), 60, WIDTH, HEADS, settings)
     assert found.settings == dict(lr=0.05, weight_decay=0.0)
     assert (found.predictions[:, 0] == answers).float().mean() > 0.95
 
