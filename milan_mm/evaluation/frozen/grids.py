@@ -1,9 +1,8 @@
 """Linear and attentive probes over a grid of settings, as protocols of `tools/evaluate.py`."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 
@@ -24,22 +23,20 @@ from milan_mm.evaluation.knn import val_labels
 from milan_mm.evaluation.recipes import Shape
 
 SHORT_UPDATES = 4  # of --protocol short
+Settings = TypeVar("Settings", GridSettings, AttentiveSettings)
 
 
 @dataclass(frozen=True)
-class Grid(FrozenProtocol):
+class Grid(FrozenProtocol, Generic[Settings]):
     """What linear and attentive probes share.
 
     Attributes:
+        grid: All that is tried.
         seed: Of the start and the order.
     """
 
+    grid: Settings
     seed: int = field(default=0, kw_only=True)
-
-    @property
-    @abstractmethod
-    def grid(self) -> GridSettings | AttentiveSettings:
-        """All that is tried."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -63,7 +60,7 @@ class Grid(FrozenProtocol):
 
 
 @dataclass(frozen=True)
-class LinearGrid(Grid):
+class LinearGrid(Grid[GridSettings]):
     """Linear probes of rates, weight decays, blocks and poolings; see `linear_grid`."""
 
     grid: GridSettings = field(default_factory=GridSettings)
@@ -102,7 +99,7 @@ class LinearGrid(Grid):
 
 
 @dataclass(frozen=True)
-class Attentive(Grid):
+class Attentive(Grid[AttentiveSettings]):
     """Attentive probes of rates and weight decays; see `attentive_grid`."""
 
     grid: AttentiveSettings = field(default_factory=AttentiveSettings)
