@@ -414,7 +414,9 @@ class Evaluation:
             found = set_own_data(cfg, str(own))
             if is_new:  # what the training would refuse, before other cells have run for hours
                 check_content(cfg, _LOADERS)
-            self.notes[task] = [f"{task}: {n.removeprefix(f'--data {own}: ')}" for n in found]
+                said = {note.partition(": ")[2] for notes in self.notes.values() for note in notes}
+                lines = [note.removeprefix(f"--data {own}: ") for note in found]
+                self.notes[task] = [f"{task}: {line}" for line in lines if line not in said]
         try:
             check_data(cfg, _LOADERS)
             if self.protocol != "short":  # which takes the classes that both splits have
