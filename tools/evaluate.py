@@ -26,7 +26,7 @@ from milan_mm import early
 from milan_mm.datasets.variants import VARIANTS
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.escaping import visible
-from milan_mm.evaluation.tasks import TASKS, USUAL, of_kind, trained
+from milan_mm.evaluation.tasks import TASKS, USUAL, of_kind, seeded, trained
 from milan_mm.run import options
 
 if TYPE_CHECKING:
@@ -92,7 +92,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--out", type=Path, default=Path("work_dirs/evaluate"), metavar="DIR", help="for results"
     )
     parser.add_argument(
-        "--seeds", type=options.positive, default=1, metavar="N", help="runs of each training (1)"
+        "--seeds",
+        type=options.positive,
+        default=1,
+        metavar="N",
+        help="runs of each training and probe (1)",
     )
     parser.add_argument(
         "--gpus",
@@ -263,7 +267,7 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         evaluation.plan(candidate, task, seed)
         for task in args.tasks
         for candidate in candidates
-        for seed in range(args.seeds if trained([task]) else 1)
+        for seed in range(args.seeds if seeded([task]) else 1)
     ]
     classifiers = [c for c in cells if isinstance(c, TrainedCell) and c.is_of_images]
     cells += [evaluation.plan_variant(c, name) for c in classifiers for name in args.test_sets]
@@ -314,7 +318,8 @@ def check_options(args: argparse.Namespace) -> None:
             "--seg-data; leave it out"
         )
     names = ("gpus", "batch_per_gpu", "tensorboard", "wandb", "mlflow")
-    trainings = dict(seeds=args.seeds > 1) | {name: getattr(args, name) for name in names}
+    trainings = dict(seeds=args.seeds > 1 and not seeded(args.tasks))
+    trainings |= {name: getattr(args, name) for name in names}
     if not trained(args.tasks) and any(trainings.values()):
         unread = next(name for name, value in trainings.items() if value).replace("_", "-")
         raise UserError(

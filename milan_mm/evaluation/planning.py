@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,18 @@ from milan_mm.evaluation.cells import (
     TrainedCell,
     VariantCell,
 )
+from milan_mm.evaluation.dense_cell import DenseCell
+from milan_mm.evaluation.dense_recipe import (
+    CLASSIFIERS,
+    check_enough,
+    dense_data,
+    dense_recipe,
+    shorten_data,
+)
 from milan_mm.evaluation.features import read_image_folder
 from milan_mm.evaluation.fingerprint import data_counts, data_hashes, protocol_hash
 from milan_mm.evaluation.frozen.extraction import Preparation, images_of
+from milan_mm.evaluation.frozen.linear_grid import HELD_OUT
 from milan_mm.evaluation.frozen.protocol import FrozenProtocol, TrainImages
 from milan_mm.evaluation.frozen.regression import SmallShare
 from milan_mm.evaluation.frozen.spec import union
@@ -211,8 +220,11 @@ class Evaluation:
         Raises:
             MissingFileError, UserError: When no recipe fits, or the data are not there.
         """
-        plan = self._plan_frozen if task in PROTOCOLS else self._plan_training
-        return plan(candidate, task, seed)
+        if task in PROTOCOLS:
+            return self._plan_frozen(candidate, task, seed)
+        if task in CLASSIFIERS:
+            return self._plan_dense(candidate, task, seed)
+        return self._plan_training(candidate, task, seed)
 
     def plan_variant(self, trained: TrainedCell, variant: str) -> VariantCell:
         """Prepare the test of a cell's checkpoint on a variant of ImageNet.
@@ -264,12 +276,39 @@ class Evaluation:
             data_counts=counts,
             data_hash=hashes,
             images=images,
-            measures=protocol,
+            measures=protocol.seeded(seed),
             store=self.store or self.out / "features",
             preparation=Preparation(
                 settings["img_size"], settings["crop_pct"], amp=torch.cuda.is_available()
             ),
             wanted=union(others),
+        )
+
+    def _plan_dense(self, candidate: Candidate, task: str, seed: int) -> DenseCell:
+        name, settings, cfg = dense_recipe(task, candidate.shape, self.img_size)
+        self._set_data(cfg, task)
+        if self.protocol == "short":
+            shorten_data(cfg)
+        datasets, num_classes = dense_data(cfg)
+        counts, hashes = self._identify_data(cfg)
+        check_enough(task, counts)
+        identity = asdict(settings) | dict(protocol=self.protocol, held=HELD_OUT)
+        read = candidate.read
+        chosen = {key: read.options.get(key) for key in CHOICES}
+        return DenseCell(
+            candidate=candidate,
+            task=task,
+            seed=seed,
+            recipe=name,
+            protocol=self.protocol,
+            config_hash=settings_hash([identity, read.settings, read.stats, chosen]),
+            protocol_hash=settings_hash(identity),
+            data=self._data_name(task),
+            data_counts=counts,
+            data_hash=hashes,
+            settings=settings,
+            datasets=datasets,
+            num_classes=num_classes,
         )
 
     @cached_property
@@ -410,7 +449,9 @@ class Evaluation:
             found = set_own_data(cfg, str(own))
             if is_new:  # what the training would refuse, before other cells have run for hours
                 check_content(cfg, _LOADERS)
-            self.notes[task] = [f"{task}: {n.removeprefix(f'--data {own}: ')}" for n in found]
+                said = {note.partition(": ")[2] for notes in self.notes.values() for note in notes}
+                lines = [note.removeprefix(f"--data {own}: ") for note in found]
+                self.notes[task] = [f"{task}: {line}" for line in lines if line not in said]
         try:
             check_data(cfg, _LOADERS)
             if self.protocol != "short":  # which takes the classes that both splits have

@@ -56,6 +56,7 @@ class Task:
         recipe: Of its training, with the architecture and patch size to be filled in.
         unit: What counts the length of its recipe, as an option of the tools.
         whole: Training and validation images of the published numbers: at least, and exactly.
+        is_drawn: Whether a seed decides its number although no encoder is trained.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Task:
     recipe: str | None = None
     unit: Literal["epochs", "iters"] = "epochs"
     whole: tuple[int, int] | None = None
+    is_drawn: bool = False
 
 
 IMAGENET = DataSet("ImageNet", "classes")
@@ -92,6 +94,20 @@ _ROWS = (
         IMAGENET,
         (Metric("1 %"), Metric("10 %")),
         "logistic regression on a share of train, top-1",
+    ),
+    Task(
+        "linear-grid",
+        IMAGENET,
+        (Metric("top-1"), Metric("top-5")),
+        "best of a grid of linear probes",
+        is_drawn=True,
+    ),
+    Task(
+        "attentive",
+        IMAGENET,
+        (Metric("top-1"), Metric("top-5")),
+        "best of a grid of attentive probes",
+        is_drawn=True,
     ),
     Task(
         "linear",
@@ -124,6 +140,10 @@ _ROWS = (
         unit="iters",
         whole=(20_210, 2_000),
     ),
+    Task("ade20k-knn", ADE20K, (Metric("mIoU"),), "k-NN of patches", is_drawn=True),
+    Task(
+        "ade20k-logreg", ADE20K, (Metric("mIoU"),), "logistic regression of patches", is_drawn=True
+    ),
 )
 TASKS = {task.name: task for task in _ROWS}
 # On a variant of ImageNet, of those that train on ImageNet; another order of magnitude than %.
@@ -138,6 +158,11 @@ DATA_NAMES = frozenset(
 def trained(tasks: Iterable[str] = TASKS) -> list[str]:
     """Names of those that train."""
     return [name for name in tasks if TASKS[name].recipe]
+
+
+def seeded(tasks: Iterable[str] = TASKS) -> list[str]:
+    """Names of those whose number depends on a seed."""
+    return [name for name in tasks if TASKS[name].recipe or TASKS[name].is_drawn]
 
 
 def of_kind(kind: str, tasks: Iterable[str] = TASKS) -> list[str]:

@@ -1,10 +1,12 @@
 """tools/evaluate.py as a user meets it: a whole short evaluation, and one-line errors."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from timm.models.beit import Beit
 
 from milan_mm.configs import load
@@ -139,6 +141,63 @@ def test_knn_gives_a_row_for_each_encoder(folder, evaluate):
     assert rows[0]["config"] == "knn_vit-w24d4-p16"
     assert rows[0]["data_counts"] == dict(train=24, val=3)
     assert (rows[0]["total_batch"], rows[0]["precision"]) == (None, "float32")
+
+
+@pytest.mark.long
+def test_probes_give_rows_with_what_they_chose_and_an_interval(folder, evaluate):
+    tasks = ("linear-grid", "attentive", "ade20k-knn", "ade20k-logreg")
+    arguments = ("--weights", "one.pth", "--method", "MAE", "--tasks", ",".join(tasks))
+    evaluate(*arguments)
+    rows = read_results("out/results.jsonl")
+    assert [row["task"] for row in rows] == [tasks[0], tasks[0], tasks[1], tasks[1], *tasks[2:]]
+    chosen = {row["task"]: set(row["chosen"]) for row in rows}
+    assert chosen == {
+        "linear-grid": {"blocks", "pooling", "lr", "weight_decay"},
+        "attentive": {"lr", "weight_decay"},
+        "ade20k-knn": {"k", "metric"},
+        "ade20k-logreg": {"C"},
+    }
+    for row in rows:
+        if row["value"] is not None:  # top-5 of 3 classes
+            low, high = row["interval"]
+            assert low <= row["value"] <= high
+    assert rows[0]["config"] == "linear-grid_vit-w24d4-p16"
+    assert len({row["protocol_hash"] for row in rows}) == 4
+    written = Path("out/results.jsonl").read_bytes()
+    evaluate(*arguments)
+    assert Path("out/results.jsonl").read_bytes() == written
+
+
+def leave_one_image(root: Path) -> None:
+    for path in sorted(min((root / "imagenet/train").iterdir()).iterdir())[1:]:
+        path.unlink()
+
+
+def leave_one_pair(root: Path) -> None:
+    for part in ("images", "annotations"):
+        for path in sorted((root / f"ade/ADEChallengeData2016/{part}/training").iterdir())[1:]:
+            path.unlink()
+
+
+def shrink_a_label_map(root: Path) -> None:
+    path = max((root / "ade/ADEChallengeData2016/annotations/validation").iterdir())
+    with Image.open(path) as labels:
+        labels.resize((32, 16), Image.Resampling.NEAREST).save(path)
+
+
+@pytest.mark.parametrize(
+    ("task", "damage", "message"),
+    [
+        ("linear-grid", leave_one_image, "has 1 image, and settings are chosen on images held out"),
+        ("attentive", leave_one_image, "has 1 image, and settings are chosen on images held out"),
+        ("ade20k-knn", shrink_a_label_map, ".png' has 32x16 pixels, its image"),
+        ("ade20k-logreg", leave_one_pair, "on training images held out, and there is 1 training"),
+    ],
+)
+def test_data_that_a_probe_cannot_choose_by_are_refused(folder, mistake, task, damage, message):
+    shutil.copytree(os.path.realpath("data"), "damaged")
+    damage(Path("damaged"))
+    assert message in mistake("--weights", "one.pth", "--tasks", task, "--data", "damaged")
 
 
 @pytest.mark.long

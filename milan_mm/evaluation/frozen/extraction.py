@@ -21,8 +21,7 @@ from milan_mm.evaluation.features import (
     pool,
     read_image_folder,
 )
-from milan_mm.evaluation.frozen.protocol import usual_pooling
-from milan_mm.evaluation.frozen.spec import DTYPES, FeatureSpec, Needs
+from milan_mm.evaluation.frozen.spec import DTYPES, FeatureSpec, Needs, usual_pooling
 from milan_mm.evaluation.frozen.store import Images, Store, Writer, find_store, writing
 from milan_mm.evaluation.recipes import Shape
 from milan_mm.models.plain_vit import PlainViT

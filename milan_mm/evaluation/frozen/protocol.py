@@ -3,19 +3,35 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from torch import Tensor
 
-from milan_mm.evaluation.features import FEATURES
+from milan_mm.evaluation.frozen.extraction import Preparation
 from milan_mm.evaluation.frozen.feature_set import FeatureSet
 from milan_mm.evaluation.frozen.measured import Measured
-from milan_mm.evaluation.frozen.spec import Needs
+from milan_mm.evaluation.frozen.spec import Needs, usual_pooling
 from milan_mm.evaluation.recipes import Shape
+from milan_mm.models.plain_vit import PlainViT
+from milan_mm.weights.encoder import Encoder
 
 
 class Features(Protocol):
-    """The features of both splits; `FrozenImages` finds or computes them."""
+    """The features of both splits; `FrozenImages` finds or computes them.
+
+    Attributes:
+        encoder: What was read from the weights file. images: Folder of both splits.
+        preparation: Of the images.
+    """
+
+    encoder: Encoder
+    images: Path
+    preparation: Preparation
+
+    @property
+    def vit(self) -> PlainViT:
+        """The encoder, for protocols that need more than pooled features."""
 
     def __call__(self, split: str, pooling: str) -> FeatureSet:
         """Those of 'train' or 'val'; both number the classes as the training images do."""
@@ -64,6 +80,10 @@ class FrozenProtocol(ABC):
         """With what few images allow, for --protocol short; numbers left out are undefined."""
         return self
 
+    def seeded(self, seed: int) -> Self:
+        """With another seed; most draw nothing, or draw by seeds of their own."""
+        return self
+
     @abstractmethod
     def measure(
         self, features: Features, shape: Shape, step: Callable[[], object]
@@ -78,9 +98,3 @@ class FrozenProtocol(ABC):
     def num_steps(self) -> int:
         """Parts of about equal length."""
         return 1
-
-
-def usual_pooling(shape: Shape) -> str:
-    """The class token; the mean of the patch tokens where there is none."""
-    cls_token, mean = FEATURES
-    return cls_token if shape.with_cls_token else mean

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from milan_mm.evaluation.frozen.grids import Attentive, LinearGrid
 from milan_mm.evaluation.frozen.neighbours import ManyVotes, Vote
 from milan_mm.evaluation.frozen.protocol import FrozenProtocol
 from milan_mm.evaluation.frozen.regression import FewShot, FewShotVote, Regression, SmallShare
@@ -14,6 +15,8 @@ PROTOCOLS: Mapping[str, FrozenProtocol] = {
     "few-shot": FewShot(),
     "few-shot-knn": FewShotVote(),
     "low-data": SmallShare(),
+    "linear-grid": LinearGrid(),
+    "attentive": Attentive(),
 }
 
 
