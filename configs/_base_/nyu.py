@@ -37,6 +37,6 @@ total_batch = gpus * batch_per_gpu
 train_dataloader = dict(batch_size=batch_per_gpu, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(depth_metrics=["rmse", "abs_rel", "d1"], max_depth_eval=max_depth)
+val_evaluator = dict(max_depth_eval=max_depth)
 test_evaluator = val_evaluator
 auto_scale_lr = dict(enable=False, base_batch_size=total_batch)

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
 
+from milan_mm.datasets.conversion import conversion_hint
 from milan_mm.datasets.folders import missing_files, spread
 from milan_mm.datasets.hidden_class import STATED, refuse_hidden_class
 from milan_mm.datasets.image_size import read_header
@@ -115,7 +116,10 @@ def _check_existence(samples: list[dict], limit: float) -> list[str]:
         f"'{lonely[0]['img_path']}' has no label file '{lonely[0]['seg_map_path']}'"
     )
     if len(lonely) > limit:
-        raise MissingFileError(f"{found}; add the labels, or remove the images")
+        remedy = (
+            conversion_hint(lonely[0]["seg_map_path"]) or "add the labels, or remove the images"
+        )
+        raise MissingFileError(f"{found}; {remedy}")
     return [f"{found}; training skips them"]
 
 
