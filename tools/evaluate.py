@@ -16,19 +16,18 @@ Examples:
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milan_mm import early
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.escaping import visible
+from milan_mm.evaluation.tasks import TASKS, USUAL, of_kind, trained
 from milan_mm.run import options
 
 if TYPE_CHECKING:
     from milan_mm.evaluation.cells import EvaluationCell
-
-TASKS = ("knn", "linear", "finetune", "coco", "ade20k")
-OF_IMAGES = TASKS[:3]  # that look at images as a whole, of ImageNet or of --images
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -42,7 +41,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="their systems, for the table (what the files are taken for)",
     )
     parser.add_argument(
-        "--tasks", type=task_names, default=list(TASKS), help=f"e.g. knn,coco ({','.join(TASKS)})"
+        "--tasks",
+        type=task_names,
+        default=list(USUAL),
+        metavar="NAME,...",
+        help=f"any of {', '.join(TASKS)} (without this option: {','.join(USUAL)})",
     )
     parser.add_argument(
         "--protocol",
@@ -61,18 +64,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--images",
         type=Path,
         metavar="DIR",
-        help="your own images, laid out as for tools/train.py --data, for knn, linear and finetune "
-        "(train/CLASS/*, val/CLASS/*); without any of these, for coco or ade20k; tables call the "
-        "data by the folder's name",
+        help="your own images, laid out as for tools/train.py --data, for tasks on whole images "
+        "(train/CLASS/*, val/CLASS/*); without any of these, for detection or segmentation; "
+        "tables call the data by the folder's name",
     )
     parser.add_argument(
-        "--det-data", type=Path, metavar="DIR", help="your own COCO folder for coco, beside others"
+        "--det-data", type=Path, metavar="DIR", help="your own COCO folder, beside others"
     )
     parser.add_argument(
         "--seg-data",
         type=Path,
         metavar="DIR",
-        help="your own images and label maps for ade20k, beside others",
+        help="your own images and label maps, beside others",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("work_dirs/evaluate"), metavar="DIR", help="for results"
@@ -156,20 +159,20 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         args.protocol,
         args.data,
         args.out,
-        next((own[task] for task in OF_IMAGES if task in own), None),
+        own.get("classes"),
         args.gpus or 1,
         args.batch_per_gpu,
         schedule,
         args.img_size,
-        own.get("coco"),
-        own.get("ade20k"),
+        own.get("boxes"),
+        own.get("maps"),
         options.tracker_words(args),
     )
     cells = [
         evaluation.plan(candidate, task, seed)
         for task in args.tasks
         for candidate in candidates
-        for seed in range(1 if task == "knn" else args.seeds)
+        for seed in range(args.seeds if trained([task]) else 1)
     ]
     notes = [note for lines in evaluation.notes.values() for note in lines]
     if evaluation.images:
@@ -190,7 +193,7 @@ def check_paths(args: argparse.Namespace) -> None:
         MissingFileError: When one does not exist.
     """
     early.check_weights(*args.weights)
-    if not set(args.tasks) <= own_folders(args).keys() and not args.data.is_dir():
+    if not _kinds(args.tasks) <= own_folders(args).keys() and not args.data.is_dir():
         raise MissingFileError(
             f"data folder '{args.data}' does not exist: link or unpack the data there, or pass "
             "--data ROOT"
@@ -203,13 +206,15 @@ def check_options(args: argparse.Namespace) -> None:
     Raises:
         UserError: Names the option, and the tasks that take it.
     """
-    tasks, chosen = set(args.tasks), ",".join(args.tasks)
-    for option, folder, task in (
-        ("--det-data", args.det_data, "coco"),
-        ("--seg-data", args.seg_data, "ade20k"),
+    chosen = ",".join(args.tasks)
+    kinds = _kinds(args.tasks)
+    for option, folder, kind in (
+        ("--det-data", args.det_data, "boxes"),
+        ("--seg-data", args.seg_data, "maps"),
     ):
-        if folder and task not in tasks:
-            raise UserError(f"{option} {folder} is for {task}, not for --tasks {chosen}")
+        if folder and kind not in kinds:
+            suited = ", ".join(of_kind(kind))
+            raise UserError(f"{option} {folder} is for {suited}, not for --tasks {chosen}")
     if args.images and args.images not in own_folders(args).values():
         raise UserError(
             f"--images {args.images} is left without a task: --tasks {chosen} take --det-data and "
@@ -217,20 +222,20 @@ def check_options(args: argparse.Namespace) -> None:
         )
     names = ("gpus", "batch_per_gpu", "tensorboard", "wandb", "mlflow")
     trainings = dict(seeds=args.seeds > 1) | {name: getattr(args, name) for name in names}
-    if tasks == {"knn"} and any(trainings.values()):
+    if not trained(args.tasks) and any(trainings.values()):
         unread = next(name for name, value in trainings.items() if value).replace("_", "-")
         raise UserError(
-            f"--{unread} is for trainings, and --tasks knn trains nothing: leave it out"
+            f"--{unread} is for trainings, and --tasks {chosen} trains nothing: leave it out"
         )
     if args.partition != "PARTITION" and not args.print_commands:
         raise UserError(f"--partition {args.partition} is for --print-commands slurm")
-    kinds = [tasks & set(OF_IMAGES), tasks & {"coco"}, tasks & {"ade20k"}]
-    if args.img_size and sum(map(bool, kinds)) > 1:
+    if args.img_size and len(kinds) > 1:
+        parted = " and ".join(",".join(of_kind(kind, args.tasks)) for kind in sorted(kinds))
         raise UserError(
-            f"--img-size {args.img_size} for --tasks {chosen}: {', '.join(OF_IMAGES)}, coco and "
-            "ade20k have images of different sizes; give --tasks of one kind"
+            f"--img-size {args.img_size} for --tasks {parted}, which have images of different "
+            "sizes: give --tasks of one kind"
         )
-    if args.img_size and args.protocol == "short" and not tasks & set(OF_IMAGES):
+    if args.img_size and args.protocol == "short" and "classes" not in kinds:
         raise UserError(
             f"--img-size {args.img_size} and --protocol short exclude each other for {chosen}: a "
             "short run has a size of its own"
@@ -238,15 +243,20 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def own_folders(args: argparse.Namespace) -> dict[str, Path]:
-    """The user's own folder for each task that has one.
+    """The user's own folder for each kind of data that has one, see `DataSet`.
 
     `--images` is for tasks on whole images; where none is chosen, for detection and segmentation.
     """
-    whole = [task for task in args.tasks if task in OF_IMAGES]
-    folders = dict.fromkeys(whole or args.tasks, args.images)
-    given = dict(coco=args.det_data, ade20k=args.seg_data)
-    folders |= {task: folder for task, folder in given.items() if folder and task in args.tasks}
-    return {task: folder for task, folder in folders.items() if folder}
+    kinds = _kinds(args.tasks)
+    folders = dict.fromkeys(kinds & {"classes"} or kinds, args.images)
+    given = dict(boxes=args.det_data, maps=args.seg_data)
+    folders |= {kind: folder for kind, folder in given.items() if folder and kind in kinds}
+    return {kind: folder for kind, folder in folders.items() if folder}
+
+
+def _kinds(tasks: Iterable[str]) -> set[str]:
+    """What kinds of data the tasks are on, see `DataSet`."""
+    return {TASKS[task].data.kind for task in tasks}
 
 
 def print_commands(missing: list["EvaluationCell"], args: argparse.Namespace) -> None:

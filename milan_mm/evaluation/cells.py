@@ -15,8 +15,9 @@ from milan_mm.configs import load, shipped_folder
 from milan_mm.errors import UserError
 from milan_mm.evaluation.fingerprint import git_commit
 from milan_mm.evaluation.knn import Knn, KnnSettings
-from milan_mm.evaluation.recipes import MEASURES, Shape
+from milan_mm.evaluation.recipes import Shape
 from milan_mm.evaluation.results import make_rows
+from milan_mm.evaluation.tasks import TASKS
 from milan_mm.run.jobs import Job, run_tool
 from milan_mm.run.metrics import read_metrics
 from milan_mm.run.records.canonical import package_versions
@@ -48,7 +49,7 @@ class EvaluationCell(ABC):
 
     Attributes:
         candidate: What is judged.
-        task: A key of `milan_mm.evaluation.results.METRICS`.
+        task: A key of `milan_mm.evaluation.tasks.TASKS`.
         seed: Of the run.
         recipe: Its name.
         protocol, config_hash, protocol_hash, data, data_counts, data_hash: As in the row.
@@ -218,14 +219,11 @@ class TrainedCell(EvaluationCell):
         run_tool(f"the test of {self.title}", "test.py", [*map(str, arguments)], log)
         measured = read_metrics(metrics)
         values: dict[str, float | None] = {}
-        for key, (metric, factor) in MEASURES[self.task].items():
-            if key not in measured and self._is_undefined(key):
-                values[metric] = None
-                continue
-            if key not in measured:
-                raise RuntimeError(f"{metrics} has no '{key}', see {log}")
-            value = measured[key]
-            values[metric] = None if value is None else round(value * factor, 4)
+        for metric in TASKS[self.task].metrics:
+            if metric.key not in measured and not self._is_undefined(metric.key):
+                raise RuntimeError(f"{metrics} has no '{metric.key}', see {log}")
+            value = measured.get(metric.key)
+            values[metric.name] = None if value is None else round(value * metric.factor, 4)
         return self._rows(values, self._precision(), self.total_batch)
 
     def command(self, launcher: str, partition: str, gpus: int | None = None) -> str:

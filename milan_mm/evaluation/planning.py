@@ -17,9 +17,10 @@ from milan_mm.evaluation.cells import Candidate, EvaluationCell, KnnCell, Traine
 from milan_mm.evaluation.features import read_image_folder
 from milan_mm.evaluation.fingerprint import data_counts, data_hashes, protocol_hash
 from milan_mm.evaluation.knn import KnnSettings
-from milan_mm.evaluation.recipes import UNITS, Shape, knn_recipe, recipe, set_data
-from milan_mm.evaluation.results import DATA
+from milan_mm.evaluation.recipes import Shape, knn_recipe, recipe, set_data
 from milan_mm.evaluation.short import DATA_REMEDY, shorten, small_images
+from milan_mm.evaluation.tasks import DATA_NAMES, TASKS
+from milan_mm.evaluation.tasks import trained as trained_tasks
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.content import check_content
 from milan_mm.run.checks.files import check_data
@@ -100,7 +101,7 @@ class OwnSchedule:
         """
         if not self:
             return
-        trained = [task for task in tasks if task in UNITS]
+        trained = trained_tasks(tasks)
         if protocol == "short":
             raise UserError("--epochs, --iters and --lr need --protocol paper: 'short' has its own")
         if not trained:
@@ -113,7 +114,7 @@ class OwnSchedule:
         if self.epochs is None and self.iters is None:
             return
         for unit, other in (("epochs", "iters"), ("iters", "epochs")):
-            counting = [task for task in trained if UNITS[task] == unit]
+            counting = [task for task in trained if TASKS[task].unit == unit]
             given, others = getattr(self, unit), getattr(self, other)
             if counting and given is None:
                 raise UserError(
@@ -127,7 +128,9 @@ class OwnSchedule:
 
     def options_for(self, task: str) -> RunOptions:
         """Those of one training."""
-        length = dict(epochs=self.epochs) if UNITS[task] == "epochs" else dict(iters=self.iters)
+        length = (
+            dict(epochs=self.epochs) if TASKS[task].unit == "epochs" else dict(iters=self.iters)
+        )
         return RunOptions(lr=self.lr, **length)  # type: ignore[arg-type]
 
 
@@ -272,17 +275,17 @@ class Evaluation:
         """That of a published data set, or of a folder; a folder never has the former's name."""
         own = self._own_data(task)
         if own is None:
-            return DATA[task]
+            return TASKS[task].data.name
         name = own.absolute().name
-        return f"{name} (own)" if name in DATA.values() else name
+        return f"{name} (own)" if name in DATA_NAMES else name
 
     def _own_data(self, task: str) -> Path | None:
         """The user's own folder for a task; None where the published data are used."""
         folder, layout = {
-            "ImageNet": (self.images, "train/CLASS/* and val/CLASS/*"),
-            "COCO": (self.det_data, "COCO files, as for tools/train.py --data"),
-            "ADE20K": (self.seg_data, "images, annotations and a classes.txt"),
-        }[DATA[task]]
+            "classes": (self.images, "train/CLASS/* and val/CLASS/*"),
+            "boxes": (self.det_data, "COCO files, as for tools/train.py --data"),
+            "maps": (self.seg_data, "images, annotations and a classes.txt"),
+        }[TASKS[task].data.kind]
         if folder is not None and not folder.is_dir():
             raise MissingFileError(
                 f"image folder '{folder}' does not exist: give a folder with {layout}"
@@ -293,7 +296,7 @@ class Evaluation:
         """Let a recipe read the data of this evaluation, which must be there."""
         set_data(cfg, self.data)
         own = self._own_data(task)
-        if own and DATA[task] == "ImageNet":
+        if own and TASKS[task].data.kind == "classes":
             if self.protocol == "short":
                 own = small_images(own, self._small_data, REMEDY)
             use_image_folder(cfg, own)
@@ -316,7 +319,7 @@ class Evaluation:
 
     def _folder_name(self, candidate: Candidate, task: str, seed: int, identity: str) -> str:
         parts = [task, self._trained_protocol, candidate.sha256[:8], identity[:8]]
-        if (name := self._data_name(task)) != DATA[task]:
+        if (name := self._data_name(task)) != TASKS[task].data.name:
             parts.append(re.sub(r"\W", "-", name))
         return "_".join([*parts, f"seed{seed}"])
 

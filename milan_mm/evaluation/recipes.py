@@ -8,29 +8,15 @@ from mmengine.config import Config, ConfigDict
 
 from milan_mm.configs import load
 from milan_mm.errors import UserError
-from milan_mm.evaluation.results import PATCH_SIZE
+from milan_mm.evaluation.tasks import PATCH_SIZE, TASKS
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.run.config_nodes import config_nodes
 from milan_mm.run.fields.image_size import check_patches
 from milan_mm.weights.encoder import Encoder
 
-RECIPES = dict(
-    linear="cls/linear_vit-{arch}-p{patch}_8xb2048-amp-coslr-100e_in1k",
-    finetune="cls/finetune_vit-{arch}-p{patch}_8xb128-amp-coslr-100e_in1k",
-    coco="det/mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_coco",
-    ade20k="seg/upernet_vit-{arch}-p{patch}_8xb2-amp-160k_ade20k-512x512",
-)
-# What counts the length of their recipes, as an option of the tools.
-UNITS = dict(linear="epochs", finetune="epochs", coco="iters", ade20k="iters")
+_NOT_PARTS = {"backbone", "data_preprocessor", "train_cfg", "test_cfg"}
 SIZED = ("base", "large")  # architectures with recipes of their own
 KNN = dict(k=20, temperature=0.07, crop_pct=0.875)  # the published vote, see knn.py
-# What tools/test.py measures -> metric and the factor to %.
-MEASURES = dict(
-    linear={"accuracy/top1": ("top-1", 1), "accuracy/top5": ("top-5", 1)},
-    finetune={"accuracy/top1": ("top-1", 1), "accuracy/top5": ("top-5", 1)},
-    coco={"coco/bbox_mAP": ("box AP", 100), "coco/segm_mAP": ("mask AP", 100)},
-    ade20k={"mIoU": ("mIoU", 1)},
-)
 
 
 @dataclass(frozen=True)
@@ -91,8 +77,8 @@ def recipe(task: str, shape: Shape) -> tuple[str, Config]:
         UserError: When no recipe fits the encoder.
     """
     sized = shape.arch in SIZED
-    name = RECIPES[task].format(arch=shape.arch, patch=shape.patch_size)
-    source = RECIPES[task].format(arch=shape.arch if sized else "base", patch=PATCH_SIZE)
+    name = recipe_name(task, shape.arch, shape.patch_size)
+    source = recipe_name(task, shape.arch if sized else "base")
     cfg = load(source)
     if sized:
         return name, cfg
@@ -101,28 +87,37 @@ def recipe(task: str, shape: Shape) -> tuple[str, Config]:
             f"the encoder has {shape.num_layers} blocks, the recipes need 4: evaluate it with "
             "--tasks knn"
         )
-    _resize(cfg, task, shape)
+    _resize(cfg.model, shape)
     return name, cfg
 
 
-def _resize(cfg: Config, task: str, shape: Shape) -> None:
-    """Fit a recipe of ViT-B to another width and depth, in place."""
-    model, width = cfg.model, shape.embed_dims
-    model.backbone.arch = ConfigDict(
-        embed_dims=width, num_layers=shape.num_layers, num_heads=shape.num_heads
+def recipe_name(task: str, arch: str, patch_size: int = PATCH_SIZE) -> str:
+    """That of a task that trains, for an architecture and a patch size in pixels."""
+    pattern = TASKS[task].recipe
+    assert pattern, task
+    return pattern.format(arch=arch, patch=patch_size)
+
+
+def _resize(model: ConfigDict, shape: Shape) -> None:
+    """Fit a model of ViT-B to another width and depth, in place.
+
+    Necks and heads state the width of ViT-B wherever they follow it; it is no other size of theirs.
+    """
+    backbone, width, depth = model.backbone, ARCHS["base"]["embed_dims"], shape.num_layers
+    backbone.arch = ConfigDict(
+        embed_dims=shape.embed_dims, num_layers=depth, num_heads=shape.num_heads
     )
-    quarters = tuple(shape.num_layers * i // 4 - 1 for i in (1, 2, 3, 4))
-    if task == "coco":
-        model.backbone.global_layers = quarters
-        model.neck.in_channels = width
-    elif task == "ade20k":
-        model.backbone.out_indices = quarters
-        model.neck.embed_dim = model.auxiliary_head.in_channels = width
-        model.decode_head.update(in_channels=[width] * 4, channels=width)
-    else:
-        model.head.in_channels = width
-        if "neck" in model:
-            model.neck.input_features = width
+    quarters = tuple(depth * i // 4 - 1 for i in (1, 2, 3, 4))
+    for blocks in ("global_layers", "out_indices"):
+        if len(backbone.get(blocks) or ()) == 4:
+            backbone[blocks] = quarters
+    for part in model.keys() - _NOT_PARTS:
+        for _, node in config_nodes(model[part]):
+            for key, value in node.items():
+                if value == width:
+                    node[key] = shape.embed_dims
+                elif isinstance(value, (list, tuple)) and set(value) == {width}:
+                    node[key] = [shape.embed_dims] * len(value)
 
 
 def set_data(cfg: Config, root: Path) -> None:

@@ -2,9 +2,9 @@
 
 A row of `tools/evaluate.py`, which `tools/report.py` turns into tables, has these keys:
 
-  task            'knn', 'linear', 'finetune', 'coco' or 'ade20k'
-  metric          what was measured, one of `METRICS[task]`
-  value           the number in %, or null where the metric is undefined
+  task            a name of milan_mm/evaluation/tasks.py
+  metric          what was measured, one of the task's
+  value           the number in the metric's unit, mostly %, or null where it is undefined
   method          the system that made the encoder, e.g. 'MAE'
   weights         name of the weights file; weights_sha256: of its content, 64 hexadecimal digits
   config          name of the recipe; config_hash: of its content
@@ -41,19 +41,10 @@ from pathlib import Path
 
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.evaluation.row_checksum import KEY, line_of, take_checksum
+from milan_mm.evaluation.tasks import DATA_NAMES, TASKS, metric_of
 from milan_mm.text import count
 
-TASKS = ("knn", "linear", "finetune", "coco", "ade20k")
 PROTOCOLS = ("paper", "own", "short")
-METRICS = dict(
-    knn=("top-1", "top-5"),
-    linear=("top-1", "top-5"),
-    finetune=("top-1", "top-5"),
-    coco=("box AP", "mask AP"),
-    ade20k=("mIoU",),
-)
-DATA = dict(knn="ImageNet", linear="ImageNet", finetune="ImageNet", coco="COCO", ade20k="ADE20K")
-PATCH_SIZE = 16  # pixels, of all recipes that are shipped
 # Ends a line that a killed writer left unfinished; no JSON value ends like this.
 TORN = b" <- cut off"
 STALE_SECONDS = 30.0  # an append takes milliseconds, so an older lock file is of a killed writer
@@ -98,7 +89,7 @@ def is_same(row: Mapping, identity: Mapping[str, object]) -> bool:
     known = {
         key: value
         for key, value in identity.items()
-        if key in row or key not in _LATER or row.get("data") not in DATA.values()
+        if key in row or key not in _LATER or row.get("data") not in DATA_NAMES
     }
     return all(row.get(key) == value for key, value in known.items())
 
@@ -230,12 +221,11 @@ def check_row(row: Mapping, place: str) -> None:
     for key, known in (
         ("task", TASKS),
         ("protocol", PROTOCOLS),
-        ("metric", METRICS.get(row["task"], ())),
+        ("metric", _metric_names(row["task"])),
     ):
         if row[key] not in known:
             raise UserError(f"{place} has {key} '{row[key]}', expected one of {', '.join(known)}")
-    if row["value"] is not None and not 0 <= row["value"] <= 100:
-        raise UserError(f"{place} has value {row['value']}, which is outside 0..100 %")
+    _check_value(row, place)
     digits = set(row["weights_sha256"])
     if len(row["weights_sha256"]) != 64 or not digits <= set("0123456789abcdef"):
         raise UserError(
@@ -247,6 +237,22 @@ def check_row(row: Mapping, place: str) -> None:
         raise UserError(
             f"{place} has time '{row['time']}', expected ISO 8601, like 2026-01-31T12:00:00"
         ) from None
+
+
+def _metric_names(task: str) -> list[str]:
+    return [metric.name for metric in TASKS[task].metrics] if task in TASKS else []
+
+
+def _check_value(row: Mapping, place: str) -> None:
+    value, metric = row["value"], metric_of(row["task"], row["metric"])
+    if value is None:
+        return
+    if metric.unit == "%" and not 0 <= value <= 100:
+        raise UserError(f"{place} has value {value}, which is outside 0..100 %")
+    if not 0 <= value < float("inf"):
+        raise UserError(
+            f"{place} has value {value}, expected a number of {metric.unit or 'any'} size"
+        )
 
 
 @dataclass

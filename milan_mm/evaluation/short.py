@@ -15,6 +15,7 @@ from milan_mm.datasets.coco.folder import NEEDED
 from milan_mm.datasets.coco.reading import take_coco
 from milan_mm.datasets.folders import find_split, subfolders
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.evaluation.tasks import TASKS
 from milan_mm.files import replacing
 from milan_mm.run.config_nodes import config_nodes, datasets_of
 from milan_mm.run.quick import shrink_training
@@ -22,7 +23,7 @@ from milan_mm.run.quick import shrink_training
 DATA_REMEDY = "link or unpack the data there, or pass --data ROOT"
 ITERATIONS = 4
 NUM_CLASSES, TRAIN_PER_CLASS, VAL_PER_CLASS = 10, 10, 4  # of ImageNet
-NUM_VAL = 8  # validation images of COCO and ADE20K
+NUM_VAL = 8  # validation images of detection and segmentation
 SHRINK = 4  # times smaller are the images of detection and segmentation
 FEWER_REGIONS = 8  # times fewer regions in each of them
 _SIZES = ("scale", "crop_size", "size", "stride", "rel_pos_grid")
@@ -33,7 +34,7 @@ def shorten(cfg: Config, task: str, folder: Path) -> None:
     """Cut a recipe down, in place; its data must be there.
 
     Args:
-        task: 'linear', 'finetune', 'coco' or 'ade20k'.
+        task: One that trains, see `milan_mm.evaluation.tasks`.
         folder: For the small data sets, see `small_images`.
 
     Raises:
@@ -43,12 +44,13 @@ def shorten(cfg: Config, task: str, folder: Path) -> None:
     cfg.train_cfg.val_begin = ITERATIONS + 1  # never: the checkpoint is tested afterwards
     for split in _EVALUATED:
         cfg[f"{split}_dataloader"].update(num_workers=0, persistent_workers=False)
-    if task in ("linear", "finetune"):
+    kind = TASKS[task].data.kind
+    if kind == "classes":
         root = small_images(Path(_data_set(cfg, "val").data_root), folder)
         for split in ("train", *_EVALUATED):
             _data_set(cfg, split).data_root = str(root)
         return
-    if task == "coco":
+    if kind == "boxes":
         _use_small_coco(cfg, folder)
         _take_fewer_regions(cfg.model)
     else:

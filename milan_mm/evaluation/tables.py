@@ -12,11 +12,8 @@ from typing import NamedTuple
 
 from milan_mm.errors import UserError
 from milan_mm.evaluation.published import Published, plain_name, published, source
-from milan_mm.evaluation.results import DATA, METRICS, PATCH_SIZE
+from milan_mm.evaluation.tasks import DATA_NAMES, PATCH_SIZE, TASKS, metric_of
 
-# The paper's tables were made with all of the data: least training and exact validation images.
-WHOLE_DATA = dict(finetune=(1_281_167, 50_000), coco=(117_000, 5_000), ade20k=(20_210, 2_000))
-_VERBS = dict(knn="k-NN", linear="linear", finetune="finetuned", coco="", ade20k="")
 _ARCHS = dict(small="S", base="B", large="L", huge="H")
 
 
@@ -31,7 +28,7 @@ class Trial(NamedTuple):
     def title(self) -> str:
         """As tables call it."""
         pixels = f"{self.img_size} px" if self.img_size else ""
-        return " ".join(filter(None, (self.data, _VERBS[self.task], pixels)))
+        return " ".join(filter(None, (self.data, TASKS[self.task].verb, pixels)))
 
 
 class Column(NamedTuple):
@@ -69,7 +66,7 @@ class Entry:
         mean, low, high: In %; None where the metric was undefined.
         runs: How many. values: Of each, in %, but for undefined ones.
         mark: Letter of its group where the table has several groups of the task, else ''.
-        best: Whether no other line has more, in its group; never in a short protocol.
+        best: Whether no other line is better, in its group; never in a short protocol.
         difference: To the published number, in points, where the two may be compared.
     """
 
@@ -171,7 +168,7 @@ def _with_hashes(rows: Sequence[Mapping]) -> list[Mapping]:
     joined: list[Mapping] = []
     for row in rows:
         others = known[_group_of(row).with_any_data] - {()}
-        joins = row["data"] in DATA.values() and len(others) == 1
+        joins = row["data"] in DATA_NAMES and len(others) == 1
         joined.append(dict(row, data_hash=dict(*others)) if joins else row)
     return joined
 
@@ -186,21 +183,22 @@ def _table(arch: str, rows: list[Mapping]) -> Table:
     columns = sorted(used, key=_column_order)
     marks = _marks(rows)
     lines = _own_lines(rows, columns, marks, numbers)
-    _mark_best(lines)
+    _mark_best(columns, lines)
     lines += _paper_lines(lines, columns, numbers)
     return Table(arch, columns, lines, _notes(arch, rows, marks, bool(numbers)))
 
 
 def _column_of_number(number: Published) -> Column:
     size = number.img_size if number.task == "finetune" else None
-    return Column(Trial(number.task, DATA[number.task], size), number.metric)
+    return Column(Trial(number.task, TASKS[number.task].data.name, size), number.metric)
 
 
 def _column_order(column: Column) -> tuple[int, bool, str, int, int]:
-    """Tasks as in `METRICS`, each on its usual data first."""
+    """Tasks as in their table, each on its published data first."""
     task, data, img_size = column.trial
-    place = METRICS[task].index(column.metric)
-    return list(METRICS).index(task), data != DATA[task], data, img_size or 0, place
+    place = TASKS[task].metrics.index(metric_of(task, column.metric))
+    own = data != TASKS[task].data.name
+    return list(TASKS).index(task), own, data, img_size or 0, place
 
 
 def _marks(rows: Iterable[Mapping]) -> dict[Group, str]:
@@ -267,10 +265,11 @@ def _entries(rows: list[Mapping], marks: dict[Group, str]) -> list[Entry]:
 def is_whole(group: Group) -> bool:
     """Whether the data are those of the paper, and the recipe is of paper length."""
     task, data, _ = group.trial
-    if group.protocol != "paper" or task not in WHOLE_DATA or data != DATA[task]:
+    whole = TASKS[task].whole
+    if group.protocol != "paper" or not whole or data != TASKS[task].data.name:
         return False
     counts = dict(group.data_counts)
-    train, val = WHOLE_DATA[task]
+    train, val = whole
     return counts.get("train", 0) >= train and counts.get("val") == val
 
 
@@ -282,19 +281,20 @@ def _published_value(numbers: list[Published], method: str, column: Column) -> f
     return None
 
 
-def _mark_best(lines: list[Line]) -> None:
-    """The largest mean of each column and group; what short runs give measures nothing."""
-    for cells in zip(*(line.cells for line in lines), strict=True):
+def _mark_best(columns: list[Column], lines: list[Line]) -> None:
+    """The best mean of each column and group; what short runs give measures nothing."""
+    for column, *cells in zip(columns, *(line.cells for line in lines), strict=True):
+        best_of = min if metric_of(column.trial.task, column.metric).lower_is_better else max
         groups: dict[Group, list[Entry]] = {}
         for cell in cells:
             for entry in cell.entries:
                 if entry.mean is not None:
                     groups.setdefault(entry.group, []).append(entry)
         for entries in groups.values():
-            highest = max(entry.mean for entry in entries if entry.mean is not None)
+            best = best_of(entry.mean for entry in entries if entry.mean is not None)
             for entry in entries:
                 ranked = len(entries) > 1 and entry.group.protocol != "short"
-                entry.best = ranked and entry.mean == highest
+                entry.best = ranked and entry.mean == best
 
 
 def _paper_lines(own: list[Line], columns: list[Column], numbers: list[Published]) -> list[Line]:
@@ -342,7 +342,7 @@ def _notes(
             "The protocol 'short' shows that a recipe runs on these weights; its numbers are no "
             "measure of them: they are not ranked, nor compared with published ones."
         )
-    dense = {group.trial.data for group in marks if group.trial.task in ("coco", "ade20k")}
+    dense = {group.trial.data for group in marks if TASKS[group.trial.task].data.kind != "classes"}
     if dense and (found := re.search(r"/(\d+)$", arch)) and int(found[1]) != PATCH_SIZE:
         notes.append(
             f"{' and '.join(sorted(dense))}: on patches of {PATCH_SIZE} pixels, to which the "

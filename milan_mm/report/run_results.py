@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from milan_mm.evaluation.published import Published, published, source
-from milan_mm.evaluation.recipes import MEASURES, RECIPES
-from milan_mm.evaluation.tables import WHOLE_DATA
+from milan_mm.evaluation.recipes import recipe_name
+from milan_mm.evaluation.tasks import PATCH_SIZE, TASKS, trained
 from milan_mm.report.axes import number
 from milan_mm.report.curves import x_scale
 from milan_mm.report.logs import ClassTable
@@ -17,7 +17,7 @@ from milan_mm.report.parts import Part
 from milan_mm.report.work_dir import WorkDir
 from milan_mm.text import count
 
-_PATCH, _SIZES = 16, ("base", "large")
+_SIZES = ("base", "large")
 _LETTERS = dict(base="B", large="L")
 _MANY = 40  # classes that are shown without a click
 _TESTS = 5  # the last ones
@@ -181,24 +181,25 @@ def _beside_paper(work_dir: WorkDir) -> Markup:
 
 def _paper_recipe(name: str) -> tuple[str, str, int] | None:
     """Task, architecture and image size of a recipe of the paper's tables."""
-    for task, pattern in RECIPES.items():
+    for task in trained():
         for size in _SIZES:
-            recipe = pattern.format(arch=size, patch=_PATCH).rpartition("/")[2]
+            recipe = recipe_name(task, size).rpartition("/")[2]
             for suffix, img_size in (("", 224), ("-384x384", 384)):
                 if name == recipe + suffix:
-                    return task, f"ViT-{_LETTERS[size]}/{_PATCH}", img_size
+                    return task, f"ViT-{_LETTERS[size]}/{PATCH_SIZE}", img_size
     return None
 
 
 def _own_numbers(work_dir: WorkDir, task: str) -> dict[str, str]:
     """The last measured value of each metric of the tables."""
     found = {}
-    for key, (metric, _) in MEASURES.get(task, {}).items():
+    for metric in TASKS[task].metrics:
+        key = metric.key
         points = work_dir.curves.val.get(key)
         tested = [test.metrics[key] for test in work_dir.own_tests if key in test.metrics]
         value = tested[-1] if tested else list(points.values())[-1] if points else None
         if value is not None:
-            found[metric] = _shown(validation_measure(key), value)
+            found[metric.name] = _shown(validation_measure(key), value)
     return found
 
 
@@ -219,7 +220,7 @@ def _other_setting(work_dir: WorkDir, task: str) -> list[str]:
         reasons.append(f"{count(len(changed), 'setting')} of the recipe changed, see below")
     data = (work_dir.record or {}).get("data") or {}
     train, val = (data.get(split, {}).get("count") for split in ("train", "val"))
-    least, exact = WHOLE_DATA.get(task, (0, None))
+    least, exact = TASKS[task].whole or (0, None)
     if (train is not None and train < least) or (None not in (val, exact) and val != exact):
         reasons.append(f"it has {train:,} training and {val or 0:,} validation images")
     if work_dir.state != "finished":

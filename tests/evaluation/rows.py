@@ -1,6 +1,6 @@
 """Rows of a results file, as tools/evaluate.py writes them."""
 
-from milan_mm.evaluation.results import DATA
+from milan_mm.evaluation.tasks import TASKS
 
 COCO_COUNTS = dict(train=117_266, val=5_000)
 CONFIGS = dict(
@@ -10,7 +10,6 @@ CONFIGS = dict(
     coco="det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco",
     ade20k="seg/upernet_vit-base-p16_8xb2-amp-160k_ade20k-512x512",
 )
-METRICS = dict(knn="top-1", linear="top-1", finetune="top-1", coco="box AP", ade20k="mIoU")
 
 
 def result(method: str = "MAE", task: str = "coco", value: float | None = 50.0, **keys) -> dict:
@@ -18,7 +17,7 @@ def result(method: str = "MAE", task: str = "coco", value: float | None = 50.0, 
     name = "".join(c for c in method.lower() if c.isalnum())
     row = dict(
         task=task,
-        metric=METRICS[task],
+        metric=TASKS[task].metrics[0].name,
         value=value,
         method=method,
         weights=f"{name}.pth",
@@ -31,7 +30,7 @@ def result(method: str = "MAE", task: str = "coco", value: float | None = 50.0, 
         precision="bfloat16",
         seed=0,
         packages=dict(torch="2.10.0"),
-        data=DATA[task],
+        data=TASKS[task].data.name,
         data_counts=COCO_COUNTS,
         commit="1234567",
         time="2026-01-31T12:00:00+00:00",

@@ -5,16 +5,8 @@ from pathlib import Path
 import pytest
 
 from milan_mm.configs import load
-from milan_mm.evaluation.recipes import (
-    MEASURES,
-    RECIPES,
-    UNITS,
-    Shape,
-    knn_recipe,
-    recipe,
-    set_data,
-)
-from milan_mm.evaluation.results import METRICS, PATCH_SIZE, TASKS
+from milan_mm.evaluation.recipes import Shape, knn_recipe, recipe, recipe_name, set_data
+from milan_mm.evaluation.tasks import TASKS, USUAL, trained
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.run.building import build_without_memory
 from milan_mm.weights.recognising import recognise
@@ -25,7 +17,7 @@ LARGE = Shape(**ARCHS["large"], patch_size=16, img_size=224, with_cls_token=True
 NARROW = Shape(48, 4, 3, patch_size=16, img_size=64, with_cls_token=True)
 
 
-@pytest.mark.parametrize("task", RECIPES)
+@pytest.mark.parametrize("task", trained())
 @pytest.mark.parametrize("shape", [BASE, LARGE], ids=["base", "large"])
 def test_usual_sizes_get_the_recipes_as_they_are_shipped(task, shape):
     name, cfg = recipe(task, shape)
@@ -33,7 +25,7 @@ def test_usual_sizes_get_the_recipes_as_they_are_shipped(task, shape):
     assert cfg.to_dict() == load(name).to_dict()
 
 
-@pytest.mark.parametrize("task", RECIPES)
+@pytest.mark.parametrize("task", trained())
 def test_another_size_gets_that_of_vit_b_with_its_own_widths(task):
     name, cfg = recipe(task, NARROW)
     assert "vit-w48d4-p16" in name
@@ -50,7 +42,7 @@ def test_blocks_for_dense_tasks_stand_at_the_ends_of_quarters():
     assert recipe("coco", NARROW)[1].model.backbone.global_layers == (0, 1, 2, 3)
 
 
-@pytest.mark.parametrize("task", RECIPES)
+@pytest.mark.parametrize("task", trained())
 def test_patches_of_another_size_are_told_by_the_name_alone(task):
     fourteen = Shape(**ARCHS["base"], patch_size=14, img_size=518, with_cls_token=True)
     name, cfg = recipe(task, fourteen)
@@ -64,10 +56,9 @@ def test_too_few_blocks_are_refused():
         recipe("ade20k", shallow)
 
 
-def test_every_trained_task_has_a_recipe_and_its_metrics():
-    assert {"knn", *RECIPES} == set(TASKS)
-    for task, measures in MEASURES.items():
-        assert {metric for metric, _ in measures.values()} == set(METRICS[task])
+def test_the_usual_tasks_are_those_of_version_0_1():
+    assert USUAL == ("knn", "linear", "finetune", "coco", "ade20k")
+    assert [task for task in TASKS if task in USUAL] == list(USUAL)
 
 
 def test_a_shape_is_that_of_the_file():
@@ -84,7 +75,7 @@ def test_knn_takes_the_class_token_where_there_is_one():
     assert knn_recipe(without)[1] == knn_recipe(BASE)[1] | dict(feature="avg", img_size=384)
 
 
-@pytest.mark.parametrize("task", RECIPES)
+@pytest.mark.parametrize("task", trained())
 def test_all_data_are_read_below_the_root(task):
     cfg = recipe(task, BASE)[1]
     set_data(cfg, Path("/scratch/sets"))
@@ -94,7 +85,7 @@ def test_all_data_are_read_below_the_root(task):
     assert root.startswith("/scratch/sets/")
 
 
-@pytest.mark.parametrize("task", UNITS)
+@pytest.mark.parametrize("task", trained())
 def test_the_unit_of_a_task_is_that_of_its_recipe(task: str):
-    recipe = RECIPES[task].format(arch="base", patch=PATCH_SIZE)
-    assert ("max_iters" in load(recipe).train_cfg) == (UNITS[task] == "iters")
+    by_iters = "max_iters" in load(recipe_name(task, "base")).train_cfg
+    assert by_iters == (TASKS[task].unit == "iters")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.evaluation.recipes import RECIPES
+from milan_mm.evaluation.recipes import recipe_name
 from milan_mm.report.run_page import run_page
 from milan_mm.report.work_dir import WorkDir
 from milan_mm.run.start.lock import FILE
@@ -341,7 +341,7 @@ def test_a_recipe_of_the_paper_stands_beside_its_numbers(tmp_path):
 
 
 def test_what_could_not_be_measured_stands_beside_the_paper_as_undefined(tmp_path):
-    name = RECIPES["coco"].format(arch="base", patch=16).rpartition("/")[2]
+    name = recipe_name("coco", "base").rpartition("/")[2]
     rows = [train_row(100), {"coco/bbox_mAP": -1.0, "coco/segm_mAP": 0.123, "step": 100}]
     write_part(tmp_path, 10, rows, record=record(recipe=name))
     assert "this run undefined 12.3" in read(run_page(tmp_path)).words

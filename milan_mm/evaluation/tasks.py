@@ -1,0 +1,131 @@
+"""What an encoder can be judged by: one row for each task of `tools/evaluate.py`.
+
+A task that trains names a recipe of ViT-B and ViT-L. The others are computed from frozen features.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+PATCH_SIZE = 16  # pixels, of all recipes that are shipped
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Published data, or a user's own in their place.
+
+    Attributes:
+        name: In rows and tables.
+        kind: What its labels are, which decides how a user's own data are read.
+    """
+
+    name: str
+    kind: Literal["classes", "boxes", "maps"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a task gives.
+
+    Attributes:
+        name: In rows and tables.
+        key: What tools/test.py calls it; '' where nothing is trained.
+        factor: From its number to that of the row.
+        unit: Of the row. What is in % lies between 0 and 100.
+        lower_is_better: For ranks.
+    """
+
+    name: str
+    key: str = ""
+    factor: float = 1
+    unit: str = "%"
+    lower_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """A row of the table.
+
+    Attributes:
+        name: For --tasks, and in rows.
+        data: That it is published on.
+        metrics: That it gives.
+        verb: What tables write beside the data.
+        recipe: Of its training, with the architecture and patch size to be filled in.
+        unit: What counts the length of its recipe, as an option of the tools.
+        whole: Training and validation images of the published numbers: at least, and exactly.
+    """
+
+    name: str
+    data: DataSet
+    metrics: tuple[Metric, ...]
+    verb: str = ""
+    recipe: str | None = None
+    unit: Literal["epochs", "iters"] = "epochs"
+    whole: tuple[int, int] | None = None
+
+
+IMAGENET = DataSet("ImageNet", "classes")
+COCO = DataSet("COCO", "boxes")
+ADE20K = DataSet("ADE20K", "maps")
+
+_TOP = (Metric("top-1", "accuracy/top1"), Metric("top-5", "accuracy/top5"))
+_AP = (Metric("box AP", "coco/bbox_mAP", 100), Metric("mask AP", "coco/segm_mAP", 100))
+_MIOU = (Metric("mIoU", "mIoU"),)
+
+_ROWS = (
+    Task("knn", IMAGENET, (Metric("top-1"), Metric("top-5")), "k-NN"),
+    Task(
+        "linear",
+        IMAGENET,
+        _TOP,
+        "linear",
+        "cls/linear_vit-{arch}-p{patch}_8xb2048-amp-coslr-100e_in1k",
+    ),
+    Task(
+        "finetune",
+        IMAGENET,
+        _TOP,
+        "finetuned",
+        "cls/finetune_vit-{arch}-p{patch}_8xb128-amp-coslr-100e_in1k",
+        whole=(1_281_167, 50_000),
+    ),
+    Task(
+        "coco",
+        COCO,
+        _AP,
+        recipe="det/mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_coco",
+        unit="iters",
+        whole=(117_000, 5_000),
+    ),
+    Task(
+        "ade20k",
+        ADE20K,
+        _MIOU,
+        recipe="seg/upernet_vit-{arch}-p{patch}_8xb2-amp-160k_ade20k-512x512",
+        unit="iters",
+        whole=(20_210, 2_000),
+    ),
+)
+TASKS = {task.name: task for task in _ROWS}
+USUAL = ("knn", "linear", "finetune", "coco", "ade20k")  # without --tasks
+DATA_NAMES = frozenset(task.data.name for task in _ROWS)
+
+
+def trained(tasks: Iterable[str] = TASKS) -> list[str]:
+    """Names of those that train."""
+    return [name for name in tasks if TASKS[name].recipe]
+
+
+def of_kind(kind: str, tasks: Iterable[str] = TASKS) -> list[str]:
+    """Names of those on data of a kind, see `DataSet`."""
+    return [name for name in tasks if TASKS[name].data.kind == kind]
+
+
+def metric_of(task: str, name: str) -> Metric:
+    """A metric by its name.
+
+    Raises:
+        KeyError: When the task has none of this name.
+    """
+    return {metric.name: metric for metric in TASKS[task].metrics}[name]
