@@ -26,7 +26,7 @@ NUM_CLASSES, TRAIN_PER_CLASS, VAL_PER_CLASS = 10, 10, 4  # of ImageNet
 NUM_VAL = 8  # validation images of detection and segmentation
 SHRINK = 4  # times smaller are the images of detection and segmentation
 FEWER_REGIONS = 8  # times fewer regions in each of them
-_SIZES = ("scale", "crop_size", "size", "stride", "rel_pos_grid")
+_SIZES = ("scale", "scales", "crop_size", "size", "stride", "rel_pos_grid")
 _EVALUATED = ("val", "test")
 
 

@@ -88,7 +88,7 @@ def _check_dataset(
     chosen = spread(samples, min(len(samples), SAMPLE))
     for sample in chosen:
         try:
-            readers[0].transform(sample | _size_of(sample["img_path"]))
+            readers[0].transform(sample | size_of(sample["img_path"]))
             labels = read_labels(sample["seg_map_path"])
             pixels += np.bincount(labels.ravel(), minlength=IGNORED + 1)[: IGNORED + 1]
         except MissingFileError:
@@ -123,7 +123,7 @@ def _check_existence(samples: list[dict], limit: float) -> list[str]:
     return [f"{found}; training skips them"]
 
 
-def _size_of(path: str) -> dict:
+def size_of(path: str) -> dict:
     """Height and width of an image as the loader will give them, from the file's header."""
     header = read_header(Path(path))
     return dict(ori_shape=(header.height, header.width)) if header else {}
