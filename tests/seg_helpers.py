@@ -24,27 +24,39 @@ def narrow(recipe: str) -> Config:
         arch=dict(embed_dims=WIDTH, num_layers=4, num_heads=4),
         out_indices=tuple(range(4 - levels, 4)),
     )
-    if levels == 4:
+    if "num_queries" in cfg.model.decode_head:
+        cfg.model.neck.in_channels = WIDTH
+        narrow_mask2former(cfg.model.decode_head)
+    elif levels == 4:
         cfg.model.neck.embed_dim = WIDTH
         cfg.model.decode_head.update(in_channels=[WIDTH] * 4, channels=16)
         cfg.model.auxiliary_head.update(in_channels=WIDTH, channels=16)
     else:
         cfg.model.neck.embed_dims = WIDTH
         cfg.model.decode_head.update(in_channels=WIDTH, channels=WIDTH)
-    for norm in (cfg.model.neck, cfg.model.decode_head, cfg.model.auxiliary_head or {}):
+    for norm in (cfg.model.neck, cfg.model.decode_head, cfg.model.get("auxiliary_head") or {}):
         if norm.get("norm_cfg"):
             norm.norm_cfg = dict(type="BN")
     return cfg
 
 
+def narrow_mask2former(head: ConfigDict, num_layers: int = 1) -> None:
+    """Fewer queries, points and layers, in place."""
+    head.num_queries, head.train_cfg.num_points = 20, 512
+    head.transformer_decoder.num_layers = head.pixel_decoder.encoder.num_layers = num_layers
+
+
 def shorten(cfg: Config, divisor: int = 8) -> Config:
     """The same with crops, tiles and resized images of an eighth of their side, in place."""
     size = (512 // divisor,) * 2
-    cfg.model.data_preprocessor.update(size=size, test_cfg=dict(size=size))
+    pads = cfg.model.data_preprocessor.test_cfg is not None
+    cfg.model.data_preprocessor.update(size=size, test_cfg=dict(size=size) if pads else None)
     cfg.model.test_cfg.update(crop_size=size, stride=(341 // divisor,) * 2)
     loaders = (cfg[f"{name}_dataloader"] for name in ("train", "val", "test"))
     for pipeline in (cfg.tta_pipeline, *(loader.dataset.pipeline for loader in loaders)):
         for transform in pipeline:
+            if transform.type == "RandomChoiceResize":
+                transform.scales = [scale // divisor for scale in transform.scales]
             if transform.type in ("RandomResize", "mmseg.Resize"):
                 transform.scale = (2048 // divisor, 512 // divisor)
             if transform.type == "mmseg.RandomCrop":
