@@ -1,4 +1,4 @@
-"""Cityscapes, Pascal Context, COCO-Stuff and NYU Depth: what is easily wrong is named, with the cure.
+"""Cityscapes, Pascal Context, COCO-Stuff, NYU Depth: what is easily wrong is named with its cure.
 
 What is common to all label maps: test_check_segmentation.py.
 """
@@ -109,7 +109,7 @@ def test_a_list_of_pascal_context_that_was_never_made_comes_with_its_script(tmp_
 def test_a_script_of_mmseg_makes_labels_that_pass(tmp_path: Path):
     root = written("coco-stuff", tmp_path)
     place = label("coco-stuff", root)
-    ids = np.array([0, 12, 90, 181, 255], np.uint8).repeat(64 * 96 // 5 + 1)[: 64 * 96]
+    ids = np.array([0, 12, 89, 181, 255], np.uint8).repeat(64 * 96 // 5 + 1)[: 64 * 96]
     raw = place.with_name(place.name.replace("_labelTrainIds", ""))
     Image.fromarray(ids.reshape(64, 96)).save(raw)
     place.unlink()
