@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,16 @@ from mmengine.config import Config
 
 from milan_mm.datasets.class_folders import REMEDY
 from milan_mm.datasets.identity import data_hash
+from milan_mm.datasets.imagenet_variants import ImageNetVariant
+from milan_mm.datasets.variants import VARIANTS, find_variant
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.evaluation.cells import Candidate, EvaluationCell, KnnCell, TrainedCell
+from milan_mm.evaluation.cells import (
+    Candidate,
+    EvaluationCell,
+    KnnCell,
+    TrainedCell,
+    VariantCell,
+)
 from milan_mm.evaluation.features import read_image_folder
 from milan_mm.evaluation.fingerprint import data_counts, data_hashes, protocol_hash
 from milan_mm.evaluation.knn import KnnSettings
@@ -166,6 +174,7 @@ class Evaluation:
     depth_data: Path | None = None
     trackers: tuple[str, ...] = ()
     notes: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
+    _variants: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
     _identified: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
 
     def plan(self, candidate: Candidate, task: str, seed: int) -> EvaluationCell:
@@ -176,6 +185,30 @@ class Evaluation:
         """
         plan = self._plan_knn if task == "knn" else self._plan_training
         return plan(candidate, task, seed)
+
+    def plan_variant(self, trained: TrainedCell, variant: str) -> VariantCell:
+        """Prepare the test of a cell's checkpoint on a variant of ImageNet.
+
+        Raises:
+            MissingFileError, UserError: When its images are not there, or in another layout.
+        """
+        if variant not in self._variants:
+            folder = find_variant(variant, self.data)
+            images = ImageNetVariant(variant, str(folder), serialize_data=False)
+            hashed = data_hash(dict(data_root=str(folder)))
+            self._variants[variant] = folder, len(images), hashed
+        folder, number, hashed = self._variants[variant]
+        known = {field.name: getattr(trained, field.name) for field in fields(trained)}
+        return VariantCell(
+            **known
+            | dict(
+                data=VARIANTS[variant].title,
+                data_counts=dict(trained.data_counts, val=number),
+                data_hash=dict(trained.data_hash, val=hashed),
+                variant=variant,
+                folder=folder,
+            )
+        )
 
     def _plan_knn(self, candidate: Candidate, task: str, seed: int) -> KnnCell:
         name, settings = knn_recipe(candidate.shape, self.img_size)
