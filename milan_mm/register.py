@@ -43,13 +43,8 @@ from milan_mm.engine.hooks import (
     unreadable,
     updates,
 )
-<<<<<<< HEAD
-from milan_mm.evaluation import online
-from milan_mm.models import depth, multi_scale, plain_vit, probe, pyramid
-=======
 from milan_mm.evaluation import online, variant_accuracy
-from milan_mm.models import federated, multi_scale, plain_vit, probe, pyramid
->>>>>>> main
+from milan_mm.models import depth, federated, multi_scale, plain_vit, probe, pyramid
 from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
 from milan_mm.weights import loading as weights
 

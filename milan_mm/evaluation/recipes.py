@@ -116,11 +116,7 @@ def _resize(model: ConfigDict, shape: Shape) -> None:
             for key, value in node.items():
                 if value == width:
                     node[key] = shape.embed_dims
-<<<<<<< HEAD
-                elif isinstance(value, (list, tuple)) and value and all(v == width for v in value):
-=======
                 elif isinstance(value, (list, tuple)) and [*value] == [width] * len(value):
->>>>>>> main
                     node[key] = [shape.embed_dims] * len(value)
 
 
