@@ -28,6 +28,7 @@ TASKS = dict(  # `None`: pretraining has no result of its own
 DATA = dict(
     in1k="ImageNet-1k",
     coco="COCO",
+    lvis="LVIS v1",
     ade20k="ADE20K",
     cityscapes="Cityscapes",
     nyu="NYU Depth v2",

@@ -58,7 +58,7 @@ METHODS = {
     "mask2former": ("Mask2Former", None),
     "upernet": ("EncoderDecoder", None),
     "linear-head": ("EncoderDecoder", None),
-    "mask2former": ("EncoderDecoder", None),
+    "seg/mask2former": ("EncoderDecoder", None),
     "linear-depth": ("DepthEstimator", None),
     "finetune": ("ImageClassifier", "LinearClsHead"),
     "linear": ("ImageClassifier", "LinearClsHead"),
@@ -125,7 +125,8 @@ def last_part(type_name: str) -> str:
 @each_recipe
 def test_method_and_arch_are_those_of_the_name(recipe):
     name, model = parts_of(recipe), load(recipe).model
-    algorithm, head = METHODS[re.sub(r"-\d.*", "", name["method"])]
+    method = re.sub(r"-\d.*", "", name["method"])
+    algorithm, head = METHODS.get(f"{recipe.partition('/')[0]}/{method}") or METHODS[method]
     assert last_part(model.type) == algorithm
     if head:
         assert last_part(model.head.type) == head
