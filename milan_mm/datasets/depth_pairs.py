@@ -15,6 +15,8 @@ class DepthPairs(BaseSegDataset):
     as `data_prefix.seg_map_path`.
     """
 
+    METAINFO = dict(classes=())  # mmseg asks for some
+
     def load_data_list(self) -> list[dict]:
         """One dict for each image, with `img_path` and `depth_map_path`."""
         found = super().load_data_list()
