@@ -19,8 +19,7 @@ crop_size, embed_dims, num_classes = (512, 512), 768, 150
 channels = 256  # of every level of the pyramid
 
 model = dict(
-    # no padding in tests, which the head would not take back: windows end where the image does
-    data_preprocessor=dict(size=crop_size, test_cfg=None),
+    data_preprocessor=dict(size=crop_size),  # and tests to multiples of 32, as in the source
     backbone=dict(
         _delete_=True,
         type="milan_mm.PlainViT",
@@ -38,7 +37,6 @@ model = dict(
         num_extra_outs=0,
     ),
     decode_head=dict(in_channels=[channels] * 4, num_classes=num_classes),
-    test_cfg=dict(mode="slide", crop_size=crop_size, stride=(crop_size[0] * 2 // 3,) * 2),
 )
 
 load_labels = dict(type="milan_mm.LoadLabels", num_classes=num_classes)

@@ -1,6 +1,8 @@
 """Images and depth maps of one's own; mmseg's data sets need it, so it is loaded only when a config
 names it."""
 
+from typing import ClassVar
+
 from mmseg.datasets import BaseSegDataset
 
 from milan_mm.registry import DATASETS
@@ -15,7 +17,7 @@ class DepthPairs(BaseSegDataset):
     as `data_prefix.seg_map_path`.
     """
 
-    METAINFO = dict(classes=())  # mmseg asks for some
+    METAINFO: ClassVar = dict(classes=())  # mmseg asks for some
 
     def load_data_list(self) -> list[dict]:
         """One dict for each image, with `img_path` and `depth_map_path`."""

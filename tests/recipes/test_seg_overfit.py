@@ -40,9 +40,8 @@ def small_recipe(task: str, root: Path, work_dir: Path) -> Config:
         model.decode_head.update(in_channels=[WIDTH] * 4, channels=32)
         model.auxiliary_head.update(in_channels=WIDTH, channels=32)
     elif kind_of(name) == "mask2former":
-        model.backbone.patch_size = 8  # its maps and layers take most of the time
-        model.neck.in_channels = WIDTH
-        narrow_mask2former(model.decode_head, num_layers=2)
+        model.backbone.patch_size = 8  # maps and layers of the head take most of the time
+        narrow_mask2former(model, WIDTH, num_layers=2)
     else:
         model.neck.embed_dims = WIDTH
         model.decode_head.update(in_channels=WIDTH, channels=WIDTH)
