@@ -20,6 +20,7 @@ PAPER = dict(
 )
 TASKS = dict(  # `None`: pretraining has no result of its own
     cls=["Image Classification"],
+    depth=["Depth Estimation"],
     det=["Object Detection", "Instance Segmentation"],
     pretrain=None,
     seg=["Semantic Segmentation"],
@@ -30,9 +31,11 @@ DATA = dict(
     coco="COCO",
     lvis="LVIS v1",
     ade20k="ADE20K",
+    cityscapes="Cityscapes",
+    nyu="NYU Depth v2",
     cifar10="CIFAR-10",
     shapes="generated scenes (tools/make_shapes.py)",
-)
+) | {"pascal-context-59": "Pascal Context (59)", "coco-stuff164k": "COCO-Stuff 164k"}
 HEADER = "# Written by .ci/model_index.py from the recipes.\n"
 
 

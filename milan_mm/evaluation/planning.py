@@ -178,7 +178,7 @@ class Evaluation:
         data: Folder with imagenet/, coco/ and ade/.
         out: Folder of the results, where recipes are written.
         images: Image folder for k-NN and classification instead of DATA/imagenet.
-        det_data, seg_data: A user's own folders instead of DATA/coco and of ADE20K, laid out as
+        det_data, seg_data, depth_data: A user's own folders instead of published ones, laid out as
             for `--data` of a training.
         notes: What was found in these two, by task; filled in by `plan`.
         num_processes: Of one training, one per GPU.
@@ -203,6 +203,7 @@ class Evaluation:
     img_size: int | None = None
     det_data: Path | None = None
     seg_data: Path | None = None
+    depth_data: Path | None = None
     trackers: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     store: Path | None = None
@@ -429,6 +430,7 @@ class Evaluation:
             "classes": (self.images, "train/CLASS/* and val/CLASS/*"),
             "boxes": (self.det_data, "COCO files, as for tools/train.py --data"),
             "maps": (self.seg_data, "images, annotations and a classes.txt"),
+            "depths": (self.depth_data, "images and depth maps"),
         }[TASKS[task].data.kind]
         if folder is not None and not folder.is_dir():
             raise MissingFileError(
