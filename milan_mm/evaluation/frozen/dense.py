@@ -85,15 +85,14 @@ class Areas:
         for found, area in zip(kinds, areas, strict=True):
             found.append(area.cpu())
 
-    def judge(self, classify: Classify, features: Tensor, maps: Sequence[Tensor]) -> None:
-        """Classify the patches of some images, and count.
+    def judge(self, scores: Tensor, maps: Sequence[Tensor]) -> None:
+        """Count some images.
 
         Args:
-            features: (B, L, D) of squares, standardised. maps: B label maps.
+            scores: (B * L, C) of the patches of B squares. maps: B label maps.
         """
-        scores = classify(features.flatten(0, 1)).unflatten(0, features.shape[:2])  # (B, L, C)
-        for each, labels in zip(scores, maps, strict=True):
-            self.add(_predict(each, labels.shape), labels, scores.shape[2])
+        for each, labels in zip(scores.chunk(len(maps)), maps, strict=True):
+            self.add(_predict(each, labels.shape), labels, scores.shape[1])
 
     def miou(self) -> float:
         """mIoU in %, as mmseg's `IoUMetric` gives it; NaN if no pixel has a label."""
@@ -151,7 +150,7 @@ def segment(
     classify = fit(patches, torch.cat([learnt, held]), chosen, num_classes)
     areas = Areas()
     for features, labels in encoder.batches(test, "validation images"):
-        areas.judge(classify, standardise(features), labels)
+        areas.judge(classify(standardise(features).flatten(0, 1)), labels)
     return Segmented(chosen, miou, areas)
 
 
@@ -193,7 +192,7 @@ def choose(
                 features = patches.features[ids].to(device)
                 votes = patch_votes(features.flatten(0, 1), bank, shares, ks, metric)
                 for k in ks:
-                    areas[k].judge(lambda _, k=k: votes[k], features, labels)
+                    areas[k].judge(votes[k], labels)
             candidates += [dict(k=k, metric=metric) for k in ks]
             found += areas.values()
     else:
@@ -204,7 +203,7 @@ def choose(
             areas_of_c = Areas()
             for ids, labels in parts:
                 features = patches.features[ids].to(device).float()
-                areas_of_c.judge(linear.scores, features, labels)
+                areas_of_c.judge(linear.scores(features.flatten(0, 1)), labels)
             candidates.append(dict(C=c))
             found.append(areas_of_c)
     values = [areas.miou() for areas in found]
