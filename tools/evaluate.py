@@ -10,8 +10,10 @@ Examples:
   python tools/evaluate.py --weights FILE --tasks knn,linear --images DIR  # on your own classes
   python tools/evaluate.py --weights FILE --tasks coco --images DIR  # on your own COCO folder
   python tools/evaluate.py --weights FILE --tasks finetune --epochs 20  # a shorter protocol
+  python tools/evaluate.py --weights FILE --tasks finetune --test-sets all  # ImageNet-A, -R ...
   python tools/evaluate.py --weights FILE --tensorboard  # tensorboard --logdir work_dirs/evaluate
-  python tools/evaluate.py --weights FILE --print-commands slurm       # for a cluster
+  python tools/evaluate.py --weights FILE --parallel 8                 # on 8 GPUs
+  python tools/evaluate.py --weights FILE --print-commands slurm-array > job.sh; sbatch job.sh
 """
 
 import argparse
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milan_mm import early
+from milan_mm.datasets.variants import VARIANTS
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.escaping import visible
 from milan_mm.evaluation.tasks import TASKS, USUAL, of_kind, seeded, trained
@@ -78,6 +81,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="your own images and label maps, beside others",
     )
     parser.add_argument(
+        "--test-sets",
+        type=test_set_names,
+        default=[],
+        metavar="NAME,...",
+        help="also test finetuned models and linear probes on variants of ImageNet, in folders of "
+        f"--data: {', '.join(VARIANTS)}, or all",
+    )
+    parser.add_argument(
         "--out", type=Path, default=Path("work_dirs/evaluate"), metavar="DIR", help="for results"
     )
     parser.add_argument(
@@ -107,6 +118,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "(OUT/features)",
     )
     frozen.add_argument(
+        "--crop-pct",
+        type=options.crop_share,
+        metavar="SHARE",
+        help="share of the short side that the centre crop keeps (0.875, as 224 of 256)",
+    )
+    frozen.add_argument(
         "--shots",
         type=shots,
         metavar="N,...",
@@ -127,10 +144,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     options.add_batch_per_gpu(parser)
     options.add_img_size(parser, "; for tasks of one kind")
     parser.add_argument(
+        "--parallel",
+        type=options.positive,
+        default=1,
+        metavar="N",
+        help="processes that share the work, each with --gpus GPUs of its own; the same command "
+        "may also be started on several machines (1)",
+    )
+    parser.add_argument(
         "--print-commands",
-        choices=["slurm", "torchrun"],
-        help="run nothing, print the trainings that are missing; the same command without this "
-        "option then tests their checkpoints",
+        choices=["slurm", "torchrun", "slurm-array"],
+        help="run nothing; slurm, torchrun: print the trainings that are missing, and the same "
+        "command without this option then tests their checkpoints; slurm-array: print a batch "
+        "script whose tasks share all of the work",
     )
     parser.add_argument(
         "--partition", default="PARTITION", metavar="NAME", help="of Slurm, for --print-commands"
@@ -157,6 +183,15 @@ def shots(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(word) for word in words}))
 
 
+def test_set_names(text: str) -> list[str]:
+    """'imagenet-a,imagenet-r' to a list, in the order of `VARIANTS`."""
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in (*VARIANTS, "all")]:
+        known = ", ".join([*VARIANTS, "all"])
+        raise argparse.ArgumentTypeError(f"'{unknown[0]}' is none of {known}")
+    return [name for name in VARIANTS if name in names or "all" in names]
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run what is missing; exits with code 2 after a mistake of the user, 1 after a failed run."""
     args = parse_args(argv)
@@ -174,19 +209,23 @@ def main(argv: list[str] | None = None) -> None:
             cells = plan(args)
         missing = grid.missing_cells(cells, results)
     if args.print_commands:
-        print_commands(missing, args)
+        print_commands(missing, args, argv)
         return
     with grid.stopping():
-        facts = dict(command=options.command("evaluate", argv))
-        failed = grid.run_in_turn(missing, results, facts)
-    if failed:
-        print(f"error: {len(failed)} of {len(missing)} cells failed", file=sys.stderr)
-        sys.exit(1)
+        if args.parallel > 1 and missing:
+            run_side_by_side(argv, args)
+        else:
+            facts = dict(command=options.command("evaluate", argv))
+            failed = grid.run_in_turn(missing, results, facts)
+            if failed:
+                print(f"error: {len(failed)} of {len(missing)} cells failed", file=sys.stderr)
+                sys.exit(1)
     grid.say(f"the numbers are in {results}; the table: python tools/report.py {results}")
 
 
 def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     """Every cell, checked before anything runs."""
+    from milan_mm.evaluation.cells import TrainedCell
     from milan_mm.evaluation.planning import (
         Evaluation,
         OwnSchedule,
@@ -222,6 +261,7 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         args.shots,
         args.draws,
         tuple(args.subsets or ()),
+        args.crop_pct,
     )
     cells = [
         evaluation.plan(candidate, task, seed)
@@ -229,6 +269,8 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         for candidate in candidates
         for seed in range(args.seeds if seeded([task]) else 1)
     ]
+    classifiers = [c for c in cells if isinstance(c, TrainedCell) and c.is_of_images]
+    cells += [evaluation.plan_variant(c, name) for c in classifiers for name in args.test_sets]
     notes = [note for lines in evaluation.notes.values() for note in lines]
     if evaluation.images:
         from milan_mm.evaluation.features import photo_notes
@@ -287,13 +329,18 @@ def check_options(args: argparse.Namespace) -> None:
         ("shots", {"few-shot", "few-shot-knn"}),
         ("draws", {"few-shot", "few-shot-knn", "low-data"}),
         ("subsets", {"low-data"}),
+        ("crop_pct", set(TASKS) - set(trained())),
     ):
         if getattr(args, option) and not tasks & set(args.tasks):
             raise UserError(
-                f"--{option} is for {', '.join(sorted(tasks))}, not for --tasks {chosen}"
+                f"--{option.replace('_', '-')} is for {', '.join(sorted(tasks))}, not for --tasks "
+                f"{chosen}"
             )
+    check_test_sets(args)
     if args.partition != "PARTITION" and not args.print_commands:
-        raise UserError(f"--partition {args.partition} is for --print-commands slurm")
+        raise UserError(
+            f"--partition {args.partition} is for --print-commands slurm and slurm-array"
+        )
     if args.img_size and len(kinds) > 1:
         parted = " and ".join(",".join(of_kind(kind, args.tasks)) for kind in sorted(kinds))
         raise UserError(
@@ -305,6 +352,19 @@ def check_options(args: argparse.Namespace) -> None:
             f"--img-size {args.img_size} and --protocol short exclude each other for {chosen}: a "
             "short run has a size of its own"
         )
+
+
+def check_test_sets(args: argparse.Namespace) -> None:
+    """Refuse test sets without a classifier of ImageNet-1K."""
+    if not args.test_sets:
+        return
+    option = f"--test-sets {','.join(args.test_sets)}"
+    if not of_kind("classes", trained(args.tasks)):
+        suited = ", ".join(of_kind("classes", trained()))
+        raise UserError(f"{option} tests classifiers: add one of {suited} to --tasks")
+    if "classes" in own_folders(args) or args.protocol == "short":
+        other = "--protocol short" if args.protocol == "short" else f"--images {args.images}"
+        raise UserError(f"{option} needs classifiers of all of ImageNet-1K: leave out {other}")
 
 
 def own_folders(args: argparse.Namespace) -> dict[str, Path]:
@@ -324,13 +384,38 @@ def _kinds(tasks: Iterable[str]) -> set[str]:
     return {TASKS[task].data.kind for task in tasks}
 
 
-def print_commands(missing: list["EvaluationCell"], args: argparse.Namespace) -> None:
-    """A line for each training that is missing, and what comes then."""
-    from milan_mm.evaluation.cells import TrainedCell
+def run_side_by_side(argv: list[str] | None, args: argparse.Namespace) -> None:
+    """Let several processes share the work; exits with their highest code unless that is 0."""
+    import torch
 
+    from milan_mm.evaluation.sweep import devices_of, run_parallel
+    from milan_mm.run.errors import user_errors
+
+    words = sys.argv[1:] if argv is None else argv
+    with user_errors():
+        devices = devices_of(args.parallel, args.gpus or 1, torch.cuda.device_count())
+    if code := run_parallel(words, devices, args.out):
+        sys.exit(code)
+
+
+def print_commands(
+    missing: list["EvaluationCell"], args: argparse.Namespace, argv: list[str] | None
+) -> None:
+    """What is to be run: a line for each training that is missing, or a batch script."""
+    from milan_mm.evaluation.cells import TrainedCell, VariantCell
+
+    if args.print_commands == "slurm-array":
+        from milan_mm.evaluation.sweep import array_script
+
+        words = sys.argv[1:] if argv is None else argv
+        size = len({cell.claim for cell in missing}) or 1
+        print(array_script(words, size, args.gpus or 1, args.partition), end="")
+        return
     for cell in missing:
         if not isinstance(cell, TrainedCell):
             print(f"# {cell.title} trains nothing: the last command votes")
+        elif isinstance(cell, VariantCell):
+            print(f"# {cell.title}: the last command tests it")
         elif cell.is_trained:
             print(f"# {cell.title} is trained: the last command tests it")
         else:

@@ -5,6 +5,7 @@ Examples:
   python tools/test.py configs/det/NAME.py work_dirs/NAME/iter_184375.pth --out metrics.json
   python tools/test.py CONFIG CHECKPOINT --classwise --out metrics.json --out predictions.pkl
   python tools/test.py CONFIG CHECKPOINT --show-dir pictures   # annotated beside predicted
+  python tools/test.py CONFIG CHECKPOINT --test-set imagenet-a --data DIR   # a classifier elsewhere
 """
 
 import argparse
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from milan_mm import early
 from milan_mm.configs import find_config
+from milan_mm.datasets.variants import VARIANTS
 from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
@@ -33,6 +35,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         data="own images of the classes that the checkpoint was trained on: their validation "
         "split, or their test split",
         quick="one batch only; AP still counts all images",
+    )
+    parser.add_argument(
+        "--test-set",
+        choices=VARIANTS,
+        metavar="NAME",
+        help=f"--data is a variant of ImageNet-1K, as published: {', '.join(VARIANTS)}",
     )
     options.add_img_size(parser)
     parser.add_argument(

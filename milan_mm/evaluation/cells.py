@@ -21,10 +21,10 @@ from milan_mm.evaluation.frozen.protocol import FrozenProtocol
 from milan_mm.evaluation.frozen.spec import Needs
 from milan_mm.evaluation.recipes import Shape
 from milan_mm.evaluation.results import make_rows
-from milan_mm.evaluation.tasks import TASKS
+from milan_mm.evaluation.tasks import TASKS, metrics_of
 from milan_mm.run.jobs import Job, run_tool
 from milan_mm.run.metrics import read_metrics
-from milan_mm.run.records.canonical import package_versions
+from milan_mm.run.records.canonical import package_versions, settings_hash
 from milan_mm.run.schedule.batch import split_total_batch
 from milan_mm.run.start.checkpoint_files import newest
 from milan_mm.weights.encoder import Encoder
@@ -77,6 +77,11 @@ class EvaluationCell(ABC):
     @abstractmethod
     def rows(self) -> list[dict]:
         """The numbers; see `milan_mm.evaluation.grid.GridCell`."""
+
+    @property
+    def claim(self) -> str:
+        """Name of its work among processes that share a folder."""
+        return f"{self.task}-{settings_hash(self.identity)}"
 
     @property
     def title(self) -> str:
@@ -189,6 +194,16 @@ class TrainedCell(EvaluationCell):
         return newest(self.work_dir)
 
     @property
+    def claim(self) -> str:
+        """That of the training, which has a folder of its own."""
+        return self.work_dir.name
+
+    @property
+    def is_of_images(self) -> bool:
+        """Whether it is a classifier, which variants of ImageNet can test."""
+        return TASKS[self.task].data.kind == "classes"
+
+    @property
     def is_trained(self) -> bool:
         """Whether the last checkpoint is that of the last iteration.
 
@@ -230,13 +245,18 @@ class TrainedCell(EvaluationCell):
 
     def rows(self) -> list[dict]:
         """Test the last checkpoint, with test.log in the work folder; see `GridCell`."""
-        log, metrics = self.work_dir / "test.log", self.work_dir / "test/metrics.json"
+        return self._test("test", [])
+
+    def _test(self, name: str, arguments: list[str]) -> list[dict]:
+        """Test with further arguments; log and numbers have the name."""
+        log, metrics = self.work_dir / f"{name}.log", self.work_dir / name / "metrics.json"
         metrics.unlink(missing_ok=True)
-        arguments = [self.config, self.checkpoint, "--work-dir", metrics.parent, "--out", metrics]
-        run_tool(f"the test of {self.title}", "test.py", [*map(str, arguments)], log)
+        files = [self.config, self.checkpoint, "--work-dir", metrics.parent, "--out", metrics]
+        tested = [*map(str, files), *arguments]
+        run_tool(f"the test of {self.title}", "test.py", tested, log)
         measured = read_metrics(metrics)
         values: dict[str, float | None] = {}
-        for metric in TASKS[self.task].metrics:
+        for metric in metrics_of(self.task, self.data):
             if metric.key not in measured and not self._is_undefined(metric.key):
                 raise RuntimeError(f"{metrics} has no '{metric.key}', see {log}")
             value = measured.get(metric.key)
@@ -289,3 +309,31 @@ class TrainedCell(EvaluationCell):
         """Of the training, which may have run on another machine."""
         wrapper = load(self._config_as_run).optim_wrapper.get("type", "OptimWrapper")
         return "float32" if wrapper.rpartition(".")[2] == "OptimWrapper" else "bfloat16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantCell(TrainedCell):
+    """The checkpoint of another cell, tested on a variant of ImageNet.
+
+    Attributes:
+        variant: A key of `milan_mm.datasets.variants.VARIANTS`. folder: Of its images.
+    """
+
+    variant: str
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"{super().title}, on {self.data}"
+
+    @property
+    def job(self) -> None:
+        """The training is that of the other cell, which comes before."""
+
+    def rows(self) -> list[dict]:
+        """Test the last checkpoint there; see `GridCell`."""
+        if not self.is_trained:
+            raise RuntimeError(f"{self.title}: its training is not finished, see above")
+        arguments = ["--test-set", self.variant, "--data", str(self.folder)]
+        return self._test(f"test-{self.variant}", arguments)

@@ -120,7 +120,7 @@ def extract_features(
         (N, D) float32 of length 1 on the CPU for each encoder and feature, in the order of the
         data set.
     """
-    device = _device()
+    device = find_device()
     found = {
         (name, feature): torch.empty(len(dataset), vit.to(device).embed_dims)
         for name, vit in encoders.items()
@@ -150,7 +150,7 @@ def normalised_batches(
     Args:
         stats, num_workers: See `extract_features`.
     """
-    device = _device()
+    device = find_device()
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in byte_stats(stats))
     if num_workers is None:
         num_workers = min(8, os.cpu_count() or 1)
@@ -175,7 +175,8 @@ def pool(tokens: Tensor, feature: str, num_prefix_tokens: int) -> Tensor:
     return tokens[:, num_prefix_tokens:].mean(dim=1)
 
 
-def _device() -> torch.device:
+def find_device() -> torch.device:
+    """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

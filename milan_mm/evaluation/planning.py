@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,16 @@ from mmengine.config import Config
 
 from milan_mm.datasets.class_folders import REMEDY
 from milan_mm.datasets.identity import data_hash
+from milan_mm.datasets.imagenet_variants import ImageNetVariant
+from milan_mm.datasets.variants import VARIANTS, find_variant
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.evaluation.cells import Candidate, EvaluationCell, FrozenCell, TrainedCell
+from milan_mm.evaluation.cells import (
+    Candidate,
+    EvaluationCell,
+    FrozenCell,
+    TrainedCell,
+    VariantCell,
+)
 from milan_mm.evaluation.dense_cell import DenseCell
 from milan_mm.evaluation.dense_recipe import (
     CLASSIFIERS,
@@ -182,6 +190,7 @@ class Evaluation:
         tasks: All that are planned: features are computed once for those that read any.
         store: Folder of all frozen features; None takes OUT/features.
         shots, draws: Of few-shot protocols; None takes theirs.
+        crop_pct: Of frozen tasks; None takes that of ImageNet.
         subsets: Files that list the training images of 1 % and 10 %.
     """
 
@@ -201,7 +210,9 @@ class Evaluation:
     shots: tuple[int, ...] | None = None
     draws: int | None = None
     subsets: tuple[Path, ...] = ()
+    crop_pct: float | None = None
     notes: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
+    _variants: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
     _identified: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
 
     def plan(self, candidate: Candidate, task: str, seed: int) -> EvaluationCell:
@@ -216,8 +227,32 @@ class Evaluation:
             return self._plan_dense(candidate, task, seed)
         return self._plan_training(candidate, task, seed)
 
+    def plan_variant(self, trained: TrainedCell, variant: str) -> VariantCell:
+        """Prepare the test of a cell's checkpoint on a variant of ImageNet.
+
+        Raises:
+            MissingFileError, UserError: When its images are not there, or in another layout.
+        """
+        if variant not in self._variants:
+            folder = find_variant(variant, self.data)
+            images = ImageNetVariant(variant, str(folder), serialize_data=False)
+            hashed = data_hash(dict(data_root=str(folder)))
+            self._variants[variant] = folder, len(images), hashed
+        folder, number, hashed = self._variants[variant]
+        known = {field.name: getattr(trained, field.name) for field in fields(trained)}
+        return VariantCell(
+            **known
+            | dict(
+                data=VARIANTS[variant].title,
+                data_counts=dict(trained.data_counts, val=number),
+                data_hash=dict(trained.data_hash, val=hashed),
+                variant=variant,
+                folder=folder,
+            )
+        )
+
     def _plan_frozen(self, candidate: Candidate, task: str, seed: int) -> FrozenCell:
-        name, settings = frozen_recipe(task, candidate.shape, self.img_size)
+        name, settings = frozen_recipe(task, candidate.shape, self.img_size, self.crop_pct)
         images = self._frozen_images(task)
         train, counts, hashes = self._list_images(images, task)
         protocol = self._protocols[task]

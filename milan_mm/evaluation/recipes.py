@@ -52,7 +52,7 @@ class Shape:
 
 
 def frozen_recipe(
-    task: str, shape: Shape, img_size: int | None = None
+    task: str, shape: Shape, img_size: int | None = None, crop_pct: float | None = None
 ) -> tuple[str, dict[str, Any]]:
     """Name of a protocol on frozen features, and what its features depend on.
 
@@ -60,13 +60,15 @@ def frozen_recipe(
 
     Args:
         img_size: Side of the images in pixels; None takes that of the pretraining.
+        crop_pct: Share of the short side that the centre crop keeps; None takes ImageNet's.
 
     Raises:
         UserError: For a size that patches do not divide.
     """
     feature = "cls_token" if shape.with_cls_token else "avg"
     check_patches(img_size or shape.img_size, shape.patch_size, f"--img-size {img_size}")
-    settings = dict(crop_pct=CROP_PCT, feature=feature, img_size=img_size or shape.img_size)
+    size = dict(crop_pct=crop_pct or CROP_PCT, img_size=img_size or shape.img_size)
+    settings = size | dict(feature=feature)
     return f"{task}_vit-{shape.arch}-p{shape.patch_size}", settings
 
 
@@ -120,7 +122,7 @@ def _resize(model: ConfigDict, shape: Shape) -> None:
             for key, value in node.items():
                 if value == width:
                     node[key] = shape.embed_dims
-                elif isinstance(value, (list, tuple)) and set(value) == {width}:
+                elif isinstance(value, (list, tuple)) and [*value] == [width] * len(value):
                     node[key] = [shape.embed_dims] * len(value)
 
 

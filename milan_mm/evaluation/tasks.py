@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from milan_mm.datasets.variants import VARIANTS
+
 PATCH_SIZE = 16  # pixels, of all recipes that are shipped
 
 
@@ -144,8 +146,13 @@ _ROWS = (
     ),
 )
 TASKS = {task.name: task for task in _ROWS}
+# On a variant of ImageNet, of those that train on ImageNet; another order of magnitude than %.
+_VARIANT = (Metric("top-1", "variant/top1"), Metric("top-5", "variant/top5"))
+_MCE = Metric("mCE", "variant/mCE", unit="% of AlexNet's error", lower_is_better=True)
 USUAL = ("knn", "linear", "finetune", "coco", "ade20k")  # without --tasks
-DATA_NAMES = frozenset(task.data.name for task in _ROWS)
+DATA_NAMES = frozenset(
+    [*(task.data.name for task in _ROWS), *(variant.title for variant in VARIANTS.values())]
+)
 
 
 def trained(tasks: Iterable[str] = TASKS) -> list[str]:
@@ -163,10 +170,18 @@ def of_kind(kind: str, tasks: Iterable[str] = TASKS) -> list[str]:
     return [name for name in tasks if TASKS[name].data.kind == kind]
 
 
-def metric_of(task: str, name: str) -> Metric:
+def metrics_of(task: str, data: str) -> tuple[Metric, ...]:
+    """What a task gives on a data set."""
+    variants = {variant.title: name for name, variant in VARIANTS.items()}
+    if data not in variants:
+        return TASKS[task].metrics
+    return (*_VARIANT, _MCE) if variants[data] == "imagenet-c" else _VARIANT
+
+
+def metric_of(task: str, data: str, name: str) -> Metric:
     """A metric by its name.
 
     Raises:
-        KeyError: When the task has none of this name.
+        KeyError: When the task has none of this name on the data.
     """
-    return {metric.name: metric for metric in TASKS[task].metrics}[name]
+    return {metric.name: metric for metric in metrics_of(task, data)}[name]

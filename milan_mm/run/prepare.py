@@ -23,6 +23,7 @@ from milan_mm.run.fsdp import spread_model
 from milan_mm.run.image_types import read_every_type
 from milan_mm.run.machine import check_precision, fit_to_machine
 from milan_mm.run.own_data import set_own_data
+from milan_mm.run.own_data.variants import use_variant
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.records.canonical import config_hash
 from milan_mm.run.records.record import (
@@ -104,13 +105,17 @@ def keep_options(cfg: Config, options: RunOptions) -> list[str]:
 
 
 def use_own_data(cfg: Config, options: RunOptions) -> list[str]:
-    """Train and test on the folder of `--data`.
+    """Train and test on the folder of `--data`, or test on a variant of ImageNet there.
 
     What was found there is printed as well as logged, since it is the first thing that a user wants
     to see of a run.
     """
+    if options.test_set and not options.data:
+        raise UserError(f"--test-set {options.test_set}: name the folder of its images, --data DIR")
     if options.data is None:
         return []
+    if options.test_set:
+        return use_variant(cfg, options.test_set, options.data)
     found = set_own_data(cfg, options.data, options.recorded)
     if is_main_process():
         print("\n".join(found), flush=True)

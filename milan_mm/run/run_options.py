@@ -21,6 +21,7 @@ class RunOptions:
 
     Attributes:
         data: Folder of the user's own images, `--data`.
+        test_set: What these are, if a variant of ImageNet, see `use_variant`.
         cfg_options: Fields as 'key=value'.
         shorten: Cuts the run down to a trial, given the config and the number of processes, and
             returns lines for the log; `make_quick` for `--quick`.
@@ -41,6 +42,7 @@ class RunOptions:
     """
 
     data: str | None = None
+    test_set: str | None = None
     cfg_options: Sequence[str] = ()
     shorten: Callable[[Config, int], list[str]] | None = None
     epochs: int | None = None
@@ -85,7 +87,8 @@ class RunOptions:
         Raises:
             MissingFileError, UserError: See `Recorded.read`.
         """
-        return cls(**_shared(args), recorded=Recorded.read(args.checkpoint))
+        recorded = Recorded.read(args.checkpoint)
+        return cls(**_shared(args), test_set=args.test_set, recorded=recorded)
 
     @property
     def fixed(self) -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from milan_mm.errors import UserError
 from milan_mm.models.positions import RESIZE_RULES
 from milan_mm.models.vit_options import WEIGHT_OPTIONS, ViTOptions
+from milan_mm.weights.layouts import reasons
 from milan_mm.weights.settings import Settings
 from milan_mm.weights.stated.facts import plain_dense
 from milan_mm.weights.statistics import stats_values
@@ -95,6 +96,13 @@ class Encoder:
                 "square grid: such encoders are not supported here"
             )
         return {n: v for n, v in self.settings.items() if n not in DEFAULTS or v != DEFAULTS[n]}
+
+    @property
+    def finetuned(self) -> str:
+        """What the file holds besides the encoder, which was finetuned with it; '' for nothing."""
+        parts = {"detector": reasons.DETECTOR, "segmentor": reasons.SEGMENTOR}
+        whole = [name for name, part in parts.items() if part in self.dropped.values()]
+        return f"as part of a {whole[0]}, not as its pretraining left it" if whole else ""
 
     @property
     def num_patches(self) -> int:

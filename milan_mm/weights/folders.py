@@ -16,8 +16,8 @@ OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 def folder_files(folder: Path) -> tuple[str, ...]:
     """Names of weights files that are read from a folder, in order of preference.
 
-    open_clip's repositories often hold the same weights as a CLIP of Hugging Face too, whose names
-    are not read here; timm's hold its own image tower, which is.
+    open_clip's repositories often hold the same weights as a CLIP of Hugging Face too, which may be
+    in several parts; timm's hold its own image tower.
 
     Raises:
         UserError: When config.json is damaged.

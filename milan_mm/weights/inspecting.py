@@ -20,6 +20,7 @@ def inspection(encoder: Encoder) -> str:
         f"{encoder.source}",
         f"  layout      {encoder.layout}",
         f"  system      {encoder.system}{_doubt(encoder)}",
+        *([f"  finetuned   {encoder.finetuned}"] if encoder.finetuned else []),
         f"  encoder     {_architecture(encoder)}",
         f"  positions   {_positions(encoder)}",
         f"  options     {_options(encoder)}",

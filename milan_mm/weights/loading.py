@@ -82,6 +82,7 @@ class LoadReport:
         left_out: Name in the file -> why it is not part of the encoder.
         added: Name in `PlainViT` -> what was made up.
         assumed: Setting -> sentence.
+        finetuned: See `Encoder`.
     """
 
     source: str
@@ -94,10 +95,13 @@ class LoadReport:
     left_out: dict[str, str]
     added: dict[str, str]
     assumed: dict[str, str]
+    finetuned: str = ""
 
     def __str__(self) -> str:
         lines = [f"encoder weights from {self.source}"]
         lines.append(f"  taken for         {self.system}, layout {self.layout}")
+        if self.finetuned:
+            lines.append(f"  finetuned         {self.finetuned}")
         for fate in _FATES:
             names = list(getattr(self, fate))
             shown = ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")
@@ -166,6 +170,7 @@ def load_encoder(vit: PlainViT, source: str | Path | Encoder, square: bool = Fal
         left_out=encoder.dropped,
         added=encoder.added,
         assumed=encoder.assumed,
+        finetuned=encoder.finetuned,
     )
 
 

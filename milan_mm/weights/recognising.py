@@ -96,13 +96,13 @@ def recognise(
     _refuse_foreign(path, facts, system)
     found = find_encoder(checkpoint, path, layout, student)
     stated = read_stated(metadata or {}, path)
-    if found.layout in ("mmpretrain", "mmpretrain-beit") and facts == HubFacts():
-        facts = training_facts(checkpoint)
+    if found.layout in ("mmpretrain", "mmpretrain-beit", "mmseg") and facts == HubFacts():
+        facts = training_facts(checkpoint, found.layout)
         _refuse_foreign(path, facts, system)
     is_rotary = facts.rope_base is not None or (
         stated is not None and stated.settings.get("rope_base") is not None
     )
-    renamed = rename(found, is_rotary)
+    renamed = rename(found, is_rotary, final_norm=facts.final_norm is not False)
     renamed = mask_key_bias(found, fit_positions(found, renamed))
     renamed = copy_first_norm(found, renamed)
     named = system or (stated.system if stated else facts.system)

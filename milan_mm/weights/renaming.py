@@ -42,7 +42,7 @@ class Renamed:
     added: dict[str, str]
 
 
-def rename(found: Found, rotary: bool = False) -> Renamed:
+def rename(found: Found, rotary: bool = False, final_norm: bool = True) -> Renamed:
     """Rename, fuse and transpose the tensors of an encoder.
 
     The position table keeps the rows that the file has; see `fit_positions`.
@@ -50,6 +50,8 @@ def rename(found: Found, rotary: bool = False) -> Renamed:
     Args:
         found: Where the encoder is.
         rotary: It is known to have rotary positions, which leave no trace in a file.
+        final_norm: Whether it may have a norm after its last block; its config can say that it
+            has none.
 
     Raises:
         UserError: When a tensor is missing, unknown, of a wrong shape, or not of finite numbers;
@@ -94,6 +96,8 @@ def rename(found: Found, rotary: bool = False) -> Renamed:
             tensors[ours] = torch.zeros(3 * width)
             added[ours] = "zero biases; the source's attention has none"
             del missing[ours]
+    if not final_norm:
+        missing = {ours: names for ours, names in missing.items() if not ours.startswith("ln1.")}
     _refuse_missing(found, tensors, missing, num_layers)
     if not rotary:
         _refuse_no_positions(found, tensors)
@@ -255,13 +259,21 @@ def _refuse_missing(
             excused |= names
     for ours, reasons in found.table.optional.items():
         names = {ours, f"{ours}.weight", f"{ours}.bias"}
-        allowed = not reasons or any(matches(r, name) for r in reasons for name in found.tower)
+        allowed = not reasons or any(_holds(found, reason) for reason in reasons)
         if allowed and not names & tensors.keys():
             excused |= names
     if "pre_norm.weight" in tensors:  # CLIP: its patch embedding has no bias
         excused.add("patch_embed.projection.bias")
     if gaps := [theirs for ours, theirs in missing.items() if ours not in excused]:
         raise UserError(f"{found.path} is missing tensors of the encoder: {some(gaps)}")
+
+
+def _holds(found: Found, pattern: str) -> bool:
+    """Whether a name fits, under the prefix or, of a pattern with '^', beside it."""
+    if pattern.startswith("^"):
+        beside = found.outer + pattern.removeprefix("^")
+        return any(matches(beside, name) for name in found.state_dict)
+    return any(matches(pattern, name) for name in found.tower)
 
 
 def _refuse_no_positions(found: Found, tensors: Mapping[str, Tensor]) -> None:

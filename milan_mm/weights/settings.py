@@ -191,7 +191,8 @@ def _act(found: Found, facts: HubFacts, system: System) -> tuple[str, str]:
     if facts.act:
         return facts.act, ""
     if system.act:
-        return system.act, system.act_note
+        unseen = f"{system.act}, as {system.name}'s own weights have; the tensors do not show it"
+        return system.act, system.act_note or ("" if found.table.settled else unseen)
     usual = found.table.act
     if found.layout == "timm" and "cls_token" not in found.tower:
         return usual, (

@@ -12,9 +12,12 @@ from timm.models.beit import Beit
 from milan_mm.configs import load
 from milan_mm.errors import UserError
 from milan_mm.evaluation.cells import FrozenCell
+from milan_mm.evaluation.frozen import extraction
 from milan_mm.evaluation.grid import is_in
 from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
 from milan_mm.evaluation.results import append_rows, read_results
+from milan_mm.evaluation.tasks import TASKS
+from milan_mm.run.records.canonical import settings_hash
 from milan_mm.shapes.files import write_shapes
 from milan_mm.weights.exporting import export_encoder
 from milan_mm.weights.reading import file_sha256
@@ -59,7 +62,9 @@ def beit(folder: Path) -> str:
 
 
 @pytest.fixture
-def evaluate(call: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def evaluate(
+    call: Callable[..., None], warm: None, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
     """The tool in this process; its trainings and tests have their own."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return lambda *arguments: call("evaluate", *SHORT, *arguments)
@@ -380,7 +385,7 @@ def test_short_runs_are_not_split(folder, mistake):
 
 
 def test_an_unknown_task_is_named(mistake):
-    assert "'voc' is none of knn, linear" in mistake("--weights", "x", "--tasks", "knn,voc")
+    assert "'voc' is none of knn, " in mistake("--weights", "x", "--tasks", "knn,voc")
 
 
 def test_data_of_a_task_that_are_not_there_are_named(folder, mistake):
@@ -466,3 +471,69 @@ def test_the_size_of_the_images_is_that_of_the_option(folder, monkeypatch):
     cell = evaluation.plan(candidate, "linear", 0)
     assert load(cell.config).model.backbone.img_size == 128
     assert cell.protocol_hash != plan("one.pth", "linear").protocol_hash
+
+
+FROZEN = "knn,knn-grid,logreg,few-shot,few-shot-knn,low-data"
+
+
+def test_frozen_tasks_share_one_extraction_and_judge_an_untrained_encoder_too(
+    folder, evaluate, monkeypatch
+):
+    made, pooled = [], extraction.pooled
+
+    def counted(vit, imgs, *rest):
+        made.append(len(imgs))
+        return pooled(vit, imgs, *rest)
+
+    monkeypatch.setattr(extraction, "pooled", counted)
+    words = ("--weights", "one.pth", "--method", "MAE", "--random", "--tasks", FROZEN)
+    evaluate(*words, "--draws", "1")
+    rows = read_results("out/results.jsonl")
+    assert sum(made) == 2 * (24 + 3)  # two encoders, each image once
+    assert {row["method"] for row in rows} == {"MAE", "untrained"}
+    assert len({row["weights_sha256"] for row in rows}) == 2
+    for name in FROZEN.split(","):
+        found = [row["metric"] for row in rows if (row["task"], row["method"]) == (name, "MAE")]
+        assert found == [metric.name for metric in TASKS[name].metrics]
+    of = {(row["task"], row["metric"]): row for row in rows if row["method"] == "MAE"}
+    assert of["knn", "top-1"]["value"] == of["knn-grid", "k=20"]["value"]
+    assert of["knn-grid", "k=200"]["value"] is None  # of 24 images
+    assert of["logreg", "top-1"]["chosen"]["C"] > 0
+    low, high = of["few-shot", "1-shot"]["interval"]
+    assert low <= of["few-shot", "1-shot"]["value"] <= high
+    evaluate(*words, "--draws", "1")
+    assert read_results("out/results.jsonl") == rows
+
+
+def test_the_published_vote_has_the_hash_that_it_always_had(folder):
+    cell = plan("one.pth", "knn")
+    settings = dict(k=20, temperature=0.07, crop_pct=0.875, feature="cls_token", img_size=64)
+    assert cell.protocol_hash == settings_hash(settings | dict(protocol="short"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--tasks", "knn", "--shots", "1"), "--shots is for few-shot, few-shot-knn, not for"),
+        (("--tasks", "few-shot", "--shots", "3"), "'3' is none of 1, 2, 5, 10"),
+        (("--tasks", "knn", "--subsets", "x"), "--subsets is for low-data, not for --tasks knn"),
+        (("--tasks", "low-data", "--subsets", "x"), "list of images 'x' does not exist"),
+    ],
+)
+def test_options_of_frozen_tasks_are_checked(folder, mistake, words, message):
+    assert message in mistake("--weights", "one.pth", *words)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("knn-grid", "k = 200 exceeds the 24 training images in data/imagenet/train"),
+        ("few-shot", "10 images of each class are drawn, and class '"),
+    ],
+)
+def test_a_protocol_that_the_images_cannot_serve_is_refused_before_anything_runs(
+    folder, mistake, task, message
+):
+    words = ("--weights", "one.pth", "--protocol", "paper", "--tasks", f"logreg,{task}")
+    assert message in mistake(*words)
+    assert not Path("out/results.jsonl").exists() and not Path("out/features").exists()

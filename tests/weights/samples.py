@@ -28,6 +28,7 @@ OF_LAYOUTS = {
     "torchvision": "torchvision",
     "mmpretrain": "mmpretrain",
     "mmpretrain_beit": "mmpretrain-beit",
+    "mmseg": "mmseg",
     "augreg_npz": "augreg-npz",
     "big_vision_npz": "big-vision-npz",
     "dinov3": "dinov3",
@@ -36,12 +37,14 @@ OF_LAYOUTS = {
     "hf_beit": "hf-beit",
     "hf_dinov2": "hf-dinov2",
     "hf_dinov3": "hf-dinov3",
+    "hf_clip": "hf-clip",
 }
 # What the config.json of a Hugging Face folder says besides sizes.
 HF_CONFIGS = dict(
     hf_vit=dict(model_type="vit", layer_norm_eps=1e-12),
     hf_beit=dict(model_type="beit", layer_norm_eps=1e-12, use_mean_pooling=True),
     hf_dinov2=dict(model_type="dinov2_with_registers", layer_norm_eps=1e-6, num_register_tokens=2),
+    hf_clip=dict(model_type="clip_vision_model", hidden_act="quick_gelu", layer_norm_eps=1e-5),
     hf_dinov3=dict(
         model_type="dinov3_vit", layer_norm_eps=1e-5, num_register_tokens=4, rope_theta=100.0
     ),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from milan_mm.weights import hub
 from milan_mm.weights.encoder import Encoder
@@ -60,6 +60,59 @@ def test_the_type_of_the_model_names_the_system(
     encoder = read_encoder(write(tmp_path, system, CONFIG | changes))
     assert encoder.system == expected
     assert encoder.settings["rope_base"] == changes.get("rope_theta")
+
+
+CLIPS = [
+    ("clip", {}, "CLIP", "QuickGELU"),  # what its class takes where nothing is said
+    ("clip", dict(hidden_act="gelu"), "open_clip", "GELU"),
+    ("clip_vision_model", dict(hidden_act="quick_gelu"), "CLIP", "QuickGELU"),
+    ("metaclip_2", dict(hidden_act="gelu"), "MetaCLIP 2", "GELU"),
+    ("metaclip_2_vision_model", {}, "MetaCLIP 2", "QuickGELU"),
+]
+
+
+@pytest.mark.parametrize(("kind", "changes", "system", "act"), CLIPS)
+def test_the_config_of_an_image_text_model_tells_whose_it_is_and_its_activation(
+    tmp_path: Path, kind: str, changes: dict, system: str, act: str
+):
+    vision = {n: v for n, v in CONFIG.items() if n not in ("model_type", "hidden_act")} | changes
+    vision |= dict(layer_norm_eps=1e-4)
+    config = vision if kind.endswith("vision_model") else dict(vision_config=vision)
+    encoder = read_encoder(write(tmp_path, "hf_clip", dict(config, model_type=kind)))
+    assert (encoder.system, encoder.settings["act"]) == (system, act)
+    assert encoder.settings["norm_eps"] == 1e-4 and encoder.settings["arch"]["num_heads"] == HEADS
+    assert encoder.assumed.keys() == {"stats", "pooling"}
+
+
+def test_the_activation_of_a_clip_without_its_config_is_assumed(tmp_path: Path):
+    write(tmp_path, "hf_clip", CONFIG)
+    (tmp_path / "config.json").unlink()
+    for system, act in (("CLIP", "QuickGELU"), ("open_clip", "GELU")):
+        encoder = read_encoder(tmp_path, system=system, num_heads=HEADS)
+        assert encoder.settings["act"] == act and "act" in encoder.assumed
+
+
+def test_an_image_tower_that_is_not_described_is_refused(tmp_path: Path):
+    config = dict(model_type="clip", vision_config="ViT-B/16")
+    with pytest.raises(ValueError, match=r"is damaged: vision_config='ViT-B/16'"):
+        read_encoder(write(tmp_path, "hf_clip", config))
+
+
+@pytest.mark.parametrize("kind", ["beit", "data2vec-vision"])
+def test_a_model_whose_only_norm_is_after_the_pooling_may_lack_a_final_one(
+    tmp_path: Path, kind: str
+):
+    """As BeitForSemanticSegmentation and Data2VecVisionModel, which have no pooling."""
+    write(tmp_path, "hf_beit", CONFIG)
+    file = tmp_path / "model.safetensors"
+    state = {n: t for n, t in load_file(file).items() if "layernorm." not in n}
+    save_file(state | {"decode_head.classifier.weight": torch.ones(2)}, file)
+    config = CONFIG | dict(model_type=kind)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert not read_encoder(tmp_path).settings["final_norm"]
+    (tmp_path / "config.json").write_text(json.dumps(config | dict(use_mean_pooling=False)))
+    with pytest.raises(ValueError, match=r"is missing .*layernorm\.weight"):
+        read_encoder(tmp_path)
 
 
 def test_quick_gelu_is_told(tmp_path: Path):

@@ -18,6 +18,7 @@ import timm
 import torch
 from mmpretrain.models import BEiTViT
 from mmpretrain.models import VisionTransformer as MMViT
+from mmseg.models import VisionTransformer as MMSegViT
 from open_clip.model import CLIP as OpenCLIP
 from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
@@ -380,6 +381,25 @@ def dinov2_timm() -> Sample:
     )
 
 
+def tips() -> Sample:
+    """A second class token without a position, and images in 0-1."""
+    model = timm_vit(no_embed_class=True, init_values=0.5, reg_tokens=1)
+    state = model.state_dict()
+    state["register_tokens"] = state.pop("reg_token")
+    state["pos_embed"] = torch.cat([noise(1, 1, D), state["pos_embed"]], dim=1)
+    state["cls_token"] = state["cls_token"] - state["pos_embed"][:, :1]
+    state["mask_token"] = noise(1, D)
+    return Sample(
+        state,
+        model.forward_features,
+        "timm",
+        "TIPS",
+        "mean 0 0 0 std 1 1 1",
+        settings=dict(layer_scale=1e-5, num_registers=1, pos_resize="bilinear-antialias"),
+        extras=("mask_token", "register_tokens"),
+    )
+
+
 # ----------------------------------------------------------------------------------- BEiT's family
 def timm_beit(**settings) -> Beit:
     defaults = sizes() | dict(num_classes=0, init_values=0.1, use_abs_pos_emb=False)
@@ -623,6 +643,30 @@ def mmpretrain_beit() -> Sample:
     )
 
 
+def mmseg() -> Sample:
+    """A segmentor, whose ViT has neither a final norm nor a patch bias unless told otherwise."""
+    own = dict(embed_dims=D, num_layers=LAYERS, num_heads=HEADS, img_size=SIDE * PATCH)
+    model = MMSegViT(
+        **own, patch_size=PATCH, output_cls_token=True, norm_cfg=dict(type="LN", eps=1e-6)
+    )
+    model = randomise(model)
+    model.eval()  # returns nothing
+
+    def tokens(imgs: Tensor) -> Tensor:
+        featmap, cls_token = model(imgs)[0]
+        return torch.cat([cls_token[:, None], featmap.flatten(2).mT], dim=1)
+
+    extra = {"decode_head.conv_seg.weight": noise(5, D), "neck.convs.0.conv.weight": noise(D, D)}
+    return Sample(
+        dict(state_dict=prefixed(model.state_dict(), "backbone.") | extra, meta=dict(epoch=1)),
+        tokens,
+        "mmseg",
+        "mmsegmentation",
+        settings=dict(patch_bias=False, final_norm=False),
+        extras=tuple(extra),
+    )
+
+
 # ------------------------------------------------------------------------------- Flax arrays
 def flax_arrays(big_vision: bool) -> dict[str, np.ndarray]:
     """Random arrays in the shapes of Flax: kernels (in, out), convolutions HWIO, heads apart."""
@@ -826,15 +870,53 @@ def hf_dinov3() -> Sample:
     )
 
 
+def hf_clip() -> Sample:
+    """CLIPModel: both towers, the two projections and the temperature."""
+    model = clip_model(quick_gelu=True)
+    visual = {n.removeprefix("visual."): t for n, t in model.state_dict().items() if "visual." in n}
+    parts = tuple(f"encoder.layers.#.self_attn.{n}_proj" for n in "qkv")
+    block = r"transformer\.resblocks\.(\d+)"
+    state = renamed(visual, (rf"{block}\.attn\.in_proj_(weight|bias)", r"blocks.\1.attn.qkv.\2"))
+    state = split_qkv(state, r"blocks\.(\d+)\.attn\.qkv", parts)
+    rules = (
+        (r"class_embedding", r"embeddings.class_embedding"),
+        (r"positional_embedding", r"embeddings.position_embedding.weight"),
+        (r"conv1\.weight", r"embeddings.patch_embedding.weight"),
+        (r"ln_pre\.(.*)", r"pre_layrnorm.\1"),
+        (rf"{block}\.ln_(\d)\.(.*)", r"encoder.layers.\1.layer_norm\2.\3"),
+        (rf"{block}\.attn\.out_proj\.(.*)", r"encoder.layers.\1.self_attn.out_proj.\2"),
+        (rf"{block}\.mlp\.c_fc\.(.*)", r"encoder.layers.\1.mlp.fc1.\2"),
+        (rf"{block}\.mlp\.c_proj\.(.*)", r"encoder.layers.\1.mlp.fc2.\2"),
+        (r"ln_post\.(.*)", r"post_layernorm.\1"),
+    )
+    extra = {
+        "visual_projection.weight": state.pop("proj").T,
+        "text_projection.weight": noise(20, 16),
+        "logit_scale": torch.tensor(4.6),
+        "text_model.embeddings.token_embedding.weight": noise(9, 16),
+        "text_model.encoder.layers.0.layer_norm1.weight": noise(16),
+        "vision_model.embeddings.position_ids": torch.arange(1 + SIDE**2)[None],
+    }
+    return Sample(
+        prefixed(renamed(state, *rules), "vision_model.") | extra,
+        clip_tokens(model),
+        "hf-clip",
+        "CLIP",
+        "clip",
+        settings=CLIP_SETTINGS | dict(act="QuickGELU"),
+        extras=tuple(extra),
+    )
+
+
 SYSTEMS: dict[str, Callable[[Path], Sample]] = {
     **{
         function.__name__: lambda folder, function=function: function()  # type: ignore[misc]
         for function in (
             deit, deit_distilled, deit_iii, augreg_torch, moco_v3, moco_v3_for_deit, dino_backbone,
-            dino_full, ibot, maskfeat, mae, milan, finetuned_mae, slip, timm_clip, dinov2,
+            dino_full, ibot, tips, maskfeat, mae, milan, finetuned_mae, slip, timm_clip, dinov2,
             dinov2_timm, beit, data2vec, beit_finetuned, simmim, cae, open_clip, openai_clip,
             torchvision, swag, mmpretrain, mmpretrain_layer_scale, mmpretrain_beit, dinov3_timm,
-            dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3,
+            dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3, hf_clip, mmseg,
         )
     },
     "dinov3_timm_no_bias": lambda folder: dinov3_timm(qkv_bias=False),
@@ -846,4 +928,5 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
 ONE_SIZE = {
     "beit", "data2vec", "beit_finetuned", "simmim", "cae", "open_clip", "openai_clip",
     "torchvision", "swag", "mmpretrain", "mmpretrain_layer_scale", "mmpretrain_beit", "hf_beit",
+    "hf_clip",
 }  # fmt: skip

@@ -142,19 +142,7 @@ def _beit(parts: Parts) -> Files:
     return config, spell(kept.tensors, "hf-beit")
 
 
-# Name in `PlainViT` -> in CLIPVisionModel, which this package writes and does not read.
-_CLIP = (
-    ("cls_token", "embeddings.class_embedding"),
-    ("pos_embed", "embeddings.position_embedding.weight"),
-    ("patch_embed.projection.", "embeddings.patch_embedding."),
-    ("pre_norm.", "pre_layrnorm."),
-    (".ffn.layers.0.0.", ".mlp.fc1."),
-    (".ffn.layers.1.", ".mlp.fc2."),
-    (".attn.proj.", ".self_attn.out_proj."),
-    (".ln1.", ".layer_norm1."),
-    (".ln2.", ".layer_norm2."),
-    ("ln1.", "post_layernorm."),
-)
+_CLIP_FLAT = ("embeddings.class_embedding", "embeddings.position_embedding.weight")
 
 
 def _clip(parts: Parts) -> Files:
@@ -166,21 +154,12 @@ def _clip(parts: Parts) -> Files:
         its_patch_embedding_has_a_bias=parts.settings["patch_bias"],
         it_has_no_final_norm=not parts.has_final_norm,
     )
-    tensors: dict[str, Tensor] = {}
-    for ours, tensor in parts.without("ln2.").tensors.items():
-        name = ours.replace("layers.", "encoder.layers.", 1) if ours.startswith("layers.") else ours
-        for mine, theirs in _CLIP:
-            if ours.startswith(mine) or (mine.startswith(".") and mine in ours):
-                name = name.replace(mine, theirs, 1)
-                break
-        if ".attn.qkv." in name:
-            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
-                split = name.replace(".attn.qkv.", f".self_attn.{letter}_proj.")
-                tensors[f"vision_model.{split}"] = part.contiguous()
-        else:
-            # the class token is (D,), the table (1+L, D) there
-            squeezed = ours in ("cls_token", "pos_embed")
-            tensors[f"vision_model.{name}"] = tensor.squeeze().contiguous() if squeezed else tensor
+    spelt = spell(parts.without("ln2.").tensors, "hf-clip")
+    # the class token is (D,), the table (1+L, D) there
+    tensors = {
+        f"vision_model.{name}": t.squeeze() if name in _CLIP_FLAT else t
+        for name, t in spelt.items()
+    }
     return _common(parts, "clip_vision_model", "CLIPVisionModel"), tensors
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from milan_mm.evaluation.features import find_device
 from milan_mm.evaluation.frozen.logistic import Linear, LogisticRegression
 from milan_mm.evaluation.frozen.rows import Rows
 from milan_mm.evaluation.voting import TOP
@@ -37,12 +38,12 @@ def choose(
     regression = LogisticRegression(rows_of(features, labels, fit), num_classes)
     judges = rows_of(features, labels, held)
     best: tuple[float, float, Linear] | None = None
-    classifier = None
+    path: list[Linear] = []
     for power in POWERS:
-        classifier = regression.fit(10**power, classifier)
-        share = _accuracy(classifier, judges)
+        path = [*path[-1:], regression.fit(10**power, _next(path))]
+        share = _accuracy(path[-1], judges)
         if best is None or share > best[0]:
-            best = share, 10**power, classifier
+            best = share, 10**power, path[-1]
         step()
     assert best
     return best[1:]
@@ -55,7 +56,7 @@ def refit(features: Tensor, labels: Tensor, num_classes: int, c: float, start: L
 
 def predict(classifier: Linear, features: Tensor, num_classes: int) -> Tensor:
     """(N, min(5, num_classes)) int64, classes by falling score, on the CPU."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device()
     return torch.cat(
         [
             classifier.scores(part.to(device, torch.float64))
@@ -69,6 +70,14 @@ def predict(classifier: Linear, features: Tensor, num_classes: int) -> Tensor:
 def rows_of(features: Tensor, labels: Tensor, index: Tensor | None = None) -> Rows:
     """Rows in float64, in which L-BFGS finds its way where differences are small."""
     return Rows(features, labels, index, torch.float64)
+
+
+def _next(path: list[Linear]) -> Linear | None:
+    """Where the next classifier of a path should be, by the last two: a start for its fit."""
+    if len(path) < 2:
+        return path[-1] if path else None
+    before, last = path
+    return Linear(2 * last.weight - before.weight, 2 * last.bias - before.bias)
 
 
 def _accuracy(classifier: Linear, rows: Rows) -> float:

@@ -1,8 +1,8 @@
 """From an encoder and images to features on the disk; what is there already is not computed."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,14 +11,24 @@ from torch import Tensor
 from torch.utils.data import Subset
 from tqdm import tqdm
 
+from milan_mm.datasets.identity import data_hash
 from milan_mm.errors import UserError
 from milan_mm.evaluation.encoders import load_frozen_encoder
-from milan_mm.evaluation.features import normalised_batches, pool
-from milan_mm.evaluation.frozen.spec import DTYPES, FeatureSpec, Needs
+from milan_mm.evaluation.features import (
+    FEATURES,
+    find_device,
+    normalised_batches,
+    pool,
+    read_image_folder,
+)
+from milan_mm.evaluation.frozen.spec import DTYPES, FeatureSpec, Needs, usual_pooling
 from milan_mm.evaluation.frozen.store import Images, Store, Writer, find_store, writing
+from milan_mm.evaluation.recipes import Shape
 from milan_mm.models.plain_vit import PlainViT
+from milan_mm.run.fields.image_size import check_patches
 from milan_mm.run.records.canonical import CHOICES, settings_hash
 from milan_mm.weights.encoder import Encoder
+from milan_mm.weights.reading import file_sha256
 
 TITLES = dict(train="training images", val="validation images")
 
@@ -61,9 +71,8 @@ def spec_of(
     Raises:
         UserError: When the encoder does not have what is needed.
     """
-    settings = encoder.model_settings()
-    arch, name = settings["arch"], Path(encoder.source).name
-    needs.check(arch["num_layers"], settings["with_cls_token"], name)
+    shape, name = Shape.of(encoder), Path(encoder.source).name
+    needs.check(shape.num_layers, shape.with_cls_token, name)
     chosen = {key: encoder.options.get(key) for key in CHOICES}
     return FeatureSpec(
         weights=name,
@@ -76,7 +85,7 @@ def spec_of(
         crop_pct=preparation.crop_pct,
         stats=preparation.stats or encoder.stats,
         needs=needs,
-        width=arch["embed_dims"],
+        width=shape.embed_dims,
         precision="bfloat16" if preparation.amp else "float32",
         dtype=preparation.dtype,
     )
@@ -111,6 +120,46 @@ def stored_features(
         if writer.store.missing:
             _fill(writer, dataset, load(), preparation, quiet)
         return writer.store
+
+
+def extract_folder(
+    encoder: Encoder,
+    root: str | Path,
+    splits: Sequence[str],
+    blocks: Sequence[int],
+    poolings: Sequence[str] | None,
+    preparation: Preparation,
+    out: str | Path,
+) -> Iterator[Store]:
+    """The features of an image folder, one store after another; see `stored_features`.
+
+    Args:
+        encoder: With its tensors.
+        root: Of train/CLASS/* and val/CLASS/*.
+        blocks: Numbers from 0, or from -1 for the last.
+        poolings: None takes the class token if there is one.
+        preparation: With an `img_size` of 0 for that of the pretraining.
+
+    Raises:
+        MissingFileError, UserError: For images or settings that cannot be used; before anything is
+            computed, except for images that cannot be read.
+    """
+    shape = Shape.of(encoder)
+    name = f"--img-size {preparation.img_size}"
+    check_patches(preparation.img_size or shape.img_size, shape.patch_size, name)
+    preparation = replace(preparation, img_size=preparation.img_size or shape.img_size)
+    needs = Needs(
+        tuple(sorted({n if n >= 0 else shape.num_layers + n for n in blocks})),
+        tuple(name for name in FEATURES if name in (poolings or [usual_pooling(shape)])),
+    )
+    needs.check(shape.num_layers, shape.with_cls_token, Path(encoder.source).name)
+    size = preparation.img_size, preparation.crop_pct
+    sets = {split: read_image_folder(root, split, *size) for split in splits}
+    sha256, load = file_sha256(encoder.source), frozen_loader(lambda: encoder)
+    for split, dataset in sets.items():
+        images = len(dataset), data_hash(dict(data_root=dataset.img_prefix))
+        spec = spec_of(encoder, sha256, images, split, preparation, needs)
+        yield stored_features(Path(out), spec, lambda d=dataset: d, load, preparation)
 
 
 def images_of(dataset: CustomDataset) -> Images:
@@ -150,7 +199,7 @@ def frozen_loader(encoder: Callable[[], Encoder]) -> Callable[[], PlainViT]:
     def load() -> PlainViT:
         if not loaded:
             vit, _ = load_frozen_encoder(encoder())
-            loaded.append(vit.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")))
+            loaded.append(vit.to(find_device()))
         return loaded[0]
 
     return load

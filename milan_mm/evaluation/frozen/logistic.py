@@ -44,13 +44,15 @@ class LogisticRegression:
     """Fits classifiers to one training set, for any number of values of C.
 
     Args:
-        rows: The training set. num_classes: Of the labels.
+        rows: The training set; rotated, and not to be used by others afterwards.
+        num_classes: Of the labels.
     """
 
     def __init__(self, rows: Rows, num_classes: int) -> None:
         self.rows = rows
         self.outputs = num_classes if num_classes > 2 else 1
         self.mean, self.axes, self._variances = _principal_axes(rows)
+        rows.rotate(self.mean, self.axes)
 
     def fit(self, c: float, start: Linear | None = None) -> Linear:
         """The classifier for one C.
@@ -60,23 +62,22 @@ class LogisticRegression:
             start: From where; the solution for a C close by saves iterations.
         """
         penalty = 1 / (c * len(self.rows))  # of the mean loss
-        spread = 0.25 if start is None else self._spread(start)
+        first = torch.zeros(self.axes.shape[1] + 1, self.outputs, dtype=torch.float64)
+        spread = 0.25
+        if start is not None:
+            first = self._rotated(start)
+            spread = self._spread(first.to(self.rows.device))
         scale = (spread * self._variances + penalty).rsqrt()[:, None]  # (A, 1)
-        to_weight = self.axes * scale.T  # (D, A): coordinates to weights
 
         def objective(values: np.ndarray) -> tuple[float, np.ndarray]:
-            point = torch.from_numpy(values).to(to_weight.device).view(-1, self.outputs)
-            weight = to_weight @ point[:-1]  # (D, K)
-            loss, by_weight, by_bias = self._mean_loss(weight, point[-1])
-            by_weight += penalty * weight
-            gradient = torch.cat([to_weight.T @ by_weight, by_bias[None]])
-            total = loss + 0.5 * penalty * weight.square().sum().item()
-            return total, gradient.flatten().cpu().numpy()
+            point = torch.from_numpy(values).view(-1, self.outputs).to(scale.device)
+            weight = scale * point[:-1]  # (A, K)
+            loss, gradient = self._mean_loss(weight, point[-1])
+            gradient[:-1].add_(weight, alpha=penalty).mul_(scale)
+            total = loss + 0.5 * penalty * weight.square().sum()
+            return total.item(), gradient.flatten().cpu().numpy()
 
-        first = torch.zeros(len(scale) + 1, self.outputs, dtype=torch.float64)
-        if start is not None:
-            first[:-1] = (self.axes.T @ start.weight.to(self.axes.device) / scale).cpu()
-            first[-1] = start.bias.cpu() + (self.mean.cpu() @ start.weight.cpu())
+        first[:-1] /= scale.cpu()
         options = dict(
             maxiter=MAX_ITERATIONS,
             maxls=_LINE_SEARCHES,
@@ -88,35 +89,36 @@ class LogisticRegression:
             objective, first.flatten().numpy(), method="L-BFGS-B", jac=True, options=options
         )
         point = torch.from_numpy(best.x).view(-1, self.outputs)
-        weight = to_weight.cpu() @ point[:-1]
+        weight = (self.axes @ (scale * point[:-1].to(scale.device))).cpu()
         return Linear(weight, point[-1] - self.mean.cpu() @ weight)
 
-    def _spread(self, classifier: Linear) -> float:
+    def _rotated(self, classifier: Linear) -> Tensor:
+        """(A+1, K) weights along the axes, and the intercept for centred features."""
+        along = self.axes.cpu().T @ classifier.weight
+        return torch.cat([along, (classifier.bias + self.mean.cpu() @ classifier.weight)[None]])
+
+    def _spread(self, weights: Tensor) -> float:
         """Mean variance of an indicator of a class, by a classifier that is close to the wanted."""
         total = 0.0
-        for x, _ in self.rows:
-            p = classifier.scores(x).softmax(dim=1)
-            total += (p * (1 - p)).sum().item()
-        return total / (len(self.rows) * p.shape[1])
+        for z, _ in self.rows:
+            p = _complete(torch.addmm(weights[-1], z, weights[:-1])).softmax(dim=1)
+            total += (p * (1 - p)).mean(dim=1).sum().item()
+        return total / len(self.rows)
 
-    def _mean_loss(self, weight: Tensor, bias: Tensor) -> tuple[float, Tensor, Tensor]:
-        """Mean log loss of centred features, and its gradients (D, K) and (K,)."""
-        shift = bias - self.mean @ weight
-        narrow, shift_narrow = weight.to(self.rows.dtype), shift.to(self.rows.dtype)
-        loss, by_weight = weight.new_zeros(()), torch.zeros_like(weight)
-        by_bias = torch.zeros_like(bias)
-        for x, labels in self.rows:
-            scores = _complete(torch.addmm(shift_narrow, x, narrow))  # (b, K)
+    def _mean_loss(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean log loss of the rotated features, and its gradients (A+1, K), the bias last."""
+        loss = weight.new_zeros(())
+        gradient = weight.new_zeros(len(weight) + 1, self.outputs)
+        for z, labels in self.rows:
+            scores = _complete(torch.addmm(bias, z, weight))  # (b, K)
             log_p = scores.log_softmax(dim=1)
-            loss -= log_p.gather(1, labels[:, None]).sum(dtype=torch.float64)
-            error = log_p.exp_()
-            error[torch.arange(len(labels), device=labels.device), labels] -= 1
+            places = labels[:, None]
+            loss -= log_p.gather(1, places).sum()
+            error = log_p.exp_().scatter_add_(1, places, -torch.ones_like(log_p[:, :1]))
             error = error[:, -self.outputs :]
-            by_weight += (error.T @ x).T  # faster than x.T @ error
-            by_bias += error.sum(dim=0, dtype=torch.float64)
-        by_weight -= self.mean[:, None] * by_bias
-        count = len(self.rows)
-        return loss.item() / count, by_weight / count, by_bias / count
+            gradient[:-1] += (error.T @ z).T  # faster than z.T @ error
+            gradient[-1] += error.sum(dim=0)
+        return loss / len(self.rows), gradient / len(self.rows)
 
 
 def _complete(scores: Tensor) -> Tensor:

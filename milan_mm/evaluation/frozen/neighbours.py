@@ -4,18 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 from milan_mm.errors import UserError
+from milan_mm.evaluation.features import find_device
 from milan_mm.evaluation.frozen.feature_set import FeatureSet
 from milan_mm.evaluation.frozen.measured import Measured, measured_hits, top_1_and_5
-from milan_mm.evaluation.frozen.protocol import (
-    Features,
-    FrozenProtocol,
-    TrainImages,
-    usual_pooling,
-)
+from milan_mm.evaluation.frozen.protocol import Features, FrozenProtocol, TrainImages
+from milan_mm.evaluation.frozen.spec import usual_pooling
 from milan_mm.evaluation.recipes import Shape
 from milan_mm.evaluation.voting import hits, neighbours, votes
 
@@ -98,7 +94,7 @@ def vote(
     """
     pooling = usual_pooling(shape)
     train, val = features("train", pooling), features("val", pooling)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device()
     rows, labels = _rows(train, index)
     nearest = neighbours(rows, labels, val.last.to(device), max(ks), normalise=True)
     found = votes(*nearest, len(train.classes), ks, temperature)

@@ -8,11 +8,10 @@ from typing import Any, Protocol, Self
 
 from torch import Tensor
 
-from milan_mm.evaluation.features import FEATURES
 from milan_mm.evaluation.frozen.extraction import Preparation
 from milan_mm.evaluation.frozen.feature_set import FeatureSet
 from milan_mm.evaluation.frozen.measured import Measured
-from milan_mm.evaluation.frozen.spec import Needs
+from milan_mm.evaluation.frozen.spec import Needs, usual_pooling
 from milan_mm.evaluation.recipes import Shape
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.encoder import Encoder
@@ -99,9 +98,3 @@ class FrozenProtocol(ABC):
     def num_steps(self) -> int:
         """Parts of about equal length."""
         return 1
-
-
-def usual_pooling(shape: Shape) -> str:
-    """The class token; the mean of the patch tokens where there is none."""
-    cls_token, mean = FEATURES
-    return cls_token if shape.with_cls_token else mean

@@ -12,12 +12,8 @@ from milan_mm.errors import UserError
 from milan_mm.evaluation.frozen.choosing import POWERS, choose, predict, refit
 from milan_mm.evaluation.frozen.measured import Measured, measured_hits, top_1_and_5
 from milan_mm.evaluation.frozen.neighbours import vote
-from milan_mm.evaluation.frozen.protocol import (
-    Features,
-    FrozenProtocol,
-    TrainImages,
-    usual_pooling,
-)
+from milan_mm.evaluation.frozen.protocol import Features, FrozenProtocol, TrainImages
+from milan_mm.evaluation.frozen.spec import usual_pooling
 from milan_mm.evaluation.frozen.subsets import draw, hold_out, read_list
 from milan_mm.evaluation.recipes import Shape
 from milan_mm.evaluation.voting import hits

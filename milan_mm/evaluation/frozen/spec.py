@@ -9,6 +9,7 @@ import torch
 from milan_mm import __version__
 from milan_mm.errors import UserError
 from milan_mm.evaluation.features import FEATURES
+from milan_mm.evaluation.recipes import Shape
 from milan_mm.run.records.canonical import settings_hash
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -134,3 +135,9 @@ def union(needs: Iterable[Needs]) -> Needs:
     for each in needs:
         found = found | each
     return found
+
+
+def usual_pooling(shape: Shape) -> str:
+    """The class token; the mean of the patch tokens where there is none."""
+    cls_token, mean = FEATURES
+    return cls_token if shape.with_cls_token else mean

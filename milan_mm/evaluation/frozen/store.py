@@ -15,6 +15,8 @@ import errno
 import fcntl
 import json
 import os
+import sys
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -36,8 +38,9 @@ VERSION = 1
 MANIFEST, IMAGES = "manifest.json", "images.json"
 _LOCK = ".lock"
 _TENSOR = "features"
-_PART_BYTES = 32 * 2**20  # of one pooling, in a part
+_PART_BYTES, _PART_IMAGES = 32 * 2**20, 4096  # of one pooling, at most, in a part
 _READ_BYTES = 4 * 2**20
+_SECONDS_BETWEEN_TRIES = 0.5
 _ALIGNMENT = 64
 _NAMES = dict(float32="F32", float16="F16")  # of safetensors
 
@@ -98,7 +101,7 @@ class Store:
     def part_size(self) -> int:
         """Images of a part."""
         row = len(self.spec.needs.blocks) * self.spec.width * DTYPES[self.spec.dtype].itemsize
-        return max(1, _PART_BYTES // row)
+        return min(max(1, _PART_BYTES // row), _PART_IMAGES)
 
     @property
     def num_parts(self) -> int:
@@ -291,7 +294,7 @@ def writing(root: str | Path, spec: FeatureSpec, images: Images) -> Iterator[Wri
     """Lock the store of a spec below a folder and open it for writing; parts that are there stay.
 
     Raises:
-        UserError: When another process writes it, or the disk is too small.
+        UserError: When the disk is too small.
         OSError: When it cannot be written.
     """
     folder = Path(root) / spec.folder
@@ -374,15 +377,20 @@ def _reserve(file: int, size: int) -> None:
 
 
 def _lock(file: int, folder: Path) -> None:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        raise UserError(
-            f"another process is writing the features in '{folder}': wait until it has ended, and "
-            "run the same command"
-        ) from None
-    except OSError:
-        pass  # a file system without locks
+    """Wait while another process writes there: cells of one encoder may run side by side."""
+    said = False
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # POSIX allows either
+            if not said:
+                print(f"waiting for the process that writes '{folder}'", file=sys.stderr)
+            said = True
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+        except OSError:
+            return  # a file system without locks
+        else:
+            return
 
 
 def _write(file: int, content: bytes, offset: int) -> None:

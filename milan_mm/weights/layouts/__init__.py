@@ -9,11 +9,11 @@ Sources: the code that writes the files, as cited per system in docs/weights.md.
 """
 
 from milan_mm.weights.layouts.beit import BEIT
-from milan_mm.weights.layouts.clip import CLIP
+from milan_mm.weights.layouts.clip import CLIP, HF_CLIP
 from milan_mm.weights.layouts.dinov3 import DINOV3, DINOV3_TIMM
 from milan_mm.weights.layouts.flax import AUGREG, BIG_VISION
 from milan_mm.weights.layouts.hugging_face import HF_BEIT, HF_DINOV2, HF_DINOV3, HF_VIT
-from milan_mm.weights.layouts.mmpretrain import MMPRETRAIN, MMPRETRAIN_BEIT
+from milan_mm.weights.layouts.mmpretrain import MMPRETRAIN, MMPRETRAIN_BEIT, MMSEG
 from milan_mm.weights.layouts.timm import TIMM
 from milan_mm.weights.layouts.torchvision import SWAG, TORCHVISION
 
@@ -25,6 +25,7 @@ LAYOUTS = {
     "torchvision": TORCHVISION,
     "mmpretrain": MMPRETRAIN,
     "mmpretrain-beit": MMPRETRAIN_BEIT,
+    "mmseg": MMSEG,
     "augreg-npz": AUGREG,
     "big-vision-npz": BIG_VISION,
     "dinov3": DINOV3,
@@ -33,4 +34,5 @@ LAYOUTS = {
     "hf-beit": HF_BEIT,
     "hf-dinov2": HF_DINOV2,
     "hf-dinov3": HF_DINOV3,
+    "hf-clip": HF_CLIP,
 }

@@ -2,7 +2,7 @@
 
 from milan_mm.weights.layouts import reasons
 from milan_mm.weights.layouts.table import BIAS_TABLE, Layout, derive
-from milan_mm.weights.layouts.timm import TIMM_EXTRAS, TIMM_NAMES
+from milan_mm.weights.layouts.timm import TIMM_EXTRAS, TIMM_NAMES, TIMM_TASKS
 
 QV_BIAS = {
     "layers.#.attn.qkv.bias": (
@@ -38,9 +38,9 @@ BEIT = Layout(
             "regressor_and_decoder.*": reasons.DECODER,
             "mask_token": reasons.MASK_TOKEN,
         },
-        "backbone.": {
+        "backbone.": TIMM_TASKS
+        | {
             "head.*": reasons.CLASSIFIER,
-            "neck.*": reasons.DECODER,
             "target_generator.*": reasons.OTHER_MODEL,
         },
     },
@@ -56,7 +56,7 @@ BEIT = Layout(
         "cls_pt_lm_head.*": reasons.PRETRAINING_HEAD,
         "blocks.#.attn.relative_position_index": reasons.COUNTER,
     },
-    optional={"ln1": ("fc_norm.weight",)},
+    optional={"ln1": ("fc_norm.weight", "^decode_head.*")},
     heads=(
         ("rel_pos_bias.relative_position_bias_table", 1),
         ("blocks.#.attn.relative_position_bias_table", 1),

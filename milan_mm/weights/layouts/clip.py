@@ -1,7 +1,12 @@
-"""The names of OpenAI's CLIP and of open_clip."""
+"""The names of OpenAI's CLIP and of open_clip, and those of Hugging Face for the same encoders."""
 
 from milan_mm.weights.layouts import reasons
-from milan_mm.weights.layouts.table import Layout
+from milan_mm.weights.layouts.table import Change, Layout
+
+_CHANGES: dict[str, Change] = {
+    "cls_token": (1, lambda t: t[None, None]),  # (D,) to (1, 1, D)
+    "pos_embed": (2, lambda t: t[None]),  # (1+L, D) to (1, 1+L, D)
+}
 
 CLIP = Layout(
     names={
@@ -26,11 +31,47 @@ CLIP = Layout(
         "visual.": reasons.text_model(""),
         "module.visual.": reasons.text_model("module."),
     },
-    changes={
-        "cls_token": (1, lambda t: t[None, None]),  # (D,) to (1, 1, D)
-        "pos_embed": (2, lambda t: t[None]),  # (1+L, D) to (1, 1+L, D)
-    },
+    changes=_CHANGES,
     extras={"proj": reasons.TEXT_SPACE},
     needs=("pre_norm.weight", "pre_norm.bias"),
     norm_eps=1e-5,
+)
+
+_BLOCK = "encoder.layers.#"
+HF_CLIP = Layout(
+    names={
+        "cls_token": "embeddings.class_embedding",
+        "pos_embed": "embeddings.position_embedding.weight",
+        "patch_embed.projection.weight": "embeddings.patch_embedding.weight",
+        "pre_norm": "pre_layrnorm",  # spelt so there
+        "layers.#.ln1": f"{_BLOCK}.layer_norm1",
+        "layers.#.attn.proj": f"{_BLOCK}.self_attn.out_proj",
+        "layers.#.ln2": f"{_BLOCK}.layer_norm2",
+        "layers.#.ffn.layers.0.0": f"{_BLOCK}.mlp.fc1",
+        "layers.#.ffn.layers.1": f"{_BLOCK}.mlp.fc2",
+        "ln1": "post_layernorm",
+    },
+    markers=("embeddings.patch_embedding.weight", "embeddings.class_embedding"),
+    prefixes={
+        "": {},
+        "vision_model.": {
+            "text_model.*": reasons.TEXT_TOWER,
+            "visual_projection.*": reasons.TEXT_SPACE,
+            "text_projection.*": reasons.TEXT_SPACE,
+            "logit_scale": reasons.TEXT_SPACE,
+            "classifier.*": reasons.CLASSIFIER,
+        },
+    },
+    splits={
+        "layers.#.attn.qkv": (
+            f"{_BLOCK}.self_attn.q_proj",
+            f"{_BLOCK}.self_attn.k_proj",
+            f"{_BLOCK}.self_attn.v_proj",
+        )
+    },
+    changes=_CHANGES,
+    extras={"embeddings.position_ids": reasons.COUNTER},
+    needs=("pre_norm.weight", "pre_norm.bias"),
+    norm_eps=1e-5,
+    settled=False,  # the activation, see `stated/hugging_face.py`
 )

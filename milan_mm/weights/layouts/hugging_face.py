@@ -28,6 +28,9 @@ _OUTSIDE = {
     "distillation_classifier.*": reasons.CLASSIFIER,
     "decoder.*": reasons.DECODER,
     "lm_head.*": reasons.PRETRAINING_HEAD,
+    "decode_head.*": reasons.SEGMENTOR,
+    "auxiliary_head.*": reasons.SEGMENTOR,
+    "fpn#.*": reasons.SEGMENTOR,
 }
 _PATCHES = "embeddings.patch_embeddings.projection.weight"
 

@@ -1,4 +1,4 @@
-"""mmpretrain's names, which are also those of this package."""
+"""mmpretrain's names, which are also those of this package, and those of mmsegmentation's ViT."""
 
 from milan_mm.weights.layouts import reasons
 from milan_mm.weights.layouts.table import BIAS_TABLE, MODULES, Layout, Names, derive
@@ -15,13 +15,9 @@ _NAMES: Names = {
     "layers.#.gamma_2": ("layers.#.gamma_2", "layers.#.ffn.gamma2.weight"),
 }
 # Parts of a checkpoint that belong to the pretraining or to a task.
-_AROUND = {
-    "rpn_head.*": "detection head",
-    "roi_head.*": "detection head",
-    "decode_head.*": "segmentation head",
-    "auxiliary_head.*": "segmentation head",
+_AROUND = reasons.TASK_PARTS | {
     "decoder.*": reasons.DECODER,
-    "neck.*": "neck of the pretraining or of a task",
+    "neck.*": reasons.NECK,
     "head.*": "head of the pretraining or of a task",
     "target_generator.*": reasons.OTHER_MODEL,
     "momentum_encoder.*": reasons.OTHER_MODEL,  # MoCo v3's
@@ -33,11 +29,16 @@ _EXTRAS = {
     "layers.#.attn.relative_position_index": reasons.COUNTER,
     "mask_token": reasons.MASK_TOKEN,
 }
+_MMSEG_ATTENTION = ("layers.0.attn.attn.in_proj_weight", "layers.0.attn.attn.out_proj.weight")
 
 MMPRETRAIN = Layout(
     names=_NAMES,
     markers=("patch_embed.projection.weight",),
-    absent=("layers.0.attn.q_bias", "layers.0.attn.v_bias"),
+    absent=(
+        "layers.0.attn.q_bias",
+        "layers.0.attn.v_bias",
+        *_MMSEG_ATTENTION,
+    ),
     prefixes={"": {}, "backbone.": _AROUND},
     shared_table=_SHARED_TABLE,
     extras=_EXTRAS,
@@ -77,4 +78,32 @@ MMPRETRAIN_BEIT = Layout(
     optional={"ln1": ()},
     heads=_HEADS,
     layer_scale=0.1,
+)
+
+MMSEG = Layout(
+    names=derive(
+        _NAMES,
+        drop=(
+            "register_tokens",
+            "ln2",
+            "layers.#.attn.qkv",
+            "layers.#.attn.proj",
+            "layers.#.attn.rel_pos_h",
+            "layers.#.attn.rel_pos_w",
+            "layers.#.gamma_1",
+            "layers.#.gamma_2",
+            BIAS_TABLE,
+        ),
+        add={
+            "pre_norm": "ln_pre",
+            "layers.#.attn.qkv.weight": "layers.#.attn.attn.in_proj_weight",
+            "layers.#.attn.qkv.bias": "layers.#.attn.attn.in_proj_bias",
+            "layers.#.attn.proj": "layers.#.attn.attn.out_proj",
+        },
+    ),
+    markers=("patch_embed.projection.weight", _MMSEG_ATTENTION),
+    prefixes={"": {}, "backbone.": _AROUND},
+    # mmsegmentation builds a ViT without them unless told otherwise
+    optional={"ln1": (), "patch_embed.projection.bias": ()},
+    settled=False,
 )

@@ -1,6 +1,10 @@
 """Why a tensor is not part of the encoder."""
 
 CLASSIFIER = "a classifier; every task trains its own"
+DETECTOR = "part of a detector"
+SEGMENTOR = "part of a segmentor"
+TASK_NECK = "neck of a detector or segmentor"
+NECK = "neck of the pretraining or of a task"
 PRETRAINING_HEAD = "head of the pretraining"
 DECODER = "decoder of the pretraining"
 MASK_TOKEN = "mask token of the pretraining"
@@ -9,6 +13,39 @@ TEXT_SPACE = "projection between image and text space"
 OTHER_MODEL = "another model of the pretraining"
 LOSS = "part of a loss"
 COUNTER = "index or setting that this package computes itself"
+
+# What a self-supervised training in one module holds beside its encoders.
+TRAINING_PARTS = {
+    "classifier.*": CLASSIFIER,
+    "online_classifier.*": CLASSIFIER,
+    "momentum_*": OTHER_MODEL,
+    "projector.*": PRETRAINING_HEAD,
+    "predictor.*": PRETRAINING_HEAD,
+    "prototypes*": PRETRAINING_HEAD,
+    "*head.*": PRETRAINING_HEAD,
+    "decoder.*": DECODER,
+    "decoder_embed.*": DECODER,
+    "*mask_token": MASK_TOKEN,
+    "*criterion*": LOSS,
+    "*loss*": LOSS,
+    "queue*": LOSS,
+}
+# What detectors and segmentors of OpenMMLab and detectron2 hold beside their backbone.
+TASK_PARTS = {
+    "rpn_head.*": DETECTOR,
+    "roi_head.*": DETECTOR,
+    "roi_heads.*": DETECTOR,
+    "proposal_generator.*": DETECTOR,
+    "bbox_head.*": DETECTOR,
+    "mask_head.*": DETECTOR,
+    "query_head.*": DETECTOR,
+    "semantic_head.*": DETECTOR,
+    "panoptic_head.*": DETECTOR,
+    "panoptic_fusion_head.*": DETECTOR,
+    "query_embedding.*": DETECTOR,
+    "decode_head.*": SEGMENTOR,
+    "auxiliary_head.*": SEGMENTOR,
+}
 
 
 def text_model(prefix: str) -> dict[str, str]:

@@ -50,8 +50,9 @@ class Layout:
         changes: Tensor of `PlainViT` -> (rank there, change to the form here).
         extras: Names under the same prefix that are not of the encoder -> why they are dropped.
         needs: Optional parts of `PlainViT` that every file of this layout has.
-        optional: Module of `PlainViT` -> names there, one of which excuses that it is missing; an
-            empty tuple excuses it always.
+        optional: Module or tensor of `PlainViT` -> names there, one of which excuses that it is
+            missing, also outside of the prefix where they start with '^'; an empty tuple excuses it
+            always.
         heads: (name, dimension) of tensors whose size there is the number of attention heads.
         num_registers: Number in every file whose config states no other.
         norm_eps, act, layer_scale: Options of `PlainViT` that no tensor shows.

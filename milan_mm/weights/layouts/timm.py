@@ -32,7 +32,13 @@ TIMM_EXTRAS = {
     "pred_head.*": reasons.PRETRAINING_HEAD,
     "hogs.*": reasons.PRETRAINING_HEAD,
     "pretext_neck.*": reasons.PRETRAINING_HEAD,
+    "fpn#.*": reasons.TASK_NECK,
+    "fc.*": reasons.PRETRAINING_HEAD,  # MSN's
+    "pred.*": reasons.PRETRAINING_HEAD,
+    "patch_masking.*": reasons.MASK_TOKEN,  # VISSL's
 }
+# Beside a `backbone.`: of segmentors and detectors of OpenMMLab, which keep the names of a source.
+TIMM_TASKS = reasons.TASK_PARTS | {"neck.*": reasons.NECK}
 DINO_HEADS = {
     "head.*": reasons.PRETRAINING_HEAD,
     "dino_head.*": reasons.PRETRAINING_HEAD,
@@ -57,7 +63,13 @@ TIMM = Layout(
     prefixes={
         "": {},
         "module.": {},
-        "backbone.": DINO_HEADS,
+        "backbone.": DINO_HEADS | TIMM_TASKS | reasons.TRAINING_PARTS,
+        # lightly's: the ViT in a module that masks it
+        "backbone.vit.": reasons.TRAINING_PARTS,
+        "teacher_backbone.vit.": reasons.TRAINING_PARTS,
+        "student_backbone.vit.": reasons.TRAINING_PARTS,
+        "teacher_backbone.": reasons.TRAINING_PARTS,
+        "student_backbone.": reasons.TRAINING_PARTS,
         "module.backbone.": DINO_HEADS,
         "module.base_encoder.": {
             "module.momentum_encoder.*": reasons.OTHER_MODEL,
@@ -70,5 +82,5 @@ TIMM = Layout(
     },
     extras=TIMM_EXTRAS,
     # finetuned with average pooling: a norm after it replaces the final one; MaskFeat deletes it
-    optional={"ln1": ("fc_norm.weight", "pred_head.*"), "cls_token": ()},
+    optional={"ln1": ("fc_norm.weight", "pred_head.*", "^decode_head.*"), "cls_token": ()},
 )

@@ -15,6 +15,7 @@ class HubFacts:
     Attributes:
         system: Key of `SYSTEMS`.
         oblong: (height, width) of images that are not square; `img_size` is None then.
+        final_norm: False where the model that wrote the file has no norm after its last block.
         stats: See `stats_text`.
         named: Which config, for messages.
         foreign: What it says of a model that is not known here, so that nothing else is taken.
@@ -32,6 +33,7 @@ class HubFacts:
     num_registers: int | None = None
     rope_base: float | None = None
     pos_resize: str | None = None
+    final_norm: bool | None = None
     stats: str | None = None
     pooling: str | None = None
     named: str = "config.json"

@@ -18,6 +18,19 @@ ACTS = {
     "gelu_new": "GELUTanh",
     "gelu_fast": "GELUTanh",
 }
+# Image towers of CLIP, and what their classes take where a config says nothing.
+_CLIP = ("clip", "clip_vision_model", "metaclip_2", "metaclip_2_vision_model")
+_CLIP_DEFAULTS = dict(
+    hidden_size=768,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    image_size=224,
+    patch_size=32,
+    hidden_act="quick_gelu",
+    layer_norm_eps=1e-5,
+)
+# Classes whose final norm is that after the pooling, unless they take the class token.
+_BEIT = ("beit", "data2vec-vision")
 
 
 def hugging_face_facts(config: dict, preprocessor: dict, folder: Path) -> HubFacts:
@@ -31,15 +44,20 @@ def hugging_face_facts(config: dict, preprocessor: dict, folder: Path) -> HubFac
     kind = str(config["model_type"])
     if kind not in HF_TYPES:
         return HubFacts(foreign=f"{CONFIG} says model_type='{kind}' (known: {', '.join(HF_TYPES)})")
+    if kind in _CLIP:
+        config = _CLIP_DEFAULTS | _image_tower(config, where)
     act = str(config.get("hidden_act", "gelu"))
     if act not in ACTS:
         raise UserError(f"{where} says hidden_act='{act}', supported are {', '.join(ACTS)}")
+    system = HF_TYPES[kind]
+    if kind in _CLIP and system is None:  # OpenAI's, MetaCLIP's and DFN's, or LAION's and others'
+        system = "CLIP" if ACTS[act] == "QuickGELU" else "open_clip"
     pooling = None
     if "use_mean_pooling" in config:
         pooling = "mean" if config["use_mean_pooling"] else "cls"
     is_pair = isinstance(config.get("image_size"), list)  # height and width: not a square grid
     return HubFacts(
-        system=HF_TYPES[kind],
+        system=system,
         embed_dims=number(config, "hidden_size", where),
         img_size=None if is_pair else number(config, "image_size", where),
         oblong=oblong(config.get("image_size")),
@@ -50,6 +68,7 @@ def hugging_face_facts(config: dict, preprocessor: dict, folder: Path) -> HubFac
         act=ACTS[act],
         num_registers=number(config, "num_register_tokens", where),
         rope_base=_rope_base(config, where),
+        final_norm=False if kind in _BEIT and config.get("use_mean_pooling", True) else None,
         stats=_stats(preprocessor, f"'{folder / PREPROCESSOR_CONFIG}'"),
         pooling=pooling,
     )
@@ -64,6 +83,16 @@ def number(config: dict, name: str, where: str, kind: type = int) -> Any:
         wanted = "a number" if kind is float else "a whole number"
         raise UserError(f"{where} says {name}={value!r}, which is not {wanted}")
     return kind(value)
+
+
+def _image_tower(config: dict, where: str) -> dict:
+    """The part of a config that describes the images' encoder; all of it where it has no parts."""
+    part = config.get("vision_config", config)
+    if not isinstance(part, dict):
+        raise UserError(f"{where} is damaged: vision_config={part!r}")
+    # written twice by old versions, which read the second one
+    twice = config.get("vision_config_dict")
+    return part | twice if isinstance(twice, dict) else part
 
 
 def _rope_base(config: dict, where: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Facts from the `model.backbone` of mmpretrain, as a training's own config states it."""
+"""Facts from the `model.backbone` of mmpretrain or mmsegmentation, as a training states it."""
 
 from typing import Any
 
@@ -11,6 +11,8 @@ BACKBONES = (
     "VisionTransformer", "MAEViT", "MILANViT", "MFFViT", "MoCoV3ViT", "MaskFeatViT",
     "DistilledVisionTransformer", "DeiT3", "BEiTViT", "BEiTPretrainViT", "CAEPretrainViT",
 )  # fmt: skip
+# Those of mmsegmentation under names of their own; its VisionTransformer is told by its tensors.
+MMSEG_BACKBONES = ("MAE", "BEiT")
 # Names of sizes there, and what they abbreviate -> attention heads. Written here, since the encoder
 # on its own imports nothing of mmpretrain; a test compares.
 _HEADS = {
@@ -31,16 +33,20 @@ _ACTS = ("GELU", "QuickGELU")
 _RESIZING = ("bicubic", "bilinear", None)  # None: it could not be parsed
 
 
-def mmpretrain_facts(backbone: dict) -> HubFacts:
-    """Options of the encoder that a backbone of mmpretrain has.
+def mmpretrain_facts(backbone: dict, is_mmsegs: bool = False) -> HubFacts:
+    """Options of the encoder that a backbone of mmpretrain or mmsegmentation has.
 
     Args:
         backbone: Literals only; what could not be parsed is None.
+        is_mmsegs: Whether its tensors are those of mmsegmentation's own VisionTransformer.
 
     Raises:
-        UserError: For an activation or a norm that `PlainViT` does not have.
+        UserError: For an activation, a norm or a use of the class token that `PlainViT` does not
+            have.
     """
     kind = str(backbone["type"]).rpartition(".")[2]
+    if is_mmsegs or kind in MMSEG_BACKBONES:
+        return _mmsegs_facts(backbone)
     if kind not in BACKBONES:
         return HubFacts(
             foreign=f"{NAMED} says model.backbone.type='{backbone['type']}'", named=NAMED
@@ -55,10 +61,7 @@ def mmpretrain_facts(backbone: dict) -> HubFacts:
             listed = " and ".join(sorted(map(str, values)))
             raise UserError(f"{NAMED} says {name} of {listed}: parts that differ are not supported")
     rule = backbone.get("interpolate_mode", "bicubic")
-    if rule not in _RESIZING:
-        raise UserError(
-            f"{NAMED} says interpolate_mode={rule!r}, supported are bicubic and bilinear"
-        )
+    _check_rule(rule)
     return HubFacts(
         num_heads=_num_heads(backbone.get("arch", "base"), kind),
         oblong=oblong(backbone.get("img_size")),
@@ -68,6 +71,35 @@ def mmpretrain_facts(backbone: dict) -> HubFacts:
         pos_resize=rule,
         named=NAMED,
     )
+
+
+def _mmsegs_facts(backbone: dict) -> HubFacts:
+    """Sizes stand in the backbone itself there, and one norm serves all."""
+    if not backbone.get("with_cls_token", True):
+        raise UserError(
+            f"{NAMED} says with_cls_token=False: the class token of the file took no part, and it "
+            "cannot be left out here"
+        )
+    rule = backbone.get("interpolate_mode", "bicubic")
+    _check_rule(rule)
+    size = backbone.get("img_size", 224)
+    return HubFacts(
+        oblong=oblong(size),
+        patch_size=_integer(backbone.get("patch_size", 16)),
+        num_layers=_integer(backbone.get("num_layers", 12)),
+        num_heads=_integer(backbone.get("num_heads", 12)),
+        norm_eps=_eps(backbone.get("norm_cfg", dict(type="LN"))),
+        act=_act(backbone.get("act_cfg")),
+        pos_resize=rule,
+        named=NAMED,
+    )
+
+
+def _check_rule(rule: Any) -> None:
+    if rule not in _RESIZING:
+        raise UserError(
+            f"{NAMED} says interpolate_mode={rule!r}, supported are bicubic and bilinear"
+        )
 
 
 def _act(config: Any) -> str:

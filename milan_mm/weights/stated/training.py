@@ -25,11 +25,12 @@ _METHODS: dict[tuple[str, ...], str] = {
 }
 
 
-def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
+def training_facts(checkpoint: Mapping[str, Any], layout: str = "") -> HubFacts:
     """Options of the encoder that the tensors do not show, as the training had them.
 
     Args:
         checkpoint: See `read_checkpoint`.
+        layout: Key of `LAYOUTS` that its encoder comes in.
 
     Returns:
         Nothing known for files without a config, or without a backbone in it; `foreign` for a
@@ -55,7 +56,7 @@ def training_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
         return HubFacts()
     stats = _stats(model.get("data_preprocessor") or values.get("data_preprocessor"))
     if backbone["type"] != "milan_mm.PlainViT":
-        return replace(mmpretrain_facts(backbone), stats=stats)
+        return replace(mmpretrain_facts(backbone, layout == "mmseg"), stats=stats)
     arch = backbone.get("arch")
     arch = ARCHS.get(arch) if isinstance(arch, str) else arch
     return HubFacts(
