@@ -35,6 +35,7 @@ from milan_mm.evaluation.features import read_image_folder
 from milan_mm.evaluation.fingerprint import data_counts, data_hashes, protocol_hash
 from milan_mm.evaluation.frozen.extraction import Preparation, images_of
 from milan_mm.evaluation.frozen.linear_grid import HELD_OUT
+from milan_mm.evaluation.frozen.pair_sizes import check_pair_sizes
 from milan_mm.evaluation.frozen.protocol import FrozenProtocol, TrainImages
 from milan_mm.evaluation.frozen.regression import SmallShare
 from milan_mm.evaluation.frozen.spec import union
@@ -293,6 +294,10 @@ class Evaluation:
         datasets, num_classes = dense_data(cfg)
         counts, hashes = self._identify_data(cfg)
         check_enough(task, counts)
+        for data in datasets.values():
+            if (key := f"sizes {settings_hash(data)}") not in self._identified:
+                check_pair_sizes(data)
+                self._identified[key] = ()
         identity = asdict(settings) | dict(protocol=self.protocol, held=HELD_OUT)
         read = candidate.read
         chosen = {key: read.options.get(key) for key in CHOICES}
