@@ -25,6 +25,7 @@ TASKS = dict(  # `None`: pretraining has no result of its own
     pretrain=None,
     seg=["Semantic Segmentation"],
 )
+BOXES_ONLY = ("FCOS",)
 DATA = dict(
     in1k="ImageNet-1k",
     coco="COCO",
@@ -70,6 +71,8 @@ def _model(name: str) -> dict[str, Any]:
         unit: length.get("max_epochs") or length.max_iters,
     }
     tasks = TASKS[folder]
+    if cfg.model.type in BOXES_ONLY:
+        tasks = ["Object Detection"]
     return {
         "Name": stem,
         "In Collection": f"milan_mm/{folder}",

@@ -24,6 +24,7 @@ OWN = ("pretrain", "cls", "det", "seg")
 ROOTS = {
     "imagenet": "data/imagenet",
     "coco": "data/coco",
+    "lvis": "data/lvis_v1",
     "ade20k": "data/ade/ADEChallengeData2016",
     "cityscapes": "data/cityscapes",
     "pascal-context": "data/VOCdevkit/VOC2010",

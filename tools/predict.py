@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         classes = Classes.of(restored)
         for note in (*restored.notes, *classes.notes):
             print(visible(note), file=sys.stderr)
-        skipped = [f"{path}: of a type that is not read" for path in unread]
+        skipped = [f"{path}: of a type that is not read, or not a file" for path in unread]
         with (
             writing(args.out, restored.task, classes, args.score_thr) as results,
             tqdm(total=len(pictures), desc="predict", unit=" pictures", smoothing=0.05) as bar,

@@ -13,6 +13,7 @@ from milan_mm.visualization.pictures import png_bytes
 CHECKS = {
     "imagenet": ("check_imagenet", "check_imagenet"),
     "coco": ("check_coco", "check_coco"),
+    "lvis": ("check_coco", "check_lvis"),
     "ade20k": ("check_segmentation", "check_ade20k"),
     "cityscapes": ("check_segmentation", "check_cityscapes"),
     "pascal-context": ("check_segmentation", "check_pascal_context"),
