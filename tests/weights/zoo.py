@@ -8,7 +8,7 @@ system computes: all tokens after the last block, and after the final norm where
 import copy
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Sample:
     extras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        model = getattr(self.tokens, "__self__", None)
+        model = getattr(self.tokens, "__self__", None)  # once: of a copy, tokens are a function
         if isinstance(model, VisionTransformer):  # which resizes as timm does
             self.tokens = resized_by(self.settings.get("pos_resize", "bicubic"), model)
 
@@ -877,9 +877,9 @@ def ijepa() -> Sample:
     model = timm_vit(class_token=False, fc_norm=False, global_pool="avg")
     state = prefixed(model.state_dict(), "module.")
     content = dict(
+        target_encoder=state,
         encoder=prefixed(timm_vit(class_token=False, global_pool="avg").state_dict(), "module."),
         predictor={"module.mask_token": noise(1, 1, 8)},
-        target_encoder=state,
         epoch=300,
     )
     return Sample(
@@ -1079,6 +1079,50 @@ def hf_dinov2() -> Sample:
     )
 
 
+def hf_siglip() -> Sample:
+    timms = siglip()
+    state = timms.content
+    for kind in ("weight", "bias"):
+        parts = [state.pop(f"attn_pool.{n}.{kind}") for n in ("q", "kv")]
+        state[f"head.attention.in_proj_{kind}"] = torch.cat(parts)
+    state["pos_embed"] = state["pos_embed"][0]
+    parts = tuple(f"encoder.layers.#.self_attn.{n}_proj" for n in "qkv")
+    state = split_qkv(state, r"blocks\.(\d+)\.attn\.qkv", parts)
+    rules = (
+        (r"pos_embed", "embeddings.position_embedding.weight"),
+        (r"patch_embed\.proj\.(.*)", r"embeddings.patch_embedding.\1"),
+        (r"norm\.(.*)", r"post_layernorm.\1"),
+        (r"blocks\.(\d+)\.norm(\d)\.(.*)", r"encoder.layers.\1.layer_norm\2.\3"),
+        (r"blocks\.(\d+)\.attn\.proj\.(.*)", r"encoder.layers.\1.self_attn.out_proj.\2"),
+        (r"blocks\.(.*)", r"encoder.layers.\1"),
+        (r"attn_pool\.latent", "head.probe"),
+        (r"attn_pool\.proj\.(.*)", r"head.attention.out_proj.\1"),
+        (r"attn_pool\.norm\.(.*)", r"head.layernorm.\1"),
+        (r"attn_pool\.(.*)", r"head.\1"),
+    )
+    return replace(timms, content=renamed(state, *rules), layout="hf-siglip")
+
+
+def hf_aimv2() -> Sample:
+    timms = aimv2_timm()
+    state = timms.content
+    state["pos_embed"] = state["pos_embed"][0]
+    parts = tuple(f"encoder.layers.#.attention.{n}_proj" for n in "qkv")
+    state = split_qkv(state, r"blocks\.(\d+)\.attn\.qkv", parts)
+    rules = (
+        (r"pos_embed", "embeddings.position_embedding.weight"),
+        (r"patch_embed\.proj\.(.*)", r"embeddings.patch_embed.\1"),
+        (r"patch_embed\.norm\.(.*)", r"embeddings.rms_norm.\1"),
+        (r"norm\.(.*)", r"rms_norm.\1"),
+        (r"blocks\.(\d+)\.norm(\d)\.(.*)", r"encoder.layers.\1.rms_norm\2.\3"),
+        (r"blocks\.(\d+)\.attn\.proj\.(.*)", r"encoder.layers.\1.attention.out_proj.\2"),
+        (r"blocks\.(\d+)\.mlp\.fc1_g\.(.*)", r"encoder.layers.\1.ffn.gate_proj.\2"),
+        (r"blocks\.(\d+)\.mlp\.fc1_x\.(.*)", r"encoder.layers.\1.ffn.up_proj.\2"),
+        (r"blocks\.(\d+)\.mlp\.fc2\.(.*)", r"encoder.layers.\1.ffn.down_proj.\2"),
+    )
+    return replace(timms, content=renamed(state, *rules), layout="hf-aimv2")
+
+
 def hf_dinov3() -> Sample:
     timms = dinov3_timm()
     parts = tuple(f"layer.#.attention.{n}_proj" for n in "qkv")
@@ -1149,6 +1193,8 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
             dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3, hf_clip, mmseg,
         )
     },
+    "hf_siglip": lambda folder: hf_siglip(),
+    "hf_aimv2": lambda folder: hf_aimv2(),
     "siglip": lambda folder: siglip(),
     "siglip_open_clip": lambda folder: siglip("visual.trunk."),
     "aimv2": lambda folder: aimv2_timm(official=True),
