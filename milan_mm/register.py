@@ -12,6 +12,7 @@ from milan_mm.datasets import (
     inferencing,
     labels,
     loading,
+    repeat_factor,
     whole_updates,
     workers,
 )
@@ -27,6 +28,7 @@ from milan_mm.engine import (
     trackers,
 )
 from milan_mm.engine.hooks import (
+    class_counts,
     compiling,
     gradient_norm,
     history,
@@ -41,16 +43,18 @@ from milan_mm.engine.hooks import (
     updates,
 )
 from milan_mm.evaluation import online, variant_accuracy
-from milan_mm.models import multi_scale, plain_vit, probe, pyramid
+from milan_mm.models import federated, multi_scale, plain_vit, probe, pyramid
 from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
 from milan_mm.weights import loading as weights
 
 __all__ = [
     "amp",
+    "class_counts",
     "compiling",
     "crops",
     "decoder",
     "even_sample",
+    "federated",
     "gradient_norm",
     "history",
     "imagenet_variants",
@@ -71,6 +75,7 @@ __all__ = [
     "plain_vit",
     "probe",
     "pyramid",
+    "repeat_factor",
     "sample_seeding",
     "saving",
     "schedulers",

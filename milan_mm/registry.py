@@ -6,21 +6,36 @@ name, and then the registry's `locations`. So the type resolves in configs of mm
 mmseg, and in a process that has imported mmengine only.
 """
 
+from importlib import import_module
+from typing import Any
+
 from mmengine import registry as root
 from mmengine.registry import Registry
 
 from milan_mm.configs import find_bases
 
 SCOPE = "milan_mm"
+# Classes that stand on mmdet's models, which take seconds to import -> their modules.
+DETECTION = dict(CascadeRoIHead="milan_mm.models.cascade")
 find_bases()
 
 
-def _child(name: str, parent: Registry, *locations: str) -> Registry:
+class ModelRegistry(Registry):
+    """A registry that imports the module of a class in `DETECTION` when it is asked for it."""
+
+    def get(self, key: str) -> Any:
+        """The class that a config calls `key`."""
+        if module := DETECTION.get(key.rpartition(".")[2]):
+            import_module(module)
+        return super().get(key)
+
+
+def _child(name: str, parent: Registry, *locations: str, kind: type = Registry) -> Registry:
     # mmengine imports `locations`, which registers the classes, at the first look-up
-    return Registry(name, parent=parent, scope=SCOPE, locations=[f"{SCOPE}.register", *locations])
+    return kind(name, parent=parent, scope=SCOPE, locations=[f"{SCOPE}.register", *locations])
 
 
-MODELS = _child("model", root.MODELS)
+MODELS = _child("model", root.MODELS, kind=ModelRegistry)
 # apart from register: mmdet's and mmseg's data sets take seconds to import, which few runs need
 DATASETS = _child(
     "dataset",

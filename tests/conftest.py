@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.utils.data._utils
 from mmengine.config import Config
+from mmengine.utils import get_git_hash
 from mmengine.utils.dl_utils import collect_env
 
 from milan_mm.configs import shipped_folder
@@ -74,10 +76,14 @@ def recipes_are_read_once() -> Iterator[None]:
 def runs_start_quickly() -> Iterator[None]:
     """A run in this process neither lays out its config with yapf nor looks for compilers again.
 
-    mmengine does the first four times a run, 0.3 seconds each for a large config.
+    mmengine does the first four times a run, 0.3 seconds each for a large config. It asks git for
+    its own version with every checkpoint, which forks this large process.
     """
     describe = functools.cache(collect_env)
+    version = functools.cache(get_git_hash)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmengine.runner.runner.get_git_hash", version)
+        patch.setattr("mmengine.hooks.runtime_info_hook.get_git_hash", version)
         patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, **_: (text, True))
         patch.setattr("mmengine.runner.runner.collect_env", lambda: describe().copy())
         yield
@@ -104,4 +110,27 @@ def bases_are_found_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Config, "_get_cfg_path", staticmethod(once))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def workers_of_a_run_that_is_over_are_not_waited_for() -> Iterator[None]:
+    """Loaders that garbage collection finds end their workers now, rather than in 5 seconds each.
+
+    A runner is part of a cycle, so its queues are closed before its loaders say goodbye through
+    them: no worker hears it, and torch ends it when it has waited this long.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def disks_are_not_waited_for() -> Iterator[None]:
+    """What this process writes may stay in memory: no test cuts the power.
+
+    A checkpoint is synced four times, 10 milliseconds each, and tiny runs save thousands.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: os.fstat(file) and None)
         yield

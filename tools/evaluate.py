@@ -12,7 +12,8 @@ Examples:
   python tools/evaluate.py --weights FILE --tasks finetune --epochs 20  # a shorter protocol
   python tools/evaluate.py --weights FILE --tasks finetune --test-sets all  # ImageNet-A, -R ...
   python tools/evaluate.py --weights FILE --tensorboard  # tensorboard --logdir work_dirs/evaluate
-  python tools/evaluate.py --weights FILE --print-commands slurm       # for a cluster
+  python tools/evaluate.py --weights FILE --parallel 8                 # on 8 GPUs
+  python tools/evaluate.py --weights FILE --print-commands slurm-array > job.sh; sbatch job.sh
 """
 
 import argparse
@@ -103,10 +104,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     options.add_batch_per_gpu(parser)
     options.add_img_size(parser, "; for tasks of one kind")
     parser.add_argument(
+        "--parallel",
+        type=options.positive,
+        default=1,
+        metavar="N",
+        help="processes that share the work, each with --gpus GPUs of its own; the same command "
+        "may also be started on several machines (1)",
+    )
+    parser.add_argument(
         "--print-commands",
-        choices=["slurm", "torchrun"],
-        help="run nothing, print the trainings that are missing; the same command without this "
-        "option then tests their checkpoints",
+        choices=["slurm", "torchrun", "slurm-array"],
+        help="run nothing; slurm, torchrun: print the trainings that are missing, and the same "
+        "command without this option then tests their checkpoints; slurm-array: print a batch "
+        "script whose tasks share all of the work",
     )
     parser.add_argument(
         "--partition", default="PARTITION", metavar="NAME", help="of Slurm, for --print-commands"
@@ -150,14 +160,17 @@ def main(argv: list[str] | None = None) -> None:
             cells = plan(args)
         missing = grid.missing_cells(cells, results)
     if args.print_commands:
-        print_commands(missing, args)
+        print_commands(missing, args, argv)
         return
     with grid.stopping():
-        facts = dict(command=options.command("evaluate", argv))
-        failed = grid.run_in_turn(missing, results, facts)
-    if failed:
-        print(f"error: {len(failed)} of {len(missing)} cells failed", file=sys.stderr)
-        sys.exit(1)
+        if args.parallel > 1 and missing:
+            run_side_by_side(argv, args)
+        else:
+            facts = dict(command=options.command("evaluate", argv))
+            failed = grid.run_in_turn(missing, results, facts)
+            if failed:
+                print(f"error: {len(failed)} of {len(missing)} cells failed", file=sys.stderr)
+                sys.exit(1)
     grid.say(f"the numbers are in {results}; the table: python tools/report.py {results}")
 
 
@@ -251,7 +264,9 @@ def check_options(args: argparse.Namespace) -> None:
         )
     check_test_sets(args)
     if args.partition != "PARTITION" and not args.print_commands:
-        raise UserError(f"--partition {args.partition} is for --print-commands slurm")
+        raise UserError(
+            f"--partition {args.partition} is for --print-commands slurm and slurm-array"
+        )
     if args.img_size and len(kinds) > 1:
         parted = " and ".join(",".join(of_kind(kind, args.tasks)) for kind in sorted(kinds))
         raise UserError(
@@ -295,10 +310,33 @@ def _kinds(tasks: Iterable[str]) -> set[str]:
     return {TASKS[task].data.kind for task in tasks}
 
 
-def print_commands(missing: list["EvaluationCell"], args: argparse.Namespace) -> None:
-    """A line for each training that is missing, and what comes then."""
+def run_side_by_side(argv: list[str] | None, args: argparse.Namespace) -> None:
+    """Let several processes share the work; exits with their highest code unless that is 0."""
+    import torch
+
+    from milan_mm.evaluation.sweep import devices_of, run_parallel
+    from milan_mm.run.errors import user_errors
+
+    words = sys.argv[1:] if argv is None else argv
+    with user_errors():
+        devices = devices_of(args.parallel, args.gpus or 1, torch.cuda.device_count())
+    if code := run_parallel(words, devices, args.out):
+        sys.exit(code)
+
+
+def print_commands(
+    missing: list["EvaluationCell"], args: argparse.Namespace, argv: list[str] | None
+) -> None:
+    """What is to be run: a line for each training that is missing, or a batch script."""
     from milan_mm.evaluation.cells import TrainedCell, VariantCell
 
+    if args.print_commands == "slurm-array":
+        from milan_mm.evaluation.sweep import array_script
+
+        words = sys.argv[1:] if argv is None else argv
+        size = len({cell.claim for cell in missing}) or 1
+        print(array_script(words, size, args.gpus or 1, args.partition), end="")
+        return
     for cell in missing:
         if not isinstance(cell, TrainedCell):
             print(f"# {cell.title} trains nothing: the last command votes")

@@ -1,8 +1,8 @@
 """Runs that were stopped and went on, against the one that was not: equal to the last bit?
 
 For each task, way of stopping and number of processes, one training is stopped at five points and
-resumed each time. Every loss of every process, and at the end weights, averages, optimizer and
-schedules, must be those of the undisturbed training.
+resumed each time. Every loss of every process and every result of a validation, and at the end
+weights, averages, optimizer and schedules, must be those of the undisturbed training.
 
 Run: python -m benchmarks.reliability.exact_resume [--tasks det ...] [--ways SIGKILL ...]
 """
@@ -38,14 +38,15 @@ from milan_mm.run.tracking import Tracking
 from milan_mm.run.training import train
 
 WAYS = ("exception", "SIGINT", "SIGTERM", "SIGKILL")
-POINTS = (5, 8, 13, 18, 21)  # iterations of 24; some are the first part of an update
+# iterations of 24: some are the first part of an update, the twelfth comes before a validation
+POINTS = (5, 8, 12, 18, 21)
 COMPARED = ("state_dict", "ema_state_dict", "optimizer", "param_schedulers")
 _LIMIT = 900  # seconds that a training may take, on a machine that is busy
 
 
 @HOOKS.register_module(name="StoppedHook", force=True)
 class StoppedHook(Hook):
-    """Writes down each loss, and says or raises when it is time to stop.
+    """Writes down each loss and result, and says or raises when it is time to stop.
 
     Attributes:
         at: Iterations after which the run is stopped; None lets it go on.
@@ -68,6 +69,11 @@ class StoppedHook(Hook):
             if self.reports is None:
                 raise RuntimeError("stopped on purpose")
             self.reports.send(runner.rank)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        file = Path(runner.work_dir, f"results-{runner.rank}.txt")
+        with file.open("a") as lines:
+            lines.write(f"{runner.iter} {sorted((metrics or {}).items())}\n")
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,12 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+def _results(work_dir: Path, rank: int) -> set[str]:
+    """Iteration and result of each validation; one that was made again must have the same."""
+    file = work_dir / f"results-{rank}.txt"
+    return {*file.read_text().splitlines()} if file.exists() else set()
+
+
 def differences(stopped: Path, undisturbed: Path, processes: int = 1) -> list[str]:
     """What differs between two work directories, if anything."""
     found = []
@@ -194,6 +206,8 @@ def differences(stopped: Path, undisturbed: Path, processes: int = 1) -> list[st
             found.append(f"{len(wrong)} of {len(got)} losses, first in iteration {wrong[0]}")
         if missing := expected.keys() - dict(got).keys():
             found.append(f"iterations {sorted(missing)} are missing")
+        if _results(stopped, rank) != _results(undisturbed, rank):
+            found.append("results of validations")
     last = sorted(undisturbed.glob("iter_*.pth"), key=lambda p: int(p.stem[5:]))[-1].name
     ends = [torch.load(d / last, weights_only=False) for d in (undisturbed, stopped)]
     found += [f"{k} at the end" for k in COMPARED if not same(*(end.get(k) for end in ends))]

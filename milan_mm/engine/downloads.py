@@ -18,12 +18,12 @@ from tqdm import tqdm
 from milan_mm.errors import UserError
 from milan_mm.files import free_bytes, replacing
 
-# torch and OpenMMLab name files after the start of their sha256: resnet50-0676ba61.pth
-_DIGEST = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
+# torch and OpenMMLab name files after the start of their sha256: resnet50-0676ba61.pth. What has no
+# letter may be a date or a count: 1 in 43 digests of eight digits, which then is not compared.
+_DIGEST = re.compile(r"-(?=[0-9]*[a-f])([0-9a-f]{8,64})\.[a-z]+$")
 _SECONDS = 60  # without an answer
 _LARGEST = 32 * 2**30  # bytes; no plain ViT comes near
 _CHUNK = 2**20
-_DATE = re.compile(r"20\d\d[01]\d[0-3]\d")
 
 
 def download(url: str) -> Path:
@@ -72,10 +72,10 @@ def _alone(folder: Path) -> Iterator[None]:
 def digest_in(name: str) -> str:
     """The first digits of the sha256 that a file's name states; '' where it states none.
 
-    A date at this place, such as -20210402.pth, is none.
+    Digits alone, such as the date in -20210402.pth, are not taken for one.
     """
     found = _DIGEST.search(name)
-    return found[1] if found and not _DATE.fullmatch(found[1]) else ""
+    return found[1] if found else ""
 
 
 def _has_digest(path: Path, digest: str) -> bool:

@@ -20,7 +20,7 @@ from milan_mm.evaluation.results import make_rows
 from milan_mm.evaluation.tasks import TASKS, metrics_of
 from milan_mm.run.jobs import Job, run_tool
 from milan_mm.run.metrics import read_metrics
-from milan_mm.run.records.canonical import package_versions
+from milan_mm.run.records.canonical import package_versions, settings_hash
 from milan_mm.run.schedule.batch import split_total_batch
 from milan_mm.run.start.checkpoint_files import newest
 from milan_mm.weights.encoder import Encoder
@@ -74,6 +74,11 @@ class EvaluationCell(ABC):
     @abstractmethod
     def rows(self) -> list[dict]:
         """The numbers; see `milan_mm.evaluation.grid.GridCell`."""
+
+    @property
+    def claim(self) -> str:
+        """Name of its work among processes that share a folder."""
+        return f"{self.task}-{settings_hash(self.identity)}"
 
     @property
     def title(self) -> str:
@@ -170,6 +175,11 @@ class TrainedCell(EvaluationCell):
     def checkpoint(self) -> Path | None:
         """The newest checkpoint, if there is one."""
         return newest(self.work_dir)
+
+    @property
+    def claim(self) -> str:
+        """That of the training, which has a folder of its own."""
+        return self.work_dir.name
 
     @property
     def is_of_images(self) -> bool:

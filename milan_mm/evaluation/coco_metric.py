@@ -27,18 +27,23 @@ class CocoMetric(PycocoMetric):
     """
 
     per_class = False
+    _lvis = False  # the rules of LVIS, see `LVISMetric`
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        with _fast_evaluator():
+        with _fast_evaluator(self._lvis):
             super().__init__(*args, **settings)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Box and mask AP. results: one (ground truth, prediction) per image, from `process`."""
-        with _fast_evaluator() as made:
+        with _fast_evaluator(self._lvis) as made:
             metrics = super().compute_metrics(results)
         for evaluation in made if self.per_class else ():
             metrics |= self._per_class(evaluation)
-        return metrics
+        return metrics | self._others(made)
+
+    def _others(self, made: list["_Evaluation"]) -> dict[str, float]:
+        """Further metrics of the evaluations that were made."""
+        return {}
 
     def _per_class(self, evaluation: "_Evaluation") -> dict[str, float]:
         """AP by class name, NaN for a class without objects."""
@@ -51,6 +56,72 @@ class CocoMetric(PycocoMetric):
             values = values[values > -1]
             found[f"{kind}_mAP[{name}]"] = float(values.mean()) if values.size else float("nan")
         return found
+
+
+@METRICS.register_module()
+class LVISMetric(CocoMetric):
+    """AP of LVIS v1 without the package `lvis`, which mmdet's `LVISMetric` needs.
+
+    An image counts for those categories that it was checked for: objects of others are neither
+    right nor wrong, and of some not all are annotated. The keys are 'bbox_AP', 'bbox_APr',
+    'bbox_APc' and 'bbox_APf' (rare, common and frequent categories), 'segm_AP' and so on, from 0 to
+    1, not rounded; -1 where no category has an object. The 300 best detections of an image count.
+
+    Args:
+        proposal_nums: Detections per image; the largest counts.
+    """
+
+    default_prefix = "lvis"
+    _lvis = True
+
+    def __init__(
+        self, *args: Any, proposal_nums: tuple[int, int, int] = (1, 10, 300), **settings: Any
+    ) -> None:
+        super().__init__(*args, proposal_nums=proposal_nums, **settings)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Box and mask AP. results: one (ground truth, prediction) per image, from `process`."""
+        best = [(truth, _best(found, max(self.proposal_nums))) for truth, found in results]
+        metrics = super().compute_metrics(best)
+        return {name: value for name, value in metrics.items() if "_mAP" not in name or "[" in name}
+
+    def _others(self, made: list["_Evaluation"]) -> dict[str, float]:
+        found = {}
+        for evaluation in made:
+            values = evaluation.stats_as_dict
+            for name, key in _LVIS_KEYS.items():
+                found[f"{evaluation.params.iouType}_{name}"] = float(values[key])
+        return found
+
+
+# mmdet's names -> those of faster-coco-eval
+_LVIS_KEYS = dict(
+    AP="AP_all",
+    AP50="AP_50",
+    AP75="AP_75",
+    APs="AP_small",
+    APm="AP_medium",
+    APl="AP_large",
+    APr="APr",
+    APc="APc",
+    APf="APf",
+)
+
+
+def _best(found: dict, count: int) -> dict:
+    """The detections of an image with the highest scores."""
+    scores = found["scores"]
+    if len(scores) <= count:
+        return found
+    kept = sorted(range(len(scores)), key=lambda i: -scores[i])[:count]
+    return {
+        name: [value[i] for i in kept]
+        if name == "masks"
+        else value[kept]
+        if name in ("bboxes", "labels", "scores", "mask_scores")
+        else value
+        for name, value in found.items()
+    }
 
 
 class _Annotations(COCO):
@@ -91,8 +162,12 @@ class _Evaluation(COCOeval_faster):
     of another kind than the one reported; tests compare all twelve with pycocotools.
     """
 
-    def __init__(self, ground_truth: COCO, detections: COCO, iou_type: str) -> None:
-        super().__init__(ground_truth, detections, iou_type, print_function=print)
+    def __init__(
+        self, ground_truth: COCO, detections: COCO, iou_type: str, lvis_style: bool
+    ) -> None:
+        super().__init__(
+            ground_truth, detections, iou_type, print_function=print, lvis_style=lvis_style
+        )
 
     def _summarize(self, ap: int = 1, **choice: Any) -> float:
         if ap == 1 and not choice.keys() - {"maxDets"} and 100 in self.params.maxDets:
@@ -102,7 +177,7 @@ class _Evaluation(COCOeval_faster):
 
 
 @contextmanager
-def _fast_evaluator() -> Iterator[list["_Evaluation"]]:
+def _fast_evaluator(lvis_style: bool = False) -> Iterator[list["_Evaluation"]]:
     """Let mmdet's metric, which finds its evaluator by name in its module, find the fast one.
 
     The names are swapped while one call runs, so two threads must not evaluate at the same time;
@@ -110,13 +185,16 @@ def _fast_evaluator() -> Iterator[list["_Evaluation"]]:
     150 lines of `compute_metrics`: numbers per class, proposals, the choice of items and the files
     for a server.
 
+    Args:
+        lvis_style: By the rules of LVIS.
+
     Yields:
         The evaluations that it makes.
     """
     made: list[_Evaluation] = []
 
     def make(*settings: Any) -> _Evaluation:
-        made.append(_Evaluation(*settings))
+        made.append(_Evaluation(*settings, lvis_style=lvis_style))
         return made[-1]
 
     names = dict(COCO=_Annotations, COCOeval=make, COCOevalMP=make)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from io import StringIO
 
 from milan_mm.escaping import csv_cell, latex, markdown
-from milan_mm.evaluation.tables import Entry, Line, Table, TableCell
+from milan_mm.evaluation.table_parts import Entry, Line, Table, TableCell
 
 FORMATS = ("markdown", "csv", "latex")
 NOT_RUN, NOT_PUBLISHED, UNDEFINED = "not run", "none", "undefined"
@@ -23,6 +23,9 @@ _CSV_COLUMNS = (
     "min",
     "max",
     "runs",
+    "draws",
+    "interval_low",
+    "interval_high",
     "best",
     "published",
     "difference",
@@ -99,6 +102,10 @@ def _entry_text(entry: Entry, bold: str) -> str:
         text += f" ({entry.mark})"
     if entry.runs > 1:
         text += f" ({entry.low:.1f} to {entry.high:.1f}, {entry.runs} runs)"
+    if entry.draws > 1 and entry.span:
+        text += " ({:.1f} to {:.1f}, ".format(*entry.span) + f"{entry.draws} draws)"
+    elif entry.interval:
+        text += " [{:.1f}, {:.1f}]".format(*entry.interval)
     return text
 
 
@@ -133,13 +140,16 @@ def _origin_without_runs(line: Line, cell: TableCell) -> str:
 
 def _csv_entry(entry: Entry) -> dict:
     group = entry.group
-    difference = entry.difference
+    difference, (low, high) = entry.difference, entry.interval or (None, None)
     return dict(
         origin="measured",
         mean=entry.mean,
         min=entry.low,
         max=entry.high,
         runs=entry.runs,
+        draws=entry.draws or None,
+        interval_low=low,
+        interval_high=high,
         best=int(entry.best),
         difference=None if difference is None else round(difference, 4),
         protocol=group.protocol,

@@ -16,10 +16,12 @@ from typing import Protocol, TypeVar
 
 from milan_mm.errors import INTERRUPTED, STOPPED, Stopped, UserError
 from milan_mm.escaping import visible
+from milan_mm.evaluation.claims import claimed
 from milan_mm.evaluation.results import append_rows, is_same, read_rows, remarks_on
 from milan_mm.run.errors import one_line
 from milan_mm.run.jobs import Job, run_jobs
 from milan_mm.signals import SIGNALS
+from milan_mm.text import count
 
 
 class GridCell(Protocol):
@@ -43,6 +45,14 @@ class GridCell(Protocol):
         Raises:
             RuntimeError, UserError: When there are none.
         """
+
+
+class SharedCell(GridCell, Protocol):
+    """A cell that one of several processes runs."""
+
+    @property
+    def claim(self) -> str:
+        """Name of a file; cells with one training have one name."""
 
 
 AnyCell = TypeVar("AnyCell", bound=GridCell)
@@ -88,9 +98,12 @@ def run_side_by_side(cells: Sequence[GridCell], results: Path, num_parallel: int
 
 
 def run_in_turn(
-    cells: Sequence[GridCell], results: Path, facts: Mapping[str, object] | None = None
-) -> list[GridCell]:
+    cells: Sequence[SharedCell], results: Path, facts: Mapping[str, object] | None = None
+) -> list[SharedCell]:
     """Train cells one after another, each from its last checkpoint on, also after one that failed.
+
+    Any number of processes may do this at a time, on one machine or on many with one file system:
+    a cell that another is at, or has finished meanwhile, is left to it.
 
     Args:
         facts: That all rows get besides their own.
@@ -98,25 +111,39 @@ def run_in_turn(
     Returns:
         The cells that failed, whose errors were printed.
     """
-    failed = []
+    failed: list[SharedCell] = []
+    elsewhere = 0
     for i, cell in enumerate(cells, 1):
-        say(f"{i}/{len(cells)} {cell.title}")
-        started = time.monotonic()
-        try:
-            if job := cell.job:
-                for _ in run_jobs([job], 1):
-                    pass
-            rows = [
-                row | dict(facts or {}) for row in _timed(cell.rows(), time.monotonic() - started)
-            ]
-        except (RuntimeError, UserError) as error:
-            failed.append(cell)
-            message = one_line(error) if isinstance(error, UserError) else error
-            print(f"error: {message}", file=sys.stderr, flush=True)
-            continue
-        append_rows(results, rows)
-        say("    " + ", ".join(f"{row['metric']} {_number(row['value'])}" for row in rows))
+        title = f"{i}/{len(cells)} {cell.title}"
+        with claimed(results.parent / "claims", cell.claim) as holder:
+            if holder:
+                say(f"{title}: left to {holder}")
+                elsewhere += 1
+            elif is_in(cell, read_rows(results)):
+                say(f"{title}: finished meanwhile")
+            else:
+                say(title)
+                failed += [] if _run(cell, results, facts or {}) else [cell]
+    if elsewhere:
+        say(f"{elsewhere} of {count(len(cells), 'cell')} left to other processes")
     return failed
+
+
+def _run(cell: GridCell, results: Path, facts: Mapping[str, object]) -> bool:
+    """Train a cell and append its rows; says what failed."""
+    started = time.monotonic()
+    try:
+        if job := cell.job:
+            for _ in run_jobs([job], 1):
+                pass
+        rows = [row | dict(facts) for row in _timed(cell.rows(), time.monotonic() - started)]
+    except (RuntimeError, UserError) as error:
+        message = one_line(error) if isinstance(error, UserError) else error
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        return False
+    append_rows(results, rows)
+    say("    " + ", ".join(f"{row['metric']} {_number(row['value'])}" for row in rows))
+    return True
 
 
 @contextmanager

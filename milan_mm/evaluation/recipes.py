@@ -116,7 +116,7 @@ def _resize(model: ConfigDict, shape: Shape) -> None:
             for key, value in node.items():
                 if value == width:
                     node[key] = shape.embed_dims
-                elif isinstance(value, (list, tuple)) and set(value) == {width}:
+                elif isinstance(value, (list, tuple)) and [*value] == [width] * len(value):
                     node[key] = [shape.embed_dims] * len(value)
 
 

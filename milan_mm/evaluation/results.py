@@ -149,6 +149,25 @@ def read_rows(path: str | Path) -> list[dict]:
     return _read(path).rows
 
 
+def merge(paths: Iterable[str | Path]) -> list[dict]:
+    """The rows of several files, each once: a file may have been copied and continued.
+
+    Raises:
+        UserError: See `read_rows`.
+    """
+    rows = {line_of(row): row for path in paths for row in read_rows(path)}
+    return list(rows.values())
+
+
+def append_new(path: str | Path, rows: Iterable[dict]) -> int:
+    """Append the rows that a file does not have; returns their number."""
+    known = {line_of(row) for row in read_rows(path)}
+    new = [row for row in rows if line_of(row) not in known]
+    if new:
+        append_rows(path, new)
+    return len(new)
+
+
 def remarks_on(path: str | Path) -> list[str]:
     """What a reader of a results file should know: lines for the user, none for most files.
 
@@ -169,19 +188,24 @@ def remarks_on(path: str | Path) -> list[str]:
     return remarks
 
 
-def read_results(path: str | Path) -> list[dict]:
-    """All rows of a file that `tools/evaluate.py` wrote.
+def read_results(*paths: str | Path) -> list[dict]:
+    """All rows of a file that `tools/evaluate.py` wrote; of several files, each row once.
 
     Raises:
         MissingFileError: When there is no such file.
         UserError: Naming the file, the line and the key that does not fit the schema above.
     """
-    if not Path(path).is_file():
-        raise MissingFileError(f"results file '{path}' does not exist: tools/evaluate.py writes it")
-    found = _read(path)
-    for number, row in zip(found.lines, found.rows, strict=True):
-        check_row(row, f"{path}:{number}")
-    return found.rows
+    rows: list[dict] = []
+    for path in paths:
+        if not Path(path).is_file():
+            raise MissingFileError(
+                f"results file '{path}' does not exist: tools/evaluate.py writes it"
+            )
+        found = _read(path)
+        for number, row in zip(found.lines, found.rows, strict=True):
+            check_row(row, f"{path}:{number}")
+        rows = found.rows
+    return merge(paths) if len(paths) > 1 else rows
 
 
 def is_of_evaluate(row: Mapping) -> bool:

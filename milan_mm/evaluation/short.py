@@ -141,7 +141,12 @@ def _use_small_coco(cfg: Config, folder: Path) -> None:
 
 def _take_fewer_regions(model: ConfigDict) -> None:
     """The heads see each region alone, so that their number decides the time."""
-    model.train_cfg.rcnn.sampler.num //= FEWER_REGIONS
+    if "rpn_head" not in model:  # of one stage
+        return
+    stages = model.train_cfg.rcnn
+    for stage in stages if isinstance(stages, list) else [stages]:
+        if "num" in stage.sampler:
+            stage.sampler.num //= FEWER_REGIONS
     for settings in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
         settings.max_per_img //= FEWER_REGIONS
 

@@ -1,116 +1,32 @@
 """From results to tables of methods and tasks, next to the published numbers.
 
-Only numbers of one group are ranked: equal task, protocol hash and data. A difference to a
+Only numbers of one group are ranked: equal task, protocol hash and data; and only as far as their
+intervals do not overlap. A difference to a
 published number is taken where the protocol is 'paper' and the data are whole.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import mean
-from typing import NamedTuple
 
 from milan_mm.errors import UserError
-from milan_mm.evaluation.published import Published, plain_name, published, source
-from milan_mm.evaluation.tasks import DATA_NAMES, PATCH_SIZE, TASKS, metric_of, metrics_of
+from milan_mm.evaluation.published import Published, plain_name, published
+from milan_mm.evaluation.ranking import are_tied, entry_of, mark_best
+from milan_mm.evaluation.table_notes import notes_on
+from milan_mm.evaluation.table_parts import (
+    Column,
+    Entry,
+    Group,
+    Line,
+    Table,
+    TableCell,
+    Trial,
+    group_of,
+    is_whole,
+    trial_of,
+)
+from milan_mm.evaluation.tasks import DATA_NAMES, TASKS, metric_of, metrics_of
 
 _ARCHS = dict(small="S", base="B", large="L", huge="H")
-
-
-class Trial(NamedTuple):
-    """A task on a data set; `img_size` in pixels separates finetuning at 224 and at 384."""
-
-    task: str
-    data: str
-    img_size: int | None
-
-    @property
-    def title(self) -> str:
-        """As tables call it."""
-        pixels = f"{self.img_size} px" if self.img_size else ""
-        return " ".join(filter(None, (self.data, TASKS[self.task].verb, pixels)))
-
-
-class Column(NamedTuple):
-    """One metric of a trial."""
-
-    trial: Trial
-    metric: str
-
-    @property
-    def title(self) -> str:
-        """As a table's head shows it."""
-        return f"{self.trial.title} {self.metric}"
-
-
-class Group(NamedTuple):
-    """What numbers that may be ranked together have in common."""
-
-    trial: Trial
-    protocol: str
-    protocol_hash: str
-    data_counts: tuple[tuple[str, int], ...]
-    data_hash: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def with_any_data(self) -> "Group":
-        """The same for all data of this name and these counts."""
-        return self._replace(data_hash=())
-
-
-@dataclass
-class Entry:
-    """One number of a cell, over repeated runs.
-
-    Attributes:
-        mean, low, high: In %; None where the metric was undefined.
-        runs: How many. values: Of each, in %, but for undefined ones.
-        mark: Letter of its group where the table has several groups of the task, else ''.
-        best: Whether no other line is better, in its group; never in a short protocol.
-        difference: To the published number, in points, where the two may be compared.
-    """
-
-    group: Group
-    mean: float | None
-    low: float | None
-    high: float | None
-    runs: int
-    values: tuple[float, ...] = ()
-    mark: str = ""
-    best: bool = False
-    difference: float | None = None
-
-
-@dataclass
-class TableCell:
-    """What a line has in a column: no entries mean "not run", no published number "none"."""
-
-    entries: list[Entry] = field(default_factory=list)
-    published: float | None = None
-
-
-@dataclass
-class Line:
-    """One encoder, or a method of the paper of which nothing was run.
-
-    Attributes:
-        weights, sha256: Of the encoder's file, '' for a line of the paper.
-    """
-
-    method: str
-    weights: str
-    sha256: str
-    cells: list[TableCell]
-
-
-@dataclass
-class Table:
-    """All encoders of one architecture."""
-
-    arch: str
-    columns: list[Column]
-    lines: list[Line]
-    notes: list[str]
 
 
 def make_tables(rows: Sequence[Mapping]) -> list[Table]:
@@ -137,24 +53,7 @@ def arch_of(config: str) -> str:
 
 def column_of(row: Mapping) -> Column:
     """Where a row belongs."""
-    return Column(_trial(row), row["metric"])
-
-
-def _trial(row: Mapping) -> Trial:
-    return Trial(row["task"], row["data"], _img_size(row))
-
-
-def _img_size(row: Mapping) -> int | None:
-    if row["task"] != "finetune":
-        return None
-    found = re.search(r"-(\d+)x\1$", row["config"])
-    return int(found[1]) if found else 224
-
-
-def _group_of(row: Mapping) -> Group:
-    counts = tuple(sorted(row["data_counts"].items()))
-    hashes = tuple(sorted((row.get("data_hash") or {}).items()))
-    return Group(_trial(row), row["protocol"], row["protocol_hash"], counts, hashes)
+    return Column(trial_of(row), row["metric"])
 
 
 def _with_hashes(rows: Sequence[Mapping]) -> list[Mapping]:
@@ -163,11 +62,11 @@ def _with_hashes(rows: Sequence[Mapping]) -> list[Mapping]:
     Only on a published data set, and where these are all of one.
     """
     known: dict[Group, set[tuple]] = {}
-    for group in map(_group_of, rows):
+    for group in map(group_of, rows):
         known.setdefault(group.with_any_data, set()).add(group.data_hash)
     joined: list[Mapping] = []
     for row in rows:
-        others = known[_group_of(row).with_any_data] - {()}
+        others = known[group_of(row).with_any_data] - {()}
         joins = row["data"] in DATA_NAMES and len(others) == 1
         joined.append(dict(row, data_hash=dict(*others)) if joins else row)
     return joined
@@ -183,9 +82,10 @@ def _table(arch: str, rows: list[Mapping]) -> Table:
     columns = sorted(used, key=_column_order)
     marks = _marks(rows)
     lines = _own_lines(rows, columns, marks, numbers)
-    _mark_best(columns, lines)
+    mark_best(columns, lines)
     lines += _paper_lines(lines, columns, numbers)
-    return Table(arch, columns, lines, _notes(arch, rows, marks, bool(numbers)))
+    notes = notes_on(arch, rows, marks, are_tied(lines), bool(numbers))
+    return Table(arch, columns, lines, notes)
 
 
 def _column_of_number(number: Published) -> Column:
@@ -205,7 +105,7 @@ def _marks(rows: Iterable[Mapping]) -> dict[Group, str]:
     """A letter for each group of a trial that has several; '' for the only one."""
     of_trial: dict[Trial, list[Group]] = {}
     for row in rows:
-        group = _group_of(row)
+        group = group_of(row)
         groups = of_trial.setdefault(group.trial, [])
         if group not in groups:
             groups.append(group)
@@ -247,30 +147,12 @@ def _entries(rows: list[Mapping], marks: dict[Group, str]) -> list[Entry]:
 
     Two evaluations that ran at the same time may have written the same cell twice.
     """
-    repeats: dict[tuple[Group, str], dict[int, float | None]] = {}
+    repeats: dict[tuple[Group, str], dict[int, Mapping]] = {}
     for row in rows:
-        repeats.setdefault((_group_of(row), row["config_hash"]), {})[row["seed"]] = row["value"]
-    entries = []
-    for (group, _), by_seed in repeats.items():
-        values = list(by_seed.values())
-        known = [value for value in values if value is not None]
-        entry = Entry(group, None, None, None, runs=len(values), mark=marks[group])
-        if known:
-            entry.mean, entry.low, entry.high = mean(known), min(known), max(known)
-            entry.values = tuple(known)
-        entries.append(entry)
-    return entries
-
-
-def is_whole(group: Group) -> bool:
-    """Whether the data are those of the paper, and the recipe is of paper length."""
-    task, data, _ = group.trial
-    whole = TASKS[task].whole
-    if group.protocol != "paper" or not whole or data != TASKS[task].data.name:
-        return False
-    counts = dict(group.data_counts)
-    train, val = whole
-    return counts.get("train", 0) >= train and counts.get("val") == val
+        repeats.setdefault((group_of(row), row["config_hash"]), {})[row["seed"]] = row
+    return [
+        entry_of(group, list(runs.values()), marks[group]) for (group, _), runs in repeats.items()
+    ]
 
 
 def _published_value(numbers: list[Published], method: str, column: Column) -> float | None:
@@ -279,26 +161,6 @@ def _published_value(numbers: list[Published], method: str, column: Column) -> f
         if same and _column_of_number(number) == column:
             return number.value
     return None
-
-
-def _mark_best(columns: list[Column], lines: list[Line]) -> None:
-    """The best mean of each column and group; what short runs give measures nothing."""
-    for column, *cells in zip(columns, *(line.cells for line in lines), strict=True):
-        best_of = (
-            min
-            if metric_of(column.trial.task, column.trial.data, column.metric).lower_is_better
-            else max
-        )
-        groups: dict[Group, list[Entry]] = {}
-        for cell in cells:
-            for entry in cell.entries:
-                if entry.mean is not None:
-                    groups.setdefault(entry.group, []).append(entry)
-        for entries in groups.values():
-            best = best_of(entry.mean for entry in entries if entry.mean is not None)
-            for entry in entries:
-                ranked = len(entries) > 1 and entry.group.protocol != "short"
-                entry.best = ranked and entry.mean == best
 
 
 def _paper_lines(own: list[Line], columns: list[Column], numbers: list[Published]) -> list[Line]:
@@ -314,51 +176,3 @@ def _paper_lines(own: list[Line], columns: list[Column], numbers: list[Published
         )
         for name in names
     ]
-
-
-def _notes(
-    arch: str, rows: list[Mapping], marks: dict[Group, str], with_published: bool
-) -> list[str]:
-    notes = []
-    for group, mark in marks.items():
-        own = [row for row in rows if _group_of(row) == group]
-        counts = ", ".join(f"{n:,} {split}" for split, n in group.data_counts)
-        if sum(other.with_any_data == group.with_any_data for other in marks) > 1:
-            counts += f" (data {' '.join(str(h)[:8] for _, h in group.data_hash) or 'unknown'})"
-        batch = f", total batch {own[0]['total_batch']}" if own[0]["total_batch"] else ""
-        precision = " and ".join(sorted({row["precision"] for row in own}))
-        notes.append(
-            f"{group.trial.title}{f' ({mark})' if mark else ''}: protocol "
-            f"{group.protocol} {group.protocol_hash}{batch}, {precision}, {counts} images"
-        )
-    if any(marks.values()):
-        notes.append(
-            "Numbers with different letters come from different protocols or data and are not "
-            "ranked together: the best (bold) is that of its letter."
-        )
-    if any(group.protocol == "own" for group in marks):
-        notes.append(
-            "The protocol 'own' is a recipe with another length or learning rate: its numbers are "
-            "not compared with published ones."
-        )
-    if any(group.protocol == "short" for group in marks):
-        notes.append(
-            "The protocol 'short' shows that a recipe runs on these weights; its numbers are no "
-            "measure of them: they are not ranked, nor compared with published ones."
-        )
-    dense = {group.trial.data for group in marks if TASKS[group.trial.task].data.kind != "classes"}
-    if dense and (found := re.search(r"/(\d+)$", arch)) and int(found[1]) != PATCH_SIZE:
-        notes.append(
-            f"{' and '.join(sorted(dense))}: on patches of {PATCH_SIZE} pixels, to which the "
-            f"encoder's of {found[1]} were resampled."
-        )
-    if with_published:
-        notes.append(
-            f"Published numbers are those of {source()}, not measured here; that paper does not "
-            "state its settings for COCO and ADE20K. Differences are given where the protocol is "
-            "'paper' and the data are whole."
-        )
-    commits = sorted({str(row["commit"]) for row in rows})
-    if len(commits) > 1 or any(commit.endswith("-dirty") for commit in commits):
-        notes.append(f"The rows were written by {len(commits)} version(s): {', '.join(commits)}")
-    return notes

@@ -11,6 +11,7 @@ from typing import Any
 import mmcv.ops
 
 from milan_mm.errors import UserError
+from milan_mm.registry import DETECTION
 from milan_mm.run.config_nodes import config_nodes
 
 SCOPES = ("mmdet", "mmengine", "mmpretrain", "mmseg", "milan_mm")
@@ -73,6 +74,7 @@ def _texts(value: Any) -> Iterator[str]:
 def _registered_names(scopes: Iterable[str]) -> set[str]:
     """Names that models and pipelines of some libraries are built from."""
     names = {name for name in dir(mmcv.ops) if _NAME.fullmatch(name)}  # by name, unregistered
+    names |= DETECTION.keys()
     for module in (import_module(f"{scope}.registry") for scope in (*scopes, "mmengine")):
         for registry in (getattr(module, name, None) for name in _REGISTRIES):
             if registry is not None:  # one that has imported nothing yet counts as false

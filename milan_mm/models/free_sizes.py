@@ -78,7 +78,9 @@ def _weights(m: int, n: Tensor, places: Tensor, same: Tensor, rule: str) -> Tens
         stretch = ratio.clamp(min=1)
         centres = (places + 0.5) * ratio - 0.5
         distances = counting(m, n) - centres[:, None]
-        weights = _keys(distances / stretch, -0.5)
+        distances = distances / stretch
+        is_linear = kind == "bilinear"
+        weights = _linear(distances) if is_linear else _keys(distances, -0.5)
         return weights / weights.sum(dim=1, keepdim=True)
     if rest == "corners":
         centres = places * (m - 1) / (n - 1).clamp(min=1)
@@ -87,11 +89,15 @@ def _weights(m: int, n: Tensor, places: Tensor, same: Tensor, rule: str) -> Tens
         centres = (places + 0.5) * (m / (n + extra)) - 0.5
     # two more rows at either end, for which the outermost rows stand
     distances = counting(m + 4, n) - 2 - centres[:, None]  # (n, m+4)
-    weights = (1 - distances.abs()).clamp(min=0) if kind == "bilinear" else _keys(distances, -0.75)
+    weights = _linear(distances) if kind == "bilinear" else _keys(distances, -0.75)
     if m == 1:
         return weights.sum(dim=1, keepdim=True)
     first, last = weights[:, :3].sum(1, keepdim=True), weights[:, -3:].sum(1, keepdim=True)
     return torch.cat([first, weights[:, 3:-3], last], dim=1)
+
+
+def _linear(distances: Tensor) -> Tensor:
+    return (1 - distances.abs()).clamp(min=0)
 
 
 def _keys(distances: Tensor, a: float) -> Tensor:

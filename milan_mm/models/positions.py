@@ -18,6 +18,7 @@ RESIZE_RULES = {
     "bicubic-antialias": "timm, open_clip, and DINOv2 with registers: antialiased",
     "bicubic-corners": "torchvision, SWAG: the corner patches keep their values",
     "bilinear": "mmpretrain with interpolate_mode='bilinear'",
+    "bilinear-antialias": "TIPS: linear and antialiased",
     "bilinear-corners": "Google's ViTs: linear, and the corner patches keep their values",
 }
 

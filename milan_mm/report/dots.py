@@ -19,11 +19,13 @@ class DotRow:
     Attributes:
         name: As the table has it. values: Of its runs, empty where it was not run here.
         published: In the paper, None where it is not there or cannot be compared.
+        span: What the line covers, None for the range of the values.
     """
 
     name: str
     values: Sequence[float]
     published: float | None = None
+    span: tuple[float, float] | None = None
 
 
 def dot_plot(title: str, note: str, unit: str, rows: Sequence[DotRow]) -> Markup:
@@ -32,7 +34,8 @@ def dot_plot(title: str, note: str, unit: str, rows: Sequence[DotRow]) -> Markup
     Args:
         title: Above the picture. note: Below the title, e.g. the protocol.
     """
-    numbers = [v for row in rows for v in (*row.values, row.published) if v is not None]
+    ends = [(*row.values, *(row.span or ()), row.published) for row in rows]
+    numbers = [v for values in ends for v in values if v is not None]
     if len(numbers) < 2:
         return EMPTY
     height = _TOP + _ROW * len(rows) + _BOTTOM
@@ -70,10 +73,11 @@ def _line(row: DotRow, y: float, at: Callable[[float], float]) -> Markup:
             '<text class="{}" x="{}" y="{}" text-anchor="end">{}<title>{}</title></text>'
         ).format(kind, _NAMES - 8, px(y + 4), name, row.name)
     ]
-    if len(row.values) > 1:
+    if row.values and (row.span or len(row.values) > 1):
+        low, high = row.span or (min(row.values), max(row.values))
         parts.append(
             Markup('<line class="curve s0" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-                px(at(min(row.values))), px(at(max(row.values))), px(y), px(y)
+                px(at(low)), px(at(high)), px(y), px(y)
             )
         )
     said = f"{row.name}: " + ", ".join(f"{value:.2f}" for value in row.values)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from markupsafe import Markup
 
-from milan_mm.evaluation.tables import (
+from milan_mm.evaluation.table_parts import (
     Column,
     Entry,
     Group,
@@ -13,8 +13,9 @@ from milan_mm.evaluation.tables import (
     Table,
     TableCell,
     is_whole,
-    make_tables,
 )
+from milan_mm.evaluation.tables import make_tables
+from milan_mm.evaluation.tasks import metric_of
 from milan_mm.report.axes import duration
 from milan_mm.report.dots import DotRow, dot_plot
 from milan_mm.report.page import (
@@ -67,8 +68,10 @@ def results_page(rows: Sequence[Mapping], name: str, remarks: Sequence[str] = ()
                 ]
             ),
             paragraph(
-                "In %, mean of the runs and their range. Numbers in grey are published ones; the "
-                "difference to them is given where protocol and data are the paper's.",
+                "Mean of the runs and their range, or the 95 % interval of a single run. In bold "
+                "are the best, and those that cannot be told from them. Numbers in grey are "
+                "published ones; the difference to them is given where protocol and data are the "
+                "paper's.",
                 note=True,
             ),
         ]
@@ -126,6 +129,11 @@ def _entry(entry: Entry) -> Markup:
     if entry.runs > 1:
         said = f"{entry.low:.1f} to {entry.high:.1f}, {count(entry.runs, 'run')}"
         text += Markup('<span class="paper">{}</span>').format(said)
+    if entry.draws > 1 and entry.span:
+        said = "{:.1f} to {:.1f}, ".format(*entry.span) + count(entry.draws, "draw")
+        text += Markup('<span class="paper">{}</span>').format(said)
+    elif entry.interval:
+        text += Markup('<span class="paper">[{:.1f}, {:.1f}]</span>').format(*entry.interval)
     return text
 
 
@@ -139,7 +147,9 @@ def _plots(found: Table) -> Markup:
     if not figures:
         return EMPTY
     note = paragraph(
-        "Dots are runs, a line spans their range, diamonds are published numbers.", note=True
+        "Dots are runs, a line spans their range or their 95 % intervals, diamonds are published "
+        "numbers. The best is on top.",
+        note=True,
     )
     return join(['<div class="charts">', *figures, "</div>", note])
 
@@ -154,12 +164,14 @@ def _plot(column: Column, group: Group, cells: Sequence[tuple[Line, TableCell]])
         mark = mark or "".join(entry.mark for entry in entries[:1])
         published = cell.published if compares else None
         if values or published is not None:
-            rows.append(DotRow(line.method, values, published))
-    rows.sort(key=_height, reverse=True)
+            spans = [entry.span for entry in entries if entry.span]
+            rows.append(DotRow(line.method, values, published, spans[0] if spans else None))
+    metric = metric_of(column.trial.task, column.trial.data, column.metric)
+    rows.sort(key=_height, reverse=not metric.lower_is_better)
     note = f"protocol {group.protocol} {group.protocol_hash[:_DIGITS]}"
     counts = ", ".join(f"{n:,} {split}" for split, n in group.data_counts)
     title = column.title + (f" ({mark})" if mark else "")
-    return dot_plot(title, f"{note}, {counts} images", "%", rows)
+    return dot_plot(title, f"{note}, {counts} images", metric.unit, rows)
 
 
 def _height(row: DotRow) -> float:

@@ -113,9 +113,11 @@ def _explain_system(error: OSError, folder: Path) -> str | None:
         if not error.filename and _SHM.is_dir() and free_bytes(_SHM) < 2**20:
             return _SMALL_SHM.format(shm=_room(_SHM))  # the semaphores of workers have no path
         room = f" ({bytes_of(free_bytes(place))} free)" if error.errno == errno.ENOSPC else ""
+        # before the first checkpoint there is nothing to resume
+        again = "--resume" if (folder / "last_checkpoint").is_file() else "start again"
         return (
             f"'{place}' was not written, {error.strerror}{room}: earlier files are whole; make "
-            "room, then --resume"
+            f"room, then {again}"
         )
     if error.errno is None or not error.filename:
         return None

@@ -1,8 +1,11 @@
 """`--fsdp`: a training whose model is spread over the processes, see `milan_mm.engine.sharding`."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import EMAHook
+from mmengine.registry import HOOKS
 
 from milan_mm.errors import UserError
 
@@ -57,11 +60,23 @@ def _obstacles(cfg: Config, kind: str) -> Iterator[str]:
             "sees: take 'milan_mm.BFloat16OptimWrapper', or leave out --fsdp"
         )
     for hook in cfg.get("custom_hooks") or []:
-        if _is(str(hook.get("type")), "EMAHook"):
+        if _averages_weights(hook.get("type"), cfg.get("default_scope")):
             yield (
-                "EMAHook keeps a second, whole copy of the model and writes it into checkpoints by "
-                "one process: leave it or --fsdp out"
+                f"{_name(hook.type)} keeps a second, whole copy of the model and writes it into "
+                "checkpoints by one process: leave it or --fsdp out"
             )
+
+
+def _averages_weights(kind: Any, scope: str | None) -> bool:
+    """Whether it is mmengine's EMAHook or derived from it, as mmpretrain's and those of users."""
+    if isinstance(kind, str):
+        with HOOKS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(kind)
+    return isinstance(kind, type) and issubclass(kind, EMAHook)
+
+
+def _name(kind: Any) -> str:
+    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
 
 
 def _is(kind: str, name: str) -> bool:

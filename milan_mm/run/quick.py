@@ -28,9 +28,11 @@ def make_quick(cfg: Config, world_size: int) -> list[str]:
             cfg[name].sampler = ConfigDict(
                 type="milan_mm.EvenSampler", num_samples=cfg[name].batch_size * world_size
             )
-    rcnn = cfg.model.get("test_cfg", {}).get("rcnn", {})
-    if "score_thr" in rcnn:
-        rcnn.score_thr = 0.0  # an untrained detector is sure of nothing, and masks are to be tried
+    test_cfg = cfg.model.get("test_cfg") or {}
+    for settings in (test_cfg, test_cfg.get("rcnn") or {}):  # of one stage, of two
+        if "score_thr" in settings:
+            # an untrained detector is sure of nothing, and masks are to be tried
+            settings.score_thr = 0.0
     notes = [
         f"--quick: {ITERATIONS} iterations with a batch of {batch_size} per process, then one "
         "validation batch; the numbers only show that the recipe runs"

@@ -41,7 +41,7 @@ def replay_report(cfg: Config, path: str | Path) -> list[str]:
         trace = replay(model, wrapper, report.batch, report.generators)
     weights = f", with the weights of {report.checkpoint}" if report.checkpoint else ""
     lines = [f"iteration {report.iteration}{weights}: {report.what}"]
-    lines += _table(trace.rows)
+    lines += _table(*_of_interest(model, trace.rows))
     lines += [f"image: {name}" for name in report.images]
     lines += [f"not finite when it was read: {name}" for name in broken_images(report.batch)]
     lines += [f"{name}: {value:.8g}" for name, value in trace.losses.items()]
@@ -57,7 +57,14 @@ def _build(cfg: Config) -> nn.Module:
     return MODELS.build(settings)
 
 
-def _table(rows: list[Row]) -> list[str]:
+def _of_interest(model: nn.Module, rows: list[Row]) -> tuple[list[Row], int]:
+    """Without those of a frozen teacher that are finite, and how many these are."""
+    trained = {name for name, _ in model.named_modules()}
+    shown = [row for row in rows if row.module in trained or row.share]
+    return shown, len(rows) - len(shown)
+
+
+def _table(rows: list[Row], left_out: int) -> list[str]:
     """One line for each tensor."""
     names = [f"{row.module or 'the model'}, {row.what}" for row in rows]
     width = max(map(len, names), default=0)
@@ -66,7 +73,8 @@ def _table(rows: list[Row]) -> list[str]:
         f"{name:{width}}  {row.low:11.4g}  {row.high:11.4g}  {row.share:10.2%}"
         for name, row in zip(names, rows, strict=True)
     ]
-    return [head, *found]
+    teacher = f"left out: {left_out} of the frozen teacher's tensors, which are finite"
+    return [head, *found, *([teacher] if left_out else [])]
 
 
 def _same(before: float | None, now: float) -> str:

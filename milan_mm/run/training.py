@@ -13,6 +13,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from milan_mm.engine.checkpoints import safe_loading
+from milan_mm.engine.hooks.buffers import BuffersHook
+from milan_mm.engine.hooks.class_counts import ClassCountsHook
 from milan_mm.engine.hooks.finite import FiniteHook
 from milan_mm.engine.hooks.record import RecordHook
 from milan_mm.engine.hooks.seeding import SeedHook
@@ -100,6 +102,8 @@ def _train(cfg: Config, start: Start, notes: list[str], stopping: StoppingHook) 
     record = record_of(runner.cfg, runner, plan.schedule)
     origin.enter(runner, plan, record)
     runner.register_hook(SeedHook())
+    runner.register_hook(BuffersHook())
+    runner.register_hook(ClassCountsHook())
     runner.register_hook(FiniteHook((runner.cfg.get(ORIGIN) or {}).get("command") or ""))
     runner.register_hook(stopping)
     # last, so that a checkpoint has the record of the run as it is

@@ -14,6 +14,9 @@ _OTHER_NETWORKS = {
     r"res2\.0\.conv1\.weight": "a ResNet of detectron2",
     r"layers\.\d+\.blocks\.\d+\.": "a Swin Transformer or another hierarchical one",
     r"stages\.\d+\.(blocks\.)?\d+\.": "a hierarchical network (Swin, ConvNeXt, ResNet ...)",
+    r"modality_encoders\.IMAGE\.": "data2vec 2, which normalises after each branch",
+    r"encoder\.blocks\.\d+\.residual1\.": "CAPI, with RMS norms and registers that have places",
+    r"patch_embed\.(stem|conv|backbone)\.": "a ViT whose patches a stem of convolutions makes",
     r"blocks\.\d+\.\d+\.": "a network of stages (EfficientNet, MobileNet ...)",
 }
 

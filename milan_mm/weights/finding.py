@@ -23,12 +23,20 @@ WRAPPERS = (
     "model_state",
     "model_state_dict",
     "net",
-    "target_encoder",  # I-JEPA's, beside its `encoder`
     "teacher",
+    "target_encoder",
+    "classy_state_dict",
+    "encoder",
 )
+# Of two encoders that train each other, the one that is taken only on request.
 STUDENT = "student"
+_STUDENTS = (STUDENT, "encoder")
+# Where VISSL keeps the encoder, in its entry of that name.
+_VISSL = ("base_model", "model", "trunk")
 # What frameworks and users' own classes put before all names of a model, in any order.
-_OUTER = re.compile(r"(?:module|model|net|network|backbone)\.")
+_OUTER = re.compile(
+    r"(?:module|model|net|network|backbone|_model|wrapped_model|(?:\w+_)?embedding_model)\."
+)
 # What may stand beside a model that is wrapped so.
 _BESIDE = {
     "ema_model.*": reasons.OTHER_MODEL,
@@ -37,9 +45,9 @@ _BESIDE = {
     "heads.*": reasons.CLASSIFIER,
     "classifier.*": reasons.CLASSIFIER,
     "fc.*": reasons.CLASSIFIER,
-    "criterion.*": reasons.LOSS,
-    "loss.*": reasons.LOSS,
-    "loss_fn.*": reasons.LOSS,
+    "*criterion*": reasons.LOSS,
+    "*loss*": reasons.LOSS,
+    "*_head.*": reasons.PRETRAINING_HEAD,
 }
 # DINOv2 numbers chunks of blocks, and the blocks in all of them.
 _CHUNKED_BLOCK = re.compile(r"(.*\bblocks\.)\d+\.(\d+\..*)")
@@ -50,6 +58,8 @@ UNSUPPORTED = {
     "*.mlp.weights_in.*": "a gated MLP (SwiGLU)",
     "*.mlp.gate_proj.*": "a gated MLP (SwiGLU)",
     "*.mlp.fc1_g.*": "a gated MLP (SwiGLU)",
+    "*.attn.proj_l.*": "an attention whose heads are mixed (talking heads: CaiT)",
+    "*.attn.temperature": "an attention between channels (XCiT)",
     "*.attn.q_norm.*": "normalised queries and keys",
     "*.attn.inner_attn_ln.*": "a norm inside of the attention",
     "blocks.#.attn.rel_pos_h": "a detector's relative positions (ViTDet, SAM)",
@@ -125,8 +135,8 @@ def find_encoder(
     """
     if layout is not None and layout not in LAYOUTS:
         raise UserError(f"layout '{layout}' is unknown: choose from {', '.join(LAYOUTS)}")
-    wrapper = _wrapper(checkpoint, path, student)
-    content = checkpoint[wrapper] if wrapper else checkpoint
+    wrapper = _wrapper(checkpoint, student)
+    content = _content(checkpoint, wrapper)
     state_dict = _plain_names(content, path)
     # (layout, prefix) -> its outer part; where two splits give one prefix, the layout's is longer
     candidates: dict[tuple[str, str], str] = {}
@@ -136,6 +146,15 @@ def find_encoder(
                 if fits(table, outer + inner, state_dict):
                     candidates.setdefault((key, outer + inner), outer)
     wanted = [pair for pair in candidates if layout in (None, pair[0])]
+    students = [pair for pair in wanted if STUDENT in pair[1]]
+    if student and wrapper not in _STUDENTS:
+        if not students:
+            raise UserError(
+                f"{path} holds no entry '{STUDENT}': leave out the choice of the student"
+            )
+        wanted = students
+    elif len(wanted) > len(students):
+        wanted = [pair for pair in wanted if pair not in students]
     if len(wanted) > 1:
         listed = " and ".join(f"{key} ('{prefix}*')" for key, prefix in wanted)
         remedy = "keep one of them" if layout else "choose one (--layout)"
@@ -228,13 +247,22 @@ def _beside(found: Found) -> dict[str, str]:
     return patterns
 
 
-def _wrapper(checkpoint: Mapping[str, Any], path: str | Path, student: bool) -> str:
-    for wrapper in (STUDENT,) if student else WRAPPERS:
+def _wrapper(checkpoint: Mapping[str, Any], student: bool) -> str:
+    for wrapper in (*(_STUDENTS if student else ()), *WRAPPERS):
         if isinstance(checkpoint.get(wrapper), Mapping):
             return wrapper
-    if student:
-        raise UserError(f"{path} holds no entry '{STUDENT}': leave out the choice of the student")
     return ""
+
+
+def _content(checkpoint: Mapping[str, Any], wrapper: str) -> Mapping[Any, Any]:
+    """What an entry holds; a part of it where a framework has a tree of entries."""
+    if not wrapper:
+        return checkpoint
+    content = checkpoint[wrapper]
+    for name in _VISSL if wrapper == "classy_state_dict" else ():
+        inner = content.get(name)
+        content = inner if isinstance(inner, Mapping) else content
+    return content
 
 
 def _refuse_unsupported(found: Found) -> None:

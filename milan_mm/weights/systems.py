@@ -16,6 +16,7 @@ from torch import Tensor
 from milan_mm.weights.finding import Found
 from milan_mm.weights.layouts import reasons
 from milan_mm.weights.position_rows import sincos_order, square_side
+from milan_mm.weights.statistics import stats_text
 
 POOLINGS = ("cls", "mean", "pool")
 # What tells architectures apart: name in this file -> in messages.
@@ -51,7 +52,7 @@ class System:
     Attributes:
         name: As users write it after `--system`.
         layouts: Keys of `LAYOUTS` that its files come in.
-        stats: Key of `STATS`: what it normalises images by.
+        stats: What it normalises images by.
         pooling: 'cls', 'mean' over the patches followed by a norm, or 'pool' for an attention
             pooling of its own, in its own classification.
         wrote: Whether a file in one of these layouts is probably its own; None for systems whose
@@ -113,15 +114,25 @@ def _has(*names: str) -> Test:
     return lambda found: any(name in found.tower for name in names)
 
 
+def _beside(found: Found, *starts: str) -> bool:
+    """Whether a name beside the encoder begins with one of these."""
+    whole = tuple(found.outer + start for start in starts)
+    return any(name.startswith(whole) for name in found.state_dict)
+
+
 def _in_a_task(found: Found) -> bool:
     """Whether it stands in a detector or segmentor, with which it was finetuned."""
-    parts = tuple(found.outer + part.removesuffix("*") for part in reasons.TASK_PARTS)
-    return any(name.startswith(parts) for name in found.state_dict)
+    return _beside(found, *(part.removesuffix("*") for part in reasons.TASK_PARTS))
 
 
 def _has_order(found: Found, order: str) -> bool:
     """A sine-cosine table in this order."""
     return sincos_order(found.tower["pos_embed"]) == order
+
+
+def _has_registers(found: Found, number: int) -> bool:
+    tokens = found.tower.get("register_tokens", found.tower.get("reg_token"))
+    return isinstance(tokens, Tensor) and tokens.ndim == 3 and tokens.shape[1] == number
 
 
 def _wrote_dinov2(found: Found) -> bool:
@@ -160,6 +171,7 @@ _ROPE_TWIN = (
 )
 _AS_BEIT = "relative position bias instead of a table, layer scale, no key bias"
 _UNPUBLISHED = "published no weights: its statistics are unknown"
+UNCHANGED = stats_text(0, 1)  # images in 0-1, not normalised
 _MANY = "many systems write these names"
 
 # name, layouts, statistics, pooling. The first row that has the layout of a file and whose `wrote`
@@ -241,11 +253,19 @@ _ROWS = (
            stored="flat or `state_dict`, `[module.]visual.`, or a folder",
            differs="as CLIP, with GELU",
            may_have=("pre_norm", "scale")),
+    System("MSN", ("timm", "hf-vit"), "imagenet", "cls", sizes=(224,), hf_types=("vit_msn",),
+           wrote=lambda found: found.wrapper in ("target_encoder", "encoder")
+           and "cls_token" in found.tower,
+           stored="`target_encoder`, `module.`; `--student`: `encoder`; or a folder"),
     System("DINOv3", ("dinov3", "dinov3-timm", "hf-dinov3"), "imagenet", "cls",
            hf_types=("dinov3_vit",), timm_name="dinov3", stored="flat, or a folder",
            differs="rotary positions, registers, layer scale, epsilon 1e-5; SwiGLU in S+, H+, 7B",
            heads={(1280, 32): 20},
            parts=("rope", "registers", "scale")),
+    System("TIPS", ("timm",), UNCHANGED, "cls", pos_resize="bilinear-antialias", sizes=(224, 448),
+           wrote=lambda found: _has_registers(found, 1) and "blocks.0.ls1.gamma" in found.tower,
+           timm_name="tips", stored="arrays (`.npz`), flat", parts=("table", "scale", "registers"),
+           differs="layer scale, patches of 14 px, a second class token as a register"),
     System("DINOv2", ("timm", "hf-dinov2"), "imagenet", "cls",
            pos_resize="bicubic-offset", wrote=_wrote_dinov2,
            hf_types=("dinov2", "dinov2_with_registers"), timm_name="dinov2",
@@ -260,10 +280,27 @@ _ROWS = (
            wrote=lambda found: "fc_norm.weight" in found.tower or _in_a_task(found),
            note=_MANY, stored="`model`, or `state_dict`, `backbone.`", differs="no final norm",
            heads=_MAE_HEADS, parts=None),
+    System("VISSL", ("timm", "beit"), "imagenet", "cls",
+           wrote=lambda found: found.wrapper == "classy_state_dict",
+           stored="`classy_state_dict`, under `base_model`, `model`, `trunk`",
+           note="VISSL trains DINO, MSN, iBOT and supervised ViTs", parts=None),
+    System("lightly", ("timm", "torchvision"), "imagenet", "cls", pos_resize="bicubic-antialias",
+           wrote=lambda found: found.inner.endswith(("backbone.vit.", "teacher_backbone.",
+                                                     "student_backbone.")),
+           stored="`state_dict`, `[teacher_]backbone.vit.`; `--student`: `student_backbone.vit.`",
+           note="lightly trains many methods", parts=None),
+    System("solo-learn", ("timm",), "imagenet", "cls", pos_resize="bicubic-antialias",
+           wrote=lambda found: found.inner == "backbone." and _beside(found, "classifier.")
+           and _beside(found, "projector.", "head.", "predictor.", "decoder.",
+                       "momentum_backbone."),
+           stored="`state_dict`, `backbone.`; the momentum encoder is dropped",
+           note="solo-learn trains many methods", differs="ViTs of MAE and MoCo v3 have 12 heads",
+           heads=_MAE_HEADS, parts=None),
     System("DINO", ("timm",), "imagenet", "cls",
            pos_resize="bicubic-offset", sizes=(224,), timm_name="dino",
            wrote=lambda found: found.wrapper in ("teacher", "student")
-           or found.prefix.endswith("backbone."), note="DINO names no pooling of its own",
+           or (found.prefix.endswith("backbone.") and not _beside(found, "classifier.")),
+           note="DINO names no pooling of its own",
            stored="`teacher`, `backbone.`; `--student`: `student`, `module.backbone.`"),
     System("MoCo v3", ("timm",), "imagenet", "cls", sizes=(224,),
            heads={(192, 12): 12, (384, 12): 12},
@@ -328,8 +365,6 @@ _ROWS = (
            pos_resize="bicubic-corners", stored="flat"),
     System("Hugging Face ViT", ("hf-vit",), "half", "cls", stored="a folder",
            note="Google's ViTs take 'half', others 'imagenet'", differs="epsilon 1e-12"),
-    System("MSN", ("hf-vit",), "imagenet", "cls", wrote=None, hf_types=("vit_msn",),
-           stored="a folder"),
     System("mmpretrain or milan_mm", ("mmpretrain",), "imagenet", "mean", note=_MANY,
            stored="`state_dict`, `backbone.`",
            parts=None, heads={(384, 12): (6, 12)}),

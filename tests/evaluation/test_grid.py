@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,10 @@ class Number:
     @property
     def identity(self) -> dict:
         return dict(number=self.number)
+
+    @property
+    def claim(self) -> str:
+        return f"number-{self.number}"
 
     def rows(self) -> list[dict]:
         if self.error:
@@ -111,3 +117,51 @@ def test_a_signal_that_the_caller_ignores_does_not_stop_a_grid():
         assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+SHARE = """
+import sys, time
+from pathlib import Path
+from milan_mm.evaluation.grid import run_in_turn
+from tests.evaluation.test_grid import Number
+
+class Slow(Number):
+    def rows(self):
+        time.sleep(0.05)
+        return super().rows()
+
+order = list(range(8))[:: -1 if sys.argv[1] == "1" else 1]
+run_in_turn([Slow(i) for i in order], Path({results!r}))
+"""
+HOLD = """
+import time
+from pathlib import Path
+from milan_mm.evaluation.claims import claimed
+with claimed(Path({folder!r}, "claims"), "number-0") as holder:
+    print("held" if holder is None else holder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_processes_that_share_a_folder_run_each_cell_once(results: Path, tmp_path: Path):
+    """Real processes, since a process does not see its own locks."""
+    script = SHARE.format(results=str(results))
+    started = [subprocess.Popen([sys.executable, "-c", script, str(i)]) for i in range(3)]
+    assert [process.wait(timeout=120) for process in started] == [0, 0, 0]
+    assert sorted(row["number"] for row in read_rows(results)) == list(range(8))
+
+
+def test_a_cell_that_another_process_runs_is_left_to_it(
+    results: Path, capsys: pytest.CaptureFixture
+):
+    hold = [sys.executable, "-c", HOLD.format(folder=str(results.parent))]
+    other = subprocess.Popen(hold, stdout=subprocess.PIPE, text=True)
+    assert other.stdout and other.stdout.readline() == "held\n"
+    assert grid.run_in_turn([Number(0), Number(1)], results) == []
+    said = capsys.readouterr().out
+    assert f"1/2 number 0: left to process {other.pid} on" in said
+    assert "1 of 2 cells left to other processes" in said
+    other.kill()  # which drops its claim
+    other.wait()
+    grid.run_in_turn([Number(0), Number(1)], results)
+    assert sorted(row["number"] for row in read_rows(results)) == [0, 1]

@@ -26,12 +26,13 @@ def _weights(src: int, dst: int, rule: str) -> list[list[float]]:
 
 def _row(src: int, dst: int, place: int, rule: str) -> list[float]:
     row = [0.0] * src
-    if rule == "bicubic-antialias":  # Keys' kernel with a = -1/2, stretched when it shrinks
+    if rule.endswith("-antialias"):  # the kernel is stretched when it shrinks; Keys' has a = -1/2
         ratio = src / dst
         stretch = max(ratio, 1.0)
         centre = (place + 0.5) * ratio
         for i in range(src):
-            row[i] = _keys((i + 0.5 - centre) / stretch, -0.5)
+            distance = (i + 0.5 - centre) / stretch
+            row[i] = _linear(distance) if rule.startswith("bilinear") else _keys(distance, -0.5)
         return [weight / sum(row) for weight in row]
     if rule.endswith("-corners"):
         centre = place * (src - 1) / (dst - 1) if dst > 1 else 0.0
@@ -41,10 +42,13 @@ def _row(src: int, dst: int, place: int, rule: str) -> list[float]:
     first = math.floor(centre)
     for i in range(first - 1, first + 3):
         distance = i - centre
-        linear = max(0.0, 1 - abs(distance))
-        weight = linear if rule.startswith("bilinear") else _keys(distance, -0.75)
+        weight = _linear(distance) if rule.startswith("bilinear") else _keys(distance, -0.75)
         row[min(max(i, 0), src - 1)] += weight  # the edge is repeated
     return row
+
+
+def _linear(x: float) -> float:
+    return max(0.0, 1 - abs(x))
 
 
 def _keys(x: float, a: float) -> float:

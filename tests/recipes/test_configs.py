@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmdet.datasets import CocoDataset
+from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmdet.registry import MODELS as DET_MODELS
 from mmdet.structures import DetDataSample
 from mmengine import registry as root
@@ -29,6 +29,7 @@ from milan_mm.configs import find_config, list_configs, load
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.registry import MODELS
 from milan_mm.run.building import build_without_memory
+from milan_mm.run.config_nodes import config_nodes
 from milan_mm.run.machine import fit_to_machine
 from milan_mm.run.quick import make_quick
 from milan_mm.shapes.captions import COLOURS, SIZES
@@ -47,6 +48,9 @@ METHODS = {
     "mae": ("MILAN", "PixelTargetHead"),
     "row": ("MILAN", None),  # of the ablation, whose parts have a test of their own
     "mask-rcnn": ("MaskRCNN", None),
+    "cascade-mask-rcnn": ("CascadeRCNN", None),
+    "fcos": ("FCOS", None),
+    "mask2former": ("Mask2Former", None),
     "upernet": ("EncoderDecoder", None),
     "linear-head": ("EncoderDecoder", None),
     "finetune": ("ImageClassifier", "LinearClsHead"),
@@ -66,6 +70,7 @@ TABLE_4 = {  # of arXiv 2208.06049: target, decoder, sampling
 DATA = {
     "in1k": "imagenet",
     "coco": "coco",
+    "lvis": "lvis_v1",
     "ade20k": "ade",
     "shapes": "work_dirs/shapes",
     "cifar10": "work_dirs/cifar10",
@@ -74,7 +79,13 @@ SMALL_ARCHS = {
     "mini": dict(embed_dims=192, num_layers=6, num_heads=6),
     "micro": dict(embed_dims=128, num_layers=4, num_heads=4),
 }
-NUM_IMAGES = {"coco": 118_000}  # where an iteration-based recipe counts epochs in its name
+# where an iteration-based recipe counts epochs in its name
+NUM_IMAGES = {"coco": 118_000, "lvis": 100_000}
+DET_CLASSES = dict(
+    shapes=SIZES,
+    coco=CocoDataset.METAINFO["classes"],
+    lvis=LVISV1Dataset.METAINFO["classes"],
+)
 
 each_recipe = pytest.mark.parametrize("recipe", RECIPES)
 
@@ -282,7 +293,7 @@ def test_recipe_builds_at_full_size(recipe):
 @each_recipe
 def test_dense_backbone_serves_all_levels_that_the_neck_asks_for(recipe):
     model = load(recipe).model
-    if "roi_head" in model:
+    if recipe.startswith("det/"):
         assert model.neck.in_channels == _width(model.backbone)
     if "decode_head" in model:
         width = _width(model.backbone)
@@ -307,12 +318,16 @@ def _width(backbone: ConfigDict) -> int:
 def test_classes_agree_between_data_and_heads(recipe):
     name, config = parts_of(recipe), load(recipe)
     if recipe.startswith("det/"):
-        expected = SIZES if name["data"] == "shapes" else CocoDataset.METAINFO["classes"]
-        heads = [config.model.roi_head.bbox_head, config.model.roi_head.mask_head]
+        expected = DET_CLASSES[name["data"]]
+        kinds = ("num_classes", "num_things_classes")
+        parts = [node for _, node in config_nodes(config.model) if {*kinds} & {*node}]
+        found = {node[kind] for node in parts for kind in kinds if kind in node}
+        assert found == {len(expected)}
+        heads = []
     else:
         expected = DENSE_CLASSES if name["data"] == "shapes" else ADE20KDataset.METAINFO["classes"]
         heads = [config.model.decode_head, config.model.auxiliary_head, config.load_labels]
-    assert {head.num_classes for head in heads if head} == {len(expected)}
+    assert {head.num_classes for head in heads if head} <= {len(expected)}
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         classes = loader.dataset.get("metainfo", dict(classes=expected))["classes"]
         assert list(classes) == list(expected)
@@ -346,8 +361,13 @@ def shrink(config: Config, folder: Path) -> tuple[Config, int]:
             narrow = narrow_teacher(teacher.model_name, folder)
         teacher.update(model_name=narrow, pretrained="random")
     if "roi_head" in config.model:
-        config.model.train_cfg.rcnn.sampler.num = 32
-        config.model.roi_head.bbox_head.fc_out_channels = 64
+        stages, heads = config.model.train_cfg.rcnn, config.model.roi_head.bbox_head
+        (stages[0] if isinstance(stages, list) else stages).sampler.num = 32
+        for head in heads if isinstance(heads, list) else [heads]:
+            head.fc_out_channels = 64
+    if "panoptic_head" in config.model:
+        config.model.panoptic_head.transformer_decoder.num_layers = 2
+        config.model.panoptic_head.pixel_decoder.encoder.num_layers = 1
     if levels > 1:  # UPerNet
         config.model.decode_head.channels = config.model.auxiliary_head.channels = 64
     preprocessor = config.model.data_preprocessor

@@ -112,7 +112,10 @@ def test_a_full_disk_names_the_file_and_the_bytes(tmp_path, monkeypatch):
         AtomicLocalBackend().put(b"1" * 2**20, path)
     line = explain(stop.value, tmp_path)
     assert line.startswith(f"'{path}' was not written, No space left on device: it needs 1.0 MiB")
+    assert line.endswith("make room, then start again")
     assert path.read_bytes() == b"before" and os.listdir(tmp_path) == [path.name]
+    (tmp_path / "last_checkpoint").touch()
+    assert explain(stop.value, tmp_path).endswith("make room, then --resume")
 
 
 @pytest.mark.parametrize("error", [ValueError("defect"), RuntimeError("shapes"), OSError(104, "")])

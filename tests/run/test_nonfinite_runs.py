@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
-from torch import Tensor
+from torch import Tensor, nn
 
 from milan_mm.engine.hooks.finite import FiniteHook
 from milan_mm.errors import UserError
@@ -77,6 +77,29 @@ def test_the_command_that_repeats_the_step_is_for_one_process(tmp_path: Path):
     *_, loss, first = replay_report(cfg, report)
     assert loss == "loss in the run: nan, now: nan (the same)"
     assert first == "first nan: the output of data_preprocessor"
+
+
+@MODELS.register_module(name="TinyTaught", force=True)
+class Taught(Weights):
+    """Has a frozen teacher beside its modules, the second part of which makes infinity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden_modules = (nn.Sequential(nn.Identity(), nn.Threshold(0, float("inf"))),)
+
+    def forward(self, x: list[Tensor], mode: str) -> Any:
+        self.hidden_modules[0](torch.zeros(1))
+        return super().forward(x, mode)
+
+
+def test_of_a_teacher_only_what_is_not_finite_is_in_the_table(tmp_path: Path):
+    cfg, _ = spoilt(tmp_path, model=dict(type="TinyTaught"))
+    forget_runs()
+    lines = replay_report(cfg, tmp_path / f"run/nonfinite_iter_{BAD}.pth")
+    assert [line.split(",")[0] for line in lines if ", output" in line] == [
+        *("data_preprocessor", "1", "the model", "the model")
+    ]
+    assert "left out: 1 of the frozen teacher's tensors, which are finite" in lines
 
 
 def test_a_report_of_another_model_or_another_file_is_refused(tmp_path: Path):

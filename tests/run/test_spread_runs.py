@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
+from mmengine.registry import HOOKS
 
 from benchmarks.reliability.sharding import compare
 from milan_mm.errors import UserError
@@ -43,6 +45,11 @@ def test_fsdp_computes_what_ddp_does_with_half_the_bytes_and_goes_on_from_its_ch
     assert len([*tmp_path.glob("fsdp/*/vis_data/vis_image/*.png")]) > 1
 
 
+@HOOKS.register_module(force=True)
+class OwnAverage(EMAHook):
+    """Of a user."""
+
+
 def config(**fields: object) -> Config:
     return Config(dict(optim_wrapper=dict(type="OptimWrapper")) | fields)
 
@@ -53,6 +60,8 @@ def config(**fields: object) -> Config:
         (dict(model_wrapper_cfg=dict(type="Own")), "type='Own'.*leave out one of the two"),
         (dict(optim_wrapper=dict(type="AmpOptimWrapper")), "take 'milan_mm.BFloat16OptimWrapper'"),
         (dict(custom_hooks=[dict(type="EMAHook")]), "EMAHook keeps a second, whole copy"),
+        (dict(custom_hooks=[dict(type="OwnAverage")]), "OwnAverage keeps a second, whole copy"),
+        (dict(custom_hooks=[dict(type=OwnAverage)]), "OwnAverage keeps a second, whole copy"),
     ],
 )
 def test_what_needs_the_whole_model_is_refused(fields: dict, message: str):

@@ -6,12 +6,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import forget_runs
+from tests.warm import WarmPopen
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
@@ -47,22 +48,38 @@ def error_of(call: Callable[..., None], capfd: pytest.CaptureFixture) -> Callabl
 
 
 @pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings and tests that a tool starts need not import the frameworks again."""
+    monkeypatch.setattr(subprocess, "Popen", WarmPopen)
+
+
+def _run(
+    start: type[subprocess.Popen], script: str, *arguments: object, expect: int = 0
+) -> subprocess.CompletedProcess:
+    """Run a script of tools/, and expect an exit code."""
+    command = ["bash" if script.endswith(".sh") else sys.executable, str(TOOLS / script)]
+    command += map(str, arguments)
+    env = os.environ | dict(PYTHON=sys.executable, OMP_NUM_THREADS="1")
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with start(command, env=env, text=True, **pipes) as running:
+        try:
+            out, errors = running.communicate(timeout=600)
+        finally:
+            running.kill()
+    assert running.returncode == expect, out[-2000:] + errors[-2000:]
+    return subprocess.CompletedProcess(command, expect, out, errors)
+
+
+@pytest.fixture
 def process() -> Callable[..., subprocess.CompletedProcess]:
     """Run a script of tools/ in a process of its own, and expect an exit code."""
+    return partial(_run, subprocess.Popen)
 
-    def run(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
-        program = "bash" if script.endswith(".sh") else sys.executable
-        done = subprocess.run(
-            [program, str(TOOLS / script), *map(str, arguments)],
-            env=os.environ | dict(PYTHON=sys.executable, OMP_NUM_THREADS="1"),
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == expect, done.stdout[-2000:] + done.stderr[-2000:]
-        return done
 
-    return run
+@pytest.fixture
+def warm_process() -> Callable[..., subprocess.CompletedProcess]:
+    """The same in a process that need not import the frameworks again."""
+    return partial(_run, WarmPopen)
 
 
 @pytest.fixture

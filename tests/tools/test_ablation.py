@@ -52,7 +52,9 @@ def mistake(error_of: Callable[..., str]) -> Callable[..., str]:
 
 
 @pytest.mark.long
-def test_an_ablation_is_resumed_where_it_was_and_ends_with_a_table(folder: Path, call, capsys):
+def test_an_ablation_is_resumed_where_it_was_and_ends_with_a_table(
+    folder: Path, warm, call, capsys
+):
     def run(*arguments: str) -> str:
         call("ablation", *SHORT, *arguments)
         return capsys.readouterr().out

@@ -57,7 +57,9 @@ def beit(folder: Path) -> str:
 
 
 @pytest.fixture
-def evaluate(call: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def evaluate(
+    call: Callable[..., None], warm: None, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
     """The tool in this process; its trainings and tests have their own."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return lambda *arguments: call("evaluate", *SHORT, *arguments)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from milan_mm.evaluation.results import append_rows
+from milan_mm.evaluation.results import append_rows, read_results
 from tests.evaluation.rows import result
 from tests.report.folders import write_run
 from tests.report.html import read
@@ -145,3 +145,24 @@ def test_what_has_no_page_is_one_line(results, error_of, tmp_path, monkeypatch, 
     before = results.read_bytes()
     assert message in error_of("report", *arguments)
     assert results.read_bytes() == before and not list(tmp_path.glob("**/*.html"))
+
+
+def test_files_are_taken_together_and_merged_without_repeats(results, call, capsys, tmp_path):
+    other = tmp_path / "other.jsonl"
+    new = result("DINO", value=47.0)
+    append_rows(other, [*ROWS, new])  # a copy that went on
+    call("report", results, other, "--format", "csv")
+    together = capsys.readouterr().out
+    call("report", other, "--format", "csv")
+    assert capsys.readouterr().out == together
+    merged = tmp_path / "all.jsonl"
+    for count in (len(ROWS) + 1, 0):
+        call("report", results, other, "--merge", merged)
+        assert capsys.readouterr().out == f"{count} new rows in {merged}\n"
+    assert read_results(merged) == [*ROWS, new]
+
+
+def test_several_folders_and_a_merge_with_a_page_are_refused(results, error_of, tmp_path):
+    assert "give work directories one at a time" in error_of("report", results, tmp_path, "--html")
+    merge = ["--merge", tmp_path / "all.jsonl", "--html"]
+    assert "--merge and --html exclude each other" in error_of("report", results, *merge)

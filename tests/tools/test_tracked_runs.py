@@ -20,9 +20,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.long
-def test_two_processes_log_the_accuracies_of_one_and_write_once(folder, process):
+def test_two_processes_log_the_accuracies_of_one_and_write_once(folder, process, warm_process):
     options = ("--tensorboard", "--knn-data", "images", "--knn-interval", 1, "--knn-limit", 23)
-    process("train.py", "tiny.py", "--work-dir", "one", *options)
+    warm_process("train.py", "tiny.py", "--work-dir", "one", *options)
     process("dist_train.sh", "tiny.py", 2, "--work-dir", "two", *options)
     one, two = (
         [line for line in logged(folder / name) if "knn/top1" in line] for name in ("one", "two")

@@ -101,8 +101,10 @@ def _losses(work_dir: Path) -> list[float]:
 
 
 @pytest.mark.long
-def test_two_processes_log_the_losses_of_one_at_the_same_total_batch(folder: Path, process):
-    process("train.py", "tiny.py", "--work-dir", "one")
+def test_two_processes_log_the_losses_of_one_at_the_same_total_batch(
+    folder: Path, process, warm_process
+):
+    warm_process("train.py", "tiny.py", "--work-dir", "one")
     done = process("dist_train.sh", "tiny.py", 2, "--work-dir", "two")
     assert "total batch 8 = 4 per process x 2 process(es) x 1" in done.stdout + done.stderr
     one, two = _losses(folder / "one"), _losses(folder / "two")
@@ -111,15 +113,19 @@ def test_two_processes_log_the_losses_of_one_at_the_same_total_batch(folder: Pat
 
 
 @pytest.mark.long
-def test_a_resumed_run_continues_with_the_losses_of_an_uninterrupted_one(folder: Path, process):
-    process("train.py", "tiny.py", "--work-dir", "whole")
-    process("train.py", "tiny.py", "--work-dir", "rest", "--resume", "whole/epoch_1.pth")
+def test_a_resumed_run_continues_with_the_losses_of_an_uninterrupted_one(
+    folder: Path, warm_process
+):
+    warm_process("train.py", "tiny.py", "--work-dir", "whole")
+    warm_process("train.py", "tiny.py", "--work-dir", "rest", "--resume", "whole/epoch_1.pth")
     assert _losses(folder / "rest") == pytest.approx(_losses(folder / "whole")[3:], abs=1e-6)
 
 
 @pytest.mark.long
-def test_a_trial_ends_with_a_checkpoint_whose_encoder_can_be_exported(folder: Path, process):
-    process("train.py", "tiny.py", "--quick")
+def test_a_trial_ends_with_a_checkpoint_whose_encoder_can_be_exported(
+    folder: Path, process, warm_process
+):
+    warm_process("train.py", "tiny.py", "--quick")
     work_dir = folder / "work_dirs/tiny-quick"
     assert len(_losses(work_dir)) == 4
     done = process("export_encoder.py", work_dir / "epoch_1.pth", "encoder.safetensors")
@@ -145,8 +151,10 @@ def test_own_data_train_and_are_tested_by_one_option(folder: Path, process):
 
 
 @pytest.mark.long
-def test_a_trained_checkpoint_is_converted_and_trains_on_after_the_way_back(folder: Path, process):
-    process("train.py", "tiny.py", "--quick")
+def test_a_trained_checkpoint_is_converted_and_trains_on_after_the_way_back(
+    folder: Path, process, warm_process
+):
+    warm_process("train.py", "tiny.py", "--quick")
     done = process(
         "convert_checkpoint.py",
         "work_dirs/tiny-quick/epoch_1.pth",
@@ -155,8 +163,10 @@ def test_a_trained_checkpoint_is_converted_and_trains_on_after_the_way_back(fold
         "official",
     )
     assert "epoch_1.pth: layout milan_mm" in done.stdout and "optimizer" in done.stdout
-    process("convert_checkpoint.py", "official.pth", "back.pth", "--to", "milan_mm")
-    done = process("train.py", "tiny.py", "--work-dir", "on", "--cfg-options", "load_from=back.pth")
+    warm_process("convert_checkpoint.py", "official.pth", "back.pth", "--to", "milan_mm")
+    done = warm_process(
+        "train.py", "tiny.py", "--work-dir", "on", "--cfg-options", "load_from=back.pth"
+    )
     log = done.stdout + done.stderr
     assert "Load checkpoint from back.pth" in log and "do not match" not in log
 

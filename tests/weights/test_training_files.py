@@ -86,9 +86,70 @@ def upernet(model: nn.Module) -> tuple[State, Callable]:
     return state | heads, model.forward_features
 
 
+def msn() -> tuple[State, Callable]:
+    """Its projection is called `fc`."""
+    model = timm_vit()
+    head = {"fc.fc1.weight": noise(8, D), "fc.bn1.num_batches_tracked": torch.tensor(3)}
+    return prefixed(model.state_dict() | head, "module."), model.forward_features
+
+
+SOLO_LEARN = (
+    "classifier", "projector", "predictor", "momentum_projector", "momentum_classifier", "head",
+    "momentum_head", "dino_loss_func",
+)  # fmt: skip
+LIGHTLY = (
+    "teacher_head.dino_head", "student_head.dino_head", "dino_criterion.center", "ibot_loss.center",
+    "online_classifier.classification_head", "prediction_head", "decoder", "decoder_embed",
+)  # fmt: skip
+
+
+def solo_learn() -> tuple[State, Callable]:
+    """Any of its methods; `main_linear.py` evaluates the `backbone`."""
+    model = timm_vit()
+    state = prefixed(model.state_dict(), "backbone.")
+    state |= prefixed(timm_vit().state_dict(), "momentum_backbone.")
+    around = {f"{name}.weight": noise(2) for name in SOLO_LEARN}
+    return state | around | {"queue_ptr": torch.zeros(1)}, model.forward_features
+
+
+def lightly(teacher: str, **settings) -> tuple[State, Callable]:
+    """The ViT stands in a module that masks it."""
+    model, student = timm_vit(**settings), timm_vit(**settings)
+    state = prefixed(model.state_dict(), f"{teacher}.vit.") | {f"{teacher}.mask_token": noise(1)}
+    if teacher != "backbone":
+        state |= prefixed(student.state_dict(), "student_backbone.vit.")
+    return state | {f"{name}.weight": noise(2) for name in LIGHTLY}, model.forward_features
+
+
+def lightly_train(prefix: str) -> tuple[State, Callable]:
+    """An export of the model in its wrapper."""
+    model = timm_vit()
+    head = {"embed_head.weight": noise(3)} if prefix.startswith("wrapped") else {}
+    return prefixed(model.state_dict(), prefix) | head, model.forward_features
+
+
+def vissl() -> tuple[dict, Callable]:
+    model = timm_vit()
+    trunk = model.state_dict() | {"patch_masking.masked_embed": noise(1, D)}
+    heads = {"0.last_layer.weight": noise(2)}
+    return dict(base_model=dict(model=dict(trunk=trunk, heads=heads))), model.forward_features
+
+
 @pytest.mark.parametrize(
     ("wrapper", "build", "system"),
     [
+        ("target_encoder", msn, "MSN"),
+        ("state_dict", solo_learn, "solo-learn"),
+        ("state_dict", lambda: lightly("backbone"), "lightly"),
+        ("state_dict", lambda: lightly("teacher_backbone", reg_tokens=2), "lightly"),
+        ("model", lambda: lightly_train("_model."), "timm"),
+        ("model", lambda: lightly_train("wrapped_model._model."), "timm"),
+        (
+            "state_dict",
+            lambda: lightly_train("teacher_embedding_model.wrapped_model._model."),
+            "timm",
+        ),
+        ("classy_state_dict", vissl, "VISSL"),
         ("state_dict", lambda: upernet(zoo.timm_beit(use_rel_pos_bias=True)), "finetuned BEiT"),
         ("state_dict", lambda: upernet(timm_vit()), "finetuned ViT"),
         ("model", cae_training, "CAE"),
@@ -106,6 +167,26 @@ def test_a_training_checkpoint_gives_the_features_of_its_source(
     content = {wrapper: state, "epoch": 3}
     assert recognise(content, "a.pth", num_heads=HEADS).system == system
     assert_features(content, tokens)
+
+
+@pytest.mark.parametrize(
+    ("content", "prefix"),
+    [
+        (lambda taken, other: dict(target_encoder=other, encoder=taken), "module."),
+        (
+            lambda taken, other: dict(
+                state_dict=prefixed(taken, "student_") | prefixed(other, "teacher_")
+            ),
+            "backbone.vit.",
+        ),
+    ],
+)
+def test_of_two_encoders_the_student_is_taken_on_request(content: Callable, prefix: str):
+    student, teacher = timm_vit(), timm_vit()
+    states = [prefixed(model.state_dict(), prefix) for model in (student, teacher)]
+    both = content(*states)
+    assert_features(both, teacher.forward_features)
+    assert_features(both, student.forward_features, student=True)
 
 
 def test_a_trained_second_norm_of_deit_iii_counts():
@@ -204,6 +285,15 @@ def test_the_command_line_of_a_training_tells_the_twins_apart():
     plain = Namespace(model="deit_small_patch16_LS")
     encoder = recognise(content | dict(args=plain), "a.pth", num_heads=HEADS)
     assert encoder.system == "DeiT III" and "positions" not in encoder.assumed
+
+
+@pytest.mark.parametrize(
+    ("name", "design"),
+    [("blocks.0.attn.proj_l.weight", "talking heads"), ("blocks.0.attn.temperature", "XCiT")],
+)
+def test_another_attention_is_refused_by_its_kind(name: str, design: str):
+    with pytest.raises(ValueError, match=rf"'{name}': an attention .*{design}"):
+        recognise(timm_vit().state_dict() | {name: noise(2)}, "a.pth")
 
 
 @pytest.mark.parametrize("name", ["freqs", "rope.freqs"])
@@ -322,6 +412,9 @@ def test_names_that_become_one_are_refused():
         ("layers.0.blocks.0.attn.qkv.weight", "a Swin Transformer"),
         ("backbone.stages.0.blocks.0.attn.w_msa.qkv.weight", "a hierarchical network"),
         ("stages.0.0.conv_dw.weight", "a hierarchical network"),
+        ("modality_encoders.IMAGE.local_encoder.proj.weight", "data2vec 2, which normalises after"),
+        ("backbone.encoder.blocks.0.residual1.norm.weight", "CAPI, with RMS norms"),
+        ("module.patch_embed.stem.0.weight", "a ViT whose patches a stem"),
     ],
 )
 def test_other_networks_are_refused_by_their_kind_in_one_line(name: str, network: str):

@@ -395,9 +395,7 @@ def dinov2_timm() -> Sample:
 
 def dinov2_giant() -> Sample:
     """Official files of ViT-g name the two layers of its SwiGLU `w12` and `w3`."""
-    model = timm_vit(
-        init_values=0.5, mlp_ratio=200.5 / D, mlp_layer=SwiGLUPacked, act_layer=nn.SiLU
-    )
+    model = timm_vit(init_values=0.5, **packed())
     state = renamed(
         model.state_dict(),
         (r"(blocks\.\d+\.mlp)\.fc1\.(.*)", r"\1.w12.\2"),
@@ -425,6 +423,25 @@ def dinov2_giant_timm() -> Sample:
         "DINOv2",
         settings=settings,
         extras=("reg_token",),
+    )
+
+
+def tips() -> Sample:
+    """A second class token without a position, and images in 0-1."""
+    model = timm_vit(no_embed_class=True, init_values=0.5, reg_tokens=1)
+    state = model.state_dict()
+    state["register_tokens"] = state.pop("reg_token")
+    state["pos_embed"] = torch.cat([noise(1, 1, D), state["pos_embed"]], dim=1)
+    state["cls_token"] = state["cls_token"] - state["pos_embed"][:, :1]
+    state["mask_token"] = noise(1, D)
+    return Sample(
+        state,
+        model.forward_features,
+        "timm",
+        "TIPS",
+        "mean 0 0 0 std 1 1 1",
+        settings=dict(layer_scale=1e-5, num_registers=1, pos_resize="bilinear-antialias"),
+        extras=("mask_token", "register_tokens"),
     )
 
 
@@ -1186,7 +1203,7 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
         function.__name__: lambda folder, function=function: function()  # type: ignore[misc]
         for function in (
             deit, deit_distilled, deit_iii, augreg_torch, moco_v3, moco_v3_for_deit, dino_backbone,
-            dino_full, ibot, maskfeat, mae, milan, finetuned_mae, slip, timm_clip, dinov2,
+            dino_full, ibot, tips, maskfeat, mae, milan, finetuned_mae, slip, timm_clip, dinov2,
             dinov2_timm, dinov2_giant, dinov2_giant_timm, beit, data2vec, beit_finetuned, simmim,
             cae, open_clip, openai_clip,
             torchvision, swag, mmpretrain, mmpretrain_layer_scale, mmpretrain_beit, dinov3_timm,

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from mmdet.datasets import CocoDataset as MMDetCocoDataset
+from mmdet.datasets import LVISV1Dataset as MMDetLVISDataset
 from mmdet.datasets.api_wrappers import COCO
 
 from milan_mm.datasets.coco.reading import read_coco, take_coco
@@ -37,3 +38,21 @@ class CocoDataset(MMDetCocoDataset):
         """Load the annotations, unless that was done."""
         with paused_collection():
             super().full_init()
+
+
+@DATASETS.register_module()
+class LVISV1Dataset(CocoDataset):
+    """LVIS v1 as mmdet's `LVISV1Dataset` reads it, without the package `lvis`.
+
+    Images are found by their URL: 'train2017/NAME.jpg' below `data_prefix.img`. Without `classes`
+    in `metainfo`, these are the categories of the file, of which mmdet spells one differently.
+    """
+
+    METAINFO = MMDetLVISDataset.METAINFO
+
+    def COCOAPI(self, path: str | os.PathLike[str]) -> COCO:
+        """pycocotools' index of an annotation file."""
+        index = super().COCOAPI(path)
+        if self._metainfo["classes"] == self.METAINFO["classes"]:
+            self._metainfo["classes"] = tuple(c["name"] for c in index.dataset["categories"])
+        return index

@@ -70,6 +70,7 @@ def _read(path: Path, with_annotations: bool) -> CocoFile:
         if not isinstance(found, list):
             raise _no_list(path, name)
         lists[name] = found
+    _name_by_url(lists["images"])
     for name in ("images", "categories"):
         for number, entry in enumerate(lists[name]):
             if detail := wrong_field(entry, FIELDS[name]):
@@ -106,6 +107,15 @@ def _parse(path: Path) -> object:
         raise UserError(f"annotation file '{path}' is nested too deeply to be COCO's") from None
     except ValueError as error:  # of JSON or of its encoding
         raise UserError(f"annotation file '{path}' is not a JSON file: {error}") from None
+
+
+def _name_by_url(images: list) -> None:
+    """Name the images of LVIS v1, which has only their URLs, '.../train2017/NAME.jpg'."""
+    for image in images:
+        if not isinstance(image, dict) or image.get("file_name") is not None:
+            continue
+        if isinstance(url := image.get("coco_url"), str):
+            image["file_name"] = "/".join(url.split("/")[-2:])
 
 
 def _make_whole(entries: list, names: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, ParamSchedulerHook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
@@ -30,6 +30,8 @@ class ResumeHook(Hook):
         accumulation: Iterations per update, now.
         updates_per_epoch: None for a run that counts iterations.
         replay: Whether to take the rates from this run's schedule instead of the checkpoint's.
+        ends_epoch: Whether an epoch ended with the last update, and schedulers that count epochs
+            were not stepped yet when the checkpoint was saved.
         last_lr: Rate of the last update, for the log; None where it is not known.
     """
 
@@ -41,12 +43,14 @@ class ResumeHook(Hook):
         accumulation: int,
         updates_per_epoch: int | None,
         replay: bool,
+        ends_epoch: bool = False,
         last_lr: float | None = None,
     ) -> None:
         self.updates = updates
         self.accumulation = accumulation
         self.updates_per_epoch = updates_per_epoch
         self.replay = replay
+        self.ends_epoch = ends_epoch
         self.last_lr = last_lr
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -68,6 +72,11 @@ class ResumeHook(Hook):
                     f"the learning rate goes on at {now:.4g}, as a run of this length has it after "
                     f"{self.updates} updates{end}; in the checkpoint it is {before:.4g}"
                 )
+
+    def before_train(self, runner: Runner) -> None:
+        """Do what was left to do in the epoch; mmengine has taken over the states."""
+        if self.ends_epoch:
+            ParamSchedulerHook().after_train_epoch(runner)
 
 
 class InitialWeightsHook(Hook):

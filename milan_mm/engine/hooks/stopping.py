@@ -16,10 +16,15 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from milan_mm.engine.agreement import Agreement
 from milan_mm.engine.extra_checkpoints import ExtraCheckpoints
 from milan_mm.engine.hooks.updates import has_updated
+from milan_mm.engine.validations import (
+    LAST_VALIDATION,
+    note_validation,
+    saves_best,
+    take_over_validations,
+)
 from milan_mm.errors import INTERRUPTED, STOPPED, Stopped
 from milan_mm.signals import StopSignals
 
-_VALIDATION_IS_DUE = "validation_is_due"  # in the message hub: what a stopped run has left out
 _BATCHES_OF_VALIDATION = 20  # between two questions whether to stop, on several processes
 _SAVE = 1  # what a process asks of all; a signal is its number + 1, so that it counts more
 
@@ -27,8 +32,9 @@ _SAVE = 1  # what a process asks of all; a signal is its number + 1, so that it 
 class StoppingHook(Hook):
     """Ends a training that got a signal, and saves whenever the last checkpoint is too old.
 
-    A signal in a validation gives it up, and the resumed run begins with it. One in the last
-    update lets the training finish. Where the config has no `CheckpointHook`, nothing is saved.
+    A signal in a validation gives it up, and the resumed run begins with it, as after any other end
+    before the result was saved. One in the last update lets the training finish. Where the config
+    has no `CheckpointHook`, nothing is saved.
 
     It costs an all-reduce of 8 bytes per update on several processes, and a look at the clock.
 
@@ -56,17 +62,15 @@ class StoppingHook(Hook):
         self._saved = (-1, "")  # iterations in the newest checkpoint of this process, and its path
 
     def before_train(self, runner: Runner) -> None:
-        """Start to note signals, and make up for a validation that was given up."""
+        """Start to note signals, and make up for a validation that the checkpoint misses."""
         hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         self.checkpoints = ExtraCheckpoints(hook) if hook else None
         self._newest = (hook.last_ckpt if hook else None) or ""
         self._clock = monotonic()
         self.signals.begin()
-        if runner.message_hub.get_info(_VALIDATION_IS_DUE, False):
-            runner.message_hub.update_info(_VALIDATION_IS_DUE, False)
-            if runner.val_loop is not None:
-                runner.logger.info("begins with the validation that was given up")
-                runner.val_loop.run()
+        if take_over_validations(runner):
+            runner.logger.info("begins with the validation whose result is not in the checkpoint")
+            runner.val_loop.run()
 
     def before_train_epoch(self, runner: Runner) -> None:
         if self._signal:
@@ -107,6 +111,7 @@ class StoppingHook(Hook):
         """End before a validation, or count the batches that all processes have."""
         if self._signal:
             self._stop(runner, runner.iter, runner.epoch, validates=True)
+        self._last_validation = note_validation(runner)
         batches = torch.tensor(len(runner.val_loop.dataloader))
         all_reduce(batches, op="min")
         self._batches = int(batches)
@@ -128,6 +133,7 @@ class StoppingHook(Hook):
         self._take(self.agreement.exchange(self._request(saving=False)))
         self._take(self.agreement.latest())
         if self._signal:
+            runner.message_hub.update_info(LAST_VALIDATION, self._last_validation)
             self._stop(runner, runner.iter, runner.epoch, validates=True)
 
     def _request(self, saving: bool = True) -> int:
@@ -176,7 +182,6 @@ class StoppingHook(Hook):
         """
         is_complete = iterations >= runner.max_iters
         if validates:
-            runner.message_hub.update_info(_VALIDATION_IS_DUE, True)
             for hook in runner.hooks:  # which validates with other weights than it trains
                 if isinstance(hook, EMAHook) and getattr(hook, "evaluate_on_ema", True):
                     EMAHook.after_val_epoch(hook, runner)  # mmpretrain's own would validate again
@@ -193,7 +198,10 @@ class StoppingHook(Hook):
             path = self.checkpoints.save(runner, iterations, epoch, again)
         runner.visualizer.close()
         if is_complete:
-            rest = "the training is complete, its last validation is not: tools/test.py judges it"
+            judge = (
+                f"{self.how} makes up for it" if saves_best(runner) else "tools/test.py judges it"
+            )
+            rest = f"the training is complete, its last validation is not: {judge}"
         else:
             rest = f"{self.how} goes on from there"
         message = f"{done}: saved {path}; {rest}"

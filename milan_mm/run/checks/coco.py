@@ -13,6 +13,7 @@ from mmengine.config import Config
 from milan_mm.datasets.coco.faults import Kind, Problem
 from milan_mm.datasets.coco.file import CocoFile
 from milan_mm.datasets.coco.images import SAMPLE, check_sizes
+from milan_mm.datasets.coco.lvis import check_lvis
 from milan_mm.datasets.coco.reading import read_coco
 from milan_mm.datasets.coco.usage import Usage, usage
 from milan_mm.datasets.folders import spread
@@ -25,7 +26,9 @@ from milan_mm.run.checks.images import SAMPLE as READ
 from milan_mm.run.checks.images import read_sample
 from milan_mm.run.config_nodes import datasets_of, evaluators_of, type_name
 
-_MMDET = ("CocoDataset", "mmdet.CocoDataset")
+# Classes of mmdet -> ours, which read a file once, and LVIS without the package of this name.
+_READERS = ("CocoDataset", "LVISV1Dataset")
+_METRICS = ("LVISMetric",)
 # Said and counted, or refused when too many: see `Usage`. All else would end a training hours
 # later, or spoil it without a word.
 _NOT_FATAL = (Kind.UNKNOWN_CATEGORY, Kind.UNKNOWN_IMAGE, Kind.BOX_OUTSIDE, Kind.BAD_POLYGON)
@@ -46,15 +49,22 @@ class _Read:
 
 
 def use_coco_reader(cfg: Config) -> None:
-    """Let every local COCO data set take what the checks have read, in place."""
+    """Let every local data set of COCO or LVIS take what the checks have read, in place."""
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         for _, dataset in datasets_of(cfg, loader):
-            if dataset["type"] in _MMDET and is_local(dataset):
-                dataset["type"] = "milan_mm.CocoDataset"
+            if is_local(dataset):
+                _take_ours(dataset, _READERS)
+        for evaluator in evaluators_of(cfg, loader):
+            _take_ours(evaluator, _METRICS)
+
+
+def _take_ours(node: dict, names: tuple[str, ...]) -> None:
+    if node["type"] in (*names, *(f"mmdet.{name}" for name in names)):
+        node["type"] = f"milan_mm.{type_name(node)}"
 
 
 def check_coco(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
-    """Check the annotation file of every local `CocoDataset` of the given data loaders.
+    """Check the annotation file of every local `CocoDataset` or `LVISV1Dataset` of data loaders.
 
     Args:
         loaders: Names of data loaders, e.g. ('train_dataloader', 'val_dataloader').
@@ -69,7 +79,7 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
     read: dict[str, list[_Read]] = {loader: [] for loader in loaders}
     for loader in loaders:
         for field, dataset in datasets_of(cfg, loader):
-            if type_name(dataset) == "CocoDataset" and is_local(dataset):
+            if type_name(dataset) in _READERS and is_local(dataset):
                 data, lines = _check_dataset(cfg, loader, field, dataset)
                 read[loader].append(data)
                 notes += lines
@@ -82,10 +92,10 @@ def check_coco(cfg: Config, loaders: tuple[str, ...]) -> list[str]:
 
 def _check_dataset(cfg: Config, loader: str, field: str, dataset: dict) -> tuple[_Read, list[str]]:
     root, is_training = dataset.get("data_root") or "", loader == "train_dataloader"
-    classes = classes_of(dataset)
     evaluators = evaluators_of(cfg, loader)
     wants_objects = is_training or any(not evaluator.get("format_only") for evaluator in evaluators)
     file = read_coco(Path(root, dataset["ann_file"]), with_annotations=wants_objects)
+    classes = classes_of(dataset, file)
     chosen = ids_of(file, classes)
     with_masks = _wants_masks(dataset, evaluators)
     problems = list(file.problems(set(chosen), with_masks))
@@ -98,6 +108,8 @@ def _check_dataset(cfg: Config, loader: str, field: str, dataset: dict) -> tuple
     check_sizes(file, folder, spread(file.images, min(len(file.images), SAMPLE)))
     looked_at = [folder / i["file_name"] for i in spread(file.images, min(len(file.images), READ))]
     notes += read_sample(folder, looked_at, is_training, len(file.images))
+    if any(type_name(e) == "LVISMetric" and not e.get("format_only") for e in evaluators):
+        notes += check_lvis(file)
     if wants_objects:
         notes += _check_objects(file, loader, field, dataset, set(chosen), problems)
     for evaluator in evaluators:

@@ -7,15 +7,17 @@ from mmengine.fileio import list_from_file
 
 from milan_mm.datasets.coco.file import CocoFile
 from milan_mm.errors import UserError
-from milan_mm.run.config_nodes import config_nodes
+from milan_mm.run.config_nodes import config_nodes, type_name
 from milan_mm.text import shorten_list
 
 
-def classes_of(dataset: dict) -> list[str]:
-    """The classes that mmdet will take: those of the config, else those of COCO."""
+def classes_of(dataset: dict, file: CocoFile) -> list[str]:
+    """The classes that mmdet will take: those of the config, else those of COCO, or of the file."""
     classes = (dataset.get("metainfo") or {}).get("classes")
     if isinstance(classes, str):
         return list_from_file(classes)
+    if classes is None and type_name(dataset) == "LVISV1Dataset":
+        return list(file.category_names.values())
     if classes is None:
         from mmdet.datasets import CocoDataset
 
@@ -78,13 +80,15 @@ def check_heads(cfg: Config, field: str, classes: list[str]) -> None:
     for name, num_classes in _heads(cfg.model):
         if num_classes != len(classes):
             raise UserError(
-                f"{name}.num_classes={num_classes}, but {field} has {len(classes)} classes: pass "
-                f"--cfg-options {name}.num_classes={len(classes)}"
+                f"{name}={num_classes}, but {field} has {len(classes)} classes: pass "
+                f"--cfg-options {name}={len(classes)}"
             )
 
 
 def _heads(model: ConfigDict) -> Iterator[tuple[str, int]]:
-    """The box and mask heads of a detector, which may be lists, and their numbers of classes."""
+    """The numbers of classes of box and mask heads, which may be lists, and their fields."""
     for name, node in config_nodes(model, "model"):
         if "num_classes" in node and ("bbox_head" in name or "mask_head" in name):
-            yield name, node["num_classes"]
+            yield f"{name}.num_classes", node["num_classes"]
+        if "num_things_classes" in node:  # of Mask2Former
+            yield f"{name}.num_things_classes", node["num_things_classes"]

@@ -60,7 +60,13 @@ def smaller_batch(plan: Plan) -> str:
 
 def _check_units(plan: Plan) -> None:
     for part in plan.parts:
-        if part.scheduler.by_epoch and plan.updates.epochs is None:
+        follows_results = getattr(part.scheduler, "need_val_args", False)
+        if follows_results and not part.scheduler.by_epoch:
+            raise UserError(
+                f"{part.name} follows validations, and mmengine steps it with their results only "
+                "where by_epoch=True, in a run that counts iterations too: leave its by_epoch out"
+            )
+        if part.scheduler.by_epoch and plan.updates.epochs is None and not follows_results:
             raise UserError(
                 f"{part.name} counts epochs, and the run counts iterations: it would never move. "
                 "Set its by_epoch=False, and its lengths in updates"
@@ -117,11 +123,11 @@ def _remedy(plan: Plan, part: Part) -> str:
 
 def _limiting_epochs(plan: Plan) -> str:
     """The option that shortens a warm-up which counts updates, see `milan_mm.run.schedule`."""
-    epochs = max(plan.updates.epochs or 0, _enough_epochs(plan.updates.per_epoch))
-    return (
-        f"pass --epochs {epochs} or more, which limits the warm-up to {LIMIT}; or --quick "
-        "alone for a trial"
-    )
+    own, enough = plan.updates.epochs or 0, _enough_epochs(plan.updates.per_epoch)
+    option = f"pass --epochs {enough} or more"
+    if enough <= own:  # long enough: it is the option that makes the difference
+        option = f"state the run's length by --epochs {own}, or another one"
+    return f"{option}, which limits the warm-up to {LIMIT}; or --quick alone for a trial"
 
 
 def _enough_epochs(per_epoch: int) -> int:

@@ -6,10 +6,11 @@ from pathlib import Path
 from mmengine.config import Config
 
 from milan_mm.datasets.coco.folder import Split, find_split
+from milan_mm.datasets.coco.lvis import is_lvis
 from milan_mm.datasets.coco.usage import Usage, usage
 from milan_mm.datasets.loading import MAX_FAILED_SHARE
 from milan_mm.errors import UserError
-from milan_mm.run.config_nodes import evaluators_of
+from milan_mm.run.config_nodes import evaluators_of, type_name
 from milan_mm.run.own_data.judged import JUDGED, check_classes
 from milan_mm.run.own_data.settings import (
     metainfo,
@@ -19,6 +20,8 @@ from milan_mm.run.own_data.settings import (
 )
 from milan_mm.run.records.record import Recorded
 from milan_mm.text import shorten_list
+
+_MASKS_ONLY = ("panoptic_head", "mask_head")  # parts of detectors that have no boxes of their own
 
 
 def use_coco_folder(cfg: Config, root: Path, tested: Recorded | None = None) -> list[str]:
@@ -44,6 +47,8 @@ def use_coco_folder(cfg: Config, root: Path, tested: Recorded | None = None) -> 
             f"{len(objects) - num_masks} of {len(objects)} objects in '{train.file.path}' have no "
             "segmentation: annotate all masks, or remove all of them for a detector of boxes"
         )
+    if not num_masks:
+        _check_boxes_suffice(cfg, train)
     _set(cfg, root, train_dataloader=train, val_dataloader=val, test_dataloader=val)
     lines = [_found(root, *pair) for pair in zip((train, val), used, strict=True)]
     chosen = {annotation["category_id"] for annotation in objects}
@@ -103,6 +108,8 @@ def _set(cfg: Config, root: Path, **loaders: Split) -> None:
         for evaluator in evaluators_of(cfg, loader):
             if "ann_file" in evaluator:
                 evaluator["ann_file"] = str(split.file.path)
+            if type_name(evaluator) == "LVISMetric" and not is_lvis(split.file):
+                evaluator["type"] = "milan_mm.CocoMetric"  # nothing says what is known to be absent
 
 
 def _compare(train: Split, val: Split) -> None:
@@ -118,12 +125,23 @@ def _compare(train: Split, val: Split) -> None:
     )
 
 
+def _check_boxes_suffice(cfg: Config, train: Split) -> None:
+    if part := next((name for name in _MASKS_ONLY if cfg.model.get(name)), None):
+        raise UserError(
+            f"'{train.file.path}' has no masks, and {cfg.model.type} ({part}) learns from nothing "
+            "else: annotate masks, or take another detector, e.g. det/mask-rcnn_..., which then "
+            "leaves its mask head out"
+        )
+
+
 def leave_masks_out(cfg: Config) -> bool:
-    """Turn a detector of masks into one of boxes; says whether there was anything to do."""
-    roi_head = cfg.model.get("roi_head")
-    if not roi_head or not roi_head.get("mask_head"):
+    """Read and judge boxes alone; says whether the detector has had a mask head to leave out."""
+    roi_head = cfg.model.get("roi_head") or {}
+    had_masks = bool(roi_head.get("mask_head"))
+    if had_masks:
+        roi_head.update(mask_head=None, mask_roi_extractor=None)
+    elif any(cfg.model.get(name) for name in _MASKS_ONLY):
         return False
-    roi_head.update(mask_head=None, mask_roi_extractor=None)
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         for transform in transforms_of(cfg, loader):
             for key in ("with_mask", "recompute_bbox"):
@@ -133,4 +151,4 @@ def leave_masks_out(cfg: Config) -> bool:
         for evaluator in evaluators_of(cfg, loader):
             if "metric" in evaluator:
                 evaluator["metric"] = "bbox"
-    return True
+    return had_masks

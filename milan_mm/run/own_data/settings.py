@@ -47,9 +47,18 @@ def set_num_classes(node: object, num_classes: int) -> None:
     elif isinstance(node, dict):
         if "num_classes" in node:
             node["num_classes"] = num_classes
+        if "num_things_classes" in node:  # of Mask2Former, whose stuff is that of panoptic labels
+            _set_num_things(node, num_classes)
         for key, value in node.items():
             if key not in _CLASS_AGNOSTIC:
                 set_num_classes(value, num_classes)
+
+
+def _set_num_things(head: dict, num_classes: int) -> None:
+    head.update(num_things_classes=num_classes, num_stuff_classes=0)
+    loss = head.get("loss_cls") or {}
+    if weights := loss.get("class_weight"):
+        loss["class_weight"] = [weights[0]] * num_classes + [weights[-1]]  # the last: no object
 
 
 def metainfo(classes: Sequence[str]) -> dict:

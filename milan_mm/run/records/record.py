@@ -63,6 +63,8 @@ _REPEATED = (
 # Other parts of the model follow from these, which a record does not set.
 _WIDTHS = ("model.type", "model.backbone.arch")
 _HEADLESS = ("backbone", "teacher", "rpn_head")
+_MASK_HEADS = ("roi_head.mask_head.", "panoptic_head.")  # names of tensors begin with
+_NUMBERS_OF_CLASSES = ("num_classes", "num_things_classes")
 Use = Literal["test", "resume"]
 
 
@@ -135,7 +137,7 @@ class Recorded:
         classes = of_data.get("classes") if isinstance(of_data, Mapping) else None
         names = [str(name) for name in classes] if isinstance(classes, (list, tuple)) else None
         state = checkpoint.get("state_dict", checkpoint)
-        masks = any(str(name).startswith("roi_head.mask_head.") for name in state)
+        masks = any(str(name).startswith(_MASK_HEADS) for name in state)
         return cls(path, record, (record and record["classes"]) or names or None, masks, meta)
 
 
@@ -290,16 +292,17 @@ def model_of(cfg: Config) -> dict[str, Any]:
     model = cfg.get("model") or {}
     preprocessor = model.get("data_preprocessor") or cfg.get("data_preprocessor")
     heads = {
-        node["num_classes"]
+        node[key]
         for name, node in config_nodes(model)
-        if type(node.get("num_classes")) is int and not {*name.split(".")} & {*_HEADLESS}
+        for key in _NUMBERS_OF_CLASSES
+        if type(node.get(key)) is int and not {*name.split(".")} & {*_HEADLESS}
     }
     return dict(
         type=str(model.get("type", "")),
         backbone=backbone_options(model.get("backbone") or {}),
         statistics=statistics(preprocessor),
         num_classes=heads.pop() if len(heads) == 1 else None,
-        masks=bool((model.get("roi_head") or {}).get("mask_head")),
+        masks=bool((model.get("roi_head") or {}).get("mask_head") or model.get("panoptic_head")),
     )
 
 

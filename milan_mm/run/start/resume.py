@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from milan_mm.engine.hooks.resuming import InitialWeightsHook, ResumeHook
 from milan_mm.engine.loops import ResumedEpochLoop
 from milan_mm.engine.unwrapping import unwrapped
+from milan_mm.engine.validations import misses_last
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.processes import is_main_process
 from milan_mm.run.quick import ITERATIONS
@@ -87,7 +88,7 @@ class Origin:
     Attributes:
         start: What the user asked.
         path: Of the file; empty without one.
-        meta, record, tensors: Of the file, the tensors by name.
+        meta, hub, record, tensors: Of the file: its message hub, and the tensors by name.
         notes: Lines for the log.
         is_finished: Whether nothing is left to train.
     """
@@ -95,6 +96,7 @@ class Origin:
     start: Start
     path: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    hub: Mapping[str, Any] = field(default_factory=dict)
     record: dict[str, Any] | None = None
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -154,7 +156,8 @@ class Origin:
             runner.logger.info(
                 f"a {change} run: ends after {updates.total} updates instead of {planned}"
             )
-        self.is_finished = done == updates.total
+        validates = done == updates.total and misses_last(runner, self.hub, done)
+        self.is_finished = done == updates.total and not validates
         if self.is_finished:
             runner.logger.info(
                 f"{self.path} is the end of this run, after {done} updates: nothing is left to "
@@ -169,8 +172,10 @@ class Origin:
             )
         # the schedulers that count epochs were not stepped yet when their last update was saved
         is_at_end = per_epoch is not None and done // per_epoch != self.meta["epoch"]
-        replay = self.start.new_length or is_at_end or KEY not in self.meta
-        hook = ResumeHook(done, updates.accumulation, per_epoch, replay, plan.last_lr)
+        replay = self.start.new_length or KEY not in self.meta
+        hook = ResumeHook(
+            done, updates.accumulation, per_epoch, replay, is_at_end and not replay, plan.last_lr
+        )
         runner.register_hook(hook)
         if self.is_finished:
             return
@@ -240,7 +245,7 @@ def find_origin(cfg: Config, start: Start) -> Origin:
             "--quick and --resume exclude each other: a trial has a schedule of its own; leave one "
             "of them out"
         )
-    found = newest_whole(cfg) if start.resume == AUTO else _find(cfg, start.resume)
+    found = newest_whole(cfg) if start.resume == AUTO else _find(cfg, start.resume, "--resume")
     if found is None:
         cfg.resume = False
         return Origin(start, notes=[f"no checkpoint in '{cfg.work_dir}': starts at the beginning"])
@@ -268,7 +273,15 @@ def find_origin(cfg: Config, start: Start) -> Origin:
     if str(cfg.train_cfg.get("type", usual)).rpartition(".")[2] == usual:
         cfg.train_cfg.pop("by_epoch", None)  # mmengine's other way to say so
         cfg.train_cfg.type = resumed
-    return Origin(start, path, content["meta"], record, content["state_dict"], notes)
+    return Origin(
+        start,
+        path,
+        content["meta"],
+        content["message_hub"],
+        record,
+        content["state_dict"],
+        notes,
+    )
 
 
 def _weights_of(cfg: Config, start: Start, source: str) -> Origin:
@@ -282,7 +295,7 @@ def _weights_of(cfg: Config, start: Start, source: str) -> Origin:
             )
     if is_main_process():
         check_nothing_is_replaced(cfg, ITERATIONS if start.trial else 0)
-    path, content, notes = _find(cfg, source)
+    path, content, notes = _find(cfg, source, "--init-from")
     tensors = content.get("state_dict", content)
     if not isinstance(tensors, Mapping) or not all(map(torch.is_tensor, tensors.values())):
         raise UserError(
@@ -295,10 +308,10 @@ def _weights_of(cfg: Config, start: Start, source: str) -> Origin:
         record["model"] = record["model"] | own
         notes += _take_model(cfg, record, path, start)
     cfg.resume, cfg.load_from = False, path
-    return Origin(start, path, content.get("meta") or {}, record, tensors, notes)
+    return Origin(start, path, content.get("meta") or {}, {}, record, tensors, notes)
 
 
-def _find(cfg: Config, source: str) -> tuple[str, dict, list[str]]:
+def _find(cfg: Config, source: str, option: str) -> tuple[str, dict, list[str]]:
     """A file, or the newest whole checkpoint of a work directory."""
     path = Path(source).expanduser()
     if path.is_dir():
@@ -310,7 +323,24 @@ def _find(cfg: Config, source: str) -> tuple[str, dict, list[str]]:
             f"checkpoint '{source}' does not exist: give a file or a work directory that does; "
             f"--resume alone takes the newest in '{cfg.work_dir}'"
         )
-    return str(path), read_checkpoint(path), []
+    try:
+        return str(path), read_checkpoint(path), []
+    except UserError as error:
+        raise UserError(f"{error}{_instead(cfg, path, option)}") from None
+
+
+def _instead(cfg: Config, damaged: Path, option: str) -> str:
+    """What takes the newest whole checkpoint beside one that is not; nothing if there is none."""
+    folder = damaged.parent
+    try:
+        found = newest_whole(cfg, folder)
+    except UserError:
+        return ""
+    if found is None:
+        return ""
+    is_own = option == "--resume" and folder.resolve() == Path(cfg.work_dir).resolve()
+    whole = f"{option} alone" if is_own else f"{option} {folder}"
+    return f"; {whole} takes the newest whole one, {Path(found[0]).name}"
 
 
 def _check_complete(path: str, content: Mapping[str, Any]) -> None:

@@ -1,9 +1,9 @@
 """From boxes and outlines as a source states them to objects that a detector can learn from."""
 
-import math
 from collections.abc import Sequence
 from itertools import chain
 
+from milan_mm.datasets.coco.faults import is_finite
 from milan_mm.upkeep.convert.samples import Dropped, Thing
 
 MIN_SIDE = 1.0  # pixels; mmdet leaves out what is smaller
@@ -27,7 +27,7 @@ def thing_of(
         polygons: Its mask, see `Thing`.
     """
     outlines = polygons if isinstance(polygons, Sequence) else ()
-    if not all(map(math.isfinite, chain(corners, *outlines))):
+    if not all(map(is_finite, chain(corners, *outlines))):
         dropped.object("with coordinates that are not numbers", where)
         return None
     x1, y1, x2, y2 = (_inside(v, size[i % 2]) for i, v in enumerate(corners))

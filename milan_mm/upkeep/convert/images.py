@@ -5,7 +5,6 @@ Exports name files by the paths of the machine that wrote them: `images\\1/a.jpg
 found, so a name cannot lead out of it.
 """
 
-import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from operator import eq
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
+from milan_mm.datasets.coco.faults import is_finite
 from milan_mm.datasets.coco.images import wrong_size
 from milan_mm.datasets.folders import list_images
 from milan_mm.datasets.foreign import split_of
@@ -145,7 +145,7 @@ def size_as_stated(
         stated: Those of the annotation; 0 or NaN where it does not say them.
     """
     size = shown_size(path, dropped)
-    unknown = not all(math.isfinite(side) and side > 0 for side in stated)
+    unknown = not all(is_finite(side) and side > 0 for side in stated)
     if size is None or unknown or size == stated:
         return size
     # the sentence knows of the turn of EXIF, and ends with the remedy

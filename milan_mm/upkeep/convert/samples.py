@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from milan_mm.errors import UserError
-from milan_mm.text import count
+from milan_mm.text import count, shorten
 
 ALL = "all"  # the split of a folder that has none
 
@@ -60,6 +60,9 @@ class Sample:
         return found if self.label is None else found | {self.label}
 
 
+_LONGEST = 200  # letters of a detail, which holds names of others
+
+
 class Dropped:
     """Counts what cannot be used, by reason; a reason completes the sentence "17 images ..."."""
 
@@ -68,11 +71,11 @@ class Dropped:
 
     def image(self, reason: str, detail: object) -> None:
         """Leave an image out."""
-        self._found["images"].setdefault(reason, []).append(str(detail))
+        self._found["images"].setdefault(reason, []).append(shorten(str(detail), _LONGEST))
 
     def object(self, reason: str, detail: object) -> None:
         """Leave an object out."""
-        self._found["objects"].setdefault(reason, []).append(str(detail))
+        self._found["objects"].setdefault(reason, []).append(shorten(str(detail), _LONGEST))
 
     @property
     def images(self) -> str:

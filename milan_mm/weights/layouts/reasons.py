@@ -14,6 +14,22 @@ OTHER_MODEL = "another model of the pretraining"
 LOSS = "part of a loss"
 COUNTER = "index or setting that this package computes itself"
 
+# What a self-supervised training in one module holds beside its encoders.
+TRAINING_PARTS = {
+    "classifier.*": CLASSIFIER,
+    "online_classifier.*": CLASSIFIER,
+    "momentum_*": OTHER_MODEL,
+    "projector.*": PRETRAINING_HEAD,
+    "predictor.*": PRETRAINING_HEAD,
+    "prototypes*": PRETRAINING_HEAD,
+    "*head.*": PRETRAINING_HEAD,
+    "decoder.*": DECODER,
+    "decoder_embed.*": DECODER,
+    "*mask_token": MASK_TOKEN,
+    "*criterion*": LOSS,
+    "*loss*": LOSS,
+    "queue*": LOSS,
+}
 # What detectors and segmentors of OpenMMLab and detectron2 hold beside their backbone.
 TASK_PARTS = {
     "rpn_head.*": DETECTOR,

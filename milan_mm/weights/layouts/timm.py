@@ -44,6 +44,9 @@ TIMM_EXTRAS = {
     "hogs.*": reasons.PRETRAINING_HEAD,
     "pretext_neck.*": reasons.PRETRAINING_HEAD,
     "fpn#.*": reasons.TASK_NECK,
+    "fc.*": reasons.PRETRAINING_HEAD,  # MSN's
+    "pred.*": reasons.PRETRAINING_HEAD,
+    "patch_masking.*": reasons.MASK_TOKEN,  # VISSL's
 }
 # Beside a `backbone.`: of segmentors and detectors of OpenMMLab, which keep the names of a source.
 TIMM_TASKS = reasons.TASK_PARTS | {"neck.*": reasons.NECK}
@@ -75,7 +78,13 @@ TIMM = Layout(
     prefixes={
         "": {},
         "module.": {},
-        "backbone.": TIMM_TASKS | DINO_HEADS,
+        "backbone.": DINO_HEADS | TIMM_TASKS | reasons.TRAINING_PARTS,
+        # lightly's: the ViT in a module that masks it
+        "backbone.vit.": reasons.TRAINING_PARTS,
+        "teacher_backbone.vit.": reasons.TRAINING_PARTS,
+        "student_backbone.vit.": reasons.TRAINING_PARTS,
+        "teacher_backbone.": reasons.TRAINING_PARTS,
+        "student_backbone.": reasons.TRAINING_PARTS,
         "module.backbone.": DINO_HEADS,
         "module.base_encoder.": {
             "module.momentum_encoder.*": reasons.OTHER_MODEL,

@@ -51,6 +51,12 @@ TORCHVISION = Layout(
             "encoder.layers.encoder_layer_0.ln_2.weight",
         ),
     ),
-    prefixes={"": {}, "module.": {}},
+    prefixes={
+        "": {},
+        "module.": {},
+        "backbone.vit.": reasons.TRAINING_PARTS,  # lightly's
+        "teacher_backbone.vit.": reasons.TRAINING_PARTS,
+        "student_backbone.vit.": reasons.TRAINING_PARTS,
+    },
     extras=_HEADS,
 )

@@ -1,10 +1,12 @@
 """Signals are sent to this process while tiny runs train in it."""
 
+import functools
 import itertools
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,27 +75,47 @@ def weights(path: Path) -> torch.Tensor:
 RARELY = {"default_hooks.checkpoint.interval": 100}
 
 
-@pytest.mark.parametrize("schedule", ["epochs", "mixed", "iterations"])
-@pytest.mark.parametrize("name", SIGNALS)
-@pytest.mark.parametrize("update", [1, 4, 6])  # 4 ends an epoch
+UPDATES_OF_SIGNALS = [1, 4, 6]  # 4 ends an epoch
+# each schedule, signal and update meets each of the others once
+SIGNALLED = [
+    (schedule, SIGNALS[(i + j) % 3], update)
+    for i, schedule in enumerate(["epochs", "mixed", "iterations"])
+    for j, update in enumerate(UPDATES_OF_SIGNALS)
+]
+
+
+@pytest.fixture(scope="module")
+def last_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], torch.Tensor]:
+    """Of the run of a schedule that nothing stops."""
+
+    @functools.cache
+    def trained(schedule: str) -> torch.Tensor:
+        folder = tmp_path_factory.mktemp(schedule)
+        run(schedule, folder, **RARELY)
+        return weights(folder / f"iter_{UPDATES}.pth")
+
+    return trained
+
+
+@pytest.mark.parametrize(("schedule", "name", "update"), SIGNALLED)
 def test_a_signal_ends_the_run_after_its_update_with_a_checkpoint_to_go_on_from(
-    tmp_path, schedule, name, update
+    tmp_path, last_weights, schedule, name, update
 ):
-    run(schedule, tmp_path / "whole", **RARELY)
-    stop = run(schedule, tmp_path / "run", name, "before_train_iter", update, **RARELY)
+    expected = last_weights(schedule)
+    stop = run(schedule, tmp_path, name, "before_train_iter", update, **RARELY)
     assert stop.code == (130 if name == "SIGINT" else 75)
-    saved = tmp_path / "run" / f"iter_{update}.pth"
-    assert files(tmp_path / "run") == [saved.name]
-    assert Path((tmp_path / "run/last_checkpoint").read_text()).name == saved.name
+    saved = tmp_path / f"iter_{update}.pth"
+    assert files(tmp_path) == [saved.name]
+    assert Path((tmp_path / "last_checkpoint").read_text()).name == saved.name
     assert str(stop) == (
         f"stopped by {name} after {update} of {UPDATES} updates: saved {saved}; "
         "the same command with --resume goes on from there"
     )
-    run(schedule, tmp_path / "run", start=Start(resume="auto"), **RARELY)
+    run(schedule, tmp_path, start=Start(resume="auto"), **RARELY)
     assert len(WatchHook.images) == UPDATES - update
     last = f"iter_{UPDATES}.pth"
-    assert torch.equal(weights(tmp_path / "whole" / last), weights(tmp_path / "run" / last))
-    assert files(tmp_path / "run") == [last]
+    assert torch.equal(expected, weights(tmp_path / last))
+    assert files(tmp_path) == [last]
 
 
 def test_the_checkpoint_of_a_signal_is_not_counted_and_the_next_regular_one_replaces_it(tmp_path):

@@ -130,9 +130,20 @@ def test_a_plan_tells_data_length_rates_and_files(tmp_path: Path):
             OVERLAP,
             dict(max_epochs=5),
             9,
-            r"\[0\] .* update 19, the run until 5: pass --epochs 5 or",
+            r"\[0\] .* update 19, the run until 5: state the run's length by --epochs 5, or",
         ),
-        (OVERLAP, dict(max_epochs=5), 47, r"warm-up of 19 updates is more than half .*--epochs 5 "),
+        (
+            OVERLAP,
+            dict(max_epochs=5),
+            47,
+            r"warm-up of 19 updates is more than half .*--epochs 5, or",
+        ),
+        (
+            OVERLAP,
+            dict(max_epochs=3),
+            9,
+            r"\[0\] .* until 3: pass --epochs 5 or more, which limits",
+        ),
         (
             STEPS,
             dict(max_iters=50),

@@ -1,5 +1,6 @@
 """A resumed run is the continuation of the interrupted one, or it is refused in one line."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,23 @@ EXCLUDED = [
 def test_options_that_exclude_each_other_are_named(start: Start, message: str, tmp_path: Path):
     with pytest.raises(UserError, match=message):
         begin(tiny_config("epochs", tmp_path), start)
+
+
+def test_beside_a_damaged_file_the_newest_whole_one_is_offered(whole, tmp_path: Path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "iter_9.pth").write_bytes(b"PK")
+    given = Start(resume=str(folder / "iter_9.pth"))
+    with pytest.raises(UserError, match=r"is damaged[^;]*$"):  # nothing to offer
+        begin(tiny_config("epochs", folder), given)
+    shutil.copy(whole("epochs").checkpoint(8), folder)
+    end = "the newest whole one, iter_8.pth$"
+    with pytest.raises(UserError, match=rf"; --resume alone takes {end}"):
+        begin(tiny_config("epochs", folder), given)
+    with pytest.raises(UserError, match=rf"; --resume {folder} takes {end}"):
+        begin(tiny_config("epochs", tmp_path / "other"), given)
+    with pytest.raises(UserError, match=rf"; --init-from {folder} takes {end}"):
+        begin(tiny_config("epochs", tmp_path / "other"), Start(init_from=given.resume))
 
 
 def test_without_a_checkpoint_the_run_starts_at_the_beginning_and_says_so(tmp_path: Path):

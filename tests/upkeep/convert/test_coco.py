@@ -26,6 +26,29 @@ def _all(out: Path) -> dict:
     return objects(out) | objects(out, "val")
 
 
+def _with_first(folder: Path, **change: object) -> Path:
+    """Four photos, of which the first is stated otherwise."""
+    for n in range(4):
+        photo(folder / f"{n}.jpg", n)
+    content = coco([f"{n}.jpg" for n in range(4)])
+    content["images"][0].update(change)
+    _write(folder / "result.json", content)
+    return folder
+
+
+def test_a_size_beyond_floats_is_as_good_as_none(tmp_path: Path):
+    folder = _with_first(tmp_path / "in", width=10**400, height=10**400)
+    converted(folder, tmp_path / "out", val_share=0.25)
+    assert len(_all(tmp_path / "out")) == 4
+
+
+def test_a_long_name_does_not_fill_the_screen(tmp_path: Path):
+    folder = _with_first(tmp_path / "in", file_name="n" * 5000)
+    with pytest.raises(UserError, match="missing") as error:
+        converted(folder, tmp_path / "out", val_share=0.25)
+    assert len(str(error.value)) < 1000
+
+
 @pytest.mark.parametrize(
     "name",
     [
