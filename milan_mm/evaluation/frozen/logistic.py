@@ -17,7 +17,7 @@ from torch import Tensor
 from milan_mm.evaluation.frozen.rows import Rows
 
 MAX_ITERATIONS = 1000  # of DINOv2 and DINOv3
-# Largest entry at the end, in the scaled coordinates, of the mean loss; smaller for a small C, whose
+# Largest entry at the end, in the scaled coordinates, of the mean loss; less for a small C, whose
 # weights are of the order of C times the number of rows.
 _GRADIENT = 1e-6
 _DECREASE = np.finfo(float).eps  # of the loss; the gradient decides
