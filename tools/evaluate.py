@@ -26,7 +26,7 @@ from milan_mm import early
 from milan_mm.datasets.variants import VARIANTS
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.escaping import visible
-from milan_mm.evaluation.tasks import TASKS, USUAL, of_kind, seeded, trained
+from milan_mm.evaluation.tasks import LVIS, TASKS, USUAL, of_kind, seeded, trained
 from milan_mm.run import options
 
 if TYPE_CHECKING:
@@ -61,14 +61,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         default=Path("data"),
         metavar="ROOT",
-        help="holds imagenet/, coco/ and ade/ADEChallengeData2016/ (data)",
+        help="holds imagenet/, coco/, lvis_v1/, ade/ADEChallengeData2016/ and the like, see "
+        "docs/transfer.md (data)",
     )
     parser.add_argument(
         "--images",
         type=Path,
         metavar="DIR",
         help="your own images, laid out as for tools/train.py --data, for tasks on whole images "
-        "(train/CLASS/*, val/CLASS/*); without any of these, for detection or segmentation; "
+        "(train/CLASS/*, val/CLASS/*); without any of these, for dense tasks; "
         "tables call the data by the folder's name",
     )
     parser.add_argument(
@@ -79,6 +80,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         metavar="DIR",
         help="your own images and label maps, beside others",
+    )
+    parser.add_argument(
+        "--depth-data",
+        type=Path,
+        metavar="DIR",
+        help="your own images and depth maps, beside others",
     )
     parser.add_argument(
         "--test-sets",
@@ -255,6 +262,7 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         args.img_size,
         own.get("boxes"),
         own.get("maps"),
+        own.get("depths"),
         options.tracker_words(args),
         tuple(args.tasks),
         args.features,
@@ -308,14 +316,21 @@ def check_options(args: argparse.Namespace) -> None:
     for option, folder, kind in (
         ("--det-data", args.det_data, "boxes"),
         ("--seg-data", args.seg_data, "maps"),
+        ("--depth-data", args.depth_data, "depths"),
     ):
         if folder and kind not in kinds:
             suited = ", ".join(of_kind(kind))
             raise UserError(f"{option} {folder} is for {suited}, not for --tasks {chosen}")
     if args.images and args.images not in own_folders(args).values():
         raise UserError(
-            f"--images {args.images} is left without a task: --tasks {chosen} take --det-data and "
-            "--seg-data; leave it out"
+            f"--images {args.images} is left without a task: --tasks {chosen} take --det-data, "
+            "--seg-data and --depth-data; leave it out"
+        )
+    lvis = [task for task in args.tasks if TASKS[task].data == LVIS]
+    if lvis and (folder := own_folders(args).get("boxes")):
+        raise UserError(
+            f"'{folder}' is not for --tasks {','.join(lvis)}, whose AP needs the annotations of "
+            "LVIS: judge your own data with --tasks coco"
         )
     names = ("gpus", "batch_per_gpu", "tensorboard", "wandb", "mlflow")
     trainings = dict(seeds=args.seeds > 1 and not seeded(args.tasks))
@@ -374,7 +389,7 @@ def own_folders(args: argparse.Namespace) -> dict[str, Path]:
     """
     kinds = _kinds(args.tasks)
     folders = dict.fromkeys(kinds & {"classes"} or kinds, args.images)
-    given = dict(boxes=args.det_data, maps=args.seg_data)
+    given = dict(boxes=args.det_data, maps=args.seg_data, depths=args.depth_data)
     folders |= {kind: folder for kind, folder in given.items() if folder and kind in kinds}
     return {kind: folder for kind, folder in folders.items() if folder}
 

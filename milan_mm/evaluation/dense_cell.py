@@ -1,7 +1,8 @@
 """The cell of a protocol that classifies frozen patches of images with label maps."""
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,6 +49,8 @@ class DenseCell(EvaluationCell):
         found = segment(encoder, train, val, self.num_classes, self.settings, self.seed)
         del vit, encoder
         torch.cuda.empty_cache()  # trainings come next, in processes of their own
-        miou = Measured(found.areas.miou(), found.areas.interval(), chosen=found.settings)
+        value, measured = found.areas.miou(), Measured(None, chosen=found.settings)
+        if not math.isnan(value):  # of validation images without any label
+            measured = replace(measured, value=value, interval=found.areas.interval())
         (row,) = self._rows({"mIoU": None}, "bfloat16" if amp else "float32", None)
-        return [row | miou.facts]
+        return [row | measured.facts]

@@ -7,7 +7,6 @@ from mmengine.config import Config
 from milan_mm.configs import load
 from milan_mm.errors import UserError
 from milan_mm.evaluation.frozen.dense import DenseSettings
-from milan_mm.evaluation.frozen.pair_sizes import check_pair_sizes
 from milan_mm.evaluation.recipes import Shape
 from milan_mm.evaluation.short import NUM_VAL
 from milan_mm.run.config_nodes import datasets_of
@@ -43,15 +42,10 @@ def shorten_data(cfg: Config) -> None:
 
 
 def dense_data(cfg: Config) -> tuple[dict[str, dict[str, Any]], int]:
-    """Data sets by split, and the number of their classes.
-
-    Raises:
-        UserError: When a label map has another size than its image.
-    """
+    """Data sets by split, and the number of their classes."""
     found = {}
     for split, loader in _SPLITS.items():
         ((_, dataset),) = datasets_of(cfg, loader)
-        check_pair_sizes(dataset)
         found[split] = dict(dataset)
     return found, cfg.model.decode_head.num_classes
 

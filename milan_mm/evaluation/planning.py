@@ -35,6 +35,7 @@ from milan_mm.evaluation.features import read_image_folder
 from milan_mm.evaluation.fingerprint import data_counts, data_hashes, protocol_hash
 from milan_mm.evaluation.frozen.extraction import Preparation, images_of
 from milan_mm.evaluation.frozen.linear_grid import HELD_OUT
+from milan_mm.evaluation.frozen.pair_sizes import check_pair_sizes
 from milan_mm.evaluation.frozen.protocol import FrozenProtocol, TrainImages
 from milan_mm.evaluation.frozen.regression import SmallShare
 from milan_mm.evaluation.frozen.spec import union
@@ -178,7 +179,7 @@ class Evaluation:
         data: Folder with imagenet/, coco/ and ade/.
         out: Folder of the results, where recipes are written.
         images: Image folder for k-NN and classification instead of DATA/imagenet.
-        det_data, seg_data: A user's own folders instead of DATA/coco and of ADE20K, laid out as
+        det_data, seg_data, depth_data: A user's own folders instead of published ones, laid out as
             for `--data` of a training.
         notes: What was found in these two, by task; filled in by `plan`.
         num_processes: Of one training, one per GPU.
@@ -203,6 +204,7 @@ class Evaluation:
     img_size: int | None = None
     det_data: Path | None = None
     seg_data: Path | None = None
+    depth_data: Path | None = None
     trackers: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     store: Path | None = None
@@ -292,6 +294,10 @@ class Evaluation:
         datasets, num_classes = dense_data(cfg)
         counts, hashes = self._identify_data(cfg)
         check_enough(task, counts)
+        for data in datasets.values():
+            if (key := f"sizes {settings_hash(data)}") not in self._identified:
+                check_pair_sizes(data)
+                self._identified[key] = ()
         identity = asdict(settings) | dict(protocol=self.protocol, held=HELD_OUT)
         read = candidate.read
         chosen = {key: read.options.get(key) for key in CHOICES}
@@ -429,6 +435,7 @@ class Evaluation:
             "classes": (self.images, "train/CLASS/* and val/CLASS/*"),
             "boxes": (self.det_data, "COCO files, as for tools/train.py --data"),
             "maps": (self.seg_data, "images, annotations and a classes.txt"),
+            "depths": (self.depth_data, "images and depth maps"),
         }[TASKS[task].data.kind]
         if folder is not None and not folder.is_dir():
             raise MissingFileError(

@@ -22,7 +22,7 @@ class DataSet:
     """
 
     name: str
-    kind: Literal["classes", "boxes", "maps"]
+    kind: Literal["classes", "boxes", "maps", "depths"]
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,25 @@ class Task:
 
 IMAGENET = DataSet("ImageNet", "classes")
 COCO = DataSet("COCO", "boxes")
+LVIS = DataSet("LVIS", "boxes")
 ADE20K = DataSet("ADE20K", "maps")
+CITYSCAPES = DataSet("Cityscapes", "maps")
+PASCAL_CONTEXT = DataSet("Pascal Context", "maps")
+COCO_STUFF = DataSet("COCO-Stuff", "maps")
+NYU = DataSet("NYU Depth v2", "depths")
 
 _TOP = (Metric("top-1", "accuracy/top1"), Metric("top-5", "accuracy/top5"))
 _AP = (Metric("box AP", "coco/bbox_mAP", 100), Metric("mask AP", "coco/segm_mAP", 100))
+_LVIS_AP = (Metric("box AP", "lvis/bbox_AP", 100), Metric("mask AP", "lvis/segm_AP", 100))
 _SHOTS = tuple(Metric(f"{n}-shot") for n in (1, 2, 5, 10))
 _MIOU = (Metric("mIoU", "mIoU"),)
+_DEPTH = (
+    Metric("RMSE", "rmse", unit="m", lower_is_better=True),
+    Metric("abs rel", "abs_rel", unit="", lower_is_better=True),
+    Metric("d1", "d1", 100),  # share of the pixels that are wrong by less than a factor of 1.25
+)
+_UPERNET = "seg/upernet_vit-{{arch}}-p{{patch}}_8xb2-amp-80k_{data}"
+_LINEAR_HEAD = "seg/linear-head_vit-{{arch}}-p{{patch}}_8xb2-amp-40k_{data}"
 
 _ROWS = (
     Task("knn", IMAGENET, (Metric("top-1"), Metric("top-5")), "k-NN"),
@@ -140,9 +153,90 @@ _ROWS = (
         unit="iters",
         whole=(20_210, 2_000),
     ),
+    Task(
+        "coco-cascade",
+        COCO,
+        _AP,
+        "Cascade",
+        "det/cascade-mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_coco",
+        unit="iters",
+        whole=(117_000, 5_000),
+    ),
+    Task(
+        "coco-mask2former",
+        COCO,
+        _AP,
+        "Mask2Former",
+        "det/mask2former_vit-{arch}-p{patch}_8xb2-amp-lsj-50e_coco",
+        unit="iters",
+        whole=(117_000, 5_000),
+    ),
+    Task(
+        "coco-fcos",
+        COCO,
+        _AP[:1],
+        "FCOS",
+        "det/fcos_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_coco",
+        unit="iters",
+        whole=(117_000, 5_000),
+    ),
+    Task(
+        "lvis",
+        LVIS,
+        _LVIS_AP,
+        "",
+        "det/mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_lvis",
+        unit="iters",
+        whole=(99_000, 19_809),
+    ),
+    Task(
+        "lvis-cascade",
+        LVIS,
+        _LVIS_AP,
+        "Cascade",
+        "det/cascade-mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_lvis",
+        unit="iters",
+        whole=(99_000, 19_809),
+    ),
     Task("ade20k-knn", ADE20K, (Metric("mIoU"),), "k-NN of patches", is_drawn=True),
     Task(
         "ade20k-logreg", ADE20K, (Metric("mIoU"),), "logistic regression of patches", is_drawn=True
+    ),
+    Task(
+        "ade20k-linear",
+        ADE20K,
+        _MIOU,
+        "linear",
+        _LINEAR_HEAD.format(data="ade20k-512x512"),
+        unit="iters",
+        whole=(20_210, 2_000),
+    ),
+    Task(
+        "ade20k-mask2former",
+        ADE20K,
+        _MIOU,
+        "Mask2Former",
+        "seg/mask2former_vit-{arch}-p{patch}_8xb2-amp-160k_ade20k-512x512",
+        unit="iters",
+        whole=(20_210, 2_000),
+    ),
+    *(
+        Task(name + ending, data, _MIOU, verb, pattern.format(data=folder), "iters", whole)
+        for name, data, folder, whole in (
+            ("cityscapes", CITYSCAPES, "cityscapes-768x768", (2_975, 500)),
+            ("pascal-context", PASCAL_CONTEXT, "pascal-context-59-480x480", (4_998, 5_105)),
+            ("coco-stuff", COCO_STUFF, "coco-stuff164k-512x512", (118_287, 5_000)),
+        )
+        for ending, verb, pattern in (("", "", _UPERNET), ("-linear", "linear", _LINEAR_HEAD))
+    ),
+    Task(
+        "nyu-depth",
+        NYU,
+        _DEPTH,
+        "linear",
+        "depth/linear-depth_vit-{arch}-p{patch}_8xb2-amp-38400i_nyu-416x544",
+        unit="iters",
+        whole=(24_231, 654),
     ),
 )
 TASKS = {task.name: task for task in _ROWS}

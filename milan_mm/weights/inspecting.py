@@ -14,6 +14,10 @@ _TABLES = {
 }
 
 
+# Tasks whose recipes have no decomposed relative positions.
+_WITHOUT_TABLES = ("linear", "finetuning", "segmentation", "pretraining")
+
+
 def inspection(encoder: Encoder) -> str:
     """Layout, system, architecture, what loads and what does not, and what the tasks do with it."""
     lines = [
@@ -57,6 +61,9 @@ def tasks(encoder: Encoder) -> dict[str, str]:
     relative = "decomposed relative positions start at zero"
     if not settings["with_pos_embed"] or settings["rel_pos_bias_grid"]:
         relative = "no decomposed relative positions are added"
+    has_tables = "layers.0.attn.rel_pos_h" in encoder.state_dict
+    if has_tables:
+        relative = "its decomposed relative positions resized to those of the recipe"
     patches = ""
     if settings["patch_size"] != RECIPE_PATCHES:
         patches = f"its patch embedding resampled to {RECIPE_PATCHES} px, "
@@ -65,8 +72,13 @@ def tasks(encoder: Encoder) -> dict[str, str]:
     linear = f"class token after {norm}"
     if not settings["with_cls_token"]:
         linear = "not possible with the shipped recipe, which reads a class token"
-    pooled = dict(cls="class token", mean="mean of the patches")[encoder.pooling]
-    return {
+    lost = "not possible: the shipped recipe has no place for its decomposed relative positions"
+    pooled = "class token" if encoder.pooling == "cls" else "mean of the patches"
+    own = {}
+    if settings["pool_heads"]:
+        own["own pooling"] = f"attention pooling with {settings['pool_heads']} heads, for features"
+    known = {
+        **own,
         "figures": f"t-SNE and neighbours: {pooled} after {norm}",
         "k-NN": f"{probe} after {norm}",
         "linear": linear,
@@ -77,6 +89,7 @@ def tasks(encoder: Encoder) -> dict[str, str]:
         if by_grid
         else f"the encoder goes on, {patches}the decoder starts afresh",
     }
+    return known | (dict.fromkeys(_WITHOUT_TABLES, lost) if has_tables else {})
 
 
 def _doubt(encoder: Encoder) -> str:
@@ -104,13 +117,20 @@ def _positions(encoder: Encoder) -> str:
         h, w = settings["rel_pos_bias_grid"]
         kinds.append(f"relative position bias for {h}x{w} patches in every block")
     if settings["rope_base"]:
-        kinds.append(f"rotary, base {settings['rope_base']:g}")
+        grid = settings["rope_grid"]
+        scaled = f", patches numbered as in a grid of {grid[0]}x{grid[1]}" if grid else ""
+        kind, base = settings["rope_kind"], settings["rope_base"]
+        kinds.append(f"rotary, of the kind '{kind}', base {base:g}{scaled}")
+    if grid := encoder.dense.get("rel_pos_grid"):
+        windows = encoder.dense.get("window_size")
+        inside = f", in windows of {windows}x{windows}" if windows else ""
+        kinds.append(f"decomposed relative positions for {grid[0]}x{grid[1]} patches{inside}")
     return "; ".join(kinds)
 
 
 def _options(encoder: Encoder) -> str:
     """What differs from an encoder of MAE, apart from its positions."""
-    hidden = ("with_pos_embed", "rel_pos_bias_grid", "rope_base")
+    hidden = ("with_pos_embed", "rel_pos_bias_grid", "rope_base", "rope_kind", "rope_grid")
     settings = {n: encoder.settings[n] for n in DEFAULTS if n not in hidden}
     settings |= {n: encoder.settings[n] for n in ("with_cls_token", "final_norm")}
     usual = DEFAULTS | dict(with_cls_token=True, final_norm=True)

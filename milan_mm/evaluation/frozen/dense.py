@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from milan_mm.datasets.labels import IGNORED
+from milan_mm.errors import UserError
 from milan_mm.evaluation.frozen.dense_features import (
     PatchEncoder,
     Patches,
@@ -39,6 +40,7 @@ from milan_mm.evaluation.frozen.logistic import LogisticRegression
 from milan_mm.evaluation.frozen.patch_voting import METRICS, patch_votes
 from milan_mm.evaluation.frozen.rows import Rows
 
+_IMAGES = 32  # that are judged at a time
 # Scores (P, C) of standardised patches (P, D).
 Classify = Callable[[Tensor], Tensor]
 
@@ -58,7 +60,7 @@ class DenseSettings:
     img_size: int
     ks: tuple[int, ...] = (1, 3, 10, 30)
     metrics: tuple[str, ...] = METRICS
-    cs: tuple[float, ...] = tuple(float(c) for c in 10 ** np.linspace(-6, 5, 8))
+    cs: tuple[float, ...] = tuple(float(f"{c:.6g}") for c in 10 ** np.linspace(-6, 5, 8))
 
 
 @dataclass
@@ -82,6 +84,15 @@ class Areas:
         kinds = (self.overlap, self.union, self.predicted, self.labelled)
         for found, area in zip(kinds, areas, strict=True):
             found.append(area.cpu())
+
+    def judge(self, scores: Tensor, maps: Sequence[Tensor]) -> None:
+        """Count some images.
+
+        Args:
+            scores: (B * L, C) of the patches of B squares. maps: B label maps.
+        """
+        for each, labels in zip(scores.chunk(len(maps)), maps, strict=True):
+            self.add(_predict(each, labels.shape), labels, scores.shape[1])
 
     def miou(self) -> float:
         """mIoU in %, as mmseg's `IoUMetric` gives it; NaN if no pixel has a label."""
@@ -139,8 +150,7 @@ def segment(
     classify = fit(patches, torch.cat([learnt, held]), chosen, num_classes)
     areas = Areas()
     for features, labels in encoder.batches(test, "validation images"):
-        for tokens, label_map in zip(standardise(features), labels, strict=True):
-            areas.add(_predict(classify(tokens), label_map.shape), label_map, num_classes)
+        areas.judge(classify(standardise(features).flatten(0, 1)), labels)
     return Segmented(chosen, miou, areas)
 
 
@@ -162,21 +172,27 @@ def choose(
 
     Args:
         learnt, held: Numbers of images. maps: Label maps of those held out, (S, S) uint8.
+
+    Raises:
+        UserError: When no patch has a label.
     """
-    device = _device()
-    num_classes = patches.shares.shape[2]
+    device, num_classes = _device(), patches.shares.shape[2]
+    bank, shares = patches.bank(learnt)
+    if not len(bank):
+        raise UserError("no patch of the training images is labelled: correct the label maps")
+    parts = [(held[i : i + _IMAGES], maps[i : i + _IMAGES]) for i in range(0, len(held), _IMAGES)]
     candidates: list[dict[str, Any]] = []
     found: list[Areas] = []
-    bank, shares = patches.bank(learnt)
     if settings.classifier == "knn":
         bank, shares = bank.to(device), shares.to(device)
         ks = [k for k in settings.ks if k <= len(bank)] or [len(bank)]
         for metric in settings.metrics:
             areas = {k: Areas() for k in ks}
-            for tokens, labels in zip(patches.features[held], maps, strict=True):
-                votes = patch_votes(tokens.to(device), bank, shares, ks, metric)
+            for ids, labels in parts:
+                features = patches.features[ids].to(device)
+                votes = patch_votes(features.flatten(0, 1), bank, shares, ks, metric)
                 for k in ks:
-                    areas[k].add(_predict(votes[k], labels.shape), labels, num_classes)
+                    areas[k].judge(votes[k], labels)
             candidates += [dict(k=k, metric=metric) for k in ks]
             found += areas.values()
     else:
@@ -185,9 +201,9 @@ def choose(
         for c in settings.cs:
             linear = regression.fit(c, linear)
             areas_of_c = Areas()
-            for tokens, labels in zip(patches.features[held], maps, strict=True):
-                scores = linear.scores(tokens.to(device).float())
-                areas_of_c.add(_predict(scores, labels.shape), labels, num_classes)
+            for ids, labels in parts:
+                features = patches.features[ids].to(device).float()
+                areas_of_c.judge(linear.scores(features.flatten(0, 1)), labels)
             candidates.append(dict(C=c))
             found.append(areas_of_c)
     values = [areas.miou() for areas in found]

@@ -75,8 +75,10 @@ class Patches:
 
     def bank(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """The labelled patches of some images: (M, D) features and (M, C) shares."""
-        chosen = self.is_labelled[ids]
-        return self.features[ids][chosen], self.shares[ids][chosen]
+        is_chosen = torch.zeros(len(self.features), 1, dtype=torch.bool)
+        is_chosen[ids] = True
+        rows = (self.is_labelled & is_chosen).flatten()
+        return self.features.flatten(0, 1)[rows], self.shares.flatten(0, 1)[rows]
 
 
 def read_pairs(dataset: dict[str, Any], num_classes: int, img_size: int) -> Dataset:

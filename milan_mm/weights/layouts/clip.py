@@ -26,6 +26,7 @@ CLIP = Layout(
         "ln1": "ln_post",
     },
     markers=("conv1.weight", "class_embedding"),
+    absent=("attn_pool.probe",),
     prefixes={
         "": {},
         "visual.": reasons.text_model(""),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmseg.evaluation import IoUMetric
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
 
@@ -90,6 +91,15 @@ def test_the_best_settings_on_the_images_held_out_are_chosen(classifier):
     assert miou == pytest.approx(max(found), abs=0.5)
     assert chosen == options[int(np.argmax(found))]
     assert miou > 60
+
+
+def test_logistic_regression_of_patches_is_that_of_scikit_learn():
+    patches, _ = segmented_images()
+    features, classes = patches.features.float().flatten(0, 1), patches.shares.argmax(2).flatten()
+    theirs = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(features[:128], classes[:128])
+    ours = fit(patches, torch.arange(8), dict(C=0.1), 3)(patches.features[8:].flatten(0, 1))
+    expected = theirs.predict_proba(features[128:])
+    np.testing.assert_allclose(ours.softmax(dim=1), expected, atol=2e-3)
 
 
 def test_miou_is_that_of_mmseg_and_lies_in_its_interval():
