@@ -14,6 +14,7 @@ from milan_mm.evaluation.frozen.choosing import POWERS, choose, predict, refit, 
 from milan_mm.evaluation.frozen.feature_set import FeatureSet
 from milan_mm.evaluation.frozen.intervals import mean_interval, statistic_interval
 from milan_mm.evaluation.frozen.logistic import LogisticRegression
+from milan_mm.evaluation.frozen.measured import measured_hits, share_interval
 from milan_mm.evaluation.frozen.neighbours import KS, ManyVotes
 from milan_mm.evaluation.frozen.protocol import TrainImages
 from milan_mm.evaluation.frozen.regression import (
@@ -165,6 +166,14 @@ def test_intervals_are_those_of_scipy_and_of_the_binomial_distribution():
     other = statistic_interval(lambda times: times @ shares / times.sum(axis=1), 500, 4000)
     np.testing.assert_allclose(mean_interval(shares), other, atol=0.004)
     assert mean_interval(np.ones(10)) == (1.0, 1.0)
+
+
+def test_an_accuracy_has_the_interval_of_its_right_answers():
+    outcomes = torch.arange(300) < 200
+    known = measured_hits([outcomes]).facts["interval"]
+    assert list(share_interval(66.6667, 300)) == known
+    assert share_interval(66.7, 300) is None  # of other images, or weighted
+    assert share_interval(None, 300) is None
 
 
 @pytest.mark.parametrize("name", OURS)
