@@ -233,6 +233,10 @@ _ROWS = (
            hf_types=("ijepa",), timm_name="ijepa",
            stored="`target_encoder`, `module.`; `--student`: `encoder`; or a folder",
            differs="no class token"),
+    System("C-RADIO", ("timm",), "clip", "cls", pos_resize="bilinear", wrote=None,
+           timm_name="radio", stored="a folder of timm",
+           differs="class tokens of several teachers as registers, no final norm; layer scale in "
+           "B and L", parts=("table", "registers"), may_have=("scale",)),
     System("EVA-02", ("eva02-timm", "beit"), "clip", "mean", timm_name="eva02",
            wrote=lambda found: found.layout == "eva02-timm" or _is_packed(found),
            stored="flat, `visual.trunk.`, or a folder of timm",
