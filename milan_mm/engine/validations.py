@@ -68,10 +68,9 @@ def misses_last(runner: Runner, hub: Mapping[str, Any], updates: int) -> bool:
         hub: Of the checkpoint at the end of the run. updates: Of the run.
     """
     last = (hub.get("runtime_info") or {}).get(LAST_VALIDATION)
-    is_new = type(last) is int  # earlier versions did not note it
-    return (
-        is_new and last < updates and runner.cfg.get("val_cfg") is not None and saves_best(runner)
-    )
+    if not isinstance(last, int):  # earlier versions did not note it
+        return False
+    return last < updates and runner.cfg.get("val_cfg") is not None and saves_best(runner)
 
 
 def saves_best(runner: Runner) -> bool:

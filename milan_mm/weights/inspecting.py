@@ -14,6 +14,10 @@ _TABLES = {
 }
 
 
+# Tasks whose recipes have no decomposed relative positions.
+_WITHOUT_TABLES = ("linear", "finetuning", "segmentation", "pretraining")
+
+
 def inspection(encoder: Encoder) -> str:
     """Layout, system, architecture, what loads and what does not, and what the tasks do with it."""
     lines = [
@@ -59,6 +63,9 @@ def tasks(encoder: Encoder) -> dict[str, str]:
     relative = "decomposed relative positions start at zero"
     if not settings["with_pos_embed"] or settings["rel_pos_bias_grid"] or settings["rope_base"]:
         relative = "no decomposed relative positions are added"
+    has_tables = "layers.0.attn.rel_pos_h" in encoder.state_dict
+    if has_tables:
+        relative = "its decomposed relative positions resized to those of the recipe"
     patches = ""
     if settings["patch_size"] != RECIPE_PATCHES:
         patches = f"its patch embedding resampled to {RECIPE_PATCHES} px, "
@@ -68,6 +75,7 @@ def tasks(encoder: Encoder) -> dict[str, str]:
     if not settings["with_cls_token"]:
         own = "attn_pool" if settings["pool_heads"] else "avg_featmap"
         linear = f"no class token: with --cfg-options model.backbone.out_type={own}"
+    lost = "not possible: the shipped recipe has no place for its decomposed relative positions"
     pooled = "class token" if encoder.pooling == "cls" else "mean of the patches"
     pools = {}
     if settings["pool_heads"]:
@@ -79,7 +87,7 @@ def tasks(encoder: Encoder) -> dict[str, str]:
         pretraining = "not possible: it has no class token"
     elif by_grid:
         pretraining = "not possible: its positions need all patches of an image"
-    return {
+    known = {
         **pools,
         "figures": f"t-SNE and neighbours: {pooled} after {norm}",
         "k-NN": f"{probe} after {norm}",
@@ -89,6 +97,7 @@ def tasks(encoder: Encoder) -> dict[str, str]:
         "segmentation": f"all of it, {patches}{positions}; no final norm",
         "pretraining": pretraining,
     }
+    return known | (dict.fromkeys(_WITHOUT_TABLES, lost) if has_tables else {})
 
 
 def _doubt(encoder: Encoder) -> str:
@@ -122,6 +131,10 @@ def _positions(encoder: Encoder) -> str:
             "" if settings["rope_kind"] == "dinov3" else f" of the kind '{settings['rope_kind']}'"
         )
         kinds.append(f"rotary{kind}, base {settings['rope_base']:g}{scaled}")
+    if grid := encoder.dense.get("rel_pos_grid"):
+        windows = encoder.dense.get("window_size")
+        inside = f", in windows of {windows}x{windows}" if windows else ""
+        kinds.append(f"decomposed relative positions for {grid[0]}x{grid[1]} patches{inside}")
     return "; ".join(kinds)
 
 

@@ -60,7 +60,7 @@ class Sample:
         return found if self.label is None else found | {self.label}
 
 
-_LONGEST = 200  # letters of a detail, which holds names of others
+_LONGEST = 500  # letters of a detail, which holds names of others
 
 
 class Dropped:
