@@ -168,8 +168,9 @@ def _wrote_data2vec(found: Found) -> bool:
 def _is_packed(found: Found) -> bool:
     """BEiT's names with a SwiGLU in one layer: timm's files of EVA-02's tiny and small ViTs."""
     first, last = (found.tower.get(f"blocks.0.mlp.fc{i}.weight") for i in (1, 2))
-    are_matrices = all(isinstance(t, Tensor) and t.ndim == 2 for t in (first, last))
-    return are_matrices and len(first) == 2 * last.shape[1]
+    if not isinstance(first, Tensor) or not isinstance(last, Tensor):
+        return False
+    return first.ndim == last.ndim == 2 and len(first) == 2 * last.shape[1]
 
 
 # Of its ViT-300M, 2B, 3B, 5B and 7B.
