@@ -58,7 +58,23 @@ def test_pretraining_cannot_continue_from_positions_of_all_patches(
 
 
 @pytest.mark.parametrize(
-    "system", ["mae", "beit", "beit_finetuned", "cae", "openai_clip", "dinov2", "dinov3", "hf_vit"]
+    "system",
+    [
+        "mae",
+        "beit",
+        "beit_finetuned",
+        "cae",
+        "openai_clip",
+        "dinov2",
+        "dinov3",
+        "hf_vit",
+        "dinov2_giant",
+        "siglip",
+        "aimv2",
+        "ijepa",
+        "pe",
+        "eva02",
+    ],
 )
 @pytest.mark.parametrize("dense", [False, True])
 def test_any_system_fills_the_backbone_of_a_recipe(tmp_path: Path, system: str, dense: bool):
