@@ -52,7 +52,7 @@ class Encoder(nn.Module):
         num_blocks, num_heads: Number of transformer blocks, and of attention heads in each.
         num_registers: R.
         has_cls_token: Whether there is a class token.
-        pooling: 'cls' or 'mean': which feature vector `features` gives.
+        pooling: 'cls', 'mean' or 'pool': which feature vector `features` gives.
     """
 
     mean: Three
@@ -109,8 +109,9 @@ class Encoder(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """One vector per image, pooled as the encoder's own system does for classification.
 
-        The class token where `pooling` is 'cls'; else the mean of the patch tokens, followed by the
-        norm after pooling if the file has one.
+        The class token where `pooling` is 'cls'; what the encoder's own attention pooling makes of
+        all tokens where it is 'pool' (SigLIP, PE); else the mean of the patch tokens, followed by
+        the norm after pooling if the file has one.
 
         Args:
             images: See `forward`.
@@ -121,6 +122,10 @@ class Encoder(nn.Module):
         tokens = self(images)
         if self.pooling == "cls" and tokens.cls_token is not None:
             return tokens.cls_token
+        if self.pooling == "pool" and self.vit.options.with_pool:
+            first = [] if tokens.cls_token is None else [tokens.cls_token[:, None]]
+            whole = torch.cat([*first, tokens.registers, tokens.patch_tokens], dim=1)
+            return self.vit.attn_pool(whole)
         pooled = tokens.patch_tokens.mean(dim=1)
         return self.vit.ln2(pooled) if self.vit.options.out_type == "avg_featmap" else pooled
 

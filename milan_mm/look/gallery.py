@@ -23,7 +23,8 @@ from milan_mm.files import replacing
 from milan_mm.look.systems import Shown
 from milan_mm.text import count, shorten_list
 
-FEATURE = dict(cls="cls_token", mean="avg")  # pooling of a system -> name in `extract_features`
+# Pooling of a system -> name in `extract_features`; without an attention pooling of its own.
+FEATURE = dict(cls="cls_token", mean="avg", pool="avg")
 CROP_PCT = 0.875  # as in tests on ImageNet
 
 

@@ -153,7 +153,7 @@ def describe_sizes(sizes: Sequence[int], shown: Sequence[Shown]) -> str:
 
 def describe_features(shown: Sequence[Shown]) -> str:
     """'class token after the final norm', as the system's classification pools; `describe_each`."""
-    pooled = dict(cls="class token", mean="mean of the patches")
+    pooled = dict(cls="class token", mean="mean of the patches", pool="mean of the patches")
     texts = [
         pooled[system.encoder.pooling] + " after the final norm" * ends_in_norm(system)
         for system in shown

@@ -3,6 +3,8 @@
 Shape letters as in `milan_mm/models/plain_vit.py`; N tokens attend to each other, d = D/A.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from timm.layers import apply_rot_embed_cat
@@ -34,6 +36,9 @@ class SelfAttention(nn.Module):
         rel_pos_grid: (h, w) of the patches for which there are decomposed relative positions.
         bias_grid: (h, w) of a table of relative position biases.
         with_cls_token: Whether the bias table has entries for a class token.
+        qk_norm: Width to norm of the queries and keys of each head; None leaves them as they are.
+        inner_norm: Width to norm of what the heads attended to, before the last linear layer.
+        rope_halves: How rotary positions pair channels, see `RopeKind`.
     """
 
     def __init__(
@@ -43,6 +48,9 @@ class SelfAttention(nn.Module):
         rel_pos_grid: tuple[int, int] | None = None,
         bias_grid: tuple[int, int] | None = None,
         with_cls_token: bool = False,
+        qk_norm: Callable[[int], nn.Module] | None = None,
+        inner_norm: Callable[[int], nn.Module] | None = None,
+        rope_halves: bool = True,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -50,6 +58,12 @@ class SelfAttention(nn.Module):
         self.with_cls_token = with_cls_token
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
+        self.rope_halves = rope_halves
+        self.with_qk_norm, self.with_inner_norm = qk_norm is not None, inner_norm is not None
+        if qk_norm:
+            self.q_norm, self.k_norm = (qk_norm(embed_dims // num_heads) for _ in range(2))
+        if inner_norm:
+            self.norm = inner_norm(embed_dims)
         self.with_rel_pos = rel_pos_grid is not None
         if rel_pos_grid:
             tables = [torch.zeros(2 * n - 1, embed_dims // num_heads) for n in rel_pos_grid]
@@ -82,8 +96,10 @@ class SelfAttention(nn.Module):
         """The part between the two linear layers: (B, N, 3D) to (B, N, D)."""
         # (B, N, 3, A, d) to three times (B, A, N, d)
         q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        if self.with_qk_norm:  # of other type than the values under autocast
+            q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
         if rope is not None:
-            q, k = rotate(q, rope), rotate(k, rope)
+            q, k = (rotate(each, rope, self.rope_halves) for each in (q, k))
         if self.bias_grid is None and not self.with_rel_pos:
             x = attend(q, k, v)
         elif grid is None:
@@ -94,7 +110,8 @@ class SelfAttention(nn.Module):
             table = self.relative_position_bias_table
             bias = look_up_bias(table, self.bias_grid, grid, self.with_cls_token)  # (A, N, N)
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
-        return x.transpose(1, 2).flatten(2)
+        x = x.transpose(1, 2).flatten(2)  # (B, N, D)
+        return self.norm(x) if self.with_inner_norm else x
 
     def class_attention(
         self, x: Tensor, grid: tuple[int, int] | None = None, rope: Tensor | None = None
@@ -116,8 +133,10 @@ class SelfAttention(nn.Module):
         # of the queries, only the first token's is computed
         q = F.linear(x[:, :1], w_q, b_q).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
         k = F.linear(x, w_k, b_k).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, A, N, d)
+        if self.with_qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
-            k = rotate(k, rope)  # a token before the patches has no place
+            k = rotate(k, rope, self.rope_halves)  # a token before the patches has no place
         logits = (q @ k.transpose(2, 3)).float() / q.shape[-1] ** 0.5  # (B, A, 1, N)
         if self.with_rel_pos:
             raise UserError("class attention is not defined with decomposed relative positions")
@@ -149,16 +168,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v)
 
 
-def rotate(x: Tensor, rope: Tensor) -> Tensor:
-    """Rotate the patches of queries or keys by their places (arXiv 2508.10104, DINOv3).
+def rotate(x: Tensor, rope: Tensor, halves: bool = True) -> Tensor:
+    """Rotate the patches of queries or keys by their places (arXiv 2104.09864).
 
     Args:
         x: (B, A, N, d) float; the tokens before the patches stay as they are.
         rope: ([B, 1,] h*w, 2d) sines and cosines.
+        halves: How channels are paired, see `RopeKind`.
 
     Returns:
         (B, A, N, d), in the type of `x`.
     """
     num_prefix = x.shape[2] - rope.shape[-2]
     prefix, patches = x.split([num_prefix, rope.shape[-2]], dim=2)
-    return torch.cat([prefix, apply_rot_embed_cat(patches, rope, half=True)], dim=2)
+    return torch.cat([prefix, apply_rot_embed_cat(patches, rope, half=halves)], dim=2)

@@ -9,21 +9,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.layers import QuickGELU
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from milan_mm.errors import UserError
+from milan_mm.models.activations import ACTIVATIONS
 from milan_mm.models.attention import SelfAttention
 from milan_mm.models.patches import merge_windows, split_windows
 from milan_mm.models.recompute import recompute_input
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "GELU": nn.GELU,
-    "GELUTanh": partial(nn.GELU, approximate="tanh"),
-    "QuickGELU": QuickGELU,
-    "SiLU": partial(nn.SiLU, inplace=True),
-}
 
 
 class EncoderLayer(nn.Module):
@@ -39,7 +32,11 @@ class EncoderLayer(nn.Module):
         num_prefix_tokens: P, for the bias table.
         layer_scale: Initial factor on both branches (arXiv 2103.17239); None leaves it out.
         act: Activation of the MLP, a key of `ACTIVATIONS`.
-        norm_eps: Epsilon of both LayerNorms.
+        norm_eps: Epsilon of all norms.
+        norm: Their kind, see `build_norm`.
+        qk_norm, attn_norm, mlp_norm: Further norms, see `ViTOptions`.
+        mlp_dims: Width of the MLP inside; None is four times D.
+        rope_halves: How rotary positions pair channels, see `RopeKind`.
         with_cp: Recompute the activations in the backward pass to save memory.
     """
 
@@ -58,20 +55,34 @@ class EncoderLayer(nn.Module):
         layer_scale: float | None = None,
         act: str = "GELU",
         norm_eps: float = 1e-6,
+        norm: str = "LN",
+        qk_norm: bool = False,
+        attn_norm: bool = False,
+        mlp_norm: bool = False,
+        mlp_dims: int | None = None,
+        rope_halves: bool = True,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
         self.window_size = window_size
         self.with_cp = with_cp
-        self.ln1 = layer_norm(embed_dims, norm_eps)
+        make_norm = partial(build_norm, eps=norm_eps, kind=norm)
+        self.ln1 = make_norm(embed_dims)
         if rel_pos_grid and window_size:
             rel_pos_grid = (window_size, window_size)
         self.attn = SelfAttention(
-            embed_dims, num_heads, rel_pos_grid, bias_grid, with_cls_token=num_prefix_tokens > 0
+            embed_dims,
+            num_heads,
+            rel_pos_grid,
+            bias_grid,
+            with_cls_token=num_prefix_tokens > 0,
+            qk_norm=make_norm if qk_norm else None,
+            inner_norm=make_norm if attn_norm else None,
+            rope_halves=rope_halves,
         )
         self.drop_path = DropPath(drop_path_rate)
-        self.ln2 = layer_norm(embed_dims, norm_eps)
-        self.ffn = FeedForward(embed_dims, act)
+        self.ln2 = make_norm(embed_dims)
+        self.ffn = FeedForward(embed_dims, act, mlp_dims, make_norm if mlp_norm else None)
         if layer_scale is not None:
             self.gamma_1 = nn.Parameter(torch.full((embed_dims,), layer_scale))
             self.gamma_2 = nn.Parameter(torch.full((embed_dims,), layer_scale))
@@ -134,29 +145,44 @@ class EncoderLayer(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The MLP of a block, four times as wide inside: (B, N, D) to (B, N, D).
+    """The MLP of a block: (B, N, D) to (B, N, D).
 
     The layers lie nested for the sake of their names, which are those of mmcv's `FFN`.
 
     Args:
         embed_dims: Width D.
-        act: A key of `ACTIVATIONS`.
+        act: A key of `ACTIVATIONS`. For 'SwiGLU' the first layer is twice as wide.
+        hidden_dims: Width inside; None is four times D.
+        norm: Width to norm before the last layer; None leaves it out.
 
     Raises:
         UserError: For an unknown activation.
     """
 
-    def __init__(self, embed_dims: int, act: str = "GELU") -> None:
+    def __init__(
+        self,
+        embed_dims: int,
+        act: str = "GELU",
+        hidden_dims: int | None = None,
+        norm: Callable[[int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         if act not in ACTIVATIONS:
             raise UserError(f"act '{act}' is unknown: choose from {sorted(ACTIVATIONS)}")
-        expand = nn.ModuleList([nn.Linear(embed_dims, 4 * embed_dims), ACTIVATIONS[act]()])
-        self.layers = nn.ModuleList([expand, nn.Linear(4 * embed_dims, embed_dims)])
+        hidden_dims = hidden_dims or 4 * embed_dims
+        num_outputs = 2 * hidden_dims if act == "SwiGLU" else hidden_dims
+        expand = nn.ModuleList([nn.Linear(embed_dims, num_outputs), ACTIVATIONS[act]()])
+        self.layers = nn.ModuleList([expand, nn.Linear(hidden_dims, embed_dims)])
+        self.with_norm = norm is not None
+        if norm:
+            self.norm = norm(hidden_dims)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D)."""
         layers: Any = self.layers  # to mypy, a module within a ModuleList cannot be a list
         (expand, act), project = layers
+        if self.with_norm:
+            return recompute_input(self.norm, project, act(expand(x)))
         return recompute_input(act, project, expand(x))  # expand: (B, N, D) to (B, N, 4D)
 
 
@@ -194,6 +220,11 @@ class DropPath(nn.Module):
 def layer_norm(dims: int, eps: float = 1e-6) -> nn.LayerNorm:
     """LayerNorm, by default with the epsilon of all MAE-family ViTs."""
     return nn.LayerNorm(dims, eps=eps)
+
+
+def build_norm(dims: int, eps: float = 1e-6, kind: str = "LN") -> nn.LayerNorm | nn.RMSNorm:
+    """A LayerNorm, or of the kind 'RMS' an RMSNorm, which has no bias."""
+    return nn.RMSNorm(dims, eps=eps) if kind == "RMS" else layer_norm(dims, eps)
 
 
 def init_transformer(module: nn.Module) -> None:

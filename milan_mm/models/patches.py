@@ -14,9 +14,14 @@ from milan_mm.models.free_sizes import are_known, counting
 class PatchEmbed(nn.Module):
     """Linear embedding of non-overlapping square patches, of all or of some."""
 
-    def __init__(self, patch_size: int, embed_dims: int, bias: bool = True) -> None:
+    def __init__(
+        self, patch_size: int, embed_dims: int, bias: bool = True, norm: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.projection = nn.Conv2d(3, embed_dims, patch_size, stride=patch_size, bias=bias)
+        self.with_norm = norm is not None
+        if norm is not None:
+            self.norm = norm
 
     def forward(self, imgs: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Embed.
@@ -42,7 +47,8 @@ class PatchEmbed(nn.Module):
         patches = patchify(imgs, patch_size).flatten(1, 2)  # (B, L, 3*p*p)
         if ids_keep is not None:
             patches = gather_tokens(patches, ids_keep)
-        return embed_patches(self.projection, patches)
+        embedded = embed_patches(self.projection, patches)
+        return self.norm(embedded) if self.with_norm else embedded
 
 
 def patchify(imgs: Tensor, patch_size: int) -> Tensor:

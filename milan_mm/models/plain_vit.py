@@ -18,13 +18,20 @@ from typing import Any, Self
 import numpy as np
 import torch
 from mmengine.model import BaseModule
-from timm.layers import RotaryEmbeddingDinoV3
+from timm.layers import AttentionPoolLatent
 from torch import Tensor, nn
 
 from milan_mm.errors import UserError
-from milan_mm.models.block import EncoderLayer, init_transformer, layer_norm
+from milan_mm.models.activations import ACTIVATIONS
+from milan_mm.models.block import EncoderLayer, build_norm, init_transformer
 from milan_mm.models.patches import PatchEmbed, gather_tokens
-from milan_mm.models.positions import resize_pos_embed, rotary_embed, sincos_pos_embed
+from milan_mm.models.positions import (
+    ROPE_KINDS,
+    build_rope,
+    resize_pos_embed,
+    rotary_embed,
+    sincos_pos_embed,
+)
 from milan_mm.models.randomness import in_run, numbers_of_images
 from milan_mm.models.vit_options import ViTOptions, pair
 from milan_mm.registry import MODELS
@@ -61,13 +68,16 @@ class PlainViT(BaseModule):
         self.num_prefix_tokens = given.num_prefix_tokens
         self.out_indices = tuple(sorted({i % self.num_layers for i in given.out_indices}))
 
-        self.patch_embed = PatchEmbed(self.patch_size, self.embed_dims, bias=given.patch_bias)
+        norm = self._norm() if given.patch_norm else None
+        self.patch_embed = PatchEmbed(self.patch_size, self.embed_dims, given.patch_bias, norm)
         self._add_tokens_and_positions()
         self.pre_norm = self._norm() if given.pre_norm else nn.Identity()
         self.layers = self._build_layers()
         self.ln1 = self._norm() if given.final_norm else nn.Identity()
         if given.out_type == "avg_featmap":
             self.ln2 = self._norm()
+        if given.with_pool:
+            self.attn_pool = self._build_pool()
         self.apply(init_transformer)
         if self.with_cls_token:
             nn.init.normal_(self.cls_token, std=0.02)
@@ -194,7 +204,8 @@ class PlainViT(BaseModule):
                 requires_grad=not options.fixed_pos_embed,
             )
         if base := options.rope_base:
-            self.rope = RotaryEmbeddingDinoV3(dims // options.num_heads, temperature=base)
+            grid = pair(options.rope_grid) if options.rope_grid else None
+            self.rope = build_rope(options.rope_kind, dims // options.num_heads, base, grid)
 
     def _freeze_stages(self) -> None:
         """Take the gradients of what `frozen_stages` says."""
@@ -211,7 +222,8 @@ class PlainViT(BaseModule):
             return []
         parts = [self.patch_embed, self.pre_norm, *self.layers[:count]]
         if count == self.num_layers:
-            parts += [self.ln1, *([self.ln2] if self.options.out_type == "avg_featmap" else [])]
+            after = ("ln1", "ln2", "attn_pool")
+            parts += [getattr(self, name) for name in after if hasattr(self, name)]
         return parts
 
     def _build_layers(self) -> nn.ModuleList:
@@ -230,6 +242,12 @@ class PlainViT(BaseModule):
                 layer_scale=options.layer_scale,
                 act=options.act,
                 norm_eps=options.norm_eps,
+                norm=options.norm,
+                qk_norm=options.qk_norm,
+                attn_norm=options.attn_norm,
+                mlp_norm=options.mlp_norm,
+                mlp_dims=options.hidden_dims,
+                rope_halves=ROPE_KINDS[options.rope_kind].halves,
                 with_cp=options.with_cp,
             )
             for i, drop_path_rate in enumerate(
@@ -237,8 +255,19 @@ class PlainViT(BaseModule):
             )
         )
 
-    def _norm(self) -> nn.LayerNorm:
-        return layer_norm(self.embed_dims, self.options.norm_eps)
+    def _build_pool(self) -> AttentionPoolLatent:
+        """SigLIP's pooling: a learned query attends to the tokens, then an MLP follows."""
+        options, dims = self.options, self.embed_dims
+        return AttentionPoolLatent(
+            dims,
+            num_heads=options.pool_heads,
+            mlp_ratio=((options.pool_dims or 4 * dims) + 0.5) / dims,  # which timm rounds down
+            norm_layer=lambda size, **_: build_norm(size, options.norm_eps, options.norm),
+            act_layer=ACTIVATIONS[options.act],
+        )
+
+    def _norm(self) -> nn.LayerNorm | nn.RMSNorm:
+        return build_norm(self.embed_dims, self.options.norm_eps, self.options.norm)
 
     def _prepend_tokens(self, tokens: Tensor) -> Tensor:
         """(B, K, D) to `(B, [1+][R+]K, D)`, through `pre_norm`."""
@@ -266,6 +295,8 @@ class PlainViT(BaseModule):
             return x
         if self.options.out_type == "cls_token":
             return x[:, 0]
+        if self.options.out_type == "attn_pool":
+            return self.attn_pool(x)
         patches = x[:, self.num_prefix_tokens :]
         if self.options.out_type == "avg_featmap":
             return self.ln2(patches.mean(dim=1))

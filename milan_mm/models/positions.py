@@ -1,11 +1,12 @@
 """Two-dimensional positions: the sine-cosine table, resizing of tables, rotary positions."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.layers import RotaryEmbeddingDinoV3
-from torch import Tensor
+from timm.layers import RotaryEmbeddingCat, RotaryEmbeddingDinoV3
+from torch import Tensor, nn
 
 from milan_mm.errors import UserError
 from milan_mm.models.free_sizes import are_known, counting, number, resize_freely
@@ -19,6 +20,29 @@ RESIZE_RULES = {
     "bilinear": "mmpretrain with interpolate_mode='bilinear'",
     "bilinear-antialias": "TIPS: linear and antialiased",
     "bilinear-corners": "Google's ViTs: linear, and the corner patches keep their values",
+}
+
+
+@dataclass(frozen=True)
+class RopeKind:
+    """How a system's rotary positions number the patches, and which channels they turn together.
+
+    Attributes:
+        first: Number of the first patch of a side; None for places from -1 to 1.
+        column_first: Whether the first half of the frequencies counts columns (x).
+        halves: Channels i and i + d/2 are turned together, otherwise channels 2i and 2i + 1.
+    """
+
+    first: int | None
+    column_first: bool
+    halves: bool
+
+
+ROPE_KINDS = {
+    "dinov3": RopeKind(None, column_first=False, halves=True),
+    "eva02": RopeKind(0, column_first=False, halves=False),
+    "pe": RopeKind(1, column_first=True, halves=False),  # its class token is at 0
+    "pe-patches": RopeKind(0, column_first=True, halves=False),  # PE without class token
 }
 
 
@@ -78,21 +102,65 @@ def resize_pos_embed(
     return torch.cat([extra, images.flatten(2).mT.to(pos_embed.dtype)], dim=1)
 
 
-def rotary_embed(rope: RotaryEmbeddingDinoV3, grid: tuple[int, int]) -> Tensor:
-    """Sines and cosines of DINOv3's rotary positions: (h*w, 2d) float32, d being 2D/A.
+def build_rope(
+    kind: str, head_dims: int, base: float, grid: tuple[int, int] | None
+) -> RotaryEmbeddingDinoV3 | RotaryEmbeddingCat:
+    """timm's module for rotary positions, which has no parameters.
 
     Args:
-        rope: timm's module, which computes them wherever the sizes are known (`free_sizes`).
+        kind: Key of `ROPE_KINDS`.
+        head_dims: Channels d = D/A of a head.
+        base: Of the geometric series of periods.
+        grid: (h, w) that the numbers of the patches are scaled to; None for no scaling.
+    """
+    rule = ROPE_KINDS[kind]
+    if rule.first is None:
+        return RotaryEmbeddingDinoV3(head_dims, temperature=base)
+    return RotaryEmbeddingCat(
+        head_dims,
+        in_pixels=False,
+        temperature=base,
+        ref_feat_shape=None if grid is None else list(grid),
+        grid_offset=float(rule.first),
+        grid_indexing="xy" if rule.column_first else "ij",
+    )
+
+
+def rotary_embed(rope: nn.Module, grid: tuple[int, int]) -> Tensor:
+    """Sines and cosines of rotary positions: (h*w, 2d) float32, d being D/A.
+
+    Args:
+        rope: Of `build_rope`, which computes them wherever the sizes are known (`free_sizes`).
         grid: (h, w) in patches.
     """
-    if are_known(*grid):
-        return rope.get_embed(list(grid))
-    periods: Tensor = rope.periods  # type: ignore[assignment]  # (d/4,), a buffer
+    known = are_known(*grid)
+    if isinstance(rope, RotaryEmbeddingDinoV3):
+        return rope.get_embed(list(grid)) if known else _places_dinov3(rope.periods, grid)
+    assert isinstance(rope, RotaryEmbeddingCat)
+    return rope.get_embed(list(grid)) if known else _places_numbered(rope, grid)
+
+
+def _places_dinov3(periods: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Of DINOv3, with its `(d/4,)` periods."""
     y, x = ((counting(n, periods) + 0.5) / number(n, periods) * 2 - 1 for n in grid)
     by_row = (y[:, None, None] / periods).expand(-1, grid[1], -1)
     by_column = (x[None, :, None] / periods).expand(grid[0], -1, -1)
     angles = 2 * math.pi * torch.cat([by_row, by_column], dim=-1).flatten(0, 1)  # (h*w, d/2)
     return torch.cat([angles.sin(), angles.sin(), angles.cos(), angles.cos()], dim=-1)
+
+
+def _places_numbered(rope: RotaryEmbeddingCat, grid: tuple[int, int]) -> Tensor:
+    """Of numbered patches; their frequencies are a buffer `(d/4,)`."""
+    bands: Tensor = rope.bands  # type: ignore[assignment]
+    places = [counting(n, bands) + rope.grid_offset for n in grid]
+    if rope.ref_feat_shape is not None:
+        scales = zip(places, grid, rope.ref_feat_shape, strict=True)
+        places = [place / number(n, bands) * side for place, n, side in scales]
+    by_row = (places[0][:, None, None] * bands).expand(-1, grid[1], -1)
+    by_column = (places[1][None, :, None] * bands).expand(grid[0], -1, -1)
+    order = [by_column, by_row] if rope.grid_indexing == "xy" else [by_row, by_column]
+    angles = torch.cat(order, dim=-1).flatten(0, 1).repeat_interleave(2, dim=-1)  # (h*w, d)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def _resize(images: Tensor, dst: tuple[int, int], rule: str) -> Tensor:

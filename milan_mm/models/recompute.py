@@ -46,6 +46,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from milan_mm.models.activations import SwiGLU
 from milan_mm.torch_private import has_hooks, outer_hooks, sees_outer_hooks
 
 
@@ -56,8 +57,8 @@ def recompute_input(first: nn.Module, layer: Callable[[Tensor], Tensor], x: Tens
     `first` is, or does, anything other than torch's own module.
 
     Args:
-        first: `nn.LayerNorm`, `nn.GELU` or `nn.Identity`; any other module runs, but its output is
-            kept.
+        first: `nn.LayerNorm`, `nn.RMSNorm`, `nn.GELU`, `SwiGLU` or `nn.Identity`; any other module
+            runs, but its output is kept.
         layer: Takes the output of `first`; under autocast this is rounded, as a linear layer would
             round it.
         x: A tensor that is kept in any case, e.g. by `first`; otherwise no memory is saved.
@@ -98,7 +99,10 @@ def _function(first: nn.Module) -> Callable[[Tensor], Tensor] | None:
     if type(first) is nn.LayerNorm:
         shape, weight, bias, eps = first.normalized_shape, first.weight, first.bias, first.eps
         return partial(F.layer_norm, normalized_shape=shape, weight=weight, bias=bias, eps=eps)
-    return first.forward if type(first) in (nn.GELU, nn.Identity) else None
+    if type(first) is nn.RMSNorm:
+        size, gain, least = first.normalized_shape, first.weight, first.eps
+        return partial(F.rms_norm, normalized_shape=size, weight=gain, eps=least)
+    return first.forward if type(first) in (nn.GELU, nn.Identity, SwiGLU) else None
 
 
 def _hooks(

@@ -4,16 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from milan_mm.errors import UserError
-from milan_mm.models.positions import RESIZE_RULES
+from milan_mm.models.positions import RESIZE_RULES, ROPE_KINDS
 
 ARCHS = {
     "tiny": dict(embed_dims=192, num_layers=12, num_heads=3),
     "small": dict(embed_dims=384, num_layers=12, num_heads=6),
     "base": dict(embed_dims=768, num_layers=12, num_heads=12),
     "large": dict(embed_dims=1024, num_layers=24, num_heads=16),
+    "so400m": dict(embed_dims=1152, num_layers=27, num_heads=16),
     "huge": dict(embed_dims=1280, num_layers=32, num_heads=16),
+    "giant": dict(embed_dims=1408, num_layers=40, num_heads=16),
 }
-OUT_TYPES = ("featmap", "cls_token", "avg_featmap", "raw")
+# Width of their MLPs, where it is not four times `embed_dims`.
+MLP_DIMS = {"so400m": 4304, "giant": 6144}
+OUT_TYPES = ("featmap", "cls_token", "avg_featmap", "attn_pool", "raw")
+NORMS = ("LN", "RMS")
 # Pretrained weights need these as they were in their pretraining; the defaults are MILAN's.
 WEIGHT_OPTIONS = (
     "norm_eps",
@@ -26,6 +31,16 @@ WEIGHT_OPTIONS = (
     "rel_pos_bias_grid",
     "num_registers",
     "rope_base",
+    "rope_kind",
+    "rope_grid",
+    "mlp_dims",
+    "norm",
+    "patch_norm",
+    "qk_norm",
+    "attn_norm",
+    "mlp_norm",
+    "pool_heads",
+    "pool_dims",
 )
 
 
@@ -34,7 +49,8 @@ class ViTOptions:
     """What a `PlainViT` is built from, and what it keeps as `vit.options`.
 
     Attributes:
-        arch: A key of `ARCHS`, or a dict with `embed_dims`, `num_layers`, `num_heads`.
+        arch: A key of `ARCHS`, or a dict with `embed_dims`, `num_layers`, `num_heads`. 'so400m' and
+            'giant' have MLPs of their own width, see `mlp_dims`.
         img_size: Height and width, in pixels, of the position table (the pretraining crop). Other
             input sizes are served by resizing the table.
         patch_size: Side of a square patch in pixels.
@@ -43,7 +59,8 @@ class ViTOptions:
         fixed_pos_embed: Keep the sine-cosine table frozen, as in pretraining.
         out_indices: Blocks whose output `forward` returns; negative counts from the end.
         out_type: 'featmap' (B, D, h, w), 'cls_token' (B, D), 'avg_featmap' (B, D), the mean of the
-            patches followed by a LayerNorm (`ln2`) of its own, or 'raw' (B, 1+L, D).
+            patches followed by a LayerNorm (`ln2`) of its own, 'attn_pool' (B, D), what the
+            encoder's own attention pooling makes of the normalised tokens, or 'raw' (B, 1+L, D).
         window_size: Side of an attention window in patches; 0 means global attention everywhere.
         global_layers: Blocks that attend globally although `window_size` is set.
         rel_pos_grid: (h, w) in patches of the images to train on gives every block decomposed
@@ -53,9 +70,11 @@ class ViTOptions:
         drop_path_rate: Stochastic depth of the last block; earlier blocks grow linearly from 0.
         with_cp: Recompute block activations in the backward pass to save memory.
         frozen: Take no gradient and stay in eval mode, for probes of frozen features.
-        norm_eps: Epsilon of every LayerNorm.
+        norm_eps: Epsilon of every norm.
         act: Activation of the MLPs, 'GELU', 'GELUTanh' (its tanh approximation, in some ViTs of
-            SigLIP), 'QuickGELU' (OpenAI's CLIP), or 'SiLU', into which a teacher turns QuickGELU.
+            SigLIP), 'QuickGELU' (OpenAI's CLIP), 'SiLU', into which a teacher turns QuickGELU, or
+            'SwiGLU', whose first layer is twice as wide: gates, then values (arXiv 2002.05202;
+            DINOv2-g, DINOv3 S+ and H+, EVA-02, AIMv2).
         patch_bias: Whether the patch embedding has a bias; CLIP's has none.
         pre_norm: LayerNorm of all tokens before the first block (CLIP).
         layer_scale: Initial factor on both branches of every block; None leaves it out.
@@ -67,7 +86,20 @@ class ViTOptions:
         rel_pos_bias_grid: (h, w) of the pretraining gives every block BEiT's table of relative
             position biases; other grids are served by resizing it.
         num_registers: Number R of tokens between class token and patches (arXiv 2309.16588).
-        rope_base: Base of DINOv3's rotary positions, 100 in its weights; None leaves them out.
+        rope_base: Base of rotary positions, 100 in DINOv3's weights; None leaves them out.
+        rope_kind: Key of `ROPE_KINDS`: how the rotary positions number patches and pair channels.
+        rope_grid: (h, w) in patches that the numbers of the patches are scaled to (EVA-02); None
+            leaves them as they are. DINOv3's are always scaled to -1 to 1.
+        mlp_dims: Width of the MLPs inside; None: four times `embed_dims`, or what `arch` says.
+        norm: 'LN', or 'RMS' for RMSNorms everywhere, without biases (AIMv2).
+        patch_norm: Normalise embedded patches before their positions are added (AIMv2).
+        qk_norm: Normalise queries and keys of each head (arXiv 2302.05442).
+        attn_norm: Normalise between attention and its last linear layer (EVA-02-CLIP).
+        mlp_norm: Normalise before the last linear layer of the MLPs (EVA-02).
+        pool_heads: Heads of the encoder's own attention pooling, by a learned query (SigLIP, PE);
+            0: it has none. It is built where frozen features are taken, for the outputs 'attn_pool'
+            and 'raw'.
+        pool_dims: Width of the MLP after this pooling; None: four times `embed_dims`.
         frozen_stages: n freezes what makes the tokens (patch embedding, class token, registers,
             positions, norm before the blocks) and the first n blocks: no gradient, and eval mode,
             so no drop path; of all blocks the norms after them too. -1: nothing is frozen.
@@ -101,12 +133,23 @@ class ViTOptions:
     num_registers: int = 0
     rope_base: float | None = None
     frozen_stages: int = -1
+    rope_kind: str = "dinov3"
+    rope_grid: int | tuple[int, int] | None = None
+    mlp_dims: int | None = None
+    norm: str = "LN"
+    patch_norm: bool = False
+    qk_norm: bool = False
+    attn_norm: bool = False
+    mlp_norm: bool = False
+    pool_heads: int = 0
+    pool_dims: int | None = None
 
     def __post_init__(self) -> None:
         self._check_sizes()
         self._check_output()
         self._check_frozen()
         self._check_positions()
+        self._check_parts()
 
     @property
     def embed_dims(self) -> int:
@@ -124,6 +167,12 @@ class ViTOptions:
         return self._sizes["num_heads"]
 
     @property
+    def hidden_dims(self) -> int:
+        """Width of the MLPs inside."""
+        usual = MLP_DIMS.get(self.arch) if isinstance(self.arch, str) else None
+        return self.mlp_dims or usual or 4 * self.embed_dims
+
+    @property
     def grid_size(self) -> tuple[int, int]:
         """(h, w) of the position table."""
         height, width = pair(self.img_size)
@@ -138,6 +187,11 @@ class ViTOptions:
     def num_prefix_tokens(self) -> int:
         """Tokens before the patches: 1 for the class token, and R registers."""
         return int(self.with_cls_token) + self.num_registers
+
+    @property
+    def with_pool(self) -> bool:
+        """Whether the attention pooling is built."""
+        return bool(self.pool_heads) and self.out_type in ("attn_pool", "raw")
 
     @property
     def needs_grid(self) -> bool:
@@ -158,7 +212,7 @@ class ViTOptions:
         if {*self._sizes} != (names := {*ARCHS["base"]}):
             raise UserError(
                 f"arch {self.arch} must have {', '.join(sorted(names))} and nothing else; MLPs are "
-                "4 times as wide as embed_dims"
+                "4 times as wide as embed_dims, or mlp_dims, an option of its own"
             )
         size = pair(self.img_size)
         if any(side % self.patch_size for side in size):
@@ -176,6 +230,11 @@ class ViTOptions:
             raise UserError(f"out_type '{self.out_type}' is unknown: choose from {OUT_TYPES}")
         if self.out_type == "cls_token" and not self.with_cls_token:
             raise UserError("out_type 'cls_token' needs with_cls_token=True")
+        if self.out_type == "attn_pool" and not self.pool_heads:
+            raise UserError(
+                "out_type 'attn_pool' needs an encoder with an attention pooling of its own "
+                "(pool_heads), e.g. SigLIP's: take 'avg_featmap', the mean of the patches"
+            )
         for i in (*self.out_indices, *self.global_layers):
             if not -self.num_layers <= i < self.num_layers:
                 raise UserError(
@@ -213,6 +272,24 @@ class ViTOptions:
         kinds = ("rel_pos_grid", "rel_pos_bias_grid", "rope_base")
         if len(given := [name for name in kinds if getattr(self, name)]) > 1:
             raise UserError(f"{' and '.join(given)} exclude each other: keep one of them")
+        if self.rope_kind not in ROPE_KINDS:
+            raise UserError(
+                f"rope_kind '{self.rope_kind}' is unknown: choose from {', '.join(ROPE_KINDS)}"
+            )
+        if self.rope_base and self.embed_dims // self.num_heads % 4:
+            raise UserError(
+                f"rotary positions need heads of a multiple of 4 channels, and "
+                f"{self.num_heads} heads of width {self.embed_dims} have "
+                f"{self.embed_dims // self.num_heads}"
+            )
+
+    def _check_parts(self) -> None:
+        if self.norm not in NORMS:
+            raise UserError(f"norm '{self.norm}' is unknown: choose from {', '.join(NORMS)}")
+        if self.pool_heads and self.embed_dims % self.pool_heads:
+            raise UserError(
+                f"embed_dims {self.embed_dims} is not a multiple of {self.pool_heads} pool_heads"
+            )
 
 
 def pair(size: int | Sequence[int]) -> tuple[int, int]:

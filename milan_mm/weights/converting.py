@@ -16,16 +16,16 @@ from torch import Tensor
 from milan_mm.errors import UserError
 from milan_mm.files import replacing
 from milan_mm.weights.finding import some
-from milan_mm.weights.layouts.table import MODULES
+from milan_mm.weights.layouts.table import USUAL_MODULES, spellings
 from milan_mm.weights.layouts.timm import TIMM
 from milan_mm.weights.reading import read_checkpoint, tensors_sha256
 from milan_mm.weights.storing import save_tensors
 
 # Parts of the encoder, '#' being the number of a block; pretraining has no other norms.
-ENCODER = ("cls_token", "pos_embed", *(m for m in MODULES if m not in ("pre_norm", "ln2")))
+ENCODER = ("cls_token", "pos_embed", *(m for m in USUAL_MODULES if m not in ("pre_norm", "ln2")))
 # Name in this package -> name there. The decoder's attn.q and attn.kv are MILAN's, its attn.qkv is
 # MAE's.
-OFFICIAL = {f"backbone.{name}": str(TIMM.names[name]) for name in ENCODER} | {
+OFFICIAL = {f"backbone.{name}": spellings(TIMM.names[name])[0] for name in ENCODER} | {
     "decoder.decoder_embed": "decoder_embed",
     "decoder.mask_token": "mask_token",
     "decoder.decoder_pos_embed": "decoder_pos_embed",

@@ -40,6 +40,16 @@ _KINDS: dict[str, Any] = dict(
     rel_pos_bias_grid=list | None,
     num_registers=int,
     rope_base=float | None,
+    rope_kind=str,
+    rope_grid=list | None,
+    mlp_dims=int | None,
+    norm=str,
+    patch_norm=bool,
+    qk_norm=bool,
+    attn_norm=bool,
+    mlp_norm=bool,
+    pool_heads=int,
+    pool_dims=int | None,
 )
 
 

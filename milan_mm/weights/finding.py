@@ -266,9 +266,10 @@ def _content(checkpoint: Mapping[str, Any], wrapper: str) -> Mapping[Any, Any]:
 
 
 def _refuse_unsupported(found: Found) -> None:
+    known = found.table.patterns
     for name in found.tower:
         for pattern, design in UNSUPPORTED.items():
-            if matches(pattern, name):
+            if matches(pattern, name) and not any(matches(own, name) for own in known):
                 raise UserError(
                     f"{found.path} holds '{name}': {design}, which the plain ViT here does not "
                     "have; take a ViT of this system with the standard MLP, attention and "

@@ -65,8 +65,12 @@ def tasks(encoder: Encoder) -> dict[str, str]:
     linear = f"class token after {norm}"
     if not settings["with_cls_token"]:
         linear = "not possible with the shipped recipe, which reads a class token"
-    pooled = dict(cls="class token", mean="mean of the patches")[encoder.pooling]
+    pooled = "class token" if encoder.pooling == "cls" else "mean of the patches"
+    own = {}
+    if settings["pool_heads"]:
+        own["own pooling"] = f"attention pooling with {settings['pool_heads']} heads, for features"
     return {
+        **own,
         "figures": f"t-SNE and neighbours: {pooled} after {norm}",
         "k-NN": f"{probe} after {norm}",
         "linear": linear,
@@ -104,13 +108,16 @@ def _positions(encoder: Encoder) -> str:
         h, w = settings["rel_pos_bias_grid"]
         kinds.append(f"relative position bias for {h}x{w} patches in every block")
     if settings["rope_base"]:
-        kinds.append(f"rotary, base {settings['rope_base']:g}")
+        grid = settings["rope_grid"]
+        scaled = f", patches numbered as in a grid of {grid[0]}x{grid[1]}" if grid else ""
+        kind, base = settings["rope_kind"], settings["rope_base"]
+        kinds.append(f"rotary, of the kind '{kind}', base {base:g}{scaled}")
     return "; ".join(kinds)
 
 
 def _options(encoder: Encoder) -> str:
     """What differs from an encoder of MAE, apart from its positions."""
-    hidden = ("with_pos_embed", "rel_pos_bias_grid", "rope_base")
+    hidden = ("with_pos_embed", "rel_pos_bias_grid", "rope_base", "rope_kind", "rope_grid")
     settings = {n: encoder.settings[n] for n in DEFAULTS if n not in hidden}
     settings |= {n: encoder.settings[n] for n in ("with_cls_token", "final_norm")}
     usual = DEFAULTS | dict(with_cls_token=True, final_norm=True)

@@ -32,6 +32,9 @@ FRESH_NAMES = ("ln2.weight", "ln2.bias")
 # Relative positions of detection start at zero: pretrained encoders have none.
 REL_POS_NAMES = (".attn.rel_pos_h", ".attn.rel_pos_w")
 BIAS_TABLE_NAME = ".attn.relative_position_bias_table"
+# Built only where a task asks for what it makes of an image.
+POOL_PREFIX = "attn_pool."
+POOL_OPTIONS = ("pool_heads", "pool_dims")
 PATCH_NAME = "patch_embed.projection.weight"
 
 
@@ -143,7 +146,8 @@ def load_encoder(vit: PlainViT, source: str | Path | Encoder, square: bool = Fal
     fresh = [n for n in target if n.endswith(REL_POS_NAMES) and not has_rel_pos] + [*FRESH_NAMES]
     spare = SPARE_NAMES if vit.with_cls_token else SPARE_NAMES + SPARE_TOKENS
     _refuse(path, "is missing", [name for name in initialised if name not in fresh])
-    _refuse(path, "has unknown", [name for name in dropped if name not in spare])
+    foreign = [n for n in dropped if n not in spare and not n.startswith(POOL_PREFIX)]
+    _refuse(path, "has unknown", foreign)
     filled: dict[str, Tensor] = {}
     resized = []
     for name, tensor in tensors.items():
@@ -187,6 +191,8 @@ def check_options(encoder: Encoder, vit: PlainViT) -> None:
     for name in DEFAULTS:
         if name == "num_registers" and not vit.with_cls_token and not has[name]:
             continue  # a model without class token does without the registers too
+        if name in POOL_OPTIONS and not vit.options.with_pool:
+            continue  # it builds no pooling of its own
         if name == "pos_resize":  # written out, it is the choice of a user or a recipe
             own = vit.options.pos_resize is not None or not needs["with_pos_embed"]
             fits = own or has[name] == needs[name]
@@ -212,8 +218,10 @@ def check_options(encoder: Encoder, vit: PlainViT) -> None:
 
 def model_options(vit: PlainViT) -> dict[str, Any]:
     """The options in `DEFAULTS` as a model has them."""
+    hidden = vit.options.hidden_dims
     return {name: getattr(vit.options, name) for name in DEFAULTS} | dict(
-        pos_resize=vit.options.resize_rule
+        pos_resize=vit.options.resize_rule,
+        mlp_dims=None if hidden == 4 * vit.embed_dims else hidden,
     )
 
 

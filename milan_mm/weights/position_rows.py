@@ -119,6 +119,8 @@ def square_side(num_patches: int) -> int:
 
 def _refuse_lost_class_token(found: Found, renamed: Renamed, rows: int) -> None:
     """Refuse a file whose class token is missing, not left out by design."""
+    if "cls_token" not in found.table.tensors:
+        return
     (spelling,) = found.table.tensors["cls_token"]
     token = f"{found.prefix}{spelling}"
     is_distilled = "dist" in renamed.theirs.get("register_tokens", "")

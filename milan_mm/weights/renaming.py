@@ -1,18 +1,17 @@
 """From a file's names and shapes to those of `PlainViT`; every tensor is accounted for."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from statistics import mode
 
 import torch
 from torch import Tensor
 
 from milan_mm.errors import UserError
 from milan_mm.weights.finding import Found, reasons_for_rest, some
-from milan_mm.weights.layouts.table import BIAS_TABLE, Change, matches
+from milan_mm.weights.layouts.table import BIAS_TABLE, FIRST_LAYER, MODULES, matches
+from milan_mm.weights.measuring import Shape, has_gates, measure, shape_of, take
 
 MAX_BLOCKS = 200
-Shape = tuple[int | None, ...]
 # Groups of tensors that are all there or all absent.
 _GROUPS = (
     ("layers.#.gamma_1", "layers.#.gamma_2"),
@@ -22,6 +21,19 @@ _GROUPS = (
     ("pre_norm.weight", "pre_norm.bias"),
     ("ln2.weight", "ln2.bias"),
     ("pos_embed",),
+    *(
+        tuple(f"{module}.{kind}" for module in modules for kind in ("weight", "bias"))
+        for modules in (
+            ("layers.#.attn.q_norm", "layers.#.attn.k_norm"),
+            ("layers.#.attn.norm",),
+            ("layers.#.ffn.norm",),
+            ("patch_embed.norm",),
+        )
+    ),
+    (
+        "attn_pool.latent",
+        *(f"{m}.{kind}" for m in MODULES for kind in ("weight", "bias") if "attn_pool" in m),
+    ),
 )
 
 
@@ -58,24 +70,37 @@ def rename(found: Found, rotary: bool = False, final_norm: bool = True) -> Renam
             it is named.
     """
     num_layers = _count_blocks(found)
-    width, patch_size = _measure(found)
+    widths = measure(found, num_layers)
+    width = widths.embed_dims
     tensors: dict[str, Tensor] = {}
     theirs: dict[str, str] = {}
     added: dict[str, str] = {}
     missing: dict[str, str] = {}  # name here -> names in the file
     used: set[str] = set()
+    gated = {ours: parts for ours, *parts in _gates(found, num_layers)}
     for stem, spelling in found.table.tensors.items():
-        shape = shape_of(stem, width, patch_size)
+        shape = shape_of(stem, widths)
         for ours, block in _expand(stem, num_layers):
+            if ours in gated:
+                continue
             names = found.names(spelling, block)
             there = [name for name in names if name in found.state_dict]
             if len(there) > 1:
                 raise UserError(f"{found.path} holds both {' and '.join(there)}: keep one of them")
             if there:
                 theirs[ours] = there[0]
-                tensors[ours] = _take(found, there[0], shape, found.table.changes.get(stem))
+                tensors[ours] = take(found, there[0], shape, found.table.changes.get(stem))
             else:
                 missing[ours] = " or ".join(names)
+    for ours, (gates, values) in gated.items():
+        shape = shape_of(FIRST_LAYER + ours[ours.rindex(".") :], widths)
+        half: Shape = (widths.hidden_dims, *shape[1:])
+        if lost := [name for name in (gates, values) if name not in found.state_dict]:
+            missing[ours] = " and ".join(lost)
+            continue
+        theirs[ours] = gates
+        tensors[ours] = torch.cat([take(found, name, half) for name in (gates, values)])
+        used |= {gates, values}
     for stem, parts in found.table.split_tensors.items():
         for ours, block in _expand(stem, num_layers):
             names = found.names(parts, block)
@@ -90,45 +115,22 @@ def rename(found: Found, rotary: bool = False, final_norm: bool = True) -> Renam
     for ours, table in _shared_tables(found, theirs, num_layers).items():
         theirs[ours], tensors[ours] = f"{found.prefix}{found.table.shared_table}", table
         del missing[ours]
-    biases = [ours for ours, _ in _expand("layers.#.attn.qkv.bias", num_layers)]
-    if found.table.optional_bias and not any(name in tensors for name in biases):
+    for stem in found.table.optional_bias:
+        biases = [ours for ours, _ in _expand(stem, num_layers)]
+        if any(name in tensors for name in biases):
+            continue
         for ours in biases:
-            tensors[ours] = torch.zeros(3 * width)
-            added[ours] = "zero biases; the source's attention has none"
-            del missing[ours]
+            tensors[ours] = torch.zeros(*shape_of(stem, widths))
+            added[ours] = "zero biases; the source has none there"
+            missing.pop(ours, None)
+    if found.table.norm == "RMS":
+        missing = {n: t for n, t in missing.items() if n not in _norm_biases(missing)}
     if not final_norm:
         missing = {ours: names for ours, names in missing.items() if not ours.startswith("ln1.")}
     _refuse_missing(found, tensors, missing, num_layers)
     if not rotary:
         _refuse_no_positions(found, tensors)
     return Renamed(tensors, theirs, reasons_for_rest(found, used | set(theirs.values())), added)
-
-
-def shape_of(stem: str, width: int, patch_size: int) -> Shape:
-    """Shape of a tensor of `PlainViT`; None where other options decide."""
-    shapes: dict[str, Shape] = {
-        "cls_token": (1, 1, width),
-        "pos_embed": (1, None, width),
-        "register_tokens": (1, None, width),
-        "patch_embed.projection.weight": (width, 3, patch_size, patch_size),
-        "layers.#.attn.qkv.weight": (3 * width, width),
-        "layers.#.attn.qkv.bias": (3 * width,),
-        "layers.#.attn.proj.weight": (width, width),
-        "layers.#.ffn.layers.0.0.weight": (4 * width, width),
-        "layers.#.ffn.layers.0.0.bias": (4 * width,),
-        "layers.#.ffn.layers.1.weight": (width, 4 * width),
-        BIAS_TABLE: (None, None),
-        "layers.#.attn.rel_pos_h": (None, None),
-        "layers.#.attn.rel_pos_w": (None, None),
-    }
-    return shapes.get(stem, (width,))
-
-
-def fits(tensor: Tensor, shape: Shape) -> bool:
-    """Whether a tensor has a shape, in which None stands for any size."""
-    return tensor.ndim == len(shape) and all(
-        want in (None, size) for want, size in zip(shape, tensor.shape, strict=True)
-    )
 
 
 def _expand(stem: str, num_layers: int) -> list[tuple[str, int | None]]:
@@ -154,63 +156,26 @@ def _count_blocks(found: Found) -> int:
     return max(numbers) + 1
 
 
-def _measure(found: Found) -> tuple[int, int]:
-    """Width and patch size.
+def _gates(found: Found, num_layers: int) -> list[tuple[str, str, str]]:
+    """(name here, name of the gates, name of the values) of a SwiGLU that is stored in two parts.
 
-    The width is that of most of three tensors, so that a misshapen one is the one to be named.
+    Empty for files whose first layers are plain.
     """
-    first, *others = (
-        _first(found, stem, shape)
-        for stem, shape in (
-            ("patch_embed.projection.weight", (None, 3, None, None)),
-            ("layers.#.ln1.weight", (None,)),
-            ("layers.#.ln2.weight", (None,)),
-        )
-    )
-    width, _, height, patch_size = first.shape
-    if height != patch_size or not patch_size:
-        (name,) = found.names(found.table.tensors["patch_embed.projection.weight"], None)
-        raise UserError(
-            f"{found.path}: '{name}' is {tuple(found.state_dict[name].shape)}, the model needs "
-            "square patches: the file is damaged or of another architecture"
-        )
-    return mode([width, *(len(tensor) for tensor in others)]), patch_size
+    table = found.table
+    if not table.gates or (FIRST_LAYER in table.names and not has_gates(found, num_layers)):
+        return []
+    return [
+        (ours, *found.names(parts, block))
+        for stem, parts in table.gate_tensors.items()
+        if stem not in table.optional_bias or has_gates(found, num_layers, ["bias"])
+        for ours, block in _expand(stem, num_layers)
+    ]
 
 
-def _first(found: Found, stem: str, shape: Shape) -> Tensor:
-    """A tensor, that of the first block where every block has one."""
-    name = found.names(found.table.tensors[stem], 0)[0]
-    if name not in found.state_dict:
-        raise UserError(f"{found.path} is missing '{name}'")
-    return _take(found, name, shape, found.table.changes.get(stem))
-
-
-def _take(found: Found, name: str, shape: Shape, change: Change | None = None) -> Tensor:
-    """A tensor of the file, in float32 and the form here.
-
-    Raises:
-        UserError: When it is not a tensor of finite numbers, or does not have that form.
-    """
-    tensor = found.state_dict[name]
-    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-        kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-        raise UserError(f"{found.path}: '{name}' is {kind}, the model needs floating-point numbers")
-    if tensor.layout != torch.strided or tensor.device.type != "cpu":
-        kind = f"{tensor.layout} on device {tensor.device}"
-        raise UserError(f"{found.path}: '{name}' is {kind}, the model needs plain numbers")
-    rank, function = change or (len(shape), lambda t: t)
-    changed = function(tensor) if tensor.ndim == rank else tensor
-    if tensor.ndim != rank or not fits(changed, shape):
-        needed = ", ".join("any" if size is None else str(size) for size in shape)
-        turned = " once turned into its form here" if change else ""
-        raise UserError(
-            f"{found.path}: '{name}' is {tuple(tensor.shape)}, the model needs ({needed}){turned}: "
-            "the file is damaged or of another architecture"
-        )
-    changed = changed.detach().to(torch.float32)
-    if not torch.isfinite(changed).all():
-        raise UserError(f"{found.path}: '{name}' holds NaN or infinite values: the file is damaged")
-    return changed.contiguous()
+def _norm_biases(names: Collection[str]) -> set[str]:
+    """Those that are biases of norms."""
+    parts = ("norm", "ln1", "ln2", "pre_norm", "q_norm", "k_norm")
+    return {n for n in names if n.endswith(".bias") and n.split(".")[-2] in parts}
 
 
 def _fuse(found: Found, stem: str, names: list[str], width: int) -> Tensor | None:
@@ -224,7 +189,7 @@ def _fuse(found: Found, stem: str, names: list[str], width: int) -> Tensor | Non
     shape = (width,) if is_bias else (width, width)
     change = found.table.changes.get(stem)
     parts = [
-        _take(found, name, shape, change) if name not in missing else torch.zeros(width)
+        take(found, name, shape, change) if name not in missing else torch.zeros(width)
         for name in names
     ]
     return torch.cat(parts)
@@ -240,7 +205,7 @@ def _shared_tables(found: Found, theirs: Mapping[str, str], num_layers: int) -> 
     places = [ours for ours, _ in _expand(BIAS_TABLE, num_layers)]
     if own := [theirs[ours] for ours in places if ours in theirs]:
         raise UserError(f"{found.path} holds both {name} and {own[0]}: keep one of them")
-    table = _take(found, name, (None, None))
+    table = take(found, name, (None, None))
     return {ours: table.clone() for ours in places}
 
 

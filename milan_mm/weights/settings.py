@@ -17,8 +17,8 @@ from milan_mm.weights.systems import System
 
 # Heads by (width, blocks). No tensor shows them, except where a layout's table says so.
 HEADS = {(a["embed_dims"], a["num_layers"]): a["num_heads"] for a in ARCHS.values()} | {
-    (1280, 32): 16,  # ViT-H
-    (1408, 40): 16,  # ViT-g
+    (1536, 40): 24,  # ViT-g of DINOv2
+    (4096, 40): 32,  # ViT-7B of DINOv3
 }
 MAX_ROPE_BASE = 1e6
 FIRST_BIAS_TABLE = "layers.0.attn.relative_position_bias_table"
@@ -60,7 +60,14 @@ def infer_settings(
     img_size, size_note = _img_size(tensors, grid, patch_size, facts)
     norm_eps, eps_note = _norm_eps(found, tensors, facts)
     act, act_note = _act(found, facts, system)
-    rope_base, rope_note = _rope_base(found, tensors, facts)
+    rope, rope_note = _rope(found, tensors, facts, system)
+    hidden, gated = _mlp(tensors)
+    if facts.act and gated != (facts.act == "SwiGLU"):
+        shape = "gates for every value" if gated else "no gates"
+        raise UserError(
+            f"{found.path}: {facts.named} says act={facts.act}, and the MLPs in the file have "
+            f"{shape}: they do not belong together"
+        )
     arch = dict(embed_dims=width, num_layers=num_layers)
     num_registers = tensors["register_tokens"].shape[1] if "register_tokens" in tensors else 0
     values: dict[str, Any] = dict(
@@ -70,7 +77,7 @@ def infer_settings(
         with_cls_token="cls_token" in tensors,
         final_norm="ln1.weight" in tensors,
         norm_eps=norm_eps,
-        act=act,
+        act="SwiGLU" if gated else act,
         patch_bias="patch_embed.projection.bias" in tensors,
         pre_norm="pre_norm.weight" in tensors,
         layer_scale=found.table.layer_scale if "layers.0.gamma_1" in tensors else None,
@@ -78,7 +85,14 @@ def infer_settings(
         pos_resize=facts.pos_resize or system.resize_rule(num_registers),
         rel_pos_bias_grid=grid,
         num_registers=num_registers,
-        rope_base=rope_base,
+        **rope,
+        mlp_dims=None if hidden == 4 * width else hidden,
+        norm=found.table.norm,
+        patch_norm="patch_embed.norm.weight" in tensors,
+        qk_norm="layers.0.attn.q_norm.weight" in tensors,
+        attn_norm="layers.0.attn.norm.weight" in tensors,
+        mlp_norm="layers.0.ffn.norm.weight" in tensors,
+        **_pool(tensors, system, arch, heads),
     )
     if img_size is None:
         del values["img_size"]
@@ -86,7 +100,7 @@ def infer_settings(
         num_heads=heads_note,
         img_size=size_note,
         norm_eps=eps_note,
-        act=act_note,
+        act="" if gated else act_note,
         rope_base=rope_note,
     )
     return Settings(values, {name: note for name, note in notes.items() if note})
@@ -202,6 +216,39 @@ def _act(found: Found, facts: HubFacts, system: System) -> tuple[str, str]:
     if found.table.settled:
         return usual, ""
     return usual, f"{usual} is usual for this layout; the tensors do not show it"
+
+
+def _mlp(tensors: Mapping[str, Tensor]) -> tuple[int, bool]:
+    """Width of the MLPs inside, and whether they are SwiGLUs: the first layer is twice as wide."""
+    hidden = tensors["layers.0.ffn.layers.1.weight"].shape[1]
+    return hidden, len(tensors["layers.0.ffn.layers.0.0.weight"]) == 2 * hidden
+
+
+def _pool(
+    tensors: Mapping[str, Tensor], system: System, arch: dict[str, int], heads: int | None
+) -> dict[str, int | None]:
+    """Of an attention pooling, where there is one."""
+    if "attn_pool.latent" not in tensors:
+        return dict(pool_heads=0, pool_dims=None)
+    dims = len(tensors["attn_pool.mlp.fc1.weight"])
+    usual = None if dims == 4 * arch["embed_dims"] else dims
+    return dict(pool_heads=system.pool_heads or heads or 0, pool_dims=usual)
+
+
+def _rope(
+    found: Found, tensors: Mapping[str, Tensor], facts: HubFacts, system: System
+) -> tuple[dict[str, Any], str]:
+    """Options of the rotary positions, and why the base is assumed."""
+    rule = system.rope
+    if rule is None:
+        base, note = _rope_base(found, tensors, facts)
+        kind, grid = facts.rope_kind or "dinov3", facts.rope_grid
+        return dict(rope_base=base, rope_kind=kind if base else "dinov3", rope_grid=grid), note
+    kind = rule.kind
+    if kind == "pe" and "cls_token" not in tensors:
+        kind = "pe-patches"
+    base = facts.rope_base or rule.base
+    return dict(rope_base=base, rope_kind=facts.rope_kind or kind, rope_grid=rule.grid), ""
 
 
 def _rope_base(

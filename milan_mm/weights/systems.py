@@ -9,6 +9,7 @@ whatever depends on it alone is reported as assumed.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from milan_mm.weights.layouts import reasons
 from milan_mm.weights.position_rows import sincos_order, square_side
 from milan_mm.weights.statistics import stats_text
 
-POOLINGS = ("cls", "mean")
+POOLINGS = ("cls", "mean", "pool")
 # What tells architectures apart: name in this file -> in messages.
 PARTS = {
     "table": "a position table",
@@ -30,6 +31,20 @@ PARTS = {
 Test = Callable[[Found], bool]
 
 
+class Rope(NamedTuple):
+    """Rotary positions that leave no trace in a file.
+
+    Attributes:
+        kind: Key of `ROPE_KINDS`.
+        base: Of the periods.
+        grid: (h, w) in patches that the numbers of the patches are scaled to.
+    """
+
+    kind: str
+    base: float
+    grid: tuple[int, int] | None = None
+
+
 @dataclass(frozen=True)
 class System:
     """A pretraining system.
@@ -38,13 +53,16 @@ class System:
         name: As users write it after `--system`.
         layouts: Keys of `LAYOUTS` that its files come in.
         stats: What it normalises images by.
-        pooling: 'cls', or 'mean' over the patches followed by a norm, in its own classification.
+        pooling: 'cls', 'mean' over the patches followed by a norm, or 'pool' for an attention
+            pooling of its own, in its own classification.
         wrote: Whether a file in one of these layouts is probably its own; None for systems whose
             files look like another's, so that only the user can name it.
         sizes: Sides, in pixels, of the images that its published plain ViTs were trained on; empty
             where there are many, or where anybody's files are taken for this system.
         heads: (width, blocks) -> attention heads, where they are not the usual ones; several where
             files with several are published, so that only the user can know.
+        rope: Rotary positions of all its encoders, unless they are DINOv3's.
+        pool_heads: Of its attention pooling, where they are not those of its blocks.
         parts: Parts that all its encoders have, of `PARTS`; None where it may be any.
         may_have: Parts that some of them have.
         twin: What other models write the same tensors and compute something else; '' where none
@@ -66,6 +84,8 @@ class System:
     wrote: Test | None = lambda found: True
     sizes: tuple[int, ...] = ()
     heads: Mapping[tuple[int, int], int | tuple[int, ...]] = field(default_factory=dict)
+    rope: Rope | None = None
+    pool_heads: int | None = None
     parts: tuple[str, ...] | None = ("table",)
     may_have: tuple[str, ...] = ()
     twin: str = ""
@@ -77,6 +97,11 @@ class System:
     note: str = ""
     stored: str = ""
     differs: str = ""
+
+    @property
+    def has_rope(self) -> bool:
+        """Whether all its encoders have rotary positions."""
+        return "rope" in (self.parts or ())
 
     def resize_rule(self, num_registers: int) -> str:
         """`pos_resize`, of an encoder with so many registers."""
@@ -129,6 +154,13 @@ def _wrote_data2vec(found: Found) -> bool:
     return is_bare and head is not None and head.shape[0] == head.shape[-1]
 
 
+def _is_packed(found: Found) -> bool:
+    """BEiT's names with a SwiGLU in one layer: timm's files of EVA-02's tiny and small ViTs."""
+    first, last = (found.tower.get(f"blocks.0.mlp.fc{i}.weight") for i in (1, 2))
+    are_matrices = all(isinstance(t, Tensor) and t.ndim == 2 for t in (first, last))
+    return are_matrices and len(first) == 2 * last.shape[1]
+
+
 _BEIT_LAYOUTS = ("beit", "mmpretrain-beit", "hf-beit")
 _BEIT_PARTS = ("bias", "scale")
 # MAE-Lite (arXiv 2205.14443) has 12 heads in small and tiny ViTs, others have the usual number.
@@ -169,6 +201,44 @@ _ROWS = (
            stored="TorchScript, `visual.`, or a folder",
            differs="norm before the first block, no patch bias, QuickGELU, epsilon 1e-5",
            parts=("table", "pre_norm")),
+    System("PE", ("pe", "timm"), "half", "pool", pos_resize="bilinear", timm_name="vit_pe_core",
+           wrote=lambda found: found.layout == "pe"
+           or {"attn_pool.latent", "norm_pre.weight"} <= found.tower.keys(),
+           stored="flat, `[module.]visual.`, or a folder of timm",
+           differs="norm before the first block, no patch bias, rotary positions and a table, "
+           "attention pooling, epsilon 1e-5; no class token in G",
+           parts=("table", "rope", "pre_norm"), pool_heads=8, rope=Rope("pe", 10000.0)),
+    System("SigLIP 2", ("timm", "hf-siglip"), "half", "pool", pos_resize="bilinear-corners",
+           act="GELUTanh", wrote=None, timm_name="v2_webli", stored="a folder of timm",
+           note="its files are taken for SigLIP's, unless a config of timm says so; statistics "
+           "and pooling are the same", differs="as SigLIP", heads={(1536, 40): 16}),
+    System("SigLIP", ("timm", "hf-siglip"), "half", "pool", pos_resize="bilinear-corners",
+           act="GELUTanh", wrote=lambda found: found.layout == "hf-siglip"
+           or "attn_pool.latent" in found.tower, hf_types=("siglip", "siglip_vision_model"),
+           timm_name="siglip", stored="flat, `visual.trunk.`, or a folder",
+           act_note="GELUTanh, as SigLIP's own code has it; timm's configs of its first ViT-B and "
+           "ViT-L say GELU, which differs by less than 0.001",
+           differs="no class token, attention pooling, GELU's tanh approximation",
+           heads={(1536, 40): 16}),
+    System("AIMv2", ("aimv2", "aimv2-timm", "hf-aimv2"), "clip", "mean",
+           pos_resize="bicubic-antialias", hf_types=("aimv2", "aimv2_vision_model"),
+           timm_name="aimv2", stored="flat, or a folder",
+           differs="no class token, RMSNorm, a norm of the patches, SwiGLU, no biases in the "
+           "blocks, epsilon 1e-5",
+           heads={(1024, 24): 8, (1536, 24): 12, (2048, 24): 16, (3072, 24): 24}),
+    System("I-JEPA", ("timm", "hf-vit"), "imagenet", "mean", sizes=(224, 448),
+           wrote=lambda found: "embeddings.cls_token" not in found.tower
+           if found.layout == "hf-vit"
+           else found.wrapper in ("target_encoder", "encoder") and "cls_token" not in found.tower,
+           hf_types=("ijepa",), timm_name="ijepa",
+           stored="`target_encoder`, `module.`; `--student`: `encoder`; or a folder",
+           differs="no class token"),
+    System("EVA-02", ("eva02-timm", "beit"), "clip", "mean", timm_name="eva02",
+           wrote=lambda found: found.layout == "eva02-timm" or _is_packed(found),
+           stored="flat, `visual.trunk.`, or a folder of timm",
+           differs="rotary positions and a table, SwiGLU with a norm, no key bias",
+           note="EVA-02-CLIP takes 'cls'", parts=("table", "rope"),
+           rope=Rope("eva02", 10000.0, (16, 16))),
     System("MetaCLIP 2", ("hf-clip", "timm"), "clip", "cls", pos_resize="bicubic-antialias",
            wrote=None, hf_types=("metaclip_2", "metaclip_2_vision_model"), timm_name="metaclip2",
            stored="a folder; in open_clip's files as CLIP or open_clip",
@@ -189,7 +259,8 @@ _ROWS = (
            stored="`target_encoder`, `module.`; `--student`: `encoder`; or a folder"),
     System("DINOv3", ("dinov3", "dinov3-timm", "hf-dinov3"), "imagenet", "cls",
            hf_types=("dinov3_vit",), timm_name="dinov3", stored="flat, or a folder",
-           differs="rotary positions, registers, layer scale, epsilon 1e-5",
+           differs="rotary positions, registers, layer scale, epsilon 1e-5; SwiGLU in S+, H+, 7B",
+           heads={(1280, 32): 20},
            parts=("rope", "registers", "scale")),
     System("TIPS", ("timm",), UNCHANGED, "cls", pos_resize="bilinear-antialias", sizes=(224, 448),
            wrote=lambda found: _has_registers(found, 1) and "blocks.0.ls1.gamma" in found.tower,
@@ -198,7 +269,8 @@ _ROWS = (
     System("DINOv2", ("timm", "hf-dinov2"), "imagenet", "cls",
            pos_resize="bicubic-offset", wrote=_wrote_dinov2,
            hf_types=("dinov2", "dinov2_with_registers"), timm_name="dinov2",
-           stored="flat, or a folder", differs="layer scale, registers, patches of 14 px",
+           stored="flat, or a folder",
+           differs="layer scale, registers, patches of 14 px; SwiGLU in g",
            parts=("table", "scale"), may_have=("registers",)),
     System("DeiT III", ("timm",), "imagenet", "cls", sizes=(224, 384),
            wrote=_has("blocks.0.ls1.gamma", "blocks.0.gamma_1"), timm_name="deit3",

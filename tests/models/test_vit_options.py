@@ -72,7 +72,7 @@ def test_bias_tables_serve_windows_of_their_own_size():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(arch="giant"), "arch 'giant' is unknown: choose from .*'base'"),
+        (dict(arch="gigantic"), "arch 'gigantic' is unknown: choose from .*'base'"),
         (dict(img_size=100), r"img_size \(100, 100\) is not a multiple of patch_size 8: use \(96,"),
         (dict(arch=TINY_ARCH | dict(feedforward_channels=100)), "must have .* and nothing else"),
         (dict(arch=dict(embed_dims=48, num_layers=3)), "must have embed_dims, num_heads, num_lay"),
@@ -87,6 +87,11 @@ def test_bias_tables_serve_windows_of_their_own_size():
         (dict(rel_pos_bias_grid=4, num_registers=1), "no entries for registers"),
         (dict(rel_pos_bias_grid=4, rope_base=100.0), "rel_pos_bias_grid and rope_base exclude"),
         (dict(act="ReLU"), "act 'ReLU' is unknown"),
+        (dict(norm="BN"), "norm 'BN' is unknown: choose from LN, RMS"),
+        (dict(rope_base=100.0, rope_kind="2d"), "rope_kind '2d' is unknown"),
+        (dict(rope_base=100.0, arch=TINY_ARCH | dict(num_heads=8)), "multiple of 4 channels"),
+        (dict(pool_heads=5), "not a multiple of 5 pool_heads"),
+        (dict(out_type="attn_pool"), "needs an encoder with an attention pooling of its own"),
     ],
 )
 def test_contradictory_options_are_refused(settings, message):

@@ -123,7 +123,7 @@ def test_quick_gelu_is_told(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(hidden_act="relu"), "hidden_act='relu', supported are gelu, quick_gelu"),
+        (dict(hidden_act="relu"), "hidden_act='relu', supported are gelu, silu, quick_gelu"),
         (dict(hidden_size=64), "says embed_dims=64, the tensors 48"),
         (dict(patch_size=16), "says patch_size=16, the tensors 8"),
         (dict(num_hidden_layers=2), "says num_layers=2, the tensors 3"),

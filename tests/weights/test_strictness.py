@@ -24,6 +24,14 @@ LOOPED = (
     "cae",
     "open_clip",
     "mmpretrain_layer_scale",
+    "siglip",
+    "ijepa",
+    "pe_timm",
+    "eva02_small",
+    "eva02_clip",
+    "dinov2_giant",
+    "dinov3_plus",
+    "dinov3_timm_plus",
 )
 
 
@@ -118,16 +126,31 @@ def test_the_distillation_token_is_missed_by_name():
     refuse(sample, state, "dist_token")
 
 
-@pytest.mark.parametrize("name", ["blocks.0.mlp.w12.weight", "blocks.2.mlp.fc1_g.weight"])
-def test_a_gated_mlp_is_refused_with_the_reason(name: str):
+@pytest.mark.parametrize(
+    ("name", "design"),
+    [
+        ("blocks.0.mlp.w1.weight", r"a gated MLP \(SwiGLU\)"),
+        ("blocks.2.attn.inner_attn_ln.weight", "a norm inside of the attention"),
+    ],
+)
+def test_a_design_of_another_layout_is_refused_with_the_reason(name: str, design: str):
     state = timm_vit().state_dict() | {name: noise(2)}
-    with pytest.raises(ValueError, match=rf"'{name}': a gated MLP \(SwiGLU\).*ViT-B"):
+    with pytest.raises(ValueError, match=rf"'{name}': {design}.*ViT-B"):
         recognise(state, "a.pth")
 
 
-def test_an_mlp_of_another_width_is_refused():
-    with pytest.raises(ValueError, match=r"fc1.weight' is \(96, 48\), the model needs \(192, 48\)"):
-        recognise(timm_vit(mlp_ratio=2).state_dict(), "a.pth")
+def test_an_mlp_whose_layers_differ_in_width_is_refused():
+    state = timm_vit(mlp_ratio=2).state_dict()
+    state["blocks.1.mlp.fc2.weight"] = noise(48, 192)
+    with pytest.raises(ValueError, match=r"fc2.weight' is \(48, 192\), the model needs \(48, 96\)"):
+        recognise(state, "a.pth", num_heads=HEADS)
+
+
+def test_gates_without_values_are_refused():
+    state = state_of(SYSTEMS["dinov3_timm_plus"](Path()))
+    kept = {n: t for n, t in state.items() if "mlp.fc1_x" not in n}
+    with pytest.raises(ValueError, match=r"missing tensors .*blocks\.0\.mlp\.fc1_x\.weight"):
+        recognise(kept, "a.pth", num_heads=HEADS)
 
 
 def test_two_spellings_of_one_tensor_are_refused():

@@ -8,7 +8,7 @@ system computes: all tokens after the last block, and after the final norm where
 import copy
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mmpretrain.models import BEiTViT
 from mmpretrain.models import VisionTransformer as MMViT
 from mmseg.models import VisionTransformer as MMSegViT
 from open_clip.model import CLIP as OpenCLIP
+from timm.layers import RmsNorm, SwiGLU, SwiGLUPacked
 from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
@@ -68,7 +69,7 @@ class Sample:
     extras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        model = getattr(self.tokens, "__self__", None)
+        model = getattr(self.tokens, "__self__", None)  # once: of a copy, tokens are a function
         if isinstance(model, VisionTransformer):  # which resizes as timm does
             self.tokens = resized_by(self.settings.get("pos_resize", "bicubic"), model)
 
@@ -349,6 +350,17 @@ def timm_clip() -> Sample:
     )
 
 
+def gated() -> dict[str, Any]:
+    """Settings of a SwiGLU whose width is not a multiple of D."""
+    return dict(act="SwiGLU", mlp_dims=int(2.1 * D))
+
+
+def packed() -> dict[str, Any]:
+    """timm's arguments for it, in one layer."""
+    ratio = (2 * gated()["mlp_dims"] + 0.5) / D  # which timm rounds down
+    return dict(mlp_ratio=ratio, mlp_layer=SwiGLUPacked, act_layer=nn.SiLU)
+
+
 def dinov2() -> Sample:
     """Official files: a position for the class token, and none for the registers."""
     model = timm_vit(no_embed_class=True, init_values=0.5, reg_tokens=2)
@@ -377,6 +389,39 @@ def dinov2_timm() -> Sample:
         "timm",
         "DINOv2",
         settings=dict(layer_scale=1e-5, num_registers=2, pos_resize="bicubic-antialias"),
+        extras=("reg_token",),
+    )
+
+
+def dinov2_giant() -> Sample:
+    """Official files of ViT-g name the two layers of its SwiGLU `w12` and `w3`."""
+    model = timm_vit(init_values=0.5, **packed())
+    state = renamed(
+        model.state_dict(),
+        (r"(blocks\.\d+\.mlp)\.fc1\.(.*)", r"\1.w12.\2"),
+        (r"(blocks\.\d+\.mlp)\.fc2\.(.*)", r"\1.w3.\2"),
+    )
+    state["mask_token"] = noise(1, D)
+    settings = dict(layer_scale=1e-5, pos_resize="bicubic-offset") | gated()
+    return Sample(
+        state, model.forward_features, "timm", "DINOv2", settings=settings, extras=("mask_token",)
+    )
+
+
+def dinov2_giant_timm() -> Sample:
+    model = timm_vit(
+        no_embed_class=True,
+        init_values=0.5,
+        reg_tokens=2,
+        **packed(),
+    )
+    settings = dict(layer_scale=1e-5, num_registers=2, pos_resize="bicubic-antialias") | gated()
+    return Sample(
+        model.state_dict(),
+        model.forward_features,
+        "timm",
+        "DINOv2",
+        settings=settings,
         extras=("reg_token",),
     )
 
@@ -719,9 +764,10 @@ def flax(folder: Path, big_vision: bool) -> Sample:
 
 
 # ---------------------------------------------------------------------------------- DINOv3
-def timm_dinov3(qkv_bias: bool) -> Eva:
-    name = "vit_small_patch16_dinov3" + ("_qkvb" if qkv_bias else "")
-    return randomise(timm.create_model(name, **sizes(), num_classes=0, global_pool="token")).eval()
+def timm_dinov3(qkv_bias: bool, plus: bool = False) -> Eva:
+    name = f"vit_small{'_plus' if plus else ''}_patch16_dinov3" + ("_qkvb" if qkv_bias else "")
+    options = dict(num_classes=0, global_pool="token", **(dict(mlp_ratio=2.0) if plus else {}))
+    return randomise(timm.create_model(name, **sizes(), **options)).eval()
 
 
 DINOV3_SETTINGS = dict(
@@ -729,22 +775,29 @@ DINOV3_SETTINGS = dict(
 )
 
 
-def dinov3_timm(qkv_bias: bool = True) -> Sample:
-    model = timm_dinov3(qkv_bias)
+def dinov3_timm(qkv_bias: bool = True, plus: bool = False) -> Sample:
+    model = timm_dinov3(qkv_bias, plus)
     return Sample(
         model.state_dict(),
         model.forward_features,
         "dinov3-timm",
         "DINOv3",
-        settings=DINOV3_SETTINGS,
+        settings=DINOV3_SETTINGS | (dict(act="SwiGLU", mlp_dims=2 * D) if plus else {}),
     )
 
 
-def dinov3() -> Sample:
-    """Official files: one bias, whose keys a mask zeroes in every forward pass."""
-    model = timm_dinov3(qkv_bias=True)
+def dinov3(plus: bool = False) -> Sample:
+    """Official files: one bias, whose keys a mask zeroes in every forward pass.
+
+    Args:
+        plus: As in ViT-S+, ViT-H+ and ViT-7B, with a SwiGLU.
+    """
+    model = timm_dinov3(qkv_bias=True, plus=plus)
     state = renamed(
         model.state_dict(),
+        (r"(blocks\.\d+\.mlp)\.fc1_g\.(.*)", r"\1.w1.\2"),
+        (r"(blocks\.\d+\.mlp)\.fc1_x\.(.*)", r"\1.w2.\2"),
+        (r"(blocks\.\d+\.mlp)\.fc2\.(.*)", r"\1.w3.\2") if plus else ("", ""),
         (r"reg_token", "storage_tokens"),
         (r"blocks\.(\d+)\.gamma_(\d)", r"blocks.\1.ls\2.gamma"),
     )
@@ -764,8 +817,201 @@ def dinov3() -> Sample:
         model.forward_features,
         "dinov3",
         "DINOv3",
-        settings=DINOV3_SETTINGS,
+        settings=DINOV3_SETTINGS | (dict(act="SwiGLU", mlp_dims=2 * D) if plus else {}),
         extras=extras,
+    )
+
+
+# ------------------------------------------------------- without a class token, or with RoPE
+SIGLIP_SETTINGS = dict(
+    with_cls_token=False, act="GELUTanh", pos_resize="bilinear-corners", mlp_dims=100, pool_dims=100
+)
+
+
+def siglip(prefix: str = "") -> Sample:
+    """timm's tower, in open_clip's files under a prefix."""
+    model = timm_vit(
+        class_token=False, global_pool="map", act_layer="gelu_tanh", mlp_ratio=100.5 / D
+    )
+    extra = prefixed(text_tower(), "text.") if prefix else {}
+    return Sample(
+        prefixed(model.state_dict(), prefix) | extra,
+        model.forward_features,
+        "timm",
+        "SigLIP",
+        "half",
+        "pool",
+        settings=SIGLIP_SETTINGS | dict(pool_heads=HEADS),
+        extras=tuple(extra),
+    )
+
+
+def aimv2_timm(official: bool = False) -> Sample:
+    norm = partial(RmsNorm, eps=1e-5)
+    model = timm_vit(
+        class_token=False,
+        fc_norm=False,
+        global_pool="avg",
+        qkv_bias=False,
+        proj_bias=False,
+        act_layer="silu",
+        norm_layer=norm,
+        embed_norm_layer=norm,
+        mlp_layer=SwiGLU,
+        mlp_ratio=100.5 / D,
+    )
+    state = model.state_dict()
+    if official:
+        state = renamed(
+            state,
+            (r"patch_embed\.(.*)", r"preprocessor.patchifier.\1"),
+            (r"pos_embed", r"preprocessor.pos_embed"),
+            (r"norm\.(.*)", r"trunk.post_trunk_norm.\1"),
+            (r"blocks\.(\d+)\.norm(\d)\.(.*)", r"trunk.blocks.\1.norm_\2.\3"),
+            (r"blocks\.(\d+)\.mlp\.fc1_g\.(.*)", r"trunk.blocks.\1.mlp.fc1.\2"),
+            (r"blocks\.(\d+)\.mlp\.fc1_x\.(.*)", r"trunk.blocks.\1.mlp.fc3.\2"),
+            (r"blocks\.(.*)", r"trunk.blocks.\1"),
+        )
+    return Sample(
+        state,
+        model.forward_features,
+        "aimv2" if official else "aimv2-timm",
+        "AIMv2",
+        "clip",
+        "mean",
+        settings=gated()
+        | dict(
+            with_cls_token=False,
+            norm="RMS",
+            patch_norm=True,
+            norm_eps=1e-5,
+            pos_resize="bicubic-antialias",
+        ),
+    )
+
+
+def ijepa() -> Sample:
+    model = timm_vit(class_token=False, fc_norm=False, global_pool="avg")
+    state = prefixed(model.state_dict(), "module.")
+    content = dict(
+        target_encoder=state,
+        encoder=prefixed(timm_vit(class_token=False, global_pool="avg").state_dict(), "module."),
+        predictor={"module.mask_token": noise(1, 1, 8)},
+        epoch=300,
+    )
+    return Sample(
+        content,
+        model.forward_features,
+        "timm",
+        "I-JEPA",
+        pooling="mean",
+        settings=dict(with_cls_token=False),
+    )
+
+
+def timm_eva(**settings: Any) -> Eva:
+    defaults = sizes() | dict(num_classes=0, use_rot_pos_emb=True)
+    return randomise(Eva(**(defaults | settings))).eval()
+
+
+def eva_resized(model: Eva, rule: str) -> Callable[[Tensor], Tensor]:
+    """What timm computes from a table that was resized by a rule of another source."""
+
+    def tokens(imgs: Tensor) -> Tensor:
+        other = copy.deepcopy(model)
+        grid = (imgs.shape[2] // PATCH, imgs.shape[3] // PATCH)
+        other.pos_embed.data = slow_resize(model.pos_embed, (SIDE, SIDE), grid, rule)
+        other.patch_embed.img_size = imgs.shape[2:]
+        other.rope.update_feat_shape(list(grid))
+        return other.forward_features(imgs)
+
+    return tokens
+
+
+def pe(with_cls_token: bool = True, official: bool = False) -> Sample:
+    """timm's class; the numbers of its patches are never scaled, as in Meta's own code."""
+    model = timm_eva(
+        global_pool="map",
+        attn_type="rope",
+        class_token=with_cls_token,
+        use_pre_transformer_norm=True,
+        rope_grid_offset=float(with_cls_token),
+        rope_grid_indexing="xy",
+        attn_pool_num_heads=8,
+        attn_pool_mlp_ratio=4.0,
+        norm_layer=partial(nn.LayerNorm, eps=1e-5),
+    )
+    state = model.state_dict()
+    extras: tuple[str, ...] = ()
+    if official:
+        block, extras = r"blocks\.(\d+)", ("proj",)
+        q, kv = ([state.pop(f"attn_pool.{n}.{k}") for k in ("weight", "bias")] for n in ("q", "kv"))
+        state = renamed(
+            state,
+            (r"cls_token", "class_embedding"),
+            (r"pos_embed", "positional_embedding"),
+            (r"patch_embed\.proj\.weight", "conv1.weight"),
+            (r"norm_pre\.(.*)", r"ln_pre.\1"),
+            (r"norm\.(.*)", r"ln_post.\1"),
+            (rf"{block}\.norm(\d)\.(.*)", r"transformer.resblocks.\1.ln_\2.\3"),
+            (rf"{block}\.attn\.qkv\.(.*)", r"transformer.resblocks.\1.attn.in_proj_\2"),
+            (rf"{block}\.attn\.proj\.(.*)", r"transformer.resblocks.\1.attn.out_proj.\2"),
+            (rf"{block}\.mlp\.fc1\.(.*)", r"transformer.resblocks.\1.mlp.c_fc.\2"),
+            (rf"{block}\.mlp\.fc2\.(.*)", r"transformer.resblocks.\1.mlp.c_proj.\2"),
+            (r"attn_pool\.latent", "attn_pool.probe"),
+            (r"attn_pool\.proj\.(.*)", r"attn_pool.attn.out_proj.\1"),
+            (r"attn_pool\.norm\.(.*)", r"attn_pool.layernorm.\1"),
+            (r"attn_pool\.mlp\.fc1\.(.*)", r"attn_pool.mlp.c_fc.\1"),
+            (r"attn_pool\.mlp\.fc2\.(.*)", r"attn_pool.mlp.c_proj.\1"),
+        )
+        for i, kind in enumerate(("weight", "bias")):
+            state[f"attn_pool.attn.in_proj_{kind}"] = torch.cat([q[i], kv[i]])
+        state["positional_embedding"] = state["positional_embedding"][0]
+        if with_cls_token:
+            state["class_embedding"] = state["class_embedding"][0, 0]
+        state["proj"] = noise(D, 20)
+    return Sample(
+        state,
+        eva_resized(model, "bilinear"),
+        "pe" if official else "timm",
+        "PE",
+        "half",
+        "pool",
+        settings=dict(
+            with_cls_token=with_cls_token,
+            pre_norm=True,
+            patch_bias=False,
+            norm_eps=1e-5,
+            rope_base=10000.0,
+            rope_kind="pe" if with_cls_token else "pe-patches",
+            pos_resize="bilinear",
+            pool_heads=8,
+        ),
+        extras=extras,
+    )
+
+
+def eva02(**settings: Any) -> Sample:
+    """timm's; that of ViT-B and ViT-L, unless told otherwise."""
+    options = dict(qkv_fused=False, swiglu_mlp=True, scale_mlp=True, mlp_ratio=4 * 2 / 3) | settings
+    model = timm_eva(ref_feat_shape=(16, 16), **options)
+    return Sample(
+        model.state_dict(),
+        eva_resized(model, "bicubic"),
+        "beit" if options["qkv_fused"] else "eva02-timm",
+        "EVA-02",
+        "clip",
+        "mean",
+        settings=dict(
+            final_norm=False,
+            rope_base=10000.0,
+            rope_kind="eva02",
+            rope_grid=(16, 16),
+            act="SwiGLU",
+            mlp_dims=int(D * 4 * 2 / 3),
+            mlp_norm=bool(options["scale_mlp"]),
+            attn_norm=bool(options.get("scale_attn_inner")),
+        ),
     )
 
 
@@ -850,6 +1096,50 @@ def hf_dinov2() -> Sample:
     )
 
 
+def hf_siglip() -> Sample:
+    timms = siglip()
+    state = timms.content
+    for kind in ("weight", "bias"):
+        parts = [state.pop(f"attn_pool.{n}.{kind}") for n in ("q", "kv")]
+        state[f"head.attention.in_proj_{kind}"] = torch.cat(parts)
+    state["pos_embed"] = state["pos_embed"][0]
+    parts = tuple(f"encoder.layers.#.self_attn.{n}_proj" for n in "qkv")
+    state = split_qkv(state, r"blocks\.(\d+)\.attn\.qkv", parts)
+    rules = (
+        (r"pos_embed", "embeddings.position_embedding.weight"),
+        (r"patch_embed\.proj\.(.*)", r"embeddings.patch_embedding.\1"),
+        (r"norm\.(.*)", r"post_layernorm.\1"),
+        (r"blocks\.(\d+)\.norm(\d)\.(.*)", r"encoder.layers.\1.layer_norm\2.\3"),
+        (r"blocks\.(\d+)\.attn\.proj\.(.*)", r"encoder.layers.\1.self_attn.out_proj.\2"),
+        (r"blocks\.(.*)", r"encoder.layers.\1"),
+        (r"attn_pool\.latent", "head.probe"),
+        (r"attn_pool\.proj\.(.*)", r"head.attention.out_proj.\1"),
+        (r"attn_pool\.norm\.(.*)", r"head.layernorm.\1"),
+        (r"attn_pool\.(.*)", r"head.\1"),
+    )
+    return replace(timms, content=renamed(state, *rules), layout="hf-siglip")
+
+
+def hf_aimv2() -> Sample:
+    timms = aimv2_timm()
+    state = timms.content
+    state["pos_embed"] = state["pos_embed"][0]
+    parts = tuple(f"encoder.layers.#.attention.{n}_proj" for n in "qkv")
+    state = split_qkv(state, r"blocks\.(\d+)\.attn\.qkv", parts)
+    rules = (
+        (r"pos_embed", "embeddings.position_embedding.weight"),
+        (r"patch_embed\.proj\.(.*)", r"embeddings.patch_embed.\1"),
+        (r"patch_embed\.norm\.(.*)", r"embeddings.rms_norm.\1"),
+        (r"norm\.(.*)", r"rms_norm.\1"),
+        (r"blocks\.(\d+)\.norm(\d)\.(.*)", r"encoder.layers.\1.rms_norm\2.\3"),
+        (r"blocks\.(\d+)\.attn\.proj\.(.*)", r"encoder.layers.\1.attention.out_proj.\2"),
+        (r"blocks\.(\d+)\.mlp\.fc1_g\.(.*)", r"encoder.layers.\1.ffn.gate_proj.\2"),
+        (r"blocks\.(\d+)\.mlp\.fc1_x\.(.*)", r"encoder.layers.\1.ffn.up_proj.\2"),
+        (r"blocks\.(\d+)\.mlp\.fc2\.(.*)", r"encoder.layers.\1.ffn.down_proj.\2"),
+    )
+    return replace(timms, content=renamed(state, *rules), layout="hf-aimv2")
+
+
 def hf_dinov3() -> Sample:
     timms = dinov3_timm()
     parts = tuple(f"layer.#.attention.{n}_proj" for n in "qkv")
@@ -914,11 +1204,27 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
         for function in (
             deit, deit_distilled, deit_iii, augreg_torch, moco_v3, moco_v3_for_deit, dino_backbone,
             dino_full, ibot, tips, maskfeat, mae, milan, finetuned_mae, slip, timm_clip, dinov2,
-            dinov2_timm, beit, data2vec, beit_finetuned, simmim, cae, open_clip, openai_clip,
+            dinov2_timm, dinov2_giant, dinov2_giant_timm, beit, data2vec, beit_finetuned, simmim,
+            cae, open_clip, openai_clip,
             torchvision, swag, mmpretrain, mmpretrain_layer_scale, mmpretrain_beit, dinov3_timm,
             dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3, hf_clip, mmseg,
         )
     },
+    "hf_siglip": lambda folder: hf_siglip(),
+    "hf_aimv2": lambda folder: hf_aimv2(),
+    "siglip": lambda folder: siglip(),
+    "siglip_open_clip": lambda folder: siglip("visual.trunk."),
+    "aimv2": lambda folder: aimv2_timm(official=True),
+    "aimv2_timm": lambda folder: aimv2_timm(),
+    "ijepa": lambda folder: ijepa(),
+    "pe": lambda folder: pe(official=True),
+    "pe_timm": lambda folder: pe(),
+    "pe_timm_no_cls": lambda folder: pe(with_cls_token=False),
+    "eva02": lambda folder: eva02(),
+    "eva02_small": lambda folder: eva02(qkv_fused=True, scale_mlp=False),
+    "eva02_clip": lambda folder: eva02(scale_attn_inner=True),
+    "dinov3_plus": lambda folder: dinov3(plus=True),
+    "dinov3_timm_plus": lambda folder: dinov3_timm(plus=True),
     "dinov3_timm_no_bias": lambda folder: dinov3_timm(qkv_bias=False),
     "augreg_npz": lambda folder: flax(folder, big_vision=False),
     "big_vision_npz": lambda folder: flax(folder, big_vision=True),

@@ -19,6 +19,7 @@ def hugging_face_files(parts: Parts) -> Files:
     Raises:
         UserError: When no class can, naming the part.
     """
+    parts = parts.without("attn_pool.")
     parts = parts.with_patch_bias() if not parts.settings["pre_norm"] else parts
     if parts.settings["rel_pos_bias_grid"]:
         return _beit(parts)
@@ -56,7 +57,7 @@ def _common(parts: Parts, model_type: str, architecture: str) -> dict[str, Any]:
         hidden_size=parts.embed_dims,
         num_hidden_layers=parts.num_layers,
         num_attention_heads=parts.num_heads,
-        intermediate_size=4 * parts.embed_dims,
+        intermediate_size=parts.mlp_dims,
         hidden_act=HF_ACTS[parts.settings["act"]],
         layer_norm_eps=parts.settings["norm_eps"],
         image_size=parts.img_size,
@@ -73,7 +74,10 @@ def _refuse(parts: Parts, target: str, **more: bool) -> None:
     """Refuse what no class of Hugging Face has, and what this one does not have."""
     parts.refuse(
         f"Hugging Face's {target}",
-        {
+        parts.newer
+        | {
+            "an MLP that is not four times as wide": "Dinov2" in target
+            and parts.mlp_dims != 4 * parts.embed_dims,
             "it has no class token": not parts.has_cls_token,
             f"the activation {parts.settings['act']}": parts.settings["act"] not in HF_ACTS,
             **{sentence.replace("_", " "): there for sentence, there in more.items()},

@@ -28,6 +28,7 @@ def openmmlab_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
     Raises:
         UserError: When neither has all parts of the encoder.
     """
+    parts = parts.without("attn_pool.")
     if parts.settings["rel_pos_bias_grid"]:
         return _beit(parts)
     parts.refuse("mmpretrain's VisionTransformer", _foreign(parts), _ELSEWHERE)
@@ -52,6 +53,7 @@ def mmseg_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
         "relative position bias": bool(parts.settings["rel_pos_bias_grid"]),
         "it has no class token": not parts.has_cls_token,
         "layer scale": parts.has_layer_scale,
+        "MLPs that are not four times as wide": parts.mlp_dims != 4 * parts.embed_dims,
         "a norm before the first block": parts.settings["pre_norm"],
         "a norm after pooling": parts.has_pooled_norm,
     }
@@ -61,7 +63,7 @@ def mmseg_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
         (".attn.qkv.", ".attn.attn.in_proj_"),
         (".attn.proj.", ".attn.attn.out_proj."),
     )
-    tensors = dict(parts.tensors)
+    tensors = dict(parts.without("attn_pool.").tensors)
     for ours, theirs in changes:
         tensors = {name.replace(ours, theirs): tensor for name, tensor in tensors.items()}
     settings = parts.settings
@@ -113,7 +115,7 @@ def _common(parts: Parts, kind: str) -> Backbone:
             embed_dims=width,
             num_layers=parts.num_layers,
             num_heads=parts.num_heads,
-            feedforward_channels=4 * width,
+            feedforward_channels=parts.mlp_dims,
         ),
         img_size=parts.img_size,
         patch_size=parts.patch_size,
@@ -129,7 +131,7 @@ def _foreign(parts: Parts) -> dict[str, bool]:
         "registers": bool(parts.num_registers),
         "rotary positions": bool(parts.settings["rope_base"]),
         f"the activation {parts.settings['act']}": parts.settings["act"] not in _ACTS,
-    }
+    } | parts.newer
 
 
 def _out_type(parts: Parts) -> str:

@@ -27,7 +27,7 @@ class Parts:
         embed_dims, num_layers, num_heads: D, blocks, A.
         img_size, patch_size: In pixels.
         mean, std: Of R, G, B in 0-1.
-        pooling: 'cls' or 'mean'.
+        pooling: 'cls', 'mean' or 'pool'.
         timm_name: How timm's names call the system; '' where it has none.
     """
 
@@ -93,6 +93,16 @@ class Parts:
         return any(bool(self.tensors[name].chunk(3)[1].any()) for name in names)
 
     @property
+    def mlp_dims(self) -> int:
+        """Width of the MLPs inside."""
+        return self.settings["mlp_dims"] or 4 * self.embed_dims
+
+    @property
+    def pool_dims(self) -> int:
+        """Width of the MLP after an attention pooling."""
+        return self.settings["pool_dims"] or 4 * self.embed_dims
+
+    @property
     def num_registers(self) -> int:
         """Registers R."""
         return self.settings["num_registers"]
@@ -111,6 +121,20 @@ class Parts:
         if part:
             remedy = remedy or "--to milan_mm, torch-export, torchscript and onnx can hold it"
             raise UserError(f"{self.source}: {target} cannot hold this encoder: {part}; {remedy}")
+
+    @property
+    def newer(self) -> dict[str, bool]:
+        """Sentence on a part that few classes elsewhere have -> whether it is there."""
+        settings = self.settings
+        rope = settings["rope_base"] and settings["rope_kind"] != "dinov3"
+        return {
+            "a SwiGLU": settings["act"] == "SwiGLU",
+            "RMSNorms": settings["norm"] == "RMS",
+            "a norm of the patches": settings["patch_norm"],
+            "norms of queries and keys": settings["qk_norm"],
+            "norms inside of attention or MLPs": settings["attn_norm"] or settings["mlp_norm"],
+            "rotary positions that are not DINOv3's": bool(rope),
+        }
 
     def without(self, *names: str) -> "Parts":
         """Without some tensors."""

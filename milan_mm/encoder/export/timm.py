@@ -21,6 +21,7 @@ def timm_files(parts: Parts) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         UserError: When timm has no architecture for it.
     """
+    parts.refuse("timm's config", parts.newer)
     if parts.settings["rel_pos_bias_grid"]:
         name, args, tensors = _beit(parts)
     elif parts.settings["rope_base"]:
@@ -32,8 +33,11 @@ def timm_files(parts: Parts) -> tuple[dict[str, Any], dict[str, Tensor]]:
         embed_dim=parts.embed_dims,
         depth=parts.num_layers,
         num_heads=parts.num_heads,
+        mlp_ratio=(parts.mlp_dims + 0.5) / parts.embed_dims,  # which timm rounds down
     )
-    pooling = dict(cls="token", mean="avg")[parts.pooling if parts.has_cls_token else "mean"]
+    pooling = "token" if parts.pooling == "cls" and parts.has_cls_token else "avg"
+    if any(name.startswith("attn_pool.") for name in tensors):
+        pooling = "map"
     size = [3, parts.img_size, parts.img_size]
     pretrained = dict(
         input_size=size,
@@ -90,6 +94,8 @@ def _vit(parts: Parts) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     else:
         bias = parts.settings["patch_bias"]
         parts.refuse("timm's VisionTransformer", {"a patch bias with a norm before block 0": bias})
+    if parts.settings["pool_heads"] != parts.num_heads or parts.pool_dims != parts.mlp_dims:
+        parts = parts.without("attn_pool.")  # timm's is as wide as the blocks
     if parts.num_registers:  # of which timm's table has rows too, unless the class token has none
         parts = parts.with_layer_scale().with_class_position_in_token()
     return _VITS[eps], args, spell(parts.tensors, "timm")

@@ -8,12 +8,16 @@ question, see `systems.py`. To add a layout, write its table and list it here.
 Sources: the code that writes the files, as cited per system in docs/weights.md.
 """
 
+from milan_mm.weights.layouts.aimv2 import AIMV2, AIMV2_TIMM, HF_AIMV2
 from milan_mm.weights.layouts.beit import BEIT
 from milan_mm.weights.layouts.clip import CLIP, HF_CLIP
 from milan_mm.weights.layouts.dinov3 import DINOV3, DINOV3_TIMM
+from milan_mm.weights.layouts.eva02 import EVA02_TIMM
 from milan_mm.weights.layouts.flax import AUGREG, BIG_VISION
 from milan_mm.weights.layouts.hugging_face import HF_BEIT, HF_DINOV2, HF_DINOV3, HF_VIT
 from milan_mm.weights.layouts.mmpretrain import MMPRETRAIN, MMPRETRAIN_BEIT, MMSEG
+from milan_mm.weights.layouts.pe import PE
+from milan_mm.weights.layouts.siglip import HF_SIGLIP
 from milan_mm.weights.layouts.timm import TIMM
 from milan_mm.weights.layouts.torchvision import SWAG, TORCHVISION
 
@@ -34,5 +38,11 @@ LAYOUTS = {
     "hf-beit": HF_BEIT,
     "hf-dinov2": HF_DINOV2,
     "hf-dinov3": HF_DINOV3,
+    "hf-siglip": HF_SIGLIP,
+    "aimv2": AIMV2,
+    "aimv2-timm": AIMV2_TIMM,
+    "hf-aimv2": HF_AIMV2,
+    "pe": PE,
+    "eva02-timm": EVA02_TIMM,
     "hf-clip": HF_CLIP,
 }

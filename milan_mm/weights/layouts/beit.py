@@ -2,7 +2,7 @@
 
 from milan_mm.weights.layouts import reasons
 from milan_mm.weights.layouts.table import BIAS_TABLE, Layout, derive
-from milan_mm.weights.layouts.timm import TIMM_EXTRAS, TIMM_NAMES, TIMM_TASKS
+from milan_mm.weights.layouts.timm import TIMM_EXTRAS, TIMM_GATES, TIMM_NAMES, TIMM_TASKS
 
 QV_BIAS = {
     "layers.#.attn.qkv.bias": (
@@ -45,6 +45,7 @@ BEIT = Layout(
         },
     },
     splits=QV_BIAS,
+    gates=TIMM_GATES,
     key_bias=False,
     shared_table="rel_pos_bias.relative_position_bias_table",
     extras=TIMM_EXTRAS

@@ -3,12 +3,13 @@
 from milan_mm.weights.layouts import reasons
 from milan_mm.weights.layouts.beit import QV_BIAS
 from milan_mm.weights.layouts.table import Layout, derive
-from milan_mm.weights.layouts.timm import DINO_HEADS, TIMM_NAMES
+from milan_mm.weights.layouts.timm import DINO_HEADS, TIMM_GATES, TIMM_NAMES
 
 _UNUSED = ("pos_embed", "pre_norm", "ln2")
 
 DINOV3 = Layout(
     names=derive(TIMM_NAMES, drop=_UNUSED, add={"register_tokens": "storage_tokens"}),
+    gates=("blocks.#.mlp.w1", "blocks.#.mlp.w2"),  # of S+, H+ and 7B
     markers=("patch_embed.proj.weight", ("storage_tokens", "rope_embed.periods")),
     prefixes={"": {}, "module.": {}, "backbone.": DINO_HEADS},
     extras={
@@ -37,8 +38,9 @@ DINOV3_TIMM = Layout(
     markers=("patch_embed.proj.weight", "reg_token"),
     absent=("pos_embed", "storage_tokens"),
     splits=QV_BIAS,
+    gates=TIMM_GATES,
     key_bias=False,
-    optional_bias=True,
+    optional_bias=("layers.#.attn.qkv.bias",),
     extras={"head.*": reasons.CLASSIFIER},
     num_registers=4,
     norm_eps=1e-5,

@@ -43,7 +43,8 @@ HF_VIT = Layout(
     absent=("encoder.layer.0.lambda_1", "encoder.layer.0.lambda_2"),
     prefixes={"": {}, "vit.": _OUTSIDE, "deit.": _OUTSIDE},
     splits=_SPLITS,
-    optional_bias=True,  # qkv_bias=False
+    optional_bias=("layers.#.attn.qkv.bias",),  # qkv_bias=False
+    optional={"cls_token": ()},  # I-JEPA has none
     extras=_EXTRAS,
     norm_eps=1e-12,
     settled=False,
@@ -91,8 +92,12 @@ HF_DINOV2 = Layout(
             "register_tokens": "embeddings.register_tokens",
             "layers.#.ln1": "encoder.layer.#.norm1",
             "layers.#.ln2": "encoder.layer.#.norm2",
-            "layers.#.ffn.layers.0.0": "encoder.layer.#.mlp.fc1",
-            "layers.#.ffn.layers.1": "encoder.layer.#.mlp.fc2",
+            # DINOv2-g has a SwiGLU
+            "layers.#.ffn.layers.0.0": (
+                "encoder.layer.#.mlp.fc1",
+                "encoder.layer.#.mlp.weights_in",
+            ),
+            "layers.#.ffn.layers.1": ("encoder.layer.#.mlp.fc2", "encoder.layer.#.mlp.weights_out"),
             "layers.#.gamma_1": "encoder.layer.#.layer_scale1.lambda1",
             "layers.#.gamma_2": "encoder.layer.#.layer_scale2.lambda1",
         },
@@ -125,6 +130,7 @@ HF_DINOV3 = Layout(
             "layer.#.attention.v_proj",
         )
     },
+    gates=("layer.#.mlp.gate_proj", "layer.#.mlp.up_proj"),  # of S+, H+ and 7B
     key_bias=False,
     extras={"embeddings.mask_token": reasons.MASK_TOKEN},
     num_registers=4,

@@ -1,12 +1,12 @@
 """mmpretrain's names, which are also those of this package, and those of mmsegmentation's ViT."""
 
 from milan_mm.weights.layouts import reasons
-from milan_mm.weights.layouts.table import BIAS_TABLE, MODULES, Layout, Names, derive
+from milan_mm.weights.layouts.table import BIAS_TABLE, USUAL_MODULES, Layout, Names, derive
 
 _SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
 _HEADS = ((BIAS_TABLE, 1), (_SHARED_TABLE, 1))
 _NAMES: Names = {
-    **{name: name for name in ("cls_token", "pos_embed", *MODULES, BIAS_TABLE)},
+    **{name: name for name in ("cls_token", "pos_embed", *USUAL_MODULES, BIAS_TABLE)},
     # DeiT's distillation token is one token more, as registers are
     "register_tokens": ("register_tokens", "dist_token"),
     "layers.#.attn.rel_pos_h": "layers.#.attn.rel_pos_h",

@@ -24,7 +24,21 @@ MODULES = (
     "layers.#.ffn.layers.1",
     "ln1",
     "ln2",
+    "patch_embed.norm",
+    "layers.#.attn.q_norm",
+    "layers.#.attn.k_norm",
+    "layers.#.attn.norm",
+    "layers.#.ffn.norm",
+    "attn_pool.q",
+    "attn_pool.kv",
+    "attn_pool.proj",
+    "attn_pool.norm",
+    "attn_pool.mlp.fc1",
+    "attn_pool.mlp.fc2",
 )
+# Of every `PlainViT`; the others come with options.
+USUAL_MODULES = MODULES[:10]
+FIRST_LAYER = "layers.#.ffn.layers.0.0"
 BIAS_TABLE = "layers.#.attn.relative_position_bias_table"
 
 Spelling = str | tuple[str, ...]
@@ -44,8 +58,10 @@ class Layout:
         prefixes: What may stand before every name -> names outside of it that belong to no
             encoder, with the reason why they are dropped.
         splits: Queries, keys and values that are stored apart -> their three names.
+        gates: Names of the two parts of a SwiGLU's first layer, gates and values, where they are
+            stored apart; files without them have `names`' one layer.
         key_bias: False where queries and values have a bias and keys have none.
-        optional_bias: Whether files without any bias in the attention are complete.
+        optional_bias: Biases that files may lack in all blocks, since their sources have none.
         shared_table: Name of one table of relative position bias that all blocks share.
         changes: Tensor of `PlainViT` -> (rank there, change to the form here).
         extras: Names under the same prefix that are not of the encoder -> why they are dropped.
@@ -55,7 +71,7 @@ class Layout:
             always.
         heads: (name, dimension) of tensors whose size there is the number of attention heads.
         num_registers: Number in every file whose config states no other.
-        norm_eps, act, layer_scale: Options of `PlainViT` that no tensor shows.
+        norm_eps, act, layer_scale, norm: Options of `PlainViT` that no tensor shows.
         settled: Whether the layout settles `norm_eps` and `act`; otherwise they are assumed.
     """
 
@@ -64,8 +80,9 @@ class Layout:
     absent: tuple[str, ...] = ()
     prefixes: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {"": {}})
     splits: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
+    gates: tuple[str, str] | None = None
     key_bias: bool = True
-    optional_bias: bool = False
+    optional_bias: tuple[str, ...] = ()
     shared_table: str | None = None
     changes: Mapping[str, Change] = field(default_factory=dict)
     extras: Mapping[str, str] = field(default_factory=dict)
@@ -76,6 +93,7 @@ class Layout:
     norm_eps: float = 1e-6
     act: str = "GELU"
     layer_scale: float = 1e-5
+    norm: str = "LN"
     settled: bool = True
 
     @cached_property
@@ -97,9 +115,18 @@ class Layout:
         return found
 
     @cached_property
+    def gate_tensors(self) -> dict[str, tuple[str, str]]:
+        """Tensor of `PlainViT` -> names there of its gates and values."""
+        if not self.gates:
+            return {}
+        gate, value = self.gates
+        return {FIRST_LAYER + suffix: (gate + suffix, value + suffix) for suffix in _BOTH}
+
+    @cached_property
     def patterns(self) -> tuple[str, ...]:
         """All names in the tables."""
         known = [*self.tensors.values(), *self.split_tensors.values(), tuple(self.extras)]
+        known += self.gate_tensors.values()
         return tuple(chain(*known, filter(None, [self.shared_table])))
 
 
@@ -125,5 +152,8 @@ def _expression(pattern: str) -> re.Pattern[str]:
     return re.compile(re.escape(pattern).replace(r"\#", r"\d+").replace(r"\*", ".*"))
 
 
+_BOTH = (".weight", ".bias")
+
+
 def _suffixes(ours: str) -> tuple[str, ...]:
-    return (".weight", ".bias") if ours in MODULES else ("",)
+    return _BOTH if ours in MODULES else ("",)

@@ -1,7 +1,7 @@
 """timm's names: DeiT, MoCo v3, DINO, iBOT, MAE, MILAN, MaskFeat, SLIP, DINOv2 and timm itself."""
 
 from milan_mm.weights.layouts import reasons
-from milan_mm.weights.layouts.table import Layout, Names
+from milan_mm.weights.layouts.table import MODULES, Layout, Names
 
 TIMM_NAMES: Names = {
     "cls_token": "cls_token",
@@ -12,15 +12,26 @@ TIMM_NAMES: Names = {
     "pre_norm": "norm_pre",
     "layers.#.ln1": "blocks.#.norm1",
     "layers.#.attn.qkv": "blocks.#.attn.qkv",
+    "layers.#.attn.q_norm": "blocks.#.attn.q_norm",
+    "layers.#.attn.k_norm": "blocks.#.attn.k_norm",
+    "layers.#.attn.norm": "blocks.#.attn.norm",
     "layers.#.attn.proj": "blocks.#.attn.proj",
     "layers.#.gamma_1": ("blocks.#.ls1.gamma", "blocks.#.gamma_1"),
     "layers.#.ln2": "blocks.#.norm2",
-    "layers.#.ffn.layers.0.0": "blocks.#.mlp.fc1",
-    "layers.#.ffn.layers.1": "blocks.#.mlp.fc2",
+    # DINOv2-g has a SwiGLU under other names than timm
+    "layers.#.ffn.layers.0.0": ("blocks.#.mlp.fc1", "blocks.#.mlp.w12"),
+    "layers.#.ffn.layers.1": ("blocks.#.mlp.fc2", "blocks.#.mlp.w3"),
+    "layers.#.ffn.norm": "blocks.#.mlp.norm",
     "layers.#.gamma_2": ("blocks.#.ls2.gamma", "blocks.#.gamma_2"),
     "ln1": "norm",
     "ln2": "fc_norm",
 }
+# Attention pooling, of SigLIP and PE
+POOL_NAMES: Names = {
+    name: name for name in ("attn_pool.latent", *(m for m in MODULES if "attn_pool" in m))
+}
+# timm's SwiGLU in two parts: gates, then values
+TIMM_GATES = ("blocks.#.mlp.fc1_g", "blocks.#.mlp.fc1_x")
 TIMM_EXTRAS = {
     "head.*": reasons.CLASSIFIER,
     "head_dist.*": reasons.CLASSIFIER,
@@ -50,7 +61,7 @@ DINO_HEADS = {
 _TRUNK_REST = {"visual.head.*": reasons.TEXT_SPACE, "module.visual.head.*": reasons.TEXT_SPACE}
 
 TIMM = Layout(
-    names=TIMM_NAMES,
+    names={**TIMM_NAMES, **POOL_NAMES},
     markers=("patch_embed.proj.weight", "pos_embed"),
     absent=(
         "blocks.0.attn.q_bias",
@@ -59,6 +70,10 @@ TIMM = Layout(
         "rope_embed.periods",
         "rel_pos_bias.relative_position_bias_table",
         "blocks.0.attn.relative_position_bias_table",
+        "blocks.0.attn.q_proj.weight",
+        "blocks.0.attn.k_proj.weight",
+        "blocks.0.mlp.fc1_g.weight",
+        "patch_embed.norm.weight",
     ),
     prefixes={
         "": {},

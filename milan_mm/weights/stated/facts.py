@@ -32,6 +32,8 @@ class HubFacts:
     act: str | None = None
     num_registers: int | None = None
     rope_base: float | None = None
+    rope_kind: str | None = None
+    rope_grid: tuple[int, int] | None = None
     pos_resize: str | None = None
     final_norm: bool | None = None
     stats: str | None = None

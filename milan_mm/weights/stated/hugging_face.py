@@ -13,6 +13,7 @@ from milan_mm.weights.systems import HF_TYPES
 # hidden_act -> activation here. `gelu_fast` and `gelu_new` are written differently and equal.
 ACTS = {
     "gelu": "GELU",
+    "silu": "SiLU",
     "quick_gelu": "QuickGELU",
     "gelu_pytorch_tanh": "GELUTanh",
     "gelu_new": "GELUTanh",
@@ -29,6 +30,14 @@ _CLIP_DEFAULTS = dict(
     hidden_act="quick_gelu",
     layer_norm_eps=1e-5,
 )
+_SIGLIP = ("siglip", "siglip_vision_model")
+_AIMV2 = ("aimv2", "aimv2_vision_model")
+# Classes that are never plain ViTs here -> why.
+_REFUSED = dict.fromkeys(
+    ("siglip2", "siglip2_vision_model"),
+    "SigLIP 2 of NaFlex keeps the shape of every image, and pads the patches of a batch: take one "
+    "of SigLIP 2's encoders for square images, which are of model_type 'siglip'",
+)
 # Classes whose final norm is that after the pooling, unless they take the class token.
 _BEIT = ("beit", "data2vec-vision")
 
@@ -42,11 +51,21 @@ def hugging_face_facts(config: dict, preprocessor: dict, folder: Path) -> HubFac
     """
     where = f"'{folder / CONFIG}'"
     kind = str(config["model_type"])
+    if kind in _REFUSED:
+        raise UserError(f"{where} says model_type='{kind}': {_REFUSED[kind]}")
     if kind not in HF_TYPES:
         return HubFacts(foreign=f"{CONFIG} says model_type='{kind}' (known: {', '.join(HF_TYPES)})")
     if kind in _CLIP:
         config = _CLIP_DEFAULTS | _image_tower(config, where)
-    act = str(config.get("hidden_act", "gelu"))
+    if kind in _SIGLIP + _AIMV2:
+        config = _image_tower(config, where)
+    if config.get("is_native"):
+        raise UserError(
+            f"{where} says is_native=true: AIMv2's encoder for any shape computes its positions "
+            "from each image and stores none, which is not done here; take one for square images"
+        )
+    usual = "gelu_pytorch_tanh" if kind in _SIGLIP else "silu" if kind in _AIMV2 else "gelu"
+    act = str(config.get("hidden_act", usual))
     if act not in ACTS:
         raise UserError(f"{where} says hidden_act='{act}', supported are {', '.join(ACTS)}")
     system = HF_TYPES[kind]
@@ -55,6 +74,7 @@ def hugging_face_facts(config: dict, preprocessor: dict, folder: Path) -> HubFac
     pooling = None
     if "use_mean_pooling" in config:
         pooling = "mean" if config["use_mean_pooling"] else "cls"
+    eps = "rms_norm_eps" if kind in _AIMV2 else "layer_norm_eps"
     is_pair = isinstance(config.get("image_size"), list)  # height and width: not a square grid
     return HubFacts(
         system=system,
@@ -64,14 +84,27 @@ def hugging_face_facts(config: dict, preprocessor: dict, folder: Path) -> HubFac
         patch_size=number(config, "patch_size", where),
         num_layers=number(config, "num_hidden_layers", where),
         num_heads=number(config, "num_attention_heads", where),
-        norm_eps=number(config, "layer_norm_eps", where, float),
-        act=ACTS[act],
+        norm_eps=number(config, eps, where, float),
+        act="SwiGLU" if kind in _AIMV2 else _act(config, act, where),
         num_registers=number(config, "num_register_tokens", where),
         rope_base=_rope_base(config, where),
         final_norm=False if kind in _BEIT and config.get("use_mean_pooling", True) else None,
         stats=_stats(preprocessor, f"'{folder / PREPROCESSOR_CONFIG}'"),
         pooling=pooling,
     )
+
+
+def _act(config: dict, act: str, where: str) -> str:
+    """Activation here; that of a SwiGLU where the model is said to have one."""
+    if config.get("use_swiglu_ffn"):  # DINOv2's, whatever its `hidden_act`
+        return "SwiGLU"
+    if not config.get("use_gated_mlp"):  # DINOv3's
+        return ACTS[act]
+    if act != "silu":
+        raise UserError(
+            f"{where} says use_gated_mlp with hidden_act='{act}', supported is 'silu' (SwiGLU)"
+        )
+    return "SwiGLU"
 
 
 def number(config: dict, name: str, where: str, kind: type = int) -> Any:

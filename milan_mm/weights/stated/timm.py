@@ -11,15 +11,25 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import PatchEmbed, RotaryEmbeddingDinoV3
+from timm.layers import (
+    GluMlp,
+    Mlp,
+    PatchEmbed,
+    RmsNorm,
+    RotaryEmbeddingCat,
+    RotaryEmbeddingDinoV3,
+    SwiGLU,
+)
+from timm.layers.attention import Attention, AttentionRope
 from timm.models import beit, deit, eva, vision_transformer
 from torch import nn
 
 from milan_mm.errors import UserError
+from milan_mm.models.positions import ROPE_KINDS, RopeKind
 from milan_mm.weights.folders import CONFIG
 from milan_mm.weights.stated.facts import HubFacts, oblong
 from milan_mm.weights.statistics import stats_text
-from milan_mm.weights.systems import timm_system
+from milan_mm.weights.systems import SYSTEMS, timm_system
 
 # Class of an activation in timm -> activation here.
 ACTS = {"GELU": "GELU", "GELUTanh": "GELUTanh", "QuickGELU": "QuickGELU"}
@@ -30,6 +40,8 @@ _MODELS = (
     eva.Eva,
 )
 _BLOCKS = (vision_transformer.Block, beit.Block, eva.EvaBlock)
+_ATTENTIONS = (Attention, AttentionRope, beit.Attention, eva.EvaAttention)
+_NORMS = (nn.LayerNorm, RmsNorm)
 MAX_ARGUMENT = 100_000  # no size of a ViT is larger; more would take for ever to build
 
 
@@ -51,7 +63,7 @@ def timm_facts(config: dict, folder: Path) -> HubFacts:
         return HubFacts(foreign=_unknown(name))
     facts = model_facts(name, args, where)
     mean, std = pretrained.get("mean"), pretrained.get("std")
-    pooling = {"token": "cls", "avg": "mean"}.get(str(config.get("global_pool")))
+    pooling = {"token": "cls", "avg": "mean", "map": "pool"}.get(str(config.get("global_pool")))
     return HubFacts(
         **facts,
         system=timm_system(f"{name}.{pretrained.get('tag', '')}"),
@@ -77,14 +89,14 @@ def model_facts(name: str, args: object, where: str) -> dict[str, Any]:
         UserError: See `timm_facts`.
     """
     model = _build(name, args, where)
-    if design := _foreign_design(model):
+    if design := _foreign_design(model, timm_system(name)):
         raise UserError(
             f"{where} says architecture '{name}', timm's {type(model).__name__} with {design}: not "
             "a plain ViT as it is here, and its tensors alone would compute something else"
         )
     block: Any = model.blocks[0]
     rope = getattr(model, "rope", None)
-    norm, act = block.norm1, _act(block.mlp.act)
+    norm, act = block.norm1, _act(block.mlp)
     if act is None:
         raise UserError(f"{where}: activation {block.mlp.act} is not one of {', '.join(ACTS)}")
     tokens = getattr(model, "reg_token", None)
@@ -99,7 +111,7 @@ def model_facts(name: str, args: object, where: str) -> dict[str, Any]:
         norm_eps=norm.eps,
         act=act,
         num_registers=registers + hasattr(model, "dist_token"),
-        rope_base=None if rope is None else rope.temperature,
+        **_rope(rope, block),
     )
 
 
@@ -135,7 +147,7 @@ def _numbers(values: list) -> list[float]:
     return found
 
 
-def _foreign_design(model: nn.Module) -> str:
+def _foreign_design(model: nn.Module, system: str | None) -> str:
     """What `PlainViT` does not have and no tensor may show; '' where there is nothing."""
     if type(model) not in _MODELS:
         return "another structure"
@@ -145,22 +157,58 @@ def _foreign_design(model: nn.Module) -> str:
         return f"blocks of type {type(block).__name__}"
     if type(vit.patch_embed) is not PatchEmbed:
         return f"patches by {type(vit.patch_embed).__name__}"
-    norms = (block.norm1, block.norm2, vit.norm, getattr(vit, "norm_pre", None))
+    if type(block.attn) not in _ATTENTIONS:
+        return f"attention of type {type(block.attn).__name__}"
+    norms = [block.norm1, block.norm2, vit.norm, getattr(vit, "norm_pre", None)]
+    norms += [getattr(block.attn, name, None) for name in ("q_norm", "k_norm", "norm")]
+    norms += [getattr(block.mlp, "norm", None), vit.patch_embed.norm]
+    norms = [norm for norm in norms if norm is not None and not isinstance(norm, nn.Identity)]
     for norm in norms:
-        if norm is not None and not isinstance(norm, nn.Identity | nn.LayerNorm):
+        if not isinstance(norm, _NORMS):
             return f"norms of type {type(norm).__name__}"
-    if len({norm.eps for norm in norms if isinstance(norm, nn.LayerNorm)}) > 1:
+    if len({norm.eps for norm in norms}) > 1:
         return "norms of two epsilons"
-    if not isinstance(block.norm1, nn.LayerNorm) or not hasattr(block.mlp, "act"):
+    if len({isinstance(norm, RmsNorm) for norm in norms}) > 1:
+        return "norms of two types"
+    if not isinstance(block.norm1, _NORMS) or type(block.mlp) not in (Mlp, GluMlp, SwiGLU):
         return f"an MLP of type {type(block.mlp).__name__}"
+    if type(block.mlp) in (GluMlp, SwiGLU) and _act(block.mlp) != "SwiGLU":
+        return f"an MLP gated by {type(block.mlp.act).__name__}"
+    if getattr(block.attn, "gate", None) is not None:
+        return "gated attention"
+    if getattr(block.attn, "num_kv_heads", block.attn.num_heads) != block.attn.num_heads:
+        return "several heads that share keys"
     if any(getattr(vit, name, 0) for name in ("pool_include_prefix", "use_post_norm")):
         return "a pooling over all tokens"
     rope = getattr(vit, "rope", None)
-    if rope is not None and not _is_dinov3(rope):
-        return "rotary positions that are not DINOv3's"
-    if rope is not None and getattr(vit, "pos_embed", None) is not None:
-        return "rotary positions and a table"
+    if rope is not None and not _rope(rope, block):
+        return "rotary positions of a kind that is not known here"
+    if rope is not None and not (system and SYSTEMS[system].has_rope):
+        return "rotary positions, which its system is not known to have"
     return ""
+
+
+def _rope(rope: nn.Module | None, block: Any) -> dict[str, Any]:
+    """Options of rotary positions, as fields of `HubFacts`; empty where there are none like them.
+
+    Only what `PlainViT` builds of the same options, up to values that differ in no evaluation.
+    """
+    if rope is None:
+        return {}
+    halves = bool(getattr(block.attn, "rotate_half", False))
+    if isinstance(rope, RotaryEmbeddingDinoV3) and halves and _is_dinov3(rope):
+        return dict(rope_base=rope.temperature, rope_kind="dinov3")
+    if type(rope) is not RotaryEmbeddingCat or rope.in_pixels or rope.grid_type != "index":
+        return {}
+    by_column = rope.grid_indexing == "xy"
+    own = RopeKind(int(rope.grid_offset), column_first=by_column, halves=halves)
+    kind = next((name for name, rule in ROPE_KINDS.items() if rule == own), None)
+    if kind is None or own.first != rope.grid_offset:
+        return {}
+    grid = rope.ref_feat_shape
+    return dict(
+        rope_base=rope.temperature, rope_kind=kind, rope_grid=None if grid is None else tuple(grid)
+    )
 
 
 def _is_dinov3(rope: nn.Module) -> bool:
@@ -177,10 +225,15 @@ def _is_dinov3(rope: nn.Module) -> bool:
     )
 
 
-def _act(module: nn.Module) -> str | None:
-    if isinstance(module, nn.GELU) and module.approximate == "tanh":
+def _act(mlp: Any) -> str | None:
+    """Activation of an MLP here; None for one that is not known."""
+    act = mlp.act
+    if type(mlp) in (GluMlp, SwiGLU):
+        gates_first = type(mlp) is SwiGLU or not mlp.gate_last
+        return "SwiGLU" if gates_first and isinstance(act, nn.SiLU) else None
+    if isinstance(act, nn.GELU) and act.approximate == "tanh":
         return "GELUTanh"
-    return ACTS.get(type(module).__name__)
+    return ACTS.get(type(act).__name__)
 
 
 def _square(size: Any) -> int | None:
