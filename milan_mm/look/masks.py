@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -102,6 +104,6 @@ def _caption(restored: Restored, views: PretrainingViews, sha256: str, size: int
 
 def _teacher(restored: Restored) -> str:
     settings = restored.config.model.head.get("teacher") or {}
-    name = settings.get("model_name", "unnamed")
+    name = settings.get("model_name") or Path(settings.get("pretrained", "unnamed")).name
     is_random = settings.get("pretrained") == "random"
     return f"{name} with random weights" if is_random else str(name)
