@@ -1,9 +1,8 @@
 """What a pretraining hides, keeps and finds hard: Figure 4 of MILAN's paper."""
 
 from collections.abc import Sequence
-from typing import Any
-
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -79,10 +80,11 @@ class EncoderTeacher(Teacher):
         )
         content: Mapping[str, Any] | None = None
         is_random = pretrained == "random"
-        if is_random or pretrained == "timm":
-            encoder, content = _timm_encoder(model_name, is_random)
-        else:
-            encoder = read_encoder(pretrained, **options)
+        with torch.device("cpu"):  # also of a model without memory: layouts are known by values
+            if is_random or pretrained == "timm":
+                encoder, content = _timm_encoder(model_name, is_random)
+            else:
+                encoder = read_encoder(pretrained, **options)
         source = _importance_source(encoder, importance)
         stats = stats or stats_in_bytes(encoder)
         super().__init__(
@@ -149,7 +151,7 @@ def _timm_encoder(model_name: str | None, is_random: bool) -> tuple[Encoder, dic
     if is_random:
         warn_of_random_weights(model_name)
     try:
-        with torch.device("meta" if is_random else "cpu"):
+        with torch.device("meta") if is_random else nullcontext():
             model: Any = timm.create_model(model_name, pretrained=not is_random)
     except Exception as error:  # no network, a damaged download
         reason = shorten(str(error), 300, placeholder=" ...")
@@ -159,7 +161,7 @@ def _timm_encoder(model_name: str | None, is_random: bool) -> tuple[Encoder, dic
         ) from error
     tensors = model.state_dict()
     if is_random:  # `PlainViT` starts by itself
-        tensors = {n: torch.zeros(t.shape, device="cpu") for n, t in tensors.items()}
+        tensors = {n: torch.zeros(t.shape) for n, t in tensors.items()}
     config = dict(
         architecture=model_name.split(".")[0],
         pretrained_cfg=dict(model.pretrained_cfg),
