@@ -165,13 +165,17 @@ class PlainViT(BaseModule):
         """
         grid = self.grid_of(imgs)
         x = self._prepend_tokens(self.embed(imgs))
-        rope = rotary_embed(self.rope, grid) if self.options.rope_base else None  # (h*w, 2D/A)
+        rope = self.rotary(grid)
         tokens, noise = {}, self._drop_noise(x)
         for i in range(max(blocks, default=-1) + 1):
             x = self.layers[i](x, grid, rope, noise[i])
             if i in blocks:
                 tokens[i] = x
         return tokens
+
+    def rotary(self, grid: tuple[int, int]) -> Tensor | None:
+        """Sines and cosines (h*w, 2D/A) of a grid of patches; None without rotary positions."""
+        return rotary_embed(self.rope, grid) if self.options.rope_base else None
 
     def grid_of(self, imgs: Tensor) -> tuple[int, int]:
         """(h, w) in patches of images (B, 3, H, W)."""
