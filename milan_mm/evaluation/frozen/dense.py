@@ -177,7 +177,7 @@ def choose(
     Raises:
         UserError: When no patch has a label.
     """
-    device, num_classes = find_device(), patches.shares.shape[2]
+    device = find_device()
     bank, shares = patches.bank(learnt)
     if not len(bank):
         raise UserError("no patch of the training images is labelled: correct the label maps")

@@ -28,7 +28,7 @@ def with_options(options: Mapping[str, Any]) -> dict[str, FrozenProtocol]:
     """
     from dataclasses import fields, is_dataclass, replace
 
-    found = {}
+    found: dict[str, FrozenProtocol] = {}
     for name, protocol in PROTOCOLS.items():
         assert is_dataclass(protocol)
         own = {field.name for field in fields(protocol)}
