@@ -259,13 +259,12 @@ class PlainViT(BaseModule):
     def _build_pool(self) -> AttentionPoolLatent:
         """SigLIP's pooling: a learned query attends to the tokens, then an MLP follows."""
         options, dims = self.options, self.embed_dims
-        return AttentionPoolLatent(
-            dims,
-            num_heads=options.pool_heads,
-            mlp_ratio=((options.pool_dims or 4 * dims) + 0.5) / dims,  # which timm rounds down
+        layers: dict[str, Any] = dict(  # functions where timm's types say classes
             norm_layer=lambda size, **_: build_norm(size, options.norm_eps, options.norm),
             act_layer=ACTIVATIONS[options.act],
         )
+        ratio = ((options.pool_dims or 4 * dims) + 0.5) / dims  # which timm rounds down
+        return AttentionPoolLatent(dims, num_heads=options.pool_heads, mlp_ratio=ratio, **layers)
 
     def _norm(self) -> nn.LayerNorm | RMSNorm:
         return build_norm(self.embed_dims, self.options.norm_eps, self.options.norm)

@@ -393,6 +393,25 @@ def dinov2_timm() -> Sample:
     )
 
 
+def tips() -> Sample:
+    """A second class token without a position, and images in 0-1."""
+    model = timm_vit(no_embed_class=True, init_values=0.5, reg_tokens=1)
+    state = model.state_dict()
+    state["register_tokens"] = state.pop("reg_token")
+    state["pos_embed"] = torch.cat([noise(1, 1, D), state["pos_embed"]], dim=1)
+    state["cls_token"] = state["cls_token"] - state["pos_embed"][:, :1]
+    state["mask_token"] = noise(1, D)
+    return Sample(
+        state,
+        model.forward_features,
+        "timm",
+        "TIPS",
+        "mean 0 0 0 std 1 1 1",
+        settings=dict(layer_scale=1e-5, num_registers=1, pos_resize="bilinear-antialias"),
+        extras=("mask_token", "register_tokens"),
+    )
+
+
 def dinov2_giant() -> Sample:
     """Official files of ViT-g name the two layers of its SwiGLU `w12` and `w3`."""
     model = timm_vit(init_values=0.5, **packed())
@@ -423,25 +442,6 @@ def dinov2_giant_timm() -> Sample:
         "DINOv2",
         settings=settings,
         extras=("reg_token",),
-    )
-
-
-def tips() -> Sample:
-    """A second class token without a position, and images in 0-1."""
-    model = timm_vit(no_embed_class=True, init_values=0.5, reg_tokens=1)
-    state = model.state_dict()
-    state["register_tokens"] = state.pop("reg_token")
-    state["pos_embed"] = torch.cat([noise(1, 1, D), state["pos_embed"]], dim=1)
-    state["cls_token"] = state["cls_token"] - state["pos_embed"][:, :1]
-    state["mask_token"] = noise(1, D)
-    return Sample(
-        state,
-        model.forward_features,
-        "timm",
-        "TIPS",
-        "mean 0 0 0 std 1 1 1",
-        settings=dict(layer_scale=1e-5, num_registers=1, pos_resize="bilinear-antialias"),
-        extras=("mask_token", "register_tokens"),
     )
 
 
