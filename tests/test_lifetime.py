@@ -170,3 +170,20 @@ atexit.register(lambda: os.kill(os.getpid(), signal.{name}))
 run_interruptible(lambda argv: 0)
 """
     assert subprocess.run([sys.executable, "-c", tool]).returncode == 0
+
+
+FLOOD = """
+import sys
+from milan_mm.errors import run_interruptible
+run_interruptible(lambda _: [print("line") for _ in range(100_000)] and None)
+"""
+
+
+def test_a_reader_that_has_seen_enough_ends_a_tool_without_a_traceback():
+    tool = subprocess.Popen(
+        [sys.executable, "-c", FLOOD], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert tool.stdout and tool.stderr and tool.stdout.readline() == b"line\n"
+    tool.stdout.close()
+    assert tool.wait(timeout=60) == 128 + signal.SIGPIPE
+    assert tool.stderr.read() == b""
