@@ -21,7 +21,8 @@ from tests.evaluation.test_lvis_metric import CATEGORIES, NAMES, annotation_file
 def dataset(tmp_path: Path) -> CocoDataset:
     path = tmp_path / "instances.json"
     path.write_text(json.dumps(annotation_file()))
-    return CocoDataset(ann_file=str(path), metainfo=dict(classes=NAMES), pipeline=[])
+    settings = dict(metainfo=dict(classes=NAMES), data_prefix=dict(img=""), pipeline=[])
+    return CocoDataset(ann_file=str(path), **settings)
 
 
 def runner(model: nn.Module, dataset: object) -> SimpleNamespace:
