@@ -20,17 +20,22 @@ PAPER = dict(
 )
 TASKS = dict(  # `None`: pretraining has no result of its own
     cls=["Image Classification"],
+    depth=["Depth Estimation"],
     det=["Object Detection", "Instance Segmentation"],
     pretrain=None,
     seg=["Semantic Segmentation"],
 )
+BOXES_ONLY = ("FCOS",)
 DATA = dict(
     in1k="ImageNet-1k",
     coco="COCO",
+    lvis="LVIS v1",
     ade20k="ADE20K",
+    cityscapes="Cityscapes",
+    nyu="NYU Depth v2",
     cifar10="CIFAR-10",
     shapes="generated scenes (tools/make_shapes.py)",
-)
+) | {"pascal-context-59": "Pascal Context (59)", "coco-stuff164k": "COCO-Stuff 164k"}
 HEADER = "# Written by .ci/model_index.py from the recipes.\n"
 
 
@@ -66,6 +71,8 @@ def _model(name: str) -> dict[str, Any]:
         unit: length.get("max_epochs") or length.max_iters,
     }
     tasks = TASKS[folder]
+    if cfg.model.type in BOXES_ONLY:
+        tasks = ["Object Detection"]
     return {
         "Name": stem,
         "In Collection": f"milan_mm/{folder}",

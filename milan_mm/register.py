@@ -16,6 +16,7 @@ from milan_mm.datasets import (
     whole_updates,
     workers,
 )
+from milan_mm.datasets import depth as depth_maps
 from milan_mm.datasets import seeding as sample_seeding
 from milan_mm.engine import (
     amp,
@@ -43,7 +44,7 @@ from milan_mm.engine.hooks import (
     updates,
 )
 from milan_mm.evaluation import online, variant_accuracy
-from milan_mm.models import federated, multi_scale, plain_vit, probe, pyramid
+from milan_mm.models import depth, federated, multi_scale, plain_vit, probe, pyramid
 from milan_mm.pretrain import (
     decoder,
     masking,
@@ -61,6 +62,8 @@ __all__ = [
     "compiling",
     "crops",
     "decoder",
+    "depth",
+    "depth_maps",
     "even_sample",
     "federated",
     "gradient_norm",

@@ -42,6 +42,7 @@ DATASETS = _child(
     root.DATASETS,
     "milan_mm.datasets.coco.dataset",
     "milan_mm.datasets.label_pairs",
+    "milan_mm.datasets.depth_pairs",
 )
 DATA_SAMPLERS = _child("data sampler", root.DATA_SAMPLERS)
 TRANSFORMS = _child("transform", root.TRANSFORMS)

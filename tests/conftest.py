@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import mmengine.fileio
 import numpy as np
 import pytest
 import torch
@@ -97,8 +98,8 @@ def repo_root() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def bases_are_found_once() -> Iterator[None]:
-    """Nor are the bases of other configs looked up again, see above."""
-    find = Config._get_cfg_path
+    """Nor are the bases of other configs looked up again, see above, nor an index parsed again."""
+    find, parse = Config._get_cfg_path, functools.cache(mmengine.fileio.load)
     found: dict[str, tuple[str, str | None]] = {}
 
     def once(path: str, filename: str) -> tuple[str, str | None]:
@@ -110,6 +111,7 @@ def bases_are_found_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Config, "_get_cfg_path", staticmethod(once))
+        patch.setattr("mmengine.config.utils.load", parse)
         yield
 
 

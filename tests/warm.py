@@ -29,10 +29,10 @@ class WarmPopen(subprocess.Popen):
     """
 
     def __init__(self, args: Any, *more: Any, **settings: Any) -> None:
-        if not isinstance(args, str) and args[0] == sys.executable and str(args[1]).endswith(".py"):
-            words = [str(word) for word in args[1:]]
+        words = [] if isinstance(args, str) else [str(word) for word in args if word != "-u"]
+        if words[:1] == [sys.executable] and words[1].endswith(".py"):
             environment = dict(settings.get("env") or os.environ)
-            settings["preexec_fn"] = partial(_run, words, environment)
+            settings["preexec_fn"] = partial(_run, words[1:], environment)
         super().__init__(args, *more, **settings)
 
 

@@ -21,7 +21,17 @@ from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.run import options
 
 OWN = ("pretrain", "cls", "det", "seg")
-ROOTS = dict(imagenet="data/imagenet", coco="data/coco", ade20k="data/ade/ADEChallengeData2016")
+ROOTS = {
+    "imagenet": "data/imagenet",
+    "coco": "data/coco",
+    "lvis": "data/lvis_v1",
+    "ade20k": "data/ade/ADEChallengeData2016",
+    "cityscapes": "data/cityscapes",
+    "pascal-context": "data/VOCdevkit/VOC2010",
+    "coco-stuff": "data/coco_stuff164k",
+    "nyu-depth": "data/nyu",
+}
+NESTED = {"ade20k": "ADEChallengeData2016", "pascal-context": "VOC2010"}  # below what unpacks
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -96,8 +106,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     if args.out.suffix.lower() != ".png":
         raise UserError(f"--out '{args.out}' does not end in .png: it will be a picture")
-    nested = args.root / "ADEChallengeData2016"
-    if args.task == "ade20k" and nested.is_dir():
+    nested = args.root / NESTED.get(args.task, "")
+    if nested.is_dir():
         args.root = nested
 
 

@@ -26,7 +26,7 @@ from milan_mm import early
 from milan_mm.datasets.variants import VARIANTS
 from milan_mm.errors import MissingFileError, UserError, run_interruptible
 from milan_mm.escaping import visible
-from milan_mm.evaluation.tasks import TASKS, USUAL, of_kind, trained
+from milan_mm.evaluation.tasks import LVIS, TASKS, USUAL, of_kind, seeded, trained
 from milan_mm.run import options
 
 if TYPE_CHECKING:
@@ -61,14 +61,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         default=Path("data"),
         metavar="ROOT",
-        help="holds imagenet/, coco/ and ade/ADEChallengeData2016/ (data)",
+        help="holds imagenet/, coco/, lvis_v1/, ade/ADEChallengeData2016/ and the like, see "
+        "docs/transfer.md (data)",
     )
     parser.add_argument(
         "--images",
         type=Path,
         metavar="DIR",
         help="your own images, laid out as for tools/train.py --data, for tasks on whole images "
-        "(train/CLASS/*, val/CLASS/*); without any of these, for detection or segmentation; "
+        "(train/CLASS/*, val/CLASS/*); without any of these, for dense tasks; "
         "tables call the data by the folder's name",
     )
     parser.add_argument(
@@ -79,6 +80,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         metavar="DIR",
         help="your own images and label maps, beside others",
+    )
+    parser.add_argument(
+        "--depth-data",
+        type=Path,
+        metavar="DIR",
+        help="your own images and depth maps, beside others",
     )
     parser.add_argument(
         "--test-sets",
@@ -92,13 +99,53 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--out", type=Path, default=Path("work_dirs/evaluate"), metavar="DIR", help="for results"
     )
     parser.add_argument(
-        "--seeds", type=options.positive, default=1, metavar="N", help="runs of each training (1)"
+        "--seeds",
+        type=options.positive,
+        default=1,
+        metavar="N",
+        help="runs of each training and probe (1)",
     )
     parser.add_argument(
         "--gpus",
         type=options.positive,
         metavar="N",
         help="processes of one training, one per GPU (1; in printed commands the recipe's number)",
+    )
+    frozen = parser.add_argument_group("frozen features", "of tasks that train no encoder")
+    frozen.add_argument(
+        "--random",
+        action="store_true",
+        help="also judge an untrained encoder of the same shape, in every task",
+    )
+    frozen.add_argument(
+        "--features",
+        type=Path,
+        metavar="DIR",
+        help="where features are kept and found again, also those of tools/extract.py "
+        "(OUT/features)",
+    )
+    frozen.add_argument(
+        "--crop-pct",
+        type=options.crop_share,
+        metavar="SHARE",
+        help="share of the short side that the centre crop keeps (0.875, as 224 of 256)",
+    )
+    frozen.add_argument(
+        "--shots",
+        type=shots,
+        metavar="N,...",
+        help="images of each class in few-shot tasks (1,2,5,10)",
+    )
+    frozen.add_argument(
+        "--draws", type=options.positive, metavar="N", help="draws of each few-shot subset (5)"
+    )
+    frozen.add_argument(
+        "--subsets",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="lists of the training images of low-data's 1 %% and 10 %%, a name in each line, as "
+        "SimCLR's; others are drawn",
     )
     options.add_schedule(parser)
     options.add_batch_per_gpu(parser)
@@ -132,6 +179,15 @@ def task_names(text: str) -> list[str]:
     if unknown := [name for name in names if name not in TASKS]:
         raise argparse.ArgumentTypeError(f"'{unknown[0]}' is none of {', '.join(TASKS)}")
     return [name for name in TASKS if name in names]
+
+
+def shots(text: str) -> tuple[int, ...]:
+    """'1,5' to (1, 5): some of those that the table has columns for."""
+    known = [metric.name.removesuffix("-shot") for metric in TASKS["few-shot"].metrics]
+    words = [word.strip() for word in text.split(",")]
+    if unknown := [word for word in words if word not in known]:
+        raise argparse.ArgumentTypeError(f"'{unknown[0]}' is none of {', '.join(known)}")
+    return tuple(sorted({int(word) for word in words}))
 
 
 def test_set_names(text: str) -> list[str]:
@@ -177,7 +233,12 @@ def main(argv: list[str] | None = None) -> None:
 def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     """Every cell, checked before anything runs."""
     from milan_mm.evaluation.cells import TrainedCell
-    from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
+    from milan_mm.evaluation.planning import (
+        Evaluation,
+        OwnSchedule,
+        read_candidates,
+        untrained_candidates,
+    )
     from milan_mm.run.tracking import Tracking, check_trackers
     from milan_mm.weights.recognising import given_options
 
@@ -188,6 +249,8 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     schedule.check(args.tasks, args.protocol)
     own = own_folders(args)
     candidates = read_candidates(args.weights, args.method, **given_options(args))
+    if args.random:
+        candidates += untrained_candidates(candidates, args.out)
     evaluation = Evaluation(
         args.protocol,
         args.data,
@@ -199,13 +262,20 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         args.img_size,
         own.get("boxes"),
         own.get("maps"),
+        own.get("depths"),
         options.tracker_words(args),
+        tuple(args.tasks),
+        args.features,
+        args.shots,
+        args.draws,
+        tuple(args.subsets or ()),
+        args.crop_pct,
     )
     cells = [
         evaluation.plan(candidate, task, seed)
         for task in args.tasks
         for candidate in candidates
-        for seed in range(args.seeds if trained([task]) else 1)
+        for seed in range(args.seeds if seeded([task]) else 1)
     ]
     classifiers = [c for c in cells if isinstance(c, TrainedCell) and c.is_of_images]
     cells += [evaluation.plan_variant(c, name) for c in classifiers for name in args.test_sets]
@@ -246,22 +316,41 @@ def check_options(args: argparse.Namespace) -> None:
     for option, folder, kind in (
         ("--det-data", args.det_data, "boxes"),
         ("--seg-data", args.seg_data, "maps"),
+        ("--depth-data", args.depth_data, "depths"),
     ):
         if folder and kind not in kinds:
-            suited = ", ".join(of_kind(kind))
+            suited = ", ".join(t for t in of_kind(kind) if TASKS[t].data != LVIS)
             raise UserError(f"{option} {folder} is for {suited}, not for --tasks {chosen}")
     if args.images and args.images not in own_folders(args).values():
         raise UserError(
-            f"--images {args.images} is left without a task: --tasks {chosen} take --det-data and "
-            "--seg-data; leave it out"
+            f"--images {args.images} is left without a task: --tasks {chosen} take --det-data, "
+            "--seg-data and --depth-data; leave it out"
+        )
+    lvis = [task for task in args.tasks if TASKS[task].data == LVIS]
+    if lvis and (folder := own_folders(args).get("boxes")):
+        raise UserError(
+            f"'{folder}' is not for --tasks {','.join(lvis)}, whose AP needs the annotations of "
+            "LVIS: judge your own data with --tasks coco"
         )
     names = ("gpus", "batch_per_gpu", "tensorboard", "wandb", "mlflow")
-    trainings = dict(seeds=args.seeds > 1) | {name: getattr(args, name) for name in names}
+    trainings = dict(seeds=args.seeds > 1 and not seeded(args.tasks))
+    trainings |= {name: getattr(args, name) for name in names}
     if not trained(args.tasks) and any(trainings.values()):
         unread = next(name for name, value in trainings.items() if value).replace("_", "-")
         raise UserError(
             f"--{unread} is for trainings, and --tasks {chosen} trains nothing: leave it out"
         )
+    for option, tasks in (
+        ("shots", {"few-shot", "few-shot-knn"}),
+        ("draws", {"few-shot", "few-shot-knn", "low-data"}),
+        ("subsets", {"low-data"}),
+        ("crop_pct", set(TASKS) - set(trained())),
+    ):
+        if getattr(args, option) and not tasks & set(args.tasks):
+            raise UserError(
+                f"--{option.replace('_', '-')} is for {', '.join(sorted(tasks))}, not for --tasks "
+                f"{chosen}"
+            )
     check_test_sets(args)
     if args.partition != "PARTITION" and not args.print_commands:
         raise UserError(
@@ -300,7 +389,7 @@ def own_folders(args: argparse.Namespace) -> dict[str, Path]:
     """
     kinds = _kinds(args.tasks)
     folders = dict.fromkeys(kinds & {"classes"} or kinds, args.images)
-    given = dict(boxes=args.det_data, maps=args.seg_data)
+    given = dict(boxes=args.det_data, maps=args.seg_data, depths=args.depth_data)
     folders |= {kind: folder for kind, folder in given.items() if folder and kind in kinds}
     return {kind: folder for kind, folder in folders.items() if folder}
 

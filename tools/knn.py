@@ -20,6 +20,7 @@ from milan_mm.errors import run_interruptible
 from milan_mm.run import options
 
 if TYPE_CHECKING:
+    from milan_mm.evaluation.frozen.measured import Measured
     from milan_mm.evaluation.knn import Knn
 
 
@@ -31,7 +32,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--data", default="data/imagenet", metavar="DIR", help="image folder (data/imagenet)"
     )
     parser.add_argument(
-        "--k", type=options.positive, default=20, metavar="N", help="neighbours that vote (20)"
+        "--k",
+        nargs="+",
+        type=options.positive,
+        default=[20],
+        metavar="N",
+        help="neighbours that vote (20); several numbers take one pass of the similarities",
     )
     parser.add_argument(
         "--temperature",
@@ -55,14 +61,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--crop-pct",
-        type=share,
+        type=options.crop_share,
         default=0.875,
         metavar="SHARE",
         help="share of the short side that the centre crop keeps (0.875, as 224 of 256)",
     )
     parser.add_argument(
         "--stats",
-        type=stats,
+        type=options.stats,
         metavar="NAME",
         help="image statistics of the pretraining (those of the weights file): imagenet, clip, "
         "half, or numbers of R, G, B in 0-1: 'mean 0.1 0.2 0.3 std 0.2 0.2 0.2'",
@@ -80,6 +86,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="processes that read images (one per core, up to 8)",
     )
     parser.add_argument("--amp", action="store_true", help="compute features in bfloat16")
+    parser.add_argument(
+        "--features",
+        metavar="DIR",
+        help="where features are kept and found again, also those of tools/extract.py (nowhere)",
+    )
     parser.add_argument("--out", metavar="FILE", help="append the numbers to this results.jsonl")
     options.add_reading(parser)
     return parser.parse_args(argv)
@@ -90,24 +101,6 @@ def temperature(text: str) -> float:
     if not float(text) > 0:
         raise argparse.ArgumentTypeError(f"{text}: give a number above 0")
     return float(text)
-
-
-def share(text: str) -> float:
-    """A number in (0, 1]."""
-    if not 0 < float(text) <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is outside (0, 1]: the default is 0.875")
-    return float(text)
-
-
-def stats(text: str) -> str:
-    """The name of image statistics, or their numbers."""
-    from milan_mm.weights.statistics import stats_values
-
-    try:
-        stats_values(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -127,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
         from milan_mm.evaluation.knn import Knn, KnnSettings  # what it imports prints a line
 
         settings = KnnSettings(
-            k=args.k,
+            ks=tuple(sorted(set(args.k))),
             temperature=args.temperature,
             features=tuple(args.feature),
             img_size=args.img_size,
@@ -136,27 +129,38 @@ def main(argv: list[str] | None = None) -> None:
             amp=args.amp,
             batch_size=args.batch_size,
             num_workers=args.workers,
+            store=args.features,
         )
         encoder = read_encoder(args.weights, **given_options(args))
         knn = Knn.of(encoder, args.data, settings, args.random)
         print(knn.description, file=sys.stderr)
-        accuracies = knn.accuracies()
+        found = knn.measured()
         if args.out:
-            append_rows(args.out, rows(knn, accuracies, args, time.monotonic() - started))
-    print(f"{'encoder':<10}{'feature':<10}{'top-1 %':>11}{'top-5 %':>11}")
-    for (name, feature), values in accuracies.items():
-        shown = ["undefined" if v is None else f"{v:.2f}" for v in values.values()]
-        print(f"{name:<10}{feature:<10}" + "".join(f"{text:>11}" for text in shown))
+            append_rows(args.out, rows(knn, found, args, time.monotonic() - started))
+    several = len(args.k) > 1
+    print(
+        f"{'encoder':<10}{'feature':<10}"
+        + ("    k" if several else "")
+        + f"{'top-1 %':>11}{'top-5 %':>11}{'95 % of top-1':>17}"
+    )
+    for (name, feature, k), values in found.items():
+        shown = ["undefined" if m.value is None else f"{m.value:.2f}" for m in values.values()]
+        low, high = values["top-1"].interval or (0, 0)
+        print(
+            f"{name:<10}{feature:<10}"
+            + (f"{k:>5}" if several else "")
+            + "".join(f"{text:>11}" for text in shown)
+            + f"{f'{low:.2f} to {high:.2f}':>17}"
+        )
 
 
 def rows(
     knn: "Knn",
-    accuracies: dict[tuple[str, str], dict[str, float | None]],
+    found: "dict[tuple[str, str, int], dict[str, Measured]]",
     args: argparse.Namespace,
     seconds: float,
 ) -> list[dict]:
-    """Rows for the results file, top-1 and top-5 of each encoder and feature."""
-    from milan_mm.evaluation.results import make_rows
+    """Rows for the results file, top-1 and top-5 of each encoder, feature and k."""
     from milan_mm.weights.reading import file_sha256
 
     sha256 = file_sha256(knn.encoder.source)
@@ -165,7 +169,6 @@ def rows(
         data=str(args.data),
         num_train=len(knn.train),
         num_val=len(knn.val),
-        k=args.k,
         temperature=args.temperature,
         img_size=knn.settings.img_size,
         crop_pct=args.crop_pct,
@@ -173,17 +176,21 @@ def rows(
         precision="bfloat16" if args.amp else "float32",
         seconds=round(seconds, 1),
     )
-    found = []
-    for (init, feature), values in accuracies.items():
+    made = []
+    for (init, feature, k), values in found.items():
         trained = init == "weights"
         own = dict(
             init=init,
             feature=feature,
+            k=k,
             weights=args.weights if trained else None,
             sha256=sha256 if trained else None,
         )
-        found += make_rows(common | own, values)
-    return found
+        made += [
+            dict(metric=name) | common | own | m.facts | dict(value=m.value)
+            for name, m in values.items()
+        ]
+    return made
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 
 Writes into --out: pictures/ to look at, predictions.csv for a spreadsheet, and for programs
 predictions.json (COCO results of a detector, likeliest labels of a classifier), labels/ (label maps
-of a segmentor) and images.json (names of images and classes). See docs/predict.md.
+of a segmentor), depth/ (millimetres) and images.json (names of images and classes). See
+docs/predict.md.
 
 Exit codes: 0, all pictures were predicted on; 1, some were skipped; 2, a mistake in the command.
 
@@ -30,7 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="a trained classifier, detector or segmentor (.pth)",
+        help="a trained classifier, detector, segmentor or depth estimator (.pth)",
     )
     parser.add_argument(
         "pictures",
@@ -106,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         classes = Classes.of(restored)
         for note in (*restored.notes, *classes.notes):
             print(visible(note), file=sys.stderr)
-        skipped = [f"{path}: of a type that is not read" for path in unread]
+        skipped = [f"{path}: of a type that is not read, or not a file" for path in unread]
         with (
             writing(args.out, restored.task, classes, args.score_thr) as results,
             tqdm(total=len(pictures), desc="predict", unit=" pictures", smoothing=0.05) as bar,

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -62,13 +63,16 @@ class Outcome:
     bytes_held: dict[str, list[int]] = field(default_factory=dict)
 
 
-def compare(config: Callable[[Path], Config], half_way: str, folder: Path) -> Outcome:
+def compare(
+    config: Callable[[Path], Config], half_way: str, folder: Path, start_method: str = "forkserver"
+) -> Outcome:
     """Run the four trainings of a recipe, and compare.
 
     Args:
         config: Makes the recipe for a work directory; to be pickled.
         half_way: Name of the checkpoint that the other kind goes on from.
         folder: For the work directories.
+        start_method: Of the processes; 'fork' is quick where all is imported.
     """
     meeting = f"file://{folder / 'processes'}"
     multiprocessing.set_forkserver_preload(["milan_mm.run.training", "torch._dynamo"])  # once
@@ -76,7 +80,7 @@ def compare(config: Callable[[Path], Config], half_way: str, folder: Path) -> Ou
         _trainings,
         args=(config, half_way, folder, meeting),
         nprocs=PROCESSES,
-        start_method="forkserver",
+        start_method=start_method,
     )
     expected = _logged(folder / "ddp")
     found = Outcome()
@@ -99,6 +103,7 @@ def _trainings(rank: int, config: Callable, half_way: str, folder: Path, meeting
         WORLD_SIZE=str(PROCESSES),
         LOCAL_WORLD_SIZE=str(PROCESSES),
     )
+    warnings.resetwarnings()  # in a test they are errors
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=PROCESSES)
     for name, (kind, source) in RUNS.items():

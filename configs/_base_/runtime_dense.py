@@ -1,16 +1,5 @@
 """What detection and segmentation runs add to mmdet's and mmseg's own runtime."""
 
-from importlib import import_module
-
-# an `import` of it would make this a config of mmengine's other kind
-import_module("milan_mm.configs").find_bases()
+_base_ = ["./dense_hooks.py"]
 
 custom_imports = dict(imports=["milan_mm.register"])
-custom_hooks = [
-    dict(type="milan_mm.LossHook"),
-    dict(type="milan_mm.UnreadableImagesHook"),
-    dict(type="milan_mm.LoadingTimeHook"),
-    dict(type="milan_mm.SpeedHook"),
-    dict(type="milan_mm.GradientNormHook"),
-]
-randomness = dict(seed=0)

@@ -2,11 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
-
-from mmengine.fileio import list_dir_or_file
 
 from milan_mm.early import CLASS_FOLDERS, check_class_data
 from milan_mm.errors import MissingFileError, UserError
@@ -53,14 +51,31 @@ def list_images(folder: str | os.PathLike[str]) -> list[str]:
 
 
 def list_photos(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
-    """As `list_images`, and the photos of types that no reader knows, see `UNREAD`."""
+    """As `list_images`, and the photos that no reader takes.
+
+    These are of types in `UNREAD`, or not files: links that lead nowhere, named pipes, devices.
+    """
     images, unread = [], []
-    for name in list_dir_or_file(str(folder), list_dir=False, recursive=True):
-        if is_image(name):
+    for name, is_file in walk(str(folder)):
+        if is_image(name) and is_file:
             images.append(name)
-        elif name.lower().endswith(UNREAD):
+        elif is_image(name) or name.lower().endswith(UNREAD):
             unread.append(name)
     return sorted(images), sorted(unread)
+
+
+def walk(folder: str, inner: str = "") -> Iterator[tuple[str, bool]]:
+    """Each entry at any depth that is not a folder, relative to `folder`, and whether it is a file.
+
+    mmengine's walk, which says nothing of what is neither.
+    """
+    with os.scandir(os.path.join(folder, inner)) as entries:
+        for entry in entries:
+            name = os.path.join(inner, entry.name)
+            if entry.is_dir():
+                yield from walk(folder, name)
+            elif not entry.name.startswith("."):
+                yield name, entry.is_file()
 
 
 def note_unread(folder: Path, num_images: int, unread: Sequence[str]) -> list[str]:
@@ -73,8 +88,8 @@ def note_unread(folder: Path, num_images: int, unread: Sequence[str]) -> list[st
         return []
     total = num_images + len(unread)
     found = (
-        f"{len(unread)} of {total} photos in '{folder}' are of a type that is not read, first "
-        f"'{unread[0]}'"
+        f"{len(unread)} of {total} photos in '{folder}' are of a type that is not read, or not "
+        f"files, first '{unread[0]}'"
     )
     if len(unread) > MAX_DROPPED_SHARE * total:
         raise UserError(

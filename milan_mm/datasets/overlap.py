@@ -6,6 +6,7 @@ data sets are not listed for it: there a sample is looked for under the same nam
 
 import hashlib
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
@@ -101,11 +102,12 @@ def _same(path: Path, twins: list[Path]) -> Path | None:
 
 
 def _size(path: Path) -> int | None:
-    """Bytes of a file; None where there is none."""
+    """Bytes of a file; None where there is none, and of pipes, which would be waited for."""
     try:
-        return os.path.getsize(path)
+        found = os.stat(path)
     except OSError:
         return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _digest(path: Path) -> bytes:

@@ -13,6 +13,7 @@ from milan_mm.text import shorten_list
 
 IMAGES = ("images", "img_dir", "image", "imgs")
 LABELS = ("annotations", "ann_dir", "labels", "masks", "label", "mask")
+DEPTHS = ("depth", "depths", "depth_maps", "annotations")
 
 # Labels without a class are the pixels that nobody labelled, and these have one value, rarely two;
 # many such values, or most of the pixels, mean that the names or the files are others.
@@ -60,11 +61,18 @@ def read_lines(path: Path) -> list[str]:
         raise UserError(f"'{path}' is not UTF-8 text: {error}; save it as UTF-8") from None
 
 
-def find_pairs(root: Path, split: str, names: Sequence[str]) -> tuple[Path, Path]:
+def find_pairs(
+    root: Path,
+    split: str,
+    names: Sequence[str],
+    partners: Sequence[str] = LABELS,
+    called: str = "labels",
+) -> tuple[Path, Path]:
     """The folders of images and of labels: images/train or train/images, and the like.
 
     Args:
         split: What messages call it. names: What its folders may be called.
+        partners: What the folder of the labels may be called. called: What messages call them.
 
     Raises:
         MissingFileError: When there is no such pair.
@@ -72,7 +80,7 @@ def find_pairs(root: Path, split: str, names: Sequence[str]) -> tuple[Path, Path
     looked_for = []
     pairs = []
     for name in names:
-        for kinds in (IMAGES, LABELS):
+        for kinds in (IMAGES, partners):
             pairs.append([p for k in kinds for p in (root / k / name, root / name / k)])
     for images, labels in zip(pairs[::2], pairs[1::2], strict=True):
         present = [[path for path in places if path.is_dir()] for places in (images, labels)]
@@ -80,7 +88,7 @@ def find_pairs(root: Path, split: str, names: Sequence[str]) -> tuple[Path, Path
             return present[0][0], present[1][0]
         looked_for += [images[0], labels[0]]
     raise MissingFileError(
-        f"'{root}' has no {split} split of images and labels: looked for "
+        f"'{root}' has no {split} split of images and {called}: looked for "
         f"{shorten_list(looked_for, len(looked_for))} and other usual names; put the files there"
     )
 

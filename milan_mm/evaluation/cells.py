@@ -8,13 +8,17 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 
 from milan_mm.configs import load, shipped_folder
 from milan_mm.errors import UserError
 from milan_mm.evaluation.fingerprint import git_commit
-from milan_mm.evaluation.knn import Knn, KnnSettings
+from milan_mm.evaluation.frozen.extraction import Preparation
+from milan_mm.evaluation.frozen.images import FrozenImages
+from milan_mm.evaluation.frozen.measured import Measured, share_interval
+from milan_mm.evaluation.frozen.progress import steps
+from milan_mm.evaluation.frozen.protocol import FrozenProtocol
+from milan_mm.evaluation.frozen.spec import Needs
 from milan_mm.evaluation.recipes import Shape
 from milan_mm.evaluation.results import make_rows
 from milan_mm.evaluation.tasks import TASKS, metrics_of
@@ -24,7 +28,6 @@ from milan_mm.run.records.canonical import package_versions, settings_hash
 from milan_mm.run.schedule.batch import split_total_batch
 from milan_mm.run.start.checkpoint_files import newest
 from milan_mm.weights.encoder import Encoder
-from milan_mm.weights.recognising import read_encoder
 
 
 @dataclass(frozen=True)
@@ -121,32 +124,46 @@ class EvaluationCell(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnnCell(EvaluationCell):
-    """A vote of nearest neighbours, which trains nothing.
+class FrozenCell(EvaluationCell):
+    """A protocol on frozen features, which trains no encoder.
 
     Attributes:
-        images: Image folder. settings: Of the vote.
+        images: Image folder. measures: The protocol.
+        store: Folder of all features. preparation: Of the images.
+        wanted: What is computed if its features are not there, for other protocols too.
     """
 
     images: Path
-    settings: KnnSettings
+    measures: FrozenProtocol
+    store: Path
+    preparation: Preparation
+    wanted: Needs
 
     @property
     def job(self) -> None:
         """There is no training."""
 
     def rows(self) -> list[dict]:
-        """Read the encoder, extract features, and vote; see `GridCell`."""
-        read = self.candidate.read
-        knn = Knn.of(read_encoder(read.source, **read.options), self.images, self.settings)
-        (values,) = knn.accuracies().values()
-        del knn
-        torch.cuda.empty_cache()  # trainings come next, in processes of their own
-        rounded = {
-            metric: None if value is None else round(value, 4) for metric, value in values.items()
-        }
-        precision = "bfloat16" if self.settings.amp else "float32"
-        return self._rows(rounded, precision, total_batch=None)
+        """Find or compute the features, and measure; see `GridCell`."""
+        shape = self.candidate.shape
+        features = FrozenImages(
+            self.candidate.read,
+            self.candidate.sha256,
+            self.images,
+            self.data_counts,
+            self.data_hash,
+            self.store,
+            self.preparation,
+            self.measures.needs(shape),
+            self.wanted,
+        )
+        with steps(self.task, self.measures.num_steps) as step:
+            found = self.measures.measure(features, shape, step)
+        features.release()
+        precision = "bfloat16" if self.preparation.amp else "float32"
+        rows = self._rows({m.name: None for m in TASKS[self.task].metrics}, precision, None)
+        undefined = Measured(None)
+        return [row | found.get(row["metric"], undefined).facts for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +245,15 @@ class TrainedCell(EvaluationCell):
 
     def rows(self) -> list[dict]:
         """Test the last checkpoint, with test.log in the work folder; see `GridCell`."""
-        return self._test("test", [])
+        rows = self._test("test", [])
+        if not self.is_of_images:
+            return rows
+        images = self.data_counts["val"]
+        spread = {row["metric"]: share_interval(row["value"], images) for row in rows}
+        return [
+            row | (dict(interval=list(ends)) if (ends := spread[row["metric"]]) else {})
+            for row in rows
+        ]
 
     def _test(self, name: str, arguments: list[str]) -> list[dict]:
         """Test with further arguments; log and numbers have the name."""

@@ -1,7 +1,7 @@
 """One feature vector per image of an image folder, from one or several frozen encoders."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,17 +120,7 @@ def extract_features(
         (N, D) float32 of length 1 on the CPU for each encoder and feature, in the order of the
         data set.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in byte_stats(stats))
-    if num_workers is None:
-        num_workers = min(8, os.cpu_count() or 1)
-    loader = DataLoader(
-        dataset,
-        batch_size,
-        num_workers=num_workers,
-        collate_fn=_stack,
-        pin_memory=device.type == "cuda",
-    )
+    device = find_device()
     found = {
         (name, feature): torch.empty(len(dataset), vit.to(device).embed_dims)
         for name, vit in encoders.items()
@@ -139,8 +129,7 @@ def extract_features(
     start = 0
     bar = tqdm(total=len(dataset), desc=title, unit=" images", smoothing=0.05, disable=quiet)
     with bar as progress:
-        for batch in loader:
-            imgs = (batch.to(device).flip(1).float() - mean) / std  # BGR to RGB
+        for imgs in normalised_batches(dataset, stats, batch_size, num_workers):
             stop = start + len(imgs)
             for name, vit in encoders.items():
                 with torch.autocast(device.type, torch.bfloat16, enabled=amp):
@@ -153,6 +142,29 @@ def extract_features(
     return found
 
 
+def normalised_batches(
+    dataset: CustomDataset | Subset, stats: str, batch_size: int, num_workers: int | None
+) -> Iterator[Tensor]:
+    """The images of a data set in order, as (B, 3, H, W) float RGB, on the GPU if there is one.
+
+    Args:
+        stats, num_workers: See `extract_features`.
+    """
+    device = find_device()
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in byte_stats(stats))
+    if num_workers is None:
+        num_workers = min(8, os.cpu_count() or 1)
+    loader = DataLoader(
+        dataset,
+        batch_size,
+        num_workers=num_workers,
+        collate_fn=_stack,
+        pin_memory=device.type == "cuda",
+    )
+    for batch in loader:
+        yield (batch.to(device).flip(1).float() - mean) / std  # BGR to RGB
+
+
 def pool(tokens: Tensor, feature: str, num_prefix_tokens: int) -> Tensor:
     """(B, P+L, D) tokens to (B, D): the class token, or the mean of the patches.
 
@@ -161,6 +173,11 @@ def pool(tokens: Tensor, feature: str, num_prefix_tokens: int) -> Tensor:
     if feature == "cls_token":
         return tokens[:, 0]
     return tokens[:, num_prefix_tokens:].mean(dim=1)
+
+
+def find_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _stack(samples: list[dict]) -> Tensor:

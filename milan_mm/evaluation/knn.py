@@ -2,20 +2,34 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from mmpretrain.datasets import CustomDataset
 from torch import Tensor
 
+from milan_mm.datasets.identity import data_hash
 from milan_mm.errors import UserError
 from milan_mm.evaluation.encoders import heads_of, load_frozen_encoder, random_encoder_like
-from milan_mm.evaluation.features import extract_features, photo_notes, read_image_folder
-from milan_mm.evaluation.voting import knn_predict, top_k_accuracy
+from milan_mm.evaluation.features import (
+    extract_features,
+    find_device,
+    photo_notes,
+    read_image_folder,
+)
+from milan_mm.evaluation.frozen.extraction import (
+    TITLES,
+    Preparation,
+    spec_of,
+    stored_features,
+)
+from milan_mm.evaluation.frozen.measured import Measured, top_1_and_5
+from milan_mm.evaluation.frozen.spec import Needs
+from milan_mm.evaluation.voting import neighbours, votes
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.encoder import Encoder
-
-METRICS = {"top-1": 1, "top-5": 5}
+from milan_mm.weights.reading import file_sha256, tensors_sha256
 
 
 @dataclass(frozen=True)
@@ -23,16 +37,18 @@ class KnnSettings:
     """How the neighbours vote, and by which features they are found.
 
     Attributes:
-        k: Neighbours that vote. temperature: Similarity s has the weight exp(s / temperature).
+        ks: Neighbours that vote, one number or several.
+        temperature: Similarity s has the weight exp(s / temperature).
         features: Of 'cls_token' and 'avg'; each gives numbers of its own.
         img_size: Side of the images in pixels; None takes that of the pretraining.
         crop_pct: Share of the short side that the centre crop keeps.
         stats: See `stats_text`; None takes those of the pretraining.
         amp: Compute features in bfloat16.
         batch_size, num_workers: Of the feature extraction, see `extract_features`.
+        store: Folder in which features are kept and found again; None keeps none.
     """
 
-    k: int = 20
+    ks: tuple[int, ...] = (20,)
     temperature: float = 0.07
     features: tuple[str, ...] = ("cls_token",)
     img_size: int | None = None
@@ -41,6 +57,12 @@ class KnnSettings:
     amp: bool = False
     batch_size: int = 64
     num_workers: int | None = None
+    store: str | Path | None = None
+
+    @property
+    def k(self) -> int:
+        """The most neighbours that vote."""
+        return max(self.ks)
 
 
 @dataclass(frozen=True)
@@ -101,49 +123,78 @@ class Knn:
         )
         return "\n".join([lines, *photo_notes(val.data_root)])
 
-    def accuracies(self) -> dict[tuple[str, str], dict[str, float | None]]:
-        """Extract the features of all images, and let the neighbours vote.
+    def measured(self) -> dict[tuple[str, str, int], dict[str, Measured]]:
+        """Find or compute the features of all images, and let the neighbours vote.
 
         Returns:
-            Top-1 and top-5 in %, by encoder and feature; None for top-5 of fewer than 5 classes,
-            which would always be 100.
+            Top-1 and top-5 in %, by encoder, feature and k; top-5 of fewer than 5 classes, which
+            would always be 100, is None.
         """
         train, val = (
-            extract_features(
-                self.vits,
-                dataset,
-                self.settings.features,
-                stats=self.settings.stats or self.encoder.stats,
-                batch_size=self.settings.batch_size,
-                num_workers=self.settings.num_workers,
-                amp=self.settings.amp,
-                title=title,
-            )
-            for dataset, title in (
-                (self.train, "training images"),
-                (self.val, "validation images"),
-            )
+            self._features(*split) for split in (("train", self.train), ("val", self.val))
         )
-        labels, num_classes = val_labels(self.train, self.val), len(self.train.CLASSES)
-        found: dict[tuple[str, str], dict[str, float | None]] = {}
-        for key in val:
-            predictions = self._predict(train[key], val[key])
-            found[key] = {
-                metric: top_k_accuracy(predictions, labels, k) if k <= num_classes else None
-                for metric, k in METRICS.items()
-            }
+        device = find_device()
+        labels, classes = val_labels(self.train, self.val), len(self.train.CLASSES)
+        train_labels = torch.as_tensor(self.train.get_gt_labels())
+        found = {}
+        for name, feature in val:
+            near = neighbours(
+                train[name, feature],
+                train_labels,
+                val[name, feature].to(device),
+                self.settings.k,
+                normalise=self.settings.store is not None,  # those of `extract_features` are
+            )
+            by_k = votes(*near, classes, self.settings.ks, self.settings.temperature)
+            for k, predictions in by_k.items():
+                found[name, feature, k] = top_1_and_5(predictions.cpu(), labels, classes)
         return found
 
-    def _predict(self, train: Tensor, val: Tensor) -> Tensor:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return knn_predict(
-            train.to(device),
-            torch.as_tensor(self.train.get_gt_labels()).to(device),
-            val.to(device),
-            len(self.train.CLASSES),
-            k=self.settings.k,
-            temperature=self.settings.temperature,
-        ).cpu()
+    def _features(self, split: str, dataset: CustomDataset) -> dict[tuple[str, str], Tensor]:
+        """(N, D) by encoder and feature."""
+        settings = self.settings
+        stats = settings.stats or self.encoder.stats
+        if settings.store is not None:
+            return self._stored(split, dataset, Path(settings.store))
+        return extract_features(
+            self.vits,
+            dataset,
+            settings.features,
+            stats=stats,
+            batch_size=settings.batch_size,
+            num_workers=settings.num_workers,
+            amp=settings.amp,
+            title=TITLES[split],
+        )
+
+    def _stored(
+        self, split: str, dataset: CustomDataset, root: Path
+    ) -> dict[tuple[str, str], Tensor]:
+        settings, found = self.settings, {}
+        assert settings.img_size
+        preparation = Preparation(
+            settings.img_size,
+            settings.crop_pct,
+            settings.stats,
+            settings.amp,
+            batch_size=settings.batch_size,
+            num_workers=settings.num_workers,
+        )
+        images = len(dataset), data_hash(dict(data_root=dataset.img_prefix))
+        for name, vit in self.vits.items():
+            sha256, is_own = file_sha256(self.encoder.source), name == "weights"
+            if not is_own:
+                sha256 = tensors_sha256(vit.state_dict())
+            needs = Needs((vit.num_layers - 1,), settings.features)
+            spec = spec_of(self.encoder, sha256, images, split, preparation, needs)
+            if not is_own:
+                spec = replace(spec, weights="random")
+            store = stored_features(
+                root, spec, lambda: dataset, partial(vit.to, find_device()), preparation
+            )
+            for feature in settings.features:
+                found[name, feature] = store.read(feature).of_blocks(needs.blocks).last
+        return found
 
 
 def _image_size(wanted: int | None, vit: PlainViT) -> int:
@@ -176,11 +227,21 @@ def read_images(
     train, val = (
         read_image_folder(root, part, img_size, settings.crop_pct) for part in ("train", "val")
     )
-    if unknown := [name for name in val.CLASSES if name not in train.CLASSES]:
+    check_same_classes(train, val)
+    if settings.k > len(train):
+        raise UserError(f"--k {settings.k} exceeds the {len(train)} images in {train.img_prefix}")
+    return train, val
+
+
+def check_same_classes(train: CustomDataset, val: CustomDataset) -> None:
+    """Check that every class of the validation images has training images.
+
+    Raises:
+        UserError: Names one that has none.
+    """
+    known = set(train.CLASSES)
+    if unknown := [name for name in val.CLASSES if name not in known]:
         raise UserError(
             f"{len(unknown)} classes of {val.img_prefix} are not in {train.img_prefix}, e.g. "
             f"'{unknown[0]}': no neighbour could vote for them"
         )
-    if settings.k > len(train):
-        raise UserError(f"--k {settings.k} exceeds the {len(train)} images in {train.img_prefix}")
-    return train, val

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,33 @@ from milan_mm.errors import MissingFileError, UserError
 from milan_mm.evaluation.cells import (
     Candidate,
     EvaluationCell,
-    KnnCell,
+    FrozenCell,
     TrainedCell,
     VariantCell,
 )
+from milan_mm.evaluation.dense_cell import DenseCell
+from milan_mm.evaluation.dense_recipe import (
+    CLASSIFIERS,
+    check_enough,
+    dense_data,
+    dense_recipe,
+    shorten_data,
+)
 from milan_mm.evaluation.features import read_image_folder
 from milan_mm.evaluation.fingerprint import data_counts, data_hashes, protocol_hash
-from milan_mm.evaluation.knn import KnnSettings
-from milan_mm.evaluation.recipes import Shape, knn_recipe, recipe, set_data
+from milan_mm.evaluation.frozen.extraction import Preparation, images_of
+from milan_mm.evaluation.frozen.linear_grid import HELD_OUT
+from milan_mm.evaluation.frozen.pair_sizes import check_pair_sizes
+from milan_mm.evaluation.frozen.protocol import FrozenProtocol, TrainImages
+from milan_mm.evaluation.frozen.regression import SmallShare
+from milan_mm.evaluation.frozen.spec import union
+from milan_mm.evaluation.frozen.table import PROTOCOLS, frozen, with_options
+from milan_mm.evaluation.knn import check_same_classes
+from milan_mm.evaluation.recipes import Shape, frozen_recipe, recipe, set_data
 from milan_mm.evaluation.short import DATA_REMEDY, shorten, small_images
 from milan_mm.evaluation.tasks import DATA_NAMES, TASKS
 from milan_mm.evaluation.tasks import trained as trained_tasks
+from milan_mm.evaluation.untrained import METHOD, write_untrained
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.content import check_content
 from milan_mm.run.checks.files import check_data
@@ -73,6 +90,17 @@ def read_candidates(
     if len({candidate.sha256 for candidate in candidates}) < len(candidates):
         raise UserError("--weights holds a file twice: give each once")
     return candidates
+
+
+def untrained_candidates(candidates: Iterable[Candidate], out: Path) -> list[Candidate]:
+    """An untrained encoder for each shape of some candidates, as files below a folder."""
+    found = {}
+    for candidate in candidates:
+        read = candidate.read
+        file = write_untrained(read_encoder(read.source, **read.options), out / "untrained")
+        (drawn,) = read_candidates([str(file)], [METHOD])
+        found[drawn.sha256] = drawn
+    return list(found.values())
 
 
 def _read(path: str, options: dict[str, Any], several: bool) -> Encoder:
@@ -151,7 +179,7 @@ class Evaluation:
         data: Folder with imagenet/, coco/ and ade/.
         out: Folder of the results, where recipes are written.
         images: Image folder for k-NN and classification instead of DATA/imagenet.
-        det_data, seg_data: A user's own folders instead of DATA/coco and of ADE20K, laid out as
+        det_data, seg_data, depth_data: A user's own folders instead of published ones, laid out as
             for `--data` of a training.
         notes: What was found in these two, by task; filled in by `plan`.
         num_processes: Of one training, one per GPU.
@@ -159,6 +187,11 @@ class Evaluation:
         schedule: Another length or rate of the trainings, which makes the protocol 'own'.
         img_size: Another side of the images in pixels, which does so too.
         trackers: Options of its trainings that name trackers.
+        tasks: All that are planned: features are computed once for those that read any.
+        store: Folder of all frozen features; None takes OUT/features.
+        shots, draws: Of few-shot protocols; None takes theirs.
+        crop_pct: Of frozen tasks; None takes that of ImageNet.
+        subsets: Files that list the training images of 1 % and 10 %.
     """
 
     protocol: str
@@ -171,7 +204,14 @@ class Evaluation:
     img_size: int | None = None
     det_data: Path | None = None
     seg_data: Path | None = None
+    depth_data: Path | None = None
     trackers: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    store: Path | None = None
+    shots: tuple[int, ...] | None = None
+    draws: int | None = None
+    subsets: tuple[Path, ...] = ()
+    crop_pct: float | None = None
     notes: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
     _variants: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
     _identified: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
@@ -182,8 +222,11 @@ class Evaluation:
         Raises:
             MissingFileError, UserError: When no recipe fits, or the data are not there.
         """
-        plan = self._plan_knn if task == "knn" else self._plan_training
-        return plan(candidate, task, seed)
+        if task in PROTOCOLS:
+            return self._plan_frozen(candidate, task, seed)
+        if task in CLASSIFIERS:
+            return self._plan_dense(candidate, task, seed)
+        return self._plan_training(candidate, task, seed)
 
     def plan_variant(self, trained: TrainedCell, variant: str) -> VariantCell:
         """Prepare the test of a cell's checkpoint on a variant of ImageNet.
@@ -209,22 +252,21 @@ class Evaluation:
             )
         )
 
-    def _plan_knn(self, candidate: Candidate, task: str, seed: int) -> KnnCell:
-        name, settings = knn_recipe(candidate.shape, self.img_size)
-        own = self._own_data(task)
-        images = own or self.data / "imagenet"
+    def _plan_frozen(self, candidate: Candidate, task: str, seed: int) -> FrozenCell:
+        name, settings = frozen_recipe(task, candidate.shape, self.img_size, self.crop_pct)
+        images = self._frozen_images(task)
+        train, counts, hashes = self._list_images(images, task)
+        protocol = self._protocols[task]
+        if self.subsets and isinstance(protocol, SmallShare):
+            protocol = protocol.of_lists(self.subsets, train)
         if self.protocol == "short":
-            images = small_images(images, self._small_data, REMEDY if own else DATA_REMEDY)
-        size = settings["img_size"], settings["crop_pct"]
-        try:
-            sets = {split: read_image_folder(images, split, *size) for split in ("train", "val")}
-        except FileNotFoundError as error:
-            raise _data_are_missing(error, REMEDY if own else DATA_REMEDY) from None
-        counts = {split: len(data) for split, data in sets.items()}
-        identity = settings | dict(protocol=self.protocol)
-        read = candidate.read
+            protocol = protocol.fitted(train)
+        protocol.check(train)
+        identity = protocol.settings | settings | dict(protocol=self.protocol)
+        read, shape = candidate.read, candidate.shape
         chosen = {key: read.options.get(key) for key in CHOICES}
-        return KnnCell(
+        others = [self._protocols[name].needs(shape) for name in frozen({*self.tasks, task})]
+        return FrozenCell(
             candidate=candidate,
             task=task,
             seed=seed,
@@ -234,10 +276,85 @@ class Evaluation:
             protocol_hash=settings_hash(identity),
             data=self._data_name(task),
             data_counts=counts,
-            data_hash={s: data_hash(dict(data_root=d.img_prefix)) for s, d in sets.items()},
+            data_hash=hashes,
             images=images,
-            settings=knn_settings(settings),
+            measures=protocol.seeded(seed),
+            store=self.store or self.out / "features",
+            preparation=Preparation(
+                settings["img_size"], settings["crop_pct"], amp=torch.cuda.is_available()
+            ),
+            wanted=union(others),
         )
+
+    def _plan_dense(self, candidate: Candidate, task: str, seed: int) -> DenseCell:
+        name, settings, cfg = dense_recipe(task, candidate.shape, self.img_size)
+        self._set_data(cfg, task)
+        if self.protocol == "short":
+            shorten_data(cfg)
+        datasets, num_classes = dense_data(cfg)
+        counts, hashes = self._identify_data(cfg)
+        check_enough(task, counts)
+        for data in datasets.values():
+            if (key := f"sizes {settings_hash(data)}") not in self._identified:
+                check_pair_sizes(data)
+                self._identified[key] = ()
+        identity = asdict(settings) | dict(protocol=self.protocol, held=HELD_OUT)
+        read = candidate.read
+        chosen = {key: read.options.get(key) for key in CHOICES}
+        return DenseCell(
+            candidate=candidate,
+            task=task,
+            seed=seed,
+            recipe=name,
+            protocol=self.protocol,
+            config_hash=settings_hash([identity, read.settings, read.stats, chosen]),
+            protocol_hash=settings_hash(identity),
+            data=self._data_name(task),
+            data_counts=counts,
+            data_hash=hashes,
+            settings=settings,
+            datasets=datasets,
+            num_classes=num_classes,
+        )
+
+    @cached_property
+    def _protocols(self) -> dict[str, FrozenProtocol]:
+        return with_options(dict(shots=self.shots, draws=self.draws))
+
+    def _frozen_images(self, task: str) -> Path:
+        own = self._own_data(task)
+        images = own or self.data / "imagenet"
+        if self.protocol == "short":
+            return small_images(images, self._small_data, REMEDY if own else DATA_REMEDY)
+        return images
+
+    def _list_images(
+        self, images: Path, task: str
+    ) -> tuple[TrainImages, dict[str, int], dict[str, str | None]]:
+        """The training images, and counts and hashes by split; each folder is listed once.
+
+        Raises:
+            MissingFileError, UserError: When they are not there, or a class has none in train/.
+        """
+        if str(images) not in self._identified:
+            try:
+                train, val = (read_image_folder(images, s, 1, 1.0) for s in ("train", "val"))
+            except FileNotFoundError as error:
+                remedy = REMEDY if self._own_data(task) else DATA_REMEDY
+                raise _data_are_missing(error, remedy) from None
+            check_same_classes(train, val)
+            listed = images_of(train)
+            known = TrainImages(
+                train.img_prefix,
+                torch.tensor(listed.labels),
+                tuple(listed.classes),
+                tuple(listed.names),
+            )
+            sets = dict(train=train, val=val)
+            counts = {split: len(data) for split, data in sets.items()}
+            hashes = {s: data_hash(dict(data_root=d.img_prefix)) for s, d in sets.items()}
+            self._identified[str(images)] = known, counts, hashes
+        return self._identified[str(images)]
 
     def _plan_training(self, candidate: Candidate, task: str, seed: int) -> TrainedCell:
         name, cfg = recipe(task, candidate.shape)
@@ -318,6 +435,7 @@ class Evaluation:
             "classes": (self.images, "train/CLASS/* and val/CLASS/*"),
             "boxes": (self.det_data, "COCO files, as for tools/train.py --data"),
             "maps": (self.seg_data, "images, annotations and a classes.txt"),
+            "depths": (self.depth_data, "images and depth maps"),
         }[TASKS[task].data.kind]
         if folder is not None and not folder.is_dir():
             raise MissingFileError(
@@ -338,7 +456,9 @@ class Evaluation:
             found = set_own_data(cfg, str(own))
             if is_new:  # what the training would refuse, before other cells have run for hours
                 check_content(cfg, _LOADERS)
-            self.notes[task] = [f"{task}: {n.removeprefix(f'--data {own}: ')}" for n in found]
+                said = {note.partition(": ")[2] for notes in self.notes.values() for note in notes}
+                lines = [note.removeprefix(f"--data {own}: ") for note in found]
+                self.notes[task] = [f"{task}: {line}" for line in lines if line not in said]
         try:
             check_data(cfg, _LOADERS)
             if self.protocol != "short":  # which takes the classes that both splits have
@@ -355,18 +475,6 @@ class Evaluation:
         if (name := self._data_name(task)) != TASKS[task].data.name:
             parts.append(re.sub(r"\W", "-", name))
         return "_".join([*parts, f"seed{seed}"])
-
-
-def knn_settings(published: dict[str, Any]) -> KnnSettings:
-    """The settings of a vote from those that a recipe names."""
-    return KnnSettings(
-        k=published["k"],
-        temperature=published["temperature"],
-        features=(published["feature"],),
-        img_size=published["img_size"],
-        crop_pct=published["crop_pct"],
-        amp=torch.cuda.is_available(),
-    )
 
 
 def _iterations(cfg: Config, num_train: int, total_batch: int) -> int:

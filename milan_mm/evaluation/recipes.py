@@ -16,7 +16,7 @@ from milan_mm.weights.encoder import Encoder
 
 _NOT_PARTS = {"backbone", "data_preprocessor", "train_cfg", "test_cfg"}
 SIZED = ("base", "large")  # architectures with recipes of their own
-KNN = dict(k=20, temperature=0.07, crop_pct=0.875)  # the published vote, see knn.py
+CROP_PCT = 0.875  # of the short side: ImageNet's 224 of 256 pixels
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,25 @@ class Shape:
         return named[0] if named else f"w{self.embed_dims}d{self.num_layers}"
 
 
-def knn_recipe(shape: Shape, img_size: int | None = None) -> tuple[str, dict[str, Any]]:
-    """Name and settings of k-NN, by the class token if there is one.
+def frozen_recipe(
+    task: str, shape: Shape, img_size: int | None = None, crop_pct: float | None = None
+) -> tuple[str, dict[str, Any]]:
+    """Name of a protocol on frozen features, and what its features depend on.
+
+    They are of the class token if there is one.
 
     Args:
         img_size: Side of the images in pixels; None takes that of the pretraining.
+        crop_pct: Share of the short side that the centre crop keeps; None takes ImageNet's.
 
     Raises:
         UserError: For a size that patches do not divide.
     """
     feature = "cls_token" if shape.with_cls_token else "avg"
     check_patches(img_size or shape.img_size, shape.patch_size, f"--img-size {img_size}")
-    settings = KNN | dict(feature=feature, img_size=img_size or shape.img_size)
-    return f"knn_vit-{shape.arch}-p{shape.patch_size}", settings
+    size = dict(crop_pct=crop_pct or CROP_PCT, img_size=img_size or shape.img_size)
+    settings = size | dict(feature=feature)
+    return f"{task}_vit-{shape.arch}-p{shape.patch_size}", settings
 
 
 def recipe(task: str, shape: Shape) -> tuple[str, Config]:

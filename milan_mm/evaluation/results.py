@@ -22,6 +22,10 @@ A row of `tools/evaluate.py`, which `tools/report.py` turns into tables, has the
   time            when the row was written, in ISO 8601
   seconds         that the run took
   command         line that ran it; rows of version 0.1 have none
+  interval        [low, high] of 95 % in the unit of value, bootstrapped over the test images; only
+                  where each image has an outcome of its own
+  draws           the values of several draws of training images, of which value is the mean
+  chosen          hyperparameters by name, chosen on a part of the training images
   checksum        of all other keys, see row_checksum.py; rows of version 0.1 have none
 
 The demo, the ablation and tools/knn.py write rows with other facts, for their own tables; task,
@@ -71,7 +75,9 @@ _TYPES: dict[str, tuple[type, ...]] = dict(
     seconds=_NUMBER,
 )
 # Not in rows of earlier versions.
-_LATER: dict[str, tuple[type, ...]] = dict(data_hash=(dict,), command=_TEXT)
+_LATER: dict[str, tuple[type, ...]] = dict(
+    data_hash=(dict,), command=_TEXT, interval=(list,), draws=(list,), chosen=(dict,)
+)
 _OTHER_TABLES = dict(
     pretrain="tools/demo.py",
     det="tools/demo.py",
@@ -250,6 +256,7 @@ def check_row(row: Mapping, place: str) -> None:
         if row[key] not in known:
             raise UserError(f"{place} has {key} '{row[key]}', expected one of {', '.join(known)}")
     _check_value(row, place)
+    _check_spread(row, place)
     digits = set(row["weights_sha256"])
     if len(row["weights_sha256"]) != 64 or not digits <= set("0123456789abcdef"):
         raise UserError(
@@ -277,6 +284,20 @@ def _check_value(row: Mapping, place: str) -> None:
         raise UserError(
             f"{place} has value {value}, expected a number of {metric.unit or 'any'} size"
         )
+
+
+def _check_spread(row: Mapping, place: str) -> None:
+    """Check interval and draws, which are numbers of the same unit as the value."""
+    for key in ("interval", "draws"):
+        numbers = row.get(key, [])
+        if not all(isinstance(n, _NUMBER) and not isinstance(n, bool) for n in numbers):
+            raise UserError(f"{place} has {key} {numbers}, expected numbers")
+        for number in numbers:
+            _check_value(dict(row, value=number), f"{place}, {key}:")
+    if "interval" in row:
+        ends = row["interval"]
+        if len(ends) != 2 or ends[0] > ends[1]:
+            raise UserError(f"{place} has interval {ends}, expected [low, high]")
 
 
 @dataclass

@@ -15,7 +15,7 @@ from milan_mm.datasets.coco.folder import NEEDED
 from milan_mm.datasets.coco.reading import take_coco
 from milan_mm.datasets.folders import find_split, subfolders
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.evaluation.tasks import TASKS
+from milan_mm.evaluation.tasks import PATCH_SIZE, TASKS
 from milan_mm.files import replacing
 from milan_mm.run.config_nodes import config_nodes, datasets_of
 from milan_mm.run.quick import shrink_training
@@ -26,7 +26,7 @@ NUM_CLASSES, TRAIN_PER_CLASS, VAL_PER_CLASS = 10, 10, 4  # of ImageNet
 NUM_VAL = 8  # validation images of detection and segmentation
 SHRINK = 4  # times smaller are the images of detection and segmentation
 FEWER_REGIONS = 8  # times fewer regions in each of them
-_SIZES = ("scale", "crop_size", "size", "stride", "rel_pos_grid")
+_SIZES = ("scale", "scales", "crop_size", "size", "stride", "rel_pos_grid")
 _EVALUATED = ("val", "test")
 
 
@@ -161,6 +161,13 @@ def _shrink_images(cfg: Config) -> None:
         for key in _SIZES:
             value = node.get(key)
             if isinstance(value, (list, tuple)) and all(isinstance(v, int) for v in value):
-                node[key] = tuple(v // SHRINK for v in value)
+                node[key] = tuple(map(_smaller, value))
         if node.get("pad_size_divisor", 1) > 1:
             node["pad_size_divisor"] //= SHRINK
+
+
+def _smaller(side: int) -> int:
+    """A side in pixels or patches; what patches divide stays so."""
+    smaller = side // SHRINK
+    in_patches = smaller // PATCH_SIZE * PATCH_SIZE
+    return smaller if side % PATCH_SIZE or not in_patches else in_patches

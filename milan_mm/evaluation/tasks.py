@@ -22,7 +22,7 @@ class DataSet:
     """
 
     name: str
-    kind: Literal["classes", "boxes", "maps"]
+    kind: Literal["classes", "boxes", "maps", "depths"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Task:
         recipe: Of its training, with the architecture and patch size to be filled in.
         unit: What counts the length of its recipe, as an option of the tools.
         whole: Training and validation images of the published numbers: at least, and exactly.
+        is_drawn: Whether a seed decides its number although no encoder is trained.
     """
 
     name: str
@@ -65,18 +66,62 @@ class Task:
     recipe: str | None = None
     unit: Literal["epochs", "iters"] = "epochs"
     whole: tuple[int, int] | None = None
+    is_drawn: bool = False
 
 
 IMAGENET = DataSet("ImageNet", "classes")
 COCO = DataSet("COCO", "boxes")
+LVIS = DataSet("LVIS", "boxes")
 ADE20K = DataSet("ADE20K", "maps")
+CITYSCAPES = DataSet("Cityscapes", "maps")
+PASCAL_CONTEXT = DataSet("Pascal Context", "maps")
+COCO_STUFF = DataSet("COCO-Stuff", "maps")
+NYU = DataSet("NYU Depth v2", "depths")
 
 _TOP = (Metric("top-1", "accuracy/top1"), Metric("top-5", "accuracy/top5"))
 _AP = (Metric("box AP", "coco/bbox_mAP", 100), Metric("mask AP", "coco/segm_mAP", 100))
+_LVIS_AP = (Metric("box AP", "lvis/bbox_AP", 100), Metric("mask AP", "lvis/segm_AP", 100))
+_SHOTS = tuple(Metric(f"{n}-shot") for n in (1, 2, 5, 10))
 _MIOU = (Metric("mIoU", "mIoU"),)
+_DEPTH = (
+    Metric("RMSE", "rmse", unit="m", lower_is_better=True),
+    Metric("abs rel", "abs_rel", unit="", lower_is_better=True),
+    Metric("d1", "d1", 100),  # share of the pixels that are wrong by less than a factor of 1.25
+)
+_UPERNET = "seg/upernet_vit-{{arch}}-p{{patch}}_8xb2-amp-80k_{data}"
+_LINEAR_HEAD = "seg/linear-head_vit-{{arch}}-p{{patch}}_8xb2-amp-40k_{data}"
 
 _ROWS = (
     Task("knn", IMAGENET, (Metric("top-1"), Metric("top-5")), "k-NN"),
+    Task(
+        "knn-grid",
+        IMAGENET,
+        tuple(Metric(f"k={k}") for k in (1, 5, 10, 20, 50, 100, 200)),
+        "k-NN, top-1 by k",
+    ),
+    Task("logreg", IMAGENET, (Metric("top-1"), Metric("top-5")), "logistic regression"),
+    Task("few-shot", IMAGENET, _SHOTS, "few-shot logistic regression, top-1"),
+    Task("few-shot-knn", IMAGENET, _SHOTS, "few-shot k-NN, top-1"),
+    Task(
+        "low-data",
+        IMAGENET,
+        (Metric("1 %"), Metric("10 %")),
+        "logistic regression on a share of train, top-1",
+    ),
+    Task(
+        "linear-grid",
+        IMAGENET,
+        (Metric("top-1"), Metric("top-5")),
+        "best of a grid of linear probes",
+        is_drawn=True,
+    ),
+    Task(
+        "attentive",
+        IMAGENET,
+        (Metric("top-1"), Metric("top-5")),
+        "best of a grid of attentive probes",
+        is_drawn=True,
+    ),
     Task(
         "linear",
         IMAGENET,
@@ -108,6 +153,91 @@ _ROWS = (
         unit="iters",
         whole=(20_210, 2_000),
     ),
+    Task(
+        "coco-cascade",
+        COCO,
+        _AP,
+        "Cascade",
+        "det/cascade-mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_coco",
+        unit="iters",
+        whole=(117_000, 5_000),
+    ),
+    Task(
+        "coco-mask2former",
+        COCO,
+        _AP,
+        "Mask2Former",
+        "det/mask2former_vit-{arch}-p{patch}_8xb2-amp-lsj-50e_coco",
+        unit="iters",
+        whole=(117_000, 5_000),
+    ),
+    Task(
+        "coco-fcos",
+        COCO,
+        _AP[:1],
+        "FCOS",
+        "det/fcos_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_coco",
+        unit="iters",
+        whole=(117_000, 5_000),
+    ),
+    Task(
+        "lvis",
+        LVIS,
+        _LVIS_AP,
+        "",
+        "det/mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_lvis",
+        unit="iters",
+        whole=(99_000, 19_809),
+    ),
+    Task(
+        "lvis-cascade",
+        LVIS,
+        _LVIS_AP,
+        "Cascade",
+        "det/cascade-mask-rcnn_vit-{arch}-p{patch}_8xb8-amp-lsj-100e_lvis",
+        unit="iters",
+        whole=(99_000, 19_809),
+    ),
+    Task("ade20k-knn", ADE20K, (Metric("mIoU"),), "k-NN of patches", is_drawn=True),
+    Task(
+        "ade20k-logreg", ADE20K, (Metric("mIoU"),), "logistic regression of patches", is_drawn=True
+    ),
+    Task(
+        "ade20k-linear",
+        ADE20K,
+        _MIOU,
+        "linear",
+        _LINEAR_HEAD.format(data="ade20k-512x512"),
+        unit="iters",
+        whole=(20_210, 2_000),
+    ),
+    Task(
+        "ade20k-mask2former",
+        ADE20K,
+        _MIOU,
+        "Mask2Former",
+        "seg/mask2former_vit-{arch}-p{patch}_8xb2-amp-160k_ade20k-512x512",
+        unit="iters",
+        whole=(20_210, 2_000),
+    ),
+    *(
+        Task(name + ending, data, _MIOU, verb, pattern.format(data=folder), "iters", whole)
+        for name, data, folder, whole in (
+            ("cityscapes", CITYSCAPES, "cityscapes-768x768", (2_975, 500)),
+            ("pascal-context", PASCAL_CONTEXT, "pascal-context-59-480x480", (4_998, 5_105)),
+            ("coco-stuff", COCO_STUFF, "coco-stuff164k-512x512", (118_287, 5_000)),
+        )
+        for ending, verb, pattern in (("", "", _UPERNET), ("-linear", "linear", _LINEAR_HEAD))
+    ),
+    Task(
+        "nyu-depth",
+        NYU,
+        _DEPTH,
+        "linear",
+        "depth/linear-depth_vit-{arch}-p{patch}_8xb2-amp-38400i_nyu-416x544",
+        unit="iters",
+        whole=(24_231, 654),
+    ),
 )
 TASKS = {task.name: task for task in _ROWS}
 # On a variant of ImageNet, of those that train on ImageNet; another order of magnitude than %.
@@ -122,6 +252,11 @@ DATA_NAMES = frozenset(
 def trained(tasks: Iterable[str] = TASKS) -> list[str]:
     """Names of those that train."""
     return [name for name in tasks if TASKS[name].recipe]
+
+
+def seeded(tasks: Iterable[str] = TASKS) -> list[str]:
+    """Names of those whose number depends on a seed."""
+    return [name for name in tasks if TASKS[name].recipe or TASKS[name].is_drawn]
 
 
 def of_kind(kind: str, tasks: Iterable[str] = TASKS) -> list[str]:

@@ -38,9 +38,11 @@ class Classes:
 
         Detections have COCO's own category ids where the classes are COCO's 80, and label + 1
         elsewhere. Label maps hold what the label files of the training hold: label + 1 where 0
-        stood for pixels without a label there (ADE20K), else the label.
+        stood for pixels without a label there (ADE20K), else the label. Depth has no classes.
         """
         known, task = restored.classes or [], restored.task
+        if task == "depth":
+            return cls([], [], [])
         number = model_of(restored.config)["num_classes"] or len(known) or 1000
         notes = []
         if not known and task == "cls" and number == 1000:

@@ -11,6 +11,7 @@ from milan_mm.files import replacing
 from milan_mm.inference.classes import Classes
 from milan_mm.visualization.drawing import draw_detections, draw_ranking
 from milan_mm.visualization.label_overlay import draw_classes
+from milan_mm.visualization.style import colour_map
 
 TOP = 5  # labels of a classifier that are shown
 _JPEG: dict[str, Any] = dict(quality=92, subsampling=0)  # letters keep their colours
@@ -28,6 +29,8 @@ def drawn(
     """
     if task == "seg":
         return draw_classes(image, found, classes.names, classes.colours)
+    if task == "depth":
+        return np.hstack([image, depth_colours(found)])
     if task == "cls":
         return draw_ranking(image, [(classes.names[i], float(found[i])) for i in ranking(found)])
     shown = np.ones(len(found.boxes), bool) if found.scores is None else found.scores >= score_thr
@@ -40,6 +43,12 @@ def drawn(
         None if found.scores is None else found.scores[shown],
         None if found.masks is None else found.masks[shown],
     )
+
+
+def depth_colours(depth: np.ndarray) -> np.ndarray:
+    """Depths (H, W) in metres as colours (H, W, 3) uint8, the farthest brightest; grey without."""
+    shown = np.where(depth > 0, depth / max(float(depth.max()), 1e-6), np.nan)
+    return (colour_map("depth")(shown)[..., :3] * 255).astype(np.uint8)
 
 
 def ranking(scores: np.ndarray) -> list[int]:

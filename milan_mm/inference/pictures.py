@@ -10,7 +10,7 @@ from pathlib import Path
 from milan_mm.datasets.folders import EXTENSIONS, list_photos
 from milan_mm.errors import MissingFileError, UserError
 
-DRAWN, LABELS = "pictures", "labels"  # folders of results
+DRAWN, LABELS, DEPTHS = "pictures", "labels", "depth"  # folders of results
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,13 @@ from milan_mm.run.silence import silence
 from milan_mm.text import count
 
 # Transforms that read what is to be predicted.
-ANNOTATIONS = ("LoadAnnotations", "LoadLabels", "LoadPanopticAnnotations")
+ANNOTATIONS = (
+    "LoadAnnotations",
+    "LoadLabels",
+    "LoadPanopticAnnotations",
+    "LoadDepth",
+    "LoadDepthAnnotation",
+)
 _WAITING = 4  # batches of pictures that wait for others of their size
 
 
@@ -62,7 +68,7 @@ class Prediction:
         size: (height, width) in pixels.
         image: (H, W, 3) uint8, RGB; None where it was not asked for.
         found: `Detections`; of a segmentor the labels (H, W) int; of a classifier the
-            probabilities (C,) float32.
+            probabilities (C,) float32; of a depth estimator metres (H, W) float32.
     """
 
     picture: Picture
@@ -258,6 +264,8 @@ def arrays_of(task: str, output: Any) -> Any:
         return objects_of(output.pred_instances)
     if task == "seg":
         return output.pred_sem_seg.data[0].cpu().numpy()
+    if task == "depth":
+        return output.pred_depth_map.data.squeeze().cpu().numpy()
     return output.pred_score.float().cpu().numpy()
 
 

@@ -16,7 +16,7 @@ from milan_mm.errors import UserError
 from milan_mm.inference.known_types import SCOPES, check_types
 from milan_mm.palette import class_palette
 from milan_mm.registry import MODELS
-from milan_mm.run.config_nodes import config_nodes
+from milan_mm.run.config_nodes import config_nodes, type_name
 from milan_mm.run.fields.given import set_written_out
 from milan_mm.run.records.record import Recorded, checkpoint_file
 from milan_mm.run.records.recorded_model import take_model, take_old_rule
@@ -26,7 +26,7 @@ from milan_mm.weights.config_text import read_config
 from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.recognising import recognise
 
-Task = Literal["cls", "det", "seg", "pretrain"]
+Task = Literal["cls", "det", "seg", "depth", "pretrain"]
 _TASKS: dict[str, Task] = dict(mmdet="det", mmseg="seg")
 
 
@@ -38,7 +38,7 @@ class Saved:
         path: The file.
         config: Of the training, with what its record and the user's options say; its files need
             not exist.
-        task: 'cls', 'det', 'seg', or 'pretrain', whose models predict nothing.
+        task: 'cls', 'det', 'seg', 'depth', or 'pretrain', whose models predict nothing.
         classes: Names by label; None where the checkpoint does not know them.
         palette: Colours by label, RGB, 0-255; None without classes.
         recorded: What the checkpoint says about its run.
@@ -237,7 +237,14 @@ def _task(config: Config) -> Task:
 
     if isinstance(kind, type) and issubclass(kind, BaseSelfSupervisor):
         return "pretrain"
+    if predicts_depth(config):
+        return "depth"
     return _TASKS.get(config.default_scope, "cls")
+
+
+def predicts_depth(config: Config) -> bool:
+    """Whether the model is mmseg's `DepthEstimator`."""
+    return type_name(config.model) == "DepthEstimator"
 
 
 def _palette(recorded: Recorded, num_classes: int) -> list[tuple[int, int, int]]:

@@ -17,7 +17,7 @@ from milan_mm.escaping import csv_cell
 from milan_mm.files import replacing
 from milan_mm.inference.classes import Classes
 from milan_mm.inference.drawn import TOP, drawn, ranking, save_jpeg, save_pixels
-from milan_mm.inference.pictures import DRAWN, LABELS, Picture
+from milan_mm.inference.pictures import DEPTHS, DRAWN, LABELS, Picture
 from milan_mm.inference.predicting import Detections, Prediction
 from milan_mm.text import count
 
@@ -25,6 +25,7 @@ PREDICTIONS, IMAGES, TABLE = "predictions.json", "images.json", "predictions.csv
 _HEADERS = dict(
     det=["file", "image_id", "category_id", "class", "score", "x", "y", "width", "height"],
     seg=["file", "image_id", "label", "class", "pixels", "share"],
+    depth=["file", "image_id", "nearest", "median", "farthest"],  # in metres
 )
 
 
@@ -59,7 +60,10 @@ class Results:
             dict(id=picture.image_id, file_name=picture.name, height=height, width=width)
         )
         adders: dict[str, Callable[[Picture, Any], None]] = dict(
-            det=self._add_objects, seg=self._add_labels, cls=self._add_ranking
+            det=self._add_objects,
+            seg=self._add_labels,
+            depth=self._add_depth,
+            cls=self._add_ranking,
         )
         adders[self.task](picture, prediction.found)
         if prediction.image is not None:
@@ -113,6 +117,12 @@ class Results:
             row = [picture.name, picture.image_id, ids[label], names[label]]
             self._add_row([*row, pixels, round(pixels / labels.size, 4)])
 
+    def _add_depth(self, picture: Picture, depth: np.ndarray) -> None:
+        values = (depth * 1000).round().clip(0, 2**16 - 1).astype(np.uint16)  # millimetres
+        save_pixels(self.folder / DEPTHS / f"{picture.stem}.png", values, "PNG")
+        numbers = (float(f(depth)) for f in (np.min, np.median, np.max))
+        self._add_row([picture.name, picture.image_id, *(round(n, 3) for n in numbers)])
+
     def _add_ranking(self, picture: Picture, scores: np.ndarray) -> None:
         labels = ranking(scores)
         names, shares = [self.classes.names[i] for i in labels], scores[labels].tolist()
@@ -144,7 +154,7 @@ def writing(folder: str | Path, task: str, classes: Classes, score_thr: float) -
     """Write predictions into a folder; the tables appear if the block succeeds.
 
     Args:
-        task: 'cls', 'det' or 'seg'.
+        task: 'cls', 'det', 'seg' or 'depth'.
         score_thr: Objects with a lower score are neither drawn nor in the table; in the JSON file
             are all that the model returns.
 
@@ -154,7 +164,7 @@ def writing(folder: str | Path, task: str, classes: Classes, score_thr: float) -
     place = Path(folder)
     with ExitStack() as stack:
         files = {}
-        for name in (TABLE, *((PREDICTIONS,) if task != "seg" else ())):
+        for name in (TABLE, *((PREDICTIONS,) if task not in ("seg", "depth") else ())):
             partial = stack.enter_context(replacing(place / name))
             files[name] = stack.enter_context(partial.open("w", encoding="utf-8", newline=""))
         results = Results(place, task, classes, score_thr, files[TABLE], files.get(PREDICTIONS))

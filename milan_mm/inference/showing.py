@@ -17,6 +17,7 @@ from milan_mm.inference.classes import Classes
 from milan_mm.inference.drawn import drawn, save_jpeg
 from milan_mm.inference.pictures import name_pictures
 from milan_mm.inference.predicting import arrays_of, objects_of
+from milan_mm.inference.restoring import predicts_depth
 from milan_mm.text import count
 from milan_mm.visualization.drawing import side_by_side
 
@@ -43,6 +44,8 @@ class ShowHook(Hook):
         paths = [dataset.get_data_info(i)["img_path"] for i in range(len(dataset))]
         self._stems = {picture.path: picture.stem for picture in name_pictures(paths)}
         info, self.task = dataset.metainfo, _TASKS.get(runner.cfg.get("default_scope"), "cls")
+        if predicts_depth(runner.cfg):
+            self.task, info = "depth", {}
         colours = [tuple(colour) for colour in info.get("palette") or ()]
         self.classes = Classes.named(self.task, info.get("classes") or (), colours)
 
@@ -79,4 +82,6 @@ class ShowHook(Hook):
             return objects_of(sample.gt_instances) if "gt_instances" in sample else None
         if self.task == "seg":
             return sample.gt_sem_seg.data[0].cpu().numpy() if "gt_sem_seg" in sample else None
+        if self.task == "depth":
+            return sample.gt_depth_map.data.squeeze().numpy() if "gt_depth_map" in sample else None
         return self.classes.names[int(sample.gt_label)] if "gt_label" in sample else None

@@ -48,7 +48,7 @@ def read_photos(sources: Sequence[str | Path], limit: int = MAX_IMAGES) -> list[
         )
         paths = spread(paths, limit)
     photos = []
-    failed = [f"'{name}' (a type that is not read)" for name in unread]
+    failed = [f"'{name}' (of a type that is not read, or not a file)" for name in unread]
     for path in paths:
         try:
             photos.append(Photo(path, decode(read_regular(path))[..., ::-1].copy()))  # BGR to RGB

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from milan_mm.datasets.decoding import decode
 from milan_mm.errors import UserError
-from milan_mm.evaluation.voting import nearest
+from milan_mm.evaluation.voting import neighbours
 from milan_mm.files import read_regular
 from milan_mm.look.gallery import Gallery, encode_gallery, find_gallery
 from milan_mm.look.images import Photo, square
@@ -132,7 +132,7 @@ def most_similar(
     """
     k_more = min(len(features), k + len(left_out))
     ids = torch.arange(len(features))
-    similarity, found = nearest(query[None], features, ids, k_more, _TRAIN_CHUNK)
+    similarity, found = neighbours(features, ids, query[None], k_more, train_chunk=_TRAIN_CHUNK)
     pairs = zip(found[0].tolist(), similarity[0].tolist(), strict=True)
     kept = [(i, s) for i, s in pairs if i not in left_out][:k]
     return [i for i, _ in kept], [s for _, s in kept]

@@ -31,16 +31,20 @@ class Measure:
 
 _KINDS = dict(bbox="box", segm="mask")
 _SIZES = dict(s="small", m="medium", l="large")
+_FREQUENCIES = dict(r="rare", c="common", f="frequent")
 _SEG = dict(mIoU="mIoU", mAcc="mean accuracy", aAcc="pixel accuracy", IoU="IoU", Acc="accuracy")
 
 
 def validation_measure(name: str) -> Measure:
     """What a metric of a validation or a test is."""
-    if found := re.fullmatch(r"coco/(bbox|segm)_mAP(?:_(\w+))?", name):
-        kind, part = _KINDS[found[1]], found[2]
+    if found := re.fullmatch(r"(?:coco/(bbox|segm)_mAP_?|lvis/(bbox|segm)_AP)(\w+)?", name):
+        kind, part = _KINDS[found[1] or found[2]], found[3]
         if part in _SIZES:
             group = f"{kind.capitalize()} AP by size"
             return Measure(f"{kind} AP, {_SIZES[part]} objects", group, "%", 100, -1.0)
+        if part in _FREQUENCIES:
+            group = f"{kind.capitalize()} AP by frequency"
+            return Measure(f"{kind} AP, {_FREQUENCIES[part]} categories", group, "%", 100, -1.0)
         return Measure(f"{kind} AP{part or ''}", f"{kind.capitalize()} AP", "%", 100, -1.0)
     if name in _SEG:
         return Measure(_SEG[name], "Segmentation", "%")

@@ -42,7 +42,7 @@ def best_of(work_dir: WorkDir, name: str) -> tuple[float, float] | None:
 
 def main_metric(work_dir: WorkDir) -> str | None:
     """The metric that a run is judged by, of those that it logged."""
-    names = ("coco/bbox_mAP", "mIoU", "accuracy/top1", "knn/top1")
+    names = ("coco/bbox_mAP", "lvis/bbox_AP", "mIoU", "accuracy/top1", "knn/top1")
     found = [name for name in names if name in work_dir.curves.val]
     return next(iter([*found, *work_dir.curves.val]), None)
 

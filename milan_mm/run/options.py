@@ -120,6 +120,28 @@ def share(text: str) -> float:
     return number
 
 
+def crop_share(text: str) -> float:
+    """The share of an image's short side that a centre crop keeps, above 0 and at most 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is outside (0, 1]: the default is 0.875")
+    return number
+
+
+def stats(text: str) -> str:
+    """The name of image statistics, or their numbers."""
+    from milan_mm.weights.statistics import stats_values
+
+    try:
+        stats_values(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _whole(text: str, lowest: int) -> int:
     try:
         number = int(text)

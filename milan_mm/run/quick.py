@@ -32,7 +32,7 @@ def make_quick(cfg: Config, world_size: int) -> list[str]:
     for settings in (test_cfg, test_cfg.get("rcnn") or {}):  # of one stage, of two
         if "score_thr" in settings:
             # an untrained detector is sure of nothing, and masks are to be tried
-            settings.score_thr = 0.0
+            settings["score_thr"] = 0.0
     notes = [
         f"--quick: {ITERATIONS} iterations with a batch of {batch_size} per process, then one "
         "validation batch; the numbers only show that the recipe runs"

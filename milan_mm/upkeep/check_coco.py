@@ -23,6 +23,7 @@ from milan_mm.datasets.coco.faults import (
 )
 from milan_mm.datasets.coco.file import CocoFile
 from milan_mm.datasets.coco.folder import find_split
+from milan_mm.datasets.coco.lvis import faults_of_lvis
 from milan_mm.datasets.coco.reading import take_coco
 from milan_mm.datasets.coco.usage import MAX_DROPPED_SHARE, Reason, usage
 from milan_mm.datasets.folders import is_image, missing_files
@@ -41,12 +42,25 @@ from milan_mm.visualization.drawing import draw_detections
 NUM_IMAGES = dict(train=118_287, val=5_000)
 CLASSES: tuple[str, ...] = CocoDataset.METAINFO["classes"]
 PALETTE: list[tuple[int, int, int]] = CocoDataset.METAINFO["palette"]
-_MEND = "unpack annotations_trainval2017.zip again"
-_MISSING = (
-    "unpack annotations_trainval2017.zip there, or pass the folder above annotations/ as --root"
-)
+LVIS_IMAGES = dict(train=100_170, val=19_809)
 # said by the kind of the entry already
 _NAMED = (Reason.UNKNOWN_IMAGE, Reason.UNKNOWN_CATEGORY)
+
+
+class _Source(NamedTuple):
+    """Published annotations: what to do about faulty ones, and about missing ones."""
+
+    mend: str
+    missing: str
+
+
+_COCO, _LVIS = (
+    _Source(
+        f"unpack {archive} again",
+        f"unpack {archive} there, or pass the folder above annotations/ as --root",
+    )
+    for archive in ("annotations_trainval2017.zip", "lvis_v1_{train,val}.json.zip")
+)
 
 
 class _Part(NamedTuple):
@@ -83,14 +97,40 @@ def check_coco(root: Path, findings: Findings, num_workers: int) -> list[Cell]:
     """
     parts = []
     for name in NUM_IMAGES:
-        if file := _read_published(root, name, findings):
+        path = root / f"annotations/instances_{name}2017.json"
+        if file := _read_published(path, NUM_IMAGES[name], findings, _COCO):
             _compare_categories(file, CLASSES, findings)
             folder = root / f"{name}2017"
-            published = dict.fromkeys([*Kind, *Reason], _MEND)
+            published = dict.fromkeys([*Kind, *Reason], _COCO.mend)
             parts.append(_Part(name, file, folder, published, f"unpack {folder.name}.zip again"))
     if len(parts) == 2:  # a name says which image it is
         train, val = (part.names for part in parts)
         _add_shared(sorted({*train} & {*val}), findings)
+    return _check(parts, findings, num_workers)
+
+
+def check_lvis(root: Path, findings: Findings, num_workers: int) -> list[Cell]:
+    """Check LVIS v1: ROOT/annotations/lvis_v1_{train,val}.json, and COCO's images in ROOT.
+
+    Args:
+        findings: Filled in place.
+        num_workers: Processes that decode; 0 decodes in this one.
+
+    Returns:
+        Images with boxes and masks for the contact sheet.
+    """
+    parts = []
+    for name, number in LVIS_IMAGES.items():
+        path = root / f"annotations/lvis_v1_{name}.json"
+        if file := _read_published(path, number, findings, _LVIS):
+            published = dict.fromkeys([*Kind, *Reason], _LVIS.mend)
+            parts.append(_Part(name, file, root, published, "link COCO's train2017 and val2017"))
+            faults = [f"{path.name}: {fault}" for fault in faults_of_lvis(file)]
+            findings.add("entries do not have what AP of LVIS needs", _LVIS.mend, faults)
+    if len(parts) == 2:
+        train, val = parts
+        _compare_categories(val.file, train.file.category_names.values(), findings)
+        _add_shared(sorted({*train.names} & {*val.names}), findings)
     return _check(parts, findings, num_workers)
 
 
@@ -138,17 +178,18 @@ def _check(parts: list[_Part], findings: Findings, num_workers: int) -> list[Cel
     return [_draw(part, image) for part, image in samples]
 
 
-def _read_published(root: Path, name: str, findings: Findings) -> CocoFile | None:
-    path = root / f"annotations/instances_{name}2017.json"
+def _read_published(
+    path: Path, num_images: int, findings: Findings, source: _Source
+) -> CocoFile | None:
     try:
         file = take_coco(path)
     except MissingFileError:
-        findings.add("annotation files are missing", _MISSING, [str(path)])
+        findings.add("annotation files are missing", source.missing, [str(path)])
         return None
     except UserError as error:
-        findings.add("annotation files are not in COCO's format", _MEND, [str(error)])
+        findings.add("annotation files are not in COCO's format", source.mend, [str(error)])
         return None
-    findings.compare_count(f"images in {path.name}", len(file.images), NUM_IMAGES[name])
+    findings.compare_count(f"images in {path.name}", len(file.images), num_images)
     return file
 
 
@@ -163,7 +204,7 @@ def _compare_categories(file: CocoFile, wanted: Collection[str], findings: Findi
     if len(names) != len(wanted):
         differing.append(f"{file.path.name}: {len(names)} categories, not {len(wanted)}")
     if wanted is CLASSES:
-        findings.add("categories are not COCO's", _MEND, differing)
+        findings.add("categories are not COCO's", _COCO.mend, differing)
     else:
         remedy = "give both files the same list"
         findings.add("categories are not those of the training", remedy, differing)

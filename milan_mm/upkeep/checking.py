@@ -10,15 +10,20 @@ from milan_mm.visualization.contact_sheet import LEGEND, contact_sheet
 from milan_mm.visualization.pictures import png_bytes
 
 # one of them at a time: each imports a library
-CHECKS = dict(
-    imagenet=("check_imagenet", "check_imagenet"),
-    coco=("check_coco", "check_coco"),
-    ade20k=("check_ade20k", "check_ade20k"),
-    pretrain=("check_own", "check_images"),
-    cls=("check_own", "check_class_folders"),
-    det=("check_coco", "check_coco_folder"),
-    seg=("check_own", "check_label_pairs"),
-)
+CHECKS = {
+    "imagenet": ("check_imagenet", "check_imagenet"),
+    "coco": ("check_coco", "check_coco"),
+    "lvis": ("check_coco", "check_lvis"),
+    "ade20k": ("check_segmentation", "check_ade20k"),
+    "cityscapes": ("check_segmentation", "check_cityscapes"),
+    "pascal-context": ("check_segmentation", "check_pascal_context"),
+    "coco-stuff": ("check_segmentation", "check_coco_stuff"),
+    "nyu-depth": ("check_nyu", "check_nyu"),
+    "pretrain": ("check_own", "check_images"),
+    "cls": ("check_own", "check_class_folders"),
+    "det": ("check_coco", "check_coco_folder"),
+    "seg": ("check_own", "check_label_pairs"),
+}
 OWN = ("pretrain", "cls", "det", "seg")
 
 

@@ -18,10 +18,22 @@ def rgb_pixels(path: str | Path) -> np.ndarray:
     return decode(read_regular(path))[..., ::-1]
 
 
-def list_files(folder: Path) -> list[str]:
-    """Names of the files directly in a folder, sorted; hidden ones are left out."""
+def list_files(folder: Path, nested: bool = False) -> list[str]:
+    """Names of the files directly in a folder, sorted; hidden ones are left out.
+
+    Args:
+        nested: Also of those in its subfolders, relative to the folder.
+    """
+    found = []
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if not e.name.startswith(".") and not e.is_dir())
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                found.append(entry.name)
+            elif nested:
+                found += [f"{entry.name}/{name}" for name in list_files(Path(entry), nested)]
+    return sorted(found)
 
 
 def spread(train: Sequence[Item], val: Sequence[Item], count: int) -> list[Item]:

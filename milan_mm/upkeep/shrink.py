@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
-from mmengine import fileio
 
 from milan_mm.datasets.crops import resize
 from milan_mm.datasets.decoding import decode, reason_of
+from milan_mm.datasets.folders import walk
 from milan_mm.errors import ExistingFileError, MissingFileError, UserError
 from milan_mm.files import read_regular, replacing
 from milan_mm.upkeep.parallel import map_in_processes
@@ -192,7 +192,13 @@ def _list_files(source: Path) -> list[str]:
     if not source.is_dir():
         what = "is not a folder" if source.exists() else "does not exist"
         raise MissingFileError(f"image folder '{source}' {what}: correct SOURCE")
-    names = sorted(fileio.list_dir_or_file(source, list_dir=False, recursive=True))
+    found = sorted(walk(str(source)))
+    if strange := [name for name, is_file in found if not is_file]:
+        raise UserError(
+            f"'{source / strange[0]}' is not a file, but a pipe, a device or a link that leads "
+            f"nowhere ({len(strange)} in all): remove it from SOURCE"
+        )
+    names = [name for name, _ in found]
     if not any(map(is_jpeg, names)):
         raise MissingFileError(
             f"'{source}' has no file that ends in {' or '.join(_JPEG)}: only these are shrunk"

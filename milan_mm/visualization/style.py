@@ -25,7 +25,7 @@ PALETTE = (*map(_HEX.__getitem__, _FIRST), "#000000", _HEX["yellow"])  # pale on
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # a second key, where the palette starts over
 LOOKS = len(PALETTE) * len(MARKERS)
 RIGHT, WRONG = PALETTE[0], PALETTE[1]  # blue and vermilion differ for everybody
-MAPS = {"attention": "viridis", "probability": "viridis", "loss": "cividis"}
+MAPS = {"attention": "viridis", "probability": "viridis", "loss": "cividis", "depth": "viridis"}
 NO_VALUE = "#D9D9D9"  # where a map has none
 
 _RC: Any = {

@@ -24,7 +24,7 @@ WRAPPERS = (
     "model_state_dict",
     "net",
     "teacher",
-    "target_encoder",
+    "target_encoder",  # of MSN and I-JEPA, beside its `encoder`
     "classy_state_dict",
     "encoder",
 )
@@ -38,7 +38,7 @@ _OUTER = re.compile(
     r"(?:module|model|net|network|backbone|_model|wrapped_model|(?:\w+_)?embedding_model)\."
 )
 # What may stand beside a model that is wrapped so.
-_BESIDE = {
+_BESIDE = reasons.TASK_PARTS | {
     "ema_model.*": reasons.OTHER_MODEL,
     "model_ema.*": reasons.OTHER_MODEL,
     "head.*": reasons.CLASSIFIER,
@@ -48,6 +48,7 @@ _BESIDE = {
     "*criterion*": reasons.LOSS,
     "*loss*": reasons.LOSS,
     "*_head.*": reasons.PRETRAINING_HEAD,
+    "simfp_#.*": reasons.TASK_NECK,  # ViTDet's
 }
 # DINOv2 numbers chunks of blocks, and the blocks in all of them.
 _CHUNKED_BLOCK = re.compile(r"(.*\bblocks\.)\d+\.(\d+\..*)")
@@ -62,7 +63,7 @@ UNSUPPORTED = {
     "*.attn.temperature": "an attention between channels (XCiT)",
     "*.attn.q_norm.*": "normalised queries and keys",
     "*.attn.inner_attn_ln.*": "a norm inside of the attention",
-    "blocks.#.attn.rel_pos_h": "a detector's relative positions (ViTDet, SAM)",
+    "neck.0.weight": "the neck of SAM, whose positions are those of images of 1024 px",
     "freqs": "rotary positions with learned frequencies (rope-vit)",
     "rope.freqs": "rotary positions with learned frequencies (rope-vit)",
 }
@@ -240,11 +241,15 @@ def _beside(found: Found) -> dict[str, str]:
     """Patterns of whole names outside of the prefix -> why they are dropped."""
     named = found.table.prefixes[found.inner]
     patterns = {found.outer + pattern: reason for pattern, reason in named.items()}
-    steps = found.outer.split(".")[:-1]
-    for i in range(len(steps)):
-        before = "".join(f"{step}." for step in steps[:i])
+    for before in ancestors(found.outer)[:-1]:
         patterns |= {before + pattern: reason for pattern, reason in _BESIDE.items()}
     return patterns
+
+
+def ancestors(prefix: str) -> list[str]:
+    """What a prefix begins with, step by step: '', 'a.' and 'a.b.' of 'a.b.'."""
+    steps = prefix.split(".")[:-1]
+    return ["".join(f"{step}." for step in steps[:i]) for i in range(len(steps) + 1)]
 
 
 def _wrapper(checkpoint: Mapping[str, Any], student: bool) -> str:

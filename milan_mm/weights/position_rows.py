@@ -31,7 +31,10 @@ def fit_positions(found: Found, renamed: Renamed) -> Renamed:
             f"{found.path}: '{name}' has {rows} rows, not those of a square grid and of the class "
             "and distillation tokens: the file is damaged"
         )
-    if "cls_token" not in renamed.tensors:
+    if _is_vitdets(renamed) and square_side(rows - 1):
+        table = table[:, 1:]
+        dropped[f"{name}[:, :1]"] = "of a class token, which the detector does without"
+    elif "cls_token" not in renamed.tensors:
         _refuse_lost_class_token(found, renamed, rows)
     elif not square_side(rows - 1):
         extra = 0 if registers is None else registers.shape[1]
@@ -115,6 +118,12 @@ def square_side(num_patches: int) -> int:
     """Side of a square grid of so many patches, or 0."""
     side = round(max(num_patches, 0) ** 0.5)
     return side if side**2 == num_patches else 0
+
+
+def _is_vitdets(renamed: Renamed) -> bool:
+    """Whether it is ViTDet's, which keeps the class token's row of the pretraining's table."""
+    tensors = renamed.tensors
+    return "cls_token" not in tensors and "layers.0.attn.rel_pos_h" in tensors
 
 
 def _refuse_lost_class_token(found: Found, renamed: Renamed, rows: int) -> None:

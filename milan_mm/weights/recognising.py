@@ -19,13 +19,16 @@ from milan_mm.weights.names import is_on_hub, nearest, shipped
 from milan_mm.weights.position_rows import copy_first_norm, fit_positions, mask_key_bias
 from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.renaming import rename
-from milan_mm.weights.settings import infer_settings
+from milan_mm.weights.settings import dense_of_tables, infer_settings
 from milan_mm.weights.stated.facts import HubFacts
-from milan_mm.weights.stated.training import dense_options, training_facts
+from milan_mm.weights.stated.training import command_line_facts, dense_options, training_facts
 from milan_mm.weights.systems import SYSTEMS, System, guess_system
 
 # What a user can say about a file that does not state it; options of every tool with --weights.
 READ_OPTIONS = ("layout", "system", "num_heads", "student")
+
+# Layouts in which frameworks of OpenMMLab write the config of a training.
+_TRAINED = ("mmpretrain", "mmpretrain-beit", "mmseg", "timm")
 
 
 def given_options(arguments: object) -> dict[str, Any]:
@@ -96,7 +99,9 @@ def recognise(
     _refuse_foreign(path, facts, system)
     found = find_encoder(checkpoint, path, layout, student)
     stated = read_stated(metadata or {}, path)
-    if found.layout in ("mmpretrain", "mmpretrain-beit", "mmseg") and facts == HubFacts():
+    if found.layout == "beit" and facts == HubFacts():
+        facts = command_line_facts(checkpoint)
+    if found.layout in _TRAINED and facts == HubFacts():
         facts = training_facts(checkpoint, found.layout)
         _refuse_foreign(path, facts, system)
     is_rotary = facts.rope_base is not None or (
@@ -144,7 +149,9 @@ def recognise(
         added=renamed.added,
         theirs=renamed.theirs,
         options=_given(dict(layout=layout, system=system, num_heads=num_heads, student=student)),
-        dense=stated.dense if stated else dense_options(checkpoint),
+        dense=stated.dense
+        if stated
+        else dense_options(checkpoint) or dense_of_tables(found.path, renamed.tensors),
     )
 
 

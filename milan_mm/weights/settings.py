@@ -19,6 +19,10 @@ from milan_mm.weights.systems import System
 HEADS = {(a["embed_dims"], a["num_layers"]): a["num_heads"] for a in ARCHS.values()} | {
     (1536, 40): 24,  # ViT-g of DINOv2
     (4096, 40): 32,  # ViT-7B of DINOv3
+    (2688, 24): 21,  # ViT-2B of Web-SSL, then its 3B, 5B and 7B
+    (3072, 26): 24,
+    (3584, 32): 28,
+    (4096, 32): 32,
 }
 MAX_ROPE_BASE = 1e6
 FIRST_BIAS_TABLE = "layers.0.attn.relative_position_bias_table"
@@ -104,6 +108,38 @@ def infer_settings(
         rope_base=rope_note,
     )
     return Settings(values, {name: note for name, note in notes.items() if note})
+
+
+def dense_of_tables(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Windows and grid of a detector, as keyword arguments of `PlainViT`, from its relative tables.
+
+    Those of a side of n patches have 2n-1 rows. Blocks with windows have smaller ones than blocks
+    that attend to the whole image, which every detector of this kind has.
+
+    Raises:
+        UserError: When they are of more than two sizes, or windows are not square.
+    """
+    sides = {
+        int(name.split(".")[1]): tuple(
+            (len(tensors[f"{name.removesuffix('h')}{axis}"]) + 1) // 2 for axis in "hw"
+        )
+        for name in tensors
+        if name.endswith(".attn.rel_pos_h")
+    }
+    if not sides:
+        return {}
+    kinds = sorted(set(sides.values()))
+    if len(kinds) > 2 or (len(kinds) == 2 and len(set(kinds[0])) > 1):
+        raise UserError(
+            f"{path}: its relative positions are for grids of {kinds} patches; windows of one "
+            "size, square, and one grid for the other blocks are supported"
+        )
+    wide = kinds[-1]
+    dense: dict[str, Any] = dict(rel_pos_grid=wide)
+    if len(kinds) == 2:
+        blocks = tuple(i for i, side in sorted(sides.items()) if side == wide)
+        dense |= dict(window_size=kinds[0][0], global_layers=blocks)
+    return dense
 
 
 def _num_heads(

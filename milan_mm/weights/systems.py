@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from milan_mm.weights.finding import Found
+from milan_mm.weights.finding import Found, ancestors
 from milan_mm.weights.layouts import reasons
 from milan_mm.weights.position_rows import sincos_order, square_side
 from milan_mm.weights.statistics import stats_text
@@ -116,7 +116,7 @@ def _has(*names: str) -> Test:
 
 def _beside(found: Found, *starts: str) -> bool:
     """Whether a name beside the encoder begins with one of these."""
-    whole = tuple(found.outer + start for start in starts)
+    whole = tuple(before + start for before in ancestors(found.outer) for start in starts)
     return any(name.startswith(whole) for name in found.state_dict)
 
 
@@ -133,6 +133,17 @@ def _has_order(found: Found, order: str) -> bool:
 def _has_registers(found: Found, number: int) -> bool:
     tokens = found.tower.get("register_tokens", found.tower.get("reg_token"))
     return isinstance(tokens, Tensor) and tokens.ndim == 3 and tokens.shape[1] == number
+
+
+def _gated_width(found: Found) -> int | None:
+    """Width of an encoder in DINOv2's names with a SwiGLU, which in DINOv2 only ViT-g has."""
+    patches = found.tower.get("patch_embed.proj.weight")
+    names = ("blocks.0.mlp.w12.weight", "blocks.0.mlp.w3.weight")
+    if found.layout == "hf-dinov2":
+        patches = found.tower.get("embeddings.patch_embeddings.projection.weight")
+        names = ("encoder.layer.0.mlp.weights_in.weight", "encoder.layer.0.mlp.weights_out.weight")
+    is_gated = any(name in found.tower for name in names)
+    return len(patches) if is_gated and isinstance(patches, Tensor) else None
 
 
 def _wrote_dinov2(found: Found) -> bool:
@@ -161,6 +172,8 @@ def _is_packed(found: Found) -> bool:
     return are_matrices and len(first) == 2 * last.shape[1]
 
 
+# Of its ViT-300M, 2B, 3B, 5B and 7B.
+WEB_DINO_WIDTHS = (1024, 2688, 3072, 3584, 4096)
 _BEIT_LAYOUTS = ("beit", "mmpretrain-beit", "hf-beit")
 _BEIT_PARTS = ("bias", "scale")
 # MAE-Lite (arXiv 2205.14443) has 12 heads in small and tiny ViTs, others have the usual number.
@@ -266,6 +279,17 @@ _ROWS = (
            wrote=lambda found: _has_registers(found, 1) and "blocks.0.ls1.gamma" in found.tower,
            timm_name="tips", stored="arrays (`.npz`), flat", parts=("table", "scale", "registers"),
            differs="layer scale, patches of 14 px, a second class token as a register"),
+    System("Franca", ("timm",), "imagenet", "cls", pos_resize="bicubic-offset", sizes=(224, 518),
+           wrote=lambda found: _gated_width(found) == 768
+           or (_gated_width(found) == 1024 and found.wrapper == "teacher"),
+           stored="`teacher`, `backbone.`", parts=("table", "scale"),
+           differs="layer scale, SwiGLU, patches of 14 px",
+           note="its ViT-g writes the names of DINOv2's, and is like it"),
+    System("Web-DINO", ("timm", "hf-dinov2"), "imagenet", "cls", pos_resize="bicubic-offset",
+           wrote=lambda found: _gated_width(found) in WEB_DINO_WIDTHS, sizes=(224, 378, 518),
+           stored="flat, or a folder", parts=("table", "scale"),
+           differs="layer scale, SwiGLU, patches of 14 px",
+           note="its ViT-1B writes the names of DINOv2-g, and is like it"),
     System("DINOv2", ("timm", "hf-dinov2"), "imagenet", "cls",
            pos_resize="bicubic-offset", wrote=_wrote_dinov2,
            hf_types=("dinov2", "dinov2_with_registers"), timm_name="dinov2",
@@ -276,6 +300,11 @@ _ROWS = (
            wrote=_has("blocks.0.ls1.gamma", "blocks.0.gamma_1"), timm_name="deit3",
            stored="`model`", differs="layer scale; no position for the class token",
            parts=("table", "scale"), twin=_ROPE_TWIN),
+    System("ViTDet", ("timm",), "imagenet", "mean", act="GELU",
+           wrote=_has("blocks.0.attn.rel_pos_h"),
+           stored="`model`, `backbone.net.`, or `state_dict`, `backbone.`", heads=_MAE_HEADS,
+           note="detectron2 and mmdetection train it from MAE's weights",
+           differs="no class token, no final norm; windows and relative positions"),
     System("finetuned ViT", ("timm",), "imagenet", "mean",
            wrote=lambda found: "fc_norm.weight" in found.tower or _in_a_task(found),
            note=_MANY, stored="`model`, or `state_dict`, `backbone.`", differs="no final norm",
@@ -336,7 +365,7 @@ _ROWS = (
            stored="`model`, `module`, or `state_dict`, `backbone.`",
            wrote=lambda found: _in_a_task(found)
            or _has("fc_norm.weight", "pooler.layernorm.weight", "ln2.weight")(found),
-           note="the statistics are those of BEiT's own weights",
+           note="the statistics are those of BEiT's own weights; BEiT v2's take 'imagenet'",
            differs=f"{_AS_BEIT}, no final norm",
            parts=("bias",), may_have=("table", "scale")),
     System("CAE", ("beit", "mmpretrain-beit"), "imagenet", "mean", sizes=(224,),

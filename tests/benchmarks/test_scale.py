@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -27,6 +28,8 @@ def test_flops_of_a_run_grow_with_batch_image_and_model():
 @pytest.mark.long
 def test_two_processes_share_the_batch_of_one(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(scale, "default_threads", lambda: 1)
+    spawn = partial(torch.multiprocessing.start_processes, start_method="fork")  # in no time
+    monkeypatch.setattr(torch.multiprocessing, "spawn", spawn)
     both = scale.Run(batch_size=4, img_size=32, arch="tiny", processes=2)
     half = scale.Run(batch_size=2, img_size=32, arch="tiny")
     kept_by_each, kept = (scale.measure(run, "float32", rounds=1)[1] for run in (both, half))

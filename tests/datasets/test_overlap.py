@@ -1,5 +1,6 @@
 """Photos that are in training and in validation are found, under the same name or another."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -52,3 +53,9 @@ def test_other_photos_of_the_same_name_are_other_photos(splits):
 def test_a_folder_that_serves_as_both_shares_all(splits, monkeypatch, listed: int):
     monkeypatch.setattr(overlap, "LISTED", listed)
     assert find_overlap(splits[0], splits[0])[:2] == (6, 6)
+
+
+def test_pipes_are_not_waited_for(splits):
+    for folder in splits:
+        os.mkfifo(folder / "a/pipe.png")
+    assert find_overlap(*splits).found == 0

@@ -48,8 +48,8 @@ def test_the_numbers_are_those_of_the_tool_on_the_checkpoint(tmp_path):
     assert [line["step"] for line in found.values()] == [0, 3, 6]  # iterations
     for epoch in (1, 2):
         encoder = read_encoder(tmp_path / f"epoch_{epoch}.pth")
-        tool = Knn.of(encoder, images, KnnSettings(num_workers=0)).accuracies()
-        expected = tool["weights", "cls_token"]["top-1"]
+        tool = Knn.of(encoder, images, KnnSettings(num_workers=0)).measured()
+        expected = tool["weights", "cls_token", 20]["top-1"].value
         assert 0 < expected < 100  # else equality would say little
         assert found[epoch]["knn/top1"] == pytest.approx(expected)
     assert len({line["knn/top1"] for line in found.values()}) == 3, found

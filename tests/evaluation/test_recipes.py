@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from milan_mm.configs import load
-from milan_mm.evaluation.recipes import Shape, knn_recipe, recipe, recipe_name, set_data
+from milan_mm.evaluation.recipes import Shape, frozen_recipe, recipe, recipe_name, set_data
 from milan_mm.evaluation.tasks import TASKS, USUAL, trained
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.run.building import build_without_memory
@@ -70,9 +70,11 @@ def test_a_shape_is_that_of_the_file():
 
 def test_knn_takes_the_class_token_where_there_is_one():
     without = Shape(**ARCHS["base"], patch_size=16, img_size=384, with_cls_token=False)
-    assert knn_recipe(BASE)[0] == "knn_vit-base-p16"
-    assert knn_recipe(BASE)[1]["feature"] == "cls_token"
-    assert knn_recipe(without)[1] == knn_recipe(BASE)[1] | dict(feature="avg", img_size=384)
+    assert frozen_recipe("knn", BASE)[0] == "knn_vit-base-p16"
+    assert frozen_recipe("knn", BASE)[1]["feature"] == "cls_token"
+    assert frozen_recipe("knn", without)[1] == frozen_recipe("knn", BASE)[1] | dict(
+        feature="avg", img_size=384
+    )
 
 
 @pytest.mark.parametrize("task", trained())

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.neighbors import KNeighborsClassifier
 
-from milan_mm.evaluation.voting import knn_predict, nearest, top_k_accuracy
+from milan_mm.evaluation.voting import knn_predict, neighbours, top_k_accuracy
 
 
 def random_features(num: int, width: int = 6) -> torch.Tensor:
@@ -49,7 +49,7 @@ def test_a_near_neighbour_outvotes_two_far_ones():
 def test_nearest_neighbours_are_found_across_blocks():
     train, test = random_features(50), random_features(8)
     labels = torch.arange(50)
-    similarity, found = nearest(test, train, labels, k=4, train_chunk=6)
+    similarity, found = neighbours(train, labels, test, k=4, train_chunk=6)
     expected = (test @ train.T).sort(dim=1, descending=True)
     assert torch.equal(found, expected.indices[:, :4])
     torch.testing.assert_close(similarity, expected.values[:, :4])

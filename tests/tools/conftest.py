@@ -10,6 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
 from tests.helpers import forget_runs
 from tests.warm import WarmPopen
@@ -49,8 +50,9 @@ def error_of(call: Callable[..., None], capfd: pytest.CaptureFixture) -> Callabl
 
 @pytest.fixture
 def warm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings and tests that a tool starts need not import the frameworks again."""
+    """Trainings and tests that a tool or torchrun starts need not import the frameworks again."""
     monkeypatch.setattr(subprocess, "Popen", WarmPopen)
+    monkeypatch.setattr(subprocess_handler, "Popen", WarmPopen)
 
 
 def _run(

@@ -1,18 +1,23 @@
 """tools/evaluate.py as a user meets it: a whole short evaluation, and one-line errors."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from timm.models.beit import Beit
 
 from milan_mm.configs import load
 from milan_mm.errors import UserError
-from milan_mm.evaluation.cells import KnnCell
+from milan_mm.evaluation.cells import FrozenCell
+from milan_mm.evaluation.frozen import extraction
 from milan_mm.evaluation.grid import is_in
 from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
 from milan_mm.evaluation.results import append_rows, read_results
+from milan_mm.evaluation.tasks import TASKS
+from milan_mm.run.records.canonical import settings_hash
 from milan_mm.shapes.files import write_shapes
 from milan_mm.weights.exporting import export_encoder
 from milan_mm.weights.reading import file_sha256
@@ -139,6 +144,63 @@ def test_knn_gives_a_row_for_each_encoder(folder, evaluate):
 
 
 @pytest.mark.long
+def test_probes_give_rows_with_what_they_chose_and_an_interval(folder, evaluate):
+    tasks = ("linear-grid", "attentive", "ade20k-knn", "ade20k-logreg")
+    arguments = ("--weights", "one.pth", "--method", "MAE", "--tasks", ",".join(tasks))
+    evaluate(*arguments)
+    rows = read_results("out/results.jsonl")
+    assert [row["task"] for row in rows] == [tasks[0], tasks[0], tasks[1], tasks[1], *tasks[2:]]
+    chosen = {row["task"]: set(row["chosen"]) for row in rows}
+    assert chosen == {
+        "linear-grid": {"blocks", "pooling", "lr", "weight_decay"},
+        "attentive": {"lr", "weight_decay"},
+        "ade20k-knn": {"k", "metric"},
+        "ade20k-logreg": {"C"},
+    }
+    for row in rows:
+        if row["value"] is not None:  # top-5 of 3 classes
+            low, high = row["interval"]
+            assert low <= row["value"] <= high
+    assert rows[0]["config"] == "linear-grid_vit-w24d4-p16"
+    assert len({row["protocol_hash"] for row in rows}) == 4
+    written = Path("out/results.jsonl").read_bytes()
+    evaluate(*arguments)
+    assert Path("out/results.jsonl").read_bytes() == written
+
+
+def leave_one_image(root: Path) -> None:
+    for path in sorted(min((root / "imagenet/train").iterdir()).iterdir())[1:]:
+        path.unlink()
+
+
+def leave_one_pair(root: Path) -> None:
+    for part in ("images", "annotations"):
+        for path in sorted((root / f"ade/ADEChallengeData2016/{part}/training").iterdir())[1:]:
+            path.unlink()
+
+
+def shrink_a_label_map(root: Path) -> None:
+    path = max((root / "ade/ADEChallengeData2016/annotations/validation").iterdir())
+    with Image.open(path) as labels:
+        labels.resize((32, 16), Image.Resampling.NEAREST).save(path)
+
+
+@pytest.mark.parametrize(
+    ("task", "damage", "message"),
+    [
+        ("linear-grid", leave_one_image, "has 1 image, and settings are chosen on images held out"),
+        ("attentive", leave_one_image, "has 1 image, and settings are chosen on images held out"),
+        ("ade20k-knn", shrink_a_label_map, ".png' has 32x16 pixels, its image"),
+        ("ade20k-logreg", leave_one_pair, "on training images held out, and there is 1 training"),
+    ],
+)
+def test_data_that_a_probe_cannot_choose_by_are_refused(folder, mistake, task, damage, message):
+    shutil.copytree(os.path.realpath("data"), "damaged")
+    damage(Path("damaged"))
+    assert message in mistake("--weights", "one.pth", "--tasks", task, "--data", "damaged")
+
+
+@pytest.mark.long
 def test_other_images_and_folders_of_hugging_face_are_taken(folder, evaluate):
     Path("own").symlink_to(folder / "data/imagenet")
     file = write_sample("hf_dinov2", folder)
@@ -195,14 +257,14 @@ def test_classification_on_own_images_has_their_classes(folder):
 
 
 def test_a_cell_that_failed_is_named_and_the_others_run(folder, evaluate, capfd, monkeypatch):
-    rows = KnnCell.rows
+    rows = FrozenCell.rows
 
-    def fail_once(cell: KnnCell) -> list[dict]:
+    def fail_once(cell: FrozenCell) -> list[dict]:
         if cell.candidate.method == "MAE":
             raise RuntimeError("out of memory")
         return rows(cell)
 
-    monkeypatch.setattr(KnnCell, "rows", fail_once)
+    monkeypatch.setattr(FrozenCell, "rows", fail_once)
     with pytest.raises(SystemExit) as stop:
         evaluate("--weights", "one.pth", "two.pth", "--method", "MAE", "DINO", "--tasks", "knn")
     assert stop.value.code == 1
@@ -323,7 +385,7 @@ def test_short_runs_are_not_split(folder, mistake):
 
 
 def test_an_unknown_task_is_named(mistake):
-    assert "'voc' is none of knn, linear" in mistake("--weights", "x", "--tasks", "knn,voc")
+    assert "'voc' is none of knn, " in mistake("--weights", "x", "--tasks", "knn,voc")
 
 
 def test_data_of_a_task_that_are_not_there_are_named(folder, mistake):
@@ -381,7 +443,8 @@ def test_another_length_and_rate_are_a_protocol_of_their_own(folder, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--tasks", "knn", "--det-data", "mine"), "--det-data mine is for coco, not for"),
+        (("--tasks", "knn", "--det-data", "mine"), "--det-data mine is for coco, coco-cascade"),
+        (("--tasks", "lvis", "--det-data", "mine"), "'mine' is not for --tasks lvis, whose AP"),
         (("--tasks", "coco", "--seg-data", "mine"), "--seg-data mine is for ade20k, not for"),
         (
             ("--tasks", "coco", "--images", "mine", "--det-data", "other"),
@@ -405,7 +468,73 @@ def test_an_option_that_no_task_would_read_is_refused(folder, mistake, arguments
 def test_the_size_of_the_images_is_that_of_the_option(folder, monkeypatch):
     (candidate,) = read_candidates(["one.pth"], None, num_heads=3)
     evaluation = Evaluation("short", Path("data"), Path("out"), img_size=128)
-    assert evaluation.plan(candidate, "knn", 0).settings.img_size == 128
+    assert evaluation.plan(candidate, "knn", 0).preparation.img_size == 128
     cell = evaluation.plan(candidate, "linear", 0)
     assert load(cell.config).model.backbone.img_size == 128
     assert cell.protocol_hash != plan("one.pth", "linear").protocol_hash
+
+
+FROZEN = "knn,knn-grid,logreg,few-shot,few-shot-knn,low-data"
+
+
+def test_frozen_tasks_share_one_extraction_and_judge_an_untrained_encoder_too(
+    folder, evaluate, monkeypatch
+):
+    made, pooled = [], extraction.pooled
+
+    def counted(vit, imgs, *rest):
+        made.append(len(imgs))
+        return pooled(vit, imgs, *rest)
+
+    monkeypatch.setattr(extraction, "pooled", counted)
+    words = ("--weights", "one.pth", "--method", "MAE", "--random", "--tasks", FROZEN)
+    evaluate(*words, "--draws", "1")
+    rows = read_results("out/results.jsonl")
+    assert sum(made) == 2 * (24 + 3)  # two encoders, each image once
+    assert {row["method"] for row in rows} == {"MAE", "untrained"}
+    assert len({row["weights_sha256"] for row in rows}) == 2
+    for name in FROZEN.split(","):
+        found = [row["metric"] for row in rows if (row["task"], row["method"]) == (name, "MAE")]
+        assert found == [metric.name for metric in TASKS[name].metrics]
+    of = {(row["task"], row["metric"]): row for row in rows if row["method"] == "MAE"}
+    assert of["knn", "top-1"]["value"] == of["knn-grid", "k=20"]["value"]
+    assert of["knn-grid", "k=200"]["value"] is None  # of 24 images
+    assert of["logreg", "top-1"]["chosen"]["C"] > 0
+    low, high = of["few-shot", "1-shot"]["interval"]
+    assert low <= of["few-shot", "1-shot"]["value"] <= high
+    evaluate(*words, "--draws", "1")
+    assert read_results("out/results.jsonl") == rows
+
+
+def test_the_published_vote_has_the_hash_that_it_always_had(folder):
+    cell = plan("one.pth", "knn")
+    settings = dict(k=20, temperature=0.07, crop_pct=0.875, feature="cls_token", img_size=64)
+    assert cell.protocol_hash == settings_hash(settings | dict(protocol="short"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--tasks", "knn", "--shots", "1"), "--shots is for few-shot, few-shot-knn, not for"),
+        (("--tasks", "few-shot", "--shots", "3"), "'3' is none of 1, 2, 5, 10"),
+        (("--tasks", "knn", "--subsets", "x"), "--subsets is for low-data, not for --tasks knn"),
+        (("--tasks", "low-data", "--subsets", "x"), "list of images 'x' does not exist"),
+    ],
+)
+def test_options_of_frozen_tasks_are_checked(folder, mistake, words, message):
+    assert message in mistake("--weights", "one.pth", *words)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("knn-grid", "k = 200 exceeds the 24 training images in data/imagenet/train"),
+        ("few-shot", "10 images of each class are drawn, and class '"),
+    ],
+)
+def test_a_protocol_that_the_images_cannot_serve_is_refused_before_anything_runs(
+    folder, mistake, task, message
+):
+    words = ("--weights", "one.pth", "--protocol", "paper", "--tasks", f"logreg,{task}")
+    assert message in mistake(*words)
+    assert not Path("out/results.jsonl").exists() and not Path("out/features").exists()

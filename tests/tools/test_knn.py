@@ -72,6 +72,23 @@ def test_accuracies_are_printed_beside_a_random_encoder_and_appended(folder, knn
     assert "weights   cls_token      100.00  undefined" in capsys.readouterr().out
 
 
+def test_several_k_have_a_row_each_and_features_are_found_again(folder, knn, capsys, monkeypatch):
+    knn(k="1 3 9", random=True, features="kept", out="results.jsonl")
+    assert len(list(Path("kept").glob("*/manifest.json"))) == 4  # two encoders, two splits
+    monkeypatch.setattr("milan_mm.evaluation.frozen.extraction.pooled", None)  # would fail
+    knn(k="3", random=True, features="kept", out="results.jsonl")
+    knn(k="3", random=True, out="results.jsonl")
+    rows = [row for row in read_rows("results.jsonl") if row["metric"] == "top-1"]
+    assert [(row["init"], row["k"]) for row in rows[:6]] == [
+        *(("weights", k) for k in (1, 3, 9)),
+        *(("random", k) for k in (1, 3, 9)),
+    ]
+    kept = [(row["value"], row["interval"]) for row in (rows[1], rows[4])]
+    assert kept == [(row["value"], row["interval"]) for row in rows[6:8]]
+    assert kept == [(row["value"], row["interval"]) for row in rows[8:]]
+    assert "weights   cls_token     9" in capsys.readouterr().out
+
+
 def test_photos_in_both_splits_are_said(folder, knn, capsys):
     knn()
     assert "training images too" not in capsys.readouterr().err

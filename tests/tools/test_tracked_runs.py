@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.run.pretraining_runs import labelled_images, logged, pretraining_config
+from tests.tools.conftest import TOOLS
 
 
 @pytest.fixture
@@ -20,10 +21,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.long
-def test_two_processes_log_the_accuracies_of_one_and_write_once(folder, process, warm_process):
+def test_two_processes_log_the_accuracies_of_one_and_write_once(folder, warm, warm_process):
     options = ("--tensorboard", "--knn-data", "images", "--knn-interval", 1, "--knn-limit", 23)
     warm_process("train.py", "tiny.py", "--work-dir", "one", *options)
-    process("dist_train.sh", "tiny.py", 2, "--work-dir", "two", *options)
+    words = ("--standalone", "--nproc-per-node", 2, TOOLS / "train.py", "--launcher", "pytorch")
+    warm_process("_torchrun.py", *words, "tiny.py", "--work-dir", "two", *options)
     one, two = (
         [line for line in logged(folder / name) if "knn/top1" in line] for name in ("one", "two")
     )

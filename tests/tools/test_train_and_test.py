@@ -18,6 +18,7 @@ from milan_mm.registry import MODELS
 from milan_mm.run.metrics import read_metrics
 from tests.helpers import STATS, milan_config
 from tests.run.own_data.folders import image_folder
+from tests.tools.conftest import TOOLS
 
 CONFIG = """
 _base_ = ["{repo}/configs/_base_/default_runtime.py"]
@@ -205,14 +206,17 @@ def test_a_launcher_without_arguments_shows_its_usage(process, name: str):
 
 
 @pytest.mark.long
-def test_a_mistake_on_two_processes_is_told_once_and_without_a_traceback(folder: Path, process):
-    done = process("dist_train.sh", "tiny.py", 2, "--weights", "gone.pth", expect=2)
+def test_a_mistake_on_two_processes_is_told_once_and_without_a_traceback(
+    folder: Path, warm, warm_process
+):
+    options = ("--standalone", "--nproc-per-node", 2, TOOLS / "train.py", "--launcher", "pytorch")
+    done = warm_process("_torchrun.py", *options, "tiny.py", "--weights", "gone.pth", expect=2)
     assert done.stderr.count("error: ") == 1 and "gone.pth" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_mistake_of_the_second_process_alone_is_told(
-    folder: Path, process, monkeypatch, repo_root
+    folder: Path, warm, warm_process, monkeypatch, repo_root
 ):
     Path("second.py").write_text(
         "import os, time\n"
@@ -225,18 +229,18 @@ def test_a_mistake_of_the_second_process_alone_is_told(
     )
     monkeypatch.setenv("PYTHONPATH", str(repo_root))
     options = ("--standalone", "--nproc-per-node", 2)
-    done = process("_torchrun.py", *options, "second.py", expect=2)
+    done = warm_process("_torchrun.py", *options, "second.py", expect=2)
     assert done.stderr.count("error: only here\n") == 1
     assert "Traceback" not in done.stderr
 
 
-def test_a_taken_port_is_told_in_one_line(folder: Path, process):
+def test_a_taken_port_is_told_in_one_line(folder: Path, warm_process):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         where = ("--master-addr", "127.0.0.1", "--master-port", port)
-        done = process("_torchrun.py", *where, "--nproc-per-node", 1, "nothing.py", expect=2)
+        done = warm_process("_torchrun.py", *where, "--nproc-per-node", 1, "nothing.py", expect=2)
     assert (
         done.stderr == f"error: port {port} is taken by another program: set PORT to a free one\n"
     )

@@ -1,5 +1,6 @@
 """Planted faults of a COCO folder are found, each as its own kind."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from PIL import Image
 
 from milan_mm.datasets.coco.faults import Kind
 from milan_mm.palette import DISTINCT
-from milan_mm.upkeep.check_coco import check_coco
+from milan_mm.upkeep.check_coco import check_coco, check_lvis
 from milan_mm.upkeep.findings import Findings
+from tests.evaluation.test_lvis_metric import HEIGHT, WIDTH, annotation_file
+from tests.run.own_data.folders import write_image
 from tests.small_data import edit_coco
 
 FIRST = "train2017/000000000000.jpg"
@@ -150,3 +153,21 @@ def test_classes_other_than_cocos_have_the_colours_of_predictions(coco, monkeypa
     )
     check_coco(coco, Findings(allow_subset=True), num_workers=0)
     assert given and all(colours == list(DISTINCT[:2]) for colours in given)
+
+
+def test_lvis_is_read_by_the_urls_of_its_images_and_needs_more_than_coco(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    for split in ("train", "val"):
+        content = annotation_file()
+        for image in content["images"]:
+            image["coco_url"] = image["coco_url"].replace("val2017", f"{split}2017")
+            name = "/".join(image["coco_url"].split("/")[-2:])
+            write_image(tmp_path / name, size=(HEIGHT, WIDTH))
+        if split == "val":
+            content["images"][2]["neg_category_ids"] = "none"
+        (tmp_path / f"annotations/lvis_v1_{split}.json").write_text(json.dumps(content))
+    findings = Findings(allow_subset=True)
+    check_lvis(tmp_path, findings, num_workers=0)
+    assert findings.counts[0] == "images in lvis_v1_train.json: 6 of 100,170, 100,164 fewer"
+    (name,) = only(findings, "entries do not have what AP of LVIS needs")
+    assert name == "lvis_v1_val.json: image 3 has no list 'neg_category_ids'"

@@ -311,3 +311,10 @@ def test_the_record_tells_what_the_copies_are(source, target):
     shrink_folder(target, settings(source), num_workers=0)
     record = json.loads((target / ".shrink_images.json").read_text())
     assert record == dict(source=str(source), short_side=60, quality=90, subsampling="420")
+
+
+def test_what_is_not_a_file_is_named_and_not_left_out(source, target):
+    photo(60, 60).save(source / "photo.jpg")
+    (source / "gone.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(ValueError, match=r"gone\.jpg' is not a file"):
+        shrink_folder(target, settings(source), num_workers=0)

@@ -26,6 +26,8 @@ OTHERS = {
     "DINO": "bicubic-offset",
     "iBOT": "bicubic-offset",
     "DINOv2": "bicubic-offset",
+    "Franca": "bicubic-offset",
+    "Web-DINO": "bicubic-offset",
     "CLIP": "bicubic-antialias",
     "open_clip": "bicubic-antialias",
     "MetaCLIP 2": "bicubic-antialias",

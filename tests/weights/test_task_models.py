@@ -1,12 +1,14 @@
 """The encoder inside a trained detector or segmentor of OpenMMLab, and what its config says."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmseg.models import MAE, BEiT
 from mmseg.models import VisionTransformer as MMSegViT
+from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
 from milan_mm.models.plain_vit import PlainViT
@@ -15,6 +17,7 @@ from milan_mm.weights.inspecting import inspection
 from milan_mm.weights.loading import load_encoder
 from milan_mm.weights.recognising import recognise
 from tests.helpers import randomise
+from tests.models.slow_resize import slow_resize
 from tests.weights import zoo
 from tests.weights.zoo import HEADS, D, noise, prefixed, timm_vit
 
@@ -73,6 +76,75 @@ def test_a_class_token_that_took_no_part_is_refused():
     content, _ = segmentor(MMSegViT, with_cls_token=False)
     with pytest.raises(ValueError, match="says with_cls_token=False: the class token"):
         recognise(content, "iter_1.pth")
+
+
+def vitdet(**beside: Tensor) -> tuple[dict, Callable[[Tensor], Tensor], zoo.State]:
+    """By timm's class for SAM, whose blocks are those of ViTDet."""
+    own = dict(embed_dim=D, depth=4, num_heads=HEADS, img_size=64, patch_size=8)
+    norm = partial(nn.LayerNorm, eps=1e-6)
+    model = VisionTransformerSAM(
+        **own, use_rel_pos=True, window_size=3, global_attn_indexes=(1, 3), norm_layer=norm
+    )
+    model = randomise(model).eval()
+    table = noise(1, 1 + 4 * 4, D)  # of a pretraining at 32 pixels, with a class token
+    model.pos_embed.data = slow_resize(table[:, 1:], (4, 4), (8, 8), "bicubic").unflatten(1, (8, 8))
+    state = {n: t for n, t in model.state_dict().items() if n.startswith(("patch_", "blocks."))}
+
+    def tokens(imgs: Tensor) -> Tensor:
+        return model.blocks(model.patch_embed(imgs) + model.pos_embed).permute(0, 3, 1, 2)
+
+    return state | dict(pos_embed=table), tokens, model.state_dict()
+
+
+def in_detectron2(state: zoo.State) -> dict:
+    heads = {"roi_heads.box_head.fc1.weight": noise(2), "proposal_generator.a": noise(2)}
+    pyramid = {"backbone.simfp_2.0.weight": noise(2)}
+    return dict(model=prefixed(state, "backbone.net.") | heads | pyramid, iteration=3)
+
+
+def in_mmdetection(state: zoo.State) -> dict:
+    heads = {"rpn_head.rpn_conv.weight": noise(2), "neck.lateral_convs.0.weight": noise(2)}
+    return dict(state_dict=prefixed(state, "backbone.") | heads)
+
+
+@pytest.mark.parametrize("around", [in_detectron2, in_mmdetection])
+def test_the_encoder_of_vitdet_keeps_its_windows_and_relative_positions(around: Callable):
+    state, tokens, _ = vitdet()
+    encoder = recognise(around(state), "model_final.pth", num_heads=HEADS)
+    assert encoder.system == "ViTDet" and encoder.finetuned.startswith("as part of a detector")
+    assert encoder.dense == dict(rel_pos_grid=(8, 8), window_size=3, global_layers=(1, 3))
+    vit = PlainViT(**encoder.model_settings(), **encoder.dense).eval()
+    load_encoder(vit, encoder)
+    imgs = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(vit(imgs)[0], tokens(imgs), rtol=1e-4, atol=1e-4)
+    text = inspection(encoder)
+    assert "relative positions for 8x8 patches, in windows of 3x3" in text
+    assert "segmentation  not possible: the shipped recipe has no place" in text
+
+
+def test_the_config_of_mmdetections_vitdet_says_what_its_tables_do_not():
+    """Its LayerNorm has mmcv's epsilon unless its config says otherwise."""
+    backbone = dict(type="ViT", patch_size=8, depth=4, num_heads=12, norm_cfg=dict(type="LN"))
+    preprocessor = dict(type="DetDataPreprocessor", mean=[127.5] * 3, std=[127.5] * 3)
+    cfg = Config(dict(model=dict(backbone=backbone, data_preprocessor=preprocessor))).pretty_text
+    encoder = recognise(in_mmdetection(vitdet()[0]) | dict(meta=dict(cfg=cfg)), "epoch_1.pth")
+    assert (encoder.settings["norm_eps"], encoder.stats) == (1e-5, "half")
+    assert encoder.settings["arch"]["num_heads"] == 12
+    other = cfg.replace("type='ViT'", "type='MyViT'")  # anybody's, in timm's names
+    assert recognise(in_mmdetection(vitdet()[0]) | dict(meta=dict(cfg=other)), "a.pth", num_heads=4)
+
+
+def test_relative_positions_of_many_sizes_are_refused():
+    state = vitdet()[0]
+    state |= {f"blocks.2.attn.rel_pos_{axis}": noise(11, D // HEADS) for axis in "hw"}
+    with pytest.raises(ValueError, match=r"are for grids of \[\(3, 3\), \(6, 6\), \(8, 8\)\]"):
+        recognise(in_detectron2(state), "a.pth", num_heads=HEADS)
+
+
+def test_sam_is_refused_by_its_neck():
+    with pytest.raises(ValueError, match=r"'neck\.0\.weight': the neck of SAM"):
+        recognise(vitdet()[2], "sam.pth")
 
 
 TASKS: list[tuple[str, Callable[[], dict]]] = [

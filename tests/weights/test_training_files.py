@@ -277,6 +277,16 @@ def test_the_rotary_twin_of_deit_iii_is_named_until_the_user_says_what_it_is():
     assert "positions" not in said.assumed
 
 
+@pytest.mark.parametrize(("flag", "stats"), [(True, "imagenet"), (False, "half")])
+@pytest.mark.parametrize("sample", [zoo.beit, zoo.beit_finetuned])
+def test_the_command_line_of_beits_scripts_tells_the_statistics(
+    sample: Callable, flag: bool, stats: str
+):
+    args = Namespace(model="beit_base_patch16_224", imagenet_default_mean_and_std=flag)
+    encoder = recognise(sample().content | dict(args=args), "a.pth")
+    assert encoder.stats == stats and "stats" not in encoder.assumed
+
+
 def test_the_command_line_of_a_training_tells_the_twins_apart():
     content = dict(model=zoo.deit_iii().content)
     rotary = Namespace(model="rope_axial_ape_deit_small_patch16_LS")
@@ -427,13 +437,6 @@ def test_stages_of_another_network_are_not_taken_for_chunks_of_blocks():
     names = ("blocks.0.0.conv_dw.weight", "blocks.1.0.conv_dw.weight", "conv_stem.weight")
     with pytest.raises(ValueError, match=r"blocks\.0\.0.*a network of stages.*not a plain ViT$"):
         recognise({name: noise(2) for name in names}, "a.pth")
-
-
-def test_a_detectors_relative_positions_are_refused_by_name():
-    state = prefixed(zoo.dino_backbone().content, "backbone.net.")
-    state["backbone.net.blocks.0.attn.rel_pos_h"] = noise(7, 12)
-    with pytest.raises(ValueError, match="rel_pos_h': a detector's relative positions"):
-        recognise(dict(model=state), "a.pth")
 
 
 def test_a_pickle_of_detectron2_is_refused_in_one_line(tmp_path: Path):

@@ -25,7 +25,7 @@ def check_lvis(file: CocoFile) -> list[str]:
     Raises:
         UserError: Names the first entry that is wrong.
     """
-    for detail in (*_wrong_categories(file), *_wrong_images(file)):
+    if detail := next(faults_of_lvis(file), ""):
         raise UserError(f"{detail} (in '{file.path}'), and AP of LVIS needs it: {_REMEDY}")
     absent = {(image["id"], number) for image in file.images for number in image[_LISTS[0]]}
     pairs = {(a["image_id"], a["category_id"]) for a in file.annotations}
@@ -41,6 +41,12 @@ def check_lvis(file: CocoFile) -> list[str]:
             "have it: the annotations count"
         )
     return lines
+
+
+def faults_of_lvis(file: CocoFile) -> Iterator[str]:
+    """Every entry that AP of LVIS cannot be computed from."""
+    yield from _wrong_categories(file)
+    yield from _wrong_images(file)
 
 
 def _wrong_categories(file: CocoFile) -> Iterator[str]:

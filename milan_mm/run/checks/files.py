@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from milan_mm.datasets.conversion import conversion_hint
 from milan_mm.errors import MissingFileError
 from milan_mm.run.config_nodes import datasets_of, evaluators_of
 
@@ -52,6 +53,8 @@ def _check_dataset(field: str, dataset: dict) -> None:
     for key, prefix in prefixes.items():
         folder = Path(root, prefix)
         if not folder.is_dir():
+            if hint := conversion_hint(folder):
+                raise MissingFileError(f"data folder '{folder}' does not exist: {hint}")
             name = f"{field}.data_prefix" + (f".{key}" if key else "")
             raise MissingFileError(
                 f"data folder '{folder}' ({name}) does not exist: link or unpack the data there, "
@@ -64,6 +67,8 @@ def _check_dataset(field: str, dataset: dict) -> None:
 
 def _check_file(field: str, path: str | None) -> None:
     if path and "://" not in path and not Path(path).is_file():
+        if hint := conversion_hint(path):
+            raise MissingFileError(f"annotation file '{path}' does not exist: {hint}")
         raise MissingFileError(
             f"annotation file '{path}' ({field}) does not exist: link or unpack the data there, "
             f"or pass --cfg-options {field}=FILE"

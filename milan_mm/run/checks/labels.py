@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
 
+from milan_mm.datasets.conversion import conversion_hint
 from milan_mm.datasets.folders import missing_files, spread
 from milan_mm.datasets.hidden_class import STATED, refuse_hidden_class
 from milan_mm.datasets.image_size import read_header
@@ -87,7 +88,7 @@ def _check_dataset(
     chosen = spread(samples, min(len(samples), SAMPLE))
     for sample in chosen:
         try:
-            readers[0].transform(sample | _size_of(sample["img_path"]))
+            readers[0].transform(sample | size_of(sample["img_path"]))
             labels = read_labels(sample["seg_map_path"])
             pixels += np.bincount(labels.ravel(), minlength=IGNORED + 1)[: IGNORED + 1]
         except MissingFileError:
@@ -115,11 +116,14 @@ def _check_existence(samples: list[dict], limit: float) -> list[str]:
         f"'{lonely[0]['img_path']}' has no label file '{lonely[0]['seg_map_path']}'"
     )
     if len(lonely) > limit:
-        raise MissingFileError(f"{found}; add the labels, or remove the images")
+        remedy = (
+            conversion_hint(lonely[0]["seg_map_path"]) or "add the labels, or remove the images"
+        )
+        raise MissingFileError(f"{found}; {remedy}")
     return [f"{found}; training skips them"]
 
 
-def _size_of(path: str) -> dict:
+def size_of(path: str) -> dict:
     """Height and width of an image as the loader will give them, from the file's header."""
     header = read_header(Path(path))
     return dict(ori_shape=(header.height, header.width)) if header else {}

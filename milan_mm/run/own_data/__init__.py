@@ -12,12 +12,19 @@ from milan_mm.datasets.foreign import convert_hint
 from milan_mm.early import check_own_data
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.own_data.classification import use_image_folder
+from milan_mm.run.own_data.depth import use_depth_pairs
 from milan_mm.run.own_data.detection import use_coco_folder
 from milan_mm.run.own_data.pretraining import use_images
 from milan_mm.run.own_data.segmentation import use_label_pairs
 from milan_mm.run.records.record import Recorded
 
-_TASKS = dict(pretrain=use_images, cls=use_image_folder, det=use_coco_folder, seg=use_label_pairs)
+_TASKS = dict(
+    pretrain=use_images,
+    cls=use_image_folder,
+    det=use_coco_folder,
+    seg=use_label_pairs,
+    depth=use_depth_pairs,
+)
 
 
 def set_own_data(cfg: Config, folder: str, tested: Recorded | None = None) -> list[str]:
@@ -28,7 +35,7 @@ def set_own_data(cfg: Config, folder: str, tested: Recorded | None = None) -> li
 
     Args:
         tested: The checkpoint of a test, which knows the classes: the folder needs no training
-            split then. One that does not name them is as good as None.
+            split then. One that does not name them is as good as None, but for depth.
 
     Returns:
         Lines about what was found, for the user to compare with what was meant.
@@ -40,8 +47,8 @@ def set_own_data(cfg: Config, folder: str, tested: Recorded | None = None) -> li
     """
     check_own_data(folder)
     root = Path(folder)
-    known = tested if tested and tested.classes else None
     task = _task(cfg)
+    known = tested if tested and (tested.classes or task == "depth") else None
     try:
         lines = _TASKS[task](cfg, root, known)
     except MissingFileError:  # another layout, not a fault inside of this one
@@ -53,6 +60,8 @@ def set_own_data(cfg: Config, folder: str, tested: Recorded | None = None) -> li
 
 def _task(cfg: Config) -> str:
     scope = cfg.get("default_scope")
+    if scope == "mmseg" and str(cfg.model.get("type")).endswith("DepthEstimator"):
+        return "depth"
     if scope in ("mmdet", "mmseg"):
         return scope[2:]
     if scope != "mmpretrain" or "model" not in cfg:

@@ -58,10 +58,17 @@ DINO_HEADS = {
     "module.dino_head.*": reasons.PRETRAINING_HEAD,
     "module.ibot_head.*": reasons.PRETRAINING_HEAD,
 }
+_VITDET = "blocks.#.attn.rel_pos_h"
 _TRUNK_REST = {"visual.head.*": reasons.TEXT_SPACE, "module.visual.head.*": reasons.TEXT_SPACE}
 
 TIMM = Layout(
-    names={**TIMM_NAMES, **POOL_NAMES},
+    names={
+        **TIMM_NAMES,
+        **POOL_NAMES,
+        # of ViTDet, as detectron2 and mmdetection train it
+        "layers.#.attn.rel_pos_h": "blocks.#.attn.rel_pos_h",
+        "layers.#.attn.rel_pos_w": "blocks.#.attn.rel_pos_w",
+    },
     markers=("patch_embed.proj.weight", "pos_embed"),
     absent=(
         "blocks.0.attn.q_bias",
@@ -97,5 +104,5 @@ TIMM = Layout(
     },
     extras=TIMM_EXTRAS,
     # finetuned with average pooling: a norm after it replaces the final one; MaskFeat deletes it
-    optional={"ln1": ("fc_norm.weight", "pred_head.*", "^decode_head.*"), "cls_token": ()},
+    optional={"ln1": ("fc_norm.weight", "pred_head.*", "^decode_head.*", _VITDET), "cls_token": ()},
 )

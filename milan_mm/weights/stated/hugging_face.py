@@ -8,7 +8,7 @@ from milan_mm.errors import UserError
 from milan_mm.weights.folders import CONFIG, PREPROCESSOR_CONFIG
 from milan_mm.weights.stated.facts import HubFacts, oblong
 from milan_mm.weights.statistics import stats_text
-from milan_mm.weights.systems import HF_TYPES
+from milan_mm.weights.systems import HF_TYPES, WEB_DINO_WIDTHS
 
 # hidden_act -> activation here. `gelu_fast` and `gelu_new` are written differently and equal.
 ACTS = {
@@ -71,6 +71,8 @@ def hugging_face_facts(config: dict, preprocessor: dict, folder: Path) -> HubFac
     system = HF_TYPES[kind]
     if kind in _CLIP and system is None:  # OpenAI's, MetaCLIP's and DFN's, or LAION's and others'
         system = "CLIP" if ACTS[act] == "QuickGELU" else "open_clip"
+    if config.get("use_swiglu_ffn") and config.get("hidden_size") in WEB_DINO_WIDTHS:
+        system = "Web-DINO"  # all of whose ViTs have a SwiGLU; of DINOv2's only ViT-g does
     pooling = None
     if "use_mean_pooling" in config:
         pooling = "mean" if config["use_mean_pooling"] else "cls"

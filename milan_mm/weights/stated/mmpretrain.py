@@ -95,6 +95,22 @@ def _mmsegs_facts(backbone: dict) -> HubFacts:
     )
 
 
+def vitdet_facts(backbone: dict) -> HubFacts:
+    """Options of the encoder in mmdetection's ViTDet; its tables show its windows.
+
+    Raises:
+        UserError: See `mmpretrain_facts`.
+    """
+    return HubFacts(
+        patch_size=_integer(backbone.get("patch_size", 16)),
+        num_layers=_integer(backbone.get("depth", 12)),
+        num_heads=_integer(backbone.get("num_heads", 12)),
+        norm_eps=_eps(backbone.get("norm_cfg", dict(type="LN", eps=1e-6))),
+        act=_act(backbone.get("act_cfg")),
+        named=NAMED,
+    )
+
+
 def _check_rule(rule: Any) -> None:
     if rule not in _RESIZING:
         raise UserError(

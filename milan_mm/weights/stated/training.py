@@ -11,7 +11,7 @@ from milan_mm.models.vit_options import ARCHS
 from milan_mm.weights.config_text import parse_config
 from milan_mm.weights.record import read_record
 from milan_mm.weights.stated.facts import HubFacts, oblong, plain_dense
-from milan_mm.weights.stated.mmpretrain import NAMED, mmpretrain_facts
+from milan_mm.weights.stated.mmpretrain import NAMED, mmpretrain_facts, vitdet_facts
 from milan_mm.weights.statistics import stats_text
 from milan_mm.weights.systems import SYSTEMS
 
@@ -55,6 +55,9 @@ def training_facts(checkpoint: Mapping[str, Any], layout: str = "") -> HubFacts:
     if not isinstance(backbone, dict) or not isinstance(backbone.get("type"), str):
         return HubFacts()
     stats = _stats(model.get("data_preprocessor") or values.get("data_preprocessor"))
+    if layout == "timm":  # names of many frameworks' models, of which one is known
+        is_vitdets = backbone["type"].rpartition(".")[2] == "ViT"
+        return replace(vitdet_facts(backbone), stats=stats) if is_vitdets else HubFacts()
     if backbone["type"] != "milan_mm.PlainViT":
         return replace(mmpretrain_facts(backbone, layout == "mmseg"), stats=stats)
     arch = backbone.get("arch")
@@ -70,6 +73,19 @@ def training_facts(checkpoint: Mapping[str, Any], layout: str = "") -> HubFacts:
         stats=stats,
         named=NAMED,
     )
+
+
+def command_line_facts(checkpoint: Mapping[str, Any]) -> HubFacts:
+    """Statistics that the command line of BEiT's scripts states, of which it keeps a copy.
+
+    BEiT v2, mc-BEiT and data2vec train by the same scripts.
+    """
+    args = checkpoint.get("args")
+    options = args if isinstance(args, Mapping) else getattr(args, "__dict__", {})
+    is_imagenets = options.get("imagenet_default_mean_and_std")
+    if not isinstance(is_imagenets, bool):
+        return HubFacts()
+    return HubFacts(stats="imagenet" if is_imagenets else "half", named="its command line")
 
 
 def dense_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

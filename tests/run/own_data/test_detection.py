@@ -197,3 +197,60 @@ def test_two_files_of_one_split_are_refused(tmp_path: Path):
     message = r"instances_val\.json' and '.*instances_val2017\.json' both fit the val split"
     with pytest.raises(ValueError, match=message):
         set_own_data(load(RECIPE), str(tmp_path))
+
+
+# Other detectors
+
+
+def _evaluators(cfg: Config) -> set[tuple[str, str | tuple]]:
+    return {
+        (e.type, e.metric if isinstance(e.metric, str) else tuple(e.metric))
+        for e in (cfg.val_evaluator, cfg.test_evaluator)
+    }
+
+
+def test_mask2former_weighs_as_many_classes_as_there_are(tmp_path: Path):
+    cfg = load("det/mask2former_vit-base-p16_8xb2-amp-lsj-50e_coco")
+    set_own_data(cfg, str(coco_folder(tmp_path)))
+    assert cfg.model.panoptic_head.loss_cls.class_weight == [1.0, 1.0, 1.0, 0.1]
+
+
+def test_boxes_alone_are_refused_by_a_detector_that_learns_from_masks(tmp_path: Path):
+    cfg = load("det/mask2former_vit-base-p16_8xb2-amp-lsj-50e_coco")
+    with pytest.raises(ValueError, match=r"has no masks, and Mask2Former .* annotate masks, or"):
+        set_own_data(cfg, str(coco_folder(tmp_path, masks=False)))
+
+
+def test_boxes_alone_are_enough_for_a_detector_of_boxes(tmp_path: Path):
+    cfg = load("det/fcos_vit-base-p16_8xb8-amp-lsj-100e_coco")
+    lines = set_own_data(cfg, str(coco_folder(tmp_path, masks=False)))
+    loading = [t for t in cfg.train_dataloader.dataset.pipeline if "with_mask" in t]
+    assert [t.with_mask for t in loading] == [False]
+    assert not any("mask head" in line for line in lines)
+    assert _evaluators(cfg) == {("milan_mm.CocoMetric", "bbox")}
+
+
+def test_every_stage_of_a_cascade_without_masks_keeps_its_boxes(tmp_path: Path):
+    cfg = load("det/cascade-mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco")
+    set_own_data(cfg, str(coco_folder(tmp_path, masks=False)))
+    heads = cfg.model.roi_head
+    assert heads.mask_head is None
+    assert [head.num_classes for head in heads.bbox_head] == [3, 3, 3]
+
+
+def test_own_data_are_judged_by_cocos_ap_if_they_do_not_say_what_lvis_asks(tmp_path: Path):
+    cfg = load("det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_lvis")
+    set_own_data(cfg, str(coco_folder(tmp_path)))
+    assert _evaluators(cfg) == {("milan_mm.CocoMetric", ("bbox", "segm"))}
+    assert cfg.model.roi_head.bbox_head.loss_cls.num_classes == 3
+
+    def to_lvis(content: dict) -> None:
+        for category in content["categories"]:
+            category["frequency"] = "c"
+        for image in content["images"]:
+            image.update(neg_category_ids=[], not_exhaustive_category_ids=[])
+
+    _edit(_val_json(tmp_path), to_lvis)
+    cfg = load("det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_lvis")
+    set_own_data(cfg, str(tmp_path))
+    assert _evaluators(cfg) == {("milan_mm.LVISMetric", ("bbox", "segm"))}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from milan_mm.upkeep.check_ade20k import check_ade20k
+from milan_mm.upkeep.check_segmentation import check_ade20k
 from milan_mm.upkeep.findings import Findings
 
 IMAGE = "images/training/ADE_train_00000000.jpg"

@@ -1,0 +1,1 @@
+"""Frozen encoders: features computed once, and the protocols that read them."""
