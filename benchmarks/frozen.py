@@ -60,7 +60,7 @@ def measure(images: int, classes: int, width: int) -> list[tuple[float, int]]:
         needs=Needs((0,), ("avg",)),
         width=width,
     )
-    found = []
+    found: list[tuple[float, int]] = []
     with TemporaryDirectory() as root:
         with watched(found):
             _write(Path(root), spec, labels)
