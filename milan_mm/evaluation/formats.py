@@ -96,16 +96,16 @@ def _text(cell: TableCell, line: Line, bold: str) -> str:
 def _entry_text(entry: Entry, bold: str) -> str:
     if entry.mean is None:
         return UNDEFINED
-    text = f"{entry.mean:.1f}"
+    text = entry.shown(entry.mean)
     text = bold.format(text) if entry.best else text
     if entry.mark:
         text += f" ({entry.mark})"
     if entry.runs > 1:
-        text += f" ({entry.low:.1f} to {entry.high:.1f}, {entry.runs} runs)"
+        text += f" ({entry.shown(entry.low)} to {entry.shown(entry.high)}, {entry.runs} runs)"
     if entry.draws > 1 and entry.span:
-        text += " ({:.1f} to {:.1f}, ".format(*entry.span) + f"{entry.draws} draws)"
+        text += " ({} to {}, ".format(*map(entry.shown, entry.span)) + f"{entry.draws} draws)"
     elif entry.interval:
-        text += " [{:.1f}, {:.1f}]".format(*entry.interval)
+        text += " [{}, {}]".format(*map(entry.shown, entry.interval))
     return text
 
 

@@ -18,6 +18,8 @@ def entry_of(group: Group, runs: Sequence[Mapping], mark: str = "") -> Entry:
     entry = Entry(group, None, None, None, runs=len(runs), mark=mark)
     if not known:
         return entry
+    row = known[0]
+    entry.digits = metric_of(row["task"], row["data"], row["metric"]).digits
     entry.values = tuple(row["value"] for row in known)
     entry.mean, entry.low, entry.high = mean(entry.values), min(entry.values), max(entry.values)
     ends = [end for row in known for end in (*row.get("interval", ()), *row.get("draws", ()))]

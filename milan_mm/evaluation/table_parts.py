@@ -64,6 +64,7 @@ class Entry:
         best: Whether no other line is better, in its group, as far as spans allow to say so; never
             in a short protocol.
         difference: To the published number, in points, where the two may be compared.
+        digits: After the point, see `Metric`.
     """
 
     group: Group
@@ -78,6 +79,11 @@ class Entry:
     mark: str = ""
     best: bool = False
     difference: float | None = None
+    digits: int = 1
+
+    def shown(self, value: float | None) -> str:
+        """A number of this metric in a table."""
+        return "" if value is None else f"{value:.{self.digits}f}"
 
 
 @dataclass

@@ -43,6 +43,11 @@ class Metric:
     unit: str = "%"
     lower_is_better: bool = False
 
+    @property
+    def digits(self) -> int:
+        """After the point, in tables."""
+        return 1 if self.unit == "%" else 3
+
 
 @dataclass(frozen=True)
 class Task:

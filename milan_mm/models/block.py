@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from milan_mm.errors import UserError
 from milan_mm.models.activations import ACTIVATIONS
 from milan_mm.models.attention import SelfAttention
+from milan_mm.models.norms import build_norm
 from milan_mm.models.patches import merge_windows, split_windows
 from milan_mm.models.recompute import recompute_input
 
@@ -215,16 +216,6 @@ class DropPath(nn.Module):
             noise = torch.rand(shape, dtype=x.dtype, device=x.device)
         kept = (self.keep_prob + noise.view(shape)).floor().to(x.dtype)
         return x.div(self.keep_prob) * kept
-
-
-def layer_norm(dims: int, eps: float = 1e-6) -> nn.LayerNorm:
-    """LayerNorm, by default with the epsilon of all MAE-family ViTs."""
-    return nn.LayerNorm(dims, eps=eps)
-
-
-def build_norm(dims: int, eps: float = 1e-6, kind: str = "LN") -> nn.LayerNorm | nn.RMSNorm:
-    """A LayerNorm, or of the kind 'RMS' an RMSNorm, which has no bias."""
-    return nn.RMSNorm(dims, eps=eps) if kind == "RMS" else layer_norm(dims, eps)
 
 
 def init_transformer(module: nn.Module) -> None:

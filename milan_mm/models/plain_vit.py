@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from milan_mm.errors import UserError
 from milan_mm.models.activations import ACTIVATIONS
-from milan_mm.models.block import EncoderLayer, build_norm, init_transformer
+from milan_mm.models.block import EncoderLayer, init_transformer
+from milan_mm.models.norms import RMSNorm, build_norm
 from milan_mm.models.patches import PatchEmbed, gather_tokens
 from milan_mm.models.positions import (
     ROPE_KINDS,
@@ -266,7 +267,7 @@ class PlainViT(BaseModule):
             act_layer=ACTIVATIONS[options.act],
         )
 
-    def _norm(self) -> nn.LayerNorm | nn.RMSNorm:
+    def _norm(self) -> nn.LayerNorm | RMSNorm:
         return build_norm(self.embed_dims, self.options.norm_eps, self.options.norm)
 
     def _prepend_tokens(self, tokens: Tensor) -> Tensor:

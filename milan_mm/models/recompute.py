@@ -47,6 +47,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from milan_mm.models.activations import SwiGLU
+from milan_mm.models.norms import RMSNorm
 from milan_mm.torch_private import has_hooks, outer_hooks, sees_outer_hooks
 
 
@@ -57,7 +58,7 @@ def recompute_input(first: nn.Module, layer: Callable[[Tensor], Tensor], x: Tens
     `first` is, or does, anything other than torch's own module.
 
     Args:
-        first: `nn.LayerNorm`, `nn.RMSNorm`, `nn.GELU`, `SwiGLU` or `nn.Identity`; any other module
+        first: `nn.LayerNorm`, `RMSNorm`, `nn.GELU`, `SwiGLU` or `nn.Identity`; any other module
             runs, but its output is kept.
         layer: Takes the output of `first`; under autocast this is rounded, as a linear layer would
             round it.
@@ -99,10 +100,7 @@ def _function(first: nn.Module) -> Callable[[Tensor], Tensor] | None:
     if type(first) is nn.LayerNorm:
         shape, weight, bias, eps = first.normalized_shape, first.weight, first.bias, first.eps
         return partial(F.layer_norm, normalized_shape=shape, weight=weight, bias=bias, eps=eps)
-    if type(first) is nn.RMSNorm:
-        size, gain, least = first.normalized_shape, first.weight, first.eps
-        return partial(F.rms_norm, normalized_shape=size, weight=gain, eps=least)
-    return first.forward if type(first) in (nn.GELU, nn.Identity, SwiGLU) else None
+    return first.forward if type(first) in (nn.GELU, nn.Identity, SwiGLU, RMSNorm) else None
 
 
 def _hooks(

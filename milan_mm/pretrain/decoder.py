@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from milan_mm.errors import UserError
 from milan_mm.models.attention import attend
-from milan_mm.models.block import EncoderLayer, FeedForward, init_transformer, layer_norm
+from milan_mm.models.block import EncoderLayer, FeedForward, init_transformer
+from milan_mm.models.norms import layer_norm
 from milan_mm.models.patches import gather_tokens
 from milan_mm.models.positions import sincos_pos_embed
 from milan_mm.models.recompute import recompute_input

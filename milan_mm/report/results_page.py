@@ -122,18 +122,20 @@ def _cell(cell: TableCell, line: Line) -> Cell:
 def _entry(entry: Entry) -> Markup:
     if entry.mean is None:
         return Markup("undefined")
-    number = f"{entry.mean:.1f}"
+    number = entry.shown(entry.mean)
     text = Markup("<b>{}</b>").format(number) if entry.best else Markup(number)
     if entry.mark:
         text += Markup(" ({})").format(entry.mark)
     if entry.runs > 1:
-        said = f"{entry.low:.1f} to {entry.high:.1f}, {count(entry.runs, 'run')}"
+        said = f"{entry.shown(entry.low)} to {entry.shown(entry.high)}, {count(entry.runs, 'run')}"
         text += Markup('<span class="paper">{}</span>').format(said)
     if entry.draws > 1 and entry.span:
-        said = "{:.1f} to {:.1f}, ".format(*entry.span) + count(entry.draws, "draw")
+        said = "{} to {}, ".format(*map(entry.shown, entry.span)) + count(entry.draws, "draw")
         text += Markup('<span class="paper">{}</span>').format(said)
     elif entry.interval:
-        text += Markup('<span class="paper">[{:.1f}, {:.1f}]</span>').format(*entry.interval)
+        text += Markup('<span class="paper">[{}, {}]</span>').format(
+            *map(entry.shown, entry.interval)
+        )
     return text
 
 

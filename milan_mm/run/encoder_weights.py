@@ -48,6 +48,7 @@ def set_encoder_weights(
     _check_size(cfg, encoder)
     if "decoder" in cfg.model:
         _check_positions(encoder)
+    _check_class_token(cfg, encoder)
     backbone, before = cfg.model.backbone, _fields(cfg)
     backbone.init_cfg = dict(
         type="milan_mm.EncoderWeights", checkpoint=encoder.source, **encoder.options
@@ -102,6 +103,18 @@ def _check_size(cfg: Config, encoder: Encoder) -> None:
         "let tools/evaluate.py fit the recipe"
     )
     raise UserError(f"{encoder.source} has {own}, '{recipe.stem}' is for {ours}: {remedy}")
+
+
+def _check_class_token(cfg: Config, encoder: Encoder) -> None:
+    """Refuse a probe of the class token for an encoder that has none, and say what it has."""
+    if encoder.settings["with_cls_token"] or cfg.model.backbone.get("out_type") != "cls_token":
+        return
+    own = "attn_pool" if encoder.settings["pool_heads"] else "avg_featmap"
+    what = dict(attn_pool="its own attention pooling", avg_featmap="the mean of its patches")[own]
+    raise UserError(
+        f"{encoder.source} has no class token, which {Path(cfg.filename or 'the config').stem} "
+        f"probes: take {what}, --cfg-options model.backbone.out_type={own}, or finetune it"
+    )
 
 
 def _check_positions(encoder: Encoder) -> None:

@@ -156,7 +156,7 @@ def _draw(root: Path, split: str, name: str) -> Cell:
     depth = LoadDepth(MAX_DEPTH, SCALE).in_metres(path, read_depth(path))
     shown = colour_map("depth")(np.where(depth > 0, depth / MAX_DEPTH, np.nan))[..., :3]
     both = np.hstack([pixels, (shown * 255).astype(np.uint8)])
-    scale = fit_scale(*both.shape[:2])
+    scale = fit_scale(both.shape[0], both.shape[1])
     size = (max(1, round(both.shape[1] * scale)), max(1, round(both.shape[0] * scale)))
     picture = cv2.resize(both, size, interpolation=cv2.INTER_AREA)
     measured = depth[depth > 0]

@@ -54,12 +54,14 @@ def tasks(encoder: Encoder) -> dict[str, str]:
     dense = f"without {' and '.join(spare)}" if spare else "as it is"
     if settings["with_pos_embed"]:
         positions = "its position table resized to the image"
+        if settings["rope_base"]:
+            positions += ", its rotary positions"
     elif settings["rel_pos_bias_grid"]:
         positions = "its relative positions resized to the windows"
     else:
         positions = "its rotary positions"
     relative = "decomposed relative positions start at zero"
-    if not settings["with_pos_embed"] or settings["rel_pos_bias_grid"]:
+    if not settings["with_pos_embed"] or settings["rel_pos_bias_grid"] or settings["rope_base"]:
         relative = "no decomposed relative positions are added"
     has_tables = "layers.0.attn.rel_pos_h" in encoder.state_dict
     if has_tables:
@@ -71,23 +73,29 @@ def tasks(encoder: Encoder) -> dict[str, str]:
     probe = "class token" if settings["with_cls_token"] else "mean of the patches"
     linear = f"class token after {norm}"
     if not settings["with_cls_token"]:
-        linear = "not possible with the shipped recipe, which reads a class token"
+        own = "attn_pool" if settings["pool_heads"] else "avg_featmap"
+        linear = f"no class token: with --cfg-options model.backbone.out_type={own}"
     lost = "not possible: the shipped recipe has no place for its decomposed relative positions"
     pooled = "class token" if encoder.pooling == "cls" else "mean of the patches"
-    own = {}
+    pools = {}
     if settings["pool_heads"]:
-        own["own pooling"] = f"attention pooling with {settings['pool_heads']} heads, for features"
+        pools["own pooling"] = (
+            f"attention pooling with {settings['pool_heads']} heads, for features"
+        )
+    pretraining = f"the encoder goes on, {patches}the decoder starts afresh"
+    if not settings["with_cls_token"]:
+        pretraining = "not possible: it has no class token"
+    elif by_grid:
+        pretraining = "not possible: its positions need all patches of an image"
     known = {
-        **own,
+        **pools,
         "figures": f"t-SNE and neighbours: {pooled} after {norm}",
         "k-NN": f"{probe} after {norm}",
         "linear": linear,
         "finetuning": f"mean of the patches; {fresh}",
         "detection": f"{dense}, {patches}{positions}; {relative}",
         "segmentation": f"all of it, {patches}{positions}; no final norm",
-        "pretraining": "not possible: its positions need all patches of an image"
-        if by_grid
-        else f"the encoder goes on, {patches}the decoder starts afresh",
+        "pretraining": pretraining,
     }
     return known | (dict.fromkeys(_WITHOUT_TABLES, lost) if has_tables else {})
 
@@ -119,8 +127,10 @@ def _positions(encoder: Encoder) -> str:
     if settings["rope_base"]:
         grid = settings["rope_grid"]
         scaled = f", patches numbered as in a grid of {grid[0]}x{grid[1]}" if grid else ""
-        kind, base = settings["rope_kind"], settings["rope_base"]
-        kinds.append(f"rotary, of the kind '{kind}', base {base:g}{scaled}")
+        kind = (
+            "" if settings["rope_kind"] == "dinov3" else f" of the kind '{settings['rope_kind']}'"
+        )
+        kinds.append(f"rotary{kind}, base {settings['rope_base']:g}{scaled}")
     if grid := encoder.dense.get("rel_pos_grid"):
         windows = encoder.dense.get("window_size")
         inside = f", in windows of {windows}x{windows}" if windows else ""

@@ -37,6 +37,12 @@ OF_LAYOUTS = {
     "hf_beit": "hf-beit",
     "hf_dinov2": "hf-dinov2",
     "hf_dinov3": "hf-dinov3",
+    "hf_siglip": "hf-siglip",
+    "aimv2": "aimv2",
+    "aimv2_timm": "aimv2-timm",
+    "hf_aimv2": "hf-aimv2",
+    "pe": "pe",
+    "eva02": "eva02-timm",
     "hf_clip": "hf-clip",
 }
 # What the config.json of a Hugging Face folder says besides sizes.
@@ -45,6 +51,8 @@ HF_CONFIGS = dict(
     hf_beit=dict(model_type="beit", layer_norm_eps=1e-12, use_mean_pooling=True),
     hf_dinov2=dict(model_type="dinov2_with_registers", layer_norm_eps=1e-6, num_register_tokens=2),
     hf_clip=dict(model_type="clip_vision_model", hidden_act="quick_gelu", layer_norm_eps=1e-5),
+    hf_siglip=dict(model_type="siglip_vision_model", hidden_act="gelu_pytorch_tanh"),
+    hf_aimv2=dict(model_type="aimv2_vision_model", hidden_act="silu", rms_norm_eps=1e-5),
     hf_dinov3=dict(
         model_type="dinov3_vit", layer_norm_eps=1e-5, num_register_tokens=4, rope_theta=100.0
     ),

@@ -8,7 +8,7 @@ system computes: all tokens after the last block, and after the final norm where
 import copy
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Sample:
     extras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        model = getattr(self.tokens, "__self__", None)
+        model = getattr(self.tokens, "__self__", None)  # once: of a copy, tokens are a function
         if isinstance(model, VisionTransformer):  # which resizes as timm does
             self.tokens = resized_by(self.settings.get("pos_resize", "bicubic"), model)
 
@@ -393,30 +393,9 @@ def dinov2_timm() -> Sample:
     )
 
 
-def tips() -> Sample:
-    """A second class token without a position, and images in 0-1."""
-    model = timm_vit(no_embed_class=True, init_values=0.5, reg_tokens=1)
-    state = model.state_dict()
-    state["register_tokens"] = state.pop("reg_token")
-    state["pos_embed"] = torch.cat([noise(1, 1, D), state["pos_embed"]], dim=1)
-    state["cls_token"] = state["cls_token"] - state["pos_embed"][:, :1]
-    state["mask_token"] = noise(1, D)
-    return Sample(
-        state,
-        model.forward_features,
-        "timm",
-        "TIPS",
-        "mean 0 0 0 std 1 1 1",
-        settings=dict(layer_scale=1e-5, num_registers=1, pos_resize="bilinear-antialias"),
-        extras=("mask_token", "register_tokens"),
-    )
-
-
 def dinov2_giant() -> Sample:
     """Official files of ViT-g name the two layers of its SwiGLU `w12` and `w3`."""
-    model = timm_vit(
-        init_values=0.5, mlp_ratio=200.5 / D, mlp_layer=SwiGLUPacked, act_layer=nn.SiLU
-    )
+    model = timm_vit(init_values=0.5, **packed())
     state = renamed(
         model.state_dict(),
         (r"(blocks\.\d+\.mlp)\.fc1\.(.*)", r"\1.w12.\2"),
@@ -444,6 +423,25 @@ def dinov2_giant_timm() -> Sample:
         "DINOv2",
         settings=settings,
         extras=("reg_token",),
+    )
+
+
+def tips() -> Sample:
+    """A second class token without a position, and images in 0-1."""
+    model = timm_vit(no_embed_class=True, init_values=0.5, reg_tokens=1)
+    state = model.state_dict()
+    state["register_tokens"] = state.pop("reg_token")
+    state["pos_embed"] = torch.cat([noise(1, 1, D), state["pos_embed"]], dim=1)
+    state["cls_token"] = state["cls_token"] - state["pos_embed"][:, :1]
+    state["mask_token"] = noise(1, D)
+    return Sample(
+        state,
+        model.forward_features,
+        "timm",
+        "TIPS",
+        "mean 0 0 0 std 1 1 1",
+        settings=dict(layer_scale=1e-5, num_registers=1, pos_resize="bilinear-antialias"),
+        extras=("mask_token", "register_tokens"),
     )
 
 
@@ -896,9 +894,9 @@ def ijepa() -> Sample:
     model = timm_vit(class_token=False, fc_norm=False, global_pool="avg")
     state = prefixed(model.state_dict(), "module.")
     content = dict(
+        target_encoder=state,
         encoder=prefixed(timm_vit(class_token=False, global_pool="avg").state_dict(), "module."),
         predictor={"module.mask_token": noise(1, 1, 8)},
-        target_encoder=state,
         epoch=300,
     )
     return Sample(
@@ -1098,6 +1096,50 @@ def hf_dinov2() -> Sample:
     )
 
 
+def hf_siglip() -> Sample:
+    timms = siglip()
+    state = timms.content
+    for kind in ("weight", "bias"):
+        parts = [state.pop(f"attn_pool.{n}.{kind}") for n in ("q", "kv")]
+        state[f"head.attention.in_proj_{kind}"] = torch.cat(parts)
+    state["pos_embed"] = state["pos_embed"][0]
+    parts = tuple(f"encoder.layers.#.self_attn.{n}_proj" for n in "qkv")
+    state = split_qkv(state, r"blocks\.(\d+)\.attn\.qkv", parts)
+    rules = (
+        (r"pos_embed", "embeddings.position_embedding.weight"),
+        (r"patch_embed\.proj\.(.*)", r"embeddings.patch_embedding.\1"),
+        (r"norm\.(.*)", r"post_layernorm.\1"),
+        (r"blocks\.(\d+)\.norm(\d)\.(.*)", r"encoder.layers.\1.layer_norm\2.\3"),
+        (r"blocks\.(\d+)\.attn\.proj\.(.*)", r"encoder.layers.\1.self_attn.out_proj.\2"),
+        (r"blocks\.(.*)", r"encoder.layers.\1"),
+        (r"attn_pool\.latent", "head.probe"),
+        (r"attn_pool\.proj\.(.*)", r"head.attention.out_proj.\1"),
+        (r"attn_pool\.norm\.(.*)", r"head.layernorm.\1"),
+        (r"attn_pool\.(.*)", r"head.\1"),
+    )
+    return replace(timms, content=renamed(state, *rules), layout="hf-siglip")
+
+
+def hf_aimv2() -> Sample:
+    timms = aimv2_timm()
+    state = timms.content
+    state["pos_embed"] = state["pos_embed"][0]
+    parts = tuple(f"encoder.layers.#.attention.{n}_proj" for n in "qkv")
+    state = split_qkv(state, r"blocks\.(\d+)\.attn\.qkv", parts)
+    rules = (
+        (r"pos_embed", "embeddings.position_embedding.weight"),
+        (r"patch_embed\.proj\.(.*)", r"embeddings.patch_embed.\1"),
+        (r"patch_embed\.norm\.(.*)", r"embeddings.rms_norm.\1"),
+        (r"norm\.(.*)", r"rms_norm.\1"),
+        (r"blocks\.(\d+)\.norm(\d)\.(.*)", r"encoder.layers.\1.rms_norm\2.\3"),
+        (r"blocks\.(\d+)\.attn\.proj\.(.*)", r"encoder.layers.\1.attention.out_proj.\2"),
+        (r"blocks\.(\d+)\.mlp\.fc1_g\.(.*)", r"encoder.layers.\1.ffn.gate_proj.\2"),
+        (r"blocks\.(\d+)\.mlp\.fc1_x\.(.*)", r"encoder.layers.\1.ffn.up_proj.\2"),
+        (r"blocks\.(\d+)\.mlp\.fc2\.(.*)", r"encoder.layers.\1.ffn.down_proj.\2"),
+    )
+    return replace(timms, content=renamed(state, *rules), layout="hf-aimv2")
+
+
 def hf_dinov3() -> Sample:
     timms = dinov3_timm()
     parts = tuple(f"layer.#.attention.{n}_proj" for n in "qkv")
@@ -1168,6 +1210,8 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
             dinov3, hf_vit, hf_beit, hf_dinov2, hf_dinov3, hf_clip, mmseg,
         )
     },
+    "hf_siglip": lambda folder: hf_siglip(),
+    "hf_aimv2": lambda folder: hf_aimv2(),
     "siglip": lambda folder: siglip(),
     "siglip_open_clip": lambda folder: siglip("visual.trunk."),
     "aimv2": lambda folder: aimv2_timm(official=True),

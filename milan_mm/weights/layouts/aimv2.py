@@ -70,7 +70,17 @@ AIMV2_TIMM = Layout(
         "layers.#.attn.proj": "blocks.#.attn.proj",
         "layers.#.ffn.layers.1": "blocks.#.mlp.fc2",
     },
-    markers=("patch_embed.proj.weight", "patch_embed.norm.weight"),
+    markers=(
+        "patch_embed.proj.weight",
+        ("patch_embed.norm.weight", "blocks.0.mlp.fc1_g.weight"),
+    ),
+    absent=(  # DINOv3 and EVA-02, whose SwiGLUs have these names too
+        "cls_token",
+        "reg_token",
+        "blocks.0.attn.q_bias",
+        "blocks.0.attn.q_proj.weight",
+        "blocks.0.attn.k_proj.weight",
+    ),
     gates=("blocks.#.mlp.fc1_g", "blocks.#.mlp.fc1_x"),
     optional_bias=_WITHOUT_BIAS,
     extras={"head.*": reasons.CLASSIFIER},

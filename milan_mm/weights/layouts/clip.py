@@ -26,7 +26,7 @@ CLIP = Layout(
         "ln1": "ln_post",
     },
     markers=("conv1.weight", "class_embedding"),
-    absent=("attn_pool.probe",),
+    absent=("attn_pool.probe", "attn_pool.attn.in_proj_weight"),  # PE's
     prefixes={
         "": {},
         "visual.": reasons.text_model(""),

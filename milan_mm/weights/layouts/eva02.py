@@ -6,7 +6,10 @@ from milan_mm.weights.layouts.timm import TIMM_EXTRAS, TIMM_GATES, TIMM_NAMES
 
 EVA02_TIMM = Layout(
     names=derive(TIMM_NAMES, drop=("register_tokens", "pre_norm", "layers.#.attn.qkv")),
-    markers=("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.q_proj.weight"),
+    markers=(
+        "patch_embed.proj.weight",
+        ("blocks.0.attn.q_proj.weight", "blocks.0.attn.k_proj.weight"),
+    ),
     prefixes={
         "": {},
         "visual.trunk.": reasons.text_model("") | {"visual.head.*": reasons.TEXT_SPACE},

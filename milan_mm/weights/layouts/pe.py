@@ -10,7 +10,7 @@ PE = Layout(
         **CLIP.names,
         **pool_names("attn_pool", "attn", "layernorm", ("mlp.c_fc", "mlp.c_proj")),
     },
-    markers=("conv1.weight", "attn_pool.probe"),
+    markers=("conv1.weight", ("attn_pool.probe", "attn_pool.attn.in_proj_weight")),
     prefixes=CLIP.prefixes,
     changes={**CLIP.changes, **POOL_CHANGES},
     extras={"proj": reasons.TEXT_SPACE},

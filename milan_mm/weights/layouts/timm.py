@@ -78,6 +78,8 @@ TIMM = Layout(
         "rel_pos_bias.relative_position_bias_table",
         "blocks.0.attn.relative_position_bias_table",
         "blocks.0.attn.q_proj.weight",
+        "blocks.0.attn.k_proj.weight",
+        "blocks.0.mlp.fc1_g.weight",
         "patch_embed.norm.weight",
     ),
     prefixes={
@@ -100,7 +102,6 @@ TIMM = Layout(
         "visual.trunk.": reasons.text_model("") | _TRUNK_REST,
         "module.visual.trunk.": reasons.text_model("module.") | _TRUNK_REST,
     },
-    gates=TIMM_GATES,
     extras=TIMM_EXTRAS,
     # finetuned with average pooling: a norm after it replaces the final one; MaskFeat deletes it
     optional={"ln1": ("fc_norm.weight", "pred_head.*", "^decode_head.*", _VITDET), "cls_token": ()},
