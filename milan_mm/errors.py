@@ -4,6 +4,7 @@ The tools print these as one line and exit with code 2; any other error is a def
 traceback. Each class is also the built-in error that a caller from Python would expect.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -76,6 +77,9 @@ def run_interruptible(main: Callable[[list[str]], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         code = INTERRUPTED
+    except BrokenPipeError:  # the reader has seen enough, e.g. `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+        code = 128 + signal.SIGPIPE
     for number in SIGNALS:  # one that comes while the process ends must not spoil its exit code
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)

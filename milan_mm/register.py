@@ -45,7 +45,15 @@ from milan_mm.engine.hooks import (
 )
 from milan_mm.evaluation import online, variant_accuracy
 from milan_mm.models import depth, federated, multi_scale, plain_vit, probe, pyramid
-from milan_mm.pretrain import decoder, masking, milan, targets, teacher_clip, teacher_timm
+from milan_mm.pretrain import (
+    decoder,
+    masking,
+    milan,
+    targets,
+    teacher_clip,
+    teacher_encoder,
+    teacher_timm,
+)
 from milan_mm.weights import loading as weights
 
 __all__ = [
@@ -88,6 +96,7 @@ __all__ = [
     "speed",
     "targets",
     "teacher_clip",
+    "teacher_encoder",
     "teacher_timm",
     "trackers",
     "tracking",

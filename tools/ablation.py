@@ -3,11 +3,13 @@
 
 Pretrains a tiny ViT in the nine ways of the table, finetunes each encoder on a few labelled images,
 and writes OUT/table.md: top-1 over several seeds, next to the paper's numbers. Finished runs are
-kept, so an interrupted ablation goes on where it was.
+kept, so an interrupted ablation goes on where it was. Rows 10 to 14 have teachers beyond the paper:
+SigLIP 2, DINOv3 and EVA-CLIP, whose files you give, and the shipped MAE and MILAN encoders.
 
 Examples:
   python tools/ablation.py                                  # on generated scenes
   python tools/ablation.py --rows 1,2,7,8 --seeds 5
+  python tools/ablation.py --rows 8,13,14                   # other teachers
   python tools/ablation.py --data DIR --out work_dirs/mine  # DIR/{train,val}/CLASS/*
 """
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from milan_mm.evaluation.ablation import AblationCell
 
-NUM_ROWS = 9
+NUM_ROWS, NUM_PUBLISHED = 14, 9
 # Scenes as the demo's, sorted by the colour of the largest object: its shape stays a matter of
 # chance after minutes of training. With 2,000 for validation, one standard error is 1 %.
 SCENES = Path("work_dirs/shapes-colours")
@@ -54,7 +56,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--out", type=Path, metavar="DIR", default=Path("work_dirs/ablation"), help="for results"
     )
     parser.add_argument(
-        "--rows", type=row_numbers, default=list(range(1, NUM_ROWS + 1)), help="e.g. 1,2,8 (all)"
+        "--rows",
+        type=row_numbers,
+        default=list(range(1, NUM_PUBLISHED + 1)),
+        help=f"e.g. 1,2,8 (those of the paper, 1 to {NUM_PUBLISHED})",
     )
     parser.add_argument(
         "--seeds", type=options.positive, default=3, metavar="N", help="runs of each row (3)"
@@ -79,6 +84,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--slip-model", metavar="NAME", help="its name in timm (vit_base_patch16_224)"
     )
     parser.add_argument(
+        "--row-teacher",
+        type=row_and_file,
+        metavar="ROW=FILE",
+        action="append",
+        default=[],
+        help="encoder that teaches one of rows 10 to 14, any file that --weights of others takes",
+    )
+    parser.add_argument(
         "--fresh", action="store_true", help="start over instead of keeping finished runs"
     )
     return parser.parse_args(argv)
@@ -94,6 +107,18 @@ def row_numbers(text: str) -> list[int]:
             )
         rows.append(int(part))
     return sorted(set(rows))
+
+
+def row_and_file(text: str) -> tuple[int, str]:
+    """'10=siglip.safetensors' to (10, 'siglip.safetensors')."""
+    row, _, file = text.partition("=")
+    first = NUM_PUBLISHED + 1
+    if not row.isdigit() or not first <= int(row) <= NUM_ROWS or not file:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not ROW=FILE with a row of {first}..{NUM_ROWS}, e.g. "
+            f"{first}=encoder.safetensors"
+        )
+    return int(row), file
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -199,13 +224,23 @@ def prepare(args: argparse.Namespace) -> Plan:
     mini.model.decoder.target_dims = MODELS.build(teacher).target_dims
     rows = {row: load(ablation.row_recipe(row)) for row in args.rows}
     second, missing = None, {}
+    files = ablation.STAND_INS | dict(args.row_teacher)
+    further = {row: file for row, file in sorted(files.items()) if row in rows}
+    if spare := sorted(set(dict(args.row_teacher)) - set(rows)):
+        raise UserError(f"--row-teacher names row {spare[0]}, --rows does not: add it there")
     slip = args.slip_teacher or ("shipped" if args.teacher == "shipped" else None)
     if slip and 9 in rows:
         second = ablation.slip_settings(rows[9], mini, slip, args.slip_model)
         MODELS.build(second)
     elif rows.pop(9, None):
         missing[9] = ablation.NO_SLIP
-    recipes = {row: ablation.miniature(cfg, mini, second) for row, cfg in rows.items()}
+    for row in [row for row in rows if row > NUM_PUBLISHED and row not in further]:
+        missing[row] = ablation.NO_FILE.format(row=row)
+        del rows[row]
+    others = {row: ablation.file_settings(mini, file) for row, file in further.items()}
+    recipes = {
+        row: ablation.miniature(cfg, mini, others.get(row, second)) for row, cfg in rows.items()
+    }
 
     check_updates(iterations(mini, num_train), "--epochs")
     check_updates(iterations(finetune, len(labelled)), "--finetune-epochs")
@@ -220,6 +255,7 @@ def prepare(args: argparse.Namespace) -> Plan:
     )
     if second:
         settings["slip_teacher"] = f"{second['model_name']} {second['pretrained']}"
+    settings |= {f"row_{row}_teacher": file for row, file in further.items()}
     enter_folder(args.out, settings, args.fresh)
     write_whole(args.out / "labelled.txt", ("\n".join(labelled) + "\n").encode())
     folder = args.out / "configs"

@@ -13,7 +13,7 @@ Examples:
   python tools/evaluate.py --weights FILE --tasks finetune --test-sets all  # ImageNet-A, -R ...
   python tools/evaluate.py --weights FILE --tensorboard  # tensorboard --logdir work_dirs/evaluate
   python tools/evaluate.py --weights FILE --parallel 8                 # on 8 GPUs
-  python tools/evaluate.py --weights FILE --print-commands slurm-array > job.sh; sbatch job.sh
+  python tools/evaluate.py --weights FILE --print-commands slurm-array  # for sbatch
 """
 
 import argparse

@@ -1,5 +1,7 @@
 """The nine rows of Table 4 (arXiv 2208.06049) in miniature: recipes, labelled images, table.
 
+Further rows have teachers that the paper did not try; each takes one file.
+
 A row says what is predicted, by which decoder and from which patches; that comes from its recipe at
 paper scale (configs/pretrain/ablation/). Sizes and schedule come from one small recipe.
 """
@@ -20,6 +22,7 @@ from milan_mm.configs import list_configs
 from milan_mm.datasets.folders import EXTENSIONS, find_class_folders
 from milan_mm.errors import UserError
 from milan_mm.evaluation.results import make_rows
+from milan_mm.registry import MODELS
 from milan_mm.run.jobs import Job
 from milan_mm.weights.reading import read_checkpoint
 
@@ -29,6 +32,9 @@ FINETUNE = "cls/finetune_vit-micro-p8_1xb32-coslr-5e_shapes"
 PUBLISHED = {1: 83.0, 2: 83.9, 3: 83.0, 4: 83.3, 5: 83.3, 6: 84.1, 7: 85.1, 8: 85.4, 9: 84.4}
 # The teacher of row 9 that goes with the shipped CLIP; with another CLIP it would compare nothing.
 SHIPPED_SLIP = dict(model_name="vit_shapes_patch8_96", pretrained="shipped", projection_dims=128)
+# Rows beyond the paper, by the encoders of this package that can teach them.
+STAND_INS = {13: "mae-mini-shapes", 14: "milan-mini-shapes"}
+NO_FILE = "no weights of its teacher given (--row-teacher {row}=FILE)"
 NO_SLIP = "no second teacher given (--slip-teacher)"
 # From MAE to MILAN, one part at a time: target, decoder, sampling.
 STEPS = {
@@ -80,8 +86,7 @@ def miniature(row: Config, mini: Config, second_teacher: dict | None = None) -> 
     Args:
         row: The row's recipe at paper scale: sampling, decoder, target and loss tokens.
         mini: A small recipe of MILAN: sizes, teacher, data and schedule.
-        second_teacher: Settings for a row whose teacher is of another type than `mini`'s;
-            `projection_dims` is the width of its features.
+        second_teacher: Settings for a row whose teacher is of another type than `mini`'s.
 
     Raises:
         UserError: When the row needs a second teacher and there is none.
@@ -98,7 +103,7 @@ def miniature(row: Config, mini: Config, second_teacher: dict | None = None) -> 
         if second_teacher is None:
             raise UserError(f"{row.filename} wants a {teacher.type}: {NO_SLIP}")
         model.head.teacher = ConfigDict(second_teacher)
-        model.decoder.target_dims = second_teacher["projection_dims"]
+        model.decoder.target_dims = MODELS.build(second_teacher).target_dims
     if "patch_size" in model.head:  # the target is pixels
         model.head.patch_size = model.backbone.patch_size
         model.decoder.target_dims = 3 * model.backbone.patch_size**2
@@ -137,6 +142,22 @@ def slip_settings(row: Config, mini: Config, path: str, model_name: str | None) 
         model_name=model_name or theirs.model_name,
         pretrained=path,
         projection_dims=projections[0].shape[1],
+    )
+
+
+def file_settings(mini: Config, path: str) -> dict:
+    """Settings of head.teacher for a row beyond the paper.
+
+    Args:
+        mini: The small recipe, for the patch grid and the student's statistics.
+        path: Weights that `EncoderTeacher` reads.
+    """
+    first = mini.model.head.teacher
+    return dict(
+        type="milan_mm.EncoderTeacher",
+        pretrained=path,
+        grid_size=first.grid_size,
+        input_stats=first.input_stats,
     )
 
 
@@ -208,17 +229,19 @@ def write_table(rows: Sequence[dict], lacking: Mapping[int, str]) -> str:
         rows: Results with the keys `row`, `seed` and `value`, top-1 in %.
         lacking: Why a row has no results, by row.
     """
-    values = {n: [r["value"] for r in rows if r["row"] == n] for n in PUBLISHED}
+    further = {r["row"] for r in rows} | set(lacking)
+    numbers = sorted(further | set(PUBLISHED))
+    values = {n: [r["value"] for r in rows if r["row"] == n] for n in numbers}
     lines = [
         "| row | target | decoder | sampling | top-1 here | seeds | top-1 in the paper |",
         "|---|---|---|---|---|---|---|",
     ]
-    for number, published in PUBLISHED.items():
+    for number in numbers:
         _, _, target, decoder, sampling = row_recipe(number).split("_")[0].split("-")
         here = _mean_and_spread(values[number]) or lacking.get(number, "not run")
         lines.append(
             f"| {number} | {target} | {decoder} | {sampling} | {here} | {len(values[number])} "
-            f"| {published} |"
+            f"| {PUBLISHED.get(number, '-')} |"
         )
     lines += ["", "| rows | what changes | here | in the paper |", "|---|---|---|---|"]
     for (before, after), change in STEPS.items():

@@ -193,8 +193,8 @@ def _fast_evaluator(lvis_style: bool = False) -> Iterator[list["_Evaluation"]]:
     """
     made: list[_Evaluation] = []
 
-    def make(*settings: Any) -> _Evaluation:
-        made.append(_Evaluation(*settings, lvis_style=lvis_style))
+    def make(ground_truth: COCO, detections: COCO, iou_type: str) -> _Evaluation:
+        made.append(_Evaluation(ground_truth, detections, iou_type, lvis_style))
         return made[-1]
 
     names = dict(COCO=_Annotations, COCOeval=make, COCOevalMP=make)

@@ -9,6 +9,7 @@ import torch
 
 from milan_mm.evaluation.cells import EvaluationCell
 from milan_mm.evaluation.encoders import load_frozen_encoder
+from milan_mm.evaluation.features import find_device
 from milan_mm.evaluation.frozen.dense import DenseSettings, segment
 from milan_mm.evaluation.frozen.dense_features import PatchEncoder, read_pairs
 from milan_mm.evaluation.frozen.measured import Measured
@@ -37,7 +38,7 @@ class DenseCell(EvaluationCell):
         read, amp = self.candidate.read, torch.cuda.is_available()
         vit, _ = load_frozen_encoder(read_encoder(read.source, **read.options))
         encoder = PatchEncoder(
-            vit.to(torch.device("cuda" if amp else "cpu")),
+            vit.to(find_device()),
             read.stats,
             amp=amp,
             num_workers=min(8, os.cpu_count() or 1),

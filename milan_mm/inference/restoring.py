@@ -224,7 +224,9 @@ def _forget_files(model: ConfigDict) -> None:
     """Drop what would fill parts of a model that the checkpoint fills."""
     for _, node in config_nodes(model):
         for key in ("init_cfg", "pretrained"):
-            if "model_name" not in node:  # a teacher is not in the checkpoint
+            if (
+                not {"model_name", "input_stats"} & node.keys()
+            ):  # a teacher is not in the checkpoint
                 node.pop(key, None)
 
 

@@ -1,6 +1,7 @@
 """What a pretraining hides, keeps and finds hard: Figure 4 of MILAN's paper."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,6 @@ def _caption(restored: Restored, views: PretrainingViews, sha256: str, size: int
 
 def _teacher(restored: Restored) -> str:
     settings = restored.config.model.head.get("teacher") or {}
-    name = settings.get("model_name", "unnamed")
+    name = settings.get("model_name") or Path(settings.get("pretrained", "unnamed")).name
     is_random = settings.get("pretrained") == "random"
     return f"{name} with random weights" if is_random else str(name)

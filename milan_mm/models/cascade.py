@@ -104,11 +104,12 @@ class CascadeRoIHead(MMDetCascadeRoIHead):
             return empty_instances(
                 batch_img_metas, x[0].device, task_type="bbox", num_classes=num_classes
             )
-        scores = 0
+        parts: list[Tensor] = []
         for stage in range(self.num_stages):
             results = self._bbox_forward(stage, x, bbox2roi(boxes))
-            scores = scores + self._probabilities(stage, results["cls_score"]) / self.num_stages
+            parts.append(self._probabilities(stage, results["cls_score"]))
             boxes = self._decode(stage, boxes, results["bbox_pred"], batch_img_metas)
+        scores = torch.stack(parts).mean(0)
         return [
             _suppress(*image, rcnn_test_cfg, rescale)
             for image in zip(boxes, scores.split(counts), batch_img_metas, strict=True)

@@ -29,6 +29,7 @@ class FederatedLoss(nn.Module):
 
     # what mmdet's box heads ask for: their outputs, scores and accuracy come from here
     custom_cls_channels = custom_activation = custom_accuracy = True
+    image_counts: Tensor
 
     def __init__(
         self,

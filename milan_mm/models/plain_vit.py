@@ -165,13 +165,17 @@ class PlainViT(BaseModule):
         """
         grid = self.grid_of(imgs)
         x = self._prepend_tokens(self.embed(imgs))
-        rope = rotary_embed(self.rope, grid) if self.options.rope_base else None  # (h*w, 2D/A)
+        rope = self.rotary(grid)
         tokens, noise = {}, self._drop_noise(x)
         for i in range(max(blocks, default=-1) + 1):
             x = self.layers[i](x, grid, rope, noise[i])
             if i in blocks:
                 tokens[i] = x
         return tokens
+
+    def rotary(self, grid: tuple[int, int]) -> Tensor | None:
+        """Sines and cosines (h*w, 2D/A) of a grid of patches; None without rotary positions."""
+        return rotary_embed(self.rope, grid) if self.options.rope_base else None
 
     def grid_of(self, imgs: Tensor) -> tuple[int, int]:
         """(h, w) in patches of images (B, 3, H, W)."""
@@ -259,13 +263,12 @@ class PlainViT(BaseModule):
     def _build_pool(self) -> AttentionPoolLatent:
         """SigLIP's pooling: a learned query attends to the tokens, then an MLP follows."""
         options, dims = self.options, self.embed_dims
-        return AttentionPoolLatent(
-            dims,
-            num_heads=options.pool_heads,
-            mlp_ratio=((options.pool_dims or 4 * dims) + 0.5) / dims,  # which timm rounds down
+        layers: dict[str, Any] = dict(  # functions where timm's types say classes
             norm_layer=lambda size, **_: build_norm(size, options.norm_eps, options.norm),
             act_layer=ACTIVATIONS[options.act],
         )
+        ratio = ((options.pool_dims or 4 * dims) + 0.5) / dims  # which timm rounds down
+        return AttentionPoolLatent(dims, num_heads=options.pool_heads, mlp_ratio=ratio, **layers)
 
     def _norm(self) -> nn.LayerNorm | RMSNorm:
         return build_norm(self.embed_dims, self.options.norm_eps, self.options.norm)

@@ -135,7 +135,10 @@ def rotary_embed(rope: nn.Module, grid: tuple[int, int]) -> Tensor:
     """
     known = are_known(*grid)
     if isinstance(rope, RotaryEmbeddingDinoV3):
-        return rope.get_embed(list(grid)) if known else _places_dinov3(rope.periods, grid)
+        if known:
+            return rope.get_embed(list(grid))
+        periods: Tensor = rope.periods  # type: ignore[assignment]
+        return _places_dinov3(periods, grid)
     assert isinstance(rope, RotaryEmbeddingCat)
     return rope.get_embed(list(grid)) if known else _places_numbered(rope, grid)
 

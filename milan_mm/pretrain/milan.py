@@ -103,9 +103,12 @@ class MILAN(BaseSelfSupervisor):
                 f"{head.target_dims} wide: set decoder.target_dims={head.target_dims}"
             )
         if self.mask_generator.needs_importance and not head.gives_importance:
-            reason = "its teacher has no class token" if head.teacher else "it has no teacher"
+            reason = "it has no teacher"
+            if head.teacher:
+                reason = "its teacher has neither a class token nor an attention pooling"
             raise UserError(
                 f"{type(self.mask_generator).__name__} needs the importance of patches, which "
                 f"{type(head).__name__} does not give because {reason}: set head.teacher to a ViT "
-                "with a class token, or use UniformMaskGenerator"
+                "with one of them (SigLIP as a milan_mm.EncoderTeacher), or use "
+                "UniformMaskGenerator"
             )

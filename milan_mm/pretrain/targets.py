@@ -50,7 +50,7 @@ class TargetHead(BaseModule):
     @property
     def gives_importance(self) -> bool:
         """Whether `targets` returns the importance of patches."""
-        return self.teacher is not None and self.teacher.module.with_cls_token
+        return self.teacher is not None and self.teacher.module.importance_from is not None
 
     @abstractmethod
     def targets(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -61,7 +61,7 @@ class TargetHead(BaseModule):
 
         Returns:
             target (B, 1+L, C), or (B, L, C) if there is none for the class token; importance
-            (B, L): the class attention of the teacher's last layer, None if `gives_importance` is
+            (B, L): where the teacher looks, see `Teacher.forward`; None if `gives_importance` is
             False.
         """
 

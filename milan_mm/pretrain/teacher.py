@@ -2,12 +2,13 @@
 module tree.
 
 `teacher_clip.py` (open_clip) and `teacher_timm.py` (timm, DINO, SLIP) fetch its weights, and
-`tower.py` makes them those of a `PlainViT`.
+`tower.py` makes them those of a `PlainViT`. `teacher_encoder.py` takes any file that `--weights`
+takes. `importance.py` is what each of them says of the patches.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,15 +16,29 @@ from torch import Tensor, nn
 
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
-from milan_mm.pretrain.tower import Tower
+from milan_mm.pretrain.importance import class_attention, pool_attention
 from milan_mm.registry import MODELS
 
 # Images per thread and pass on CPUs: the maps of larger batches overflow the caches.
 IMAGES_PER_THREAD = 8
 
 
+class Builder(Protocol):
+    """What makes a teacher's `PlainViT`, e.g. a `Tower`.
+
+    Attributes:
+        projection: (D, C) that follows the final norm; None for none.
+    """
+
+    projection: Tensor | None
+
+    def build(self, grid_size: tuple[int, int] | None = None) -> PlainViT:
+        """The encoder with its weights, its position table resized to a grid (h, w)."""
+        ...
+
+
 class Teacher(nn.Module):
-    """Features of all tokens, and the attention of the class token, of a pretrained `PlainViT`.
+    """Features of all tokens, and the importance of the patches, of a pretrained `PlainViT`.
 
     Args:
         model_name: Name of the architecture, for error messages.
@@ -43,7 +58,9 @@ class Teacher(nn.Module):
         image_size: (height, width) in pixels that images are resized to.
         grid_size: (h, w) of the patches of such images.
         target_dims: Width C of the features.
-        with_cls_token: Whether the tower has a class token, and so an importance of patches.
+        with_cls_token: Whether the tower has a class token, and so features for the student's.
+        importance_from: 'cls' for the attention of the class token in the last block, 'pool' for
+            that of the attention pooling, None without an importance of patches.
 
     Raises:
         UserError: When the tower has too few blocks, or its weights do not fit.
@@ -54,16 +71,15 @@ class Teacher(nn.Module):
     def __init__(
         self,
         model_name: str,
-        tower: Tower,
+        tower: Builder,
         input_stats: dict,
         stats: dict,
         grid_size: tuple[int, int] | None = None,
         num_target_layers: int = 1,
     ) -> None:
         super().__init__()
-        num_layers = tower.options["arch"]["num_layers"]
-        _check_layer_counts(model_name, num_layers, num_target_layers)
         self.vit: PlainViT = tower.build(grid_size)
+        _check_layer_counts(model_name, self.vit.num_layers, num_target_layers)
         self.projection: nn.Module = nn.Identity()
         self.target_dims = self.vit.embed_dims
         if tower.projection is not None:
@@ -71,6 +87,7 @@ class Teacher(nn.Module):
             self.target_dims = tower.projection.shape[1]
         self.num_target_layers = num_target_layers
         self.with_cls_token = self.vit.with_cls_token
+        self.importance_from: str | None = "cls" if self.with_cls_token else None
         self.grid_size = self.vit.grid_size
         height, width = (n * self.vit.patch_size for n in self.grid_size)
         self.image_size = (height, width)
@@ -92,20 +109,22 @@ class Teacher(nn.Module):
         Returns:
             features (B, 1+L, C), class token first, or (B, L, C) of a tower without one;
             importance (B, L) float32: attention of the class token to the patches in the last
-            layer, averaged over heads (arXiv 2208.06049); None of a tower without class token.
+            layer, averaged over heads (arXiv 2208.06049), see `importance_from`; None without one.
         """
         return self.encode(self._adapt(imgs))
 
     def importance(self, imgs: Tensor) -> Tensor | None:
-        """The importance that `forward` returns, without features: the last block is not run.
+        """The importance that `forward` returns, without features.
+
+        The last block is not run for that of the class token.
 
         Args:
             imgs: See `forward`.
 
         Returns:
-            (B, L) float32; None of a tower without class token.
+            (B, L) float32; None where `importance_from` is None.
         """
-        return self.class_attention(self._adapt(imgs)) if self.with_cls_token else None
+        return self.class_attention(self._adapt(imgs)) if self.importance_from else None
 
     def encode(self, imgs: Tensor) -> tuple[Tensor, Tensor | None]:
         """`forward`, of images in the statistics and the size of the tower."""
@@ -116,17 +135,32 @@ class Teacher(nn.Module):
         last = [vit.ln1(x) for x in tokens[-self.num_target_layers :]]
         mean = torch.stack(last).mean(dim=0) if len(last) > 1 else last[0]
         features = self.projection(mean)  # (B, [1+][R+]L, C)
+        importance = None
+        if self.importance_from == "cls":
+            importance = self._class_attention(tokens[-2], imgs)
+        elif self.importance_from:
+            importance = pool_attention(vit.attn_pool, last[-1], num_prefix)
         if not self.with_cls_token:
-            return features[:, num_prefix:], None
+            return features[:, num_prefix:], importance
         if num_prefix > 1:
             features = torch.cat([features[:, :1], features[:, num_prefix:]], dim=1)
-        return features, class_attention(vit.layers[-1], tokens[-2], num_prefix)
+        return features, importance
 
     def class_attention(self, imgs: Tensor) -> Tensor:
         """`importance`, of images in the statistics and the size of the tower."""
-        last = self.vit.num_layers - 1
-        tokens = self.vit.tokens_after(imgs, [last - 1])[last - 1]
-        return class_attention(self.vit.layers[last], tokens, self.vit.num_prefix_tokens)
+        vit, last = self.vit, self.vit.num_layers - 1
+        if self.importance_from == "pool":
+            tokens = vit.ln1(vit.tokens_after(imgs, [last])[last])
+            return pool_attention(vit.attn_pool, tokens, vit.num_prefix_tokens)
+        return self._class_attention(vit.tokens_after(imgs, [last - 1])[last - 1], imgs)
+
+    def _class_attention(self, tokens: Tensor, imgs: Tensor) -> Tensor:
+        """Of the tokens before the last block."""
+        vit = self.vit
+        grid = vit.grid_of(imgs)
+        return class_attention(
+            vit.layers[-1], tokens, vit.num_prefix_tokens, grid, vit.rotary(grid)
+        )
 
     def _adapt(self, imgs: Tensor) -> Tensor:
         if not self.same_stats:
@@ -134,20 +168,6 @@ class Teacher(nn.Module):
         if imgs.shape[-2:] != self.image_size:
             imgs = F.interpolate(imgs, self.image_size, mode="bicubic", antialias=True)
         return imgs
-
-
-def class_attention(block: Any, x: Tensor, num_prefix: int) -> Tensor:
-    """Attention of the class token to the patches in a block, averaged over heads.
-
-    Args:
-        block: An `EncoderLayer`.
-        x: (B, N, D), its input, class token first.
-        num_prefix: Number of tokens before the patches: class token and registers.
-
-    Returns:
-        (B, L) float32. A row sums to 1 minus the attention that goes to the prefix tokens.
-    """
-    return block.attn.class_attention(block.ln1(x))[:, :, num_prefix:].mean(dim=1)
 
 
 def _check_layer_counts(model_name: str, num_layers: int, num_target_layers: int) -> None:

@@ -85,6 +85,16 @@ class Tower:
         return side, side
 
 
+def fold_quick_gelu(vit: PlainViT) -> PlainViT:
+    """The same encoder with SiLU in place of QuickGELU, see `_folded`; others as they are."""
+    if vit.options.act != "QuickGELU":
+        return vit
+    with torch.device("meta"):
+        folded = PlainViT(**vars(vit.options) | dict(act="SiLU"))
+    folded.load_state_dict(_folded(vit.state_dict()), assign=True)
+    return folded
+
+
 def warn_of_random_weights(model_name: str) -> None:
     """Log a warning that the teacher is untrained."""
     print_log(f"teacher {model_name} has RANDOM weights: good for trials only", "current", 30)

@@ -12,6 +12,7 @@ from milan_mm.errors import MissingFileError, UserError
 from milan_mm.registry import MODELS
 from milan_mm.run.records.record import ORIGIN, keep_origin
 from milan_mm.weights.encoder import DEFAULTS, Encoder
+from milan_mm.weights.loading import POOL_OPTIONS
 from milan_mm.weights.reading import file_sha256
 from milan_mm.weights.recognising import read_encoder
 from milan_mm.weights.record import ENCODER_FIELDS, PLAIN_VIT, plain
@@ -134,6 +135,8 @@ def _set_options(cfg: Config, encoder: Encoder) -> list[str]:
     needed = {n: settings[n] for n, default in DEFAULTS.items() if settings[n] != default}
     if not backbone.get("with_cls_token", True):
         needed.pop("num_registers", None)  # windows have no place for them
+    if backbone.get("out_type") not in ("attn_pool", "raw"):  # it builds no pooling
+        needed = {n: value for n, value in needed.items() if n not in POOL_OPTIONS}
     if not settings["with_cls_token"]:
         needed["with_cls_token"] = False
     if not settings["final_norm"] and "decoder" not in cfg.model:  # pretraining needs the norm

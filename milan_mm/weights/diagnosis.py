@@ -10,6 +10,8 @@ from milan_mm.weights.matching import belongs, fits, forbidden, missing
 
 # Other networks, recognised by names anywhere in a file.
 _OTHER_NETWORKS = {
+    r"patch_generator\.(pos_embed|embedder|cls_token)": "C-RADIO in NVIDIA's form, whose positions "
+    "are cut out of one table for 128x128 patches (timm's form is read, in its folder)",
     r"layer1\.0\.conv1\.weight": "a ResNet",
     r"res2\.0\.conv1\.weight": "a ResNet of detectron2",
     r"layers\.\d+\.blocks\.\d+\.": "a Swin Transformer or another hierarchical one",

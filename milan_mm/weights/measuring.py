@@ -126,11 +126,11 @@ def _mlp(found: Found, num_layers: int, width: int) -> tuple[int, bool]:
 
 def has_gates(found: Found, num_layers: int, kinds: Sequence[str] = _KINDS) -> bool:
     """Whether some block stores a SwiGLU in two layers."""
-    return any(
-        f"{found.names(found.table.gates, i)[0]}.{kind}" in found.state_dict
-        for i in (range(num_layers) if found.table.gates else ())
-        for kind in kinds
-    )
+    gates = found.table.gates
+    if not gates:
+        return False
+    names = [found.names(gates, i)[0] for i in range(num_layers)]
+    return any(f"{name}.{kind}" in found.state_dict for name in names for kind in kinds)
 
 
 def _sizes(found: Found, places: list[tuple[str, int]], num_layers: int) -> list[int]:

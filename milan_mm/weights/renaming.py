@@ -120,7 +120,7 @@ def rename(found: Found, rotary: bool = False, final_norm: bool = True) -> Renam
         if any(name in tensors for name in biases):
             continue
         for ours in biases:
-            tensors[ours] = torch.zeros(*shape_of(stem, widths))
+            tensors[ours] = torch.zeros(shape_of(stem, widths)[0] or 0)
             added[ours] = "zero biases; the source has none there"
             missing.pop(ours, None)
     if found.table.norm == "RMS":
@@ -164,12 +164,14 @@ def _gates(found: Found, num_layers: int) -> list[tuple[str, str, str]]:
     table = found.table
     if not table.gates or (FIRST_LAYER in table.names and not has_gates(found, num_layers)):
         return []
-    return [
-        (ours, *found.names(parts, block))
-        for stem, parts in table.gate_tensors.items()
-        if stem not in table.optional_bias or has_gates(found, num_layers, ["bias"])
-        for ours, block in _expand(stem, num_layers)
-    ]
+    places = []
+    for stem, parts in table.gate_tensors.items():
+        if stem in table.optional_bias and not has_gates(found, num_layers, ["bias"]):
+            continue
+        for ours, block in _expand(stem, num_layers):
+            gates, values = found.names(parts, block)
+            places.append((ours, gates, values))
+    return places
 
 
 def _norm_biases(names: Collection[str]) -> set[str]:

@@ -284,7 +284,8 @@ def _rope(
     if kind == "pe" and "cls_token" not in tensors:
         kind = "pe-patches"
     base = facts.rope_base or rule.base
-    return dict(rope_base=base, rope_kind=facts.rope_kind or kind, rope_grid=rule.grid), ""
+    grid = rule.grid and (facts.rope_grid or rule.grid)
+    return dict(rope_base=base, rope_kind=facts.rope_kind or kind, rope_grid=grid), ""
 
 
 def _rope_base(

@@ -168,8 +168,9 @@ def _wrote_data2vec(found: Found) -> bool:
 def _is_packed(found: Found) -> bool:
     """BEiT's names with a SwiGLU in one layer: timm's files of EVA-02's tiny and small ViTs."""
     first, last = (found.tower.get(f"blocks.0.mlp.fc{i}.weight") for i in (1, 2))
-    are_matrices = all(isinstance(t, Tensor) and t.ndim == 2 for t in (first, last))
-    return are_matrices and len(first) == 2 * last.shape[1]
+    if not isinstance(first, Tensor) or not isinstance(last, Tensor):
+        return False
+    return first.ndim == last.ndim == 2 and len(first) == 2 * last.shape[1]
 
 
 # Of its ViT-300M, 2B, 3B, 5B and 7B.
@@ -246,6 +247,10 @@ _ROWS = (
            hf_types=("ijepa",), timm_name="ijepa",
            stored="`target_encoder`, `module.`; `--student`: `encoder`; or a folder",
            differs="no class token"),
+    System("C-RADIO", ("timm",), "clip", "cls", pos_resize="bilinear", wrote=None,
+           timm_name="radio", stored="a folder of timm",
+           differs="class tokens of several teachers as registers, no final norm; layer scale in "
+           "B and L", parts=("table", "registers"), may_have=("scale",)),
     System("EVA-02", ("eva02-timm", "beit"), "clip", "mean", timm_name="eva02",
            wrote=lambda found: found.layout == "eva02-timm" or _is_packed(found),
            stored="flat, `visual.trunk.`, or a folder of timm",

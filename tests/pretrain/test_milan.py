@@ -174,7 +174,7 @@ def without_class_token(mask_generator: str) -> dict:
 
 
 def test_semantic_sampling_by_a_teacher_without_class_token_is_refused():
-    with pytest.raises(ValueError, match="because its teacher has no class token: set head"):
+    with pytest.raises(ValueError, match="because its teacher has neither a class token nor"):
         MODELS.build(without_class_token("SemanticMaskGenerator"))
 
 

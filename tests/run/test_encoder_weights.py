@@ -58,7 +58,23 @@ def test_pretraining_cannot_continue_from_positions_of_all_patches(
 
 
 @pytest.mark.parametrize(
-    "system", ["mae", "beit", "beit_finetuned", "cae", "openai_clip", "dinov2", "dinov3", "hf_vit"]
+    "system",
+    [
+        "mae",
+        "beit",
+        "beit_finetuned",
+        "cae",
+        "openai_clip",
+        "dinov2",
+        "dinov3",
+        "hf_vit",
+        "dinov2_giant",
+        "siglip",
+        "aimv2",
+        "ijepa",
+        "pe",
+        "eva02",
+    ],
 )
 @pytest.mark.parametrize("dense", [False, True])
 def test_any_system_fills_the_backbone_of_a_recipe(tmp_path: Path, system: str, dense: bool):
@@ -256,3 +272,17 @@ def test_a_shipped_encoder_trains_by_its_name(name: str):
     assert torch.equal(model.cls_token, expected.state_dict["cls_token"])
     mean = [255 * value for value in stats_values(expected.stats)[0]]
     assert cfg.model.data_preprocessor.mean == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(("system", "own"), [("siglip", "attn_pool"), ("ijepa", "avg_featmap")])
+def test_a_class_token_probe_of_an_encoder_without_one_is_refused_with_the_way_out(
+    tmp_path: Path, system: str, own: str
+):
+    cfg = config(out_type="cls_token")
+    with pytest.raises(UserError, match=rf"has no class token.*out_type={own}"):
+        set_encoder_weights(cfg, weights(system, tmp_path), num_heads=4)
+    cfg = config(out_type=own)
+    set_encoder_weights(cfg, weights(system, tmp_path), num_heads=4)
+    vit = MODELS.build(cfg.model.backbone)
+    vit.init_weights()
+    assert vit(torch.randn(1, 3, 32, 32))[0].shape == (1, 48)

@@ -170,8 +170,8 @@ def test_a_damaged_config_is_refused(tmp_path: Path):
 
 
 def test_a_model_that_is_not_known_here_is_refused_until_its_system_is_named(tmp_path: Path):
-    write(tmp_path, "hf_vit", dict(model_type="ijepa", layer_norm_eps=1e-3))
-    with pytest.raises(ValueError, match=r"config\.json says model_type='ijepa'.*--system"):
+    write(tmp_path, "hf_vit", dict(model_type="yolos", layer_norm_eps=1e-3))
+    with pytest.raises(ValueError, match=r"config\.json says model_type='yolos'.*--system"):
         read_encoder(tmp_path)
     encoder = read_encoder(tmp_path, system="Hugging Face ViT")
     assert encoder.settings["norm_eps"] == 1e-12 and "norm_eps" in encoder.assumed

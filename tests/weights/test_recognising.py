@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from milan_mm.encoder.loading import build
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.encoder import DEFAULTS, Encoder
 from milan_mm.weights.loading import load_encoder
 from milan_mm.weights.recognising import recognise
 from tests.helpers import TINY_ARCH
-from tests.weights.zoo import HEADS, ONE_SIZE, SYSTEMS, Sample
+from tests.weights.zoo import HEADS, ONE_SIZE, SYSTEMS, D, Sample, timm_vit
 
 
 @pytest.fixture(params=SYSTEMS)
@@ -61,3 +62,16 @@ def test_all_that_is_no_part_of_the_encoder_is_dropped_with_a_reason(sample: Sam
         encoder.dropped.keys()
     )
     assert all(len(reason) > 5 for reason in encoder.dropped.values())
+
+
+def test_an_own_attention_pooling_gives_the_features_of_an_image(tmp_path: Path):
+    sample = SYSTEMS["siglip"](tmp_path)
+    model = sample.content
+    encoder = build(recognise(model, "a.pth", num_heads=HEADS))
+    judge = timm_vit(
+        class_token=False, global_pool="map", act_layer="gelu_tanh", mlp_ratio=100.5 / D
+    )
+    judge.load_state_dict(model)
+    imgs = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.features(imgs), judge(imgs), rtol=1e-4, atol=1e-4)

@@ -56,6 +56,15 @@ def timm_folder(folder: Path, name: str, **args) -> nn.Module:
         ("vit_small_patch14_reg4_dinov2", dict(num_heads=6), dict(num_registers=4)),
         ("vit_small_patch16_dinov3_qkvb", dict(num_heads=12), dict(rope_base=100.0)),
         ("beit_base_patch16_224", {}, dict(rel_pos_bias_grid=(4, 4))),
+        ("vit_giant_patch14_dinov2", {}, dict(act="SwiGLU", mlp_dims=128)),
+        ("vit_small_plus_patch16_dinov3", dict(num_heads=12), dict(act="SwiGLU")),
+        ("vit_so400m_patch16_siglip_256", {}, dict(act="GELUTanh", pool_heads=4)),
+        ("aimv2_large_patch14_224", {}, dict(act="SwiGLU", norm="RMS", mlp_dims=132)),
+        ("vit_huge_patch14_gap_224", {}, dict(with_cls_token=False)),
+        ("vit_pe_core_base_patch16_224", dict(ref_feat_shape=(4, 4)), dict(rope_kind="pe")),
+        ("eva02_base_patch14_224", dict(ref_feat_shape=(8, 8)), dict(rope_grid=(8, 8))),
+        ("eva02_tiny_patch14_224", {}, dict(rope_kind="eva02", act="SwiGLU")),
+        ("vit_base_patch16_radio_v3", {}, dict(num_registers=7, final_norm=False)),
     ],
 )
 def test_timms_architecture_and_arguments_decide(

@@ -139,6 +139,13 @@ def test_a_design_of_another_layout_is_refused_with_the_reason(name: str, design
         recognise(state, "a.pth")
 
 
+@pytest.mark.parametrize("name", ["pos_embed", "embedder.weight", "cls_token.token"])
+def test_c_radio_in_nvidias_form_is_refused_with_the_reason(name: str):
+    state = {f"radio_model.model.patch_generator.{name}": noise(2)}
+    with pytest.raises(ValueError, match=r"C-RADIO.*cut out of one table.*timm's form is read"):
+        recognise(state, "a.pth")
+
+
 def test_an_mlp_whose_layers_differ_in_width_is_refused():
     state = timm_vit(mlp_ratio=2).state_dict()
     state["blocks.1.mlp.fc2.weight"] = noise(48, 192)

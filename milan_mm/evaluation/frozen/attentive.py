@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from milan_mm.evaluation.features import find_device
 from milan_mm.evaluation.frozen.linear_grid import HELD_OUT, Choice
 from milan_mm.evaluation.frozen.stacked import (
     Stack,
@@ -154,7 +155,7 @@ def attentive_grid(
         seed: Of the start and the order.
         step: Called a hundred times.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device()
     learnt, held = hold_out(labels, HELD_OUT)
     each = each_setting(settings.rates, settings.weight_decays)
     generator = torch.Generator().manual_seed(seed)

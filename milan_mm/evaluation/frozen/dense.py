@@ -27,6 +27,7 @@ from torch.utils.data import Dataset
 
 from milan_mm.datasets.labels import IGNORED
 from milan_mm.errors import UserError
+from milan_mm.evaluation.features import find_device
 from milan_mm.evaluation.frozen.dense_features import (
     PatchEncoder,
     Patches,
@@ -147,7 +148,7 @@ def segment(
     standardise.apply_(patches.features)
     maps = label_maps(train, held, settings.img_size, encoder.num_workers)
     chosen, miou = choose(patches, learnt, held, maps, settings)
-    classify = fit(patches, torch.cat([learnt, held]), chosen, num_classes)
+    classify = fit(patches, torch.cat([learnt, held]), chosen)
     areas = Areas()
     for features, labels in encoder.batches(test, "validation images"):
         areas.judge(classify(standardise(features).flatten(0, 1)), labels)
@@ -176,7 +177,7 @@ def choose(
     Raises:
         UserError: When no patch has a label.
     """
-    device, num_classes = _device(), patches.shares.shape[2]
+    device = find_device()
     bank, shares = patches.bank(learnt)
     if not len(bank):
         raise UserError("no patch of the training images is labelled: correct the label maps")
@@ -196,7 +197,7 @@ def choose(
             candidates += [dict(k=k, metric=metric) for k in ks]
             found += areas.values()
     else:
-        regression = LogisticRegression(Rows(bank, shares.argmax(dim=1)), num_classes)
+        regression = _regression(bank, shares)
         linear = None
         for c in settings.cs:
             linear = regression.fit(c, linear)
@@ -211,16 +212,23 @@ def choose(
     return candidates[best], values[best]
 
 
-def fit(patches: Patches, ids: Tensor, chosen: dict[str, Any], num_classes: int) -> Classify:
+def fit(patches: Patches, ids: Tensor, chosen: dict[str, Any]) -> Classify:
     """A classifier of standardised patches, from those of some images."""
-    device = _device()
+    device = find_device()
     bank, shares = patches.bank(ids)
     if "C" in chosen:
-        linear = LogisticRegression(Rows(bank, shares.argmax(dim=1)), num_classes).fit(chosen["C"])
+        linear = _regression(bank, shares).fit(chosen["C"])
         return lambda tokens: linear.scores(tokens.to(device).float())
     bank, shares = bank.to(device), shares.to(device)
     k, metric = chosen["k"], chosen["metric"]
     return lambda tokens: patch_votes(tokens.to(device), bank, shares, [k], metric)[k]
+
+
+def _regression(bank: Tensor, shares: Tensor) -> LogisticRegression:
+    """Of the commonest class of each patch."""
+    return LogisticRegression(
+        Rows(bank, shares.argmax(dim=1), dtype=torch.float64), shares.shape[1]
+    )
 
 
 def _predict(scores: Tensor, size: Sequence[int]) -> Tensor:
@@ -228,7 +236,3 @@ def _predict(scores: Tensor, size: Sequence[int]) -> Tensor:
     side = round(len(scores) ** 0.5)
     grid = scores.T.unflatten(1, (side, side))[None]  # (1, C, h, w)
     return F.interpolate(grid, tuple(size), mode="bilinear", align_corners=False)[0].argmax(dim=0)
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import SGD
 
+from milan_mm.evaluation.features import find_device
 from milan_mm.evaluation.frozen.stacked import (
     Stack,
     cosine,
@@ -198,7 +199,7 @@ def train_probes(
         ids: Of the images to learn from.
         inputs: Blocks, pooling and the settings of their probes.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device()
     batch = min(settings.batch, len(ids))
     updates = num_updates(len(ids), batch, settings.updates, settings.epochs)
     generator = torch.Generator().manual_seed(seed)

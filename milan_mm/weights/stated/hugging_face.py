@@ -32,8 +32,13 @@ _CLIP_DEFAULTS = dict(
 )
 _SIGLIP = ("siglip", "siglip_vision_model")
 _AIMV2 = ("aimv2", "aimv2_vision_model")
+# Here, since timm's form of the same encoders is one of a fixed grid, and is read.
+RADIO = (
+    "C-RADIO cuts its positions out of one table for 128x128 patches, by a rule of its own: take "
+    "timm's form of it, e.g. timm:vit_base_patch16_radio_v3"
+)
 # Classes that are never plain ViTs here -> why.
-_REFUSED = dict.fromkeys(
+_REFUSED = {"radio": RADIO} | dict.fromkeys(
     ("siglip2", "siglip2_vision_model"),
     "SigLIP 2 of NaFlex keeps the shape of every image, and pads the patches of a batch: take one "
     "of SigLIP 2's encoders for square images, which are of model_type 'siglip'",

@@ -110,6 +110,7 @@ def model_facts(name: str, args: object, where: str) -> dict[str, Any]:
         num_heads=block.attn.num_heads,
         norm_eps=norm.eps,
         act=act,
+        final_norm=not isinstance(model.norm, nn.Identity),
         num_registers=registers + hasattr(model, "dist_token"),
         **_rope(rope, block),
     )
@@ -205,10 +206,10 @@ def _rope(rope: nn.Module | None, block: Any) -> dict[str, Any]:
     kind = next((name for name, rule in ROPE_KINDS.items() if rule == own), None)
     if kind is None or own.first != rope.grid_offset:
         return {}
-    grid = rope.ref_feat_shape
-    return dict(
-        rope_base=rope.temperature, rope_kind=kind, rope_grid=None if grid is None else tuple(grid)
-    )
+    grid = None if rope.ref_feat_shape is None else tuple(rope.ref_feat_shape)
+    if by_column and grid not in (None, tuple(rope.feat_shape or ())):
+        return {}  # PE, whose own code does not scale the numbers of patches
+    return dict(rope_base=rope.temperature, rope_kind=kind, rope_grid=grid)
 
 
 def _is_dinov3(rope: nn.Module) -> bool:

@@ -80,7 +80,7 @@ def test_the_best_settings_on_the_images_held_out_are_chosen(classifier):
     )
     found = []
     for option in options:
-        areas, classify = Areas(), fit(patches, learnt, option, 3)
+        areas, classify = Areas(), fit(patches, learnt, option)
         for i in held:
             scores = classify(patches.features[i]).T.reshape(1, 3, 4, 4)
             resized = torch.nn.functional.interpolate(
@@ -97,7 +97,7 @@ def test_logistic_regression_of_patches_is_that_of_scikit_learn():
     patches, _ = segmented_images()
     features, classes = patches.features.float().flatten(0, 1), patches.shares.argmax(2).flatten()
     theirs = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(features[:128], classes[:128])
-    ours = fit(patches, torch.arange(8), dict(C=0.1), 3)(patches.features[8:].flatten(0, 1))
+    ours = fit(patches, torch.arange(8), dict(C=0.1))(patches.features[8:].flatten(0, 1))
     expected = theirs.predict_proba(features[128:])
     np.testing.assert_allclose(ours.softmax(dim=1), expected, atol=2e-3)
 
