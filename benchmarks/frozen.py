@@ -79,7 +79,7 @@ def measure(images: int, classes: int, width: int) -> list[tuple[float, int]]:
 def arithmetic(images: int, tests: int, classes: int, width: int) -> list[str]:
     """What one block and one pooling of ImageNet take."""
     values = images * width
-    block, best = 65_536 * width * 4, tests * max(KS) * 12
+    block, best = 65_536 * (width + 2 * 512) * 4, tests * max(KS) * 12
     iteration = 4 * values * classes
     return [
         f"\nImageNet, {images:,} images, {classes:,} classes, width {width}, by arithmetic:",

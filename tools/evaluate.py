@@ -319,7 +319,7 @@ def check_options(args: argparse.Namespace) -> None:
         ("--depth-data", args.depth_data, "depths"),
     ):
         if folder and kind not in kinds:
-            suited = ", ".join(of_kind(kind))
+            suited = ", ".join(t for t in of_kind(kind) if TASKS[t].data != LVIS)
             raise UserError(f"{option} {folder} is for {suited}, not for --tasks {chosen}")
     if args.images and args.images not in own_folders(args).values():
         raise UserError(

@@ -28,6 +28,7 @@ _PAGES = {
         "API: evaluation",
         "From weights and a task to a row, and from rows to tables.",
         ["evaluation.results", "evaluation.cells", "evaluation.features", "evaluation.knn",
+         "evaluation.frozen.protocol", "evaluation.frozen.feature_set", "evaluation.frozen.store",
          "evaluation.tables", "evaluation.coco_metric"],
     ),
 }  # fmt: skip

@@ -15,7 +15,7 @@ from milan_mm.errors import UserError
 from milan_mm.evaluation.fingerprint import git_commit
 from milan_mm.evaluation.frozen.extraction import Preparation
 from milan_mm.evaluation.frozen.images import FrozenImages
-from milan_mm.evaluation.frozen.measured import Measured
+from milan_mm.evaluation.frozen.measured import Measured, share_interval
 from milan_mm.evaluation.frozen.progress import steps
 from milan_mm.evaluation.frozen.protocol import FrozenProtocol
 from milan_mm.evaluation.frozen.spec import Needs
@@ -245,7 +245,15 @@ class TrainedCell(EvaluationCell):
 
     def rows(self) -> list[dict]:
         """Test the last checkpoint, with test.log in the work folder; see `GridCell`."""
-        return self._test("test", [])
+        rows = self._test("test", [])
+        if not self.is_of_images:
+            return rows
+        images = self.data_counts["val"]
+        spread = {row["metric"]: share_interval(row["value"], images) for row in rows}
+        return [
+            row | (dict(interval=list(ends)) if (ends := spread[row["metric"]]) else {})
+            for row in rows
+        ]
 
     def _test(self, name: str, arguments: list[str]) -> list[dict]:
         """Test with further arguments; log and numbers have the name."""

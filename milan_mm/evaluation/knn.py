@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -189,7 +190,7 @@ class Knn:
             if not is_own:
                 spec = replace(spec, weights="random")
             store = stored_features(
-                root, spec, lambda: dataset, lambda v=vit: v.to(find_device()), preparation
+                root, spec, lambda: dataset, partial(vit.to, find_device()), preparation
             )
             for feature in settings.features:
                 found[name, feature] = store.read(feature).of_blocks(needs.blocks).last

@@ -13,6 +13,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.visualization import LocalVisBackend, TensorboardVisBackend
 
 from milan_mm.errors import UserError
+from milan_mm.escaping import visible
 from milan_mm.run.checks.coco import use_coco_reader
 from milan_mm.run.encoder_weights import identify_weights, set_encoder_weights, set_load_report
 from milan_mm.run.fields.given import follow_names, set_written_out
@@ -118,7 +119,7 @@ def use_own_data(cfg: Config, options: RunOptions) -> list[str]:
         return use_variant(cfg, options.test_set, options.data)
     found = set_own_data(cfg, options.data, options.recorded)
     if is_main_process():
-        print("\n".join(found), flush=True)
+        print(visible("\n".join(found), "\n"), flush=True)
     return found
 
 

@@ -79,6 +79,16 @@ def test_options_have_the_last_word_on_own_data(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().out.splitlines() == found
 
 
+def test_names_of_classes_do_not_act_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture):
+    root = image_folder(tmp_path)
+    for split in ("train", "val"):
+        folder = min(path for path in (root / split).iterdir())
+        folder.rename(folder.with_name("\x1b[31mred"))
+    prepare(load(FINETUNE), RunOptions(data=str(root)), RECIPE)
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and "'\\x1b[31mred'" in said
+
+
 def test_one_process_of_several_prints_what_was_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):

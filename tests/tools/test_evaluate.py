@@ -443,7 +443,8 @@ def test_another_length_and_rate_are_a_protocol_of_their_own(folder, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--tasks", "knn", "--det-data", "mine"), "--det-data mine is for coco, not for"),
+        (("--tasks", "knn", "--det-data", "mine"), "--det-data mine is for coco, coco-cascade"),
+        (("--tasks", "lvis", "--det-data", "mine"), "'mine' is not for --tasks lvis, whose AP"),
         (("--tasks", "coco", "--seg-data", "mine"), "--seg-data mine is for ade20k, not for"),
         (
             ("--tasks", "coco", "--images", "mine", "--det-data", "other"),

@@ -5,7 +5,6 @@ transformers lies apart from the other packages of the tests, so it runs in a pr
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,12 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "aimv2": ("aimv2_vision_model", NARROW),
     "aimv2-native": ("aimv2_vision_model", dict(NARROW, is_native=True)),
     "ijepa": ("ijepa", WIDE),
+    "clip": ("clip", dict(vision_config=WIDE, text_config=TEXT)),
+    "clip-gelu": ("clip_vision_model", dict(WIDE, hidden_act="gelu")),
+    "metaclip-2": ("metaclip_2", dict(vision_config=WIDE, text_config=TEXT)),
+    "beit": ("beit", dict(WIDE, use_shared_relative_position_bias=True)),
+    "data2vec": ("data2vec-vision", dict(WIDE, use_relative_position_bias=True)),
+    "msn": ("vit_msn", WIDE),
     "dinov3": ("dinov3_vit", dict(WIDE, num_register_tokens=4)),
     "dinov3-plus": (
         "dinov3_vit",
@@ -66,13 +71,15 @@ def main(folder: Path) -> None:
 
 
 @torch.no_grad()
-def _expected(model: Callable[..., Any], shapes: list[tuple[int, int]]) -> dict[str, Tensor]:
+def _expected(model: Any, shapes: list[tuple[int, int]]) -> dict[str, Tensor]:
     found = {}
+    # CLIP normalises its class token only
+    norm = model.post_layernorm if hasattr(model, "pre_layrnorm") else lambda tokens: tokens
     for height, width in shapes:
         images = torch.randn(2, 3, height, width)
         out = model(pixel_values=images)
         found[f"images {height}x{width}"] = images
-        found[f"tokens {height}x{width}"] = out.last_hidden_state.contiguous()
+        found[f"tokens {height}x{width}"] = norm(out.last_hidden_state).contiguous()
         if getattr(out, "pooler_output", None) is not None:
             found[f"pooled {height}x{width}"] = out.pooler_output.contiguous()
     return found

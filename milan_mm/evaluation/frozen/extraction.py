@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -159,7 +160,11 @@ def extract_folder(
     for split, dataset in sets.items():
         images = len(dataset), data_hash(dict(data_root=dataset.img_prefix))
         spec = spec_of(encoder, sha256, images, split, preparation, needs)
-        yield stored_features(Path(out), spec, lambda d=dataset: d, load, preparation)
+        yield stored_features(Path(out), spec, partial(_same, dataset), load, preparation)
+
+
+def _same(dataset: CustomDataset) -> CustomDataset:
+    return dataset
 
 
 def images_of(dataset: CustomDataset) -> Images:

@@ -17,8 +17,10 @@ from torch import Tensor
 from milan_mm.evaluation.frozen.rows import Rows
 
 MAX_ITERATIONS = 1000  # of DINOv2 and DINOv3
-_GRADIENT = 1e-6  # largest entry at the end, in the scaled coordinates, of the mean loss
-_DECREASE = 64 * np.finfo(float).eps  # scikit-learn's
+# Largest entry at the end, in the scaled coordinates, of the mean loss; less for a small C, whose
+# weights are of the order of C times the number of rows.
+_GRADIENT = 1e-6
+_DECREASE = np.finfo(float).eps  # of the loss; the gradient decides
 _NULL = 1e-13  # of the largest variance
 _LINE_SEARCHES, _MEMORY = 50, 10
 
@@ -82,7 +84,7 @@ class LogisticRegression:
             maxiter=MAX_ITERATIONS,
             maxls=_LINE_SEARCHES,
             maxcor=_MEMORY,
-            gtol=_GRADIENT,
+            gtol=_GRADIENT * min(1.0, 1 / penalty),
             ftol=_DECREASE,
         )
         best = minimize(

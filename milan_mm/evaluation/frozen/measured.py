@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,6 +78,24 @@ def top_1_and_5(
         else Measured(None, chosen=chosen or {})
         for name, k in METRICS.items()
     }
+
+
+def share_interval(value: float | None, images: int) -> tuple[float, float] | None:
+    """The interval of an accuracy in %, from which the number of right answers follows.
+
+    Args:
+        value: Rounded to `DECIMALS`. images: That were tested.
+
+    Returns:
+        Its ends; None where the value is undefined, or not a share of so many images.
+    """
+    if value is None:
+        return None
+    right = round(value / 100 * images)
+    if abs(100 * right / images - value) > 10**-DECIMALS:
+        return None
+    low, high = mean_interval(np.arange(images) < right)
+    return round(100 * low, DECIMALS), round(100 * high, DECIMALS)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,6 +1,7 @@
 """The protocols on frozen features of whole images, by the names that --tasks takes."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from milan_mm.evaluation.frozen.grids import Attentive, LinearGrid
@@ -26,9 +27,7 @@ def with_options(options: Mapping[str, Any]) -> dict[str, FrozenProtocol]:
     Args:
         options: By name of the field; None changes nothing.
     """
-    from dataclasses import fields, is_dataclass, replace
-
-    found = {}
+    found: dict[str, FrozenProtocol] = {}
     for name, protocol in PROTOCOLS.items():
         assert is_dataclass(protocol)
         own = {field.name for field in fields(protocol)}

@@ -14,6 +14,7 @@ from milan_mm.evaluation.frozen.choosing import POWERS, choose, predict, refit, 
 from milan_mm.evaluation.frozen.feature_set import FeatureSet
 from milan_mm.evaluation.frozen.intervals import mean_interval, statistic_interval
 from milan_mm.evaluation.frozen.logistic import LogisticRegression
+from milan_mm.evaluation.frozen.measured import measured_hits, share_interval
 from milan_mm.evaluation.frozen.neighbours import KS, ManyVotes
 from milan_mm.evaluation.frozen.protocol import TrainImages
 from milan_mm.evaluation.frozen.regression import (
@@ -55,13 +56,15 @@ def train_images(counts: list[int]) -> TrainImages:
 
 
 @pytest.mark.parametrize(("num_classes", "per_class"), [(2, 20), (4, 20), (5, 2)])
-@pytest.mark.parametrize("c", [1e-3, 1.0, 100.0])
+@pytest.mark.parametrize("c", [1e-6, 1e-3, 1.0, 100.0])
 def test_logistic_regression_is_that_of_scikit_learn(num_classes, per_class, c):
     features, labels = clusters(per_class, num_classes)
     regression = LogisticRegression(rows_of(features, labels), num_classes)
     found = regression.fit(c, regression.fit(c / 2)).scores(features.double()).softmax(dim=1)
-    judge = Judge(C=c, max_iter=50_000, tol=1e-9).fit(features.double(), labels)
-    np.testing.assert_allclose(found, judge.predict_proba(features.double()), atol=2e-4)
+    judge = Judge(C=c, max_iter=1000, tol=1e-10, solver="newton-cholesky")
+    expected = judge.fit(features.double(), labels).predict_proba(features.double())
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert (found.numpy().argmax(axis=1) == expected.argmax(axis=1)).all()  # also of tiny weights
 
 
 def test_features_that_are_read_in_parts_give_the_same_classifier(monkeypatch):
@@ -163,6 +166,14 @@ def test_intervals_are_those_of_scipy_and_of_the_binomial_distribution():
     other = statistic_interval(lambda times: times @ shares / times.sum(axis=1), 500, 4000)
     np.testing.assert_allclose(mean_interval(shares), other, atol=0.004)
     assert mean_interval(np.ones(10)) == (1.0, 1.0)
+
+
+def test_an_accuracy_has_the_interval_of_its_right_answers():
+    outcomes = torch.arange(300) < 200
+    known = measured_hits([outcomes]).facts["interval"]
+    assert list(share_interval(66.6667, 300)) == known
+    assert share_interval(66.7, 300) is None  # of other images, or weighted
+    assert share_interval(None, 300) is None
 
 
 @pytest.mark.parametrize("name", OURS)
