@@ -116,7 +116,7 @@ class EncoderTeacher(Teacher):
 class _Built:
     """What a `Teacher` is made of, from what was read of a file."""
 
-    projection = None
+    projection: Tensor | None = None
 
     def __init__(self, encoder: Encoder, is_random: bool) -> None:
         self.encoder, self.is_random = encoder, is_random
