@@ -127,6 +127,12 @@ ENTRIES = (
         ("classes", "image"),
         f"--weights {WEIGHTS} --data {{data}} --workers 0 --k 5",
     ),
+    Entry(
+        "extract",
+        "--data",
+        ("classes", "image"),
+        f"--weights {WEIGHTS} --data {{data}} --workers 0 --out features",
+    ),
     Entry("shrink_images", "source", ("image",), "{images} out --workers 0"),
 )
 

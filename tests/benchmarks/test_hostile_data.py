@@ -16,6 +16,7 @@ NOT_DATA = {
     ("benchmark", "--data"),  # it measures how fast sound files are read
     ("benchmark", "--images"),  # a number
     ("make_shapes", "root"),  # is written
+    ("evaluate", "--depth-data"),  # its reader has tests of its own, see tests/recipes
 }
 WORDS = ("data", "images", "root", "source", "pictures", "knn_data", "dir")
 SAMPLE = ("file_name '../../outside.png'", "1e9", "nested a million", "EPS", "value 2**31")

@@ -109,7 +109,7 @@ def test_missing_parts_of_imagenet_c_are_named(tmp_path: Path, three_classes: li
 
 
 def test_real_needs_every_validation_image(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"lacks 50,000 of the 50,000 .* 00000001\.JPEG"):
+    with pytest.raises(FileNotFoundError, match=r"lacks 50,000 of the 50,000 .*_00000001\.JPEG"):
         labels_of("imagenet-real", tmp_path)
 
 

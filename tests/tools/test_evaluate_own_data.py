@@ -98,15 +98,15 @@ def test_rows_of_own_data_are_not_ranked_with_those_of_coco():
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        ("--tasks knn,coco --images a", dict(knn="a")),  # as before: COCO is that of --data
-        ("--tasks coco --images a", dict(coco="a")),
-        ("--tasks coco,ade20k --images a", dict(coco="a", ade20k="a")),
-        ("--tasks coco,ade20k --images a --seg-data b", dict(coco="a", ade20k="b")),
+        ("--tasks knn,coco --images a", dict(classes="a")),  # as before: COCO is that of --data
+        ("--tasks coco --images a", dict(boxes="a")),
+        ("--tasks coco,ade20k --images a", dict(boxes="a", maps="a")),
+        ("--tasks coco,ade20k --images a --seg-data b", dict(boxes="a", maps="b")),
         (
             "--tasks knn,linear,coco,ade20k --images a --det-data b --seg-data c",
-            dict(knn="a", linear="a", coco="b", ade20k="c"),
+            dict(classes="a", boxes="b", maps="c"),
         ),
-        ("--tasks knn,coco --det-data b", dict(coco="b")),
+        ("--tasks knn,coco --det-data b", dict(boxes="b")),
         ("--tasks knn", {}),
     ],
 )

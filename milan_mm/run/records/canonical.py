@@ -65,6 +65,7 @@ HARMLESS_HOOKS = (
     "KnnHook",
     "TrackerHook",
     "CompileHook",
+    "ClassCountsHook",
     "UpdateSchedulerHook",
 )
 # Names of distributions: the forks, or what they forked.

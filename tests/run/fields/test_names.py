@@ -35,7 +35,7 @@ def other(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return "other"
     if isinstance(value, (int, float)):
-        return value * 2
+        return value * 2 or 1
     if isinstance(value, str):
         return value + "x"
     numbers = isinstance(value, (list, tuple)) and all(isinstance(v, (int, float)) for v in value)

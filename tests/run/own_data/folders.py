@@ -89,3 +89,14 @@ def label_pairs(root: Path, classes: tuple[str, ...] = COLOURS, num_images: int 
             write_labels(root / f"annotations/{split}/{i}.png", labels)
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
     return root
+
+
+def depth_pairs(root: Path, num_images: int = 2) -> Path:
+    """ROOT/{images,depths}/{train,val}/*.png; depths from 1 to 2 m, in thousandths of a metre."""
+    for split in ("train", "val"):
+        for i in range(num_images):
+            depths = 1000 + np.arange(SIDE * SIDE).reshape(SIDE, SIDE) * 1000 // SIDE**2
+            write_image(root / f"images/{split}/{i}.png", seed=i)
+            (root / f"depths/{split}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(depths.astype(np.uint16)).save(root / f"depths/{split}/{i}.png")
+    return root
