@@ -129,8 +129,7 @@ def recognise(
     else:
         check_img_size(found, renamed, inferred, facts, guessed=None if named else row)
         settings = inferred.values
-        with_cls_token = settings["with_cls_token"]
-        stats, pooling, notes = _origin(row, facts, system is not None, with_cls_token)
+        stats, pooling, notes = _origin(row, facts, system is not None, settings)
         if row.twin and not named and not is_settled_by_args(checkpoint, found.path, row):
             notes["positions"] = f"as {row.name}'s: {row.twin}"
         assumed = inferred.assumed | notes
@@ -168,8 +167,8 @@ def _named_anew(stated: Stated, row: System) -> Stated:
     """What an export had only assumed of another system follows the one that the user names."""
     known = {n: v for n, v in vars(stated).items() if n not in stated.assumed}
     facts = HubFacts(stats=known.get("stats"), pooling=known.get("pooling"))
-    with_cls_token = stated.settings.get("with_cls_token", True)
-    stats, pooling, notes = _origin(row, facts, True, with_cls_token)
+    settings = dict(with_cls_token=True, pool_heads=0) | stated.settings
+    stats, pooling, notes = _origin(row, facts, True, settings)
     open_ = stated.assumed.keys() & {"act", "pos_resize"}  # of the settings that a row decides
     rest = stated.assumed.keys() - open_ - {"stats", "pooling"}
     return Stated(
@@ -187,7 +186,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _origin(
-    system: System, facts: HubFacts, is_given: bool, with_cls_token: bool
+    system: System, facts: HubFacts, is_given: bool, settings: Mapping[str, Any]
 ) -> tuple[str, str, dict[str, str]]:
     """Statistics and pooling, and a sentence where they are only those of the system."""
     stats, pooling = facts.stats or system.stats, facts.pooling or system.pooling
@@ -201,8 +200,13 @@ def _origin(
         )
         if stated is None
     }
-    if pooling == "cls" and not with_cls_token:
-        return stats, "mean", assumed | {"pooling": "'mean', since the file has no class token"}
+    lost = ""
+    if pooling == "cls" and not settings["with_cls_token"]:
+        lost = "class token"
+    elif pooling == "pool" and not settings["pool_heads"]:
+        lost = "attention pooling"
+    if lost:
+        return stats, "mean", assumed | {"pooling": f"'mean', since the file has no {lost}"}
     return stats, pooling, assumed
 
 
