@@ -107,7 +107,8 @@ def recognise(
     is_rotary = facts.rope_base is not None or (
         stated is not None and stated.settings.get("rope_base") is not None
     )
-    renamed = rename(found, is_rotary, final_norm=facts.final_norm is not False)
+    norm = stated.settings.get("norm") if stated else facts.norm
+    renamed = rename(found, is_rotary, facts.final_norm is not False, norm)
     renamed = mask_key_bias(found, fit_positions(found, renamed))
     renamed = copy_first_norm(found, renamed)
     named = system or (stated.system if stated else facts.system)
@@ -115,8 +116,12 @@ def recognise(
     if stated and row.name != stated.system:
         stated = _named_anew(stated, row)
     if stated:  # a file of our own
-        own_heads = stated.settings.get("arch", {}).get("num_heads")
-        facts = replace(facts, num_heads=own_heads, named="its metadata")
+        own = stated.settings
+        rope = {name: own.get(name) for name in ("rope_base", "rope_grid")}
+        if rope["rope_base"] is not None:
+            rope["rope_kind"] = own.get("rope_kind", "dinov3")
+        own_heads = own.get("arch", {}).get("num_heads")
+        facts = replace(facts, num_heads=own_heads, norm=norm, named="its metadata", **rope)
     inferred = infer_settings(found, renamed, facts, row, num_heads)
     check_config(found, renamed, inferred, facts, row)
     if system:
