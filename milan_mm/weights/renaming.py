@@ -127,9 +127,9 @@ def rename(
             added[ours] = "zero biases; the source has none there"
             missing.pop(ours, None)
     if (norm or found.table.norm) == "RMS":
-        if biases := _norm_biases(tensors):
+        if norm_biases := _norm_biases(tensors):
             raise UserError(
-                f"{found.path} holds '{theirs[min(biases)]}', and its norms are RMSNorms, which "
+                f"{found.path} holds '{theirs[min(norm_biases)]}', and its norms are RMSNorms, which "
                 "have no bias: the file is damaged"
             )
         missing = {n: t for n, t in missing.items() if n not in _norm_biases(missing)}
