@@ -46,8 +46,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--pooling",
         nargs="+",
-        choices=["cls_token", "avg"],
-        help="class token, mean of the patch tokens, or both (the class token if there is one)",
+        choices=["cls_token", "avg", "pool"],
+        help="class token, mean of the patch tokens, the encoder's own attention pooling (SigLIP, "
+        "PE), or several of them (the class token if there is one, else the mean)",
     )
     parser.add_argument(
         "--img-size",

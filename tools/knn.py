@@ -49,9 +49,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--feature",
         nargs="+",
-        choices=["cls_token", "avg"],
+        choices=["cls_token", "avg", "pool"],
         default=["cls_token"],
-        help="class token (default), mean of the patch tokens, or both",
+        help="class token (default), mean of the patch tokens, the encoder's own attention pooling "
+        "(SigLIP, PE), or several of them",
     )
     parser.add_argument(
         "--img-size",

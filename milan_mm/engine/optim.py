@@ -30,7 +30,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
       comes from the backbone's `get_layer_depth`.
     - `no_decay_1d` (bool, False): no weight decay on one-dimensional parameters.
     - `no_decay_types` (list[str]): no decay on parameters of modules of exactly these classes,
-      e.g. 'LayerNorm'.
+      e.g. 'LayerNorm', which stands for torch's RMSNorm as well, the norm of some encoders.
     - `no_decay_names` (list[str]): no decay on parameters whose last name is listed, e.g.
       'cls_token', 'pos_embed'.
     - `options_1d` (dict): further settings of the optimizer for one-dimensional parameters, e.g.
@@ -95,11 +95,11 @@ def parameter_rules(
             f"PlainViT; {type(model).__name__} has none"
         )
     types = {
-        f"{prefix}.{name}" if prefix else name: type(module).__name__
+        f"{prefix}.{name}" if prefix else name: _class_names(module)
         for prefix, module in model.named_modules()
         for name, _ in module.named_parameters(recurse=False)
     }
-    exempt_types = _listed("no_decay_types", no_decay_types, set(types.values()))
+    exempt_types = _listed("no_decay_types", no_decay_types, set().union(*types.values()))
     exempt_names = _listed("no_decay_names", no_decay_names, set(map(_last_name, types)))
     rules = []
     for name, parameter in model.named_parameters():
@@ -111,7 +111,7 @@ def parameter_rules(
             exponent += num_depths - 1 - depth
         exempt = (
             (no_decay_1d and parameter.ndim == 1)
-            or types[name] in exempt_types
+            or types[name] & exempt_types
             or _last_name(name) in exempt_names
         )
         rules.append((name, layer_decay_rate**exponent, not exempt))
@@ -168,6 +168,12 @@ def group_summary(model: nn.Module, param_groups: list[dict]) -> str:
 def _has_depths(module: nn.Module) -> bool:
     # not mmpretrain's whole models, which have the method too and pass the call on to the backbone
     return hasattr(module, "get_layer_depth") and not hasattr(module, "backbone")
+
+
+def _class_names(module: nn.Module) -> set[str]:
+    """Under which `no_decay_types` may list it."""
+    also = {"LayerNorm"} if isinstance(module, nn.RMSNorm) else set()
+    return {type(module).__name__} | also
 
 
 def _listed(key: str, values: Sequence[str] | str, existing: set[str]) -> set[str]:

@@ -18,7 +18,7 @@ from milan_mm.datasets.overlap import find_overlap
 from milan_mm.errors import UserError
 from milan_mm.weights.statistics import byte_stats
 
-FEATURES = ("cls_token", "avg")
+FEATURES = ("cls_token", "avg", "pool")
 
 
 def read_image_folder(root: str | Path, part: str, img_size: int, crop_pct: float) -> CustomDataset:
@@ -109,8 +109,7 @@ def extract_features(
     Args:
         encoders: By name; frozen, with out_type='raw', and with the widths that a `PlainViT`
             states. They are moved to the GPU if there is one.
-        features: Of 'cls_token' and 'avg', the mean of the patch tokens; both after the final norm
-            where the encoder has one.
+        features: Of `FEATURES`, see `pool`; all after the final norm where the encoder has one.
         stats: See `stats_text`.
         num_workers: Processes that read images; None takes one per core, at most 8.
         amp: Compute in bfloat16.
@@ -135,7 +134,7 @@ def extract_features(
                 with torch.autocast(device.type, torch.bfloat16, enabled=amp):
                     (tokens,) = vit(imgs)  # (B, P+L, D)
                 for feature in features:
-                    pooled = pool(tokens.float(), feature, vit.num_prefix_tokens)
+                    pooled = pool(vit, tokens.float(), feature)
                     found[name, feature][start:stop] = F.normalize(pooled, dim=1).cpu()
             progress.update(len(imgs))
             start = stop
@@ -165,14 +164,39 @@ def normalised_batches(
         yield (batch.to(device).flip(1).float() - mean) / std  # BGR to RGB
 
 
-def pool(tokens: Tensor, feature: str, num_prefix_tokens: int) -> Tensor:
-    """(B, P+L, D) tokens to (B, D): the class token, or the mean of the patches.
+def pool(vit: Any, tokens: Tensor, feature: str) -> Tensor:
+    """(B, P+L, D) tokens to (B, D).
 
     The P tokens before the patches are the class token and registers.
+
+    Args:
+        vit: The encoder, see `extract_features`.
+        feature: 'cls_token', 'avg' for the mean of the patch tokens, or 'pool' for the encoder's
+            own attention pooling of all tokens (SigLIP, PE).
     """
     if feature == "cls_token":
         return tokens[:, 0]
-    return tokens[:, num_prefix_tokens:].mean(dim=1)
+    if feature == "pool":
+        return vit.attn_pool(tokens)
+    return tokens[:, vit.num_prefix_tokens :].mean(dim=1)
+
+
+def check_feature(
+    feature: str, option: str, with_cls_token: bool, with_pool: bool, encoder: object
+) -> None:
+    """Compare a feature with an encoder.
+
+    Args:
+        option: That chose it. encoder: Its name. Both are for the message.
+
+    Raises:
+        UserError: When the encoder does not have what it is made of.
+    """
+    has = dict(cls_token=with_cls_token, avg=True, pool=with_pool)
+    if not has[feature]:
+        part = dict(cls_token="class token", pool="attention pooling of its own")[feature]
+        remedy = " or ".join(name for name in reversed(FEATURES) if has[name])
+        raise UserError(f"{encoder} has no {part}: pass {option} {remedy}")
 
 
 def find_device() -> torch.device:

@@ -13,6 +13,7 @@ from milan_mm.datasets.identity import data_hash
 from milan_mm.errors import UserError
 from milan_mm.evaluation.encoders import heads_of, load_frozen_encoder, random_encoder_like
 from milan_mm.evaluation.features import (
+    check_feature,
     extract_features,
     find_device,
     photo_notes,
@@ -39,7 +40,7 @@ class KnnSettings:
     Attributes:
         ks: Neighbours that vote, one number or several.
         temperature: Similarity s has the weight exp(s / temperature).
-        features: Of 'cls_token' and 'avg'; each gives numbers of its own.
+        features: Of `FEATURES`; each gives numbers of its own.
         img_size: Side of the images in pixels; None takes that of the pretraining.
         crop_pct: Share of the short side that the centre crop keeps.
         stats: See `stats_text`; None takes those of the pretraining.
@@ -98,8 +99,9 @@ class Knn:
             MissingFileError, UserError: For weights, images or settings that cannot be used.
         """
         vit, report = load_frozen_encoder(encoder)
-        if "cls_token" in settings.features and not vit.with_cls_token:
-            raise UserError(f"{encoder.source} has no class token: pass --feature avg")
+        parts = vit.with_cls_token, vit.options.with_pool
+        for feature in settings.features:
+            check_feature(feature, "--feature", *parts, encoder.source)
         vits = dict(weights=vit)
         if with_random:
             torch.manual_seed(0)
@@ -113,7 +115,7 @@ class Knn:
     def description(self) -> str:
         """What is judged, on what."""
         vit, val, settings = self.vits["weights"], self.val, self.settings
-        norm = "final norm" if isinstance(vit.ln1, torch.nn.LayerNorm) else "no final norm"
+        norm = "final norm" if vit.options.final_norm else "no final norm"
         lines = (
             f"{self.loaded}\n{self.encoder.source}: {vit.num_layers} blocks of width "
             f"{vit.embed_dims}, {heads_of(vit)} heads, patches of {vit.patch_size} px, {norm}; "

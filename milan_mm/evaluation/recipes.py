@@ -29,6 +29,7 @@ class Shape:
     patch_size: int
     img_size: int
     with_cls_token: bool
+    with_pool: bool = False
 
     @classmethod
     def of(cls, encoder: Encoder) -> "Shape":
@@ -39,7 +40,9 @@ class Shape:
         """
         settings = encoder.model_settings()
         names = ("patch_size", "img_size", "with_cls_token")
-        return cls(**settings["arch"], **{name: settings[name] for name in names})
+        with_pool = bool(settings.get("pool_heads"))
+        named = {name: settings[name] for name in names}
+        return cls(**settings["arch"], **named, with_pool=with_pool)
 
     @property
     def arch(self) -> str:

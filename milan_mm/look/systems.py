@@ -163,7 +163,7 @@ def describe_features(shown: Sequence[Shown]) -> str:
 
 def ends_in_norm(system: Shown) -> bool:
     """Whether a norm follows the last block."""
-    return isinstance(system.vit.ln1, torch.nn.LayerNorm)
+    return system.vit.options.final_norm
 
 
 def describe_each(texts: Sequence[str], shown: Sequence[Shown]) -> str:

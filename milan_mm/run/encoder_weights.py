@@ -160,7 +160,7 @@ def _set_patches(cfg: Config, encoder: Encoder, fixed: set[str]) -> list[str]:
     """
     backbone, settings = cfg.model.backbone, encoder.settings
     own, wanted = settings["patch_size"], backbone.get("patch_size", 16)
-    pooled = backbone.get("out_type") in ("cls_token", "avg_featmap")
+    pooled = backbone.get("out_type") in ("cls_token", "avg_featmap", "attn_pool")
     img_size = backbone.get("img_size", 224)
     sides = tuple(img_size) if isinstance(img_size, Iterable) else (img_size, img_size)
     fits = all(side % own == 0 for side in sides)

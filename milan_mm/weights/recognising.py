@@ -107,7 +107,8 @@ def recognise(
     is_rotary = facts.rope_base is not None or (
         stated is not None and stated.settings.get("rope_base") is not None
     )
-    renamed = rename(found, is_rotary, final_norm=facts.final_norm is not False)
+    norm = stated.settings.get("norm") if stated else facts.norm
+    renamed = rename(found, is_rotary, facts.final_norm is not False, norm)
     renamed = mask_key_bias(found, fit_positions(found, renamed))
     renamed = copy_first_norm(found, renamed)
     named = system or (stated.system if stated else facts.system)
@@ -115,8 +116,12 @@ def recognise(
     if stated and row.name != stated.system:
         stated = _named_anew(stated, row)
     if stated:  # a file of our own
-        own_heads = stated.settings.get("arch", {}).get("num_heads")
-        facts = replace(facts, num_heads=own_heads, named="its metadata")
+        own = stated.settings
+        rope = {name: own.get(name) for name in ("rope_base", "rope_grid")}
+        if rope["rope_base"] is not None:
+            rope["rope_kind"] = own.get("rope_kind", "dinov3")
+        own_heads = own.get("arch", {}).get("num_heads")
+        facts = replace(facts, num_heads=own_heads, norm=norm, named="its metadata", **rope)
     inferred = infer_settings(found, renamed, facts, row, num_heads)
     check_config(found, renamed, inferred, facts, row)
     if system:
@@ -129,8 +134,7 @@ def recognise(
     else:
         check_img_size(found, renamed, inferred, facts, guessed=None if named else row)
         settings = inferred.values
-        with_cls_token = settings["with_cls_token"]
-        stats, pooling, notes = _origin(row, facts, system is not None, with_cls_token)
+        stats, pooling, notes = _origin(row, facts, system is not None, settings)
         if row.twin and not named and not is_settled_by_args(checkpoint, found.path, row):
             notes["positions"] = f"as {row.name}'s: {row.twin}"
         assumed = inferred.assumed | notes
@@ -168,8 +172,8 @@ def _named_anew(stated: Stated, row: System) -> Stated:
     """What an export had only assumed of another system follows the one that the user names."""
     known = {n: v for n, v in vars(stated).items() if n not in stated.assumed}
     facts = HubFacts(stats=known.get("stats"), pooling=known.get("pooling"))
-    with_cls_token = stated.settings.get("with_cls_token", True)
-    stats, pooling, notes = _origin(row, facts, True, with_cls_token)
+    settings = dict(with_cls_token=True, pool_heads=0) | stated.settings
+    stats, pooling, notes = _origin(row, facts, True, settings)
     open_ = stated.assumed.keys() & {"act", "pos_resize"}  # of the settings that a row decides
     rest = stated.assumed.keys() - open_ - {"stats", "pooling"}
     return Stated(
@@ -187,7 +191,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _origin(
-    system: System, facts: HubFacts, is_given: bool, with_cls_token: bool
+    system: System, facts: HubFacts, is_given: bool, settings: Mapping[str, Any]
 ) -> tuple[str, str, dict[str, str]]:
     """Statistics and pooling, and a sentence where they are only those of the system."""
     stats, pooling = facts.stats or system.stats, facts.pooling or system.pooling
@@ -201,8 +205,13 @@ def _origin(
         )
         if stated is None
     }
-    if pooling == "cls" and not with_cls_token:
-        return stats, "mean", assumed | {"pooling": "'mean', since the file has no class token"}
+    lost = ""
+    if pooling == "cls" and not settings["with_cls_token"]:
+        lost = "class token"
+    elif pooling == "pool" and not settings["pool_heads"]:
+        lost = "attention pooling"
+    if lost:
+        return stats, "mean", assumed | {"pooling": f"'mean', since the file has no {lost}"}
     return stats, pooling, assumed
 
 

@@ -54,7 +54,9 @@ class Renamed:
     added: dict[str, str]
 
 
-def rename(found: Found, rotary: bool = False, final_norm: bool = True) -> Renamed:
+def rename(
+    found: Found, rotary: bool = False, final_norm: bool = True, norm: str | None = None
+) -> Renamed:
     """Rename, fuse and transpose the tensors of an encoder.
 
     The position table keeps the rows that the file has; see `fit_positions`.
@@ -64,6 +66,7 @@ def rename(found: Found, rotary: bool = False, final_norm: bool = True) -> Renam
         rotary: It is known to have rotary positions, which leave no trace in a file.
         final_norm: Whether it may have a norm after its last block; its config can say that it
             has none.
+        norm: What is known of the kind of its norms, see `build_norm`; None takes the layout's.
 
     Raises:
         UserError: When a tensor is missing, unknown, of a wrong shape, or not of finite numbers;
@@ -123,7 +126,12 @@ def rename(found: Found, rotary: bool = False, final_norm: bool = True) -> Renam
             tensors[ours] = torch.zeros(shape_of(stem, widths)[0] or 0)
             added[ours] = "zero biases; the source has none there"
             missing.pop(ours, None)
-    if found.table.norm == "RMS":
+    if (norm or found.table.norm) == "RMS":
+        if norm_biases := _norm_biases(tensors):
+            raise UserError(
+                f"{found.path} holds '{theirs[min(norm_biases)]}', and its norms are RMSNorms, which "
+                "have no bias: the file is damaged"
+            )
         missing = {n: t for n, t in missing.items() if n not in _norm_biases(missing)}
     if not final_norm:
         missing = {ours: names for ours, names in missing.items() if not ours.startswith("ln1.")}

@@ -91,7 +91,7 @@ def infer_settings(
         num_registers=num_registers,
         **rope,
         mlp_dims=None if hidden == 4 * width else hidden,
-        norm=found.table.norm,
+        norm=facts.norm or found.table.norm,
         patch_norm="patch_embed.norm.weight" in tensors,
         qk_norm="layers.0.attn.q_norm.weight" in tensors,
         attn_norm="layers.0.attn.norm.weight" in tensors,
@@ -291,7 +291,9 @@ def _rope(
 def _rope_base(
     found: Found, tensors: Mapping[str, Tensor], facts: HubFacts
 ) -> tuple[float | None, str]:
-    """Where no table is, of registers or of what a config says: DINOv3's rotary positions."""
+    """Of what a config says, or DINOv3's where there are registers and no table."""
+    if facts.rope_kind is not None:
+        return facts.rope_base, ""
     if "pos_embed" in tensors or FIRST_BIAS_TABLE in tensors:
         return None, ""
     if facts.rope_base is not None or "register_tokens" not in tensors:

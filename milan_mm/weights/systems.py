@@ -221,7 +221,8 @@ _ROWS = (
            stored="flat, `[module.]visual.`, or a folder of timm",
            differs="norm before the first block, no patch bias, rotary positions and a table, "
            "attention pooling, epsilon 1e-5; no class token in G",
-           parts=("table", "rope", "pre_norm"), pool_heads=8, rope=Rope("pe", 10000.0)),
+           parts=("table", "rope", "pre_norm"), pool_heads=8, rope=Rope("pe", 10000.0),
+           heads={(1536, 50): 16}),
     System("SigLIP 2", ("timm", "hf-siglip"), "half", "pool", pos_resize="bilinear-corners",
            act="GELUTanh", wrote=None, timm_name="v2_webli", stored="a folder of timm",
            note="its files are taken for SigLIP's, unless a config of timm says so; statistics "
@@ -239,7 +240,7 @@ _ROWS = (
            timm_name="aimv2", stored="flat, or a folder",
            differs="no class token, RMSNorm, a norm of the patches, SwiGLU, no biases in the "
            "blocks, epsilon 1e-5",
-           heads={(1024, 24): 8, (1536, 24): 12, (2048, 24): 16, (3072, 24): 24}),
+           heads={(768, 12): 6, (1024, 24): 8, (1536, 24): 12, (2048, 24): 16, (3072, 24): 24}),
     System("I-JEPA", ("timm", "hf-vit"), "imagenet", "mean", sizes=(224, 448),
            wrote=lambda found: "embeddings.cls_token" not in found.tower
            if found.layout == "hf-vit"

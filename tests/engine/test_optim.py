@@ -81,6 +81,14 @@ def test_no_decay_types_compares_classes_not_names():
     assert decays["neck.weight"]  # a BatchNorm2d
 
 
+def test_rms_norms_follow_the_rule_of_layer_norms():
+    vit = tiny_vit(norm="RMS", qk_norm=True)
+    for name in ("LayerNorm", "RMSNorm"):
+        exempt = {n for n, (_, d) in rules(vit, no_decay_types=[name]).items() if not d}
+        parts = ("ln1", "ln2", "q_norm", "k_norm")
+        assert exempt == {n for n in dict(vit.named_parameters()) if {*n.split(".")} & {*parts}}
+
+
 def test_no_decay_names_compares_the_last_part():
     exempt = {n for n, (_, d) in rules(no_decay_names=["pos_embed", "bias"]).items() if not d}
     assert exempt == {

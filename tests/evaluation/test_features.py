@@ -1,14 +1,20 @@
 """Features of an image folder: the right pixels in, the right tokens out."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
 
+from milan_mm.evaluation.encoders import load_frozen_encoder
 from milan_mm.evaluation.features import extract_features, pool, read_image_folder
+from milan_mm.evaluation.frozen.extraction import pooled
+from milan_mm.evaluation.frozen.spec import Needs
+from milan_mm.weights.recognising import recognise
 from milan_mm.weights.statistics import byte_stats
 from tests.helpers import tiny_vit
 
@@ -72,8 +78,26 @@ def test_bfloat16_features_are_close_to_float32(folder):
 
 def test_mean_of_the_patches_leaves_the_class_token_out():
     tokens = torch.randn(2, 5, 3)
-    assert torch.equal(pool(tokens, "avg", 3), tokens[:, 3:].mean(dim=1))
-    assert torch.equal(pool(tokens, "avg", 0), tokens.mean(dim=1))
+    vit = SimpleNamespace(num_prefix_tokens=3)
+    assert torch.equal(pool(vit, tokens, "avg"), tokens[:, 3:].mean(dim=1))
+    vit = SimpleNamespace(num_prefix_tokens=0)
+    assert torch.equal(pool(vit, tokens, "avg"), tokens.mean(dim=1))
+
+
+def test_the_attention_pooling_is_that_of_timm(folder):
+    torch.manual_seed(0)
+    sizes = dict(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=4, num_classes=0)
+    judge = VisionTransformer(**sizes, class_token=False, global_pool="map", act_layer="gelu_tanh")
+    encoder = recognise(judge.state_dict(), "a.pth", num_heads=4)
+    vit, _ = load_frozen_encoder(encoder)
+    dataset = read_image_folder(folder, "train", img_size=32, crop_pct=32 / 36)
+    found = extract_features(dict(one=vit), dataset, ["pool"], num_workers=0)["one", "pool"]
+    paths = sorted((folder / "train").glob("*/*.png"))
+    expected = judge.eval()(torch.stack([explicit_input(path) for path in paths]))
+    torch.testing.assert_close(found, F.normalize(expected, dim=1), rtol=1e-4, atol=1e-4)
+    imgs = torch.randn(2, 3, 32, 32)
+    stored = pooled(vit, imgs, Needs((1,), ("pool",)))["pool"]  # as tools/extract.py keeps it
+    torch.testing.assert_close(stored[:, 0], judge(imgs), rtol=1e-4, atol=1e-4)
 
 
 def test_a_missing_folder_is_named(folder):

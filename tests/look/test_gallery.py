@@ -63,7 +63,7 @@ def test_the_feature_is_what_the_systems_own_classification_takes(tmp_path: Path
         pixels = gallery_module._Images(found, 32)[0]["inputs"].numpy().transpose(1, 2, 0)
         assert abs(pixels[..., ::-1].mean() - middle.pixels.mean()) < 2
         (tokens,) = shown[0].vit(as_input(pixels[None, ..., ::-1].copy(), "imagenet", "cpu"))
-        wanted = torch.nn.functional.normalize(pool(tokens, feature, 1), dim=1)
+        wanted = torch.nn.functional.normalize(pool(shown[0].vit, tokens, feature), dim=1)
         torch.testing.assert_close(features[:1], wanted, atol=1e-5, rtol=0)
 
 

@@ -36,6 +36,7 @@ def test_each_split_has_a_folder_that_is_named(folder, call, capsys):
     ("words", "message"),
     [
         (("--data", "gone"), "data folder 'gone' does not exist"),
+        (("--pooling", "pool"), "attention pooling of its own: pass --pooling avg or cls_token"),
         (("--blocks", "7"), "--blocks 7: one.pth has blocks 0 to 2"),
         (("--crop-pct", "2"), "argument --crop-pct: 2 is outside (0, 1]"),
         (("--stats", "none"), "image statistics 'none' are unknown"),

@@ -10,6 +10,7 @@ from PIL import Image
 
 from milan_mm.evaluation.results import read_rows
 from tests.helpers import save_state, tiny_vit
+from tests.weights import zoo
 
 COLOURS = dict(blue=(40, 60, 220), green=(30, 180, 60), red=(220, 40, 50))
 
@@ -144,6 +145,18 @@ def test_an_encoder_without_class_token_needs_the_mean(folder, mistake, knn):
     save_state(tiny_vit(with_cls_token=False).state_dict(), folder, "dense.pth")
     assert "dense.pth has no class token: pass --feature avg" in mistake(weights="dense.pth")
     knn(weights="dense.pth", feature="avg")
+    assert "dense.pth has no attention pooling of its own: pass --feature avg" in mistake(
+        weights="dense.pth", feature="pool"
+    )
+
+
+def test_an_encoder_with_an_attention_pooling_votes_by_it(folder, mistake, knn):
+    save_state(zoo.siglip().content, folder, "siglip.pth")
+    assert "siglip.pth has no class token: pass --feature pool or avg" in mistake(
+        weights="siglip.pth"
+    )
+    knn(weights="siglip.pth", feature="pool", random=True, features="kept", out="results.jsonl")
+    assert {row["feature"] for row in read_rows("results.jsonl")} == {"pool"}
 
 
 def test_an_unreadable_image_ends_the_tool_with_its_name(folder, mistake):

@@ -6,11 +6,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from milan_mm.models.plain_vit import PlainViT
 from milan_mm.registry import MODELS
 from milan_mm.weights.exporting import export_encoder
 from milan_mm.weights.loading import load_encoder
 from milan_mm.weights.reading import read_checkpoint
+from milan_mm.weights.recognising import read_encoder
 from tests.helpers import milan_config, save_state, tiny_vit
+from tests.weights.zoo import HEADS, SYSTEMS
 
 
 def milan_checkpoint(folder) -> tuple[torch.nn.Module, str]:
@@ -34,6 +37,21 @@ def test_exported_encoder_loads_into_an_encoder(tmp_path):
     load_encoder(vit, tmp_path / "encoder.safetensors")
     imgs = torch.randn(1, 3, 32, 32)
     assert torch.equal(vit(imgs)[0], source(imgs)[0])
+
+
+@pytest.mark.parametrize("system", ["siglip", "aimv2", "pe_timm", "pe_timm_no_cls", "eva02_clip"])
+def test_an_exported_encoder_with_newer_parts_is_read_again(system: str, tmp_path: Path):
+    file = save_state(SYSTEMS[system](tmp_path).content, tmp_path)
+    encoder = read_encoder(file, num_heads=HEADS)
+    export_encoder(encoder, tmp_path / "encoder.safetensors")
+    again = read_encoder(tmp_path / "encoder.safetensors")
+    assert again.settings == encoder.settings and again.pooling == encoder.pooling
+    assert again.state_dict.keys() == encoder.state_dict.keys()
+    vits = [PlainViT(**each.model_settings(), out_type="raw") for each in (encoder, again)]
+    imgs = torch.randn(1, 3, 40, 24)
+    for vit, each in zip(vits, (encoder, again), strict=True):
+        load_encoder(vit, each)
+    assert torch.equal(*(vit.eval()(imgs)[0] for vit in vits))
 
 
 def test_half_export_is_close_and_half_as_large(tmp_path):

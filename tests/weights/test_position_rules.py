@@ -21,7 +21,8 @@ from tests.helpers import TINY_ARCH, save_state
 from tests.models.slow_resize import slow_resize
 from tests.weights import zoo
 
-# Systems whose own code does something else than torch's bicubic.
+# Systems whose own code does something else than torch's bicubic. AIMv2's does not resize; timm's
+# form of it does.
 OTHERS = {
     "DINO": "bicubic-offset",
     "iBOT": "bicubic-offset",
@@ -33,12 +34,17 @@ OTHERS = {
     "MetaCLIP 2": "bicubic-antialias",
     "lightly": "bicubic-antialias",
     "solo-learn": "bicubic-antialias",
+    "AIMv2": "bicubic-antialias",
     "TIPS": "bilinear-antialias",
+    "PE": "bilinear",
+    "C-RADIO": "bilinear",
     "timm": "bicubic-antialias",
     "timm classifier": "bicubic-antialias",
     "SWAG": "bicubic-corners",
     "torchvision": "bicubic-corners",
     "AugReg": "bilinear-corners",
+    "SigLIP": "bilinear-corners",
+    "SigLIP 2": "bilinear-corners",
 }
 RECIPES = (
     "det/mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco",

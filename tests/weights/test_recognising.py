@@ -64,6 +64,15 @@ def test_all_that_is_no_part_of_the_encoder_is_dropped_with_a_reason(sample: Sam
     assert all(len(reason) > 5 for reason in encoder.dropped.values())
 
 
+def test_without_its_attention_pooling_an_encoder_takes_the_mean(tmp_path: Path):
+    for name in ("hf_siglip", "pe"):
+        content = SYSTEMS[name](tmp_path).content
+        bare = {n: t for n, t in content.items() if ".head." not in n and "attn_pool" not in n}
+        encoder = recognise(bare, "a.pth", system="SigLIP" if name == "hf_siglip" else "PE")
+        assert encoder.pooling == "mean"
+        assert encoder.assumed["pooling"] == "'mean', since the file has no attention pooling"
+
+
 def test_an_own_attention_pooling_gives_the_features_of_an_image(tmp_path: Path):
     sample = SYSTEMS["siglip"](tmp_path)
     model = sample.content

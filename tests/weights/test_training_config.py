@@ -63,7 +63,8 @@ def run_of(recipe: str, weights: str | None) -> dict:
     ("recipe", "system"),
     [
         *product(RECIPES, ["openai_clip", "hf_vit", "augreg_torch"]),
-        *product(RECIPES[:3], ["beit", "dinov3"]),  # which no pretraining continues from
+        # from which no pretraining continues
+        *product(RECIPES[:3], ["beit", "dinov3", "eva02", "aimv2", "pe_timm", "siglip"]),
     ],
 )
 def test_a_run_of_ours_says_itself_what_its_encoder_is(tmp_path: Path, recipe: str, system: str):
@@ -75,9 +76,11 @@ def test_a_run_of_ours_says_itself_what_its_encoder_is(tmp_path: Path, recipe: s
     assert encoder.system == kept["encoder"]["system"]
     assert byte_stats(encoder.stats) == [kept["model"]["statistics"][n] for n in ("mean", "std")]
     is_dense = recipe.startswith(("det", "seg"))
-    can_pool_cls = is_dense and options["with_cls_token"]
-    assert encoder.pooling == (kept["encoder"]["pooling"] if can_pool_cls else "mean")
-    assert not encoder.assumed.keys() - ({"pooling"} if not options["with_cls_token"] else set())
+    own = kept["encoder"]["pooling"]
+    can_pool_cls = is_dense and options["with_cls_token"] and own == "cls"
+    assert encoder.pooling == ("cls" if can_pool_cls else "mean")
+    loses_pooling = own == "pool" or not options["with_cls_token"]
+    assert not encoder.assumed.keys() - ({"pooling"} if loses_pooling else set())
     model = MODELS.build(dict(encoder.model_settings(), type="milan_mm.PlainViT"))
     built = backbone_options(dict(asdict(model.options), type="milan_mm.PlainViT"))
     assert built and {n: built[n] for n in WEIGHT_OPTIONS if n != "layer_scale"} == {
@@ -158,6 +161,21 @@ def test_a_usual_architecture_is_known_by_its_name():
 def test_rotary_positions_are_told():
     rotary = dict(rope_base=50.0, num_registers=2, with_pos_embed=False)
     assert recognise(checkpoint(**rotary), "epoch_1.pth").settings["rope_base"] == 50
+    rotary = dict(rope_base=50.0, rope_kind="eva02", rope_grid=4)  # besides a table
+    settings = recognise(checkpoint(**rotary), "epoch_1.pth").settings
+    assert settings | rotary | dict(rope_grid=(4, 4)) == settings
+
+
+def test_rms_norms_are_told_and_have_no_bias():
+    content = checkpoint(norm="RMS", qk_norm=True)
+    assert recognise(content, "epoch_1.pth").settings["norm"] == "RMS"
+    content["state_dict"]["backbone.layers.1.ln2.bias"] = torch.zeros(48)
+    with pytest.raises(ValueError, match=r"holds 'backbone\.layers\.1\.ln2\.bias'.* RMSNorms"):
+        recognise(content, "epoch_1.pth")
+    content = checkpoint()
+    del content["state_dict"]["backbone.layers.1.ln2.bias"]
+    with pytest.raises(ValueError, match="missing"):
+        recognise(content, "epoch_1.pth")
 
 
 def test_statistics_of_bgr_images_are_turned():

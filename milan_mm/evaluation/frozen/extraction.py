@@ -73,7 +73,7 @@ def spec_of(
         UserError: When the encoder does not have what is needed.
     """
     shape, name = Shape.of(encoder), Path(encoder.source).name
-    needs.check(shape.num_layers, shape.with_cls_token, name)
+    needs.check(shape, name)
     chosen = {key: encoder.options.get(key) for key in CHOICES}
     return FeatureSpec(
         weights=name,
@@ -153,7 +153,7 @@ def extract_folder(
         tuple(sorted({n if n >= 0 else shape.num_layers + n for n in blocks})),
         tuple(name for name in FEATURES if name in (poolings or [usual_pooling(shape)])),
     )
-    needs.check(shape.num_layers, shape.with_cls_token, Path(encoder.source).name)
+    needs.check(shape, Path(encoder.source).name)
     size = preparation.img_size, preparation.crop_pct
     sets = {split: read_image_folder(root, split, *size) for split in splits}
     sha256, load = file_sha256(encoder.source), frozen_loader(lambda: encoder)
@@ -192,7 +192,7 @@ def pooled(vit: PlainViT, imgs: Tensor, needs: Needs, amp: bool = False) -> dict
         tokens = vit.tokens_after(imgs, needs.blocks)
         normed = [vit.ln1(tokens[block]).float() for block in needs.blocks]  # (B, P+L, D) each
     return {
-        name: torch.stack([pool(each, name, vit.num_prefix_tokens) for each in normed], dim=1)
+        name: torch.stack([pool(vit, each, name) for each in normed], dim=1)
         for name in needs.poolings
     }
 

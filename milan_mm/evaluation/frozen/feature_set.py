@@ -19,7 +19,7 @@ class FeatureSet:
         labels: (N,) int64 in [0, len(classes)).
         classes: Their names.
         names: Of the N images, relative to the folder of the split.
-        blocks: Numbers of the blocks, from 0. pooling: 'cls_token' or 'avg'.
+        blocks: Numbers of the blocks, from 0. pooling: Of `FEATURES`.
     """
 
     features: Tensor

@@ -7,7 +7,7 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 
 from milan_mm.errors import UserError
-from milan_mm.evaluation.features import FEATURES, read_image_folder
+from milan_mm.evaluation.features import read_image_folder
 from milan_mm.evaluation.frozen.attentive import (
     AttentiveSettings,
     attentive_grid,
@@ -67,7 +67,7 @@ class LinearGrid(Grid[GridSettings]):
 
     def needs(self, shape: Shape) -> Needs:
         first = max(0, shape.num_layers - max(self.grid.blocks))
-        poolings = FEATURES if shape.with_cls_token else FEATURES[1:]
+        poolings = POOLINGS[:2] if shape.with_cls_token else POOLINGS[1:2]
         return Needs(tuple(range(first, shape.num_layers)), poolings)
 
     def fitted(self, train: TrainImages) -> Self:

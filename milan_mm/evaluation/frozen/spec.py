@@ -8,7 +8,7 @@ import torch
 
 from milan_mm import __version__
 from milan_mm.errors import UserError
-from milan_mm.evaluation.features import FEATURES
+from milan_mm.evaluation.features import FEATURES, check_feature
 from milan_mm.evaluation.recipes import Shape
 from milan_mm.run.records.canonical import settings_hash
 
@@ -21,7 +21,7 @@ class Needs:
 
     Attributes:
         blocks: Numbers of blocks, from 0 and rising.
-        poolings: Of 'cls_token' and 'avg', the mean of the patch tokens.
+        poolings: Of `FEATURES`, see `milan_mm.evaluation.features.pool`.
     """
 
     blocks: tuple[int, ...]
@@ -38,23 +38,22 @@ class Needs:
         """Whether everything that another needs is here."""
         return {*other.blocks} <= {*self.blocks} and {*other.poolings} <= {*self.poolings}
 
-    def check(self, num_layers: int, with_cls_token: bool, encoder: str) -> None:
+    def check(self, shape: Shape, encoder: str) -> None:
         """Compare with an encoder.
 
         Args:
             encoder: Its name, for the message.
 
         Raises:
-            UserError: For a block that it does not have, and for its class token without one.
+            UserError: For a block or a pooling that it does not have.
         """
-        if wrong := [block for block in self.blocks if not 0 <= block < num_layers]:
+        if wrong := [block for block in self.blocks if not 0 <= block < shape.num_layers]:
             raise UserError(
-                f"--blocks {wrong[0]}: {encoder} has blocks 0 to {num_layers - 1}; -1 is the last"
+                f"--blocks {wrong[0]}: {encoder} has blocks 0 to {shape.num_layers - 1}; -1 is the "
+                "last"
             )
-        if "cls_token" in self.poolings and not with_cls_token:
-            raise UserError(
-                f"{encoder} has no class token: use the mean of the patch tokens, --pooling avg"
-            )
+        for name in self.poolings:
+            check_feature(name, "--pooling", shape.with_cls_token, shape.with_pool, encoder)
 
 
 @dataclass(frozen=True)
@@ -139,5 +138,4 @@ def union(needs: Iterable[Needs]) -> Needs:
 
 def usual_pooling(shape: Shape) -> str:
     """The class token; the mean of the patch tokens where there is none."""
-    cls_token, mean = FEATURES
-    return cls_token if shape.with_cls_token else mean
+    return "cls_token" if shape.with_cls_token else "avg"

@@ -186,7 +186,7 @@ class _Part:
     @property
     def _remedy(self) -> str:
         if isinstance(self.module, MODELS.get("milan_mm.PlainViT")):
-            return "pass it as --weights FILE, which knows the names of thirty systems"
+            return "pass it as --weights FILE, which knows the names of other systems"
         return (
             f"name a file of this {type(self.module).__name__}, or the prefix of one in a larger "
             f"file; what is meant to start afresh goes into {FRESH}=['PATTERN']"

@@ -1,7 +1,14 @@
 """mmpretrain's names, which are also those of this package, and those of mmsegmentation's ViT."""
 
 from milan_mm.weights.layouts import reasons
-from milan_mm.weights.layouts.table import BIAS_TABLE, USUAL_MODULES, Layout, Names, derive
+from milan_mm.weights.layouts.table import (
+    BIAS_TABLE,
+    MODULES,
+    USUAL_MODULES,
+    Layout,
+    Names,
+    derive,
+)
 
 _SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
 _HEADS = ((BIAS_TABLE, 1), (_SHARED_TABLE, 1))
@@ -13,6 +20,10 @@ _NAMES: Names = {
     "layers.#.attn.rel_pos_w": "layers.#.attn.rel_pos_w",
     "layers.#.gamma_1": ("layers.#.gamma_1", "layers.#.attn.gamma1.weight"),
     "layers.#.gamma_2": ("layers.#.gamma_2", "layers.#.ffn.gamma2.weight"),
+}
+# Of `PlainViT` alone, whose files have these names too.
+_OWN_NAMES: Names = {
+    name: name for name in ("attn_pool.latent", *(m for m in MODULES if m not in USUAL_MODULES))
 }
 # Parts of a checkpoint that belong to the pretraining or to a task.
 _AROUND = reasons.TASK_PARTS | {
@@ -32,7 +43,7 @@ _EXTRAS = {
 _MMSEG_ATTENTION = ("layers.0.attn.attn.in_proj_weight", "layers.0.attn.attn.out_proj.weight")
 
 MMPRETRAIN = Layout(
-    names=_NAMES,
+    names={**_NAMES, **_OWN_NAMES},
     markers=("patch_embed.projection.weight",),
     absent=(
         "layers.0.attn.q_bias",

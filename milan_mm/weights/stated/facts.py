@@ -36,6 +36,7 @@ class HubFacts:
     rope_grid: tuple[int, int] | None = None
     pos_resize: str | None = None
     final_norm: bool | None = None
+    norm: str | None = None
     stats: str | None = None
     pooling: str | None = None
     named: str = "config.json"

@@ -16,7 +16,7 @@ from milan_mm.weights.statistics import stats_text
 from milan_mm.weights.systems import SYSTEMS
 
 # Of a backbone in classification -> what it takes of an image.
-_POOLINGS = {"cls_token": "cls", "avg_featmap": "mean"}
+_POOLINGS = {"cls_token": "cls", "avg_featmap": "mean", "attn_pool": "pool"}
 _PARTS = ("mask_generator", "decoder", "head")
 # Of a pretraining: sampling of the patches, decoder, targets -> the method that has these parts.
 _METHODS: dict[tuple[str, ...], str] = {
@@ -68,7 +68,7 @@ def training_facts(checkpoint: Mapping[str, Any], layout: str = "") -> HubFacts:
         patch_size=_of_type(int, backbone.get("patch_size", 16)),
         norm_eps=_of_type(float, backbone.get("norm_eps", 1e-6)),
         act=_of_type(str, backbone.get("act", "GELU")),
-        rope_base=_of_type(float, backbone.get("rope_base")),
+        **_newer(backbone),
         pos_resize=_of_type(str, backbone.get("pos_resize")),
         stats=stats,
         named=NAMED,
@@ -129,11 +129,24 @@ def _recorded(record: Mapping[str, Any]) -> HubFacts:
         norm_eps=float(backbone["norm_eps"]),
         act=backbone["act"],
         num_registers=backbone["num_registers"],
-        rope_base=_of_type(float, backbone["rope_base"]),
+        **_newer(backbone),
         pos_resize=backbone["pos_resize"],
         stats=_stats(statistics and dict(statistics, to_rgb=True)),  # written in RGB, always
         pooling=pooling,
         named="its record",
+    )
+
+
+def _newer(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """Norms and rotary positions of a `PlainViT`; files from before these options have none."""
+    base, grid = _of_type(float, backbone.get("rope_base")), backbone.get("rope_grid")
+    if type(grid) is int:
+        grid = (grid, grid)
+    return dict(
+        norm=_of_type(str, backbone.get("norm")),
+        rope_base=base,
+        rope_kind=_of_type(str, backbone.get("rope_kind", "dinov3")) if base else None,
+        rope_grid=tuple(grid) if isinstance(grid, list | tuple) else None,
     )
 
 
