@@ -176,6 +176,24 @@ class _Evaluation(COCOeval_faster):
         return super()._summarize(ap, **choice)
 
 
+def _keep_judged(ground_truth: COCO, detections: COCO) -> None:
+    """Leave out, in place, detections that neither count as right nor as wrong in lvis-api.
+
+    Those of categories that the image was not checked for: faster-coco-eval ignores them too, but
+    fails on the masks of an image that has nothing else. And empty masks and boxes, which it counts
+    as wrong.
+    """
+    judged = {(a["image_id"], a["category_id"]) for a in ground_truth.dataset["annotations"]}
+    for image in ground_truth.dataset["images"]:
+        judged |= {(image["id"], number) for number in image["neg_category_ids"]}
+    detections.dataset["annotations"] = [
+        found
+        for found in detections.dataset["annotations"]
+        if (found["image_id"], found["category_id"]) in judged and found["area"] > 0
+    ]
+    detections.createIndex()
+
+
 @contextmanager
 def _fast_evaluator(lvis_style: bool = False) -> Iterator[list["_Evaluation"]]:
     """Let mmdet's metric, which finds its evaluator by name in its module, find the fast one.
@@ -194,6 +212,8 @@ def _fast_evaluator(lvis_style: bool = False) -> Iterator[list["_Evaluation"]]:
     made: list[_Evaluation] = []
 
     def make(ground_truth: COCO, detections: COCO, iou_type: str) -> _Evaluation:
+        if lvis_style:
+            _keep_judged(ground_truth, detections)
         made.append(_Evaluation(ground_truth, detections, iou_type, lvis_style))
         return made[-1]
 

@@ -51,6 +51,26 @@ class CascadeRoIHead(MMDetCascadeRoIHead):
                 "bbox_head"
             )
 
+    def forward(
+        self, x: Features, rpn_results_list: InstanceList, batch_data_samples: SampleList
+    ) -> tuple[Tensor, ...]:
+        """Logits and regression of each stage, then masks of up to 100 boxes that come out.
+
+        Args:
+            x: Levels of the pyramid, each (B, C, h, w).
+            rpn_results_list: Per image, boxes `bboxes` (N, 4) in pixels.
+        """
+        metas = [sample.metainfo for sample in batch_data_samples]
+        boxes = [result.bboxes for result in rpn_results_list]
+        outputs: list[Tensor] = []
+        for stage in range(self.num_stages):
+            results = self._bbox_forward(stage, x, bbox2roi(boxes))
+            outputs += [results["cls_score"], results["bbox_pred"]]
+            boxes = self._decode(stage, boxes, results["bbox_pred"], metas)
+        if self.with_mask:
+            outputs.append(self._mask_forward(x, bbox2roi(boxes)[:100])["mask_preds"])
+        return tuple(outputs)
+
     def loss(
         self, x: Features, rpn_results_list: InstanceList, batch_data_samples: SampleList
     ) -> dict[str, Tensor]:

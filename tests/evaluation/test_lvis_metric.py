@@ -131,8 +131,12 @@ def predictions(content: dict, found: list[dict]) -> list[tuple[dict, dict]]:
 
 @pytest.fixture
 def metric(tmp_path: Path) -> LVISMetric:
-    path = tmp_path / "lvis.json"
-    path.write_text(json.dumps(annotation_file()))
+    return metric_of(annotation_file(), tmp_path)
+
+
+def metric_of(content: dict, folder: Path) -> LVISMetric:
+    path = folder / "lvis.json"
+    path.write_text(json.dumps(content))
     metric = LVISMetric(ann_file=str(path), metric=["bbox", "segm"])
     metric.dataset_meta = dict(classes=NAMES)
     return metric
@@ -143,6 +147,19 @@ def test_ap_is_that_of_lvis(metric):
     found = metric.compute_metrics(predictions(content, detections(content)))
     expected = {f"{kind}_{k}": v for kind, part in LVIS_API.items() for k, v in part.items()}
     assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_images_that_were_checked_for_nothing_and_empty_masks_change_nothing(tmp_path):
+    content = annotation_file()
+    found = detections(content)
+    unknown = dict(neg_category_ids=[], not_exhaustive_category_ids=[])
+    content["images"].append({**content["images"][0], "id": NUM_IMAGES + 1, **unknown})
+    found += [{**d, "image_id": NUM_IMAGES + 1} for d in found[:3]]
+    nowhere = [float(WIDTH), float(HEIGHT), 0.0, 0.0]
+    found.append({**found[0], "score": 0.99, "bbox": nowhere, "segmentation": rectangle(nowhere)})
+    values = metric_of(content, tmp_path).compute_metrics(predictions(content, found))
+    expected = {f"{kind}_{k}": v for kind, part in LVIS_API.items() for k, v in part.items()}
+    assert values == pytest.approx(expected, abs=1e-6)
 
 
 def test_an_image_counts_its_best_300_detections(metric):

@@ -153,6 +153,16 @@ def test_masks_of_the_final_boxes_come_from_one_head():
         assert part.masks.shape == (len(part.bboxes), *SIZE) and len(part.bboxes)
 
 
+def test_raw_outputs_are_those_of_each_stage_and_one_mask_head():
+    heads, (maps, regions) = narrow_heads(COCO).eval(), features_and_regions()
+    with torch.no_grad():
+        *outputs, masks = heads(maps, proposals(regions), samples())
+    count = sum(map(len, regions))
+    shapes = [(count, NUM_CLASSES + 1), (count, 4)] * 3
+    assert [tuple(part.shape) for part in outputs] == shapes
+    assert masks.shape == (100, NUM_CLASSES, 28, 28)
+
+
 def test_images_without_regions_have_no_detections():
     heads, (maps, _) = narrow_heads(COCO).eval(), features_and_regions()
     with torch.no_grad():

@@ -171,7 +171,7 @@ def segmentor(files: Files, image: str | np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("recipe", [r for r in of_task("seg") if "vit-large" not in r])
+@pytest.mark.parametrize("recipe", [r for r in of_task("seg") if r in STEPPED])
 def test_segmentors(recipe: str, tmp_path: Path):
     files = written(recipe, tmp_path)
     labels = dict(

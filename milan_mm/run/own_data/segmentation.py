@@ -73,9 +73,6 @@ def use_label_pairs(cfg: Config, root: Path, tested: Recorded | None = None) -> 
     for _, transform in config_nodes(cfg.get("tta_pipeline")):
         transform.pop("reduce_zero_label", None)
     set_num_classes([cfg.model, cfg.get("tta_pipeline")], len(classes))
-    for _, loss in config_nodes(cfg.model):  # of Mask2Former: one weight more, for "no object"
-        if isinstance(weights := loss.get("class_weight"), (list, tuple)):
-            loss["class_weight"] = [weights[0]] * len(classes) + [weights[-1]]
     return lines
 
 

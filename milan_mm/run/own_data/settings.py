@@ -46,19 +46,23 @@ def set_num_classes(node: object, num_classes: int) -> None:
             set_num_classes(value, num_classes)
     elif isinstance(node, dict):
         if "num_classes" in node:
+            _set_class_weights(node, node["num_classes"], num_classes)
             node["num_classes"] = num_classes
         if "num_things_classes" in node:  # of Mask2Former, whose stuff is that of panoptic labels
-            _set_num_things(node, num_classes)
+            before = node["num_things_classes"] + node.get("num_stuff_classes", 0)
+            _set_class_weights(node, before, num_classes)
+            node.update(num_things_classes=num_classes, num_stuff_classes=0)
         for key, value in node.items():
             if key not in _CLASS_AGNOSTIC:
                 set_num_classes(value, num_classes)
 
 
-def _set_num_things(head: dict, num_classes: int) -> None:
-    head.update(num_things_classes=num_classes, num_stuff_classes=0)
+def _set_class_weights(head: dict, before: int, num_classes: int) -> None:
+    """Of Mask2Former: one weight for each class, and one for "no object"."""
     loss = head.get("loss_cls") or {}
-    if weights := loss.get("class_weight"):
-        loss["class_weight"] = [weights[0]] * num_classes + [weights[-1]]  # the last: no object
+    weights = loss.get("class_weight")
+    if isinstance(weights, (list, tuple)) and len(weights) == before + 1:
+        loss["class_weight"] = [weights[0]] * num_classes + [weights[-1]]
 
 
 def metainfo(classes: Sequence[str]) -> dict:

@@ -46,7 +46,10 @@ def _num_classes(model: nn.Module) -> set[int]:
     }
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+# ViT-L differs from ViT-B in numbers, depth has a test of its own
+@pytest.mark.parametrize(
+    "recipe", [r for r in RECIPES if r.split("/")[0] in WRITERS and "vit-large" not in r]
+)
 def test_model_and_data_sets_of_every_recipe_build_on_own_data(recipe: str, tmp_path: Path):
     task = recipe.split("/")[0]
     cfg = load(recipe)

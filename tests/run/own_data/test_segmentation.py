@@ -59,6 +59,17 @@ def test_classes_heads_and_palette_follow(tmp_path: Path):
         assert not any(t.get("reduce_zero_label") for t in cfg[loader].dataset.pipeline)
 
 
+def test_weights_of_classes_follow_where_one_is_that_of_no_object(tmp_path: Path):
+    root = str(label_pairs(tmp_path))
+    cfg = load("seg/mask2former_vit-base-p16_8xb2-amp-160k_ade20k-512x512")
+    set_own_data(cfg, root)
+    assert cfg.model.decode_head.loss_cls.class_weight == [1.0, 1.0, 1.0, 0.1]
+    cfg = load(RECIPE)
+    cfg.model.decode_head.loss_decode.class_weight = [0.5, 1.0, 2.0]  # a user's, for these classes
+    set_own_data(cfg, root)
+    assert cfg.model.decode_head.loss_decode.class_weight == [0.5, 1.0, 2.0]
+
+
 def test_steps_inside_a_multi_scale_test_follow_too(tmp_path: Path):
     cfg = load(RECIPE)
     inner = dict(type="LoadAnnotations", reduce_zero_label=True)
