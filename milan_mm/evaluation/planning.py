@@ -46,6 +46,7 @@ from milan_mm.evaluation.short import DATA_REMEDY, shorten, small_images
 from milan_mm.evaluation.tasks import DATA_NAMES, TASKS
 from milan_mm.evaluation.tasks import trained as trained_tasks
 from milan_mm.evaluation.untrained import METHOD, write_untrained
+from milan_mm.files import replacing
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.content import check_content
 from milan_mm.run.checks.files import check_data
@@ -381,8 +382,8 @@ class Evaluation:
         identity = settings_hash([config_id, counts, hashes])
         folder = self._folder_name(candidate, task, seed, identity)
         config = self.out / "configs" / f"{folder}.py"
-        config.parent.mkdir(parents=True, exist_ok=True)
-        cfg.dump(config)
+        with replacing(config, durable=False) as partial:  # another process may be reading it
+            partial.write_text(cfg.pretty_text)
         return TrainedCell(
             candidate=candidate,
             task=task,

@@ -316,7 +316,7 @@ def _kept(folder: Path, spec: FeatureSpec, images: Images) -> Store | None:
     """What is there of the same features; None when it has to start anew."""
     try:
         store = Store.open(folder)
-        if store.spec != spec or store.images() != images:
+        if not store.spec.is_same(spec) or store.images() != images:
             return None
     except UserError:
         return None

@@ -56,7 +56,9 @@ def extract(
     """Extracts the features of two blocks, in parts of three images."""
     monkeypatch.setattr(store_module, "_PART_BYTES", 3 * len(BLOCKS) * WIDTH * 4)
 
-    def run(blocks=(-2, -1), poolings=("avg", "cls_token"), **preparation) -> Store:
+    def run(
+        blocks=(-2, -1), poolings=("avg", "cls_token"), encoder=encoder, **preparation
+    ) -> Store:
         prepared = replace(PREPARATION, **preparation)
         (store,) = extract_folder(
             encoder, images, ["val"], blocks, poolings, prepared, tmp_path / "out"
@@ -148,6 +150,17 @@ def test_an_interrupted_extraction_goes_on_after_its_last_whole_part(
     (store.folder / "manifest.json").unlink()
     again = extract()
     assert torch.equal(again.read("avg").features, store.read("avg").features)
+
+
+def test_a_copy_of_the_weights_file_goes_on_where_the_original_was(extract, encoder, computed):
+    store = extract()
+    store.parts[0] = None  # as an interrupted process leaves it, or one that writes at this moment
+    store._save()
+    computed.clear()
+    copied = Path(encoder.source).with_name("copy.pth")
+    copied.write_bytes(Path(encoder.source).read_bytes())
+    assert extract(encoder=replace(encoder, source=str(copied))).folder == store.folder
+    assert sum(computed) == 3
 
 
 def test_only_a_damaged_part_is_computed_again(extract, computed, capsys):
