@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.reliability.trials import Trial, training
 
 SECONDS_TO_SPEAK, SECONDS_TO_LEAVE = 60, 30
-_KILLED = "was ended by SIGKILL, often since memory ran out"
+_KILLED = "was ended by SIGKILL, often because memory ran out"
 # what the last line says, and the exit code, on two processes
 EXPECTED = dict(
     kill=(f"process 1 of 2 (pid {{}}) {_KILLED}", 137),
