@@ -1,7 +1,7 @@
 """Patch tokens of labelled images: kept in memory where they fit, else computed in each epoch.
 
 ViT-B/16 gives 196 tokens of 768 numbers for an image, 0.3 MB in float16: 386 GB for ImageNet's
-training images, 0.3 GB for the 20,000 of 48 px and patches of 8 px of docs/transfer.md. Without
+training images, 0.3 GB for the 20,000 of 48 px and patches of 8 px of docs/frozen.md. Without
 augmentation both ways give the same numbers.
 """
 
