@@ -232,13 +232,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     """Every cell, checked before anything runs."""
-    from milan_mm.evaluation.cells import TrainedCell
-    from milan_mm.evaluation.planning import (
-        Evaluation,
-        OwnSchedule,
-        read_candidates,
-        untrained_candidates,
-    )
+    from milan_mm.evaluation.candidates import read_candidates, untrained_candidates
+    from milan_mm.evaluation.own_schedule import OwnSchedule
+    from milan_mm.evaluation.planning import Evaluation
+    from milan_mm.evaluation.trained_cells import TrainedCell
     from milan_mm.run.tracking import Tracking, check_trackers
     from milan_mm.weights.recognising import given_options
 
@@ -417,7 +414,7 @@ def print_commands(
     missing: list["EvaluationCell"], args: argparse.Namespace, argv: list[str] | None
 ) -> None:
     """What is to be run: a line for each training that is missing, or a batch script."""
-    from milan_mm.evaluation.cells import TrainedCell, VariantCell
+    from milan_mm.evaluation.trained_cells import TrainedCell, VariantCell
 
     if args.print_commands == "slurm-array":
         from milan_mm.evaluation.sweep import array_script

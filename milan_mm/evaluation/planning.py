@@ -1,12 +1,9 @@
 """From weights, tasks and seeds to cells whose recipes are written and whose data are there."""
 
 import re
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -16,13 +13,8 @@ from milan_mm.datasets.identity import data_hash
 from milan_mm.datasets.imagenet_variants import ImageNetVariant
 from milan_mm.datasets.variants import VARIANTS, find_variant
 from milan_mm.errors import MissingFileError, UserError
-from milan_mm.evaluation.cells import (
-    Candidate,
-    EvaluationCell,
-    FrozenCell,
-    TrainedCell,
-    VariantCell,
-)
+from milan_mm.evaluation.candidates import Candidate
+from milan_mm.evaluation.cells import EvaluationCell, FrozenCell
 from milan_mm.evaluation.dense_cell import DenseCell
 from milan_mm.evaluation.dense_recipe import (
     CLASSIFIERS,
@@ -41,11 +33,11 @@ from milan_mm.evaluation.frozen.regression import SmallShare
 from milan_mm.evaluation.frozen.spec import union
 from milan_mm.evaluation.frozen.table import PROTOCOLS, frozen, with_options
 from milan_mm.evaluation.knn import check_same_classes
-from milan_mm.evaluation.recipes import Shape, frozen_recipe, recipe, set_data
+from milan_mm.evaluation.own_schedule import OwnSchedule
+from milan_mm.evaluation.recipes import frozen_recipe, recipe, set_data
 from milan_mm.evaluation.short import DATA_REMEDY, shorten, small_images
 from milan_mm.evaluation.tasks import DATA_NAMES, TASKS
-from milan_mm.evaluation.tasks import trained as trained_tasks
-from milan_mm.evaluation.untrained import METHOD, write_untrained
+from milan_mm.evaluation.trained_cells import TrainedCell, VariantCell
 from milan_mm.files import replacing
 from milan_mm.run.checks.classes import check_classes
 from milan_mm.run.checks.content import check_content
@@ -57,118 +49,8 @@ from milan_mm.run.prepare import RECIPE, check_img_size, prepare, resize_images
 from milan_mm.run.records.canonical import CHOICES, config_hash, settings_hash
 from milan_mm.run.run_options import RunOptions
 from milan_mm.run.schedule.schedules import is_iter_based
-from milan_mm.weights.encoder import Encoder
-from milan_mm.weights.reading import file_sha256
-from milan_mm.weights.recognising import read_encoder
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
-
-
-def read_candidates(
-    weights: Iterable[str], methods: Iterable[str] | None, **options: Any
-) -> list[Candidate]:
-    """Read every weights file, and keep what is known about it.
-
-    Args:
-        methods: A name for each; None takes the systems that the files are taken for.
-        options: Of `read_encoder`, for all of them; of several files `num_heads` is for those that
-            do not state their heads.
-
-    Raises:
-        MissingFileError, UserError: For a file that cannot be used, and for numbers of names and
-            files that differ.
-    """
-    paths = list(weights)
-    names = list(methods) if methods is not None else [None] * len(paths)
-    if len(names) != len(paths):
-        raise UserError(f"--method names {len(names)} systems, --weights {len(paths)} files")
-    candidates = []
-    for name, path in zip(names, paths, strict=True):
-        read = _read(path, options, several=len(paths) > 1)
-        sha256, shape = file_sha256(read.source), Shape.of(read)
-        read = replace(read, state_dict={})  # hundreds of MB
-        candidates.append(Candidate(name or read.system, Path(path).name, sha256, shape, read))
-    if len({candidate.sha256 for candidate in candidates}) < len(candidates):
-        raise UserError("--weights holds a file twice: give each once")
-    return candidates
-
-
-def untrained_candidates(candidates: Iterable[Candidate], out: Path) -> list[Candidate]:
-    """An untrained encoder for each shape of some candidates, as files below a folder."""
-    found = {}
-    for candidate in candidates:
-        read = candidate.read
-        file = write_untrained(read_encoder(read.source, **read.options), out / "untrained")
-        (drawn,) = read_candidates([str(file)], [METHOD])
-        found[drawn.sha256] = drawn
-    return list(found.values())
-
-
-def _read(path: str, options: dict[str, Any], several: bool) -> Encoder:
-    """A file with the heads that it states; else, and for a single file, as the user says."""
-    if several and options.get("num_heads"):
-        with suppress(UserError):  # which the reading below meets again, if the heads do not help
-            read = read_encoder(path, **(options | dict(num_heads=None)))
-            if "num_heads" in read.settings["arch"] and "num_heads" not in read.assumed:
-                return read
-    return read_encoder(path, **options)
-
-
-@dataclass(frozen=True)
-class OwnSchedule:
-    """Another length or rate than that of the recipes.
-
-    Attributes:
-        epochs, iters: Of recipes that count epochs, and of those that count updates.
-        lr: For the total batch.
-    """
-
-    epochs: int | None = None
-    iters: int | None = None
-    lr: float | None = None
-
-    def __bool__(self) -> bool:
-        return any(value is not None for value in (self.epochs, self.iters, self.lr))
-
-    def check(self, tasks: Iterable[str], protocol: str) -> None:
-        """Check that every option applies, and to every task that is trained.
-
-        Raises:
-            UserError: When it does not.
-        """
-        if not self:
-            return
-        trained = trained_tasks(tasks)
-        if protocol == "short":
-            raise UserError("--epochs, --iters and --lr need --protocol paper: 'short' has its own")
-        if not trained:
-            raise UserError("--epochs, --iters and --lr are for trainings: --tasks has none")
-        if self.lr is not None and len(trained) > 1:
-            raise UserError(
-                f"--lr {self.lr:g} is for one task, and --tasks trains {', '.join(trained)}: their "
-                "rates differ by orders of magnitude; evaluate one at a time"
-            )
-        if self.epochs is None and self.iters is None:
-            return
-        for unit, other in (("epochs", "iters"), ("iters", "epochs")):
-            counting = [task for task in trained if TASKS[task].unit == unit]
-            given, others = getattr(self, unit), getattr(self, other)
-            if counting and given is None:
-                raise UserError(
-                    f"--{other} {others} would leave {', '.join(counting)} at full length, which "
-                    f"counts --{unit}: add --{unit} N, or leave it out of --tasks"
-                )
-            if given is not None and not counting:
-                raise UserError(
-                    f"--{unit} {given} applies to none of {', '.join(trained)}: pass --{other} N"
-                )
-
-    def options_for(self, task: str) -> RunOptions:
-        """Those of one training."""
-        length = (
-            dict(epochs=self.epochs) if TASKS[task].unit == "epochs" else dict(iters=self.iters)
-        )
-        return RunOptions(lr=self.lr, **length)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -201,7 +83,7 @@ class Evaluation:
     images: Path | None = None
     num_processes: int = 1
     batch_per_gpu: int | None = None
-    schedule: OwnSchedule = OwnSchedule()
+    schedule: OwnSchedule = field(default_factory=OwnSchedule)
     img_size: int | None = None
     det_data: Path | None = None
     seg_data: Path | None = None

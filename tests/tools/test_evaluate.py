@@ -11,10 +11,12 @@ from timm.models.beit import Beit
 
 from milan_mm.configs import load
 from milan_mm.errors import UserError
+from milan_mm.evaluation.candidates import read_candidates
 from milan_mm.evaluation.cells import FrozenCell
 from milan_mm.evaluation.frozen import extraction
 from milan_mm.evaluation.grid import is_in
-from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
+from milan_mm.evaluation.own_schedule import OwnSchedule
+from milan_mm.evaluation.planning import Evaluation
 from milan_mm.evaluation.results import append_rows, read_results
 from milan_mm.evaluation.tasks import TASKS
 from milan_mm.run.records.canonical import settings_hash
