@@ -519,6 +519,7 @@ def test_the_published_vote_has_the_hash_that_it_always_had(folder):
     [
         (("--tasks", "knn", "--shots", "1"), "--shots is for few-shot, few-shot-knn, not for"),
         (("--tasks", "few-shot", "--shots", "3"), "'3' is none of 1, 2, 5, 10"),
+        (("--tasks", "ade20k-knn", "--crop-pct", "1"), "--crop-pct is for attentive, few-shot"),
         (("--tasks", "knn", "--subsets", "x"), "--subsets is for low-data, not for --tasks knn"),
         (("--tasks", "low-data", "--subsets", "x"), "list of images 'x' does not exist"),
     ],
