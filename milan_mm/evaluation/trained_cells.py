@@ -98,8 +98,10 @@ class TrainedCell(EvaluationCell):
     def rows(self) -> list[dict]:
         """Test the last checkpoint, with test.log in the work folder; see `GridCell`."""
         rows = self._test("test", [])
-        if not self.is_of_images:
-            return rows
+        return self._with_intervals(rows) if self.is_of_images else rows
+
+    def _with_intervals(self, rows: list[dict]) -> list[dict]:
+        """Rows of shares of the test images."""
         images = self.data_counts["val"]
         spread = {row["metric"]: share_interval(row["value"], images) for row in rows}
         return [
@@ -196,4 +198,6 @@ class VariantCell(TrainedCell):
         if not self.is_trained:
             raise RuntimeError(f"{self.title}: its training is not finished, see above")
         arguments = ["--test-set", self.variant, "--data", str(self.folder)]
-        return self._test(f"test-{self.variant}", arguments)
+        rows = self._test(f"test-{self.variant}", arguments)
+        # the corruptions of a photo are no test images of their own
+        return rows if self.variant == "imagenet-c" else self._with_intervals(rows)

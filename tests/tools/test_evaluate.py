@@ -422,7 +422,7 @@ def test_fewer_images_than_a_batch_are_refused_before_anything_runs(folder, mist
 
 def test_another_length_and_rate_are_a_protocol_of_their_own(folder, monkeypatch):
     counts = dict(train=2048, val=5)
-    monkeypatch.setattr("milan_mm.evaluation.planning.data_counts", lambda _: counts)
+    monkeypatch.setattr("milan_mm.evaluation.evaluation_data.data_counts", lambda _: counts)
     (candidate,) = read_candidates(["one.pth"], None, num_heads=3)
     own = OwnSchedule(epochs=10, lr=1e-3)
     cells = [

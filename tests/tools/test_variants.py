@@ -112,6 +112,7 @@ def test_evaluate_gives_a_row_for_each_variant(
         ("top-1", 12.0, "ImageNet-A"),
         ("top-5", 30.0, "ImageNet-A"),
     ]
+    assert all(row["interval"][0] <= row["value"] <= row["interval"][1] for row in rows)
     folder = str(imagenet_a / "imagenet-a")
     assert asked == ["test.py", "--test-set", "imagenet-a", "--data", folder]
     assert cell.identity != trained.identity and cell.data_counts["val"] == 200
