@@ -76,7 +76,7 @@ class KnnHook(Hook):
                 "use EpochBasedTrainLoop"
             )
         self.interval = self.interval or max(runner.max_epochs // _TIMES, 1)
-        self._read(self._encoder(runner))
+        self._read(runner)
         if not runner.iter:
             self._log(runner, self._measure(runner), 0)
 
@@ -92,10 +92,13 @@ class KnnHook(Hook):
             text = f"k-NN after epoch {epoch} is left out: {one_line(error)}"
             runner.logger.warning(text, exc_info=is_defect)
 
-    def _read(self, encoder: PlainViT) -> None:
+    def _read(self, runner: Runner) -> None:
+        from milan_mm.evaluation.features import photo_notes
         from milan_mm.evaluation.knn import KnnSettings, read_images, val_labels
 
-        self.settings = KnnSettings()
+        for note in photo_notes(self.data):
+            runner.logger.warning(f"--knn-data: {note}")
+        self.settings, encoder = KnnSettings(), self._encoder(runner)
         size = encoder.grid_size[0] * encoder.patch_size
         train, val = read_images(self.data, size, self.settings)
         self.splits = dict(train=train, val=val)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from milan_mm.errors import UserError
+from milan_mm.look.concentration import concentration, patch_variance
 from milan_mm.look.images import Photo, as_input, square
 from milan_mm.look.outcome import Outcome, Wording, make_facts, name_weights
 from milan_mm.look.systems import (
@@ -21,6 +22,7 @@ from milan_mm.look.systems import (
 )
 from milan_mm.models.block import EncoderLayer
 from milan_mm.models.plain_vit import PlainViT
+from milan_mm.models.pooling import pool_attention
 from milan_mm.visualization.panels import Bar, Frame, Panel, panel_figure
 
 HEADS_PER_ROW = 6
@@ -71,6 +73,22 @@ def class_attention(vit: PlainViT, imgs: Tensor, layer: int) -> Tensor:
     return found[0][:, :, vit.num_prefix_tokens :].unflatten(2, grid)
 
 
+@torch.inference_mode()
+def query_attention(vit: PlainViT, imgs: Tensor) -> Tensor:
+    """Attention of the learned query of an attention pooling to the patches, in each head.
+
+    Args:
+        vit: With an attention pooling, which follows the last block.
+        imgs: (B, 3, H, W) float, normalised.
+
+    Returns:
+        (B, A, h, w) float32, see `class_attention`.
+    """
+    last = vit.num_layers - 1
+    attention = pool_attention(vit.attn_pool, vit.ln1(vit.tokens_after(imgs, [last])[last]))
+    return attention[:, :, vit.num_prefix_tokens :].unflatten(2, vit.grid_of(imgs))
+
+
 def keep_mass(attention: np.ndarray, share: float) -> np.ndarray:
     """Set all but the strongest patches, which hold some share of a map, to NaN.
 
@@ -97,14 +115,11 @@ def attention_figure(
     """Draw a row per image, and a column per encoder, or a column per head.
 
     Raises:
-        UserError: For an encoder without class token, or a size or layer that it does not have.
+        UserError: For an encoder with neither class token nor attention pooling, or a size or
+            layer that it does not have.
     """
     for system in shown:
-        if not system.vit.with_cls_token:
-            raise UserError(
-                f"{system.encoder.source} has no class token, so no class attention: leave it out, "
-                "or look at its features with `tools/look.py pca`"
-            )
+        _check(system, settings.layer)
     sizes = image_sizes(settings.img_size, shown)
     layers = [layer_of(settings.layer, system) for system in shown]
     images = np.stack([square(photo, max(sizes)) for photo in photos])
@@ -113,6 +128,10 @@ def attention_figure(
         for system, size, layer in zip(shown, sizes, layers, strict=True)
     ]  # (B, A, h, w) each
     caption = _caption(shown, layers, settings, sizes)
+    lines = [
+        _summary(system, heads, photos, size)
+        for system, heads, size in zip(shown, maps, sizes, strict=True)
+    ]
     names = [photo.path.stem for photo in photos]
     if settings.heads:
         per_row = min(HEADS_PER_ROW, max(heads.shape[1] for heads in maps))
@@ -140,7 +159,24 @@ def attention_figure(
         threshold=settings.threshold,
         img_size=sizes,
     )
-    return Outcome(figure, facts)
+    return Outcome(figure, facts, lines)
+
+
+def _check(system: Shown, layer: int | None) -> None:
+    """Refuse an encoder whose vector of an image does not come from attention."""
+    source = system.encoder.source
+    if system.vit.with_cls_token:
+        return
+    if not system.vit.options.with_pool:
+        raise UserError(
+            f"{source} has no class token, so no class attention, and no attention pooling: leave "
+            "it out, or look at its features with `tools/look.py pca`"
+        )
+    if layer is not None:
+        raise UserError(
+            f"{source} has no class token, and its attention pooling follows the last block: leave "
+            "out --layer"
+        )
 
 
 Rows = list[list[Panel | None]]
@@ -149,7 +185,17 @@ Rows = list[list[Panel | None]]
 def _attention(system: Shown, photo: Photo, size: int, layer: int) -> np.ndarray:
     """(1, A, h, w); one image at a time, however many there are."""
     inputs = as_input(square(photo, size)[None], system.encoder.stats, system.device)
-    return class_attention(system.vit, inputs, layer).cpu().numpy()
+    if system.vit.with_cls_token:
+        return class_attention(system.vit, inputs, layer).cpu().numpy()
+    return query_attention(system.vit, inputs).cpu().numpy()
+
+
+def _summary(system: Shown, heads: np.ndarray, photos: Sequence[Photo], size: int) -> str:
+    """How concentrated the mean of the heads (B, A, h, w) is."""
+    maps = heads.mean(axis=1)
+    h, w = maps.shape[1:]
+    variance = np.stack([patch_variance(square(photo, size), (h, w)) for photo in photos])
+    return f"{system.name}: {concentration(maps, variance)}"
 
 
 def _mean_rows(images: np.ndarray, maps: Sequence[np.ndarray], threshold: float | None) -> Rows:
@@ -193,12 +239,17 @@ def _caption(
     settings: AttentionSettings,
     sizes: Sequence[int],
 ) -> str:
+    pooled = [system.name for system in shown if not system.vit.with_cls_token]
+    note = (
+        f" Without class token, of the query of the pooling: {', '.join(pooled)}." if pooled else ""
+    )
     what = "each head and their mean" if settings.heads else "mean over the heads"
     kept = ""
     if settings.threshold is not None:
         kept = f" Grey: outside the strongest patches that hold {settings.threshold:.0%} of a map."
     return (
         f"Attention of the class token to the patches in {describe_layers(layers, shown)}, {what}; "
-        f"below each map the largest share that a patch gets. {describe_sizes(sizes, shown)}{kept} "
+        f"below each map the largest share that a patch gets.{note} "
+        f"{describe_sizes(sizes, shown)}{kept} "
         f"{name_weights(shown)}"
     )

@@ -8,7 +8,8 @@ before: the sampling depends on ratios only.
 from typing import Any
 
 from torch import Tensor
-from torch.nn.functional import linear
+
+from milan_mm.models.pooling import pool_attention as attention_of_pool
 
 
 def class_attention(
@@ -36,17 +37,10 @@ def pool_attention(pool: Any, x: Tensor, num_prefix: int) -> Tensor:
     """Attention of the learned query of an attention pooling to the patches, averaged over heads.
 
     Args:
-        pool: timm's `AttentionPoolLatent`, as in `PlainViT.attn_pool` (SigLIP, PE).
-        x: (B, N, D), its input: all tokens after the final norm.
+        pool, x: See `models.pooling.pool_attention`.
         num_prefix: Number of tokens before the patches.
 
     Returns:
         (B, L) float32. A row sums to 1 minus the attention that goes to the prefix tokens.
     """
-    dims = x.shape[2]
-    # of keys and values, only the keys are computed
-    weight, bias = pool.kv.weight[:dims], pool.kv.bias[:dims]
-    k = linear(x, weight, bias).unflatten(2, (pool.num_heads, -1)).transpose(1, 2)  # (B, A, N, d)
-    q = pool.q(pool.latent).unflatten(2, (pool.num_heads, -1)).transpose(1, 2)  # (1, A, 1, d)
-    logits = (pool.q_norm(q) @ pool.k_norm(k).transpose(2, 3)).float() * pool.scale
-    return logits.softmax(dim=-1)[:, :, 0, num_prefix:].mean(dim=1)
+    return attention_of_pool(pool, x)[:, :, num_prefix:].mean(dim=1)

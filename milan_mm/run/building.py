@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from milan_mm.errors import UserError
 from milan_mm.registry import MODELS
-from milan_mm.run.config_nodes import teachers
+from milan_mm.run.config_nodes import is_read_from_disk, teachers
 
 
 def build_without_memory(cfg: Config) -> nn.Module:
@@ -27,7 +27,8 @@ def build_without_memory(cfg: Config) -> nn.Module:
         raise UserError(f"{cfg.filename} has no model: it is not a training config")
     model = copy.deepcopy(cfg.model)
     for teacher in teachers(model):
-        teacher.pretrained = "random"
+        if "type" not in teacher or not is_read_from_disk(teacher):
+            teacher.pretrained = "random"
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
         try:
             with torch.device("meta"):

@@ -1,9 +1,12 @@
 """Walking over a config: its dicts, its data sets, its metrics, its teachers."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+
+from milan_mm.weights.names import shipped
 
 
 def config_nodes(node: object, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -75,6 +78,13 @@ def shows_views(pipeline: Sequence[Mapping] | None) -> bool:
 def teachers(node: object) -> Iterator[Any]:
     """The settings of every teacher in a config: wherever an architecture and weights are named."""
     return (part for _, part in config_nodes(node) if {"model_name", "pretrained"} <= part.keys())
+
+
+def is_read_from_disk(teacher: Mapping) -> bool:
+    """Whether an encoder's file, which says what it is, is here; such a teacher needs no other."""
+    weights = str(teacher["pretrained"])
+    is_here = Path(weights).exists() or shipped(weights) is not None
+    return type_name(teacher) == "EncoderTeacher" and is_here
 
 
 def _unwrap(dataset: dict, name: str) -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from milan_mm.run.config_nodes import teachers
+from milan_mm.run.config_nodes import is_read_from_disk, teachers
 from milan_mm.run.schedule.schedules import is_iter_based, shrink_schedule
 
 ITERATIONS = 4
@@ -102,6 +102,8 @@ def _random_teachers(model: ConfigDict) -> list[str]:
     for teacher in teachers(model):
         pretrained = teacher.pretrained
         if pretrained in (None, "shipped", "random") or Path(pretrained).is_file():
+            continue
+        if "type" in teacher and is_read_from_disk(teacher):
             continue
         teacher.pretrained = "random"
         notes.append(f"--quick: teacher {teacher.model_name} gets random weights, no download")

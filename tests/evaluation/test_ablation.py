@@ -89,6 +89,19 @@ def test_a_row_of_another_teacher_is_refused_without_one():
         miniature(load(row_recipe(9)), load(ablation.PRETRAIN))
 
 
+def test_a_row_beyond_the_paper_is_taught_by_the_encoder_of_its_file():
+    mini = load(ablation.PRETRAIN)
+    settings = ablation.file_settings(mini, ablation.STAND_INS[13])
+    row = miniature(load(row_recipe(13)), mini, settings)
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        model = MODELS.build(row.model)
+    teacher = model.head.teacher.module
+    assert type(teacher).__name__ == "EncoderTeacher"
+    assert teacher.target_dims == model.decoder.target_dims == 192
+    table = write_table([], {10: ablation.NO_FILE.format(row=10)})
+    assert "| 10 | siglip | prompting | semantic | no weights of its teacher given" in table
+
+
 def test_row_9_in_miniature_has_the_shipped_slip_as_teacher():
     mini = load(ablation.PRETRAIN)
     settings = slip_settings(load(row_recipe(9)), mini, "shipped", None)

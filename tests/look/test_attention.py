@@ -15,7 +15,9 @@ from milan_mm.look.attention import (
     attention_figure,
     class_attention,
     keep_mass,
+    query_attention,
 )
+from milan_mm.look.concentration import concentration, patch_variance
 from milan_mm.look.images import Photo
 from milan_mm.look.systems import read_systems
 from tests.helpers import save_state, tiny_vit
@@ -97,5 +99,41 @@ def test_what_an_encoder_does_not_have_is_refused(shown, settings: dict, message
 def test_an_encoder_without_class_token_is_refused(tmp_path: Path):
     file = save_state(tiny_vit(with_cls_token=False).state_dict(), tmp_path)
     shown = read_systems([str(file)], num_heads=4)
-    with pytest.raises(UserError, match=r"has no class token, so no class attention: leave it out"):
+    with pytest.raises(UserError, match=r"no class attention, and no attention pooling: leave"):
         attention_figure(shown, [PHOTO], AttentionSettings(), WORDING)
+
+
+def test_without_a_class_token_the_query_of_the_pooling_is_shown(tmp_path: Path):
+    file = save_state(zoo.siglip().content, tmp_path)
+    shown = read_systems([str(file)], num_heads=zoo.HEADS)
+    imgs = torch.randn(1, 3, 32, 32)
+    maps = query_attention(shown[0].vit, imgs)
+    pool = shown[0].vit.attn_pool
+    pool.fused_attn = False
+    tokens = shown[0].vit.ln1(shown[0].vit.tokens_after(imgs, [zoo.LAYERS - 1])[zoo.LAYERS - 1])
+    values = pool.kv(tokens)[..., zoo.D :].unflatten(2, (zoo.HEADS, -1)).transpose(1, 2)
+    found = []
+    pool.proj.register_forward_pre_hook(lambda module, inputs: found.append(inputs[0]))
+    pool(tokens)  # timm's own sum of the values, weighted by its own attention
+    ours = (maps.flatten(2).unsqueeze(2) @ values)[:, :, 0].flatten(1)
+    torch.testing.assert_close(ours, found[0][:, 0])
+    outcome = attention_figure(shown, [PHOTO], AttentionSettings(), WORDING)
+    assert "of the query of the pooling: SigLIP." in outcome.facts["caption"]
+    with pytest.raises(UserError, match="leave out --layer"):
+        attention_figure(shown, [PHOTO], AttentionSettings(layer=1), WORDING)
+
+
+def test_a_sink_in_the_plain_half_is_measured_as_one():
+    image = np.zeros((40, 40, 3))
+    image[:20] = np.random.default_rng(0).random((20, 40, 3))
+    variance = patch_variance(image, (10, 10))[None]
+    assert (variance[0, 5:] == 0).all()
+    attention = np.full((1, 10, 10), 0.4 / 100)
+    attention[0, 9, 9] += 0.4  # and 0.2 to class token and registers
+    found = concentration(attention, variance)
+    assert found.top == pytest.approx(0.404 / 0.8)
+    assert found.elsewhere == pytest.approx(0.2)
+    assert found.strongest == pytest.approx((0.404 + 4 * 0.004) / 0.8)
+    assert found.patches < 30
+    even = concentration(np.full((1, 10, 10), 0.01), variance)
+    assert (even.patches, even.top) == (pytest.approx(100), pytest.approx(0.01))

@@ -96,6 +96,17 @@ def test_leaving_registers_out_changes_no_draw():
         assert torch.equal(few, whole)
 
 
+def test_sinks_cost_a_kept_patch_each_and_leave_the_order_of_the_others():
+    attention = torch.rand(8, 60, generator=torch.Generator().manual_seed(0))
+    noise = -torch.empty(8, 60).exponential_(generator=torch.Generator().manual_seed(1)).log()
+    sinks = attention.clone()
+    sinks[:, :2] = 1000.0  # two patches take nearly all of it
+    plain, _ = split_patches(attention[:, 2:], noise[:, 2:], 15)
+    kept, _ = split_patches(sinks, noise, 15)
+    assert (kept[:, :2] < 2).all()
+    assert torch.equal(kept[:, 2:] - 2, plain[:, :13])
+
+
 def test_a_clip_with_its_projection_is_the_clip_teacher_bit_for_bit():
     imgs = torch.randn(2, 3, 96, 96)
     clip = HiddenTeacher(MODELS.build(teacher_settings("shipped", type="milan_mm.CLIPTeacher")))

@@ -159,6 +159,19 @@ def test_row_9_beside_a_teacher_of_the_user_wants_one_too(folder: Path, tool: di
     assert plan.missing == {9: NO_SLIP}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--rows", "10", "--row-teacher", "9=x"], "'9=x' is not ROW=FILE with a row of 10..14"),
+        (["--rows", "8", "--row-teacher", "10=x.pth"], "names row 10, --rows does not: add it"),
+        (["--rows", "10", "--row-teacher", "10=x.pth"], "weights file 'x.pth' does not exist"),
+    ],
+)
+def test_a_mistake_about_the_teacher_of_a_row_is_named(folder: Path, mistake, arguments, error):
+    assert error in mistake(*SHORT, *arguments)
+    assert not (folder / "out").exists()
+
+
 def test_row_9_is_added_to_other_rows_but_not_with_a_second_slip(folder: Path, tool: dict):
     for rows in ("1", "1,9", "1"):
         tool["prepare"](tool["parse_args"]([*SHORT, "--rows", rows]))
