@@ -22,7 +22,8 @@ from milan_mm.evaluation.frozen.choosing import rows_of
 from milan_mm.evaluation.frozen.logistic import LogisticRegression
 from milan_mm.evaluation.frozen.neighbours import KS
 from milan_mm.evaluation.frozen.spec import FeatureSpec, Needs
-from milan_mm.evaluation.frozen.store import Images, Store, find_store, writing
+from milan_mm.evaluation.frozen.store import Images, Store, find_store
+from milan_mm.evaluation.frozen.store_writer import writing
 from milan_mm.evaluation.voting import neighbours, votes
 from milan_mm.text import bytes_of
 

@@ -29,6 +29,8 @@ from milan_mm.escaping import visible
 from milan_mm.evaluation.tasks import LVIS, TASKS, USUAL, of_kind, seeded, trained
 from milan_mm.run import options
 
+KINDS = dict(classes="whole images", boxes="boxes", maps="label maps", depths="depth")
+
 if TYPE_CHECKING:
     from milan_mm.evaluation.cells import EvaluationCell
 
@@ -43,60 +45,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help="their systems, for the table (what the files are taken for)",
     )
+    known = "; ".join(f"{title}: {', '.join(of_kind(kind))}" for kind, title in KINDS.items())
     parser.add_argument(
         "--tasks",
         type=task_names,
         default=list(USUAL),
         metavar="NAME,...",
-        help=f"any of {', '.join(TASKS)} (without this option: {','.join(USUAL)})",
+        help=f"{known} (without this option: {','.join(USUAL)})",
     )
     parser.add_argument(
         "--protocol",
         choices=["paper", "short"],
         default="paper",
         help="paper: the recipes as published; short: a few iterations, to see that they run",
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=Path("data"),
-        metavar="ROOT",
-        help="holds imagenet/, coco/, lvis_v1/, ade/ADEChallengeData2016/ and the like, see "
-        "docs/transfer.md (data)",
-    )
-    parser.add_argument(
-        "--images",
-        type=Path,
-        metavar="DIR",
-        help="your own images, laid out as for tools/train.py --data, for tasks on whole images "
-        "(train/CLASS/*, val/CLASS/*); without any of these, for dense tasks; "
-        "tables call the data by the folder's name",
-    )
-    parser.add_argument(
-        "--det-data", type=Path, metavar="DIR", help="your own COCO folder, beside others"
-    )
-    parser.add_argument(
-        "--seg-data",
-        type=Path,
-        metavar="DIR",
-        help="your own images and label maps, beside others",
-    )
-    parser.add_argument(
-        "--depth-data",
-        type=Path,
-        metavar="DIR",
-        help="your own images and depth maps, beside others",
-    )
-    parser.add_argument(
-        "--test-sets",
-        type=test_set_names,
-        default=[],
-        metavar="NAME,...",
-        help="also test finetuned models and linear probes on variants of ImageNet, in folders of "
-        f"--data: {', '.join(VARIANTS)}, or all",
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("work_dirs/evaluate"), metavar="DIR", help="for results"
     )
     parser.add_argument(
         "--seeds",
@@ -106,16 +67,57 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="runs of each training and probe (1)",
     )
     parser.add_argument(
-        "--gpus",
-        type=options.positive,
-        metavar="N",
-        help="processes of one training, one per GPU (1; in printed commands the recipe's number)",
-    )
-    frozen = parser.add_argument_group("frozen features", "of tasks that train no encoder")
-    frozen.add_argument(
         "--random",
         action="store_true",
         help="also judge an untrained encoder of the same shape, in every task",
+    )
+    options.add_img_size(parser, "; for tasks of one kind")
+    options.add_batch_per_gpu(parser)
+    parser.add_argument(
+        "--out", type=Path, default=Path("work_dirs/evaluate"), metavar="DIR", help="for results"
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data"),
+        metavar="ROOT",
+        help="holds imagenet/, coco/, lvis_v1/, ade/ADEChallengeData2016/ and the like, see "
+        "docs/transfer.md (data)",
+    )
+    data.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="your own images for tasks on whole images (train/CLASS/*, val/CLASS/*); if --tasks "
+        "has none of these, for the others, laid out as for tools/train.py --data; tables call "
+        "the data by the folder's name",
+    )
+    data.add_argument(
+        "--det-data", type=Path, metavar="DIR", help="your own COCO folder, beside others"
+    )
+    data.add_argument(
+        "--seg-data",
+        type=Path,
+        metavar="DIR",
+        help="your own images and label maps, beside others",
+    )
+    data.add_argument(
+        "--depth-data",
+        type=Path,
+        metavar="DIR",
+        help="your own images and depth maps, beside others",
+    )
+    data.add_argument(
+        "--test-sets",
+        type=test_set_names,
+        default=[],
+        metavar="NAME,...",
+        help="also test finetuned models and linear probes on variants of ImageNet, in folders of "
+        f"--data: {', '.join(VARIANTS)}, or all",
+    )
+    frozen = parser.add_argument_group(
+        "frozen features", "of tasks on whole images that train no encoder"
     )
     frozen.add_argument(
         "--features",
@@ -148,9 +150,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "SimCLR's; others are drawn",
     )
     options.add_schedule(parser)
-    options.add_batch_per_gpu(parser)
-    options.add_img_size(parser, "; for tasks of one kind")
-    parser.add_argument(
+    machines = parser.add_argument_group("machines")
+    machines.add_argument(
+        "--gpus",
+        type=options.positive,
+        metavar="N",
+        help="processes of one training, one per GPU (1; in printed commands the recipe's number)",
+    )
+    machines.add_argument(
         "--parallel",
         type=options.positive,
         default=1,
@@ -158,14 +165,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="processes that share the work, each with --gpus GPUs of its own; the same command "
         "may also be started on several machines (1)",
     )
-    parser.add_argument(
+    machines.add_argument(
         "--print-commands",
         choices=["slurm", "torchrun", "slurm-array"],
         help="run nothing; slurm, torchrun: print the trainings that are missing, and the same "
         "command without this option then tests their checkpoints; slurm-array: print a batch "
         "script whose tasks share all of the work",
     )
-    parser.add_argument(
+    machines.add_argument(
         "--partition", default="PARTITION", metavar="NAME", help="of Slurm, for --print-commands"
     )
     options.add_trackers(parser)
@@ -232,13 +239,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     """Every cell, checked before anything runs."""
-    from milan_mm.evaluation.cells import TrainedCell
-    from milan_mm.evaluation.planning import (
-        Evaluation,
-        OwnSchedule,
-        read_candidates,
-        untrained_candidates,
-    )
+    from milan_mm.evaluation.candidates import read_candidates, untrained_candidates
+    from milan_mm.evaluation.own_schedule import OwnSchedule
+    from milan_mm.evaluation.planning import Evaluation
+    from milan_mm.evaluation.trained_cells import TrainedCell
     from milan_mm.run.tracking import Tracking, check_trackers
     from milan_mm.weights.recognising import given_options
 
@@ -252,24 +256,24 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
     if args.random:
         candidates += untrained_candidates(candidates, args.out)
     evaluation = Evaluation(
-        args.protocol,
-        args.data,
-        args.out,
-        own.get("classes"),
-        args.gpus or 1,
-        args.batch_per_gpu,
-        schedule,
-        args.img_size,
-        own.get("boxes"),
-        own.get("maps"),
-        own.get("depths"),
-        options.tracker_words(args),
-        tuple(args.tasks),
-        args.features,
-        args.shots,
-        args.draws,
-        tuple(args.subsets or ()),
-        args.crop_pct,
+        protocol=args.protocol,
+        data=args.data,
+        out=args.out,
+        images=own.get("classes"),
+        det_data=own.get("boxes"),
+        seg_data=own.get("maps"),
+        depth_data=own.get("depths"),
+        num_processes=args.gpus or 1,
+        batch_per_gpu=args.batch_per_gpu,
+        schedule=schedule,
+        img_size=args.img_size,
+        trackers=options.tracker_words(args),
+        tasks=tuple(args.tasks),
+        store=args.features,
+        shots=args.shots,
+        draws=args.draws,
+        subsets=tuple(args.subsets or ()),
+        crop_pct=args.crop_pct,
     )
     cells = [
         evaluation.plan(candidate, task, seed)
@@ -340,11 +344,13 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(
             f"--{unread} is for trainings, and --tasks {chosen} trains nothing: leave it out"
         )
+    pooled = {*of_kind("classes")} - {*trained()}
     for option, tasks in (
         ("shots", {"few-shot", "few-shot-knn"}),
         ("draws", {"few-shot", "few-shot-knn", "low-data"}),
         ("subsets", {"low-data"}),
-        ("crop_pct", set(TASKS) - set(trained())),
+        ("crop_pct", pooled),
+        ("features", pooled),
     ):
         if getattr(args, option) and not tasks & set(args.tasks):
             raise UserError(
@@ -417,7 +423,7 @@ def print_commands(
     missing: list["EvaluationCell"], args: argparse.Namespace, argv: list[str] | None
 ) -> None:
     """What is to be run: a line for each training that is missing, or a batch script."""
-    from milan_mm.evaluation.cells import TrainedCell, VariantCell
+    from milan_mm.evaluation.trained_cells import TrainedCell, VariantCell
 
     if args.print_commands == "slurm-array":
         from milan_mm.evaluation.sweep import array_script

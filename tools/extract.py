@@ -9,7 +9,7 @@ tools/evaluate.py and tools/knn.py take them by --features OUT.
 Examples:
   python tools/extract.py --weights encoder.safetensors               # ImageNet, the last block
   python tools/extract.py --weights FILE --data DIR --blocks -4 -3 -2 -1 --pooling cls_token avg
-  python tools/extract.py --weights FILE --dtype float16 --split val  # half the size, one split
+  python tools/extract.py --weights FILE --dtype float16 --split val  # half the size, for your code
 """
 
 import argparse
@@ -70,9 +70,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="image statistics (those of the weights file), see tools/knn.py",
     )
     parser.add_argument(
-        "--dtype", choices=["float32", "float16"], default="float32", help="of the files (float32)"
+        "--dtype",
+        choices=["float32", "float16"],
+        default="float32",
+        help="of the files (float32, which the other tools read)",
     )
-    parser.add_argument("--amp", action="store_true", help="compute in bfloat16")
+    parser.add_argument(
+        "--amp", action="store_true", help="compute in bfloat16, as tools/evaluate.py does on a GPU"
+    )
     parser.add_argument(
         "--batch-size", type=options.positive, default=64, metavar="N", help="images at a time (64)"
     )

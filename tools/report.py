@@ -139,7 +139,8 @@ def write_html(args: argparse.Namespace) -> Path:
 
 def page_of_results(paths: list[Path]) -> str:
     """The page of files of rows, those of other tools included."""
-    from milan_mm.evaluation.results import is_of_evaluate, merge, read_results, remarks_on
+    from milan_mm.evaluation.results import merge, read_results, remarks_on
+    from milan_mm.evaluation.row_schema import is_of_evaluate
     from milan_mm.report.results_page import results_page
     from milan_mm.report.rows_page import rows_page
 

@@ -27,7 +27,8 @@ _PAGES = {
     "api/evaluation.md": (
         "API: evaluation",
         "From weights and a task to a row, and from rows to tables.",
-        ["evaluation.results", "evaluation.cells", "evaluation.features", "evaluation.knn",
+        ["evaluation.row_schema", "evaluation.results", "evaluation.cells",
+         "evaluation.features", "evaluation.knn",
          "evaluation.frozen.protocol", "evaluation.frozen.feature_set", "evaluation.frozen.store",
          "evaluation.tables", "evaluation.coco_metric"],
     ),

@@ -21,7 +21,7 @@ from mmpretrain.datasets import CustomDataset
 from milan_mm.configs import list_configs
 from milan_mm.datasets.folders import EXTENSIONS, find_class_folders
 from milan_mm.errors import UserError
-from milan_mm.evaluation.results import make_rows
+from milan_mm.evaluation.row_schema import make_rows
 from milan_mm.registry import MODELS
 from milan_mm.run.jobs import Job
 from milan_mm.weights.reading import read_checkpoint

@@ -17,7 +17,8 @@ from typing import Protocol, TypeVar
 from milan_mm.errors import INTERRUPTED, STOPPED, Stopped, UserError
 from milan_mm.escaping import visible
 from milan_mm.evaluation.claims import claimed
-from milan_mm.evaluation.results import append_rows, is_same, read_rows, remarks_on
+from milan_mm.evaluation.results import append_rows, read_rows, remarks_on
+from milan_mm.evaluation.row_schema import is_same
 from milan_mm.run.errors import one_line
 from milan_mm.run.jobs import Job, run_jobs
 from milan_mm.signals import SIGNALS

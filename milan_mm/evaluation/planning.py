@@ -1,28 +1,19 @@
 """From weights, tasks and seeds to cells whose recipes are written and whose data are there."""
 
 import re
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
 
-from milan_mm.datasets.class_folders import REMEDY
 from milan_mm.datasets.identity import data_hash
 from milan_mm.datasets.imagenet_variants import ImageNetVariant
 from milan_mm.datasets.variants import VARIANTS, find_variant
-from milan_mm.errors import MissingFileError, UserError
-from milan_mm.evaluation.cells import (
-    Candidate,
-    EvaluationCell,
-    FrozenCell,
-    TrainedCell,
-    VariantCell,
-)
+from milan_mm.errors import UserError
+from milan_mm.evaluation.candidates import Candidate
+from milan_mm.evaluation.cells import EvaluationCell, FrozenCell
 from milan_mm.evaluation.dense_cell import DenseCell
 from milan_mm.evaluation.dense_recipe import (
     CLASSIFIERS,
@@ -31,157 +22,31 @@ from milan_mm.evaluation.dense_recipe import (
     dense_recipe,
     shorten_data,
 )
-from milan_mm.evaluation.features import read_image_folder
-from milan_mm.evaluation.fingerprint import data_counts, data_hashes, protocol_hash
-from milan_mm.evaluation.frozen.extraction import Preparation, images_of
+from milan_mm.evaluation.evaluation_data import EvaluationData
+from milan_mm.evaluation.fingerprint import protocol_hash
+from milan_mm.evaluation.frozen.extraction import Preparation
 from milan_mm.evaluation.frozen.linear_grid import HELD_OUT
 from milan_mm.evaluation.frozen.pair_sizes import check_pair_sizes
-from milan_mm.evaluation.frozen.protocol import FrozenProtocol, TrainImages
+from milan_mm.evaluation.frozen.protocol import FrozenProtocol
 from milan_mm.evaluation.frozen.regression import SmallShare
 from milan_mm.evaluation.frozen.spec import union
 from milan_mm.evaluation.frozen.table import PROTOCOLS, frozen, with_options
-from milan_mm.evaluation.knn import check_same_classes
-from milan_mm.evaluation.recipes import Shape, frozen_recipe, recipe, set_data
-from milan_mm.evaluation.short import DATA_REMEDY, shorten, small_images
-from milan_mm.evaluation.tasks import DATA_NAMES, TASKS
-from milan_mm.evaluation.tasks import trained as trained_tasks
-from milan_mm.evaluation.untrained import METHOD, write_untrained
-from milan_mm.run.checks.classes import check_classes
-from milan_mm.run.checks.content import check_content
-from milan_mm.run.checks.files import check_data
-from milan_mm.run.config_nodes import datasets_of
-from milan_mm.run.own_data import set_own_data
-from milan_mm.run.own_data.classification import use_image_folder
+from milan_mm.evaluation.own_schedule import OwnSchedule
+from milan_mm.evaluation.recipes import frozen_recipe, recipe
+from milan_mm.evaluation.tasks import TASKS
+from milan_mm.evaluation.trained_cells import TrainedCell, VariantCell
+from milan_mm.files import replacing
 from milan_mm.run.prepare import RECIPE, check_img_size, prepare, resize_images
 from milan_mm.run.records.canonical import CHOICES, config_hash, settings_hash
 from milan_mm.run.run_options import RunOptions
 from milan_mm.run.schedule.schedules import is_iter_based
-from milan_mm.weights.encoder import Encoder
-from milan_mm.weights.reading import file_sha256
-from milan_mm.weights.recognising import read_encoder
-
-_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
-def read_candidates(
-    weights: Iterable[str], methods: Iterable[str] | None, **options: Any
-) -> list[Candidate]:
-    """Read every weights file, and keep what is known about it.
-
-    Args:
-        methods: A name for each; None takes the systems that the files are taken for.
-        options: Of `read_encoder`, for all of them; of several files `num_heads` is for those that
-            do not state their heads.
-
-    Raises:
-        MissingFileError, UserError: For a file that cannot be used, and for numbers of names and
-            files that differ.
-    """
-    paths = list(weights)
-    names = list(methods) if methods is not None else [None] * len(paths)
-    if len(names) != len(paths):
-        raise UserError(f"--method names {len(names)} systems, --weights {len(paths)} files")
-    candidates = []
-    for name, path in zip(names, paths, strict=True):
-        read = _read(path, options, several=len(paths) > 1)
-        sha256, shape = file_sha256(read.source), Shape.of(read)
-        read = replace(read, state_dict={})  # hundreds of MB
-        candidates.append(Candidate(name or read.system, Path(path).name, sha256, shape, read))
-    if len({candidate.sha256 for candidate in candidates}) < len(candidates):
-        raise UserError("--weights holds a file twice: give each once")
-    return candidates
-
-
-def untrained_candidates(candidates: Iterable[Candidate], out: Path) -> list[Candidate]:
-    """An untrained encoder for each shape of some candidates, as files below a folder."""
-    found = {}
-    for candidate in candidates:
-        read = candidate.read
-        file = write_untrained(read_encoder(read.source, **read.options), out / "untrained")
-        (drawn,) = read_candidates([str(file)], [METHOD])
-        found[drawn.sha256] = drawn
-    return list(found.values())
-
-
-def _read(path: str, options: dict[str, Any], several: bool) -> Encoder:
-    """A file with the heads that it states; else, and for a single file, as the user says."""
-    if several and options.get("num_heads"):
-        with suppress(UserError):  # which the reading below meets again, if the heads do not help
-            read = read_encoder(path, **(options | dict(num_heads=None)))
-            if "num_heads" in read.settings["arch"] and "num_heads" not in read.assumed:
-                return read
-    return read_encoder(path, **options)
-
-
-@dataclass(frozen=True)
-class OwnSchedule:
-    """Another length or rate than that of the recipes.
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(EvaluationData):
+    """What all cells of one evaluation have in common; recipes are written to OUT/configs.
 
     Attributes:
-        epochs, iters: Of recipes that count epochs, and of those that count updates.
-        lr: For the total batch.
-    """
-
-    epochs: int | None = None
-    iters: int | None = None
-    lr: float | None = None
-
-    def __bool__(self) -> bool:
-        return any(value is not None for value in (self.epochs, self.iters, self.lr))
-
-    def check(self, tasks: Iterable[str], protocol: str) -> None:
-        """Check that every option applies, and to every task that is trained.
-
-        Raises:
-            UserError: When it does not.
-        """
-        if not self:
-            return
-        trained = trained_tasks(tasks)
-        if protocol == "short":
-            raise UserError("--epochs, --iters and --lr need --protocol paper: 'short' has its own")
-        if not trained:
-            raise UserError("--epochs, --iters and --lr are for trainings: --tasks has none")
-        if self.lr is not None and len(trained) > 1:
-            raise UserError(
-                f"--lr {self.lr:g} is for one task, and --tasks trains {', '.join(trained)}: their "
-                "rates differ by orders of magnitude; evaluate one at a time"
-            )
-        if self.epochs is None and self.iters is None:
-            return
-        for unit, other in (("epochs", "iters"), ("iters", "epochs")):
-            counting = [task for task in trained if TASKS[task].unit == unit]
-            given, others = getattr(self, unit), getattr(self, other)
-            if counting and given is None:
-                raise UserError(
-                    f"--{other} {others} would leave {', '.join(counting)} at full length, which "
-                    f"counts --{unit}: add --{unit} N, or leave it out of --tasks"
-                )
-            if given is not None and not counting:
-                raise UserError(
-                    f"--{unit} {given} applies to none of {', '.join(trained)}: pass --{other} N"
-                )
-
-    def options_for(self, task: str) -> RunOptions:
-        """Those of one training."""
-        length = (
-            dict(epochs=self.epochs) if TASKS[task].unit == "epochs" else dict(iters=self.iters)
-        )
-        return RunOptions(lr=self.lr, **length)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What all cells of one evaluation have in common.
-
-    Attributes:
-        protocol: 'paper' or 'short'.
-        data: Folder with imagenet/, coco/ and ade/.
-        out: Folder of the results, where recipes are written.
-        images: Image folder for k-NN and classification instead of DATA/imagenet.
-        det_data, seg_data, depth_data: A user's own folders instead of published ones, laid out as
-            for `--data` of a training.
-        notes: What was found in these two, by task; filled in by `plan`.
         num_processes: Of one training, one per GPU.
         batch_per_gpu: Most images that a GPU holds at a time; None takes the recipes' numbers.
         schedule: Another length or rate of the trainings, which makes the protocol 'own'.
@@ -194,17 +59,10 @@ class Evaluation:
         subsets: Files that list the training images of 1 % and 10 %.
     """
 
-    protocol: str
-    data: Path
-    out: Path
-    images: Path | None = None
     num_processes: int = 1
     batch_per_gpu: int | None = None
-    schedule: OwnSchedule = OwnSchedule()
+    schedule: OwnSchedule = field(default_factory=OwnSchedule)
     img_size: int | None = None
-    det_data: Path | None = None
-    seg_data: Path | None = None
-    depth_data: Path | None = None
     trackers: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     store: Path | None = None
@@ -212,9 +70,7 @@ class Evaluation:
     draws: int | None = None
     subsets: tuple[Path, ...] = ()
     crop_pct: float | None = None
-    notes: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
     _variants: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
-    _identified: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
 
     def plan(self, candidate: Candidate, task: str, seed: int) -> EvaluationCell:
         """Prepare a cell: its data are looked for, and its recipe is written to OUT/configs.
@@ -254,8 +110,8 @@ class Evaluation:
 
     def _plan_frozen(self, candidate: Candidate, task: str, seed: int) -> FrozenCell:
         name, settings = frozen_recipe(task, candidate.shape, self.img_size, self.crop_pct)
-        images = self._frozen_images(task)
-        train, counts, hashes = self._list_images(images, task)
+        images = self.frozen_images(task)
+        train, counts, hashes = self.list_images(images, task)
         protocol = self._protocols[task]
         if self.subsets and isinstance(protocol, SmallShare):
             protocol = protocol.of_lists(self.subsets, train)
@@ -274,7 +130,7 @@ class Evaluation:
             protocol=self.protocol,
             config_hash=settings_hash([identity, read.settings, read.stats, chosen]),
             protocol_hash=settings_hash(identity),
-            data=self._data_name(task),
+            data=self.data_name(task),
             data_counts=counts,
             data_hash=hashes,
             images=images,
@@ -288,11 +144,11 @@ class Evaluation:
 
     def _plan_dense(self, candidate: Candidate, task: str, seed: int) -> DenseCell:
         name, settings, cfg = dense_recipe(task, candidate.shape, self.img_size)
-        self._set_data(cfg, task)
+        self.set_data(cfg, task)
         if self.protocol == "short":
             shorten_data(cfg)
         datasets, num_classes = dense_data(cfg)
-        counts, hashes = self._identify_data(cfg)
+        counts, hashes = self.identify_data(cfg)
         check_enough(task, counts)
         for data in datasets.values():
             if (key := f"sizes {settings_hash(data)}") not in self._identified:
@@ -309,7 +165,7 @@ class Evaluation:
             protocol=self.protocol,
             config_hash=settings_hash([identity, read.settings, read.stats, chosen]),
             protocol_hash=settings_hash(identity),
-            data=self._data_name(task),
+            data=self.data_name(task),
             data_counts=counts,
             data_hash=hashes,
             settings=settings,
@@ -321,56 +177,21 @@ class Evaluation:
     def _protocols(self) -> dict[str, FrozenProtocol]:
         return with_options(dict(shots=self.shots, draws=self.draws))
 
-    def _frozen_images(self, task: str) -> Path:
-        own = self._own_data(task)
-        images = own or self.data / "imagenet"
-        if self.protocol == "short":
-            return small_images(images, self._small_data, REMEDY if own else DATA_REMEDY)
-        return images
-
-    def _list_images(
-        self, images: Path, task: str
-    ) -> tuple[TrainImages, dict[str, int], dict[str, str | None]]:
-        """The training images, and counts and hashes by split; each folder is listed once.
-
-        Raises:
-            MissingFileError, UserError: When they are not there, or a class has none in train/.
-        """
-        if str(images) not in self._identified:
-            try:
-                train, val = (read_image_folder(images, s, 1, 1.0) for s in ("train", "val"))
-            except FileNotFoundError as error:
-                remedy = REMEDY if self._own_data(task) else DATA_REMEDY
-                raise _data_are_missing(error, remedy) from None
-            check_same_classes(train, val)
-            listed = images_of(train)
-            known = TrainImages(
-                train.img_prefix,
-                torch.tensor(listed.labels),
-                tuple(listed.classes),
-                tuple(listed.names),
-            )
-            sets = dict(train=train, val=val)
-            counts = {split: len(data) for split, data in sets.items()}
-            hashes = {s: data_hash(dict(data_root=d.img_prefix)) for s, d in sets.items()}
-            self._identified[str(images)] = known, counts, hashes
-        return self._identified[str(images)]
-
     def _plan_training(self, candidate: Candidate, task: str, seed: int) -> TrainedCell:
         name, cfg = recipe(task, candidate.shape)
         gpus = cfg.get("gpus", 8)
         sized = RunOptions(img_size=self.img_size, weights=candidate.read)
         resize_images(cfg, sized)
-        self._set_data(cfg, task)
+        self.set_data(cfg, task)
         is_short = self.protocol == "short"
         if is_short:
-            prepare(cfg, RunOptions(shorten=lambda cfg, _: self._shorten(cfg, task)), RECIPE)
+            prepare(cfg, RunOptions(shorten=lambda cfg, _: self.shorten(cfg, task)), RECIPE)
         prepare(cfg, self.schedule.options_for(task), RECIPE)
         protocol_id = protocol_hash(cfg)  # before the encoder brings options of its own
         prepare(cfg, RunOptions(weights=candidate.read), RECIPE)
         check_img_size(cfg, sized)
         cfg.setdefault("randomness", {})["seed"] = seed
-        config_id, (counts, hashes) = config_hash(cfg), self._identify_data(cfg)
+        config_id, (counts, hashes) = config_hash(cfg), self.identify_data(cfg)
         total_batch = cfg.get("total_batch") or cfg.train_dataloader.batch_size
         if counts["train"] < total_batch:
             raise UserError(
@@ -381,8 +202,8 @@ class Evaluation:
         identity = settings_hash([config_id, counts, hashes])
         folder = self._folder_name(candidate, task, seed, identity)
         config = self.out / "configs" / f"{folder}.py"
-        config.parent.mkdir(parents=True, exist_ok=True)
-        cfg.dump(config)
+        with replacing(config, durable=False) as partial:  # another process may be reading it
+            partial.write_text(cfg.pretty_text)
         return TrainedCell(
             candidate=candidate,
             task=task,
@@ -391,7 +212,7 @@ class Evaluation:
             protocol=self._trained_protocol,
             config_hash=config_id,
             protocol_hash=protocol_id,
-            data=self._data_name(task),
+            data=self.data_name(task),
             data_counts=counts,
             data_hash=hashes,
             config=config,
@@ -404,75 +225,14 @@ class Evaluation:
             trackers=self.trackers,
         )
 
-    def _identify_data(self, cfg: Config) -> tuple[dict[str, int], dict[str, str | None]]:
-        """Counts and hashes by split; each data set is listed once for all cells."""
-        sets = [dict(d, pipeline=None) for name in _LOADERS[:2] for _, d in datasets_of(cfg, name)]
-        key = settings_hash(sets)
-        if key not in self._identified:
-            self._identified[key] = data_counts(cfg), data_hashes(cfg)
-        return self._identified[key]
-
     @property
     def _trained_protocol(self) -> str:
         is_own = self.schedule or (self.img_size and self.protocol == "paper")
         return "own" if is_own else self.protocol
 
-    @property
-    def _small_data(self) -> Path:
-        return self.out / "short"
-
-    def _data_name(self, task: str) -> str:
-        """That of a published data set, or of a folder; a folder never has the former's name."""
-        own = self._own_data(task)
-        if own is None:
-            return TASKS[task].data.name
-        name = own.absolute().name
-        return f"{name} (own)" if name in DATA_NAMES else name
-
-    def _own_data(self, task: str) -> Path | None:
-        """The user's own folder for a task; None where the published data are used."""
-        folder, layout = {
-            "classes": (self.images, "train/CLASS/* and val/CLASS/*"),
-            "boxes": (self.det_data, "COCO files, as for tools/train.py --data"),
-            "maps": (self.seg_data, "images, annotations and a classes.txt"),
-            "depths": (self.depth_data, "images and depth maps"),
-        }[TASKS[task].data.kind]
-        if folder is not None and not folder.is_dir():
-            raise MissingFileError(
-                f"image folder '{folder}' does not exist: give a folder with {layout}"
-            )
-        return folder
-
-    def _set_data(self, cfg: Config, task: str) -> None:
-        """Let a recipe read the data of this evaluation, which must be there."""
-        set_data(cfg, self.data)
-        own = self._own_data(task)
-        if own and TASKS[task].data.kind == "classes":
-            if self.protocol == "short":
-                own = small_images(own, self._small_data, REMEDY)
-            use_image_folder(cfg, own)
-        elif own:
-            is_new = task not in self.notes
-            found = set_own_data(cfg, str(own))
-            if is_new:  # what the training would refuse, before other cells have run for hours
-                check_content(cfg, _LOADERS)
-                said = {note.partition(": ")[2] for notes in self.notes.values() for note in notes}
-                lines = [note.removeprefix(f"--data {own}: ") for note in found]
-                self.notes[task] = [f"{task}: {line}" for line in lines if line not in said]
-        try:
-            check_data(cfg, _LOADERS)
-            if self.protocol != "short":  # which takes the classes that both splits have
-                check_classes(cfg, _LOADERS)
-        except MissingFileError as error:
-            raise _data_are_missing(error) from None
-
-    def _shorten(self, cfg: Config, task: str) -> list[str]:
-        shorten(cfg, task, self._small_data)
-        return []
-
     def _folder_name(self, candidate: Candidate, task: str, seed: int, identity: str) -> str:
         parts = [task, self._trained_protocol, candidate.sha256[:8], identity[:8]]
-        if (name := self._data_name(task)) != TASKS[task].data.name:
+        if (name := self.data_name(task)) != TASKS[task].data.name:
             parts.append(re.sub(r"\W", "-", name))
         return "_".join([*parts, f"seed{seed}"])
 
@@ -483,9 +243,3 @@ def _iterations(cfg: Config, num_train: int, total_batch: int) -> int:
         return cfg.train_cfg.max_iters
     batches = cfg.train_dataloader.get("num_batch_per_epoch") or num_train // total_batch
     return cfg.train_cfg.max_epochs * batches
-
-
-def _data_are_missing(error: FileNotFoundError, remedy: str = DATA_REMEDY) -> MissingFileError:
-    """Replace the remedy in the message by one that fits this tool's options."""
-    what = str(error).partition(": ")[0]
-    return MissingFileError(f"{what}: {remedy}")

@@ -56,7 +56,7 @@ def run_parallel(argv: Sequence[str], devices: Sequence[Sequence[int]], out: Pat
         out: Of the results; each process also writes OUT/parallel-N.log.
 
     Returns:
-        The highest exit code.
+        The highest exit code; 128 + N of a process that signal N ended, as shells have it.
     """
     out.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-u", str(shipped_folder("tools") / "evaluate.py"), *own_words(argv)]
@@ -78,7 +78,8 @@ def run_parallel(argv: Sequence[str], devices: Sequence[Sequence[int]], out: Pat
     for thread in threads:
         thread.start()
     try:
-        return max(process.wait() for process in processes)
+        codes = [process.wait() for process in processes]
+        return max(code if code >= 0 else 128 - code for code in codes)
     except BaseException:
         for process in processes:
             process.terminate()

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from milan_mm.errors import UserError
-from milan_mm.evaluation.results import make_rows, read_rows
+from milan_mm.evaluation.results import read_rows
+from milan_mm.evaluation.row_schema import make_rows
 from milan_mm.run.jobs import Job
 from milan_mm.weights.names import ASSETS
 

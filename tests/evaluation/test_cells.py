@@ -7,10 +7,11 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from milan_mm.evaluation import cells
-from milan_mm.evaluation.cells import Candidate, TrainedCell
+from milan_mm.evaluation import trained_cells
+from milan_mm.evaluation.candidates import Candidate
 from milan_mm.evaluation.grid import is_in
 from milan_mm.evaluation.recipes import Shape
+from milan_mm.evaluation.trained_cells import TrainedCell
 from milan_mm.models.vit_options import ARCHS
 from milan_mm.run.metrics import write_metrics
 from milan_mm.weights.recognising import recognise
@@ -118,7 +119,7 @@ def measured(cell, monkeypatch) -> dict[str, float]:
         assert name == "test.py"
         write_metrics(arguments[arguments.index("--out") + 1], metrics)
 
-    monkeypatch.setattr(cells, "run_tool", run_tool)
+    monkeypatch.setattr(trained_cells, "run_tool", run_tool)
     return metrics
 
 

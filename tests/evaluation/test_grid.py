@@ -11,7 +11,8 @@ import pytest
 
 from milan_mm.errors import Stopped, UserError
 from milan_mm.evaluation import grid
-from milan_mm.evaluation.results import append_rows, make_rows, read_rows
+from milan_mm.evaluation.results import append_rows, read_rows
+from milan_mm.evaluation.row_schema import make_rows
 from milan_mm.run.jobs import Job
 
 

@@ -11,6 +11,8 @@ from milan_mm.evaluation import sweep
 TOOL = """
 import os, sys
 gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+if sys.argv[1] == "killed":
+    os.kill(os.getpid(), 9)
 print(sys.argv[1:], gpus)
 sys.exit(gpus == "7")
 """
@@ -36,6 +38,8 @@ def test_their_lines_are_passed_on_with_a_number_and_kept(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")  # a scheduler's choice is kept
     code = sweep.run_parallel(["--weights", "a", "--parallel", "2"], [[0], [1]], tmp_path / "out")
     assert code == 1  # the highest
+    monkeypatch.setattr(sweep, "own_words", lambda _: ["killed"])
+    assert sweep.run_parallel([], [[0], [1]], tmp_path / "out") == 128 + 9
     said = sorted(capsys.readouterr().out.splitlines())
     assert said == ["[0] ['--weights', 'a'] 4", "[1] ['--weights', 'a'] 7"]
     assert (tmp_path / "out/parallel-1.log").read_text() == "['--weights', 'a'] 7\n"

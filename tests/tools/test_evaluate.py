@@ -11,10 +11,12 @@ from timm.models.beit import Beit
 
 from milan_mm.configs import load
 from milan_mm.errors import UserError
+from milan_mm.evaluation.candidates import read_candidates
 from milan_mm.evaluation.cells import FrozenCell
 from milan_mm.evaluation.frozen import extraction
 from milan_mm.evaluation.grid import is_in
-from milan_mm.evaluation.planning import Evaluation, OwnSchedule, read_candidates
+from milan_mm.evaluation.own_schedule import OwnSchedule
+from milan_mm.evaluation.planning import Evaluation
 from milan_mm.evaluation.results import append_rows, read_results
 from milan_mm.evaluation.tasks import TASKS
 from milan_mm.run.records.canonical import settings_hash
@@ -420,7 +422,7 @@ def test_fewer_images_than_a_batch_are_refused_before_anything_runs(folder, mist
 
 def test_another_length_and_rate_are_a_protocol_of_their_own(folder, monkeypatch):
     counts = dict(train=2048, val=5)
-    monkeypatch.setattr("milan_mm.evaluation.planning.data_counts", lambda _: counts)
+    monkeypatch.setattr("milan_mm.evaluation.evaluation_data.data_counts", lambda _: counts)
     (candidate,) = read_candidates(["one.pth"], None, num_heads=3)
     own = OwnSchedule(epochs=10, lr=1e-3)
     cells = [
@@ -517,6 +519,7 @@ def test_the_published_vote_has_the_hash_that_it_always_had(folder):
     [
         (("--tasks", "knn", "--shots", "1"), "--shots is for few-shot, few-shot-knn, not for"),
         (("--tasks", "few-shot", "--shots", "3"), "'3' is none of 1, 2, 5, 10"),
+        (("--tasks", "ade20k-knn", "--crop-pct", "1"), "--crop-pct is for attentive, few-shot"),
         (("--tasks", "knn", "--subsets", "x"), "--subsets is for low-data, not for --tasks knn"),
         (("--tasks", "low-data", "--subsets", "x"), "list of images 'x' does not exist"),
     ],

@@ -10,8 +10,9 @@ import pytest
 
 from milan_mm.configs import load
 from milan_mm.errors import UserError
-from milan_mm.evaluation import cells
-from milan_mm.evaluation.planning import Evaluation, read_candidates
+from milan_mm.evaluation import trained_cells
+from milan_mm.evaluation.candidates import read_candidates
+from milan_mm.evaluation.planning import Evaluation
 from milan_mm.evaluation.tables import make_tables
 from tests.evaluation.rows import result
 from tests.helpers import save_state, tiny_vit
@@ -137,6 +138,6 @@ def test_boxes_without_masks_have_a_row_of_masks_that_is_undefined(monkeypatch):
         path.parent.mkdir()
         path.write_text(json.dumps({"coco/bbox_mAP": 0.25}))
 
-    monkeypatch.setattr(cells, "run_tool", fake_test)
+    monkeypatch.setattr(trained_cells, "run_tool", fake_test)
     values = {row["metric"]: row["value"] for row in cell.rows()}
     assert values == {"box AP": 25.0, "mask AP": None}

@@ -11,9 +11,10 @@ from PIL import Image
 
 from milan_mm.configs import load
 from milan_mm.datasets.variants import class_ids
-from milan_mm.evaluation import cells
-from milan_mm.evaluation.planning import Evaluation, read_candidates
-from milan_mm.evaluation.results import check_row
+from milan_mm.evaluation import trained_cells
+from milan_mm.evaluation.candidates import read_candidates
+from milan_mm.evaluation.planning import Evaluation
+from milan_mm.evaluation.row_schema import check_row
 from milan_mm.run.metrics import read_metrics, write_metrics
 from tests.helpers import save_state, tiny_vit
 from tests.small_data import imagenet_of
@@ -101,9 +102,9 @@ def test_evaluate_gives_a_row_for_each_variant(
         out.parent.mkdir(parents=True)
         write_metrics(out, {"variant/top1": 12.0, "variant/top5": 30.0})
 
-    monkeypatch.setattr(cells, "run_tool", run_tool)
-    monkeypatch.setattr(cells.VariantCell, "is_trained", True)
-    monkeypatch.setattr(cells.VariantCell, "_precision", lambda _: "float32")
+    monkeypatch.setattr(trained_cells, "run_tool", run_tool)
+    monkeypatch.setattr(trained_cells.VariantCell, "is_trained", True)
+    monkeypatch.setattr(trained_cells.VariantCell, "_precision", lambda _: "float32")
     rows = [row | dict(seconds=1.0) for row in cell.rows()]
     for row in rows:
         check_row(row, "row")
@@ -111,6 +112,7 @@ def test_evaluate_gives_a_row_for_each_variant(
         ("top-1", 12.0, "ImageNet-A"),
         ("top-5", 30.0, "ImageNet-A"),
     ]
+    assert all(row["interval"][0] <= row["value"] <= row["interval"][1] for row in rows)
     folder = str(imagenet_a / "imagenet-a")
     assert asked == ["test.py", "--test-set", "imagenet-a", "--data", folder]
     assert cell.identity != trained.identity and cell.data_counts["val"] == 200

@@ -53,7 +53,7 @@ class AttentiveSettings:
     Attributes:
         rates: For 256 images. weight_decays: Of weights; biases have none.
         batch: Images per update, at most all. updates: At most. epochs: At most.
-        warmup: Share of the updates.
+        warmup: Share of the updates. betas: Of AdamW.
         chunk: Images that the probes see at a time, for the sake of memory.
     """
 
@@ -63,6 +63,7 @@ class AttentiveSettings:
     updates: int = 12_500
     epochs: int = 20
     warmup: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
     chunk: int = 256
 
 
@@ -196,7 +197,7 @@ def train_attentive(
     stack = Stack(
         probes.tensors,
         [setting | dict(lr=setting["lr"] * batch / 256) for setting in each],
-        lambda groups: AdamW(groups, lr=0.0, betas=(0.9, 0.95), foreach=True),
+        lambda groups: AdamW(groups, lr=0.0, betas=settings.betas, foreach=True),
         warm_cosine(updates, round(settings.warmup * updates)),
     )
     step = in_percents(step, updates)

@@ -104,12 +104,21 @@ class Areas:
         return 100 * float(np.nanmean(IoUMetric.total_area_to_metrics(*totals)["IoU"]))
 
     def interval(self) -> tuple[float, float]:
-        """Its 95 % interval, by resampling images."""
-        overlap, union = (torch.stack(kind).numpy() for kind in (self.overlap, self.union))
+        """Its 95 % interval, by resampling images.
+
+        A class that no image of a resample shows keeps its IoU of all images: left out, or counted
+        as 0 for what was taken for it, rare classes would shift all resamples to one side of mIoU.
+        """
+        overlap, union, labelled = (
+            torch.stack(kind).numpy() for kind in (self.overlap, self.union, self.labelled)
+        )
+        with np.errstate(invalid="ignore"):
+            of_all = overlap.sum(axis=0) / union.sum(axis=0)  # NaN of a class that is nowhere
 
         def miou(times: np.ndarray) -> np.ndarray:
             with np.errstate(invalid="ignore"):
-                return 100 * np.nanmean((times @ overlap) / (times @ union), axis=1)
+                ious = (times @ overlap) / (times @ union)  # (R, C)
+            return 100 * np.nanmean(np.where(times @ labelled > 0, ious, of_all), axis=1)
 
         return statistic_interval(miou, len(overlap))
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from milan_mm.evaluation.frozen.patch_labels import resize_labels, shares_in_patches
-from milan_mm.evaluation.frozen.patch_source import check_finite
+from milan_mm.evaluation.frozen.patch_source import patch_tokens
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.statistics import byte_stats
 
@@ -34,7 +34,6 @@ class PatchEncoder:
     batch: int = 32
     num_workers: int = 2
 
-    @torch.no_grad()
     def __call__(self, imgs: Tensor) -> Tensor:
         """Features of patches: (B, L, D) float16 on the device, after the final norm.
 
@@ -45,11 +44,7 @@ class PatchEncoder:
         stats = (torch.tensor(v, device=device).view(3, 1, 1) for v in byte_stats(self.stats))
         mean, std = stats
         imgs = (imgs.to(device).flip(1).float() - mean) / std
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.amp):
-            (tokens,) = self.vit(imgs)
-        found = tokens[:, self.vit.num_prefix_tokens :].half()
-        check_finite(found)
-        return found
+        return patch_tokens(self.vit, imgs, self.amp)
 
     def batches(self, dataset: Dataset, title: str) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """Features (B, L, D) float16 and label maps, each (H, W) uint8 of its own size."""

@@ -23,7 +23,8 @@ from milan_mm.evaluation.features import (
     read_image_folder,
 )
 from milan_mm.evaluation.frozen.spec import DTYPES, FeatureSpec, Needs, usual_pooling
-from milan_mm.evaluation.frozen.store import Images, Store, Writer, find_store, writing
+from milan_mm.evaluation.frozen.store import Images, Store, find_store
+from milan_mm.evaluation.frozen.store_writer import Writer, writing
 from milan_mm.evaluation.recipes import Shape
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.run.fields.image_size import check_patches

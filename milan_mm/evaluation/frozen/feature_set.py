@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from milan_mm.errors import UserError
-
 
 @dataclass(frozen=True)
 class FeatureSet:
@@ -49,18 +47,6 @@ class FeatureSet:
         return replace(self, features=chosen, blocks=tuple(blocks))
 
     def numbered_as(self, train: "FeatureSet") -> "FeatureSet":
-        """With labels as the classes of the training images are numbered; it may have fewer.
-
-        Raises:
-            UserError: For a class that has no training images.
-        """
-        number = {name: i for i, name in enumerate(train.classes)}
-        if unknown := [name for name in self.classes if name not in number]:
-            raise UserError(
-                f"{len(unknown)} classes of the validation images have no training images, e.g. "
-                f"'{unknown[0]}': nothing can be learnt about them"
-            )
-        if self.classes == train.classes:
-            return self
-        ids = torch.tensor([number[name] for name in self.classes])
+        """With labels as the training images number the classes; all of its classes are there."""
+        ids = torch.tensor([train.classes.index(name) for name in self.classes])
         return replace(self, labels=ids[self.labels], classes=train.classes)

@@ -51,6 +51,7 @@ class GridSettings:
         blocks: How many of the last are put side by side.
         poolings: Of 'cls_token', 'avg' and 'both', see `linear_input`.
         batch: Images per update, at most all. updates: At most. epochs: At most.
+        momentum: Of SGD. spread: Of the weights at the start.
         chunk: Images that are judged at a time.
     """
 
@@ -64,6 +65,8 @@ class GridSettings:
     batch: int = 1024
     updates: int = 12_500
     epochs: int = 100
+    momentum: float = 0.9
+    spread: float = 0.01
     chunk: int = 4096
 
 
@@ -206,7 +209,7 @@ def train_probes(
     probes, stacks = [], []
     for blocks, pooling, each in inputs:
         width = linear_input(_take(tokens, ids[:1], "cpu"), blocks, pooling).shape[1]
-        weight = torch.randn(num_classes, width, generator=generator) * 0.01
+        weight = torch.randn(num_classes, width, generator=generator) * settings.spread
         weight = weight.expand(len(each), -1, -1).to(device).contiguous()
         bias = torch.zeros(len(each), num_classes, device=device)
         scaled = [setting | dict(lr=setting["lr"] * batch / 256) for setting in each]
@@ -214,7 +217,7 @@ def train_probes(
             Stack(
                 dict(weight=weight, bias=bias),
                 scaled,
-                lambda groups: SGD(groups, lr=0.0, momentum=0.9, foreach=True),
+                lambda groups: SGD(groups, lr=0.0, momentum=settings.momentum, foreach=True),
                 cosine(updates),
             )
         )

@@ -33,7 +33,7 @@ class Measured:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The keys of its row, see milan_mm/evaluation/results.py."""
+        """The keys of its row, see milan_mm/evaluation/row_schema.py."""
         found: dict[str, Any] = dict(value=_rounded(self.value))
         if self.interval is not None:
             found["interval"] = [_rounded(end) for end in self.interval]

@@ -1,7 +1,7 @@
 """Patch tokens of labelled images: kept in memory where they fit, else computed in each epoch.
 
 ViT-B/16 gives 196 tokens of 768 numbers for an image, 0.3 MB in float16: 386 GB for ImageNet's
-training images, 0.3 GB for the 20,000 of 48 px and patches of 8 px of docs/transfer.md. Without
+training images, 0.3 GB for the 20,000 of 48 px and patches of 8 px of docs/frozen.md. Without
 augmentation both ways give the same numbers.
 """
 
@@ -84,27 +84,29 @@ class PatchSource:
         images = normalised_batches(
             Subset(self.dataset, numbers), self.stats, self.batch_size, self.num_workers
         )
-        found = (tokens for imgs in images for tokens in self._encode(imgs))
+        found = (tokens for imgs in images for tokens in patch_tokens(self.vit, imgs, self.amp))
         for ids in order:
             yield torch.stack([next(found) for _ in ids]).float()
 
-    @torch.no_grad()
-    def _encode(self, imgs: Tensor) -> Tensor:
-        with torch.autocast(imgs.device.type, torch.bfloat16, enabled=self.amp):
-            (tokens,) = self.vit(imgs)
-        found = tokens[:, self.vit.num_prefix_tokens :].half()
-        check_finite(found)
-        return found
 
+@torch.no_grad()
+def patch_tokens(vit: PlainViT, imgs: Tensor, amp: bool) -> Tensor:
+    """Tokens of the patches: (B, L, D) float16, after the final norm.
 
-def check_finite(tokens: Tensor) -> None:
-    """Look for numbers that float16 does not hold.
+    Args:
+        vit: Frozen, with out_type='raw'.
+        imgs: (B, 3, H, W) float, normalised, on its device.
+        amp: Compute in bfloat16.
 
     Raises:
-        UserError: When there are any.
+        UserError: For numbers that float16 does not hold.
     """
-    if not tokens.isfinite().all():
+    with torch.autocast(imgs.device.type, torch.bfloat16, enabled=amp):
+        (tokens,) = vit(imgs)
+    found = tokens[:, vit.num_prefix_tokens :].half()
+    if not found.isfinite().all():
         raise UserError(
             "patch tokens are not finite or exceed 65504, the largest number of float16: the "
             "weights are damaged, or the image statistics are not those of the pretraining"
         )
+    return found

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from milan_mm.errors import UserError
 from milan_mm.evaluation.frozen.choosing import POWERS, choose, predict, refit
+from milan_mm.evaluation.frozen.logistic import MAX_ITERATIONS
 from milan_mm.evaluation.frozen.measured import Measured, measured_hits, top_1_and_5
 from milan_mm.evaluation.frozen.neighbours import vote
 from milan_mm.evaluation.frozen.protocol import Features, FrozenProtocol, TrainImages
@@ -22,7 +23,7 @@ SHOTS = (1, 2, 5, 10)
 _CLOSE = 0.2  # how far the length of a list may be from its share
 SHARES = {"1 %": 0.01, "10 %": 0.1}
 DRAWS = 5
-_GRID = dict(powers=[POWERS[0], POWERS[-1], len(POWERS)])
+_GRID = dict(powers=[POWERS[0], POWERS[-1], len(POWERS)], iterations=MAX_ITERATIONS)
 
 
 @dataclass(frozen=True)

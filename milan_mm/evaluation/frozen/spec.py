@@ -109,10 +109,13 @@ class FeatureSpec:
         needs = found.pop("needs")
         return found | {name: list(values) for name, values in needs.items()}
 
+    def is_same(self, other: "FeatureSpec") -> bool:
+        """Whether features of this are those of another; the file may have another name."""
+        return replace(self, weights=other.weights) == other
+
     def serves(self, other: "FeatureSpec") -> bool:
         """Whether features of this are those of another, or more of them."""
-        same = replace(self, needs=other.needs, weights=other.weights) == other
-        return same and self.needs.covers(other.needs)
+        return replace(self, needs=other.needs).is_same(other) and self.needs.covers(other.needs)
 
     @property
     def folder(self) -> str:

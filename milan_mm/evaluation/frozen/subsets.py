@@ -19,8 +19,8 @@ def draw(labels: Tensor, amount: int | float, seed: int, among: Tensor | None = 
 
     Args:
         labels: (N,) int64.
-        amount: Images of each class; below 1 the share of each class, of which there is always
-            one image.
+        amount: Images of each class; below 1 the share of all images of each class, of which
+            there is always one.
         among: (n,) int64, the images to draw from; None takes all.
 
     Returns:
@@ -32,7 +32,8 @@ def draw(labels: Tensor, amount: int | float, seed: int, among: Tensor | None = 
     order = order[labels[order].argsort(stable=True)]  # shuffled within each class
     counts = torch.bincount(labels[order])
     place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels[order]]
-    wanted = (counts * amount).long().clamp_min(1) if amount < 1 else counts * 0 + int(amount)
+    total = torch.bincount(labels)
+    wanted = (total * amount).long().clamp_min(1) if amount < 1 else total * 0 + int(amount)
     return order[place < wanted[labels[order]]].sort().values
 
 

@@ -120,6 +120,21 @@ def test_miou_is_that_of_mmseg_and_lies_in_its_interval():
     assert low < areas.miou() < high
 
 
+@pytest.mark.parametrize("is_taken_for_others", [False, True])
+def test_classes_of_a_single_image_leave_miou_inside_its_interval(is_taken_for_others):
+    generator, areas = torch.Generator().manual_seed(0), Areas()
+    for i in range(40):  # a rare class in each, found badly, beside five that all images show
+        labels = torch.randint(0, 5, (40, 40), generator=generator)
+        prediction = labels.where(torch.rand(40, 40, generator=generator) > 0.1, 0)
+        labels[:10, :10] = 5 + i
+        prediction[:10, :10], prediction[:3, :3] = 0, 5 + i
+        if is_taken_for_others:
+            prediction[20, :2] = 5 + torch.randint(0, 40, (2,), generator=generator)
+        areas.add(prediction, labels, 45)
+    low, high = areas.interval()
+    assert low < areas.miou() < high
+
+
 def test_images_are_held_out_by_the_seed():
     learnt, held = hold_out_images(50, seed=0)
     assert len(held) == 5 and sorted([*learnt.tolist(), *held.tolist()]) == list(range(50))

@@ -132,7 +132,8 @@ def test_draws_have_the_number_or_share_of_each_class_and_are_repeated_by_their_
     assert not torch.isin(drawn, held).any()
     assert torch.equal(drawn, draw(labels, 2, 0, fit))
     assert not torch.equal(drawn, draw(labels, 2, 1, fit))
-    assert labels[draw(labels, 0.1, 0)].bincount().tolist() == [5, 20, 1]
+    for among in (None, fit):  # 10 % of the images there are, not of those left to draw from
+        assert labels[draw(labels, 0.1, 0, among)].bincount().tolist() == [5, 20, 1]
 
 
 def test_images_of_a_list_are_found_by_name(tmp_path):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from milan_mm.errors import UserError
 from milan_mm.evaluation.encoders import load_frozen_encoder
 from milan_mm.evaluation.features import extract_features, read_image_folder
-from milan_mm.evaluation.frozen import extraction
+from milan_mm.evaluation.frozen import extraction, store_writer
 from milan_mm.evaluation.frozen import store as store_module
 from milan_mm.evaluation.frozen.extraction import Preparation, extract_folder
 from milan_mm.evaluation.frozen.spec import FeatureSpec, Needs
@@ -56,7 +56,9 @@ def extract(
     """Extracts the features of two blocks, in parts of three images."""
     monkeypatch.setattr(store_module, "_PART_BYTES", 3 * len(BLOCKS) * WIDTH * 4)
 
-    def run(blocks=(-2, -1), poolings=("avg", "cls_token"), **preparation) -> Store:
+    def run(
+        blocks=(-2, -1), poolings=("avg", "cls_token"), encoder=encoder, **preparation
+    ) -> Store:
         prepared = replace(PREPARATION, **preparation)
         (store,) = extract_folder(
             encoder, images, ["val"], blocks, poolings, prepared, tmp_path / "out"
@@ -150,6 +152,17 @@ def test_an_interrupted_extraction_goes_on_after_its_last_whole_part(
     assert torch.equal(again.read("avg").features, store.read("avg").features)
 
 
+def test_a_copy_of_the_weights_file_goes_on_where_the_original_was(extract, encoder, computed):
+    store = extract()
+    store.parts[0] = None  # as an interrupted process leaves it, or one that writes at this moment
+    store.save()
+    computed.clear()
+    copied = Path(encoder.source).with_name("copy.pth")
+    copied.write_bytes(Path(encoder.source).read_bytes())
+    assert extract(encoder=replace(encoder, source=str(copied))).folder == store.folder
+    assert sum(computed) == 3
+
+
 def test_only_a_damaged_part_is_computed_again(extract, computed, capsys):
     store = extract()
     before = store.read("avg").features.clone()
@@ -184,7 +197,7 @@ def test_only_a_damaged_part_is_computed_again(extract, computed, capsys):
 def test_features_are_reused_only_if_every_field_agrees(tmp_path, name, value):
     store = Store(tmp_path / SPEC.folder, SPEC, [{}])
     store.folder.mkdir()
-    store._save()
+    store.save()
     assert find_store(tmp_path, replace(SPEC, weights="copy.pth", needs=Needs((2,), ("avg",))))
     other = replace(SPEC, **{name: value})
     assert find_store(tmp_path, other) is None
@@ -202,7 +215,7 @@ def test_a_foreign_or_damaged_manifest_is_one_line(tmp_path, content):
 
 
 def test_a_disk_that_is_too_small_is_said_before_any_image_is_read(extract, computed, monkeypatch):
-    monkeypatch.setattr(store_module, "free_bytes", lambda path: 1000)
+    monkeypatch.setattr(store_writer, "free_bytes", lambda path: 1000)
     with pytest.raises(UserError, match=r"features need 0\.0 MiB, .* free: .*--dtype float16,"):
         extract()
     assert not computed
