@@ -129,8 +129,8 @@ def rename(
     if (norm or found.table.norm) == "RMS":
         if norm_biases := _norm_biases(tensors):
             raise UserError(
-                f"{found.path} holds '{theirs[min(norm_biases)]}', and its norms are RMSNorms, which "
-                "have no bias: the file is damaged"
+                f"{found.path} holds '{theirs[min(norm_biases)]}', and its norms are RMSNorms, "
+                "which have no bias: the file is damaged"
             )
         missing = {n: t for n, t in missing.items() if n not in _norm_biases(missing)}
     if not final_norm:
