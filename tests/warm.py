@@ -38,7 +38,7 @@ class WarmPopen(subprocess.Popen):
 
 def _run(words: Sequence[str], environment: Mapping[str, str]) -> None:
     """Be the script, until its end: what follows in `Popen` would start Python."""
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # `Popen` waits for one of these to be closed
+    _let_go_of_files()
     code = 1
     try:
         _forget_the_tests(environment)
@@ -60,6 +60,18 @@ def _run(words: Sequence[str], environment: Mapping[str, str]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _let_go_of_files() -> None:
+    """Close the files of the parent, for one of which `Popen` waits, but keep their numbers valid.
+
+    Tensors in shared memory that were inherited close theirs when they are collected, and torch
+    ends a process in which that fails.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number > 2 and number != nothing:
+            os.dup2(nothing, number, inheritable=False)
 
 
 def _forget_the_tests(environment: Mapping[str, str]) -> None:

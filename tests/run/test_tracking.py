@@ -120,7 +120,7 @@ def test_mlflow_gets_curves_pictures_and_parameters_and_goes_on(images, tmp_path
 
 def test_a_new_run_in_another_folder_is_another_run(images, tmp_path, trackers):
     for name in ("one", "two"):
-        cfg = pretraining_config(images, tmp_path / name, epochs=1)
+        cfg = pretraining_config(images, tmp_path / name, epochs=2)
         pretrain(cfg, wandb="project", pictures_interval=100)
     ids = [run.id for run in trackers.wandb.runs]
     assert len({*ids}) == 2
