@@ -17,8 +17,9 @@ _UNITS = dict(e="epochs", i="iterations", k=",000 iterations")
 _TASKS = {
     "pretrain": "Pretraining",
     "cls": "ImageNet-1K and other image folders",
-    "det": "COCO: boxes and masks",
-    "seg": "ADE20K: segmentation",
+    "det": "COCO and LVIS: boxes and masks",
+    "seg": "ADE20K, Cityscapes, Pascal Context and COCO-Stuff: segmentation",
+    "depth": "NYU Depth v2: depth",
     "pretrain/ablation": "The paper's Table 4",
 }
 _INTRO = """# Recipes

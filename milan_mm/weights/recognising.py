@@ -108,7 +108,8 @@ def recognise(
         stated is not None and stated.settings.get("rope_base") is not None
     )
     norm = stated.settings.get("norm") if stated else facts.norm
-    renamed = rename(found, is_rotary, facts.final_norm is not False, norm)
+    patch_bias = stated is None or stated.settings.get("patch_bias") is not False
+    renamed = rename(found, is_rotary, facts.final_norm is not False, norm, patch_bias)
     renamed = mask_key_bias(found, fit_positions(found, renamed))
     renamed = copy_first_norm(found, renamed)
     named = system or (stated.system if stated else facts.system)

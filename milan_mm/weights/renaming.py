@@ -55,7 +55,11 @@ class Renamed:
 
 
 def rename(
-    found: Found, rotary: bool = False, final_norm: bool = True, norm: str | None = None
+    found: Found,
+    rotary: bool = False,
+    final_norm: bool = True,
+    norm: str | None = None,
+    patch_bias: bool = True,
 ) -> Renamed:
     """Rename, fuse and transpose the tensors of an encoder.
 
@@ -67,6 +71,8 @@ def rename(
         final_norm: Whether it may have a norm after its last block; its config can say that it
             has none.
         norm: What is known of the kind of its norms, see `build_norm`; None takes the layout's.
+        patch_bias: Whether its patch embedding has a bias; an encoder of ours can say that it has
+            none.
 
     Raises:
         UserError: When a tensor is missing, unknown, of a wrong shape, or not of finite numbers;
@@ -135,6 +141,8 @@ def rename(
         missing = {n: t for n, t in missing.items() if n not in _norm_biases(missing)}
     if not final_norm:
         missing = {ours: names for ours, names in missing.items() if not ours.startswith("ln1.")}
+    if not patch_bias:
+        missing.pop("patch_embed.projection.bias", None)
     _refuse_missing(found, tensors, missing, num_layers)
     if not rotary:
         _refuse_no_positions(found, tensors)

@@ -84,13 +84,15 @@ TOOLS: dict[tuple[str, str], Callable[[str], list[str]]] = {
     ("inspect_weights", "files"): lambda f: [f],
     ("export_encoder", "checkpoint"): lambda f: [f, "out.safetensors"],
     ("knn", "--weights"): lambda f: ["--weights", f, "--data", _SCENES],
+    ("extract", "--weights"): lambda f: ["--weights", f, "--data", _SCENES],
     ("evaluate", "--weights"): lambda f: ["--weights", f, "--tasks", "knn", "--images", _SCENES],
     ("ablation", "--teacher"): lambda f: ["--teacher", f, "--data", _SCENES],
     ("ablation", "--slip-teacher"): lambda f: ["--slip-teacher", f, "--data", _SCENES],
 }
 # Options that name files or folders of other kinds, and so do not lead to a reader of weights.
 OTHERS = {
-    *("--data", "--images", "--det-data", "--seg-data", "--knn-data", "--dir", "--root", "root"),
+    *("--data", "--images", "--det-data", "--seg-data", "--depth-data", "--knn-data", "--dir"),
+    *("--root", "root", "--features", "--subsets", "--merge"),
     *("images", "pictures", "source", "target", "config", "--cache", "file", "results"),
     *("--out", "out", "dst", "--html", "--work-dir", "--show-dir", "--wandb", "--mlflow"),
     *("--layout", "--system", "--classes", "--device"),
