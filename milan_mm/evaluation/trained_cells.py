@@ -122,6 +122,8 @@ class TrainedCell(EvaluationCell):
             if metric.key not in measured and not self._is_undefined(metric.key):
                 raise RuntimeError(f"{metrics} has no '{metric.key}', see {log}")
             value = measured.get(metric.key)
+            if value is not None and value < 0:
+                value = None  # COCO's and LVIS's -1: no object to be found
             values[metric.name] = None if value is None else round(value * metric.factor, 4)
         return self._rows(values, self._precision(), self.total_batch)
 

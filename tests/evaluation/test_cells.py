@@ -127,6 +127,11 @@ def test_what_the_test_measures_becomes_percent(cell, measured):
     assert {row["metric"]: row["value"] for row in cell.rows()} == {"box AP": 50.3, "mask AP": None}
 
 
+def test_an_ap_of_minus_one_is_undefined(cell, measured):
+    measured["coco/segm_mAP"] = -1.0  # what evaluators write where there is nothing to find
+    assert {row["metric"]: row["value"] for row in cell.rows()} == {"box AP": 50.3, "mask AP": None}
+
+
 def test_a_metric_that_is_not_measured_is_a_failure_and_no_number(cell, measured):
     del measured["coco/segm_mAP"]
     with pytest.raises(RuntimeError, match=r"has no 'coco/segm_mAP', see .*test\.log"):
