@@ -50,25 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="class token, mean of the patch tokens, the encoder's own attention pooling (SigLIP, "
         "PE), or several of them (the class token if there is one, else the mean)",
     )
-    parser.add_argument(
-        "--img-size",
-        type=options.positive,
-        metavar="PX",
-        help="side of the images (that of the pretraining)",
-    )
-    parser.add_argument(
-        "--crop-pct",
-        type=options.crop_share,
-        default=0.875,
-        metavar="SHARE",
-        help="share of the short side that the centre crop keeps (0.875, as 224 of 256)",
-    )
-    parser.add_argument(
-        "--stats",
-        type=options.stats,
-        metavar="NAME",
-        help="image statistics (those of the weights file), see tools/knn.py",
-    )
+    options.add_preparation(parser)
     parser.add_argument(
         "--dtype",
         choices=["float32", "float16"],

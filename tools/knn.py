@@ -54,26 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="class token (default), mean of the patch tokens, the encoder's own attention pooling "
         "(SigLIP, PE), or several of them",
     )
-    parser.add_argument(
-        "--img-size",
-        type=options.positive,
-        metavar="PX",
-        help="side of the images (that of the pretraining)",
-    )
-    parser.add_argument(
-        "--crop-pct",
-        type=options.crop_share,
-        default=0.875,
-        metavar="SHARE",
-        help="share of the short side that the centre crop keeps (0.875, as 224 of 256)",
-    )
-    parser.add_argument(
-        "--stats",
-        type=options.stats,
-        metavar="NAME",
-        help="image statistics of the pretraining (those of the weights file): imagenet, clip, "
-        "half, or numbers of R, G, B in 0-1: 'mean 0.1 0.2 0.3 std 0.2 0.2 0.2'",
-    )
+    options.add_preparation(parser)
     parser.add_argument(
         "--random", action="store_true", help="also judge an untrained encoder of the same shape"
     )

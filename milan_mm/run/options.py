@@ -120,6 +120,30 @@ def share(text: str) -> float:
     return number
 
 
+def add_preparation(parser: argparse.ArgumentParser) -> None:
+    """How images are prepared for an encoder whose features are taken."""
+    parser.add_argument(
+        "--img-size",
+        type=positive,
+        metavar="PX",
+        help="side of the images (that of the pretraining)",
+    )
+    parser.add_argument(
+        "--crop-pct",
+        type=crop_share,
+        default=0.875,
+        metavar="SHARE",
+        help="share of the short side that the centre crop keeps (0.875, as 224 of 256)",
+    )
+    parser.add_argument(
+        "--stats",
+        type=stats,
+        metavar="NAME",
+        help="image statistics of the pretraining (those of the weights file): imagenet, clip, "
+        "half, or numbers of R, G, B in 0-1: 'mean 0.1 0.2 0.3 std 0.2 0.2 0.2'",
+    )
+
+
 def crop_share(text: str) -> float:
     """The share of an image's short side that a centre crop keeps, above 0 and at most 1."""
     try:
