@@ -47,6 +47,7 @@ from milan_mm.evaluation import online, variant_accuracy
 from milan_mm.models import depth, federated, multi_scale, plain_vit, probe, pyramid
 from milan_mm.pretrain import (
     decoder,
+    linear_decoder,
     masking,
     milan,
     targets,
@@ -72,6 +73,7 @@ __all__ = [
     "inferencing",
     "labels",
     "language_models",
+    "linear_decoder",
     "loading",
     "loading_time",
     "logs",

@@ -14,10 +14,7 @@ Examples:
 """
 
 import argparse
-import hashlib
-import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -29,8 +26,6 @@ from milan_mm.files import write_whole
 from milan_mm.run import options
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
-
     from milan_mm.evaluation.ablation import AblationCell
 
 NUM_ROWS, NUM_PUBLISHED = 14, 9
@@ -196,6 +191,13 @@ def prepare(args: argparse.Namespace) -> Plan:
     from milan_mm.configs import load
     from milan_mm.datasets.folders import EXTENSIONS, find_class_folders
     from milan_mm.evaluation import ablation
+    from milan_mm.evaluation.study import (
+        check_count,
+        check_updates,
+        enter_folder,
+        fingerprint,
+        iterations,
+    )
     from milan_mm.registry import MODELS
 
     root = args.data or generated_scenes()
@@ -256,7 +258,7 @@ def prepare(args: argparse.Namespace) -> Plan:
     if second:
         settings["slip_teacher"] = f"{second['model_name']} {second['pretrained']}"
     settings |= {f"row_{row}_teacher": file for row, file in further.items()}
-    enter_folder(args.out, settings, args.fresh)
+    enter_folder(args.out, settings, args.fresh, "an ablation")
     write_whole(args.out / "labelled.txt", ("\n".join(labelled) + "\n").encode())
     folder = args.out / "configs"
     folder.mkdir(exist_ok=True)
@@ -280,54 +282,6 @@ def generated_scenes() -> Path:
     if subprocess.run([sys.executable, str(make_shapes), str(SCENES), *SCENE_OPTIONS]).returncode:
         sys.exit(2)  # it has said why
     return SCENES / "imagenet"
-
-
-def check_count(count: int, cfg: "Config", what: str, remedy: str) -> None:
-    """Refuse fewer images than a batch."""
-    if count < cfg.total_batch:
-        raise UserError(f"{count} {what}, a batch has {cfg.total_batch}: {remedy}")
-
-
-def check_updates(updates: int, option: str) -> None:
-    """Refuse a training of next to no updates, which each run would refuse later."""
-    from milan_mm.run.checks.schedule import FEWEST_UPDATES
-
-    if updates < FEWEST_UPDATES:
-        raise UserError(f"{updates} updates, fewer than {FEWEST_UPDATES}: add images or {option} N")
-
-
-def iterations(cfg: "Config", num_images: int) -> int:
-    """Iterations of a whole run."""
-    return cfg.train_cfg.max_epochs * (num_images // cfg.total_batch)
-
-
-def fingerprint(*recipes: "Config") -> str:
-    """Hash of recipes, so that results of an edited one are not mixed with others."""
-    text = json.dumps([recipe.to_dict() for recipe in recipes], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def enter_folder(out: Path, settings: dict, fresh: bool) -> None:
-    """Make the results folder, or go on in one with equal settings.
-
-    Runs without row 9 have no `slip_teacher`; the row may be added later.
-
-    Raises:
-        UserError: When its runs had other settings, or when it holds something else.
-    """
-    file = out / "settings.json"
-    if out.exists() and not file.is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"'{out}' holds something other than an ablation: choose another --out")
-    if fresh:
-        shutil.rmtree(out, ignore_errors=True)
-    found = json.loads(file.read_text()) if file.is_file() else {}
-    for name, value in settings.items():
-        if found.get(name, value) != value:
-            raise UserError(
-                f"{name} is {value}, the runs in '{out}' had {found[name]}: choose another "
-                "--out, or start over with --fresh"
-            )
-    write_whole(file, (json.dumps(found | settings, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -83,13 +83,17 @@ def missing_cells(cells: Sequence[AnyCell], results: Path, hint: str = "") -> li
 
 
 def run_side_by_side(cells: Sequence[GridCell], results: Path, num_parallel: int) -> None:
-    """Train cells, several at a time, each from the start.
+    """Train cells, several at a time, each from the start; those without a training come first.
 
     Raises:
         RuntimeError: When a training failed. Those that run by then are finished first, and their
             rows are kept.
     """
     todo = [(cell, job) for cell in cells if (job := cell.job)]
+    for i, cell in enumerate(ready := [cell for cell in cells if not cell.job], 1):
+        say(f"{i}/{len(ready)} {cell.title}")
+        started = time.monotonic()
+        append_rows(results, _timed(cell.rows(), time.monotonic() - started))
     for _, job in todo:
         for link in job.chain():
             shutil.rmtree(link.work_dir, ignore_errors=True)  # of an interrupted run

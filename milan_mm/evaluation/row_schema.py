@@ -28,8 +28,8 @@ A row of `tools/evaluate.py`, which `tools/report.py` turns into tables, has the
   chosen          hyperparameters by name, chosen on a part of the training images
   checksum        of all other keys, see row_checksum.py; rows of version 0.1 have none
 
-The demo, the ablation and tools/knn.py write rows with other facts, for their own tables; task,
-metric, value and seconds are the same in all of them.
+The demo, the ablation, tools/photographs.py and tools/knn.py write rows with other facts, for their
+own tables; task, metric, value and seconds are the same in all of them.
 """
 
 from collections.abc import Mapping
@@ -70,6 +70,7 @@ _OTHER_TABLES = dict(
     det="tools/demo.py",
     seg="tools/demo.py",
     ablation="tools/ablation.py",
+    photographs="tools/photographs.py",
 )
 
 

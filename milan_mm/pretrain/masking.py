@@ -85,6 +85,31 @@ class UniformMaskGenerator(MaskGenerator):
         return torch.ones_like(noise)
 
 
+@MODELS.register_module()
+class AllPatches(MaskGenerator):
+    """Keeps every patch: distillation without masking, the rival of masked pretraining."""
+
+    needs_importance = False
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)  # a mask ratio of 0 is what the other generators refuse
+        self.mask_ratio = 0.0
+
+    def num_keep(self, num_patches: int) -> int:
+        """All of them."""
+        return num_patches
+
+    def forward(
+        self, imgs: Tensor, num_patches: int, importance: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """See `MaskGenerator.forward`; K is L, in image order, and M is 0."""
+        ids = torch.arange(num_patches, device=imgs.device).expand(len(imgs), -1)
+        return ids, ids[:, num_patches:]
+
+    def _weights(self, noise: Tensor, importance: Tensor | None) -> Tensor:
+        return torch.ones_like(noise)
+
+
 def gumbel_noise(batch_size: int, num_patches: int, device: torch.device) -> Tensor:
     """Standard Gumbel noise (B, L): the rows of the total batch that this process has now."""
     numbers = numbers_of_images(Tensor.exponential_, batch_size, num_patches, device)

@@ -24,7 +24,7 @@ POLL_SECONDS = 0.5
 
 @dataclass
 class Job:
-    """One call of `tools/train.py`.
+    """One call of `tools/train.py`, or of another tool that takes its arguments alone.
 
     Attributes:
         task: 'pretrain', 'finetune', 'det' or 'seg'.
@@ -34,6 +34,8 @@ class Job:
         arguments: Further command-line arguments.
         follow_up: Runs when this one is done, with its last checkpoint as `--weights`.
         num_processes: More than 1 starts it by torchrun, one process per GPU.
+        tool: The script of tools/.
+        processor_seconds: That its process and the children of that took, once it has ended.
     """
 
     task: str
@@ -44,6 +46,8 @@ class Job:
     arguments: list[str] = field(default_factory=list)
     follow_up: "Job | None" = None
     num_processes: int = 1
+    tool: str = "train.py"
+    processor_seconds: float = field(default=0.0, init=False)
 
     @property
     def title(self) -> str:
@@ -219,7 +223,7 @@ class _Workers:
             self.running.append(process)
             if self.stopped:  # while it was started
                 process.terminate()
-            while process.poll() is None:
+            while not _has_ended(process.pid):
                 time.sleep(POLL_SECONDS)
                 steps = [row for row in job.logged() if "loss" in row]
                 if steps:
@@ -228,6 +232,8 @@ class _Workers:
                     )
                     progress.advance(self.bar_of_all, steps[-1]["step"] - steps_done)
                     steps_done = steps[-1]["step"]
+            job.processor_seconds = _processor_seconds(process.pid)
+            process.wait()
             self.running.remove(process)
         seconds = time.monotonic() - started
         progress.remove_task(bar)  # dozens of finished bars would fill the screen
@@ -238,8 +244,28 @@ class _Workers:
         return seconds
 
 
+def _has_ended(pid: int) -> bool:
+    """Whether a child has ended; it stays a zombie, whose times can be read."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # `terminate` has waited for it
+        return True
+
+
+def _processor_seconds(pid: int) -> float:
+    """Of a child that has ended, and of its own children that it has waited for; 0 if unknown."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:  # waited for, or a system without /proc
+        return 0.0
+    fields = text.rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # utime, stime, of children
+
+
 def _command(job: Job) -> list[str]:
     """What starts a job, in one process or by torchrun."""
+    if job.tool != "train.py":
+        return [sys.executable, str(shipped_folder("tools") / job.tool), *job.arguments]
     start, end, tools = [sys.executable], [], shipped_folder("tools")
     if job.num_processes > 1:
         start += [str(tools / "_torchrun.py"), "--standalone"]
