@@ -140,34 +140,18 @@ def train_stage(
     name: str,
 ) -> None:
     """Run one stage of contrastive training in place; a projector adds SimCLR's loss."""
-    import math
-
     import open_clip
     import torch
-    from tqdm import tqdm
 
-    from milan_mm.shapes.measures import normalise
+    from milan_mm.pretrain.clip_training import normalise, train_contrastive
     from milan_mm.shapes.models import encode_texts
     from milan_mm.shapes.views import simclr_loss, view_pairs
 
     model.train()
-    trained = [p for part in (model, projector) if part for p in part.parameters()]
-    decay = [p for p in trained if p.requires_grad and p.ndim > 1]
-    plain = [p for p in trained if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=stage.peak_lr, betas=(0.9, 0.98))
     criterion = open_clip.ClipLoss()
     stream = batches(scenes, stage, rng)
-    bar = tqdm(range(stage.steps), desc=name, mininterval=5)
-    for step in bar:
-        progress = (step - stage.warmup) / (stage.steps - stage.warmup)
-        factor = (
-            (step + 1) / stage.warmup
-            if step < stage.warmup
-            else math.cos(progress * math.pi / 2) ** 2
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = stage.peak_lr * max(factor, 0.02)
+
+    def compute() -> tuple[torch.Tensor, dict[str, float]]:
         images, captions = next(stream)
         image_features = model.encode_image(normalise(images), normalize=True)
         loss = criterion(image_features, encode_texts(model, captions), model.logit_scale.exp())
@@ -178,14 +162,12 @@ def train_stage(
             simclr = simclr_loss(projector(pooled))
             losses["simclr"] = simclr.item()
             loss = loss + SIMCLR_WEIGHT * simclr
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, math.log(100))
-        if step % 20 == 0:
-            bar.set_postfix({key: f"{value:.3f}" for key, value in losses.items()})
+        return loss, losses
+
+    modules = [part for part in (model, projector) if part]
+    train_contrastive(
+        modules, model.logit_scale, compute, stage.steps, stage.peak_lr, stage.warmup, name
+    )
 
 
 def render(stages: tuple[Stage, ...], seed: int, count: int) -> dict[str, list[Scene]]:
@@ -216,6 +198,7 @@ def main(argv: list[str] | None = None) -> None:
     import numpy as np
     import torch
 
+    from milan_mm.pretrain.clip_training import save_clip
     from milan_mm.shapes import models as shapes_models
     from milan_mm.shapes.measures import evaluate
     from milan_mm.shapes.views import make_projector
@@ -241,10 +224,10 @@ def main(argv: list[str] | None = None) -> None:
         train_stage(model, projector, stage, pools[stage.view], rng, bar)
         weights = model.state_dict()
         whole = shapes_models.fill(shapes_models.create(name), weights)
-        shapes_models.save(whole, name, args.out, command)
+        save_clip(whole, name, args.out, command)
         numbers = evaluate(name, args.out)
         print(json.dumps(numbers, indent=2), flush=True)
-        shapes_models.save(whole, name, args.out, command, numbers)
+        save_clip(whole, name, args.out, command, numbers)
 
 
 if __name__ == "__main__":

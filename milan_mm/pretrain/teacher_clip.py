@@ -29,6 +29,7 @@ _EXPRESSED = {"layers", "width", "head_width", "patch_size", "image_size", "ls_i
 _EXPRESSED |= {"no_ln_pre", "norm_kwargs", "pos_embed_type"}
 _IRRELEVANT = {"patch_dropout", "output_tokens", "attn_pooler_queries", "attn_pooler_heads"}
 SHIPPED = {"shapes-clip": ASSETS / "shapes_clip.safetensors"}
+OWN = {*SHIPPED, "photos-clip"}  # architectures that this package describes
 
 
 @MODELS.register_module()
@@ -37,7 +38,8 @@ class CLIPTeacher(Teacher):
 
     Args:
         model_name: An architecture of open_clip, e.g. 'ViT-B-16-quickgelu'; `shapes-clip` is the
-            tiny CLIP that this package ships.
+            tiny CLIP that this package ships, `photos-clip` that of
+            tools/train_photographs_clip.py, whose weights are a file.
         pretrained: A tag of open_clip ('openai'), a local file (OpenAI's own archive, safetensors,
             or a torch file without pickled code), 'shipped', or 'random' for trials of speed and
             plumbing.
@@ -62,12 +64,12 @@ class CLIPTeacher(Teacher):
 
 
 def model_config(model_name: str) -> dict[str, Any]:
-    """Describe an architecture of open_clip, or a shipped one, in open_clip's terms.
+    """Describe an architecture of open_clip, or one of ours, in open_clip's terms.
 
     Raises:
         UserError: When there is none of that name.
     """
-    if model_name in SHIPPED:
+    if model_name in OWN:
         return json.loads((ASSETS / f"{model_name}.json").read_text())
     config = open_clip.get_model_config(model_name)
     if config is None:
@@ -155,7 +157,7 @@ def _created(
     is_random = is_file or pretrained == "random"
     try:
         model: Any
-        if model_name not in SHIPPED:
+        if model_name not in OWN:
             model = open_clip.create_model(
                 model_name,
                 pretrained=None if is_random else pretrained,
@@ -188,7 +190,7 @@ def _check_activation(model_name: str, act: str, pretrained: str, found: Found |
             "one of OpenAI's CLIP: save its state_dict() as safetensors if you trust it"
         )
     else:
-        if found and model_name not in SHIPPED:
+        if found and model_name not in OWN:
             print_log(
                 f"weights '{pretrained}' do not state their activation: {act} is used, as in "
                 f"'{model_name}'; OpenAI's need the -quickgelu architecture",

@@ -7,16 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from milan_mm.shapes.models import MEAN, STD, encode_texts, load, load_teacher
+from milan_mm.pretrain.clip_training import normalise
+from milan_mm.shapes.models import encode_texts, load, load_teacher
 from milan_mm.shapes.scenes import SEMANTIC_CLASSES, SHAPES, SIZES, render_scene
 
 HELD_OUT_SEED = 2**41  # far from those of training and of `tools/make_shapes.py`
-
-
-def normalise(images: np.ndarray) -> Tensor:
-    """(B, H, W, 3) uint8 RGB, 0-255 -> (B, 3, H, W) float32, ImageNet-normalised."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
 def evaluate(name: str, path: Path) -> dict[str, float]:

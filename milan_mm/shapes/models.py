@@ -11,20 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from milan_mm.models.positions import sincos_pos_embed
+from milan_mm.pretrain.clip_training import STATS, create_clip, encode_tokens
 from milan_mm.pretrain.teacher import Teacher
 from milan_mm.pretrain.teacher_clip import CLIPTeacher, model_config
 from milan_mm.pretrain.teacher_timm import SHIPPED_TOWERS, TimmTeacher
 from milan_mm.shapes.captions import encode_caption
 from milan_mm.weights.names import ASSETS
-from milan_mm.weights.reading import read_checkpoint, tensors_sha256
-from milan_mm.weights.statistics import STATS as ENCODER_STATS
-from milan_mm.weights.storing import save_tensors
+from milan_mm.weights.reading import read_checkpoint
 
 CLIP, SLIP = "shapes-clip", "shapes-slip"
 SLIP_TOWER = "vit_shapes_patch8_96"
-# The paper's code feeds the teacher ImageNet-normalised images; the tiny towers learn on the same.
-MEAN, STD = ENCODER_STATS["imagenet"]
-STATS = dict(mean=[255 * value for value in MEAN], std=[255 * value for value in STD])
 # Fixed sine-cosines, which belong to the image size and not to what was learnt.
 POSITIONS = ("visual.positional_embedding", "visual.pos_embed")
 
@@ -56,9 +52,7 @@ def create(name: str, image_size: int = 96, patch_dropout: float = 0.0) -> open_
     """A model with random weights and fixed sine-cosine positions; image_size in pixels."""
     if name == SLIP:
         return TinySLIP(image_size, patch_dropout)
-    config = model_config(CLIP)
-    config["vision_cfg"] |= dict(image_size=image_size, patch_dropout=patch_dropout)
-    return open_clip.CLIP(**config)
+    return create_clip(CLIP, image_size, patch_dropout)
 
 
 def fill(model: open_clip.CLIP, weights: Mapping[str, Tensor]) -> open_clip.CLIP:
@@ -79,31 +73,8 @@ def shipped_clip_in_timm() -> dict[str, Tensor]:
     return weights | dict(image_projection=projection.T)
 
 
-def save(
-    model: open_clip.CLIP,
-    name: str,
-    out: Path,
-    command: str,
-    numbers: Mapping[str, float] | None = None,
-) -> None:
-    """Write fp16 weights, how they came about, and the evaluation.
-
-    An interrupted save leaves the old file whole.
-    """
-    tensors = {n: t.half().contiguous() for n, t in model.state_dict().items()}
-    metadata = {
-        "model": name,
-        "command": command,
-        "evaluation": json.dumps({key: round(value, 4) for key, value in (numbers or {}).items()}),
-        "image_mean": json.dumps(MEAN),
-        "image_std": json.dumps(STD),
-        "sha256": tensors_sha256(tensors),
-    }
-    save_tensors(out, tensors, metadata)
-
-
 def load(name: str, path: Path) -> open_clip.CLIP:
-    """The whole model, for images of 96 pixels, from a file that `save` wrote."""
+    """The whole model, for images of 96 pixels, from a file that `save_clip` wrote."""
     model = create(name)
     model.load_state_dict(read_checkpoint(path))
     return model.eval()
@@ -117,15 +88,6 @@ def load_teacher(name: str, path: Path) -> Teacher:
 
 
 def encode_texts(model: open_clip.CLIP, captions: list[str]) -> Tensor:
-    """Normalised text features, (B, C) float32.
-
-    open_clip's `encode_text` without its padding: causal attention makes the result the same, and
-    most captions fill a third of the context.
-    """
+    """Normalised text features, (B, C) float32."""
     tokens = torch.stack([torch.from_numpy(encode_caption(text)) for text in captions])
-    ends = tokens.argmax(1)
-    length = int(ends.max()) + 1
-    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
-    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-    x = model.ln_final(x)[torch.arange(len(x)), ends]
-    return F.normalize(x @ model.text_projection, dim=-1)
+    return encode_tokens(model, tokens)

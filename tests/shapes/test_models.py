@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from milan_mm.pretrain.clip_training import normalise, save_clip
 from milan_mm.pretrain.teacher_clip import SHIPPED as SHIPPED_CLIP
 from milan_mm.pretrain.teacher_timm import SHIPPED as SHIPPED_SLIP
 from milan_mm.shapes.captions import VOCABULARY, encode_caption
-from milan_mm.shapes.measures import normalise
 from milan_mm.shapes.models import (
     CLIP,
     SLIP,
@@ -20,7 +20,6 @@ from milan_mm.shapes.models import (
     fill,
     load,
     load_teacher,
-    save,
     shipped_clip_in_timm,
 )
 from milan_mm.shapes.scenes import SHAPES, SIZES, render_scene
@@ -134,7 +133,7 @@ def test_texts_are_encoded_as_open_clip_does(name):
 @each_file
 def test_what_is_saved_is_what_is_loaded(name, tmp_path):
     model = randomise(create(name)).eval()
-    save(model, name, tmp_path / "tiny.safetensors", "train.py", {"a": 0.12345})
+    save_clip(model, name, tmp_path / "tiny.safetensors", "train.py", {"a": 0.12345})
     loaded = load(name, tmp_path / "tiny.safetensors").state_dict()
     for key, tensor in model.state_dict().items():
         assert torch.equal(loaded[key], tensor.half().float()), key

@@ -1,0 +1,174 @@
+"""The teacher of photographs: a CLIP that learns from class names, the same for the same seed."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from milan_mm.errors import UserError
+from milan_mm.photographs.captions import MAX_NAME, TEMPLATES, tokens_of, words_of
+from milan_mm.photographs.data import read_classes
+from milan_mm.photographs.measures import evaluate
+from milan_mm.photographs.models import CLIP, create, encode_texts, load, load_teacher
+from milan_mm.photographs.pixels import random_views, read_split
+from milan_mm.photographs.teacher import train_teacher
+from milan_mm.photographs.training import Stage, groups, shuffle
+from milan_mm.pretrain.clip_training import normalise, save_clip
+from milan_mm.weights.storing import save_tensors
+from tests.helpers import randomise
+from tools.train_photographs_clip import main
+
+# By role: a name and a colour of each class. BGR, since OpenCV writes the images.
+CLASSES = dict(
+    teacher={"sky": (250, 160, 90), "leaf, foliage": (40, 160, 60), "brick": (40, 50, 180)},
+    student={"sand": (140, 190, 220), "night": (40, 20, 10)},
+)
+STAGES = (Stage(0.5, 15, 12, 2e-3, 3), Stage(0.0, 15, 6, 1e-3, 1))
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of one colour and noise, not all of 64 px."""
+    root, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    lines = ["folder\tname\trole"]
+    for role, classes in CLASSES.items():
+        for number, (name, colour) in enumerate(classes.items()):
+            lines.append(f"{role[0]}{number}\t{name}\t{role}")
+            for split, count in (("train", 8), ("val", 4)):
+                folder = root / role / split / f"{role[0]}{number}"
+                folder.mkdir(parents=True)
+                for i in range(count):
+                    image = np.array(colour) + rng.normal(0, 20, (64, 64 + 16 * (i % 2), 3))
+                    cv2.imwrite(str(folder / f"{i}.jpg"), image.clip(0, 255).astype(np.uint8))
+    (root / "classes.tsv").write_text("\n".join(lines))
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("out")
+    for name, shuffled, seed in (("a", 0, 0), ("again", 0, 0), ("other", 0, 1), ("control", 1, 0)):
+        train_teacher(photographs, out / name, bool(shuffled), seed, STAGES)
+    return {path.name: path for path in out.iterdir()}
+
+
+def test_a_seed_gives_the_same_file_again_and_another_one_another(trained):
+    files = {name: path.read_bytes() for name, path in trained.items()}
+    assert files["a"] == files["again"]
+    assert len(set(files.values())) == 3
+
+
+def test_the_teacher_learns_the_names_of_its_classes_and_says_where_it_comes_from(
+    trained, photographs
+):
+    with safe_open(trained["a"], "pt") as file:
+        stated = file.metadata()
+    numbers = json.loads(stated["evaluation"])
+    assert numbers == {k: round(v, 4) for k, v in evaluate(trained["a"], photographs).items()}
+    assert numbers["zero_shot_teacher_classes"] == numbers["knn_teacher_classes"] == 1
+    assert numbers["chance_student_classes"] == 0.5
+    assert (stated["model"], stated["seed"], stated["captions"]) == (CLIP, "0", "class names")
+    assert json.loads(stated["classes"]) == read_classes(photographs).teacher
+    assert stated["command"] == "tools/train_photographs_clip.py DATA --seed 0 --threads 1"
+    with safe_open(trained["control"], "pt") as file:
+        assert file.metadata()["captions"] == "shuffled"
+        assert "DATA --shuffled --seed 0" in file.metadata()["command"]
+
+
+def test_milan_takes_the_file_as_a_teacher(trained, photographs):
+    images, _ = read_split(photographs / "student/val", read_classes(photographs).student, 64)
+    pixels = normalise(images)
+    with torch.no_grad():
+        features, importance = load_teacher(trained["a"])(pixels)
+        expected = load(trained["a"]).encode_image(pixels)
+    assert features.shape == (8, 65, 128) and importance.shape == (8, 64)
+    torch.testing.assert_close(features[:, 0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_control_has_the_same_captions_on_other_images():
+    labels = np.repeat(np.arange(5), 20)
+    shuffled = shuffle(labels, seed=0)
+    assert np.array_equal(np.sort(shuffled), labels)
+    assert (shuffled == labels).mean() < 0.4
+    assert np.array_equal(shuffled, shuffle(labels, seed=0))
+
+
+def test_no_group_has_two_images_of_a_class_and_no_image_comes_again_before_all_have_been():
+    labels = np.array([0, 1, 2] * 4)
+    drawn = groups(labels, 3, np.random.default_rng(0))
+    first = np.array([next(drawn) for _ in range(4)])
+    assert all(set(labels[group]) == {0, 1, 2} for group in first)
+    assert sorted(first.flatten()) == list(range(12))
+    assert len(set(labels[next(groups(labels, 2, np.random.default_rng(0)))])) == 2
+
+
+def test_captions_are_encoded_as_open_clip_does_in_any_language():
+    model = randomise(create()).eval()
+    captions = [template.format(word) for template in TEMPLATES for word in ("fly", "ウサギ")]
+    with torch.no_grad():
+        expected = model.encode_text(tokens_of(captions), normalize=True)
+        torch.testing.assert_close(encode_texts(model, captions), expected, rtol=1e-4, atol=1e-5)
+    assert tokens_of(captions).unique(dim=0).shape == (len(captions), 80)
+    longest = "x" * MAX_NAME
+    assert words_of(dict(a=f"{longest}, y")) == [longest]
+    tokens_of([template.format(longest) for template in TEMPLATES])
+    with pytest.raises(UserError, match=r"class 'a' .* bytes; captions hold"):
+        words_of(dict(a=longest + "x"))
+
+
+def test_views_are_crops_of_the_images_and_mirrored_ones():
+    ramp = torch.linspace(0, 1, 8).expand(40, 3, 8, 8).contiguous()
+    whole = random_views(ramp, 1.0, np.random.default_rng(0))
+    same = [is_close(view, ramp[0]) for view in whole]
+    turned = [is_close(view, ramp[0].flip(2)) for view in whole]
+    assert all(a != b for a, b in zip(same, turned, strict=True))
+    assert 5 < sum(same) < 35
+    parts = random_views(ramp, 0.25, np.random.default_rng(0))
+    spread = parts.amax((1, 2, 3)) - parts.amin((1, 2, 3))
+    assert spread.min() > 0.4 and spread.max() < 1 and parts.min() >= 0 and parts.max() <= 1
+
+
+def is_close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, atol=1e-5)
+
+
+def test_images_are_read_as_rgb_and_a_damaged_one_is_named(photographs, tmp_path):
+    images, labels = read_split(
+        photographs / "teacher/train", read_classes(photographs).teacher, 64
+    )
+    assert images.shape == (24, 64, 64, 3) and labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+    np.testing.assert_allclose(images[:8].mean((0, 1, 2)), (90, 160, 250), atol=8)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/bad.jpg").write_bytes(b"\xff\xd8 cut")
+    with pytest.raises(UserError, match=r"a/bad\.jpg' cannot be read: "):
+        read_split(tmp_path, dict(a="a"), 64)
+
+
+def test_a_file_of_another_size_is_refused_in_one_line(tmp_path):
+    model = create()
+    tensors = dict(model.state_dict())
+    tensors["visual.proj"] = tensors["visual.proj"][:, :64].contiguous()
+    save_tensors(tmp_path / "other.safetensors", tensors, {})
+    with pytest.raises(UserError, match=r"not a photos-clip: 'visual\.proj' is \(\d+, 64\)"):
+        load(tmp_path / "other.safetensors")
+    save_clip(model, CLIP, tmp_path / "same.safetensors", "command")
+    load(tmp_path / "same.safetensors")
+
+
+def test_mistakes_are_one_line_and_exit_code_2(photographs, tmp_path, capsys):
+    for argv, reason in (
+        ([str(tmp_path / "missing.tar.gz")], "does not exist: put it there"),
+        ([str(tmp_path / "missing")], "do not exist: give a folder"),
+        ([str(photographs), "--out", str(tmp_path)], "is a folder"),
+        ([str(photographs), "--evaluate", "--out", str(tmp_path / "no.safetensors")], "no.safet"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(argv)
+        said = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+        assert ended.value.code == 2 and len(said) == 1 and reason in said[0]
