@@ -1,11 +1,11 @@
 """Photographs of 64 px without labels: the student's classes of tools/photographs.py.
 
-Data: python tools/photographs.py unpacks data/tiny-imagenet.tar.gz into work_dirs/tiny-imagenet
+Data: python tools/photographs.py unpacks data/tiny-imagenet.tar.gz into work_dirs/photographs/tiny-imagenet
 """
 
 photographs_stats = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])  # RGB, 0-255
 img_size = 64
-data_root = "work_dirs/tiny-imagenet/student"
+data_root = "work_dirs/photographs/tiny-imagenet/student"
 
 train_pipeline = [
     dict(type="milan_mm.SeedSample"),
