@@ -34,6 +34,7 @@ DATA = dict(
     cityscapes="Cityscapes",
     nyu="NYU Depth v2",
     cifar10="CIFAR-10",
+    photographs="Tiny-ImageNet (40 classes)",
     shapes="generated scenes (tools/make_shapes.py)",
 ) | {"pascal-context-59": "Pascal Context (59)", "coco-stuff164k": "COCO-Stuff 164k"}
 HEADER = "# Written by .ci/model_index.py from the recipes.\n"

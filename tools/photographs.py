@@ -47,7 +47,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         f"classes.tsv ({DATA})",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", default=Path("work_dirs/photographs/study"), help="for results"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        default=Path("work_dirs/photographs/study"),
+        help="for results",
     )
     parser.add_argument("--arms", metavar="NAME", help="some of the arms, e.g. mae,milan (all)")
     parser.add_argument(

@@ -1,6 +1,6 @@
 """Photographs of 64 px without labels: the student's classes of tools/photographs.py.
 
-Data: python tools/photographs.py unpacks data/tiny-imagenet.tar.gz into work_dirs/photographs/tiny-imagenet
+Data: tools/photographs.py unpacks it from data/tiny-imagenet.tar.gz
 """
 
 photographs_stats = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])  # RGB, 0-255

@@ -53,6 +53,7 @@ METHODS = {
     "milan-clip-large": ("MILAN", "CLIPTargetHead"),
     "milan-siglip": ("MILAN", "CLIPTargetHead"),
     "mae": ("MILAN", "PixelTargetHead"),
+    "distillation": ("MILAN", "CLIPTargetHead"),
     "row": ("MILAN", None),  # of the ablation, whose parts have a test of their own
     "mask-rcnn": ("MaskRCNN", None),
     "cascade-mask-rcnn": ("CascadeRCNN", None),
@@ -89,6 +90,7 @@ DATA = {
     "nyu": "nyu",
     "shapes": "work_dirs/shapes",
     "cifar10": "work_dirs/cifar10",
+    "photographs": "work_dirs/photographs",
 }
 SMALL_ARCHS = {
     "mini": dict(embed_dims=192, num_layers=6, num_heads=6),
@@ -280,7 +282,9 @@ def test_pretraining_at_paper_scale_has_the_published_rate_in_every_iteration():
 
 @pytest.mark.parametrize("recipe", [r for r in RECIPES if r.startswith("cls/")])
 def test_classifier_has_as_many_classes_as_the_data(recipe):
-    classes = dict(shapes=len(COLOURS), in1k=1000, cifar10=10)[parts_of(recipe)["data"]]
+    classes = dict(shapes=len(COLOURS), in1k=1000, cifar10=10, photographs=40)[
+        parts_of(recipe)["data"]
+    ]
     assert load(recipe).model.head.num_classes == classes
 
 
