@@ -223,7 +223,7 @@ class _Workers:
             self.running.append(process)
             if self.stopped:  # while it was started
                 process.terminate()
-            while not _has_ended(process.pid):
+            while not _has_ended(process):
                 time.sleep(POLL_SECONDS)
                 steps = [row for row in job.logged() if "loss" in row]
                 if steps:
@@ -244,12 +244,13 @@ class _Workers:
         return seconds
 
 
-def _has_ended(pid: int) -> bool:
+def _has_ended(process: subprocess.Popen) -> bool:
     """Whether a child has ended; it stays a zombie, whose times can be read."""
     try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        how = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, process.pid, how) is not None
     except ChildProcessError:  # `terminate` has waited for it
-        return True
+        return process.poll() is not None
 
 
 def _processor_seconds(pid: int) -> float:
