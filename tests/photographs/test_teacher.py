@@ -21,7 +21,6 @@ from milan_mm.photographs.training import Stage, groups, shuffle
 from milan_mm.pretrain.clip_training import normalise, save_clip
 from milan_mm.weights.storing import save_tensors
 from tests.helpers import randomise
-from tools.train_photographs_clip import main
 
 # By role: a name and a colour of each class. BGR, since OpenCV writes the images.
 CLASSES = dict(
@@ -159,16 +158,3 @@ def test_a_file_of_another_size_is_refused_in_one_line(tmp_path):
         load(tmp_path / "other.safetensors")
     save_clip(model, CLIP, tmp_path / "same.safetensors", "command")
     load(tmp_path / "same.safetensors")
-
-
-def test_mistakes_are_one_line_and_exit_code_2(photographs, tmp_path, capsys):
-    for argv, reason in (
-        ([str(tmp_path / "missing.tar.gz")], "does not exist: put it there"),
-        ([str(tmp_path / "missing")], "do not exist: give a folder"),
-        ([str(photographs), "--out", str(tmp_path)], "is a folder"),
-        ([str(photographs), "--evaluate", "--out", str(tmp_path / "no.safetensors")], "no.safet"),
-    ):
-        with pytest.raises(SystemExit) as ended:
-            main(argv)
-        said = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
-        assert ended.value.code == 2 and len(said) == 1 and reason in said[0]

@@ -30,6 +30,8 @@ MISTAKES = [
     ("look detections --checkpoints here.pth gone.pth", NO_CHECKPOINT),
     ("look masks gone.pth photo.jpg", NO_CHECKPOINT),
     ("inspect_weights here.pth gone.pth", NO_WEIGHTS),
+    ("train_photographs_clip gone.tar.gz", "error: archive 'gone.tar.gz' does not exist: put it"),
+    ("train_photographs_clip gone", "error: photographs 'gone' do not exist: give a folder with"),
     ("convert_checkpoint gone.pth out.safetensors", NO_WEIGHTS),
     ("export_encoder gone.pth out.safetensors", NO_WEIGHTS),
     ("export_encoder here.pth there --to timm", "error: output 'there' exists: pass --force"),
