@@ -20,7 +20,6 @@ Examples:
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +61,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--finetune-epochs",
         type=options.positive,
         metavar="N",
-        help="with 1 %% of the labels (30); a fifth of it with 10 %%",
+        help="with 1 %% of the labels (25); a fifth of it with 10 %%",
     )
     parser.add_argument(
         "--teacher",
@@ -100,7 +99,8 @@ def main(argv: list[str] | None = None) -> None:
                     missing = grid.missing_cells(cells, results, "--fresh starts over")
                     grid.run_side_by_side(missing, results, min(2, os.cpu_count() or 1))
         finally:
-            table = write_outputs(plan)
+            table = write_results(plan)
+        write_figures(plan)
         grid.say(f"{table}\nTable, curve and pictures are in {args.out}, the numbers in {results}.")
 
 
@@ -142,30 +142,28 @@ def prepare(args: argparse.Namespace) -> "Plan":
     )
 
 
-def write_outputs(plan: "Plan") -> str:
-    """Write table, curve and pictures of what is finished; returns the table."""
+def write_results(plan: "Plan") -> str:
+    """Write the table of what is finished; returns it."""
     from milan_mm.evaluation.results import read_rows
-    from milan_mm.photographs.curve import save_curve
     from milan_mm.photographs.table import write_table
 
     out = plan.wishes.out
-    rows = read_rows(out / "results.jsonl")
-    table = write_table(rows, plan.settings)
+    table = write_table(read_rows(out / "results.jsonl"), plan.settings)
     write_whole(out / "table.md", table.encode())
-    command = f"tools/photographs.py {plan.wishes.root} --out {out}"
-    save_curve(rows, out / "curve.png", command)
-    write_pictures(plan, rows, command)
     return table
 
 
-def write_pictures(plan: "Plan", rows: Sequence[Mapping], command: str) -> None:
-    """Write the figure of the encoders of seed 0 that are finished."""
+def write_figures(plan: "Plan") -> None:
+    """Write the curve, and the pictures of the encoders of seed 0."""
+    from milan_mm.evaluation.results import read_rows
     from milan_mm.photographs import pictures
-    from milan_mm.photographs.arms import ARMS
+    from milan_mm.photographs.curve import save_curve
     from milan_mm.visualization.figure_files import save_figure
 
-    done = {row["arm"] for row in rows if row["part"] == "pretraining" and row["seed"] == 0}
-    files = {name: plan.checkpoint(name, 0) for name in ARMS if name in done}
+    out, arms = plan.wishes.out, plan.wishes.arms
+    command = f"tools/photographs.py {plan.wishes.root} --out {out}"
+    save_curve(read_rows(out / "results.jsonl"), out / "curve.png", command)
+    files = {arm.name: plan.checkpoint(arm.name, 0) for arm in arms if arm.is_pretrained}
     files |= plan.teacher_files
     encoders = pictures.titles_of(files)
     if not encoders:
@@ -174,7 +172,7 @@ def write_pictures(plan: "Plan", rows: Sequence[Mapping], command: str) -> None:
     photos = pictures.chosen_photos(plan.wishes.root)
     figure = pictures.pictures_figure(photos, milan, encoders)
     facts = dict(title="Masks and attention", caption=pictures.CAPTION, command=command)
-    save_figure(figure, [plan.wishes.out / "pictures.png"], facts)
+    save_figure(figure, [out / "pictures.png"], facts)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from milan_mm.evaluation.ablation import miniature, row_recipe
 
 PRETRAIN = "pretrain/milan_vit-micro-p8_1xb64-coslr-3e_photographs"
 DISTILLATION = "pretrain/distillation_vit-micro-p8_1xb64-coslr-3e_photographs"
-FINETUNE = "cls/finetune_vit-micro-p8_1xb32-coslr-30e_photographs"
+FINETUNE = "cls/finetune_vit-micro-p8_1xb32-coslr-25e_photographs"
 CAPTIONS, SHUFFLED = TEACHERS = ("captions", "shuffled")
 
 

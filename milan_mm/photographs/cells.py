@@ -1,5 +1,6 @@
 """The parts of the study that can be done one by one: each gives rows, and is done once."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,10 +9,12 @@ from pathlib import Path
 from milan_mm.evaluation.row_schema import make_rows
 from milan_mm.photographs import frozen
 from milan_mm.photographs.arms import SHUFFLED
+from milan_mm.photographs.training import STAGES
 from milan_mm.run.jobs import Job
 
 TASK = "photographs"
 CURVE = "k-NN during pretraining"
+_PROGRESS = re.compile(r"stage (\d+)/\d+:[^\r]*? (\d+)/\d+ \[[^\r]*loss=([0-9.]+)")
 FINETUNED = "finetuned, {share} of the labels"
 
 
@@ -44,6 +47,21 @@ class Cell:
         return None
 
 
+class ClipJob(Job):
+    """A call of `tools/train_photographs_clip.py`, whose progress bar is its log."""
+
+    def logged(self) -> list[dict]:
+        """The step that it is at, and its loss."""
+        log = self.work_dir / "output.log"
+        text = log.read_text(errors="replace")[-1000:] if log.is_file() else ""
+        found = _PROGRESS.findall(text)
+        if not found:
+            return []
+        stage, steps, loss = found[-1]
+        before = sum(one.steps for one in STAGES[: int(stage) - 1])
+        return [dict(step=before + int(steps), loss=float(loss))]
+
+
 @dataclass
 class TeacherCell(Cell):
     """A CLIP: trained unless its file is there, then judged on both sets of classes.
@@ -63,12 +81,12 @@ class TeacherCell(Cell):
         if self.file.is_file():
             return None
         shuffled = ["--shuffled"] if self.arm == SHUFFLED else []
-        return Job(
+        return ClipJob(
             task="teacher,",
             init=self.arm,
             config="",
             work_dir=self.folder,
-            num_iters=1,
+            num_iters=sum(stage.steps for stage in STAGES),
             arguments=[str(self.root), *shuffled, "--out", str(self.file)],
             tool="train_photographs_clip.py",
         )
@@ -78,7 +96,7 @@ class TeacherCell(Cell):
         facts: dict[str, object] = dict(self.identity, file=str(self.file))
         if self.job:
             facts["processor_seconds"] = round(self.job.processor_seconds, 1)
-        return frozen.teacher_rows(self.file, self.root, facts)
+        return frozen.teacher_rows(self.file, self.root, facts, self.job is not None)
 
 
 @dataclass

@@ -4,6 +4,7 @@ The photographs are 64 px as they are, so nothing is cut: `tools/evaluate.py --c
 same pixels.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from milan_mm.configs import load
@@ -54,11 +56,21 @@ class FeaturesInMemory:
         return self.sets[split]
 
 
-def teacher_rows(file: Path, root: Path, facts: Mapping[str, object]) -> list[dict]:
-    """Zero-shot and k-NN accuracy of a teacher on its own classes and on the student's, in %."""
-    numbers = {name: 100 * value for name, value in evaluate(file, root).items()}
+def teacher_rows(
+    file: Path, root: Path, facts: Mapping[str, object], is_measured: bool
+) -> list[dict]:
+    """Zero-shot and k-NN accuracy of a teacher on its own classes and on the student's, in %.
+
+    Args:
+        is_measured: The file was just trained on these photographs, and states its numbers.
+    """
+    if is_measured:
+        with safe_open(file, "pt") as content:
+            numbers = json.loads(content.metadata()["evaluation"])
+    else:
+        numbers = evaluate(file, root)
     return [
-        dict(facts, metric=name, value=round(value, 4))
+        dict(facts, metric=name, value=round(100 * value, 4))
         for name, value in numbers.items()
         if not name.startswith("chance")
     ]

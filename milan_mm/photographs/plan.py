@@ -125,6 +125,14 @@ def prepare(wishes: Wishes) -> Plan:
     images, num_val = images_by_class(root / "student")
     num_train = sum(map(len, images.values()))
     base, distillation = (load(name) for name in (PRETRAIN, DISTILLATION))
+    needed = teachers_of(wishes.arms)
+    files = {name: out / f"teachers/{name}.safetensors" for name in needed}
+    for name, file in wishes.teachers.items():
+        if name not in needed:
+            option = "--teacher" if name == CAPTIONS else "--control"
+            raise UserError(f"{option} is given, and no arm of --arms learns from it: leave it out")
+        _check_teacher(base, file)
+        files[name] = file
     shared = base, distillation, load(FINETUNE)
     hashes: dict[str, object] = {
         f"recipes of {arm.name}": fingerprint(
@@ -151,14 +159,6 @@ def prepare(wishes: Wishes) -> Plan:
         check_updates(iterations(cfg, count), "--finetune-epochs")
         finetunings[share] = cfg, iterations(cfg, count)
 
-    needed = teachers_of(wishes.arms)
-    files = {name: out / f"teachers/{name}.safetensors" for name in needed}
-    for name, file in wishes.teachers.items():
-        if name not in needed:
-            option = "--teacher" if name == CAPTIONS else "--control"
-            raise UserError(f"{option} is given, and no arm of --arms learns from it: leave it out")
-        _check_teacher(base, file)
-        files[name] = file
     settings: dict[str, object] = dict(
         data=str(root.resolve()),
         images=[num_train, num_val],

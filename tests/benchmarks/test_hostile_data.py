@@ -13,6 +13,8 @@ from benchmarks.reliability.hostile_data import ENTRIES, Attack, cases, load_lib
 NOT_DATA = {
     ("evaluate", "--data"),  # the folder above the published data sets, by way of recipes
     ("ablation", "--data"),  # its parts are run by tools/train.py and tools/knn.py
+    ("photographs", "data"),  # as those of the ablation
+    ("train_photographs_clip", "data"),  # its reader has tests of its own, see tests/photographs
     ("benchmark", "--data"),  # it measures how fast sound files are read
     ("benchmark", "--images"),  # a number
     ("make_shapes", "root"),  # is written

@@ -21,9 +21,10 @@ from milan_mm.inference.restoring import restore
 from milan_mm.run.options import ToolParser
 from milan_mm.weights.reading import read_checkpoint
 from tests.helpers import forget_runs
+from tests.photographs.folders import write as write_photographs
 
 ROOT = Path(__file__).parents[2]
-_SCENES = "images"
+_SCENES, _PHOTOS = "images", "photos"
 _BACKBONE = "model.backbone.init_cfg"
 
 # tool and option (of look: the figure too) -> its command line, for a file
@@ -88,11 +89,13 @@ TOOLS: dict[tuple[str, str], Callable[[str], list[str]]] = {
     ("evaluate", "--weights"): lambda f: ["--weights", f, "--tasks", "knn", "--images", _SCENES],
     ("ablation", "--teacher"): lambda f: ["--teacher", f, "--data", _SCENES],
     ("ablation", "--slip-teacher"): lambda f: ["--slip-teacher", f, "--data", _SCENES],
+    ("photographs", "--teacher"): lambda f: [_PHOTOS, "--arms", "milan", "--teacher", f],
+    ("photographs", "--control"): lambda f: [_PHOTOS, "--arms", "control", "--control", f],
 }
 # Options that name files or folders of other kinds, and so do not lead to a reader of weights.
 OTHERS = {
     *("--data", "--images", "--det-data", "--seg-data", "--depth-data", "--knn-data", "--dir"),
-    *("--root", "root", "--features", "--subsets", "--merge"),
+    *("--root", "root", "data", "--features", "--subsets", "--merge"),
     *("images", "pictures", "source", "target", "config", "--cache", "file", "results"),
     *("--out", "out", "dst", "--html", "--work-dir", "--show-dir", "--wandb", "--mlflow"),
     *("--layout", "--system", "--classes", "--device"),
@@ -119,6 +122,7 @@ def prepare(folder: Path) -> None:
     files = ROOT / "tests/compatibility/files"
     shutil.copy(files / "classifier.py", folder / "cls.py")
     shutil.copy(files / "pretraining.py", folder / "pretrain.py")
+    write_photographs(folder / _PHOTOS)
     for split in ("train", "val"):
         for name in ("bright", "dark"):
             (folder / _SCENES / split / name).mkdir(parents=True)

@@ -56,9 +56,9 @@ def test_the_table_has_means_steps_curves_teachers_and_costs():
                          seconds=500.0, processor_seconds=480.0))  # fmt: skip
     text = write_table(rows, SETTINGS)
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-    by_title = {line[0]: line for line in lines}
+    by_title = {line[0]: line for line in reversed(lines)}  # the first of a title
     assert by_title["MAE: pixels (row 1)"][1] == "25.0 ± 2.5"
-    milan = next(line for line in lines if line[0] == "MILAN (row 8)")
+    milan = by_title["MILAN (row 8)"]
     assert (milan[1], milan[-2:]) == ("**35.0 ± 2.5**", ["3", "101"])
     steps = {(line[0], line[1]): line for line in lines if len(line) > 2}
     assert steps["mae", "milan"][3] == "+10.0"

@@ -2,7 +2,7 @@
 
 The tool gives it 1 % or 10 % of the labels (`train_dataloader.dataset.ann_file`), and with 10 %
 fewer epochs. Expect and cost: docs/results.md. Data: ../_base_/photographs_cls.py
-Run: python tools/train.py cls/finetune_vit-micro-p8_1xb32-coslr-30e_photographs --weights ENCODER
+Run: python tools/train.py cls/finetune_vit-micro-p8_1xb32-coslr-25e_photographs --weights ENCODER
 """
 
 _base_ = ["../_base_/photographs_cls.py", "../_base_/default_runtime.py"]
@@ -32,7 +32,7 @@ model = dict(
 
 gpus, batch_per_gpu, base_lr = 1, 32, 8e-3
 total_batch = gpus * batch_per_gpu
-max_epochs, warmup_iters = 30, 20
+max_epochs, warmup_iters = 25, 20
 train_dataloader = dict(batch_size=batch_per_gpu)
 auto_scale_lr = dict(base_batch_size=total_batch)
 optim_wrapper = dict(
