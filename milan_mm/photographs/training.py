@@ -44,7 +44,7 @@ class Stage:
     warmup: int
 
 
-STAGES = (Stage(0.5, 160, 1300, 1.5e-3, 60), Stage(0.0, 160, 120, 5e-4, 10))
+STAGES = (Stage(0.5, 80, 2000, 1.0e-3, 100), Stage(0.0, 80, 200, 4.0e-4, 10))
 LEAST_AREA = 0.35  # of a crop, as a share of the image
 
 
