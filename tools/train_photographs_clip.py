@@ -4,7 +4,7 @@
 Captions are made of class names; open_clip's own model and loss learn from teacher/train only.
 Then it is measured on val/ of the teacher's classes and of the student's: zero-shot accuracy, and
 k-NN accuracy of its image features. The numbers go into the metadata of the safetensors file,
-beside the command, the seed and the classes. On one thread the same command gives the same file.
+beside the command, the seed and the classes. On one thread the same command gives the same weights.
 
 DATA is a folder with {teacher,student}/{train,val}/CLASS/* and classes.tsv (columns folder, name,
 role), or an archive of it, which is unpacked into work_dirs/photographs.

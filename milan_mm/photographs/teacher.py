@@ -24,8 +24,8 @@ def train_teacher(
 ) -> dict[str, float]:
     """Train a CLIP on the teacher's training images, write it, and measure it.
 
-    On one thread the same photographs and seed give the same file. It is written whole, as soon as
-    the training ends, and once more with the numbers.
+    On one thread the same photographs and seed give the same weights. The file is written whole, as
+    soon as the training ends, and once more with the numbers.
 
     Args:
         root: Folder of photographs, see `data.py`.
