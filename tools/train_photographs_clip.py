@@ -4,7 +4,7 @@
 Captions are made of class names; open_clip's own model and loss learn from teacher/train only.
 Then it is measured on val/ of the teacher's classes and of the student's: zero-shot accuracy, and
 k-NN accuracy of its image features. The numbers go into the metadata of the safetensors file,
-beside the command, the seed and the classes. On one thread the same command gives the same file.
+beside the command, the seed and the classes. On one thread the same command gives the same weights.
 
 DATA is a folder with {teacher,student}/{train,val}/CLASS/* and classes.tsv (columns folder, name,
 role), or an archive of it, which is unpacked into work_dirs/photographs.
@@ -21,6 +21,7 @@ As a teacher: dict(type="milan_mm.CLIPTeacher", model_name="photos-clip", pretra
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 
@@ -61,13 +62,17 @@ def main(argv: list[str] | None = None) -> None:
 
     with early.early_errors():
         read_classes(find_photographs(args.data))
+    if not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd"))):  # no GPU
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # see milan_mm/engine/memory.py
     import torch
 
+    from milan_mm.engine.memory import keep_freed_memory
     from milan_mm.photographs.measures import evaluate
     from milan_mm.photographs.teacher import train_teacher
     from milan_mm.run.errors import user_errors
 
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     out = args.out or FOLDER / f"clip{'_shuffled' if args.shuffled else ''}.safetensors"
     start = time.monotonic()
     with user_errors():

@@ -1,8 +1,9 @@
-"""Captions made of class names, and their tokens: bytes, so any name in any language will do."""
+"""Captions made of class names, and their tokens, which are open_clip's own."""
 
 from collections.abc import Sequence
+from functools import cache
 
-import torch
+from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from milan_mm.errors import UserError
@@ -17,13 +18,7 @@ TEMPLATES = (
     "a {} seen from nearby",
     "a blurred view of a {}",
 )
-CONTEXT_LENGTH = 80
-# Token 0 pads; byte b is b + 1, and the end has the highest number since open_clip's text tower
-# pools at the argmax. Nothing marks the start.
-VOCABULARY_SIZE = 258
-_END = VOCABULARY_SIZE - 1
-_LONGEST = max(len(template.format("").encode()) for template in TEMPLATES)
-MAX_NAME = CONTEXT_LENGTH - 1 - _LONGEST  # bytes of a class name that fit into every caption
+CONTEXT_LENGTH = 24  # tokens
 
 
 def words_of(classes: dict[str, str]) -> list[str]:
@@ -33,19 +28,26 @@ def words_of(classes: dict[str, str]) -> list[str]:
         UserError: For a name that is too long.
     """
     words = [synonyms(name)[0] for name in classes.values()]
+    template = max((_count(template.format("")), template) for template in TEMPLATES)[1]
     for folder, word in zip(classes, words, strict=True):
-        if (size := len(word.encode())) > MAX_NAME:
+        if (length := _count(template.format(word))) > CONTEXT_LENGTH:
             raise UserError(
-                f"class '{folder}' is called '{word}', {size} bytes; captions hold {MAX_NAME}: "
-                "shorten its name"
+                f"class '{folder}' is called '{word}': captions of it have {length} tokens, the "
+                f"limit is {CONTEXT_LENGTH}; shorten its name"
             )
     return words
 
 
 def tokens_of(captions: Sequence[str]) -> Tensor:
-    """(B, CONTEXT_LENGTH) int64: the bytes of each caption, the end token, zeros."""
-    tokens = torch.zeros(len(captions), CONTEXT_LENGTH, dtype=torch.int64)
-    for row, caption in zip(tokens, captions, strict=True):
-        ids = [byte + 1 for byte in caption.encode()] + [_END]
-        row[: len(ids)] = torch.tensor(ids)
-    return tokens
+    """(B, CONTEXT_LENGTH) int64: start, the parts of the words, end, zeros."""
+    return _tokenizer()(list(captions))
+
+
+def _count(caption: str) -> int:
+    """Tokens of a caption, start and end included."""
+    return len(_tokenizer().encode(caption)) + 2
+
+
+@cache
+def _tokenizer() -> SimpleTokenizer:
+    return SimpleTokenizer(context_length=CONTEXT_LENGTH)

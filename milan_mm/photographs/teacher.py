@@ -24,8 +24,8 @@ def train_teacher(
 ) -> dict[str, float]:
     """Train a CLIP on the teacher's training images, write it, and measure it.
 
-    On one thread the same photographs and seed give the same file. It is written whole, as soon as
-    the training ends, and once more with the numbers.
+    On one thread the same photographs and seed give the same weights. The file is written whole, as
+    soon as the training ends, and once more with the numbers.
 
     Args:
         root: Folder of photographs, see `data.py`.
@@ -36,11 +36,15 @@ def train_teacher(
         See `evaluate`.
 
     Raises:
-        MissingFileError, UserError: For photographs that cannot be used.
+        MissingFileError, UserError: For photographs or a name of a file that cannot be used.
         OSError: When the file cannot be written; before the training where that shows.
     """
     if out.is_dir():
         raise UserError(f"'{out}' is a folder: give the name of a safetensors file")
+    if out.suffix != ".safetensors":
+        raise UserError(
+            f"'{out}' does not end in .safetensors, which is what is written: rename it"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     classes = read_classes(root)
     for role in (classes.teacher, classes.student):

@@ -12,10 +12,11 @@ from tests.photographs.folders import LINES, write
     ("lines", "options", "reason"),
     [
         (LINES, ["--out", "."], "'.' is a folder: give the name"),
+        (LINES, ["--out", "clip.pth"], "'clip.pth' does not end in .safetensors"),
         (LINES, ["--evaluate", "--out", "gone.safetensors"], "'gone.safetensors' does not exist"),
         (LINES, ["--out", "photos/classes.tsv/clip.safetensors"], "classes.tsv"),
         ((*LINES, "s2\tlion\tstudent"), [], "class 's2' of classes.tsv has no folder"),
-        (("t0\t" + "x" * 60 + "\tteacher", *LINES[1:]), [], "60 bytes; captions hold"),
+        (("t0\t" + "x " * 30 + "\tteacher", *LINES[1:]), [], "the limit is 24; shorten"),
     ],
 )
 def test_a_mistake_is_one_line(
