@@ -26,6 +26,7 @@ from milan_mm.evaluation.recipes import Shape
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.photographs.arms import PRETRAIN
 from milan_mm.photographs.data import SPLITS, read_classes
+from milan_mm.photographs.linear import linear_probe
 from milan_mm.photographs.measures import evaluate
 from milan_mm.photographs.pixels import read_split
 from milan_mm.registry import MODELS
@@ -35,7 +36,8 @@ from milan_mm.weights.statistics import byte_stats
 
 BATCH_SIZE = 250
 POOLINGS = {"cls_token": "class token", "avg": "mean of patches"}
-TITLES = {"knn": "k-NN", "logreg": "linear probe"}
+LINEAR = "linear probe, mean of patches"  # the vector that finetuning takes
+METRICS = (*(f"k-NN, {vector}" for vector in POOLINGS.values()), LINEAR)
 
 
 @dataclass
@@ -100,16 +102,16 @@ def student_rows(
     rows = []
     for pooling, vector in POOLINGS.items():
         features = FeaturesInMemory(
-            encoder,  # type: ignore[arg-type]  # neither protocol looks at it
+            encoder,  # type: ignore[arg-type]  # the vote does not look at it
             root / "student",
             Preparation(shape.img_size, crop_pct=1),
             vit,
             {split: found[pooling] for split, found in sets.items()},
         )
-        for name, title in TITLES.items():
-            measured = PROTOCOLS[name].measure(features, shape, lambda: None)["top-1"]
-            rows.append(dict(facts, metric=f"{title}, {vector}", **measured.facts))
-    return rows
+        measured = PROTOCOLS["knn"].measure(features, shape, lambda: None)["top-1"]
+        rows.append(dict(facts, metric=f"k-NN, {vector}", **measured.facts))
+    measured = linear_probe(*(sets[split]["avg"] for split in SPLITS))
+    return [*rows, dict(facts, metric=LINEAR, **measured.facts)]
 
 
 def untrained(seed: int) -> PlainViT:

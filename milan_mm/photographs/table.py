@@ -4,14 +4,13 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+from milan_mm.photographs import frozen
 from milan_mm.photographs.arms import ARMS, SHUFFLED, STEPS, TEACHERS
 from milan_mm.photographs.cells import CURVE, FINETUNED
-from milan_mm.photographs.frozen import POOLINGS, TITLES
 from milan_mm.photographs.labelled import SHARES
 from milan_mm.photographs.summary import Summary, best, difference, summaries
 
-FROZEN = tuple(f"{title}, {vector}" for title in TITLES.values() for vector in POOLINGS.values())
-METRICS = (*FROZEN, *(FINETUNED.format(share=share) for share in SHARES))
+METRICS = (*frozen.METRICS, *(FINETUNED.format(share=share) for share in SHARES))
 _TEACHER_METRICS = {
     "zero_shot_teacher_classes": "zero-shot, its own classes",
     "knn_teacher_classes": "k-NN, its own classes",

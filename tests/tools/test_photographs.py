@@ -173,7 +173,7 @@ def test_a_study_is_resumed_where_it_was_and_ends_with_table_curve_and_pictures(
     assert said.count("are finished and kept (--fresh starts over)") == 2
     rows = read_rows(tmp_path / "out/results.jsonl")
     parts = sorted((row["arm"], row["part"]) for row in rows)
-    assert len(parts) == len(set(parts)) + 3 * 3 + 3  # several metrics of a part
+    assert len(parts) == len(set(parts)) + 2 * 2 + 3 + 2  # several metrics of a part
     curve = next(row for row in rows if row["part"] == "pretraining")
     assert [epoch for epoch, _ in curve["curve"]] == [0, 1]
     assert curve["processor_seconds"] > 1
