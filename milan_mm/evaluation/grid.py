@@ -94,6 +94,8 @@ def run_side_by_side(cells: Sequence[GridCell], results: Path, num_parallel: int
         say(f"{i}/{len(ready)} {cell.title}")
         started = time.monotonic()
         append_rows(results, _timed(cell.rows(), time.monotonic() - started))
+    if not todo:
+        return
     for _, job in todo:
         for link in job.chain():
             shutil.rmtree(link.work_dir, ignore_errors=True)  # of an interrupted run

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from milan_mm.evaluation.row_schema import make_rows
 from milan_mm.photographs import frozen
-from milan_mm.photographs.arms import SHUFFLED
+from milan_mm.photographs.arms import SHUFFLED, TEACHERS
+from milan_mm.photographs.models import num_heads
 from milan_mm.photographs.training import STAGES
 from milan_mm.run.jobs import Job
 
@@ -155,7 +156,8 @@ class FrozenCell(Cell):
 
     def rows(self) -> list[dict]:
         """Top-1 by each protocol and each vector of an image."""
-        return frozen.student_rows(self.encoder, self.seed, self.root, self.identity)
+        heads = num_heads() if self.arm in TEACHERS else None
+        return frozen.student_rows(self.encoder, self.seed, self.root, self.identity, heads)
 
 
 @dataclass

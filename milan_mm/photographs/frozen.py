@@ -79,15 +79,20 @@ def teacher_rows(
 
 
 def student_rows(
-    file: Path | None, seed: int, root: Path, facts: Mapping[str, object]
+    file: Path | None,
+    seed: int,
+    root: Path,
+    facts: Mapping[str, object],
+    num_heads: int | None = None,
 ) -> list[dict]:
     """Top-1 on the student's classes in %, by protocol and pooling, each with its interval.
 
     Args:
         file: Of an encoder; None draws an untrained one by the seed.
         root: Of the photographs.
+        num_heads: Of a file that does not state it.
     """
-    encoder = read_encoder(file) if file else None
+    encoder = read_encoder(file, num_heads=num_heads) if file else None
     vit = load_frozen_encoder(encoder)[0] if encoder else untrained(seed)
     stats = encoder.stats if encoder else "imagenet"
     shape = Shape(

@@ -9,11 +9,17 @@ from torch import Tensor
 from milan_mm.errors import UserError
 from milan_mm.photographs.captions import tokens_of
 from milan_mm.pretrain.clip_training import STATS, create_clip, encode_tokens
-from milan_mm.pretrain.teacher_clip import CLIPTeacher
+from milan_mm.pretrain.teacher_clip import CLIPTeacher, model_config
 from milan_mm.weights.reading import read_checkpoint
 
 CLIP = "photos-clip"
 SIZE = 64  # side of its images in pixels
+
+
+def num_heads() -> int:
+    """Attention heads of the image tower, which no tensor of its file shows."""
+    tower = model_config(CLIP)["vision_cfg"]
+    return tower["width"] // tower["head_width"]
 
 
 def create(patch_dropout: float = 0.0) -> open_clip.CLIP:

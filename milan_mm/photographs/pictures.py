@@ -13,7 +13,8 @@ from milan_mm.look.attention import class_attention
 from milan_mm.look.images import as_input, read_photos, square
 from milan_mm.look.masks import read_pretraining
 from milan_mm.look.systems import Shown, read_systems
-from milan_mm.photographs.arms import ARMS, TEACHERS
+from milan_mm.photographs.arms import TEACHERS
+from milan_mm.photographs.models import num_heads
 from milan_mm.visualization.panels import Bar, Frame, Panel, panel_figure
 from milan_mm.visualization.pictures import enlarge
 from milan_mm.visualization.pretraining import (
@@ -24,6 +25,7 @@ from milan_mm.visualization.pretraining import (
 )
 
 NUM_PHOTOS = 6
+_TEACHER = "teacher, "
 CAPTION = (
     "Validation photographs of the student's classes. Probability that a patch is the first to be "
     "kept, which the teacher gives; the kept quarter of one draw; MILAN's loss of each patch; then "
@@ -43,7 +45,10 @@ def pictures_figure(
         encoders: File by title, for the columns of attention.
     """
     read = read_photos(photos, NUM_PHOTOS)
-    shown = read_systems([str(file) for file in encoders.values()], list(encoders))
+    shown = [
+        read_systems([str(file)], [title], num_heads=num_heads() if is_teacher(title) else None)[0]
+        for title, file in encoders.items()
+    ]
     titles: list[str] = ["photograph"]
     rows: list[list[Panel | None]] = [[Panel(square(photo, 128))] for photo in read]
     bars: list[Bar] = []
@@ -114,5 +119,10 @@ def chosen_photos(root: Path) -> list[Path]:
 
 def titles_of(files: Mapping[str, Path]) -> dict[str, Path]:
     """By the short titles of columns, those that are there."""
-    short = {name: name for name in ARMS} | {name: f"teacher, {name}" for name in TEACHERS}
-    return {short[name]: file for name, file in files.items() if file.is_file()}
+    titles = {name: f"{_TEACHER}{name}" if name in TEACHERS else name for name in files}
+    return {titles[name]: file for name, file in files.items() if file.is_file()}
+
+
+def is_teacher(title: str) -> bool:
+    """Whether a column is a teacher's."""
+    return title.startswith(_TEACHER)
