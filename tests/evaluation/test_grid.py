@@ -82,6 +82,16 @@ def test_cells_side_by_side_start_from_empty_folders(
     assert read_rows(results) == [dict(metric="AP", value=3.0, number=3, seconds=2.0)]
 
 
+def test_cells_that_need_no_training_give_their_rows_before_others_are_trained(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    job = Job("pretrain", "a", "config", tmp_path / "first", num_iters=1)
+    monkeypatch.setattr(grid, "run_jobs", lambda jobs, _: [(job, 2.0) for job in jobs])
+    grid.run_side_by_side([Number(3, job), Number(4)], results, num_parallel=2)
+    assert [row["number"] for row in read_rows(results)] == [4, 3]
+    assert capsys.readouterr().out == "1/1 number 4\n"
+
+
 @pytest.mark.parametrize(
     ("stop", "code", "message"),
     [

@@ -53,6 +53,20 @@ def test_jobs_are_yielded_in_the_given_order_with_their_logs(tmp_path):
     assert todo[0].losses() == [1.5]
 
 
+def test_a_job_knows_the_processor_time_of_its_process_and_of_the_children_of_that(tmp_path):
+    (tmp_path / "tools/busy.py").write_text(
+        "import subprocess, sys, time\n"
+        "busy = 'import time\\nwhile time.process_time() < 0.2: pass'\n"
+        "subprocess.run([sys.executable, '-c', busy])\n"
+        "exec(busy)\n"
+    )
+    job = _job(tmp_path, "a", tool="busy.py")
+    assert not job.processor_seconds
+    ((done, _),) = run_jobs([job], num_parallel=1)
+    assert done is job
+    assert 0.35 < job.processor_seconds < 5
+
+
 def test_a_follow_up_starts_from_the_last_checkpoint_of_its_job(tmp_path):
     later = _job(tmp_path, "later", arguments=["--quick"])
     first = _job(tmp_path, "first", follow_up=later)
