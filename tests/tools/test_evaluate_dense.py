@@ -180,6 +180,7 @@ def answer(sample: BaseDataElement, number: int, cfg: Config) -> None:
 # The promise
 
 
+@pytest.mark.long
 def test_every_dense_task_gives_its_rows_and_columns(
     folder: Path, call: Callable[..., None], capsys: pytest.CaptureFixture, monkeypatch
 ):
