@@ -189,7 +189,4 @@ def _timed(rows: Sequence[Mapping], seconds: float) -> list[dict]:
 
 
 def _number(value: float | None) -> str:
-    """With two digits in %, and three of metres and shares."""
-    if value is None:
-        return "undefined"
-    return f"{value:.{2 if abs(value) >= 1 else 3}f}"
+    return "undefined" if value is None else f"{value:.2f}"
