@@ -107,8 +107,15 @@ def _check_size(cfg: Config, encoder: Encoder) -> None:
 
 
 def _check_class_token(cfg: Config, encoder: Encoder) -> None:
-    """Refuse a probe of the class token for an encoder that has none, and say what it has."""
-    if encoder.settings["with_cls_token"] or cfg.model.backbone.get("out_type") != "cls_token":
+    """Refuse what needs a class token for an encoder that has none; of probes, say what it has."""
+    if encoder.settings["with_cls_token"]:
+        return
+    if "decoder" in cfg.model:
+        raise UserError(
+            f"{encoder.source} has no class token, which pretraining needs: take an encoder with "
+            "one"
+        )
+    if cfg.model.backbone.get("out_type") != "cls_token":
         return
     own = "attn_pool" if encoder.settings["pool_heads"] else "avg_featmap"
     what = dict(attn_pool="its own attention pooling", avg_featmap="the mean of its patches")[own]
@@ -120,13 +127,12 @@ def _check_class_token(cfg: Config, encoder: Encoder) -> None:
 
 def _check_positions(encoder: Encoder) -> None:
     """Refuse an encoder that cannot do without the patches that pretraining hides."""
-    kinds = dict(rel_pos_bias_grid="relative position bias", rope_base="rotary positions")
-    for name, kind in kinds.items():
-        if encoder.settings[name]:
-            raise UserError(
-                f"{encoder.source} has {kind}, which needs all patches of an image: pretraining "
-                "cannot continue from it; take an encoder with a position table"
-            )
+    if encoder.settings["rel_pos_bias_grid"]:
+        raise UserError(
+            f"{encoder.source} has relative position bias, which needs all patches of an image: "
+            "pretraining cannot continue from it; take an encoder with a position table or rotary "
+            "positions"
+        )
 
 
 def _set_options(cfg: Config, encoder: Encoder) -> list[str]:
