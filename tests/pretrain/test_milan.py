@@ -132,7 +132,7 @@ def test_features_of_the_whole_image_are_the_backbone_s():
         (
             "backbone",
             dict(rel_pos_bias_grid=4),
-            "relative positions, which need all patches of an image: leave out backbone.window_size",
+            "which need all patches of an image: leave out backbone.window_size",
         ),
         ("mask_generator", dict(mask_ratio=0.999), "mask_ratio 0.999 of 144 patches keeps 0"),
         ("mask_generator", dict(mask_ratio=1), "mask_ratio 1 is outside (0, 1)"),

@@ -16,7 +16,6 @@ _ACTS = {
     "QuickGELU": dict(type="mmpretrain.QuickGELU"),
 }
 _RULES = {"bicubic": "bicubic", "bilinear": "bilinear"}
-_ELSEWHERE = "try --to timm or huggingface"
 Backbone = dict[str, Any]
 
 
@@ -31,7 +30,7 @@ def openmmlab_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
     parts = parts.without("attn_pool.")
     if parts.settings["rel_pos_bias_grid"]:
         return _beit(parts)
-    parts.refuse("mmpretrain's VisionTransformer", _foreign(parts), _ELSEWHERE)
+    _refuse_foreign(parts, "mmpretrain's VisionTransformer")
     tensors = spell(parts.tensors, "mmpretrain")
     for kind, owner in ((1, "attn"), (2, "ffn")):
         tensors = {
@@ -57,7 +56,7 @@ def mmseg_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
         "a norm before the first block": parts.settings["pre_norm"],
         "a norm after pooling": parts.has_pooled_norm,
     }
-    parts.refuse("mmseg's VisionTransformer", _foreign(parts), _ELSEWHERE)
+    _refuse_foreign(parts, "mmseg's VisionTransformer")
     parts.refuse("mmseg's VisionTransformer", unlike, "try --to openmmlab, mmpretrain's class")
     changes = (
         (".attn.qkv.", ".attn.attn.in_proj_"),
@@ -84,11 +83,15 @@ def mmseg_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
 
 
 def _beit(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
-    unlike = _foreign(parts) | {
-        "a key bias": parts.has_key_bias,
-        "a bias of the patches is missing": not parts.settings["patch_bias"],
-        "layer scale is missing": not parts.has_layer_scale,
-    }
+    unlike = (
+        _unknown(parts)
+        | parts.beside
+        | {
+            "a key bias": parts.has_key_bias,
+            "a bias of the patches is missing": not parts.settings["patch_bias"],
+            "layer scale is missing": not parts.has_layer_scale,
+        }
+    )
     parts.refuse("mmpretrain's BEiTViT", unlike)
     tensors = spell(parts.tensors, "mmpretrain-beit")
     # the class computes these anew, and asks for them when it loads strictly
@@ -126,12 +129,19 @@ def _common(parts: Parts, kind: str) -> Backbone:
     )
 
 
-def _foreign(parts: Parts) -> dict[str, bool]:
-    return {
+def _unknown(parts: Parts) -> dict[str, bool]:
+    """What no class of another library here has."""
+    act = parts.settings["act"]
+    return parts.newer | {f"the activation {act}": act not in _ACTS}
+
+
+def _refuse_foreign(parts: Parts, target: str) -> None:
+    parts.refuse(target, _unknown(parts))
+    foreign = {
         "registers": bool(parts.num_registers),
         "rotary positions": bool(parts.settings["rope_base"]),
-        f"the activation {parts.settings['act']}": parts.settings["act"] not in _ACTS,
-    } | parts.newer
+    }
+    parts.refuse(target, foreign, "try --to timm or huggingface")
 
 
 def _out_type(parts: Parts) -> str:

@@ -136,6 +136,15 @@ class Parts:
             "rotary positions that are not DINOv3's": bool(rope),
         }
 
+    @property
+    def beside(self) -> dict[str, bool]:
+        """Sentence on a part that no class elsewhere has beside rotary or relative positions."""
+        is_rotary, has_table = bool(self.settings["rope_base"]), self.settings["with_pos_embed"]
+        return {
+            "a position table besides rotary positions": is_rotary and has_table,
+            "a norm before the first block": self.settings["pre_norm"],
+        }
+
     def without(self, *names: str) -> "Parts":
         """Without some tensors."""
         kept = {n: t for n, t in self.tensors.items() if not n.startswith(names)}

@@ -198,6 +198,8 @@ def _write_parts(weights: Weights, out: Path, to: str) -> Written:
     notes = [f"{size}; other sizes resize positions by the rules of that library"]
     if parts.settings["rope_base"]:
         notes = ["equal at every size"]
+    if parts.settings["pool_heads"] and not any(n.startswith("attn_pool.") for n in tensors):
+        notes.append("the attention pooling is left out, which that class does not have as it is")
     if to == "timm":
         _write_folder(out, tensors, {CONFIG: config})
         holds = f"timm.create_model('local-dir:{out}', pretrained=True)"
