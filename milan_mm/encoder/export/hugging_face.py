@@ -72,16 +72,17 @@ def _common(parts: Parts, model_type: str, architecture: str) -> dict[str, Any]:
 
 def _refuse(parts: Parts, target: str, **more: bool) -> None:
     """Refuse what no class of Hugging Face has, and what this one does not have."""
-    target, act = f"Hugging Face's {target}", parts.settings["act"]
-    narrow = "Dinov2" in target and parts.mlp_dims != 4 * parts.embed_dims
-    parts.refuse(target, parts.newer | {f"the activation {act}": act not in HF_ACTS})
-    is_beit_or_rotary = bool(parts.settings["rel_pos_bias_grid"] or parts.settings["rope_base"])
-    if is_beit_or_rotary:
-        parts.refuse(target, parts.beside)
-    elsewhere = "" if is_beit_or_rotary else "try --to timm"
-    parts.refuse(target, {"it has no class token": not parts.has_cls_token}, elsewhere)
-    others = {sentence.replace("_", " "): there for sentence, there in more.items()}
-    parts.refuse(target, {"an MLP that is not four times as wide": narrow} | others)
+    parts.refuse(
+        f"Hugging Face's {target}",
+        parts.newer
+        | {
+            "an MLP that is not four times as wide": "Dinov2" in target
+            and parts.mlp_dims != 4 * parts.embed_dims,
+            "it has no class token": not parts.has_cls_token,
+            f"the activation {parts.settings['act']}": parts.settings["act"] not in HF_ACTS,
+            **{sentence.replace("_", " "): there for sentence, there in more.items()},
+        },
+    )
 
 
 def _vit(parts: Parts) -> Files:
@@ -103,6 +104,7 @@ def _dinov2(parts: Parts) -> Files:
 
 
 def _dinov3(parts: Parts) -> Files:
+    parts.refuse("Hugging Face's DINOv3ViTModel", parts.beside)
     _refuse(
         parts,
         "DINOv3ViTModel",
@@ -126,6 +128,7 @@ def _dinov3(parts: Parts) -> Files:
 
 def _beit(parts: Parts) -> Files:
     pooled = parts.has_pooled_norm and not parts.has_final_norm
+    parts.refuse("Hugging Face's BeitModel", parts.beside)
     _refuse(
         parts,
         "BeitModel",

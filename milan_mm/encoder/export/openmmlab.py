@@ -30,7 +30,7 @@ def openmmlab_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
     parts = parts.without("attn_pool.")
     if parts.settings["rel_pos_bias_grid"]:
         return _beit(parts)
-    _refuse_foreign(parts, "mmpretrain's VisionTransformer")
+    parts.refuse("mmpretrain's VisionTransformer", _foreign(parts))
     tensors = spell(parts.tensors, "mmpretrain")
     for kind, owner in ((1, "attn"), (2, "ffn")):
         tensors = {
@@ -56,8 +56,7 @@ def mmseg_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
         "a norm before the first block": parts.settings["pre_norm"],
         "a norm after pooling": parts.has_pooled_norm,
     }
-    _refuse_foreign(parts, "mmseg's VisionTransformer")
-    parts.refuse("mmseg's VisionTransformer", unlike, "try --to openmmlab, mmpretrain's class")
+    parts.refuse("mmseg's VisionTransformer", _foreign(parts) | unlike)
     changes = (
         (".attn.qkv.", ".attn.attn.in_proj_"),
         (".attn.proj.", ".attn.attn.out_proj."),
@@ -84,7 +83,7 @@ def mmseg_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
 
 def _beit(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
     unlike = (
-        _unknown(parts)
+        _foreign(parts)
         | parts.beside
         | {
             "a key bias": parts.has_key_bias,
@@ -129,19 +128,12 @@ def _common(parts: Parts, kind: str) -> Backbone:
     )
 
 
-def _unknown(parts: Parts) -> dict[str, bool]:
-    """What no class of another library here has."""
-    act = parts.settings["act"]
-    return parts.newer | {f"the activation {act}": act not in _ACTS}
-
-
-def _refuse_foreign(parts: Parts, target: str) -> None:
-    parts.refuse(target, _unknown(parts))
-    foreign = {
+def _foreign(parts: Parts) -> dict[str, bool]:
+    return parts.newer | {
         "registers": bool(parts.num_registers),
         "rotary positions": bool(parts.settings["rope_base"]),
+        f"the activation {parts.settings['act']}": parts.settings["act"] not in _ACTS,
     }
-    parts.refuse(target, foreign, "try --to timm or huggingface")
 
 
 def _out_type(parts: Parts) -> str:

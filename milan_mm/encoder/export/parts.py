@@ -107,8 +107,8 @@ class Parts:
         """Registers R."""
         return self.settings["num_registers"]
 
-    def refuse(self, target: str, unlike: dict[str, bool], remedy: str = "") -> None:
-        """Refuse a format for what it does not have, naming the first such part.
+    def refuse(self, target: str, unlike: dict[str, bool]) -> None:
+        """Refuse a format for what it does not have, naming the first such part, without a remedy.
 
         Args:
             target: The format's class.
@@ -119,8 +119,7 @@ class Parts:
         """
         part = next((sentence for sentence, there in unlike.items() if there), None)
         if part:
-            remedy = remedy or "--to milan_mm, torch-export, torchscript and onnx can hold it"
-            raise UserError(f"{self.source}: {target} cannot hold this encoder: {part}; {remedy}")
+            raise UserError(f"{self.source}: {target} cannot hold this encoder: {part}")
 
     @property
     def newer(self) -> dict[str, bool]:

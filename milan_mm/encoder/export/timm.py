@@ -64,17 +64,16 @@ def timm_files(parts: Parts) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _vit(parts: Parts) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     eps, act = parts.settings["norm_eps"], parts.settings["act"]
-    parts.refuse("timm's VisionTransformer", {f"the activation {act}": act not in TIMM_ACTS})
     epsilons = " or ".join(f"{value:g}" for value in _VITS)
     parts.refuse(
         "timm's VisionTransformer",
         {
             f"its norms have epsilon {eps:g}, and timm's config can say {epsilons}": eps
             not in _VITS,
+            f"the activation {act}": act not in TIMM_ACTS,
             "a final norm and another one after pooling": parts.has_final_norm
             and parts.has_pooled_norm,
         },
-        "try --to huggingface or openmmlab",
     )
     # of which timm's table has rows too, unless the class token has none; the files that do so
     # have layer scale as well
