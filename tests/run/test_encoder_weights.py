@@ -52,6 +52,7 @@ def test_a_backbone_of_another_kind_is_refused(tmp_path: Path, kind: str, scope:
     [
         ("beit", "has relative position bias, which needs all patches"),
         ("siglip", "has no class token, which pretraining needs: take an encoder with one"),
+        ("finetuned_mae", "has no norm after its last block, which pretraining needs"),
     ],
 )
 def test_pretraining_cannot_continue_from_every_encoder(tmp_path: Path, system: str, message: str):
