@@ -137,6 +137,8 @@ def test_a_newer_part_is_held_or_named_with_the_formats_that_can(
         exported = export(weights, out, to)
         assert exported.difference is None or exported.difference < TOLERANCE  # None: no library
         assert ("the attention pooling is left out" in str(exported)) == (part == "SigLIP")
+        if to == "openmmlab":  # by its config
+            assert read_encoder(out).settings["patch_bias"] == weights.settings["patch_bias"]
         return
     others = ", ".join(["milan_mm", *HELD.get(part, ()), "torch-export, torchscript, onnx"])
     with pytest.raises(UserError, match=f"cannot hold this encoder: .*; --to {others} can hold it"):

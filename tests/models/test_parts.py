@@ -22,6 +22,8 @@ from tests.helpers import save_state
 from tests.models.parts import PARTS, checkpoint_of, vit_of
 
 every_part = pytest.mark.parametrize("part", PARTS)
+# Several parts in one, where a test takes its time.
+combined = pytest.mark.parametrize("part", ["AIMv2", "EVA-02-CLIP", "DINOv3"])
 close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
 
 
@@ -78,7 +80,7 @@ def test_kept_patches_are_encoded_as_if_nobody_looked_at_the_others(
         close(ours, theirs[torch.cat([rows, kept + vit.num_prefix_tokens])])
 
 
-@every_part
+@combined
 def test_a_compiled_step_is_the_same_step(part: str, monkeypatch: pytest.MonkeyPatch):
     graphs = []
 
@@ -88,7 +90,7 @@ def test_a_compiled_step_is_the_same_step(part: str, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=note, fullgraph=True))
     monkeypatch.setattr("milan_mm.torch_private.CPU_ATTENTION", "missing")  # as on GPUs
-    vit, imgs = vit_of(part, out_type="raw").train(), images()
+    vit, imgs = vit_of(part, qk_norm=True).train(), images()
     expected = step(vit, imgs)
     compile_parts(vit)
     close(step(vit, imgs), expected)
@@ -96,9 +98,9 @@ def test_a_compiled_step_is_the_same_step(part: str, monkeypatch: pytest.MonkeyP
     torch.compiler.reset()
 
 
-@every_part
+@combined
 def test_a_spread_model_takes_the_same_step(part: str, one_process: None):
-    vit, imgs = vit_of(part).train(), images()
+    vit, imgs = vit_of(part, qk_norm=True).train(), images()
     spread = FullySharded(copy.deepcopy(vit))
     optimizers = [torch.optim.AdamW(m.parameters(), lr=1e-2) for m in (vit, spread.module)]
     spread.shard(optimizers[1:])
@@ -147,7 +149,7 @@ def test_a_block_whose_branches_are_dropped_passes_its_input_on(part: str):
 
 
 @every_part
-@pytest.mark.parametrize("file", ["training", "exported", "half"])
+@pytest.mark.parametrize("file", ["training", "exported", "half", "saved"])
 def test_a_checkpoint_and_an_exported_encoder_are_read_as_what_they_are(
     part: str, file: str, tmp_path: Path
 ):
@@ -155,11 +157,15 @@ def test_a_checkpoint_and_an_exported_encoder_are_read_as_what_they_are(
     atol = 1e-2 if file == "half" else 1e-5
     path = save_state(content, tmp_path)
     if file != "training":
-        out = tmp_path / "encoder.safetensors"
-        export_encoder(read_encoder(path), out, half=file == "half")
-        path = out
+        source, path = path, tmp_path / "encoder.safetensors"
+        if file == "saved":
+            mine = build(read_encoder(source), img_size=64)
+            source.unlink()
+            mine.save(path)
+        else:
+            export_encoder(read_encoder(source), path, half=file == "half")
     encoder = build(read_encoder(path))
-    imgs = images()
+    imgs = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = vit.eval().tokens_after(imgs, [2])[2]
         tokens = encoder.intermediate(imgs, [2], norm=False)[0]
