@@ -97,7 +97,9 @@ class TeacherCell(Cell):
         facts: dict[str, object] = dict(self.identity, file=str(self.file))
         if self.job:
             facts["processor_seconds"] = round(self.job.processor_seconds, 1)
-        return frozen.teacher_rows(self.file, self.root, facts, self.job is not None)
+        return frozen.teacher_rows(
+            self.file, self.root, facts, self.file.parent == self.folder.parent
+        )
 
 
 @dataclass

@@ -64,13 +64,13 @@ def teacher_rows(
     """Zero-shot and k-NN accuracy of a teacher on its own classes and on the student's, in %.
 
     Args:
-        is_measured: The file was just trained on these photographs, and states its numbers.
+        is_measured: The file was trained on these photographs, and may state its numbers.
     """
+    numbers: dict[str, float] = {}
     if is_measured:
         with safe_open(file, "pt") as content:
             numbers = json.loads(content.metadata()["evaluation"])
-    else:
-        numbers = evaluate(file, root)
+    numbers = numbers or evaluate(file, root)
     return [
         dict(facts, metric=name, value=round(100 * value, 4))
         for name, value in numbers.items()

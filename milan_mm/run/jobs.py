@@ -193,7 +193,7 @@ class _Workers:
         try:
             for link in job.chain():
                 seconds += self._run(link, weights)
-                weights = ["--weights", str(link.checkpoint)]
+                weights = ["--weights", str(link.checkpoint)] if link.follow_up else []
         except RuntimeError:
             self.failed = True
             raise
