@@ -77,8 +77,8 @@ def recipes_are_read_once() -> Iterator[None]:
 def runs_start_quickly() -> Iterator[None]:
     """A run in this process neither lays out its config with yapf nor looks for compilers again.
 
-    mmengine does the first four times a run, 0.3 seconds each for a large config. It asks git for
-    its own version with every checkpoint, which forks this large process.
+    The first takes 0.4 seconds for a large config. mmengine asks git for its own version with every
+    checkpoint, which forks this large process.
     """
     describe = functools.cache(collect_env)
     version = functools.cache(get_git_hash)

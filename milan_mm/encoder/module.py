@@ -5,6 +5,7 @@ Shape letters as in `milan_mm/models/plain_vit.py`: B images, R registers, L = h
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from milan_mm.encoder.images import Preprocess
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.weights.encoder import Encoder as Weights
+from milan_mm.weights.exporting import write_encoder
 from milan_mm.weights.statistics import Three, stats_values
 
 
@@ -128,6 +130,31 @@ class Encoder(nn.Module):
             return self.vit.attn_pool(whole)
         pooled = tokens.patch_tokens.mean(dim=1)
         return self.vit.ln2(pooled) if self.vit.options.out_type == "avg_featmap" else pooled
+
+    def save(self, path: str | Path) -> None:
+        """Write the encoder as it is now, with all that is known of it, e.g. after a training.
+
+        Args:
+            path: Of the `.safetensors` file, for `load_encoder`, `--weights` and the exports; an
+                existing one is replaced in one step.
+
+        Raises:
+            UserError: For positions of a grid that is not square, see `load_encoder(img_size=)`.
+        """
+        height, width = self.img_size
+        if height != width:
+            raise UserError(
+                f"the encoder was loaded for images of {height}x{width}, and files hold positions "
+                "of a square grid: load it without img_size to train and save it"
+            )
+        options = self.vit.options
+        settings = dict(self.weights.settings, img_size=height)
+        if options.rel_pos_bias_grid:
+            settings["rel_pos_bias_grid"] = options.rel_pos_bias_grid
+        if not options.with_pool:
+            settings |= dict(pool_heads=0, pool_dims=None)
+        tensors = {name: t.detach().cpu() for name, t in self.vit.state_dict().items()}
+        write_encoder(replace(self.weights, state_dict=tensors, settings=settings), path)
 
     def extra_repr(self) -> str:
         """The facts that a user looks for first."""

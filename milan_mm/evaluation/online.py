@@ -216,7 +216,8 @@ class _AllTokens(nn.Module):
 
     def forward(self, imgs: Tensor) -> tuple[Tensor]:
         (encoder,) = self._encoder
-        return (encoder.encode(encoder.embed(imgs)),)
+        last = encoder.num_layers - 1
+        return (encoder.ln1(encoder.tokens_after(imgs, [last])[last]),)
 
 
 def _when(epoch: int) -> str:

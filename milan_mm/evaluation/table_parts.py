@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from milan_mm.evaluation.tasks import TASKS
+from milan_mm.evaluation.tasks import DATA_NAMES, TASKS, metric_of
 
 
 class Trial(NamedTuple):
@@ -19,7 +19,20 @@ class Trial(NamedTuple):
     def title(self) -> str:
         """As tables call it."""
         pixels = f"{self.img_size} px" if self.img_size else ""
-        return " ".join(filter(None, (self.data, TASKS[self.task].verb, pixels)))
+        return " ".join(filter(None, (self.data, TASKS[self.task].verb, self._like, pixels)))
+
+    @property
+    def _like(self) -> str:
+        """Whose recipe own data were given to, where several would have one title."""
+        own = TASKS[self.task]
+        if self.data in DATA_NAMES:
+            return ""
+        first = next(
+            task
+            for task in TASKS.values()
+            if (task.verb, task.data.kind) == (own.verb, own.data.kind)
+        )
+        return "" if own.data == first.data else f"as {own.data.name}"
 
 
 class Column(NamedTuple):
@@ -30,8 +43,10 @@ class Column(NamedTuple):
 
     @property
     def title(self) -> str:
-        """As a table's head shows it."""
-        return f"{self.trial.title} {self.metric}"
+        """As a table's head shows it, with the unit of what is not in %."""
+        unit = metric_of(self.trial.task, self.trial.data, self.metric).unit
+        shown = f" ({unit})" if unit and "%" not in unit else ""
+        return f"{self.trial.title} {self.metric}{shown}"
 
 
 class Group(NamedTuple):
@@ -54,8 +69,8 @@ class Entry:
     """One number of a cell, over repeated runs.
 
     Attributes:
-        mean, low, high: In %; None where the metric was undefined.
-        runs: How many. values: Of each, in %, but for undefined ones.
+        mean, low, high: In the metric's unit; None where it was undefined.
+        runs: How many. values: Of each, but for undefined ones.
         mark: Letter of its group where the table has several groups of the task, else ''.
         span: Lowest and highest number that it may be: of intervals, draws and repeated runs; None
             for a single number without an interval.

@@ -117,26 +117,37 @@ class PlainViT(BaseModule):
             pos_embed = gather_tokens(pos_embed.expand(x.shape[0], -1, -1), ids_keep)
         return x + pos_embed
 
-    def encode(self, tokens: Tensor) -> Tensor:
+    def encode(self, tokens: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Encode any subset of embedded patches together with the class token.
 
         Args:
             tokens: (B, K, D) float from `embed`; the order does not matter.
+            ids_keep: (B, K) int64, the patches that they are, of images of `grid_size`. Only
+                rotary positions read them; None means all of them in row-major order.
 
         Returns:
-            (B, 1+K, D) float, class token first, then registers.
+            `(B, [1+][R+]K, D)` float, class token first, then registers.
 
         Raises:
-            UserError: When the encoder has windows or relative positions, which need all patches.
+            UserError: When the encoder has windows or relative positions, which need all patches,
+                or rotary positions and nobody says which patches these are.
         """
         if self.options.needs_grid:
             raise UserError(
-                "encode() takes any subset of patches; windows and relative or rotary positions "
-                "need all of the image: call the encoder itself"
+                "encode() takes any subset of patches; windows and relative positions need all of "
+                "the image: call the encoder itself"
+            )
+        rope = self.rotary(self.grid_size)
+        if rope is not None and ids_keep is not None:
+            rope = rope[ids_keep].unsqueeze(1)  # (B, 1, K, 2D/A)
+        elif rope is not None and len(rope) != tokens.shape[1]:
+            raise UserError(
+                f"encode() has {tokens.shape[1]} of {len(rope)} patches, and rotary positions need "
+                "their numbers: pass ids_keep"
             )
         x = self._prepend_tokens(tokens)
         for layer, noise in zip(self.layers, self._drop_noise(x), strict=True):
-            x = layer(x, noise=noise)
+            x = layer(x, rope=rope, noise=noise)
         return self.ln1(x)
 
     def forward(self, imgs: Tensor) -> tuple[Tensor, ...]:

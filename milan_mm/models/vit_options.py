@@ -195,10 +195,8 @@ class ViTOptions:
 
     @property
     def needs_grid(self) -> bool:
-        """Whether attention has to know the place of every patch."""
-        return bool(
-            self.window_size or self.rel_pos_grid or self.rel_pos_bias_grid or self.rope_base
-        )
+        """Whether attention needs all patches of an image, in their places."""
+        return bool(self.window_size or self.rel_pos_grid or self.rel_pos_bias_grid)
 
     @property
     def _sizes(self) -> dict[str, int]:
@@ -289,6 +287,11 @@ class ViTOptions:
         if self.pool_heads and self.embed_dims % self.pool_heads:
             raise UserError(
                 f"embed_dims {self.embed_dims} is not a multiple of {self.pool_heads} pool_heads"
+            )
+        if self.with_pool and self.act == "SwiGLU":
+            raise UserError(
+                "act 'SwiGLU' cannot be that of the MLP after an attention pooling: leave out "
+                "pool_heads, and take out_type 'avg_featmap' or 'cls_token'"
             )
 
 

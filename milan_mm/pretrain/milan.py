@@ -1,5 +1,6 @@
 """The MILAN algorithm. Read this first: the whole training step is `MILAN.loss`."""
 
+import torch
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor
 
@@ -51,10 +52,26 @@ class MILAN(BaseSelfSupervisor):
         target, importance = self.head.targets(inputs)  # (B, 1+L, C), (B, L)
         num_patches = self.backbone.num_patches
         ids_keep, ids_mask = self.mask_generator(inputs, num_patches, importance)  # (B, K), (B, M)
-        tokens = self.backbone.embed(inputs, ids_keep)  # (B, K, D)
-        latent = self.backbone.encode(tokens)  # (B, 1+K, D)
+        latent = self.encode_kept(inputs, ids_keep)  # (B, 1+K, D)
         pred = self.decoder(latent, ids_keep, ids_mask)  # (B, 1+L, C)
         return dict(loss=self.head.loss(pred, target, ids_mask))
+
+    def encode_kept(self, inputs: Tensor, ids_keep: Tensor) -> Tensor:
+        """What the decoder gets of images: class token and kept patches, no registers.
+
+        Args:
+            inputs: (B, 3, H, W) float, normalised.
+            ids_keep: (B, K) int64.
+
+        Returns:
+            (B, 1+K, D) float.
+        """
+        tokens = self.backbone.embed(inputs, ids_keep)  # (B, K, D)
+        latent = self.backbone.encode(tokens, ids_keep)  # (B, 1+R+K, D)
+        num_prefix = self.backbone.num_prefix_tokens
+        if num_prefix == 1:
+            return latent
+        return torch.cat([latent[:, :1], latent[:, num_prefix:]], dim=1)
 
     def _check_input(self, inputs: Tensor) -> None:
         height, width = (n * self.backbone.patch_size for n in self.backbone.grid_size)
@@ -72,9 +89,8 @@ class MILAN(BaseSelfSupervisor):
             raise UserError("pretraining needs backbone.with_cls_token=True")
         if backbone.options.needs_grid:
             raise UserError(
-                "pretraining cannot go with windows, or with relative or rotary positions, which "
-                "need all patches of an image: leave out backbone.window_size, rel_pos_grid, "
-                "rel_pos_bias_grid and rope_base"
+                "pretraining cannot go with windows or relative positions, which need all patches "
+                "of an image: leave out backbone.window_size, rel_pos_grid and rel_pos_bias_grid"
             )
         if decoder.embed_dims != backbone.embed_dims:
             raise UserError(

@@ -4,6 +4,7 @@ open_clip and timm know architectures and published weights by name; `PlainViT` 
 The tables of `milan_mm.weights.layouts` say which of its parameters a tensor is.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,12 +87,17 @@ class Tower:
 
 
 def fold_quick_gelu(vit: PlainViT) -> PlainViT:
-    """The same encoder with SiLU in place of QuickGELU, see `_folded`; others as they are."""
-    if vit.options.act != "QuickGELU":
+    """The same encoder with SiLU in place of QuickGELU, see `_folded`; others as they are.
+
+    A norm before the last layer of an MLP would undo the factor, so such encoders stay too.
+    """
+    if vit.options.act != "QuickGELU" or vit.options.mlp_norm:
         return vit
     with torch.device("meta"):
         folded = PlainViT(**vars(vit.options) | dict(act="SiLU"))
     folded.load_state_dict(_folded(vit.state_dict()), assign=True)
+    if vit.options.rope_base:
+        folded.rope = vit.rope  # its frequencies are not among the tensors
     return folded
 
 
@@ -161,8 +167,8 @@ def _folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     folded = dict(tensors)
     for name, tensor in tensors.items():
-        if name.endswith((".ffn.layers.0.0.weight", ".ffn.layers.0.0.bias")):
+        if re.search(r"(\.ffn\.layers\.0\.0|^attn_pool\.mlp\.fc1)\.(weight|bias)$", name):
             folded[name] = tensor * QUICK_GELU_SCALE
-        elif name.endswith(".ffn.layers.1.weight"):
+        elif re.search(r"(\.ffn\.layers\.1|^attn_pool\.mlp\.fc2)\.weight$", name):
             folded[name] = tensor / QUICK_GELU_SCALE
     return folded

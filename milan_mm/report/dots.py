@@ -33,13 +33,15 @@ def dot_plot(title: str, note: str, unit: str, rows: Sequence[DotRow]) -> Markup
 
     Args:
         title: Above the picture. note: Below the title, e.g. the protocol.
+        unit: Of the values; what differs by less than a point is not stretched to the whole width.
     """
     ends = [(*row.values, *(row.span or ()), row.published) for row in rows]
     numbers = [v for values in ends for v in values if v is not None]
     if len(numbers) < 2:
         return EMPTY
     height = _TOP + _ROW * len(rows) + _BOTTOM
-    space = max((max(numbers) - min(numbers)) * 0.06, (1 - max(numbers) + min(numbers)) / 2)
+    width, least = max(numbers) - min(numbers), 1.0 if "%" in unit else 0.01
+    space = max(width * 0.06, (least - width) / 2)
     x = tight_axis(min(numbers) - space, max(numbers) + space, _NAMES, _WIDTH - 8, 4)
     floor = height - _BOTTOM
     parts = []
@@ -51,7 +53,7 @@ def dot_plot(title: str, note: str, unit: str, rows: Sequence[DotRow]) -> Markup
             ).format(x=px(x.at(tick)), top=_TOP, floor=floor, below=floor + 15, label=label)
         )
     for i, row in enumerate(rows):
-        parts.append(_line(row, _TOP + _ROW * (i + 0.5), x.at))
+        parts.append(_line(row, _TOP + _ROW * (i + 0.5), x.at, 2 if "%" in unit else 3))
     parts.append(
         Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
             (_NAMES + _WIDTH) / 2, height - 4, unit
@@ -63,7 +65,7 @@ def dot_plot(title: str, note: str, unit: str, rows: Sequence[DotRow]) -> Markup
     ).format(title, note, _WIDTH, height, title, join(parts))
 
 
-def _line(row: DotRow, y: float, at: Callable[[float], float]) -> Markup:
+def _line(row: DotRow, y: float, at: Callable[[float], float], digits: int) -> Markup:
     name = row.name
     if len(name) > _MOST_LETTERS:
         name = f"{name[: _MOST_LETTERS - 1]}…"
@@ -80,7 +82,7 @@ def _line(row: DotRow, y: float, at: Callable[[float], float]) -> Markup:
                 px(at(low)), px(at(high)), px(y), px(y)
             )
         )
-    said = f"{row.name}: " + ", ".join(f"{value:.2f}" for value in row.values)
+    said = f"{row.name}: " + ", ".join(f"{value:.{digits}f}" for value in row.values)
     parts += [
         Markup('<circle class="f0" cx="{}" cy="{}" r="3.6"><title>{}</title></circle>').format(
             px(at(value)), px(y), said

@@ -14,6 +14,7 @@ class Measure:
         label: In tables and legends. group: Title of its chart.
         unit: Of the shown number. factor: From the logged number to the shown one.
         undefined: A logged value that stands for "nothing to measure".
+        lower_is_better: Of two values.
     """
 
     label: str
@@ -21,6 +22,7 @@ class Measure:
     unit: str = ""
     factor: float = 1.0
     undefined: float | None = None
+    lower_is_better: bool = False
 
     def shown(self, value: float) -> str:
         """A value as text, without its unit."""
@@ -32,6 +34,9 @@ class Measure:
 _KINDS = dict(bbox="box", segm="mask")
 _SIZES = dict(s="small", m="medium", l="large")
 _FREQUENCIES = dict(r="rare", c="common", f="frequent")
+_DEPTH = dict(rmse="RMSE", rmse_log="RMSE of logarithms", abs_rel="abs rel", sq_rel="sq rel")
+_DEPTH |= dict(log10="error of log10", silog="scale-invariant error")
+_METRES = ("rmse", "sq_rel")
 _SEG = dict(mIoU="mIoU", mAcc="mean accuracy", aAcc="pixel accuracy", IoU="IoU", Acc="accuracy")
 
 
@@ -54,7 +59,14 @@ def validation_measure(name: str) -> Measure:
         return Measure(f"top-{found[1]} accuracy", "Accuracy", "%")
     if found := re.fullmatch(r"knn/top-?(\d+)", name):
         return Measure(f"k-NN top-{found[1]}", "k-NN accuracy", "%")
-    return Measure(name, name)
+    if name in _DEPTH:
+        unit = "m" if name in _METRES else ""
+        group = "Depth error in metres" if unit else "Relative depth error"
+        return Measure(_DEPTH[name], group, unit, lower_is_better=True)
+    if re.fullmatch(r"d[123]", name):
+        return Measure(name, "Depths within a factor of 1.25, its square and cube", "%", 100)
+    is_error = "loss" in name or "error" in name
+    return Measure(name, name, lower_is_better=is_error)
 
 
 def is_loss(name: str) -> bool:

@@ -203,7 +203,7 @@ def _rows(rows: Sequence[Mapping]) -> Markup:
             str(row["method"]),
             row["task"],
             row["metric"],
-            "undefined" if row["value"] is None else f"{row['value']:.2f}",
+            _value(row),
             row["data"],
             row["config"],
             f"{row['protocol']} {row['protocol_hash'][:_DIGITS]}",
@@ -218,3 +218,11 @@ def _rows(rows: Sequence[Mapping]) -> Markup:
         for row in rows
     ]
     return details(count(len(rows), "row"), table(head, lines, numbers=False))
+
+
+def _value(row: Mapping) -> str:
+    """A number with a digit more than in the table where that has one."""
+    if row["value"] is None:
+        return "undefined"
+    digits = metric_of(row["task"], row["data"], row["metric"]).digits
+    return f"{row['value']:.{max(digits, 2)}f}"

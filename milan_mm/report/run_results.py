@@ -36,13 +36,13 @@ def best_of(work_dir: WorkDir, name: str) -> tuple[float, float] | None:
     known = {x: y for x, y in points.items() if y != measure.undefined}
     if not known:
         return None
-    sign = -1 if "loss" in name or "error" in name else 1
+    sign = -1 if measure.lower_is_better else 1
     return max(known.items(), key=lambda point: (sign * point[1], -point[0]))
 
 
 def main_metric(work_dir: WorkDir) -> str | None:
     """The metric that a run is judged by, of those that it logged."""
-    names = ("coco/bbox_mAP", "lvis/bbox_AP", "mIoU", "accuracy/top1", "knn/top1")
+    names = ("coco/bbox_mAP", "lvis/bbox_AP", "mIoU", "rmse", "accuracy/top1", "knn/top1")
     found = [name for name in names if name in work_dir.curves.val]
     return next(iter([*found, *work_dir.curves.val]), None)
 

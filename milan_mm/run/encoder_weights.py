@@ -48,7 +48,7 @@ def set_encoder_weights(
     encoder = weights if isinstance(weights, Encoder) else read_encoder(weights, **options)
     _check_size(cfg, encoder)
     if "decoder" in cfg.model:
-        _check_positions(encoder)
+        _check_pretraining(encoder)
     _check_class_token(cfg, encoder)
     backbone, before = cfg.model.backbone, _fields(cfg)
     backbone.init_cfg = dict(
@@ -118,15 +118,27 @@ def _check_class_token(cfg: Config, encoder: Encoder) -> None:
     )
 
 
-def _check_positions(encoder: Encoder) -> None:
-    """Refuse an encoder that cannot do without the patches that pretraining hides."""
-    kinds = dict(rel_pos_bias_grid="relative position bias", rope_base="rotary positions")
-    for name, kind in kinds.items():
-        if encoder.settings[name]:
-            raise UserError(
-                f"{encoder.source} has {kind}, which needs all patches of an image: pretraining "
-                "cannot continue from it; take an encoder with a position table"
-            )
+def _check_pretraining(encoder: Encoder) -> None:
+    """Refuse an encoder that needs the patches that pretraining hides, or has not all it needs.
+
+    Raises:
+        UserError: Naming the part.
+    """
+    settings = encoder.settings
+    reasons = {
+        "has relative position bias, which needs all patches of an image: pretraining cannot "
+        "continue from it; take an encoder with a position table or rotary positions": settings[
+            "rel_pos_bias_grid"
+        ],
+        "has no class token, which pretraining needs: take an encoder with one": not settings[
+            "with_cls_token"
+        ],
+        "has no norm after its last block, which pretraining needs: take an encoder with one, e.g. "
+        "as its pretraining left it": not settings["final_norm"],
+    }
+    for reason, is_so in reasons.items():
+        if is_so:
+            raise UserError(f"{encoder.source} {reason}")
 
 
 def _set_options(cfg: Config, encoder: Encoder) -> list[str]:
@@ -139,7 +151,7 @@ def _set_options(cfg: Config, encoder: Encoder) -> list[str]:
         needed = {n: value for n, value in needed.items() if n not in POOL_OPTIONS}
     if not settings["with_cls_token"]:
         needed["with_cls_token"] = False
-    if not settings["final_norm"] and "decoder" not in cfg.model:  # pretraining needs the norm
+    if not settings["final_norm"]:
         needed["final_norm"] = False
     changed = {name: value for name, value in needed.items() if name not in backbone}
     backbone.update(changed)

@@ -29,6 +29,7 @@ from milan_mm.run.checks.schedule import check_plan
 from milan_mm.run.checks.space import check_space
 from milan_mm.run.config_nodes import datasets_of, shows_views, views_of_test
 from milan_mm.run.encoder_weights import LOAD_REPORT
+from milan_mm.run.laid_out import LaidOutOnce
 from milan_mm.run.options import SAVE_MINUTES
 from milan_mm.run.processes import connect_processes, is_main_process
 from milan_mm.run.records.record import KEY, ORIGIN, record_of
@@ -239,7 +240,7 @@ def _build(cfg: Config, notes: list[str], is_test: bool = False) -> Runner:
     if is_test:
         kind = type(kind.__name__, (_TestRunner, kind), {})
     with starting(cfg.work_dir):
-        runner = kind.from_cfg(cfg)
+        runner = kind.from_cfg(LaidOutOnce.of(cfg))
     keep_logging(runner.logger)
     runner.logger.addFilter(_show)
     for note in notes:

@@ -29,6 +29,7 @@ class PretrainingModel(Protocol):
     mask_generator: Any
     decoder: Any
     head: Any
+    encode_kept: Any
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ def pretraining_views(
             draws.append(model.mask_generator(inputs, num_patches, importance))
     kept = [torch.zeros(len(images), num_patches).scatter_(1, k.cpu(), 1) > 0 for k, _ in draws]
     ids_keep, ids_mask = draws[0]
-    latent = model.backbone.encode(model.backbone.embed(inputs, ids_keep))
-    pred = model.decoder(latent, ids_keep, ids_mask)
+    pred = model.decoder(model.encode_kept(inputs, ids_keep), ids_keep, ids_mask)
     loss = model.head.token_loss(pred, target)[:, -num_patches:].float().cpu()
     if model.head.loss_tokens == "masked":
         loss[kept[0]] = torch.nan

@@ -27,16 +27,32 @@ def export_encoder(
         `milan_mm.weights.reading` takes them.
     """
     out = Path(out)
-    if out.suffix != ".safetensors":
-        raise UserError(f"output '{out}' must end in .safetensors")
+    _check_suffix(out)
     encoder = source if isinstance(source, Encoder) else read_encoder(source)
     file = weights_file(encoder.source)
     if file.resolve() == out.resolve():
         raise UserError(f"output '{out}' is the source itself: give another name")
+    return write_encoder(encoder, out, half, source_sha256=file_sha256(file))
+
+
+def write_encoder(
+    encoder: Encoder, out: str | Path, half: bool = False, **facts: str
+) -> dict[str, str]:
+    """As `export_encoder`, of tensors that need not be in any file.
+
+    Args:
+        facts: Further metadata.
+    """
+    _check_suffix(out)
     dtype = torch.float16 if half else torch.float32
     tensors = {n: t.to(dtype).contiguous() for n, t in encoder.state_dict.items()}
-    metadata = encoder.metadata() | dict(source_sha256=file_sha256(file))
+    metadata = encoder.metadata() | facts
     metadata["sha256"] = tensors_sha256(tensors)
     metadata["metadata_sha256"] = metadata_sha256(metadata)
     save_tensors(out, tensors, metadata)
     return metadata
+
+
+def _check_suffix(out: str | Path) -> None:
+    if Path(out).suffix != ".safetensors":
+        raise UserError(f"output '{out}' must end in .safetensors")

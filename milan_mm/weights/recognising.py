@@ -108,7 +108,7 @@ def recognise(
         stated is not None and stated.settings.get("rope_base") is not None
     )
     norm = stated.settings.get("norm") if stated else facts.norm
-    patch_bias = stated is None or stated.settings.get("patch_bias") is not False
+    patch_bias = (stated.settings.get("patch_bias") if stated else facts.patch_bias) is not False
     renamed = rename(found, is_rotary, facts.final_norm is not False, norm, patch_bias)
     renamed = mask_key_bias(found, fit_positions(found, renamed))
     renamed = copy_first_norm(found, renamed)
@@ -122,7 +122,14 @@ def recognise(
         if rope["rope_base"] is not None:
             rope["rope_kind"] = own.get("rope_kind", "dinov3")
         own_heads = own.get("arch", {}).get("num_heads")
-        facts = replace(facts, num_heads=own_heads, norm=norm, named="its metadata", **rope)
+        facts = replace(
+            facts,
+            num_heads=own_heads,
+            norm=norm,
+            pool_heads=own.get("pool_heads"),
+            named="its metadata",
+            **rope,
+        )
     inferred = infer_settings(found, renamed, facts, row, num_heads)
     check_config(found, renamed, inferred, facts, row)
     if system:

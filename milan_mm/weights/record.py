@@ -30,7 +30,7 @@ SCHEDULE = (
 )
 PLAIN_VIT = "milan_mm.PlainViT"
 _MAX_DEPTH = 20
-_PAIRS = ("img_size", "rel_pos_grid", "rel_pos_bias_grid")
+_PAIRS = ("img_size", "rel_pos_grid", "rel_pos_bias_grid", "rope_grid")
 
 
 def read_record(checkpoint: Mapping[str, Any], path: str | Path = "the checkpoint") -> dict | None:

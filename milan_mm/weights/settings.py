@@ -96,7 +96,7 @@ def infer_settings(
         qk_norm="layers.0.attn.q_norm.weight" in tensors,
         attn_norm="layers.0.attn.norm.weight" in tensors,
         mlp_norm="layers.0.ffn.norm.weight" in tensors,
-        **_pool(tensors, system, arch, heads),
+        **_pool(tensors, facts.pool_heads or system.pool_heads or heads or 0, width),
     )
     if img_size is None:
         del values["img_size"]
@@ -260,15 +260,12 @@ def _mlp(tensors: Mapping[str, Tensor]) -> tuple[int, bool]:
     return hidden, len(tensors["layers.0.ffn.layers.0.0.weight"]) == 2 * hidden
 
 
-def _pool(
-    tensors: Mapping[str, Tensor], system: System, arch: dict[str, int], heads: int | None
-) -> dict[str, int | None]:
+def _pool(tensors: Mapping[str, Tensor], heads: int, width: int) -> dict[str, int | None]:
     """Of an attention pooling, where there is one."""
     if "attn_pool.latent" not in tensors:
         return dict(pool_heads=0, pool_dims=None)
     dims = len(tensors["attn_pool.mlp.fc1.weight"])
-    usual = None if dims == 4 * arch["embed_dims"] else dims
-    return dict(pool_heads=system.pool_heads or heads or 0, pool_dims=usual)
+    return dict(pool_heads=heads, pool_dims=None if dims == 4 * width else dims)
 
 
 def _rope(

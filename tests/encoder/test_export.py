@@ -10,10 +10,12 @@ from milan_mm.encoder.export import writing
 from milan_mm.encoder.export.checking import FORMATS
 from milan_mm.encoder.export.writing import TOLERANCE, export
 from milan_mm.encoder.loading import build
+from milan_mm.errors import UserError
 from milan_mm.weights.encoder import Encoder as Weights
-from milan_mm.weights.recognising import read_encoder
+from milan_mm.weights.recognising import read_encoder, recognise
 from tests.encoder.kinds import weights_of
 from tests.helpers import save_state, tiny_vit
+from tests.models.parts import PARTS, checkpoint_of
 
 TIMM = (
     "mae", "dinov2", "openai_clip", "dinov3_timm", "beit", "beit_finetuned", "finetuned_mae",
@@ -96,7 +98,7 @@ def test_the_config_line_loads_the_file_in_mmseg(to: str, tmp_path: Path):
         ("hf_vit", "timm", "its norms have epsilon 1e-12"),
         ("dinov2", "openmmlab", "mmpretrain's VisionTransformer cannot .* registers"),
         ("dinov3_timm", "openmmlab", "rotary positions|registers"),
-        ("beit", "mmseg", "relative position bias; try --to openmmlab"),
+        ("beit", "mmseg", "relative position bias; --to milan_mm, timm, .* can hold it"),
     ],
 )
 def test_what_a_format_cannot_hold_is_named_and_nothing_is_written(
@@ -108,6 +110,40 @@ def test_what_a_format_cannot_hold_is_named_and_nothing_is_written(
         export(weights, tmp_path / ("new.pth" if to in ("openmmlab", "mmseg") else "new"), to)
     assert "\n" not in str(error.value)
     assert sorted(tmp_path.iterdir()) == before
+
+
+# Part, see `tests/models/parts.py` -> what another library's class has of it.
+HELD: dict[str, tuple[str, ...]] = {
+    "registers": ("timm", "huggingface"),
+    "SigLIP": ("timm", "openmmlab"),
+    "mmseg": ("timm", "openmmlab", "mmseg"),
+    "DINOv3": ("timm", "huggingface"),
+}
+
+
+@pytest.mark.parametrize("to", ["timm", "huggingface", "openmmlab", "mmseg"])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_newer_part_is_held_or_named_with_the_formats_that_can(
+    part: str, to: str, tmp_path: Path
+):
+    is_dinov3 = part == "DINOv3"
+    _, content = checkpoint_of(part, **(dict(norm_eps=1e-5) if is_dinov3 else {}))
+    for name, tensor in content["state_dict"].items():
+        if is_dinov3 and name.endswith("attn.qkv.bias"):
+            tensor.chunk(3)[1].zero_()  # its keys have no bias
+    weights = recognise(content, "epoch_1.pth")
+    out = tmp_path / ("new.pth" if to in ("openmmlab", "mmseg") else "new")
+    if to in HELD.get(part, ()):
+        exported = export(weights, out, to)
+        assert exported.difference is None or exported.difference < TOLERANCE  # None: no library
+        assert ("the attention pooling is left out" in str(exported)) == (part == "SigLIP")
+        if to == "openmmlab":  # by its config
+            assert read_encoder(out).settings["patch_bias"] == weights.settings["patch_bias"]
+        return
+    others = ", ".join(["milan_mm", *HELD.get(part, ()), "torch-export, torchscript, onnx"])
+    with pytest.raises(UserError, match=f"cannot hold this encoder: .*; --to {others} can hold it"):
+        export(weights, out, to)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("options", [dict(rel_pos_grid=(4, 4)), dict(window_size=2)])

@@ -271,3 +271,10 @@ def test_what_is_not_a_picture_is_refused_in_a_line(tmp_path: Path):
         with pytest.raises(UserError, match=message) as error:
             encoder.preprocess(image)
         assert "\n" not in str(error.value)
+
+
+def test_positions_of_no_square_grid_are_not_saved(tmp_path: Path):
+    encoder = milan_mm.load_encoder("milan-mini-shapes", img_size=(64, 96))
+    with pytest.raises(UserError, match=r"loaded for images of 64x96.* load it without img_size"):
+        encoder.save(tmp_path / "mine.safetensors")
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 import pytest
 
+from milan_mm.evaluation.recipes import recipe_name
 from milan_mm.evaluation.tables import Table, TableCell, make_tables
 from tests.evaluation.rows import COCO_COUNTS, CONFIGS, result
 
@@ -126,6 +127,21 @@ def test_other_images_have_columns_of_their_own_and_nothing_published():
     usual = cell(table, "MAE", "ImageNet finetuned 224 px top-1")
     assert usual.entries[0].mark == "" and usual.entries[0].difference is not None
     assert any(note.startswith("cifar10 finetuned 224 px: protocol") for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("task", "title"),
+    [
+        ("ade20k", "photos mIoU"),
+        ("cityscapes", "photos as Cityscapes mIoU"),
+        ("coco-stuff-linear", "photos linear as COCO-Stuff mIoU"),
+        ("coco-cascade", "photos Cascade box AP"),
+    ],
+)
+def test_own_data_name_the_recipe_where_several_have_one_title(task, title):
+    config = recipe_name(task, "base")
+    table = only_table(result("MAE", task=task, data="photos", config=config))
+    assert cell(table, "MAE", title).entries
 
 
 def test_short_runs_are_not_ranked():

@@ -7,22 +7,9 @@ from torch import Tensor
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.models.positions import ROPE_KINDS, build_rope, rotary_embed
 from tests.helpers import tiny_vit
+from tests.models.parts import PARTS, vit_of
 
-KINDS = {
-    "DINOv2-g": dict(act="SwiGLU", mlp_dims=100, layer_scale=0.5),
-    "AIMv2": dict(act="SwiGLU", norm="RMS", patch_norm=True),
-    "EVA-02": dict(
-        act="SwiGLU",
-        attn_norm=True,
-        mlp_norm=True,
-        rope_base=1e4,
-        rope_kind="eva02",
-        rope_grid=(16, 16),
-    ),
-    "PE": dict(rope_base=1e4, rope_kind="pe", pre_norm=True),
-    "q/k norms": dict(qk_norm=True),
-}
-kinds = pytest.mark.parametrize("kind", KINDS)
+kinds = pytest.mark.parametrize("kind", PARTS)
 
 
 def gradients(vit: PlainViT, imgs: Tensor) -> dict[str, Tensor]:
@@ -34,8 +21,7 @@ def gradients(vit: PlainViT, imgs: Tensor) -> dict[str, Tensor]:
 @kinds
 def test_recomputed_activations_give_the_same_gradients(kind: str):
     imgs = torch.randn(2, 3, 32, 32)
-    plain = tiny_vit(**KINDS[kind], out_type="raw").train()
-    lean = PlainViT(plain.options.arch, 32, 8, out_type="raw", with_cp=True, **KINDS[kind]).train()
+    plain, lean = vit_of(kind).train(), vit_of(kind, with_cp=True).train()
     lean.load_state_dict(plain.state_dict())
     expected, found = gradients(plain, imgs), gradients(lean, imgs)
     assert expected.keys() == found.keys() == dict(plain.named_parameters()).keys()
@@ -46,7 +32,7 @@ def test_recomputed_activations_give_the_same_gradients(kind: str):
 @kinds
 def test_bfloat16_trains_close_to_float32(kind: str):
     imgs = torch.randn(2, 3, 32, 32)
-    vit = tiny_vit(**KINDS[kind], out_type="raw").train()
+    vit = vit_of(kind).train()
     expected = vit(imgs)[0]
     with torch.autocast("cpu", torch.bfloat16):
         found = vit(imgs)[0]
@@ -57,8 +43,9 @@ def test_bfloat16_trains_close_to_float32(kind: str):
 @kinds
 def test_windows_are_images_of_their_own_in_every_block(kind: str):
     """Rotary positions are those of the whole image, so for them the image is one window."""
-    size = 4 if "rope_base" in KINDS[kind] else 2
-    options = dict(KINDS[kind], with_cls_token=False, with_pos_embed=False, out_type="raw")
+    size = 4 if "rope_base" in PARTS[kind] else 2
+    none = dict(with_cls_token=False, with_pos_embed=False, num_registers=0, pool_heads=0)
+    options = PARTS[kind] | none | dict(out_type="raw")
     imgs = torch.randn(2, 3, 32, 32)
     windowed, whole = tiny_vit(window_size=size, **options), tiny_vit(**options)
     whole.load_state_dict(windowed.state_dict())
@@ -69,15 +56,6 @@ def test_windows_are_images_of_their_own_in_every_block(kind: str):
             (expected,) = whole.eval()(imgs[..., rows, columns])
             found = out.unflatten(1, (4, 4))[:, row : row + size, column : column + size]
             torch.testing.assert_close(found.flatten(1, 2), expected, rtol=1e-4, atol=1e-5)
-
-
-@kinds
-def test_every_parameter_has_a_depth_for_its_learning_rate(kind: str):
-    vit = tiny_vit(**KINDS[kind])
-    for name in vit.state_dict():
-        depth, total = vit.get_layer_depth(name)
-        block = int(name.split(".")[1]) if name.startswith("layers.") else None
-        assert depth in ((0, total - 1) if block is None else (block + 1,))
 
 
 @pytest.mark.parametrize("kind", ROPE_KINDS)

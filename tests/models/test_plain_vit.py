@@ -114,13 +114,18 @@ def test_checkpointing_changes_no_gradient(options):
         dict(with_cls_token=False, window_size=2),
         dict(with_cls_token=False, rel_pos_grid=4),
         dict(rel_pos_bias_grid=(4, 4)),
-        dict(with_pos_embed=False, rope_base=100.0),
     ],
 )
 def test_a_subset_of_patches_is_refused_where_places_matter(options):
     vit = tiny_vit(**options)
     with pytest.raises(UserError, match="any subset of patches"):
         vit.encode(vit.embed(torch.randn(1, 3, 32, 32)))
+
+
+def test_rotary_positions_ask_which_patches_were_kept():
+    vit, ids = tiny_vit(with_pos_embed=False, rope_base=100.0), torch.arange(5)[None]
+    with pytest.raises(UserError, match=r"has 5 of 16 patches.* pass ids_keep"):
+        vit.encode(vit.embed(torch.randn(1, 3, 32, 32), ids))
 
 
 def test_drop_path_acts_in_training_only():

@@ -110,3 +110,8 @@ def test_a_model_keeps_the_options_that_it_was_built_from():
 def test_an_unknown_option_is_an_error_that_names_it():
     with pytest.raises(TypeError, match="unexpected keyword argument 'width'"):
         PlainViT(TINY_ARCH, width=48)
+
+
+def test_gates_in_the_mlp_of_an_attention_pooling_are_refused():
+    with pytest.raises(UserError, match=r"act 'SwiGLU' cannot be .* leave out pool_heads"):
+        ViTOptions(TINY_ARCH, act="SwiGLU", pool_heads=4, out_type="raw")

@@ -33,6 +33,21 @@ def test_every_trainable_parameter_gets_a_gradient(parts):
             assert parameter.grad.any(), name
 
 
+@pytest.mark.parametrize("decoder", ["PromptingDecoder", "MAEDecoder"])
+def test_registers_help_the_encoder_and_rotary_positions_follow_the_kept_patches(decoder):
+    """As of DINOv3's encoder; the decoder sees class token and patches only."""
+    config = milan_config("SemanticMaskGenerator", decoder)
+    config["backbone"] |= dict(num_registers=3, rope_base=100.0, with_pos_embed=False)
+    model = MODELS.build(config).train()
+    model.loss(torch.randn(2, 3, 96, 96))["loss"].backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.backbone.parameters())
+    imgs, ids_keep = torch.randn(1, 3, 96, 96), torch.tensor([[7, 143, 20]])
+    latent = model.encode_kept(imgs, ids_keep)
+    backwards = model.encode_kept(imgs, ids_keep.flip(1))
+    assert latent.shape == (1, 4, 48)
+    torch.testing.assert_close(backwards[:, 1:].flip(1), latent[:, 1:], rtol=1e-4, atol=1e-5)
+
+
 def test_position_tables_are_all_that_is_frozen():
     frozen = [name for name, p in build().named_parameters() if not p.requires_grad]
     assert frozen == ["backbone.pos_embed", "decoder.decoder_pos_embed"]
@@ -116,10 +131,9 @@ def test_features_of_the_whole_image_are_the_backbone_s():
         ("backbone", dict(with_cls_token=False), "pretraining needs backbone.with_cls_token=True"),
         (
             "backbone",
-            dict(rope_base=100.0),
+            dict(rel_pos_bias_grid=4),
             "which need all patches of an image: leave out backbone.window_size",
         ),
-        ("backbone", dict(rel_pos_bias_grid=4), "relative or rotary positions, which need all"),
         ("mask_generator", dict(mask_ratio=0.999), "mask_ratio 0.999 of 144 patches keeps 0"),
         ("mask_generator", dict(mask_ratio=1), "mask_ratio 1 is outside (0, 1)"),
     ],

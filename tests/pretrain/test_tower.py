@@ -16,7 +16,8 @@ from milan_mm.pretrain import teacher_timm
 from milan_mm.pretrain.teacher import HiddenTeacher
 from milan_mm.pretrain.teacher_clip import SHIPPED, CLIPTeacher
 from milan_mm.pretrain.teacher_timm import TimmTeacher
-from tests.helpers import STATS, randomise, save_state, teacher_settings
+from milan_mm.pretrain.tower import fold_quick_gelu
+from tests.helpers import STATS, randomise, save_state, teacher_settings, tiny_vit
 
 # In units of the standard deviation of what is expected.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.05}
@@ -380,3 +381,18 @@ def test_weights_that_timm_publishes_are_asked_for_by_name(monkeypatch):
     with pytest.raises(ValueError, match=r"'timm' of teacher .* no network - give the path"):
         timm_teacher("timm", "vit_tiny_patch16_224")
     assert asked == [("vit_tiny_patch16_224", True)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(rope_base=1e4, rope_kind="pe"),
+        dict(rope_base=100.0, num_registers=2, with_pos_embed=False),
+        dict(mlp_norm=True),
+        dict(pool_heads=4, out_type="attn_pool"),
+    ],
+)
+def test_a_folded_activation_changes_no_feature(options):
+    vit = tiny_vit(**(dict(act="QuickGELU", out_type="raw") | options))
+    imgs = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(fold_quick_gelu(vit)(imgs)[0], vit(imgs)[0], rtol=1e-4, atol=1e-5)

@@ -104,6 +104,13 @@ def test_dots_show_each_run_its_range_and_the_published_number():
     assert "A, published: 50.3" in picture and "A: 50.00, 50.50" in picture
 
 
+def test_metres_are_not_drawn_in_a_point_of_a_percent():
+    picture = dot_plot("RMSE", "paper", "m", [DotRow("A", [0.373]), DotRow("B", [0.352])])
+    places = [float(circle["cx"]) for circle in read(_page(picture)).all("circle")]
+    assert places[0] - places[1] > 150  # pixels
+    assert "A: 0.373" in picture
+
+
 def test_a_single_number_needs_no_picture():
     assert not dot_plot("AP", "", "%", [DotRow("A", [50.0])])
 

@@ -114,6 +114,15 @@ def test_the_best_validation_is_the_highest_that_measured_something(tmp_path):
     assert "last, iteration 80 best, iteration 60 box AP, % 50.0 75.0" in words
 
 
+def test_the_best_depths_are_those_of_the_lowest_error(tmp_path):
+    rows = [train_row(10)]
+    for step, value in ((20, 0.5), (40, 0.373), (60, 0.4)):
+        rows += [train_row(step), dict(d1=value, rmse=value, step=step)]
+    write_part(tmp_path, 10, rows, val_interval=20)
+    words = read(run_page(tmp_path)).words
+    assert "best RMSE 0.373 m iteration 40" in words and "d1, % 40.0 50.0 iteration 20" in words
+
+
 def test_a_place_that_all_values_share_is_said_once(tmp_path):
     rows = [train_row(50), dict(mIoU=60.0, mAcc=70.0, aAcc=80.0, step=50)]
     write_part(tmp_path, 10, rows)

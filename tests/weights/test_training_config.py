@@ -62,9 +62,9 @@ def run_of(recipe: str, weights: str | None) -> dict:
 @pytest.mark.parametrize(
     ("recipe", "system"),
     [
-        *product(RECIPES, ["openai_clip", "hf_vit", "augreg_torch"]),
+        *product(RECIPES, ["openai_clip", "hf_vit", "augreg_torch", "dinov3", "pe_timm"]),
         # from which no pretraining continues
-        *product(RECIPES[:3], ["beit", "dinov3", "eva02", "aimv2", "pe_timm", "siglip"]),
+        *product(RECIPES[:3], ["beit", "eva02", "aimv2", "siglip", "mmseg"]),
     ],
 )
 def test_a_run_of_ours_says_itself_what_its_encoder_is(tmp_path: Path, recipe: str, system: str):

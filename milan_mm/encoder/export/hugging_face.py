@@ -82,7 +82,6 @@ def _refuse(parts: Parts, target: str, **more: bool) -> None:
             f"the activation {parts.settings['act']}": parts.settings["act"] not in HF_ACTS,
             **{sentence.replace("_", " "): there for sentence, there in more.items()},
         },
-        "try --to timm" if not parts.has_cls_token else "",
     )
 
 
@@ -105,6 +104,7 @@ def _dinov2(parts: Parts) -> Files:
 
 
 def _dinov3(parts: Parts) -> Files:
+    parts.refuse("Hugging Face's DINOv3ViTModel", parts.beside)
     _refuse(
         parts,
         "DINOv3ViTModel",
@@ -128,6 +128,7 @@ def _dinov3(parts: Parts) -> Files:
 
 def _beit(parts: Parts) -> Files:
     pooled = parts.has_pooled_norm and not parts.has_final_norm
+    parts.refuse("Hugging Face's BeitModel", parts.beside)
     _refuse(
         parts,
         "BeitModel",

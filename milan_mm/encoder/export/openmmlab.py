@@ -16,7 +16,6 @@ _ACTS = {
     "QuickGELU": dict(type="mmpretrain.QuickGELU"),
 }
 _RULES = {"bicubic": "bicubic", "bilinear": "bilinear"}
-_ELSEWHERE = "try --to timm or huggingface"
 Backbone = dict[str, Any]
 
 
@@ -31,7 +30,7 @@ def openmmlab_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
     parts = parts.without("attn_pool.")
     if parts.settings["rel_pos_bias_grid"]:
         return _beit(parts)
-    parts.refuse("mmpretrain's VisionTransformer", _foreign(parts), _ELSEWHERE)
+    parts.refuse("mmpretrain's VisionTransformer", _foreign(parts))
     tensors = spell(parts.tensors, "mmpretrain")
     for kind, owner in ((1, "attn"), (2, "ffn")):
         tensors = {
@@ -57,8 +56,7 @@ def mmseg_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
         "a norm before the first block": parts.settings["pre_norm"],
         "a norm after pooling": parts.has_pooled_norm,
     }
-    parts.refuse("mmseg's VisionTransformer", _foreign(parts), _ELSEWHERE)
-    parts.refuse("mmseg's VisionTransformer", unlike, "try --to openmmlab, mmpretrain's class")
+    parts.refuse("mmseg's VisionTransformer", _foreign(parts) | unlike)
     changes = (
         (".attn.qkv.", ".attn.attn.in_proj_"),
         (".attn.proj.", ".attn.attn.out_proj."),
@@ -84,11 +82,15 @@ def mmseg_files(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
 
 
 def _beit(parts: Parts) -> tuple[Backbone, dict[str, Tensor]]:
-    unlike = _foreign(parts) | {
-        "a key bias": parts.has_key_bias,
-        "a bias of the patches is missing": not parts.settings["patch_bias"],
-        "layer scale is missing": not parts.has_layer_scale,
-    }
+    unlike = (
+        _foreign(parts)
+        | parts.beside
+        | {
+            "a key bias": parts.has_key_bias,
+            "a bias of the patches is missing": not parts.settings["patch_bias"],
+            "layer scale is missing": not parts.has_layer_scale,
+        }
+    )
     parts.refuse("mmpretrain's BEiTViT", unlike)
     tensors = spell(parts.tensors, "mmpretrain-beit")
     # the class computes these anew, and asks for them when it loads strictly
@@ -127,11 +129,11 @@ def _common(parts: Parts, kind: str) -> Backbone:
 
 
 def _foreign(parts: Parts) -> dict[str, bool]:
-    return {
+    return parts.newer | {
         "registers": bool(parts.num_registers),
         "rotary positions": bool(parts.settings["rope_base"]),
         f"the activation {parts.settings['act']}": parts.settings["act"] not in _ACTS,
-    } | parts.newer
+    }
 
 
 def _out_type(parts: Parts) -> str:

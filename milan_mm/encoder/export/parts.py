@@ -107,8 +107,8 @@ class Parts:
         """Registers R."""
         return self.settings["num_registers"]
 
-    def refuse(self, target: str, unlike: dict[str, bool], remedy: str = "") -> None:
-        """Refuse a format for what it does not have, naming the first such part.
+    def refuse(self, target: str, unlike: dict[str, bool]) -> None:
+        """Refuse a format for what it does not have, naming the first such part, without a remedy.
 
         Args:
             target: The format's class.
@@ -119,8 +119,7 @@ class Parts:
         """
         part = next((sentence for sentence, there in unlike.items() if there), None)
         if part:
-            remedy = remedy or "--to milan_mm, torch-export, torchscript and onnx can hold it"
-            raise UserError(f"{self.source}: {target} cannot hold this encoder: {part}; {remedy}")
+            raise UserError(f"{self.source}: {target} cannot hold this encoder: {part}")
 
     @property
     def newer(self) -> dict[str, bool]:
@@ -134,6 +133,15 @@ class Parts:
             "norms of queries and keys": settings["qk_norm"],
             "norms inside of attention or MLPs": settings["attn_norm"] or settings["mlp_norm"],
             "rotary positions that are not DINOv3's": bool(rope),
+        }
+
+    @property
+    def beside(self) -> dict[str, bool]:
+        """Sentence on a part that no class elsewhere has beside rotary or relative positions."""
+        is_rotary, has_table = bool(self.settings["rope_base"]), self.settings["with_pos_embed"]
+        return {
+            "a position table besides rotary positions": is_rotary and has_table,
+            "a norm before the first block": self.settings["pre_norm"],
         }
 
     def without(self, *names: str) -> "Parts":

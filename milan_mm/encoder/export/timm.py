@@ -23,9 +23,9 @@ def timm_files(parts: Parts) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     parts.refuse("timm's config", parts.newer)
     if parts.settings["rel_pos_bias_grid"]:
-        name, args, tensors = _beit(parts)
+        name, args, tensors = _beit(parts.without("attn_pool."))
     elif parts.settings["rope_base"]:
-        name, args, tensors = _dinov3(parts)
+        name, args, tensors = _dinov3(parts.without("attn_pool."))
     else:
         name, args, tensors = _vit(parts)
     args |= dict(
@@ -63,29 +63,32 @@ def timm_files(parts: Parts) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _vit(parts: Parts) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    eps = parts.settings["norm_eps"]
+    eps, act = parts.settings["norm_eps"], parts.settings["act"]
     epsilons = " or ".join(f"{value:g}" for value in _VITS)
     parts.refuse(
         "timm's VisionTransformer",
         {
             f"its norms have epsilon {eps:g}, and timm's config can say {epsilons}": eps
             not in _VITS,
-            f"the activation {parts.settings['act']}": parts.settings["act"] not in TIMM_ACTS,
+            f"the activation {act}": act not in TIMM_ACTS,
             "a final norm and another one after pooling": parts.has_final_norm
             and parts.has_pooled_norm,
         },
-        "try --to huggingface or openmmlab",
     )
+    # of which timm's table has rows too, unless the class token has none; the files that do so
+    # have layer scale as well
+    if parts.num_registers and parts.has_cls_token:
+        parts = parts.with_layer_scale().with_class_position_in_token()
     args = dict(
         img_size=parts.img_size,
         class_token=parts.has_cls_token,
         reg_tokens=parts.num_registers,
         no_embed_class=bool(parts.num_registers),
-        init_values=1e-5 if parts.has_layer_scale or parts.num_registers else None,
+        init_values=1e-5 if parts.has_layer_scale else None,
         pre_norm="pre_norm.weight" in parts.tensors,
         final_norm=parts.has_final_norm or parts.has_pooled_norm,
         fc_norm=parts.has_pooled_norm,
-        act_layer=TIMM_ACTS[parts.settings["act"]],
+        act_layer=TIMM_ACTS[act],
         dynamic_img_size=True,
     )
     # timm leaves out the bias of the patches where a norm follows, and only there
@@ -96,8 +99,6 @@ def _vit(parts: Parts) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         parts.refuse("timm's VisionTransformer", {"a patch bias with a norm before block 0": bias})
     if parts.settings["pool_heads"] != parts.num_heads or parts.pool_dims != parts.mlp_dims:
         parts = parts.without("attn_pool.")  # timm's is as wide as the blocks
-    if parts.num_registers:  # of which timm's table has rows too, unless the class token has none
-        parts = parts.with_layer_scale().with_class_position_in_token()
     return _VITS[eps], args, spell(parts.tensors, "timm")
 
 
@@ -105,7 +106,8 @@ def _beit(parts: Parts) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     norms = [parts.has_final_norm, parts.has_pooled_norm]
     parts.refuse(
         "timm's Beit",
-        {
+        parts.beside
+        | {
             "it has no class token": not parts.has_cls_token,
             f"the activation {parts.settings['act']}": parts.settings["act"] != "GELU",
             "epsilon of its norms is not 1e-6": parts.settings["norm_eps"] != 1e-6,
@@ -127,7 +129,8 @@ def _beit(parts: Parts) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
 def _dinov3(parts: Parts) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     parts.refuse(
         "timm's Eva",
-        {
+        parts.beside
+        | {
             "it has no class token": not parts.has_cls_token,
             f"the activation {parts.settings['act']}": parts.settings["act"] != "GELU",
             "epsilon of its norms is not 1e-5": parts.settings["norm_eps"] != 1e-5,

@@ -170,34 +170,46 @@ def _write_graph(encoder: Encoder, out: Path, to: str) -> Written:
     sizes = f"{height}x{width} px only, because of its relative positions or windows"
     if serves_any_size(encoder):
         sizes = f"sides multiples of {encoder.patch_size}"
-    images = f"images (B, 3, H, W), any batch, {sizes}, to {', '.join(Graph(encoder).names)}"
-    return Written(HOLDERS[to].format(out), partial(load_graph, to, out), [images])
+    notes = [f"images (B, 3, H, W), any batch, {sizes}, to {', '.join(Graph(encoder).names)}"]
+    if encoder.vit.options.with_pool:
+        notes.append("the attention pooling is not part of a graph")
+    return Written(HOLDERS[to].format(out), partial(load_graph, to, out), notes)
 
 
 def formats_for(weights: Weights) -> list[str]:
     """Those of `FORMATS` that have all parts of an encoder; none if heads or size are unknown."""
-    found = []
-    for to in FORMATS:
-        with suppress(UserError):
-            _files(weights, to) if to in _FILES else weights.model_settings()
-            found.append(to)
+    found: list[str] = []
+    with suppress(UserError):
+        parts = Parts.of(weights)
+        for to in FORMATS:
+            with suppress(UserError):
+                _files(weights, parts, to)
+                found.append(to)
     return found
 
 
-def _files(weights: Weights, to: str) -> tuple[Parts, dict[str, Any], dict[str, Tensor]]:
-    """What goes into the files of another library: config and tensors."""
-    parts = Parts.of(weights)
+def _files(weights: Weights, parts: Parts, to: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What goes into the files of another library: config and tensors; nothing into graphs."""
+    if to not in _FILES:
+        return {}, {}
     dense = "the windows or the relative positions of a detector"
     parts.refuse(f"--to {to}", {dense: bool(weights.dense)})
-    return parts, *_FILES[to](parts)
+    return _FILES[to](parts)
 
 
 def _write_parts(weights: Weights, out: Path, to: str) -> Written:
-    parts, config, tensors = _files(weights, to)
+    parts = Parts.of(weights)
+    try:
+        config, tensors = _files(weights, parts, to)
+    except UserError as error:
+        others = ", ".join(["milan_mm", *formats_for(weights)])
+        raise UserError(f"{error}; --to {others} can hold it") from None
     size = f"equal at {parts.img_size}x{parts.img_size} px"
     notes = [f"{size}; other sizes resize positions by the rules of that library"]
     if parts.settings["rope_base"]:
         notes = ["equal at every size"]
+    if parts.settings["pool_heads"] and not any(n.startswith("attn_pool.") for n in tensors):
+        notes.append("the attention pooling is left out, which that class does not have as it is")
     if to == "timm":
         _write_folder(out, tensors, {CONFIG: config})
         holds = f"timm.create_model('local-dir:{out}', pretrained=True)"

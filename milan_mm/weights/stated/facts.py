@@ -16,6 +16,8 @@ class HubFacts:
         system: Key of `SYSTEMS`.
         oblong: (height, width) of images that are not square; `img_size` is None then.
         final_norm: False where the model that wrote the file has no norm after its last block.
+        patch_bias: False where its patch embedding has no bias.
+        pool_heads: Of its own attention pooling.
         stats: See `stats_text`.
         named: Which config, for messages.
         foreign: What it says of a model that is not known here, so that nothing else is taken.
@@ -37,6 +39,8 @@ class HubFacts:
     pos_resize: str | None = None
     final_norm: bool | None = None
     norm: str | None = None
+    patch_bias: bool | None = None
+    pool_heads: int | None = None
     stats: str | None = None
     pooling: str | None = None
     named: str = "config.json"

@@ -68,6 +68,7 @@ def mmpretrain_facts(backbone: dict, is_mmsegs: bool = False) -> HubFacts:
         patch_size=_integer(backbone.get("patch_size", 16)),
         norm_eps=norms.pop(),
         act=acts.pop(),
+        patch_bias=_patch_bias(backbone.get("patch_cfg")),
         pos_resize=rule,
         named=NAMED,
     )
@@ -127,6 +128,10 @@ def _act(config: Any) -> str:
     if kind not in _ACTS:
         raise UserError(f"{NAMED} says act_cfg={kind!r}, supported are {', '.join(_ACTS)}")
     return kind
+
+
+def _patch_bias(config: Any) -> bool | None:
+    return False if isinstance(config, dict) and config.get("bias") is False else None
 
 
 def _eps(config: Any) -> float | None:

@@ -138,12 +138,14 @@ def _recorded(record: Mapping[str, Any]) -> HubFacts:
 
 
 def _newer(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """Norms and rotary positions of a `PlainViT`; files from before these options have none."""
+    """Newer parts of a `PlainViT`, of which files from before these options say nothing."""
     base, grid = _of_type(float, backbone.get("rope_base")), backbone.get("rope_grid")
     if type(grid) is int:
         grid = (grid, grid)
     return dict(
         norm=_of_type(str, backbone.get("norm")),
+        patch_bias=_of_type(bool, backbone.get("patch_bias")),
+        pool_heads=_of_type(int, backbone.get("pool_heads")),
         rope_base=base,
         rope_kind=_of_type(str, backbone.get("rope_kind", "dinov3")) if base else None,
         rope_grid=tuple(grid) if isinstance(grid, list | tuple) else None,
