@@ -61,7 +61,7 @@ def train_teacher(
         classes=json.dumps(classes.teacher),
         images=str(len(images)),
     )
-    save_clip(model, CLIP, out, command, **facts)
+    save_clip(model, CLIP, out, command, metadata=facts)
     numbers = evaluate(out, root)
-    save_clip(model, CLIP, out, command, numbers, **facts)
+    save_clip(model, CLIP, out, command, numbers, facts)
     return numbers

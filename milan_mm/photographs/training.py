@@ -6,10 +6,11 @@ class appears twice, and the loss is taken within each group. A group has as man
 are, up to the batch: with 40 classes each image is compared with all 40 captions. Masking equal
 names in the loss would do the same, but would need a loss other than open_clip's.
 
-The image tower computes in bfloat16, as pretraining does, which saves a third of the time.
-
 **The control is shuffled.** The same captions go to the same images, but which caption an image
-has is drawn once. What such a teacher knows is not language.
+has is drawn once. What such a teacher knows is not language. Nor is it much else: on the 16,000
+images of Tiny-ImageNet its loss stays at that of guessing, ln 40, for all of the schedule.
+
+The image tower computes in bfloat16, as pretraining does, which saves 30 % of the time.
 """
 
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ class Stage:
     warmup: int
 
 
+# Half of the patches for 10 epochs, then all for one. At twice the rate the loss falls no faster.
 STAGES = (Stage(0.5, 80, 2000, 1.0e-3, 100), Stage(0.0, 80, 200, 4.0e-4, 10))
 LEAST_AREA = 0.35  # of a crop, as a share of the image
 

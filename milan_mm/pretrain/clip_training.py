@@ -109,7 +109,7 @@ def save_clip(
     out: Path,
     command: str,
     numbers: Mapping[str, float] | None = None,
-    **metadata: str,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write fp16 weights, how they came about, and the evaluation.
 
@@ -130,4 +130,4 @@ def save_clip(
         "image_std": json.dumps(STD),
         "sha256": tensors_sha256(tensors),
     }
-    save_tensors(out, tensors, fields | metadata)
+    save_tensors(out, tensors, {**fields, **(metadata or {})})
