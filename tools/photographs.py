@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.evaluation import grid
     from milan_mm.run.errors import user_errors
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(min(2, os.cpu_count() or 1))  # trainings are processes of their own
     results = args.out / "results.jsonl"
     with user_errors():
         plan = prepare(args)
