@@ -1,6 +1,7 @@
 """The parts of the study that can be done one by one: each gives rows, and is done once."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ FINETUNED = "finetuned, {share} of the labels"
 
 
 @dataclass
-class Cell:
+class Cell(ABC):
     """What all parts have.
 
     Attributes:
@@ -46,6 +47,10 @@ class Cell:
     def job(self) -> Job | None:
         """Its training; None where there is none."""
         return None
+
+    @abstractmethod
+    def rows(self) -> list[dict]:
+        """Its numbers, once it is trained."""
 
 
 class ClipJob(Job):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from milan_mm.photographs.arms import ARMS
 from milan_mm.photographs.table import curves_of
@@ -35,7 +36,7 @@ def curve_figure(rows: Sequence[Mapping]) -> Figure:
             axes.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
         axes.set_xlabel("epochs of pretraining")
         axes.set_ylabel("k-NN top-1 in %")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=LABEL_SIZE)
     return figure

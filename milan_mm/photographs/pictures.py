@@ -5,6 +5,7 @@ The figure shows photographs of ImageNet, so it stays in the folder of the resul
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -53,7 +54,7 @@ def pictures_figure(
     rows: list[list[Panel | None]] = [[Panel(square(photo, 128))] for photo in read]
     bars: list[Bar] = []
     if checkpoint:
-        model = read_pretraining(str(checkpoint)).model
+        model: Any = read_pretraining(str(checkpoint)).model
         size = model.backbone.grid_size[0] * model.backbone.patch_size
         images = np.stack([square(photo, size) for photo in read])
         views = pretraining_views(model, images)

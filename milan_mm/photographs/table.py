@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from milan_mm.photographs import frozen
 from milan_mm.photographs.arms import ARMS, SHUFFLED, STEPS, TEACHERS
@@ -23,7 +24,7 @@ _TEACHER_TITLES = {
 }
 
 
-def write_table(rows: Sequence[Mapping], settings: Mapping[str, object]) -> str:
+def write_table(rows: Sequence[Mapping], settings: Mapping[str, Any]) -> str:
     """All tables.
 
     Args:
@@ -95,8 +96,8 @@ def _teachers(rows: Sequence[Mapping]) -> str:
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
-def _notes(rows: Sequence[Mapping], settings: Mapping[str, object]) -> str:
-    num_train, num_val = settings["images"]  # type: ignore[misc]
+def _notes(rows: Sequence[Mapping], settings: Mapping[str, Any]) -> str:
+    num_train, num_val = settings["images"]
     shown = [row["value"] for row in rows if row["metric"] in METRICS]
     error = ""
     if shown:
