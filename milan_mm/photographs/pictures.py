@@ -50,7 +50,7 @@ def pictures_figure(
         read_systems([str(file)], [title], num_heads=num_heads() if is_teacher(title) else None)[0]
         for title, file in encoders.items()
     ]
-    titles: list[str] = ["photograph"]
+    titles: list[str] = ["photo"]
     rows: list[list[Panel | None]] = [[Panel(square(photo, 128))] for photo in read]
     bars: list[Bar] = []
     if checkpoint:
@@ -59,7 +59,7 @@ def pictures_figure(
         images = np.stack([square(photo, size) for photo in read])
         views = pretraining_views(model, images)
         columns, bars = _step(views)
-        titles += ["sampling probability", "kept patches", "loss per patch"]
+        titles += ["chance", "kept patches", "loss per patch"]
         for row, panels in zip(rows, columns, strict=True):
             row += panels
     first = len(titles)
