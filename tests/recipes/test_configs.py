@@ -384,7 +384,7 @@ def shrink(config: Config, folder: Path) -> tuple[Config, int]:
         backbone.out_indices = tuple(range(levels))
     if backbone.get("window_size"):
         backbone.global_layers = (1,)
-    if "decoder" in config.model:
+    if "num_layers" in config.model.get("decoder", {}):
         config.model.decoder.num_layers = 2
     if "teacher" in (config.model.get("head") or {}):
         teacher = config.model.head.teacher
