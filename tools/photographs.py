@@ -84,12 +84,10 @@ def main(argv: list[str] | None = None) -> None:
 
     with early.early_errors():
         check_early(args)
-    import torch
 
     from milan_mm.evaluation import grid
     from milan_mm.run.errors import user_errors
 
-    torch.set_num_threads(min(2, os.cpu_count() or 1))  # trainings are processes of their own
     results = args.out / "results.jsonl"
     with user_errors():
         plan = prepare(args)
