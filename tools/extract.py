@@ -89,6 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.weights.recognising import given_options, read_encoder
 
     with user_errors(), silence():
+        from milan_mm.evaluation.features import unread_notes
         from milan_mm.evaluation.frozen.extraction import Preparation, extract_folder
 
         encoder = read_encoder(args.weights, **given_options(args))
@@ -102,6 +103,8 @@ def main(argv: list[str] | None = None) -> None:
             num_workers=args.workers,
         )
         splits = [split for split in SPLITS if split in args.split]
+        for note in unread_notes(args.data, splits):
+            print(f"note: {note}", file=sys.stderr)
         stores = list(
             extract_folder(
                 encoder, args.data, splits, args.blocks, args.pooling, preparation, args.out

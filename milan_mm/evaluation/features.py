@@ -83,13 +83,24 @@ def photo_notes(root: str | Path) -> list[str]:
         MissingFileError: When there is no such folder.
         UserError: When many photos are of types that are not read.
     """
-    train, val = (find_class_folders(root, split) for split in ("train", "val"))
+    splits = ("train", "val")
+    notes = unread_notes(root, splits)
+    overlap = find_overlap(*(find_class_folders(root, split) for split in splits))
+    return [*notes, str(overlap)] if overlap.found else notes
+
+
+def unread_notes(root: str | Path, splits: Sequence[str]) -> list[str]:
+    """What is left out of some splits of a user's photos, a line for each.
+
+    Raises:
+        MissingFileError: When there is no such folder.
+        UserError: When many photos are of types that are not read, or not files.
+    """
     notes = []
-    for folder in (train, val):
+    for folder in (find_class_folders(root, split) for split in splits):
         images, unread = list_photos(folder)
         notes += note_unread(folder, len(images), unread)
-    overlap = find_overlap(train, val)
-    return [*notes, str(overlap)] if overlap.found else notes
+    return notes
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """tools/extract.py as a user meets it; what it writes is tested in tests/evaluation/frozen."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,10 @@ def test_a_mistake_is_one_line_and_nothing_is_written(folder, error_of, words, m
 def test_a_split_that_is_missing_is_named(folder, error_of):
     (folder / "imagenet/val").rename(folder / "imagenet/test")
     assert "no folder val or valid or validation" in error_of("extract", *WORDS)
+
+
+def test_a_pipe_among_the_images_is_refused_as_by_other_tools(folder, error_of):
+    os.mkfifo(next(Path("imagenet/train").iterdir()) / "pipe.png")
+    assert "photos in 'imagenet/train' are of a type that is not read, or not files" in error_of(
+        "extract", *WORDS
+    )
