@@ -29,7 +29,7 @@ demo: $(VENV)/.installed  ## pretrain, transfer and write work_dirs/demo/report.
 test: $(VENV)/.installed  ## run the tests on all cores (JOBS=1: on one; ARGS=--random-order: shuffled)
 	$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-overfit: $(VENV)/.installed  ## learn a few images by heart in each task (about 15 minutes on 2 cores)
+overfit: $(VENV)/.installed  ## learn a few images by heart in each task (an hour or more on 2 cores)
 	$(PY) -m pytest -m overfit
 
 soak: $(VENV)/.installed  ## kill trainings, fill their disk and damage their files for 30 minutes (ARGS='--minutes 5': shorter)
