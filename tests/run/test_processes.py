@@ -34,6 +34,8 @@ def train(fsdp: bool, fail: bool) -> None:
         raise UserError("of a run")
 
 
+# What ends cleanly in spite of it, and what was tried: benchmarks/reliability/sharded_ends.py.
+# Strict, so that this fails with the first torch that frees the group.
 keeps_groups = pytest.mark.xfail(
     Version(torch.__version__) >= Version("2.12"),
     reason="caches of DTensor keep the mesh of all that was spread",
