@@ -11,7 +11,8 @@ A little over an hour on 2 idle cores. Finished parts are kept: the same command
 was.
 
 Arms: scratch (untrained), mae, row-2, row-7 (of the paper's Table 4), milan, control (MILAN with a
-teacher whose captions were shuffled), distillation (MILAN's target without masks and decoder).
+teacher whose captions were shuffled), images (MILAN with a teacher that saw the same images without
+captions), distillation (MILAN's target without masks and decoder).
 
 Examples:
   python tools/photographs.py data/tiny-imagenet.tar.gz
@@ -71,6 +72,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--control", metavar="FILE", help="that of the shuffled captions")
     parser.add_argument(
+        "--image-teacher", metavar="FILE", help="that of images alone (--no-captions)"
+    )
+    parser.add_argument(
         "--fresh", action="store_true", help="start over instead of keeping finished parts"
     )
     return parser.parse_args(argv)
@@ -123,10 +127,10 @@ def prepare(args: argparse.Namespace) -> "Plan":
         MissingFileError, UserError: For what cannot be run; the folder is then as it was.
     """
     from milan_mm.photographs import plan
-    from milan_mm.photographs.arms import ARMS, CAPTIONS, SHUFFLED, choose_arms
+    from milan_mm.photographs.arms import ARMS, CAPTIONS, SHUFFLED, VIEWS, choose_arms
     from milan_mm.photographs.data import find_photographs
 
-    given = {CAPTIONS: args.teacher, SHUFFLED: args.control}
+    given = {CAPTIONS: args.teacher, SHUFFLED: args.control, VIEWS: args.image_teacher}
     return plan.prepare(
         plan.Wishes(
             root=find_photographs(args.data),
