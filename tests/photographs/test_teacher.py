@@ -20,6 +20,7 @@ from torchvision.transforms.functional import (
 from milan_mm.errors import UserError
 from milan_mm.photographs.arms import CAPTIONS, SHUFFLED, VIEWS
 from milan_mm.photographs.captions import TEMPLATES, tokens_of, words_of
+from milan_mm.photographs.cells import TeacherCell
 from milan_mm.photographs.data import read_classes
 from milan_mm.photographs.measures import evaluate
 from milan_mm.photographs.models import CLIP, create, encode_texts, load, load_teacher
@@ -96,6 +97,29 @@ def test_the_teacher_of_images_alone_has_seen_no_caption(trained, photographs):
     with safe_open(trained["views"], "pt") as file:
         assert file.metadata()["captions"] == "none"
         assert "DATA --no-captions --seed 0" in file.metadata()["command"]
+
+
+def test_what_a_teacher_took_is_known_after_an_interruption_while_it_was_measured(
+    photographs, tmp_path, monkeypatch
+):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    file = tmp_path / "captions.safetensors"
+    cell = TeacherCell(CAPTIONS, 0, "teacher", photographs, file, tmp_path / "captions")
+    assert cell.job
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("milan_mm.photographs.teacher.evaluate", interrupted)
+        train_teacher(photographs, file, stages=STAGES[1:])
+    resumed = TeacherCell(CAPTIONS, 0, "teacher", photographs, file, cell.folder)
+    assert resumed.job is None
+    rows = resumed.rows()
+    assert [row["metric"] for row in rows] == [
+        f"{measure}_{role}_classes" for role in CLASSES for measure in ("zero_shot", "knn")
+    ]
+    assert all(row["processor_seconds"] > 0 for row in rows)
+    elsewhere = TeacherCell(CAPTIONS, 0, "teacher", photographs, file, tmp_path / "other/captions")
+    assert "processor_seconds" not in elsewhere.rows()[0]
 
 
 def test_the_two_views_of_an_image_are_what_the_teacher_of_images_alone_puts_together():
