@@ -7,7 +7,7 @@ encoder is judged by k-NN and a linear probe on frozen features, and by finetuni
 of the labels. OUT/table.md has the numbers with their intervals, OUT/curve.png k-NN after each
 epoch, OUT/pictures.png masks and attention on photographs. Those are ImageNet's: do not publish.
 
-A little over an hour on 2 idle cores. Finished parts are kept: the same command goes on where it
+About 80 minutes on 2 idle cores. Finished parts are kept: the same command goes on where it
 was.
 
 Arms: scratch (untrained), mae, row-2, row-7 (of the paper's Table 4), milan, control (MILAN with a
