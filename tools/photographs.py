@@ -166,7 +166,8 @@ def write_figures(plan: "Plan") -> None:
     out, arms = plan.wishes.out, plan.wishes.arms
     command = f"tools/photographs.py {plan.wishes.root} --out {out}"
     save_curve(read_rows(out / "results.jsonl"), out / "curve.png", command)
-    files = {arm.name: plan.checkpoint(arm.name, 0) for arm in arms if arm.is_pretrained}
+    drawn = [arm for arm in arms if arm.is_pretrained and arm.row not in (2, 7)]  # for the width
+    files = {arm.name: plan.checkpoint(arm.name, 0) for arm in drawn}
     files |= plan.teacher_files
     encoders = pictures.titles_of(files)
     if not encoders:
