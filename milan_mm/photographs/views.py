@@ -58,7 +58,7 @@ def train_on_views(
 
 def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Endless (size,) numbers of images, none of which comes again before all have been."""
-    waiting = np.empty(0, np.int64)
+    waiting: np.ndarray = np.empty(0, np.int64)
     while True:
         while len(waiting) < size:
             waiting = np.concatenate([waiting, rng.permutation(count)])

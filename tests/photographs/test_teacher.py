@@ -130,10 +130,13 @@ def test_the_two_views_of_an_image_are_what_the_teacher_of_images_alone_puts_tog
     for steps in (1, 40):
         model = train_on_views(images, 0, (Stage(0.0, 16, steps, 2e-3, 0),))
         rng = np.random.default_rng(1)
+        right = []
         with torch.no_grad():
-            first, second = (model.encode_image(view_of(images, rng), True) for _ in range(2))
-        found.append(((first @ second.T).argmax(1) == torch.arange(16)).float().mean().item())
-    assert found[1] > max(found[0], 0.5)
+            for _ in range(4):
+                first, second = (model.encode_image(view_of(images, rng), True) for _ in range(2))
+                right.append((first @ second.T).argmax(1) == torch.arange(16))
+        found.append(torch.cat(right).float().mean().item())
+    assert found[1] > 1.3 * found[0]
 
 
 def view_of(images: np.ndarray, rng: np.random.Generator) -> Tensor:
