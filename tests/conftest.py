@@ -3,6 +3,7 @@
 import copy
 import functools
 import gc
+import multiprocessing.util
 import os
 import random
 import tempfile
@@ -56,6 +57,7 @@ def no_run_before() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def killed_processes_leave_nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What no one removes any more, torchrun's folders say, is in a folder that pytest removes."""
+    multiprocessing.util.get_temp_dir()  # of this process, which removes it after all else
     folder = str(tmp_path_factory.mktemp("tmp"))  # a short name: sockets have paths of 107 bytes
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", folder)
