@@ -1,6 +1,8 @@
 """The cells of an evaluation that train: the recipe's run, its test, and tests on other images."""
 
 import shlex
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +68,20 @@ class TrainedCell(EvaluationCell):
         loop = load(self._config_as_run).train_cfg
         last = f"iter_{loop.max_iters}" if "max_iters" in loop else f"epoch_{loop.max_epochs}"
         return checkpoint.stem == last
+
+    @property
+    def earlier_seconds(self) -> float:
+        """By the folders in which mmengine logs each start, a killed one too.
+
+        They are named by the local time of the start; the last log was written at the end.
+        """
+        total = 0.0
+        for folder in self.work_dir.glob("2*_*"):
+            with suppress(ValueError, OSError):  # another folder, or one without a log
+                started = time.mktime(time.strptime(folder.name[:15], "%Y%m%d_%H%M%S"))
+                ended = max(log.stat().st_mtime for log in folder.glob("*.log"))
+                total += max(0.0, ended - started)
+        return total
 
     @property
     def job(self) -> Job | None:
@@ -194,6 +210,11 @@ class VariantCell(TrainedCell):
     @property
     def job(self) -> None:
         """The training is that of the other cell, which comes before."""
+
+    @property
+    def earlier_seconds(self) -> float:
+        """Those are the other cell's, too."""
+        return 0.0
 
     def rows(self) -> list[dict]:
         """Test the last checkpoint there; see `GridCell`."""

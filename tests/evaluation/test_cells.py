@@ -1,5 +1,7 @@
 """Cells know their recipe, what they have done, and how their training is split."""
 
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +71,17 @@ def test_the_rest_of_the_batch_is_accumulated_and_counted(cell):
     job = replace(cell, num_processes=4, batch_per_gpu=2).job
     assert (job.num_iters, job.num_processes) == (8 * 1000, 4)
     assert job.arguments == ["--batch-per-gpu", "2"]
+
+
+def test_earlier_starts_are_counted_by_their_logs(cell):
+    for name, minutes in (("20260131_120000", 5), ("20260131_130000_rank0", 7), ("test", 9)):
+        log = cell.work_dir / name / "run.log"
+        log.parent.mkdir(parents=True)
+        log.touch()
+        hour = 12 if "12" in name else 13
+        ended = time.mktime((2026, 1, 31, hour, minutes, 0, 0, 0, -1))
+        os.utime(log, (ended, ended))
+    assert cell.earlier_seconds == (5 + 7) * 60
 
 
 def test_a_batch_that_does_not_split_is_refused(cell):
