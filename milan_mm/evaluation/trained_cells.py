@@ -113,7 +113,8 @@ class TrainedCell(EvaluationCell):
 
     def rows(self) -> list[dict]:
         """Test the last checkpoint, with test.log in the work folder; see `GridCell`."""
-        rows = self._test("test", [])
+        kind = TASKS[self.task].data.kind
+        rows = self._test("test", ["--interval"] if kind == "maps" else [])
         return self._with_intervals(rows) if self.is_of_images else rows
 
     def _with_intervals(self, rows: list[dict]) -> list[dict]:
@@ -134,6 +135,7 @@ class TrainedCell(EvaluationCell):
         run_tool(f"the test of {self.title}", "test.py", tested, log)
         measured = read_metrics(metrics)
         values: dict[str, float | None] = {}
+        intervals: dict[str, dict] = {}
         for metric in metrics_of(self.task, self.data):
             if metric.key not in measured and not self._is_undefined(metric.key):
                 raise RuntimeError(f"{metrics} has no '{metric.key}', see {log}")
@@ -141,7 +143,11 @@ class TrainedCell(EvaluationCell):
             if value is not None and value < 0:
                 value = None  # COCO's and LVIS's -1: no object to be found
             values[metric.name] = None if value is None else round(value * metric.factor, 4)
-        return self._rows(values, self._precision(), self.total_batch)
+            ends = [measured.get(f"{metric.key}_{end}") for end in ("low", "high")]
+            known = [round(end * metric.factor, 4) for end in ends if end is not None]
+            intervals[metric.name] = dict(interval=known) if len(known) == 2 else {}
+        rows = self._rows(values, self._precision(), self.total_batch)
+        return [row | intervals[row["metric"]] for row in rows]
 
     def command(self, launcher: str, partition: str, gpus: int | None = None) -> str:
         """The line that trains it on a cluster.

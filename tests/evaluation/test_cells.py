@@ -140,6 +140,13 @@ def test_what_the_test_measures_becomes_percent(cell, measured):
     assert {row["metric"]: row["value"] for row in cell.rows()} == {"box AP": 50.3, "mask AP": None}
 
 
+def test_the_interval_of_miou_is_in_its_row(cell, measured):
+    measured.update(mIoU=48.12, mIoU_low=46.5, mIoU_high=49.75)
+    (row,) = replace(cell, task="ade20k", data="ADE20K").rows()
+    assert (row["value"], row["interval"]) == (48.12, [46.5, 49.75])
+    assert all("interval" not in row for row in cell.rows())
+
+
 def test_an_ap_of_minus_one_is_undefined(cell, measured):
     measured["coco/segm_mAP"] = -1.0  # what evaluators write where there is nothing to find
     assert {row["metric"]: row["value"] for row in cell.rows()} == {"box AP": 50.3, "mask AP": None}

@@ -7,6 +7,7 @@ the metric that stands there, which names its numbers: those below follow from t
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -147,6 +148,8 @@ def run_test(title: str, name: str, arguments: Sequence[str], log: Path) -> None
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
         evaluator = Evaluator(cfg.test_evaluator)
         evaluator.dataset_meta = dataset.metainfo
+        for add in defined_by("test")["additions"](args):
+            add(SimpleNamespace(test_evaluator=evaluator))
         for number in range(len(dataset)):
             sample = dataset[number]["data_samples"]
             answer(sample, number, cfg)
@@ -201,6 +204,7 @@ def test_every_dense_task_gives_its_rows_and_columns(
         assert {row["config"] for row in own} == {recipe_name(task, "w24d4")}
         assert {row["data"] for row in own} == {TASKS[task].data.name}
         assert own[0]["data_counts"] == dict(train=2, val=2)
+        assert ("interval" in own[0]) == (TASKS[task].data.kind == "maps")
     (table,) = make_tables(rows)
     (line,) = table.lines
     shown = {
