@@ -29,6 +29,7 @@ from milan_mm.escaping import visible
 from milan_mm.evaluation.tasks import LVIS, TASKS, USUAL, of_kind, seeded, trained
 from milan_mm.run import options
 
+FEATURES = ("cls_token", "avg", "pool")
 KINDS = dict(classes="whole images", boxes="boxes", maps="label maps", depths="depth")
 
 if TYPE_CHECKING:
@@ -125,6 +126,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="where features are kept and found again, also those of tools/extract.py "
         "(OUT/features)",
+    )
+    frozen.add_argument(
+        "--pooling",
+        choices=FEATURES,
+        help="class token, mean of the patch tokens, or the encoder's own attention pooling, in "
+        "k-NN and logistic regression (the class token; without one the encoder's own, or the "
+        "mean)",
     )
     frozen.add_argument(
         "--crop-pct",
@@ -272,6 +280,7 @@ def plan(args: argparse.Namespace) -> list["EvaluationCell"]:
         store=args.features,
         shots=args.shots,
         draws=args.draws,
+        pooling=args.pooling,
         subsets=tuple(args.subsets or ()),
         crop_pct=args.crop_pct,
     )
@@ -346,6 +355,7 @@ def check_options(args: argparse.Namespace) -> None:
         )
     pooled = {*of_kind("classes")} - {*trained()}
     for option, tasks in (
+        ("pooling", pooled - {"linear-grid", "attentive"}),
         ("shots", {"few-shot", "few-shot-knn"}),
         ("draws", {"few-shot", "few-shot-knn", "low-data"}),
         ("subsets", {"low-data"}),

@@ -48,7 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         choices=["cls_token", "avg", "pool"],
         help="class token, mean of the patch tokens, the encoder's own attention pooling (SigLIP, "
-        "PE), or several of them (the class token if there is one, else the mean)",
+        "PE), or several of them (the class token; without one the encoder's own, or the mean)",
     )
     options.add_preparation(parser)
     parser.add_argument(

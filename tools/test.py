@@ -66,6 +66,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="also measure each class: AP, IoU, or precision and recall",
     )
+    parser.add_argument(
+        "--interval",
+        action="store_true",
+        help="also the 95 %% interval of mIoU, by resampling the test images",
+    )
     return parser.parse_args(argv)
 
 
@@ -120,6 +125,10 @@ def additions(args: argparse.Namespace) -> "list[Callable[[Runner], None]]":
         from milan_mm.evaluation.per_class import report_per_class
 
         found.append(report_per_class)
+    if args.interval:
+        from milan_mm.evaluation.iou_interval import report_interval
+
+        found.append(report_interval)
     for path in filter(is_dump, args.out or ()):
         from milan_mm.evaluation.dumping import DumpPredictions
 

@@ -58,6 +58,11 @@ class EvaluationCell(ABC):
         return f"{self.task}-{settings_hash(self.identity)}"
 
     @property
+    def earlier_seconds(self) -> float:
+        """See `milan_mm.evaluation.grid.SharedCell`."""
+        return 0.0
+
+    @property
     def title(self) -> str:
         """What messages call it."""
         return f"{self.task} of {self.candidate.method} ({self.candidate.name}), seed {self.seed}"

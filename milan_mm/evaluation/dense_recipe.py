@@ -7,13 +7,20 @@ from mmengine.config import Config
 from milan_mm.configs import load
 from milan_mm.errors import UserError
 from milan_mm.evaluation.frozen.dense import DenseSettings
-from milan_mm.evaluation.recipes import Shape
+from milan_mm.evaluation.recipes import Shape, recipe_name
 from milan_mm.evaluation.short import NUM_VAL
+from milan_mm.evaluation.tasks import of_kind, trained
 from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.fields.image_size import check_patches
 
-CLASSIFIERS = {"ade20k-knn": "knn", "ade20k-logreg": "logistic"}
-_DATA = "seg/linear-head_vit-base-p16_8xb2-amp-40k_ade20k-512x512"  # names data sets and classes
+_ENDINGS = {"-knn": "knn", "-logreg": "logistic"}
+_LINEAR = "-linear"  # ends the task whose recipe names the data sets and their classes
+CLASSIFIERS = {
+    task.removesuffix(_LINEAR) + ending: classifier
+    for task in trained(of_kind("maps"))
+    if task.endswith(_LINEAR)
+    for ending, classifier in _ENDINGS.items()
+}
 _SPLITS = dict(train="train_dataloader", val="val_dataloader")
 
 
@@ -31,7 +38,9 @@ def dense_recipe(
     size = img_size or shape.img_size
     check_patches(size, shape.patch_size, f"--img-size {img_size}")
     name = f"{task}_vit-{shape.arch}-p{shape.patch_size}"
-    return name, DenseSettings(CLASSIFIERS[task], size), load(_DATA)
+    data = task.rpartition("-")[0]
+    cfg = load(recipe_name(data + _LINEAR, "base"))
+    return name, DenseSettings(CLASSIFIERS[task], size), cfg
 
 
 def shorten_data(cfg: Config) -> None:

@@ -24,6 +24,8 @@ _CSV_COLUMNS = (
     "max",
     "runs",
     "draws",
+    "draws_min",
+    "draws_max",
     "interval_low",
     "interval_high",
     "best",
@@ -102,9 +104,10 @@ def _entry_text(entry: Entry, bold: str) -> str:
         text += f" ({entry.mark})"
     if entry.runs > 1:
         text += f" ({entry.shown(entry.low)} to {entry.shown(entry.high)}, {entry.runs} runs)"
-    if entry.draws > 1 and entry.span:
-        text += " ({} to {}, ".format(*map(entry.shown, entry.span)) + f"{entry.draws} draws)"
-    elif entry.interval:
+    if entry.draw_range:
+        low, high = map(entry.shown, entry.draw_range)
+        text += f" ({low} to {high}, {entry.draws} draws)"
+    if entry.interval:
         text += " [{}, {}]".format(*map(entry.shown, entry.interval))
     return text
 
@@ -141,6 +144,7 @@ def _origin_without_runs(line: Line, cell: TableCell) -> str:
 def _csv_entry(entry: Entry) -> dict:
     group = entry.group
     difference, (low, high) = entry.difference, entry.interval or (None, None)
+    least, most = entry.draw_range or (None, None)
     return dict(
         origin="measured",
         mean=entry.mean,
@@ -148,6 +152,8 @@ def _csv_entry(entry: Entry) -> dict:
         max=entry.high,
         runs=entry.runs,
         draws=entry.draws or None,
+        draws_min=least,
+        draws_max=most,
         interval_low=low,
         interval_high=high,
         best=int(entry.best),

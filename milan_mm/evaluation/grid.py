@@ -55,6 +55,10 @@ class SharedCell(GridCell, Protocol):
     def claim(self) -> str:
         """Name of a file; cells with one training have one name."""
 
+    @property
+    def earlier_seconds(self) -> float:
+        """That earlier starts of its training took, which have ended before its end."""
+
 
 AnyCell = TypeVar("AnyCell", bound=GridCell)
 
@@ -136,9 +140,9 @@ def run_in_turn(
     return failed
 
 
-def _run(cell: GridCell, results: Path, facts: Mapping[str, object]) -> bool:
+def _run(cell: SharedCell, results: Path, facts: Mapping[str, object]) -> bool:
     """Train a cell and append its rows; says what failed."""
-    started = time.monotonic()
+    started = time.monotonic() - cell.earlier_seconds
     try:
         if job := cell.job:
             for _ in run_jobs([job], 1):

@@ -149,7 +149,8 @@ class Knn:
             )
             by_k = votes(*near, classes, self.settings.ks, self.settings.temperature)
             for k, predictions in by_k.items():
-                found[name, feature, k] = top_1_and_5(predictions.cpu(), labels, classes)
+                # as DINO counts: fewer neighbours name fewer classes, others come in any order
+                found[name, feature, k] = top_1_and_5(predictions[:, :k].cpu(), labels, classes)
         return found
 
     def _features(self, split: str, dataset: CustomDataset) -> dict[tuple[str, str], Tensor]:

@@ -55,6 +55,7 @@ class Evaluation(EvaluationData):
         tasks: All that are planned: features are computed once for those that read any.
         store: Folder of all frozen features; None takes OUT/features.
         shots, draws: Of few-shot protocols; None takes theirs.
+        pooling: Of protocols that read one vector of each image; None takes `usual_pooling`.
         crop_pct: Of frozen tasks; None takes that of ImageNet.
         subsets: Files that list the training images of 1 % and 10 %.
     """
@@ -68,6 +69,7 @@ class Evaluation(EvaluationData):
     store: Path | None = None
     shots: tuple[int, ...] | None = None
     draws: int | None = None
+    pooling: str | None = None
     subsets: tuple[Path, ...] = ()
     crop_pct: float | None = None
     _variants: dict[str, tuple] = field(default_factory=dict, repr=False, compare=False)
@@ -109,17 +111,18 @@ class Evaluation(EvaluationData):
         )
 
     def _plan_frozen(self, candidate: Candidate, task: str, seed: int) -> FrozenCell:
-        name, settings = frozen_recipe(task, candidate.shape, self.img_size, self.crop_pct)
+        read, shape, protocol = candidate.read, candidate.shape, self._protocols[task]
+        protocol.needs(shape).check(shape, candidate.name)
+        feature = protocol.feature(shape)
+        name, settings = frozen_recipe(task, shape, feature, self.img_size, self.crop_pct)
         images = self.frozen_images(task)
         train, counts, hashes = self.list_images(images, task)
-        protocol = self._protocols[task]
         if self.subsets and isinstance(protocol, SmallShare):
             protocol = protocol.of_lists(self.subsets, train)
         if self.protocol == "short":
             protocol = protocol.fitted(train)
         protocol.check(train)
         identity = protocol.settings | settings | dict(protocol=self.protocol)
-        read, shape = candidate.read, candidate.shape
         chosen = {key: read.options.get(key) for key in CHOICES}
         others = [self._protocols[name].needs(shape) for name in frozen({*self.tasks, task})]
         return FrozenCell(
@@ -175,7 +178,7 @@ class Evaluation(EvaluationData):
 
     @cached_property
     def _protocols(self) -> dict[str, FrozenProtocol]:
-        return with_options(dict(shots=self.shots, draws=self.draws))
+        return with_options(dict(shots=self.shots, draws=self.draws, pooling=self.pooling))
 
     def _plan_training(self, candidate: Candidate, task: str, seed: int) -> TrainedCell:
         name, cfg = recipe(task, candidate.shape)

@@ -22,14 +22,15 @@ def entry_of(group: Group, runs: Sequence[Mapping], mark: str = "") -> Entry:
     entry.digits = metric_of(row["task"], row["data"], row["metric"]).digits
     entry.values = tuple(row["value"] for row in known)
     entry.mean, entry.low, entry.high = mean(entry.values), min(entry.values), max(entry.values)
-    ends = [end for row in known for end in (*row.get("interval", ()), *row.get("draws", ()))]
-    if ends or len(known) > 1:
-        ends += entry.values
-        entry.span = min(ends), max(ends)
-    if len(known) == 1:
-        entry.draws = len(known[0].get("draws", ()))
-        low, high = known[0].get("interval") or (None, None)
-        entry.interval = None if low is None or high is None else (low, high)
+    draws = [value for row in known for value in row.get("draws", ())]
+    ends = [end for row in known for end in row.get("interval", ())]
+    if draws:
+        entry.draws, entry.draw_range = len(draws), (min(draws), max(draws))
+    if all("interval" in row for row in known):
+        entry.interval = min(ends), max(ends)
+    if draws or ends or len(known) > 1:
+        every = (*draws, *ends, *entry.values)
+        entry.span = min(every), max(every)
     return entry
 
 

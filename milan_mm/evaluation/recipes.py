@@ -55,20 +55,22 @@ class Shape:
 
 
 def frozen_recipe(
-    task: str, shape: Shape, img_size: int | None = None, crop_pct: float | None = None
+    task: str,
+    shape: Shape,
+    feature: str,
+    img_size: int | None = None,
+    crop_pct: float | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """Name of a protocol on frozen features, and what its features depend on.
 
-    They are of the class token if there is one.
-
     Args:
+        feature: What they are of.
         img_size: Side of the images in pixels; None takes that of the pretraining.
         crop_pct: Share of the short side that the centre crop keeps; None takes ImageNet's.
 
     Raises:
         UserError: For a size that patches do not divide.
     """
-    feature = "cls_token" if shape.with_cls_token else "avg"
     check_patches(img_size or shape.img_size, shape.patch_size, f"--img-size {img_size}")
     size = dict(crop_pct=crop_pct or CROP_PCT, img_size=img_size or shape.img_size)
     settings = size | dict(feature=feature)

@@ -46,7 +46,8 @@ def notes_on(
     if any("interval" in row for row in rows):
         notes.append(
             "[low, high] is the 95 % interval of the number if other test images had been drawn "
-            "(bootstrap); other training seeds are not part of it."
+            "(bootstrap), of several runs from the lowest end to the highest; other training "
+            "seeds are not part of it."
         )
     if any(group.protocol == "own" for group in marks):
         notes.append(

@@ -18,8 +18,12 @@ class Trial(NamedTuple):
     @property
     def title(self) -> str:
         """As tables call it."""
+        return self.called(TASKS[self.task].verb)
+
+    def called(self, what: str) -> str:
+        """Its data and something of it, e.g. what is done with them."""
         pixels = f"{self.img_size} px" if self.img_size else ""
-        return " ".join(filter(None, (self.data, TASKS[self.task].verb, self._like, pixels)))
+        return " ".join(filter(None, (self.data, what, self._like, pixels)))
 
     @property
     def _like(self) -> str:
@@ -44,8 +48,10 @@ class Column(NamedTuple):
     @property
     def title(self) -> str:
         """As a table's head shows it, with the unit of what is not in %."""
-        unit = metric_of(self.trial.task, self.trial.data, self.metric).unit
-        shown = f" ({unit})" if unit and "%" not in unit else ""
+        metric = metric_of(self.trial.task, self.trial.data, self.metric)
+        if metric.title:
+            return self.trial.called(metric.title)
+        shown = f" ({metric.unit})" if metric.unit and "%" not in metric.unit else ""
         return f"{self.trial.title} {self.metric}{shown}"
 
 
@@ -74,8 +80,10 @@ class Entry:
         mark: Letter of its group where the table has several groups of the task, else ''.
         span: Lowest and highest number that it may be: of intervals, draws and repeated runs; None
             for a single number without an interval.
-        interval: Of 95 %, of a single run, where the protocol gives one.
+        interval: Of 95 %, where the protocol gives one; of several runs, from the lowest end to the
+            highest.
         draws: Number of subsets that the value is the mean of; 0 without draws.
+        draw_range: Lowest and highest value of these.
         best: Whether no other line is better, in its group, as far as spans allow to say so; never
             in a short protocol.
         difference: To the published number, in points, where the two may be compared.
@@ -91,6 +99,7 @@ class Entry:
     span: tuple[float, float] | None = None
     interval: tuple[float, float] | None = None
     draws: int = 0
+    draw_range: tuple[float, float] | None = None
     mark: str = ""
     best: bool = False
     difference: float | None = None

@@ -3,7 +3,7 @@
 A task that trains names a recipe of ViT-B and ViT-L. The others are computed from frozen features.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +35,7 @@ class Metric:
         factor: From its number to that of the row.
         unit: Of the row. What is in % lies between 0 and 100.
         lower_is_better: For ranks.
+        title: That a column has beside its data; '' for verb and name.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Metric:
     factor: float = 1
     unit: str = "%"
     lower_is_better: bool = False
+    title: str = ""
 
     @property
     def digits(self) -> int:
@@ -86,7 +88,7 @@ NYU = DataSet("NYU Depth v2", "depths")
 _TOP = (Metric("top-1", "accuracy/top1"), Metric("top-5", "accuracy/top5"))
 _AP = (Metric("box AP", "coco/bbox_mAP", 100), Metric("mask AP", "coco/segm_mAP", 100))
 _LVIS_AP = (Metric("box AP", "lvis/bbox_AP", 100), Metric("mask AP", "lvis/segm_AP", 100))
-_SHOTS = tuple(Metric(f"{n}-shot") for n in (1, 2, 5, 10))
+_SHOTS = (1, 2, 5, 10)
 _MIOU = (Metric("mIoU", "mIoU"),)
 _DEPTH = (
     Metric("RMSE", "rmse", unit="m", lower_is_better=True),
@@ -96,22 +98,50 @@ _DEPTH = (
 _UPERNET = "seg/upernet_vit-{{arch}}-p{{patch}}_8xb2-amp-80k_{data}"
 _LINEAR_HEAD = "seg/linear-head_vit-{{arch}}-p{{patch}}_8xb2-amp-40k_{data}"
 
+
+def _of_patches(name: str, data: DataSet) -> Iterator[Task]:
+    """Segmentation without a training."""
+    yield Task(f"{name}-knn", data, (Metric("mIoU"),), "k-NN of patches", is_drawn=True)
+    verb = "logistic regression of patches"
+    yield Task(f"{name}-logreg", data, (Metric("mIoU"),), verb, is_drawn=True)
+
+
+def _of_maps(name: str, data: DataSet, folder: str, whole: tuple[int, int]) -> Iterator[Task]:
+    """All of a data set beside ADE20K."""
+    for ending, verb, pattern in (("", "", _UPERNET), ("-linear", "linear", _LINEAR_HEAD)):
+        yield Task(name + ending, data, _MIOU, verb, pattern.format(data=folder), "iters", whole)
+    yield from _of_patches(name, data)
+
+
 _ROWS = (
     Task("knn", IMAGENET, (Metric("top-1"), Metric("top-5")), "k-NN"),
     Task(
         "knn-grid",
         IMAGENET,
-        tuple(Metric(f"k={k}") for k in (1, 5, 10, 20, 50, 100, 200)),
-        "k-NN, top-1 by k",
+        tuple(Metric(f"k={k}", title=f"k-NN top-1, k={k}") for k in (1, 5, 10, 20, 50, 100, 200)),
+        "k-NN for several k",
     ),
     Task("logreg", IMAGENET, (Metric("top-1"), Metric("top-5")), "logistic regression"),
-    Task("few-shot", IMAGENET, _SHOTS, "few-shot logistic regression, top-1"),
-    Task("few-shot-knn", IMAGENET, _SHOTS, "few-shot k-NN, top-1"),
+    Task(
+        "few-shot",
+        IMAGENET,
+        tuple(Metric(f"{n}-shot", title=f"{n}-shot logistic regression top-1") for n in _SHOTS),
+        "few-shot logistic regression",
+    ),
+    Task(
+        "few-shot-knn",
+        IMAGENET,
+        tuple(Metric(f"{n}-shot", title=f"{n}-shot k-NN top-1") for n in _SHOTS),
+        "few-shot k-NN",
+    ),
     Task(
         "low-data",
         IMAGENET,
-        (Metric("1 %"), Metric("10 %")),
-        "logistic regression on a share of train, top-1",
+        tuple(
+            Metric(share, title=f"logistic regression on {share} of train top-1")
+            for share in ("1 %", "10 %")
+        ),
+        "logistic regression on a share of train",
     ),
     Task(
         "linear-grid",
@@ -203,10 +233,7 @@ _ROWS = (
         unit="iters",
         whole=(99_000, 19_809),
     ),
-    Task("ade20k-knn", ADE20K, (Metric("mIoU"),), "k-NN of patches", is_drawn=True),
-    Task(
-        "ade20k-logreg", ADE20K, (Metric("mIoU"),), "logistic regression of patches", is_drawn=True
-    ),
+    *_of_patches("ade20k", ADE20K),
     Task(
         "ade20k-linear",
         ADE20K,
@@ -225,15 +252,9 @@ _ROWS = (
         unit="iters",
         whole=(20_210, 2_000),
     ),
-    *(
-        Task(name + ending, data, _MIOU, verb, pattern.format(data=folder), "iters", whole)
-        for name, data, folder, whole in (
-            ("cityscapes", CITYSCAPES, "cityscapes-768x768", (2_975, 500)),
-            ("pascal-context", PASCAL_CONTEXT, "pascal-context-59-480x480", (4_998, 5_105)),
-            ("coco-stuff", COCO_STUFF, "coco-stuff164k-512x512", (118_287, 5_000)),
-        )
-        for ending, verb, pattern in (("", "", _UPERNET), ("-linear", "linear", _LINEAR_HEAD))
-    ),
+    *_of_maps("cityscapes", CITYSCAPES, "cityscapes-768x768", (2_975, 500)),
+    *_of_maps("pascal-context", PASCAL_CONTEXT, "pascal-context-59-480x480", (4_998, 5_105)),
+    *_of_maps("coco-stuff", COCO_STUFF, "coco-stuff164k-512x512", (118_287, 5_000)),
     Task(
         "nyu-depth",
         NYU,

@@ -1,6 +1,8 @@
 """The cells of an evaluation that train: the recipe's run, its test, and tests on other images."""
 
 import shlex
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +70,20 @@ class TrainedCell(EvaluationCell):
         return checkpoint.stem == last
 
     @property
+    def earlier_seconds(self) -> float:
+        """By the folders in which mmengine logs each start, a killed one too.
+
+        They are named by the local time of the start; the last log was written at the end.
+        """
+        total = 0.0
+        for folder in self.work_dir.glob("2*_*"):
+            with suppress(ValueError, OSError):  # another folder, or one without a log
+                started = time.mktime(time.strptime(folder.name[:15], "%Y%m%d_%H%M%S"))
+                ended = max(log.stat().st_mtime for log in folder.glob("*.log"))
+                total += max(0.0, ended - started)
+        return total
+
+    @property
     def job(self) -> Job | None:
         """The training, from its last checkpoint on; None when it is complete.
 
@@ -97,7 +113,8 @@ class TrainedCell(EvaluationCell):
 
     def rows(self) -> list[dict]:
         """Test the last checkpoint, with test.log in the work folder; see `GridCell`."""
-        rows = self._test("test", [])
+        kind = TASKS[self.task].data.kind
+        rows = self._test("test", ["--interval"] if kind == "maps" else [])
         return self._with_intervals(rows) if self.is_of_images else rows
 
     def _with_intervals(self, rows: list[dict]) -> list[dict]:
@@ -118,6 +135,7 @@ class TrainedCell(EvaluationCell):
         run_tool(f"the test of {self.title}", "test.py", tested, log)
         measured = read_metrics(metrics)
         values: dict[str, float | None] = {}
+        intervals: dict[str, dict] = {}
         for metric in metrics_of(self.task, self.data):
             if metric.key not in measured and not self._is_undefined(metric.key):
                 raise RuntimeError(f"{metrics} has no '{metric.key}', see {log}")
@@ -125,7 +143,11 @@ class TrainedCell(EvaluationCell):
             if value is not None and value < 0:
                 value = None  # COCO's and LVIS's -1: no object to be found
             values[metric.name] = None if value is None else round(value * metric.factor, 4)
-        return self._rows(values, self._precision(), self.total_batch)
+            ends = [measured.get(f"{metric.key}_{end}") for end in ("low", "high")]
+            known = [round(end * metric.factor, 4) for end in ends if end is not None]
+            intervals[metric.name] = dict(interval=known) if len(known) == 2 else {}
+        rows = self._rows(values, self._precision(), self.total_batch)
+        return [row | intervals[row["metric"]] for row in rows]
 
     def command(self, launcher: str, partition: str, gpus: int | None = None) -> str:
         """The line that trains it on a cluster.
@@ -194,6 +216,11 @@ class VariantCell(TrainedCell):
     @property
     def job(self) -> None:
         """The training is that of the other cell, which comes before."""
+
+    @property
+    def earlier_seconds(self) -> float:
+        """Those are the other cell's, too."""
+        return 0.0
 
     def rows(self) -> list[dict]:
         """Test the last checkpoint there; see `GridCell`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from statistics import mean
 
 from markupsafe import Markup
 
@@ -68,9 +69,9 @@ def results_page(rows: Sequence[Mapping], name: str, remarks: Sequence[str] = ()
                 ]
             ),
             paragraph(
-                "Mean of the runs and their range, or the 95 % interval of a single run. In bold "
-                "are the best, and those that cannot be told from them. Numbers in grey are "
-                "published ones; the difference to them is given where protocol and data are the "
+                "Mean of the runs or draws and their range, and the 95 % interval where there is "
+                "one. In bold are the best, and those that cannot be told from them. Published "
+                "numbers are grey; the difference to them is given where protocol and data are the "
                 "paper's.",
                 note=True,
             ),
@@ -129,10 +130,11 @@ def _entry(entry: Entry) -> Markup:
     if entry.runs > 1:
         said = f"{entry.shown(entry.low)} to {entry.shown(entry.high)}, {count(entry.runs, 'run')}"
         text += Markup('<span class="paper">{}</span>').format(said)
-    if entry.draws > 1 and entry.span:
-        said = "{} to {}, ".format(*map(entry.shown, entry.span)) + count(entry.draws, "draw")
+    if entry.draw_range:
+        low, high = map(entry.shown, entry.draw_range)
+        said = f"{low} to {high}, {count(entry.draws, 'draw')}"
         text += Markup('<span class="paper">{}</span>').format(said)
-    elif entry.interval:
+    if entry.interval:
         text += Markup('<span class="paper">[{}, {}]</span>').format(
             *map(entry.shown, entry.interval)
         )
@@ -149,8 +151,8 @@ def _plots(found: Table) -> Markup:
     if not figures:
         return EMPTY
     note = paragraph(
-        "Dots are runs, a line spans their range or their 95 % intervals, diamonds are published "
-        "numbers. The best is on top.",
+        "Dots are runs, a line spans their range, their draws and their 95 % intervals, diamonds "
+        "are published numbers. The best mean is on top.",
         note=True,
     )
     return join(['<div class="charts">', *figures, "</div>", note])
@@ -166,8 +168,9 @@ def _plot(column: Column, group: Group, cells: Sequence[tuple[Line, TableCell]])
         mark = mark or "".join(entry.mark for entry in entries[:1])
         published = cell.published if compares else None
         if values or published is not None:
-            spans = [entry.span for entry in entries if entry.span]
-            rows.append(DotRow(line.method, values, published, spans[0] if spans else None))
+            ends = [end for entry in entries for end in entry.span or ()]
+            span = (min(ends), max(ends)) if ends else None
+            rows.append(DotRow(line.method, values, published, span))
     metric = metric_of(column.trial.task, column.trial.data, column.metric)
     rows.sort(key=_height, reverse=not metric.lower_is_better)
     note = f"protocol {group.protocol} {group.protocol_hash[:_DIGITS]}"
@@ -177,7 +180,8 @@ def _plot(column: Column, group: Group, cells: Sequence[tuple[Line, TableCell]])
 
 
 def _height(row: DotRow) -> float:
-    return max([*row.values, *([] if row.published is None else [row.published])])
+    """Its mean, by which the table ranks it; the published number where nothing was run."""
+    return mean(row.values or [row.published or 0.0])
 
 
 def _commands(rows: Sequence[Mapping]) -> Markup:

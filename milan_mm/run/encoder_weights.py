@@ -114,7 +114,8 @@ def _check_class_token(cfg: Config, encoder: Encoder) -> None:
     what = dict(attn_pool="its own attention pooling", avg_featmap="the mean of its patches")[own]
     raise UserError(
         f"{encoder.source} has no class token, which {Path(cfg.filename or 'the config').stem} "
-        f"probes: take {what}, --cfg-options model.backbone.out_type={own}, or finetune it"
+        f"probes: take {what}, --cfg-options model.backbone.out_type={own}; finetune it; or judge "
+        "it by tools/evaluate.py --tasks linear-grid"
     )
 
 

@@ -1,5 +1,7 @@
 """Cells know their recipe, what they have done, and how their training is split."""
 
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +73,17 @@ def test_the_rest_of_the_batch_is_accumulated_and_counted(cell):
     assert job.arguments == ["--batch-per-gpu", "2"]
 
 
+def test_earlier_starts_are_counted_by_their_logs(cell):
+    for name, minutes in (("20260131_120000", 5), ("20260131_130000_rank0", 7), ("test", 9)):
+        log = cell.work_dir / name / "run.log"
+        log.parent.mkdir(parents=True)
+        log.touch()
+        hour = 12 if "12" in name else 13
+        ended = time.mktime((2026, 1, 31, hour, minutes, 0, 0, 0, -1))
+        os.utime(log, (ended, ended))
+    assert cell.earlier_seconds == (5 + 7) * 60
+
+
 def test_a_batch_that_does_not_split_is_refused(cell):
     with pytest.raises(ValueError, match="total_batch 64 cannot be split evenly over 3"):
         _ = replace(cell, num_processes=3).job
@@ -125,6 +138,13 @@ def measured(cell, monkeypatch) -> dict[str, float]:
 
 def test_what_the_test_measures_becomes_percent(cell, measured):
     assert {row["metric"]: row["value"] for row in cell.rows()} == {"box AP": 50.3, "mask AP": None}
+
+
+def test_the_interval_of_miou_is_in_its_row(cell, measured):
+    measured.update(mIoU=48.12, mIoU_low=46.5, mIoU_high=49.75)
+    (row,) = replace(cell, task="ade20k", data="ADE20K").rows()
+    assert (row["value"], row["interval"]) == (48.12, [46.5, 49.75])
+    assert all("interval" not in row for row in cell.rows())
 
 
 def test_an_ap_of_minus_one_is_undefined(cell, measured):

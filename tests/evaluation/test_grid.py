@@ -23,6 +23,7 @@ class Number:
     number: int
     job: Job | None = None
     error: Exception | None = None
+    earlier_seconds: float = 0.0
 
     @property
     def title(self) -> str:
@@ -53,6 +54,12 @@ def test_cells_with_rows_are_kept_and_counted(results: Path, capsys: pytest.Capt
     assert grid.missing_cells(cells, results, "--fresh starts over") == cells[1:]
     said = capsys.readouterr().out
     assert said == "1 of 2 cells are finished and kept (--fresh starts over)\n"
+
+
+def test_a_row_has_the_seconds_of_all_starts(results: Path):
+    assert grid.run_in_turn([Number(0, earlier_seconds=100.0)], results) == []
+    (row,) = read_rows(results)
+    assert 100 <= row["seconds"] < 110
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), UserError("no\nimage")])

@@ -2,16 +2,19 @@
 
 import math
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
 
+from milan_mm.errors import UserError
 from milan_mm.evaluation.class_iou import ClassIoU
 from milan_mm.evaluation.class_precision import ClassPrecision
 from milan_mm.evaluation.coco_metric import CocoMetric
 from milan_mm.evaluation.dumping import DumpPredictions
+from milan_mm.evaluation.iou_interval import IoUInterval, report_interval
 from milan_mm.evaluation.per_class import class_table, split_classes
 from tests.evaluation.test_coco_metric import CLASSES, ground_truth, predictions, write
 
@@ -66,6 +69,30 @@ def test_iou_of_each_class_is_a_count_of_pixels():
     np.testing.assert_allclose(values, [50, 50, math.nan, 100])
     assert found["Acc[a]"] == pytest.approx(200 / 3)
     assert found["mIoU"] == pytest.approx(np.nanmean(values), abs=0.01)
+
+
+def test_a_test_of_segmentation_has_the_interval_of_its_miou_and_others_refuse_it():
+    generator, samples = torch.Generator().manual_seed(0), []
+    for _ in range(9):
+        true = torch.randint(0, 4, (1, 8, 8), generator=generator)
+        is_right = torch.rand(1, 8, 8, generator=generator) < 0.7
+        samples.append(
+            dict(
+                pred_sem_seg=dict(data=true.where(is_right, 0)),
+                gt_sem_seg=dict(data=true.where(torch.rand(1, 8, 8) < 0.9, 255)),
+            )
+        )
+    judge = ClassIoU()  # with --classwise
+    judge.dataset_meta = dict(classes=tuple("abcd"))
+    runner = SimpleNamespace(test_evaluator=SimpleNamespace(metrics=[judge]))
+    report_interval(runner)
+    found = [measured(metric, samples, tuple("abcd")) for metric in runner.test_evaluator.metrics]
+    assert found[1]["mIoU_low"] < found[0]["mIoU"] < found[1]["mIoU_high"]
+    alike = measured(IoUInterval(), samples[:1] * 3, tuple("abcd"))
+    assert alike == {}
+    runner.test_evaluator.metrics = [CocoMetric(metric="bbox")]
+    with pytest.raises(UserError, match="--interval is for mIoU, and the test measures CocoMetric"):
+        report_interval(runner)
 
 
 def test_precision_and_recall_of_each_class_are_counts_of_images():

@@ -68,13 +68,12 @@ def test_a_shape_is_that_of_the_file():
         Shape.of(recognise(tiny_vit().state_dict(), "a.pth"))
 
 
-def test_knn_takes_the_class_token_where_there_is_one():
+def test_a_frozen_recipe_says_what_its_features_depend_on():
     without = Shape(**ARCHS["base"], patch_size=16, img_size=384, with_cls_token=False)
-    assert frozen_recipe("knn", BASE)[0] == "knn_vit-base-p16"
-    assert frozen_recipe("knn", BASE)[1]["feature"] == "cls_token"
-    assert frozen_recipe("knn", without)[1] == frozen_recipe("knn", BASE)[1] | dict(
-        feature="avg", img_size=384
-    )
+    name, settings = frozen_recipe("knn", BASE, "cls_token")
+    assert (name, settings["feature"]) == ("knn_vit-base-p16", "cls_token")
+    other = settings | dict(feature="avg", img_size=384)
+    assert frozen_recipe("knn", without, "avg")[1] == other
 
 
 @pytest.mark.parametrize("task", trained())

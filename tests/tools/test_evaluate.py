@@ -517,6 +517,8 @@ def test_the_published_vote_has_the_hash_that_it_always_had(folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--tasks", "linear-grid", "--pooling", "avg"), "--pooling is for few-shot, few-shot-knn"),
+        (("--tasks", "knn", "--pooling", "pool"), "one.pth has no attention pooling of its own"),
         (("--tasks", "knn", "--shots", "1"), "--shots is for few-shot, few-shot-knn, not for"),
         (("--tasks", "few-shot", "--shots", "3"), "'3' is none of 1, 2, 5, 10"),
         (("--tasks", "ade20k-knn", "--crop-pct", "1"), "--crop-pct is for attentive, few-shot"),

@@ -7,6 +7,7 @@ the metric that stands there, which names its numbers: those below follow from t
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from milan_mm.evaluation import grid, trained_cells
 from milan_mm.evaluation.recipes import recipe_name
 from milan_mm.evaluation.results import read_results
 from milan_mm.evaluation.tables import make_tables
-from milan_mm.evaluation.tasks import TASKS, trained
+from milan_mm.evaluation.tasks import TASKS, of_kind, trained
 from milan_mm.run.jobs import Job, _command
 from milan_mm.run.metrics import write_metrics
 from tests.dense_layouts import IGNORED, LAYOUTS, write_layout
@@ -147,6 +148,8 @@ def run_test(title: str, name: str, arguments: Sequence[str], log: Path) -> None
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
         evaluator = Evaluator(cfg.test_evaluator)
         evaluator.dataset_meta = dataset.metainfo
+        for add in defined_by("test")["additions"](args):
+            add(SimpleNamespace(test_evaluator=evaluator))
         for number in range(len(dataset)):
             sample = dataset[number]["data_samples"]
             answer(sample, number, cfg)
@@ -201,6 +204,7 @@ def test_every_dense_task_gives_its_rows_and_columns(
         assert {row["config"] for row in own} == {recipe_name(task, "w24d4")}
         assert {row["data"] for row in own} == {TASKS[task].data.name}
         assert own[0]["data_counts"] == dict(train=2, val=2)
+        assert ("interval" in own[0]) == (TASKS[task].data.kind == "maps")
     (table,) = make_tables(rows)
     (line,) = table.lines
     shown = {
@@ -216,3 +220,25 @@ def test_every_dense_task_gives_its_rows_and_columns(
     call(*words)
     assert f"{len(dense)} of {len(dense)} cells are finished and kept" in capsys.readouterr().out
     assert read_results("out/results.jsonl") == rows
+
+
+@pytest.mark.long
+def test_patches_are_classified_on_every_data_set_of_label_maps(folder: Path, call):
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    image[:, SIDE // 2 :] = 255  # the second class is white
+    labels = (image[..., 0] > 0).astype(np.uint8)
+    labels[:4] = IGNORED
+    data = [name for name in LAYOUTS if name != "nyu-depth"]
+    for name in data:
+        pairs = [(image, labels), (image[:, ::-1], labels[:, ::-1])]
+        write_layout(name, folder / "patches", pairs)
+    tasks = [f"{name}-{ending}" for name in data for ending in ("knn", "logreg")]
+    assert {*tasks} == {task for task in of_kind("maps") if not TASKS[task].recipe}
+    words = ("--weights", "one.pth", "--num-heads", "3", "--data", "patches", "--out", "patches")
+    call("evaluate", *words, "--tasks", ",".join(tasks))
+    rows = read_results("patches/results.jsonl")
+    assert [row["task"] for row in rows] == [task for task in TASKS if task in tasks]
+    assert {row["value"] for row in rows} == {100.0}
+    assert all("interval" not in row for row in rows)  # of two images without a mistake
+    titles = [column.title for column in make_tables(rows)[0].columns]
+    assert "Pascal Context k-NN of patches mIoU" in titles

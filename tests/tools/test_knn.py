@@ -90,6 +90,19 @@ def test_several_k_have_a_row_each_and_features_are_found_again(folder, knn, cap
     assert "weights   cls_token     9" in capsys.readouterr().out
 
 
+def test_fewer_than_five_neighbours_make_no_more_guesses(folder, knn):
+    rng = np.random.default_rng(0)
+    for name in (f"noise/{part}/{label}" for part in ("train", "val") for label in range(6)):
+        Path(name).mkdir(parents=True)
+        for i in range(2):
+            pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(f"{name}/{i}.png")
+    knn(data="noise", k="1 2 12", out="results.jsonl")
+    rows = {(row["k"], row["metric"]): row["value"] for row in read_rows("results.jsonl")}
+    assert rows[1, "top-5"] == rows[1, "top-1"] < 100
+    assert rows[2, "top-5"] <= rows[12, "top-5"]
+
+
 def test_photos_in_both_splits_are_said(folder, knn, capsys):
     knn()
     assert "training images too" not in capsys.readouterr().err

@@ -28,6 +28,7 @@ from torch.utils.data import Dataset
 from milan_mm.datasets.labels import IGNORED
 from milan_mm.errors import UserError
 from milan_mm.evaluation.features import find_device
+from milan_mm.evaluation.frozen.bank import Bank
 from milan_mm.evaluation.frozen.dense_features import (
     PatchEncoder,
     Patches,
@@ -103,8 +104,8 @@ class Areas:
         ]
         return 100 * float(np.nanmean(IoUMetric.total_area_to_metrics(*totals)["IoU"]))
 
-    def interval(self) -> tuple[float, float]:
-        """Its 95 % interval, by resampling images.
+    def interval(self) -> tuple[float, float] | None:
+        """Its 95 % interval, by resampling images; None of images that do not differ.
 
         A class that no image of a resample shows keeps its IoU of all images: left out, or counted
         as 0 for what was taken for it, rare classes would shift all resamples to one side of mIoU.
@@ -153,7 +154,8 @@ def segment(
     """
     patches = patches_of(encoder, train, num_classes, settings.img_size)
     learnt, held = hold_out_images(len(patches.features), seed)
-    standardise = Standardiser.of(patches.bank(learnt)[0])
+    known = patches.bank(learnt)
+    standardise = Standardiser.of(known.features, known.rows)
     standardise.apply_(patches.features)
     maps = label_maps(train, held, settings.img_size, encoder.num_workers)
     chosen, miou = choose(patches, learnt, held, maps, settings)
@@ -187,26 +189,26 @@ def choose(
         UserError: When no patch has a label.
     """
     device = find_device()
-    bank, shares = patches.bank(learnt)
+    bank = patches.bank(learnt)
     if not len(bank):
         raise UserError("no patch of the training images is labelled: correct the label maps")
     parts = [(held[i : i + _IMAGES], maps[i : i + _IMAGES]) for i in range(0, len(held), _IMAGES)]
     candidates: list[dict[str, Any]] = []
     found: list[Areas] = []
     if settings.classifier == "knn":
-        bank, shares = bank.to(device), shares.to(device)
+        bank = bank.on(device)
         ks = [k for k in settings.ks if k <= len(bank)] or [len(bank)]
         for metric in settings.metrics:
             areas = {k: Areas() for k in ks}
             for ids, labels in parts:
                 features = patches.features[ids].to(device)
-                votes = patch_votes(features.flatten(0, 1), bank, shares, ks, metric)
+                votes = patch_votes(features.flatten(0, 1), bank, ks, metric)
                 for k in ks:
                     areas[k].judge(votes[k], labels)
             candidates += [dict(k=k, metric=metric) for k in ks]
             found += areas.values()
     else:
-        regression = _regression(bank, shares)
+        regression = _regression(bank)
         linear = None
         for c in settings.cs:
             linear = regression.fit(c, linear)
@@ -223,21 +225,18 @@ def choose(
 
 def fit(patches: Patches, ids: Tensor, chosen: dict[str, Any]) -> Classify:
     """A classifier of standardised patches, from those of some images."""
-    device = find_device()
-    bank, shares = patches.bank(ids)
+    device, bank = find_device(), patches.bank(ids)
     if "C" in chosen:
-        linear = _regression(bank, shares).fit(chosen["C"])
+        linear = _regression(bank).fit(chosen["C"])
         return lambda tokens: linear.scores(tokens.to(device).float())
-    bank, shares = bank.to(device), shares.to(device)
-    k, metric = chosen["k"], chosen["metric"]
-    return lambda tokens: patch_votes(tokens.to(device), bank, shares, [k], metric)[k]
+    placed, k, metric = bank.on(device), chosen["k"], chosen["metric"]
+    return lambda tokens: patch_votes(tokens.to(device), placed, [k], metric)[k]
 
 
-def _regression(bank: Tensor, shares: Tensor) -> LogisticRegression:
+def _regression(bank: Bank) -> LogisticRegression:
     """Of the commonest class of each patch."""
-    return LogisticRegression(
-        Rows(bank, shares.argmax(dim=1), dtype=torch.float64), shares.shape[1]
-    )
+    rows = Rows(bank.features, bank.shares.argmax(dim=1), bank.rows, torch.float64)
+    return LogisticRegression(rows, bank.shares.shape[1])
 
 
 def _predict(scores: Tensor, size: Sequence[int]) -> Tensor:

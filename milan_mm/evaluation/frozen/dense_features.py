@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
+from milan_mm.evaluation.frozen.bank import Bank
 from milan_mm.evaluation.frozen.patch_labels import resize_labels, shares_in_patches
 from milan_mm.evaluation.frozen.patch_source import patch_tokens
 from milan_mm.models.plain_vit import PlainViT
@@ -68,12 +69,12 @@ class Patches:
     shares: Tensor
     is_labelled: Tensor
 
-    def bank(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The labelled patches of some images: (M, D) features and (M, C) shares."""
+    def bank(self, ids: Tensor) -> "Bank":
+        """The labelled patches of some images."""
         is_chosen = torch.zeros(len(self.features), 1, dtype=torch.bool)
         is_chosen[ids] = True
-        rows = (self.is_labelled & is_chosen).flatten()
-        return self.features.flatten(0, 1)[rows], self.shares.flatten(0, 1)[rows]
+        rows = (self.is_labelled & is_chosen).flatten().nonzero()[:, 0]
+        return Bank(self.features.flatten(0, 1), self.shares.flatten(0, 1), rows)
 
 
 def read_pairs(dataset: dict[str, Any], num_classes: int, img_size: int) -> Dataset:
@@ -144,15 +145,15 @@ class Standardiser:
     std: Tensor
 
     @classmethod
-    def of(cls, features: Tensor) -> "Standardiser":
-        """That of (M, D) patches."""
+    def of(cls, features: Tensor, rows: Tensor) -> "Standardiser":
+        """That of some rows (M,) int64 of (P, D) patches."""
         total = torch.zeros(2, features.shape[1], dtype=torch.float64)
-        for rows in features.split(_ROWS):
-            total[0] += rows.double().sum(dim=0)
-        mean = total[0] / len(features)
-        for rows in features.split(_ROWS):
-            total[1] += (rows.double() - mean).square().sum(dim=0)
-        std = (total[1] / len(features)).sqrt()
+        for part in rows.split(_ROWS):
+            total[0] += features[part].double().sum(dim=0)
+        mean = total[0] / len(rows)
+        for part in rows.split(_ROWS):
+            total[1] += (features[part].double() - mean).square().sum(dim=0)
+        std = (total[1] / len(rows)).sqrt()
         return cls(mean.float(), torch.where(std > 0, std, 1.0).float())
 
     def __call__(self, features: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ def extract_folder(
         encoder: With its tensors.
         root: Of train/CLASS/* and val/CLASS/*.
         blocks: Numbers from 0, or from -1 for the last.
-        poolings: None takes the class token if there is one.
+        poolings: None takes `usual_pooling`.
         preparation: With an `img_size` of 0 for that of the pretraining.
 
     Raises:

@@ -14,7 +14,13 @@ from milan_mm.evaluation.frozen.attentive import (
     heads_of_probe,
 )
 from milan_mm.evaluation.frozen.extraction import TITLES
-from milan_mm.evaluation.frozen.linear_grid import HELD_OUT, POOLINGS, GridSettings, linear_grid
+from milan_mm.evaluation.frozen.linear_grid import (
+    HELD_OUT,
+    OWN,
+    POOLINGS,
+    GridSettings,
+    linear_grid,
+)
 from milan_mm.evaluation.frozen.measured import Measured, top_1_and_5
 from milan_mm.evaluation.frozen.patch_source import PatchSource
 from milan_mm.evaluation.frozen.protocol import Features, FrozenProtocol, TrainImages
@@ -68,7 +74,10 @@ class LinearGrid(Grid[GridSettings]):
     def needs(self, shape: Shape) -> Needs:
         first = max(0, shape.num_layers - max(self.grid.blocks))
         poolings = POOLINGS[:2] if shape.with_cls_token else POOLINGS[1:2]
-        return Needs(tuple(range(first, shape.num_layers)), poolings)
+        return Needs(tuple(range(first, shape.num_layers)), poolings + _own(shape))
+
+    def feature(self, shape: Shape) -> str:
+        return "+".join((super().feature(shape), *_own(shape)))
 
     def fitted(self, train: TrainImages) -> Self:
         return replace(self, grid=replace(self.grid, updates=SHORT_UPDATES))
@@ -95,7 +104,7 @@ class LinearGrid(Grid[GridSettings]):
         """Without what a shallow encoder, or one without a class token, does not have."""
         blocks = sorted({min(count, shape.num_layers) for count in self.grid.blocks})
         poolings = self.grid.poolings if shape.with_cls_token else POOLINGS[1:2]
-        return replace(self.grid, blocks=tuple(blocks), poolings=poolings)
+        return replace(self.grid, blocks=tuple(blocks), poolings=poolings + _own(shape))
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,10 @@ class Attentive(Grid[AttentiveSettings]):
         )
         answers = val_labels(train, val)
         return top_1_and_5(found.predictions, answers, num_classes, found.settings)
+
+
+def _own(shape: Shape) -> tuple[str, ...]:
+    return (OWN,) if shape.with_pool else ()
 
 
 def _patches(features: Features, split: str) -> PatchSource:

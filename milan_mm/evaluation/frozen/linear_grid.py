@@ -12,7 +12,8 @@ Different here:
   ImageNet's validation images;
 - the best settings are then trained on all training images, as published numbers are;
 - weight decay is in the grid; DINOv2 has none;
-- the mean of the patches is an input of its own too, for encoders without a class token;
+- the mean of the patches is an input of its own too, for encoders without a class token, and so is
+  an encoder's own attention pooling (SigLIP, PE), of the last block;
 - few images are not read more than `GridSettings.epochs` times;
 - all probes of an input start equal.
 """
@@ -39,6 +40,7 @@ from milan_mm.evaluation.frozen.subsets import hold_out
 from milan_mm.evaluation.voting import TOP
 
 POOLINGS = ("cls_token", "avg", "both")
+OWN = "pool"  # an encoder's own attention pooling, where it has one
 HELD_OUT = 0.1  # of the training images of each class, to choose by
 
 
@@ -49,7 +51,7 @@ class GridSettings:
     Attributes:
         rates: For 256 images. weight_decays: Of weights; biases have none.
         blocks: How many of the last are put side by side.
-        poolings: Of 'cls_token', 'avg' and 'both', see `linear_input`.
+        poolings: Of `POOLINGS` and `OWN`, see `linear_input`.
         batch: Images per update, at most all. updates: At most. epochs: At most.
         momentum: Of SGD. spread: Of the weights at the start.
         chunk: Images that are judged at a time.
@@ -90,8 +92,8 @@ def linear_input(tokens: Mapping[str, Tensor], blocks: int, pooling: str) -> Ten
     Args:
         tokens: By pooling, (B, blocks of the encoder, D), the last block last.
         blocks: How many of the last.
-        pooling: 'cls_token' or 'avg' of these blocks, or 'both': their class tokens and the mean of
-            the patches of the last one.
+        pooling: 'cls_token', 'avg' or 'pool' of these blocks, or 'both': their class tokens and the
+            mean of the patches of the last one.
 
     Returns:
         (B, blocks * D) float32, one D more for 'both'.
@@ -237,7 +239,12 @@ def train_probes(
 
 def _inputs(settings: GridSettings) -> list[tuple[int, str, list[dict[str, float]]]]:
     each = each_setting(settings.rates, settings.weight_decays)
-    return [(blocks, pooling, each) for blocks in settings.blocks for pooling in settings.poolings]
+    return [
+        (blocks, pooling, each)
+        for blocks in settings.blocks
+        for pooling in settings.poolings
+        if pooling != OWN or blocks == min(settings.blocks)  # it was learnt on the last block
+    ]
 
 
 def _take(

@@ -10,8 +10,7 @@ from milan_mm.errors import UserError
 from milan_mm.evaluation.features import find_device
 from milan_mm.evaluation.frozen.feature_set import FeatureSet
 from milan_mm.evaluation.frozen.measured import Measured, measured_hits, top_1_and_5
-from milan_mm.evaluation.frozen.protocol import Features, FrozenProtocol, TrainImages
-from milan_mm.evaluation.frozen.spec import usual_pooling
+from milan_mm.evaluation.frozen.protocol import Features, PooledProtocol, TrainImages
 from milan_mm.evaluation.recipes import Shape
 from milan_mm.evaluation.voting import hits, neighbours, votes
 
@@ -19,7 +18,7 @@ KS = (1, 5, 10, 20, 50, 100, 200)
 
 
 @dataclass(frozen=True)
-class Vote(FrozenProtocol):
+class Vote(PooledProtocol):
     """DINO's weighted vote (arXiv 2104.14294): top-1 and top-5 for one k."""
 
     k: int = 20
@@ -35,14 +34,15 @@ class Vote(FrozenProtocol):
     def measure(
         self, features: Features, shape: Shape, step: Callable[[], object]
     ) -> Mapping[str, Measured]:
-        val = features("val", usual_pooling(shape))
-        found = vote(features, shape, (self.k,), self.temperature)[self.k]
+        pooling = self.feature(shape)
+        val = features("val", pooling)
+        found = vote(features, pooling, (self.k,), self.temperature)[self.k]
         step()
         return top_1_and_5(found, val.labels, len(val.classes))
 
 
 @dataclass(frozen=True)
-class ManyVotes(FrozenProtocol):
+class ManyVotes(PooledProtocol):
     """The same vote by each of several k: top-1. The similarities are computed once."""
 
     ks: tuple[int, ...] = KS
@@ -61,8 +61,9 @@ class ManyVotes(FrozenProtocol):
     def measure(
         self, features: Features, shape: Shape, step: Callable[[], object]
     ) -> Mapping[str, Measured]:
-        val = features("val", usual_pooling(shape))
-        found = vote(features, shape, self.ks, self.temperature)
+        pooling = self.feature(shape)
+        val = features("val", pooling)
+        found = vote(features, pooling, self.ks, self.temperature)
         step()
         return {f"k={k}": measured_hits([hits(found[k], val.labels, 1)]) for k in self.ks}
 
@@ -82,7 +83,7 @@ def check_k(k: int, train: TrainImages) -> None:
 
 def vote(
     features: Features,
-    shape: Shape,
+    pooling: str,
     ks: tuple[int, ...],
     temperature: float,
     index: Tensor | None = None,
@@ -92,7 +93,6 @@ def vote(
     Args:
         index: (n,) int64, numbers of those; None takes all.
     """
-    pooling = usual_pooling(shape)
     train, val = features("train", pooling), features("val", pooling)
     device = find_device()
     rows, labels = _rows(train, index)

@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from milan_mm.evaluation.frozen.bank import Bank
+
 METRICS = ("cosine", "euclidean")
 
 
 @torch.no_grad()
 def patch_votes(
     queries: Tensor,
-    bank: Tensor,
-    shares: Tensor,
+    bank: Bank,
     ks: Sequence[int],
     metric: str,
     chunk: int = 1024,
@@ -26,8 +27,8 @@ def patch_votes(
     """Mean shares of the classes in the k nearest patches, for several k in one pass.
 
     Args:
-        queries: (Q, D) float of any precision. bank: (M, D) float on the same device.
-        shares: (M, C) float of the classes in the patches of the bank.
+        queries: (Q, D) float of any precision, on the device that compares.
+        bank: Of M patches, there or elsewhere.
         ks: At most M each.
         metric: One of `METRICS`.
 
@@ -38,7 +39,7 @@ def patch_votes(
     found: dict[int, list[Tensor]] = {k: [] for k in ks}
     for part in queries.split(chunk):
         nearest = _nearest(part.float(), bank, max(ks), compare, bank_chunk)  # (q, max k)
-        neighbours = shares[nearest].float()  # (q, max k, C)
+        neighbours = bank.shares_of(nearest)  # (q, max k, C)
         for k in ks:
             found[k].append(neighbours[:, :k].mean(dim=1))
     return {k: torch.cat(parts) for k, parts in found.items()}
@@ -46,7 +47,7 @@ def patch_votes(
 
 def _nearest(
     queries: Tensor,
-    bank: Tensor,
+    bank: Bank,
     k: int,
     compare: Callable[[Tensor, Tensor], Tensor],
     bank_chunk: int,
@@ -55,7 +56,7 @@ def _nearest(
     best = queries.new_empty(len(queries), 0)
     numbers = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
     for start in range(0, len(bank), bank_chunk):
-        block = bank[start : start + bank_chunk].float()
+        block = bank.block(start, start + bank_chunk, queries.device)
         top, ids = compare(queries, block).topk(min(k, len(block)), dim=1)
         best = torch.cat([best, top], dim=1)
         numbers = torch.cat([numbers, ids + start], dim=1)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -64,9 +64,13 @@ class FrozenProtocol(ABC):
     def settings(self) -> dict[str, Any]:
         """All that decides its numbers besides the features, as JSON has it; hashed."""
 
+    @abstractmethod
     def needs(self, shape: Shape) -> Needs:
-        """What it reads of an encoder: the last block, by `usual_pooling`."""
-        return Needs((shape.num_layers - 1,), (usual_pooling(shape),))
+        """What it reads of an encoder."""
+
+    def feature(self, shape: Shape) -> str:
+        """What its numbers are of, for its hash."""
+        return "cls_token" if shape.with_cls_token else "avg"
 
     @abstractmethod
     def check(self, train: TrainImages) -> None:
@@ -98,3 +102,20 @@ class FrozenProtocol(ABC):
     def num_steps(self) -> int:
         """Parts of about equal length."""
         return 1
+
+
+@dataclass(frozen=True)
+class PooledProtocol(FrozenProtocol):
+    """One that reads a single vector of each image, of the last block.
+
+    Attributes:
+        pooling: Of `milan_mm.evaluation.features.FEATURES`; None takes `usual_pooling`.
+    """
+
+    pooling: str | None = field(default=None, kw_only=True)
+
+    def needs(self, shape: Shape) -> Needs:
+        return Needs((shape.num_layers - 1,), (self.feature(shape),))
+
+    def feature(self, shape: Shape) -> str:
+        return self.pooling or usual_pooling(shape)

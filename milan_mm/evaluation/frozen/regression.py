@@ -13,8 +13,7 @@ from milan_mm.evaluation.frozen.choosing import POWERS, choose, predict, refit
 from milan_mm.evaluation.frozen.logistic import MAX_ITERATIONS
 from milan_mm.evaluation.frozen.measured import Measured, measured_hits, top_1_and_5
 from milan_mm.evaluation.frozen.neighbours import vote
-from milan_mm.evaluation.frozen.protocol import Features, FrozenProtocol, TrainImages
-from milan_mm.evaluation.frozen.spec import usual_pooling
+from milan_mm.evaluation.frozen.protocol import Features, PooledProtocol, TrainImages
 from milan_mm.evaluation.frozen.subsets import draw, hold_out, read_list
 from milan_mm.evaluation.recipes import Shape
 from milan_mm.evaluation.voting import hits
@@ -27,7 +26,7 @@ _GRID = dict(powers=[POWERS[0], POWERS[-1], len(POWERS)], iterations=MAX_ITERATI
 
 
 @dataclass(frozen=True)
-class Regression(FrozenProtocol):
+class Regression(PooledProtocol):
     """Fit to all training images, with the C that is best on a tenth of them (DINOv2, DINOv3)."""
 
     held: float = 0.1
@@ -46,7 +45,7 @@ class Regression(FrozenProtocol):
     def measure(
         self, features: Features, shape: Shape, step: Callable[[], object]
     ) -> Mapping[str, Measured]:
-        pooling = usual_pooling(shape)
+        pooling = self.feature(shape)
         train, val = features("train", pooling), features("val", pooling)
         data = train.last, train.labels, len(train.classes)
         c, classifier = choose(*data, *hold_out(train.labels, self.held), step)
@@ -57,7 +56,7 @@ class Regression(FrozenProtocol):
 
 
 @dataclass(frozen=True)
-class FewShot(FrozenProtocol):
+class FewShot(PooledProtocol):
     """Fit to a few images of each class, drawn several times; the numbers are means over draws.
 
     As in DINOv3, C is chosen for each draw on 1 % of the training images, which are never drawn.
@@ -94,18 +93,19 @@ class FewShot(FrozenProtocol):
     def measure(
         self, features: Features, shape: Shape, step: Callable[[], object]
     ) -> Mapping[str, Measured]:
-        labels = features("train", usual_pooling(shape)).labels
+        pooling = self.feature(shape)
+        labels = features("train", pooling).labels
         fit, held = hold_out(labels, self.held)
         return {
             f"{n}-shot": on_draws(
-                features, shape, [draw(labels, n, i, fit) for i in range(self.draws)], held, step
+                features, pooling, [draw(labels, n, i, fit) for i in range(self.draws)], held, step
             )
             for n in self.shots
         }
 
 
 @dataclass(frozen=True)
-class FewShotVote(FrozenProtocol):
+class FewShotVote(PooledProtocol):
     """k-NN among a few images of each class, k of them (DINOv2's eval/knn.py)."""
 
     shots: tuple[int, ...] = SHOTS
@@ -130,13 +130,13 @@ class FewShotVote(FrozenProtocol):
     def measure(
         self, features: Features, shape: Shape, step: Callable[[], object]
     ) -> Mapping[str, Measured]:
-        pooling, found = usual_pooling(shape), {}
+        pooling, found = self.feature(shape), {}
         labels, judged = features("train", pooling).labels, features("val", pooling).labels
         for n in self.shots:
             right = []
             for i in range(self.draws):
                 drawn = draw(labels, n, i)
-                predictions = vote(features, shape, (n,), self.temperature, drawn)[n]
+                predictions = vote(features, pooling, (n,), self.temperature, drawn)[n]
                 right.append(hits(predictions, judged, 1))
                 step()
             found[f"{n}-shot"] = measured_hits(right)
@@ -144,7 +144,7 @@ class FewShotVote(FrozenProtocol):
 
 
 @dataclass(frozen=True)
-class SmallShare(FrozenProtocol):
+class SmallShare(PooledProtocol):
     """Fit to 1 % and 10 % of the training images: drawn several times, or those of a list.
 
     Attributes:
@@ -198,8 +198,8 @@ class SmallShare(FrozenProtocol):
     def measure(
         self, features: Features, shape: Shape, step: Callable[[], object]
     ) -> Mapping[str, Measured]:
-        labels = features("train", usual_pooling(shape)).labels
-        found = {}
+        pooling, found = self.feature(shape), {}
+        labels = features("train", pooling).labels
         for name, share in SHARES.items():
             if name in self.lists:
                 drawn, among = [self.lists[name]], others(len(labels), self.lists[name])
@@ -207,13 +207,13 @@ class SmallShare(FrozenProtocol):
             else:
                 fit, held = hold_out(labels, self.held)
                 drawn = [draw(labels, share, i, fit) for i in range(self.draws)]
-            found[name] = on_draws(features, shape, drawn, held, step)
+            found[name] = on_draws(features, pooling, drawn, held, step)
         return found
 
 
 def on_draws(
     features: Features,
-    shape: Shape,
+    pooling: str,
     draws: list[Tensor],
     held: Tensor,
     step: Callable[[], object],
@@ -223,7 +223,6 @@ def on_draws(
     Args:
         draws: Numbers of the training images to fit to. held: Of those to choose by.
     """
-    pooling = usual_pooling(shape)
     train, val = features("train", pooling), features("val", pooling)
     right, chosen = [], []
     for drawn in draws:

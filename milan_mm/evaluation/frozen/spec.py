@@ -140,5 +140,7 @@ def union(needs: Iterable[Needs]) -> Needs:
 
 
 def usual_pooling(shape: Shape) -> str:
-    """The class token; the mean of the patch tokens where there is none."""
-    return "cls_token" if shape.with_cls_token else "avg"
+    """The class token; without one the encoder's own attention pooling, or the mean of patches."""
+    if shape.with_cls_token:
+        return "cls_token"
+    return "pool" if shape.with_pool else "avg"

@@ -1,5 +1,7 @@
 """Segmentation by patches, against scikit-learn and mmseg."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,11 @@ from mmseg.evaluation import IoUMetric
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
+from torch.profiler import ProfilerActivity, profile
 
+from milan_mm.evaluation.frozen import dense, dense_features
+from milan_mm.evaluation.frozen import rows as rows_module
+from milan_mm.evaluation.frozen.bank import Bank
 from milan_mm.evaluation.frozen.dense import Areas, DenseSettings, choose, fit, hold_out_images
 from milan_mm.evaluation.frozen.dense_features import Patches, Standardiser
 from milan_mm.evaluation.frozen.patch_labels import shares_in_patches
@@ -30,11 +36,14 @@ def test_shares_of_classes_are_counted_in_every_patch():
 @pytest.mark.parametrize(("chunk", "bank_chunk"), [(1024, 262_144), (7, 10)])
 def test_votes_are_those_of_scikit_learn_however_the_work_is_cut(metric, chunk, bank_chunk):
     generator = torch.Generator().manual_seed(0)
-    bank, queries = torch.randn(60, 5, generator=generator), torch.randn(20, 5, generator=generator)
-    shares = torch.rand(60, 4, generator=generator).softmax(dim=1)
-    votes = patch_votes(queries, bank, shares, (1, 3, 30), metric, chunk, bank_chunk)
+    features, queries = (torch.randn(n, 5, generator=generator) for n in (90, 20))
+    shares = torch.rand(90, 4, generator=generator).softmax(dim=1)
+    rows = torch.randperm(90, generator=generator)[:60]
+    bank = Bank(features, shares, rows)
+    votes = patch_votes(queries, bank, (1, 3, 30), metric, chunk, bank_chunk)
+    judge = KNeighborsRegressor(metric=metric, algorithm="brute").fit(features[rows], shares[rows])
     for k, found in votes.items():
-        theirs = KNeighborsRegressor(k, metric=metric, algorithm="brute").fit(bank, shares)
+        theirs = judge.set_params(n_neighbors=k)
         np.testing.assert_allclose(found, theirs.predict(queries), atol=1e-5)
 
 
@@ -43,7 +52,7 @@ def test_features_are_standardised_as_by_scikit_learn():
     features[..., 2] = 1.5
     scaler = StandardScaler().fit(features[:30].flatten(0, 1).numpy())
     expected = scaler.transform(features.flatten(0, 1).numpy())
-    standardise = Standardiser.of(features[:30].flatten(0, 1))
+    standardise = Standardiser.of(features.flatten(0, 1), torch.arange(30 * 6))
     found = standardise(features).flatten(0, 1)
     np.testing.assert_allclose(found, expected, atol=2e-3)  # float16
     standardise.apply_(features)
@@ -140,3 +149,22 @@ def test_images_are_held_out_by_the_seed():
     assert len(held) == 5 and sorted([*learnt.tolist(), *held.tolist()]) == list(range(50))
     assert not torch.equal(held, hold_out_images(50, seed=1)[1])
     assert len(hold_out_images(2, seed=0)[1]) == 1
+
+
+@pytest.mark.parametrize("chosen", [dict(k=3, metric="cosine"), dict(C=1e-3)])
+def test_patches_are_not_copied_as_a_whole(monkeypatch, chosen):
+    monkeypatch.setattr(rows_module, "_ON_CPU", 0)  # as of a data set that does not fit there
+    monkeypatch.setattr(rows_module, "_CHUNK_BYTES", 2**16)
+    monkeypatch.setattr(dense_features, "_ROWS", 128)
+    monkeypatch.setattr(dense, "patch_votes", partial(patch_votes, bank_chunk=128))
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(100, 64, 64, generator=generator).half()
+    shares = torch.rand(100, 64, 2, generator=generator).softmax(dim=2).half()
+    patches = Patches(features, shares, torch.rand(100, 64, generator=generator) > 0.1)
+    cpu = [ProfilerActivity.CPU]
+    with profile(activities=cpu, profile_memory=True, acc_events=True) as watched:
+        known = patches.bank(torch.arange(90))
+        Standardiser.of(known.features, known.rows)
+        fit(patches, torch.arange(100), chosen)(features[:1, :8].flatten(0, 1))
+    largest = max(event.self_cpu_memory_usage for event in watched.events())
+    assert 0 < largest < 0.2 * features.nbytes

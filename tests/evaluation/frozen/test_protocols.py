@@ -166,7 +166,15 @@ def test_intervals_are_those_of_scipy_and_of_the_binomial_distribution():
     shares = generator.integers(0, 6, 500) / 5  # of five draws
     other = statistic_interval(lambda times: times @ shares / times.sum(axis=1), 500, 4000)
     np.testing.assert_allclose(mean_interval(shares), other, atol=0.004)
-    assert mean_interval(np.ones(10)) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("right", [0, 20])
+def test_an_interval_of_equal_answers_has_a_width_which_is_that_of_wilson(right):
+    expected = stats.binomtest(right, 20).proportion_ci(method="wilson")
+    np.testing.assert_allclose(mean_interval(np.full(20, right / 20)), expected, atol=1e-12)
+    assert share_interval(right * 5.0, 20) == pytest.approx(100 * np.array(expected), abs=1e-4)
+    flat = statistic_interval(lambda times: times.sum(axis=1), 5)  # all resamples are equal
+    assert flat is None
 
 
 def test_an_accuracy_has_the_interval_of_its_right_answers():
