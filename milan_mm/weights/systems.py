@@ -227,8 +227,8 @@ _ROWS = (
            or {"attn_pool.latent", "norm_pre.weight"} <= found.tower.keys(),
            stored="flat, `[module.]visual.`, or a folder of timm",
            differs="norm before the first block, no patch bias, rotary positions and a table, "
-           "attention pooling, epsilon 1e-5; no class token in G; spatial and lang have neither pooling "
-           "nor final norm, some have layer scale",
+           "attention pooling, epsilon 1e-5; no class token in G; spatial and lang have no "
+           "pooling and no final norm, some have layer scale",
            parts=("table", "rope", "pre_norm"), may_have=("scale",), pool_heads=8,
            rope=Rope("pe", 10000.0), heads={(1536, 50): 16, (1536, 47): 16, (1024, 23): 16}),
     System("SigLIP 2", ("timm", "hf-siglip"), "half", "pool", pos_resize="bilinear-corners",

@@ -1,5 +1,7 @@
-"""The names of Meta's Perception Encoder: CLIP's, with an attention pooling (PE core), or without it
-and without a norm after the last block (PE spatial and PE lang)."""
+"""The names of Meta's Perception Encoder: CLIP's, and an attention pooling in PE core.
+
+PE spatial and PE lang have neither this pooling nor a norm after the last block.
+"""
 
 from milan_mm.weights.layouts import reasons
 from milan_mm.weights.layouts.clip import CLIP
