@@ -222,7 +222,7 @@ def test_a_missing_package_is_told_before_anything_else(package, tmp_path, monke
         prepare(cfg, options, TRAINING)
 
 
-def test_a_backend_of_the_config_is_looked_for_too(tmp_path, monkeypatch):
+def test_a_backend_of_the_config_is_looked_for_too(monkeypatch):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     backends = [dict(type="LocalVisBackend"), dict(type="WandbVisBackend")]
     cfg = Config(

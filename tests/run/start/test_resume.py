@@ -101,7 +101,7 @@ def test_a_longer_run_goes_on_with_the_rates_of_one_of_that_length(
     assert WatchHook.rates == rates[UPDATES:] != []
 
 
-def test_a_finished_run_is_said_to_be_finished_and_trains_nothing(whole, tmp_path: Path, caplog):
+def test_a_finished_run_is_said_to_be_finished_and_trains_nothing(whole, tmp_path: Path):
     start = Start(resume=whole("epochs").checkpoint(UPDATES))
     run_tiny(tiny_config("epochs", tmp_path), start)
     assert not WatchHook.rates
