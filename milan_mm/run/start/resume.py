@@ -22,7 +22,8 @@ from milan_mm.engine.validations import misses_last
 from milan_mm.errors import MissingFileError, UserError
 from milan_mm.run.processes import is_main_process
 from milan_mm.run.quick import ITERATIONS
-from milan_mm.run.records.record import KEY, Use, forgotten, read_record, record_of
+from milan_mm.run.records.differences import Use, forgotten
+from milan_mm.run.records.record import KEY, read_record, record_of
 from milan_mm.run.records.recorded_model import take_model, take_old_rule
 from milan_mm.run.schedule.plan import Plan
 from milan_mm.run.schedule.schedules import is_iter_based
