@@ -16,7 +16,8 @@ from milan_mm.run.records.canonical import config_hash
 from milan_mm.run.records.record import record_of
 from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.continuation import check_continuation
-from milan_mm.run.start.resume import Origin, Start, after_restart, find_origin
+from milan_mm.run.start.origin import Origin, Start
+from milan_mm.run.start.resume import after_restart, find_origin
 from tests.forked import in_processes
 from tests.run.tiny_runs import SCHEDULES, UPDATES, WatchHook, run_tiny, tiny_config
 
