@@ -23,6 +23,8 @@ LEFT = {
     "emphasis": r"\*\*|(?:^|\s)\*\w",
     "a link": r"\]\(",
     "HTML": r"<!--|-->|</?[a-z]+>",
+    "a default of an option": r"%\(\w+\)",
+    "columns": r"\S {3,}\S",
 }
 
 
