@@ -13,16 +13,21 @@ import multiprocessing
 import multiprocessing.queues
 import multiprocessing.util
 import os
+import shutil
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_TO_SAVE = 20.0  # after SIGTERM, for a training
 STARTED_BY = "MILAN_MM_STARTED_BY"  # the process that started this tool
+LAUNCHERS_FOLDER = "MILAN_MM_REASONS"  # what `tools/_torchrun.py` has made for its processes
 _TORCHRUN = "TORCHELASTIC_RUN_ID"  # set by torchrun for its processes
 
 
@@ -31,6 +36,7 @@ class _Forks:
 
 
 _forks = _Forks()
+_owners: set[int] = set()  # processes whose workers have their sockets in one folder
 _bound: set[tuple[int, str]] = set()  # what is done, by process: a fork inherits it
 
 
@@ -41,6 +47,18 @@ def bind_children() -> None:
     """
     if _is_first("children"):
         multiprocessing.util.register_after_fork(_forks, lambda _: begin_worker())
+
+
+def bind_loaders() -> None:
+    """Bind children, and put the sockets of all workers into one folder, which ends with them.
+
+    Workers would make one each, and nobody would remove those that are ended by their process.
+    """
+    bind_children()
+    with suppress(OSError):  # a full disk; whoever needs the folder says so
+        multiprocessing.util.get_temp_dir()
+    if multiprocessing.parent_process() is None:  # else it is the folder of that process
+        _owners.add(os.getpid())
 
 
 def begin_worker() -> None:
@@ -58,7 +76,13 @@ def end_with_parent() -> None:
     is_direct = parent is not None and parent.pid == os.getppid()
     gone = parent is not None and not Path("/proc", str(parent.pid)).exists()
     if _is_first("worker"):
-        _watch(-1 if gone and not is_direct else os.getppid(), lambda: os._exit(1))
+        _watch(-1 if gone and not is_direct else os.getppid(), partial(_end_of, parent))
+
+
+def _end_of(parent: BaseProcess | None) -> None:
+    if parent is not None and parent.pid in _owners:
+        shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
+    os._exit(1)
 
 
 def _end_of_queue(error: Exception, _: object) -> None:
@@ -109,6 +133,8 @@ def _watch(parent: int, end: Callable[[], None]) -> None:
 
 
 def _terminate() -> None:
+    if folder := os.environ.get(LAUNCHERS_FOLDER):  # nobody else will remove it, nor read it
+        shutil.rmtree(folder, ignore_errors=True)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(SECONDS_TO_SAVE)
     os._exit(1)

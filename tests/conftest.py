@@ -3,8 +3,10 @@
 import copy
 import functools
 import gc
+import multiprocessing.util
 import os
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +52,17 @@ def fixed_seed() -> None:
 def no_run_before() -> None:
     """No test sees the scope, the iteration or the log files of another one's run."""
     forget_runs()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def killed_processes_leave_nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What no one removes any more, torchrun's folders say, is in a folder that pytest removes."""
+    multiprocessing.util.get_temp_dir()  # of this process, which removes it after all else
+    folder = str(tmp_path_factory.mktemp("tmp"))  # a short name: sockets have paths of 107 bytes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,6 @@
 """No process outlives the one that started it, whatever ended that."""
 
+import multiprocessing.util
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ import os, sys, time
 import torch
 from concurrent.futures import ProcessPoolExecutor
 from milan_mm.errors import run_interruptible
+from milan_mm.lifetime import bind_loaders
 
 class Slow(torch.utils.data.Dataset):
     def __len__(self): return 9
@@ -34,6 +36,7 @@ def note(_):
     time.sleep(60)
 
 def main(argv):
+    bind_loaders()
     pool = ProcessPoolExecutor(1)
     pool.submit(note, 0)
     list(torch.utils.data.DataLoader(Slow(), num_workers=1))
@@ -42,9 +45,10 @@ run_interruptible(main)
 """
 # A tool that started another one.
 STARTER = """
-import subprocess, sys
+import os, subprocess, sys, tempfile
 from milan_mm import lifetime
 from milan_mm.run.failures import explain
+os.environ[lifetime.LAUNCHERS_FOLDER] = tempfile.mkdtemp()
 child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=lifetime.environment())
 child.wait()
 """
@@ -81,13 +85,16 @@ def _pids(path: Path, wanted: int) -> list[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("program", [[TOOL], [STARTER, WAITING]])
-def test_whatever_a_tool_has_started_ends_with_it(
-    tmp_path: Path, program: list[str], number: signal.Signals
+def test_whatever_a_tool_has_started_ends_with_it_and_leaves_no_files(
+    tmp_path: Path, program: list[str], number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     # into a file: an orphan would hold a pipe open
     with (tmp_path / "pids").open("w") as file:
         tool = subprocess.Popen([sys.executable, "-c", *program], stdout=file)
         pids = _pids(tmp_path / "pids", 2)
+        assert list((tmp_path / "temporary").iterdir())
         tool.send_signal(number)
         tool.wait()
     deadline = time.monotonic() + 10
@@ -95,7 +102,23 @@ def test_whatever_a_tool_has_started_ends_with_it(
         time.sleep(0.05)
     for pid in alive:
         os.kill(pid, signal.SIGKILL)
-    assert not alive
+    assert not alive and not list((tmp_path / "temporary").iterdir())
+
+
+class Folder(Dataset):
+    """Where a worker has its socket."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> str:
+        return multiprocessing.util.get_temp_dir()
+
+
+def test_workers_have_their_sockets_where_python_removes_them():
+    lifetime.bind_loaders()
+    loader = DataLoader(Folder(), num_workers=2, batch_size=None)
+    assert set(loader) == {multiprocessing.util.get_temp_dir()}
 
 
 def test_workers_outlive_the_thread_that_started_them(monkeypatch: pytest.MonkeyPatch):

@@ -4,6 +4,7 @@ import atexit
 import faulthandler
 import importlib
 import logging
+import multiprocessing
 import os
 import runpy
 import signal
@@ -78,6 +79,8 @@ def _forget_the_tests(environment: Mapping[str, str]) -> None:
     """Leave nothing of pytest and of earlier runs but what was imported."""
     atexit._clear()
     faulthandler.disable()
+    # of this process's loaders, which workers that lose the new one would remove
+    multiprocessing.current_process()._config.pop("tempdir", None)
     os.environ.clear()
     os.environ.update(environment)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):

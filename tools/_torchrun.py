@@ -47,7 +47,9 @@ def run(argv: list[str] | None = None) -> None:
     if "LOGLEVEL" not in os.environ:
         logging.disable(logging.ERROR)  # torchrun's lines about what is said below
     with tempfile.TemporaryDirectory(prefix="milan_mm_") as folder:
-        os.environ.update({reasons.FOLDER: folder, lifetime.STARTED_BY: str(os.getpid())})
+        os.environ[lifetime.LAUNCHERS_FOLDER] = folder
+        os.environ[lifetime.STARTED_BY] = str(os.getpid())
+        os.environ.setdefault("PET_LOG_DIR", folder)  # torchrun's own is never removed
         code, failure, meeting = 0, None, None
         try:
             if machine := _machine(args):

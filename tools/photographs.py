@@ -7,11 +7,12 @@ encoder is judged by k-NN and a linear probe on frozen features, and by finetuni
 of the labels. OUT/table.md has the numbers with their intervals, OUT/curve.png k-NN after each
 epoch, OUT/pictures.png masks and attention on photographs. Those are ImageNet's: do not publish.
 
-A little over an hour on 2 idle cores. Finished parts are kept: the same command goes on where it
+About 80 minutes on 2 idle cores. Finished parts are kept: the same command goes on where it
 was.
 
 Arms: scratch (untrained), mae, row-2, row-7 (of the paper's Table 4), milan, control (MILAN with a
-teacher whose captions were shuffled), distillation (MILAN's target without masks and decoder).
+teacher whose captions were shuffled), images (MILAN with a teacher that saw the same images without
+captions), distillation (MILAN's target without masks and decoder).
 
 Examples:
   python tools/photographs.py data/tiny-imagenet.tar.gz
@@ -71,6 +72,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--control", metavar="FILE", help="that of the shuffled captions")
     parser.add_argument(
+        "--image-teacher", metavar="FILE", help="that of images alone (--no-captions)"
+    )
+    parser.add_argument(
         "--fresh", action="store_true", help="start over instead of keeping finished parts"
     )
     return parser.parse_args(argv)
@@ -123,10 +127,10 @@ def prepare(args: argparse.Namespace) -> "Plan":
         MissingFileError, UserError: For what cannot be run; the folder is then as it was.
     """
     from milan_mm.photographs import plan
-    from milan_mm.photographs.arms import ARMS, CAPTIONS, SHUFFLED, choose_arms
+    from milan_mm.photographs.arms import ARMS, CAPTIONS, SHUFFLED, VIEWS, choose_arms
     from milan_mm.photographs.data import find_photographs
 
-    given = {CAPTIONS: args.teacher, SHUFFLED: args.control}
+    given = {CAPTIONS: args.teacher, SHUFFLED: args.control, VIEWS: args.image_teacher}
     return plan.prepare(
         plan.Wishes(
             root=find_photographs(args.data),
@@ -162,7 +166,8 @@ def write_figures(plan: "Plan") -> None:
     out, arms = plan.wishes.out, plan.wishes.arms
     command = f"tools/photographs.py {plan.wishes.root} --out {out}"
     save_curve(read_rows(out / "results.jsonl"), out / "curve.png", command)
-    files = {arm.name: plan.checkpoint(arm.name, 0) for arm in arms if arm.is_pretrained}
+    drawn = [arm for arm in arms if arm.is_pretrained and arm.row not in (2, 7)]  # for the width
+    files = {arm.name: plan.checkpoint(arm.name, 0) for arm in drawn}
     files |= plan.teacher_files
     encoders = pictures.titles_of(files)
     if not encoders:

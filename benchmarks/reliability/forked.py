@@ -3,6 +3,7 @@
 The process is forked from one that has the libraries, so that a case takes a second.
 """
 
+import faulthandler
 import gc
 import importlib
 import os
@@ -99,6 +100,7 @@ def _become(tool: str, arguments: list[str], output: Path) -> None:
         file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1)
         os.dup2(file, 2)
+        faulthandler.enable(file)  # else pytest's writes of a crash to the terminal
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

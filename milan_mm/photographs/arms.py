@@ -13,7 +13,8 @@ from milan_mm.evaluation.ablation import miniature, row_recipe
 PRETRAIN = "pretrain/milan_vit-micro-p8_1xb64-coslr-3e_photographs"
 DISTILLATION = "pretrain/distillation_vit-micro-p8_1xb64-coslr-3e_photographs"
 FINETUNE = "cls/finetune_vit-micro-p8_1xb32-coslr-25e_photographs"
-CAPTIONS, SHUFFLED = TEACHERS = ("captions", "shuffled")
+# What teachers learn from: captions of the images, captions of others, two views of each image.
+CAPTIONS, SHUFFLED, VIEWS = TEACHERS = ("captions", "shuffled", "views")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ _ALL = (
     Arm("row-7", "CLIP target, prompting decoder, uniform (row 7)", 7, CAPTIONS),
     Arm("milan", "MILAN (row 8)", 8, CAPTIONS),
     Arm("control", "MILAN, teacher with shuffled captions", 8, SHUFFLED),
+    Arm("images", "MILAN, teacher of images alone", 8, VIEWS),
     Arm("distillation", "distillation without masking", None, CAPTIONS),
 )
 ARMS = {arm.name: arm for arm in _ALL}
@@ -56,8 +58,10 @@ STEPS = {
     ("row-7", "milan"): "sampling: uniform to semantic",
     ("mae", "milan"): "all three",
     ("control", "milan"): "captions: shuffled to right",
+    ("images", "milan"): "captions: none to right",
+    ("mae", "images"): "all three, teacher of images alone",
     ("distillation", "milan"): "masks and decoder: none to MILAN's",
-    ("scratch", "control"): "a teacher without language, from nothing",
+    ("scratch", "control"): "a teacher of shuffled captions, from nothing",
 }
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from milan_mm.evaluation.row_schema import make_rows
 from milan_mm.photographs import frozen
-from milan_mm.photographs.arms import SHUFFLED, TEACHERS
+from milan_mm.photographs.arms import TEACHERS
 from milan_mm.photographs.models import num_heads
-from milan_mm.photographs.training import STAGES
+from milan_mm.photographs.teacher import OPTIONS, SCHEDULES
 from milan_mm.run.jobs import Job
 
 TASK = "photographs"
@@ -54,7 +54,10 @@ class Cell(ABC):
 
 
 class ClipJob(Job):
-    """A call of `tools/train_photographs_clip.py`, whose progress bar is its log."""
+    """A call of `tools/train_photographs_clip.py`, whose progress bar is its log.
+
+    `init` is the name of a teacher.
+    """
 
     def logged(self) -> list[dict]:
         """The step that it is at, and its loss."""
@@ -64,7 +67,7 @@ class ClipJob(Job):
         if not found:
             return []
         stage, steps, loss = found[-1]
-        before = sum(one.steps for one in STAGES[: int(stage) - 1])
+        before = sum(one.steps for one in SCHEDULES[self.init][: int(stage) - 1])
         return [dict(step=before + int(steps), loss=float(loss))]
 
 
@@ -86,25 +89,21 @@ class TeacherCell(Cell):
         """Its training."""
         if self.file.is_file():
             return None
-        shuffled = ["--shuffled"] if self.arm == SHUFFLED else []
         return ClipJob(
             task="teacher,",
             init=self.arm,
             config="",
             work_dir=self.folder,
-            num_iters=sum(stage.steps for stage in STAGES),
-            arguments=[str(self.root), *shuffled, "--out", str(self.file)],
+            num_iters=sum(stage.steps for stage in SCHEDULES[self.arm]),
+            arguments=[str(self.root), *OPTIONS[self.arm], "--out", str(self.file)],
             tool="train_photographs_clip.py",
         )
 
     def rows(self) -> list[dict]:
         """Zero-shot and k-NN accuracy on its own classes and on the student's."""
-        facts: dict[str, object] = dict(self.identity, file=str(self.file))
-        if self.job:
-            facts["processor_seconds"] = round(self.job.processor_seconds, 1)
-        return frozen.teacher_rows(
-            self.file, self.root, facts, self.file.parent == self.folder.parent
-        )
+        facts = dict(self.identity, file=str(self.file))
+        is_measured = self.file.parent == self.folder.parent
+        return frozen.teacher_rows(self.file, self.root, facts, is_measured)
 
 
 @dataclass

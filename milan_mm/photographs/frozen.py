@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from milan_mm.configs import load
@@ -28,9 +27,11 @@ from milan_mm.photographs.arms import PRETRAIN
 from milan_mm.photographs.data import SPLITS, read_classes
 from milan_mm.photographs.linear import linear_probe
 from milan_mm.photographs.measures import evaluate
+from milan_mm.photographs.models import PROCESSOR_SECONDS
 from milan_mm.photographs.pixels import read_split
 from milan_mm.registry import MODELS
 from milan_mm.weights.encoder import Encoder
+from milan_mm.weights.reading import read_metadata
 from milan_mm.weights.recognising import read_encoder
 from milan_mm.weights.statistics import byte_stats
 
@@ -64,15 +65,14 @@ def teacher_rows(
     """Zero-shot and k-NN accuracy of a teacher on its own classes and on the student's, in %.
 
     Args:
-        is_measured: The file was trained on these photographs, and may state its numbers.
+        is_measured: The file was trained on these photographs, and may state its numbers and the
+            processor seconds that it took.
     """
-    numbers: dict[str, float] = {}
-    if is_measured:
-        with safe_open(file, "pt") as content:
-            numbers = json.loads(content.metadata()["evaluation"])
-    numbers = numbers or evaluate(file, root)
+    stated = read_metadata(file) if is_measured else {}
+    numbers = json.loads(stated.get("evaluation", "{}")) or evaluate(file, root)
+    costs = {key: float(stated[key]) for key in stated if key == PROCESSOR_SECONDS}
     return [
-        dict(facts, metric=name, value=round(100 * value, 4))
+        dict(facts, **costs, metric=name, value=round(100 * value, 4))
         for name, value in numbers.items()
         if not name.startswith("chance")
     ]

@@ -14,6 +14,9 @@ from milan_mm.weights.reading import read_checkpoint
 
 CLIP = "photos-clip"
 SIZE = 64  # side of its images in pixels
+# Metadata of its files.
+NO_CAPTIONS = "none"  # under `captions`: its text tower is untrained
+PROCESSOR_SECONDS = "processor_seconds"  # that it took
 
 
 def num_heads() -> int:
@@ -25,6 +28,13 @@ def num_heads() -> int:
 def create(patch_dropout: float = 0.0) -> open_clip.CLIP:
     """A model with random weights."""
     return create_clip(CLIP, SIZE, patch_dropout)
+
+
+def with_dropout(model: open_clip.CLIP, patch_dropout: float) -> open_clip.CLIP:
+    """The same weights in a model that drops another share of the patches."""
+    other = create(patch_dropout)
+    other.load_state_dict(model.state_dict())
+    return other
 
 
 def load(path: str | Path) -> open_clip.CLIP:

@@ -1,4 +1,4 @@
-"""All photographs of a split, decoded once and kept in memory; and crops of them."""
+"""All photographs of a split, decoded once and kept in memory; and random views of them."""
 
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from tqdm import tqdm
 from milan_mm.datasets.decoding import decode, read_content, reason_of
 from milan_mm.datasets.folders import list_images
 from milan_mm.errors import UserError
+
+_GREY = torch.tensor([0.2989, 0.587, 0.114])  # of red, green and blue
+_TURN = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
 
 
 def read_split(folder: Path, classes: dict[str, str], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,3 +76,41 @@ def random_views(pixels: Tensor, least_area: float, rng: np.random.Generator) ->
     theta[:, :, 2] = torch.from_numpy(move.T)
     grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+
+
+def random_colours(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """Brightness, contrast, saturation and hue changed at random, a fifth made grey.
+
+    What torchvision's `ColorJitter(0.4, 0.4, 0.4, 0.1)` and `RandomGrayscale(0.2)` do, with factors
+    of its own for each image in one product of matrices; theirs is one call for each image, which
+    takes longer than the training. Values are cut to 0-1 once, at the end.
+
+    Args:
+        pixels: (B, 3, H, W) float, 0-1.
+
+    Returns:
+        (B, 3, H, W) float, 0-1.
+    """
+    count = len(pixels)
+    bright, contrast, colour = torch.from_numpy(rng.uniform(0.6, 1.4, (3, count, 1, 1))).float()
+    colour[torch.from_numpy(rng.random(count) < 0.2)] = 0
+    angle = torch.from_numpy(rng.uniform(-0.2, 0.2, (count, 1, 1)) * np.pi).float()
+    return change_colours(pixels, bright, contrast, colour, angle)
+
+
+def change_colours(
+    pixels: Tensor, bright: Tensor, contrast: Tensor, colour: Tensor, angle: Tensor
+) -> Tensor:
+    """Change the colours of each image.
+
+    Args:
+        pixels: (B, 3, H, W) float, 0-1.
+        bright, contrast, colour: (B, 1, 1) factors; a colour of 0 gives grey.
+        angle: (B, 1, 1), by which hues turn about the axis of greys, in radians.
+    """
+    identity, grey = torch.eye(3), _GREY.expand(3, 3)
+    turned = identity + angle.sin() * _TURN + (1 - angle.cos()) * (_TURN @ _TURN)
+    matrices = bright * contrast * (colour * identity + (1 - colour) * grey) @ turned  # (B, 3, 3)
+    changed = torch.einsum("bij,bjhw->bihw", matrices, pixels)
+    mean = bright * (pixels.mean((2, 3)) @ _GREY)[:, None, None]
+    return (changed + ((1 - contrast) * mean)[..., None]).clamp(0, 1)

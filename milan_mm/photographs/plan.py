@@ -28,6 +28,8 @@ from milan_mm.photographs.arms import (
     DISTILLATION,
     FINETUNE,
     PRETRAIN,
+    SHUFFLED,
+    VIEWS,
     Arm,
     pretraining,
     teacher_settings,
@@ -45,6 +47,8 @@ from milan_mm.photographs.labelled import SHARES, labelled_lists
 from milan_mm.registry import MODELS
 from milan_mm.weights.reading import file_sha256
 
+# Of tools/photographs.py, for a finished teacher.
+FILE_OPTIONS = {CAPTIONS: "--teacher", SHUFFLED: "--control", VIEWS: "--image-teacher"}
 CURVE_IMAGES = 2000  # of each split, for the k-NN after every epoch
 EPOCHS_WITH_10 = 0.2  # of those with 1 % of the labels: there are ten times as many images
 
@@ -129,8 +133,9 @@ def prepare(wishes: Wishes) -> Plan:
     files = {name: out / f"teachers/{name}.safetensors" for name in needed}
     for name, file in wishes.teachers.items():
         if name not in needed:
-            option = "--teacher" if name == CAPTIONS else "--control"
-            raise UserError(f"{option} is given, and no arm of --arms learns from it: leave it out")
+            raise UserError(
+                f"{FILE_OPTIONS[name]} is given, and no arm of --arms learns from it: leave it out"
+            )
         _check_teacher(base, file)
         files[name] = file
     shared = base, distillation, load(FINETUNE)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from milan_mm.photographs import frozen
-from milan_mm.photographs.arms import ARMS, SHUFFLED, STEPS, TEACHERS
+from milan_mm.photographs.arms import ARMS, CAPTIONS, SHUFFLED, STEPS, VIEWS
 from milan_mm.photographs.cells import CURVE, FINETUNED
 from milan_mm.photographs.labelled import SHARES
 from milan_mm.photographs.summary import Summary, best, difference, summaries
@@ -19,8 +19,9 @@ _TEACHER_METRICS = {
     "knn_student_classes": "k-NN, student's classes",
 }
 _TEACHER_TITLES = {
-    name: f"teacher with {'shuffled captions' if name == SHUFFLED else 'captions'}"
-    for name in TEACHERS
+    CAPTIONS: "teacher with captions",
+    SHUFFLED: "teacher with shuffled captions",
+    VIEWS: "teacher of images alone",
 }
 
 
@@ -90,8 +91,8 @@ def _teachers(rows: Sequence[Mapping]) -> str:
     lines = _head("teacher", *_TEACHER_METRICS.values(), "processor seconds")
     for name, title in _TEACHER_TITLES.items():
         own = {row["metric"]: row for row in rows if row["arm"] == name}
-        if set(_TEACHER_METRICS) <= set(own):
-            values = [f"{own[metric]['value']:.1f}" for metric in _TEACHER_METRICS]
+        if own.keys() & _TEACHER_METRICS.keys():
+            values = [f"{own[m]['value']:.1f}" if m in own else "-" for m in _TEACHER_METRICS]
             lines.append(_line(title, *values, _seconds(rows, name)))
     return "\n".join(lines) if len(lines) > 2 else ""
 

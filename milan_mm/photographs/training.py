@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from milan_mm.photographs.captions import TEMPLATES, words_of
-from milan_mm.photographs.models import create, encode_texts
+from milan_mm.photographs.models import create, encode_texts, with_dropout
 from milan_mm.photographs.pixels import random_views
 from milan_mm.pretrain.clip_training import normalise, train_contrastive
 
@@ -95,10 +95,10 @@ def train(
     rng = np.random.default_rng(seed)
     model = create()
     for number, stage in enumerate(stages, start=1):
-        model = _with_dropout(model, stage.patch_dropout)
+        model = with_dropout(model, stage.patch_dropout)
         title = f"stage {number}/{len(stages)}"
         _train_stage(model, stage, images, labels, words, rng, title)
-    return _with_dropout(model, 0.0).eval()
+    return with_dropout(model, 0.0).eval()
 
 
 def _train_stage(
@@ -134,10 +134,3 @@ def _train_stage(
     train_contrastive(
         [model], model.logit_scale, compute, stage.steps, stage.peak_lr, stage.warmup, title
     )
-
-
-def _with_dropout(model: open_clip.CLIP, patch_dropout: float) -> open_clip.CLIP:
-    """The same weights in a model that drops another share of the patches."""
-    other = create(patch_dropout)
-    other.load_state_dict(model.state_dict())
-    return other

@@ -39,7 +39,11 @@ def create_clip(name: str, image_size: int, patch_dropout: float = 0.0) -> open_
 
 def normalise(images: np.ndarray) -> Tensor:
     """(B, H, W, 3) uint8 RGB, 0-255 -> (B, 3, H, W) float32, ImageNet-normalised."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    return standardise(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+
+
+def standardise(pixels: Tensor) -> Tensor:
+    """(B, 3, H, W) float, 0-1, RGB -> the same, ImageNet-normalised."""
     return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-FOLDER = "MILAN_MM_REASONS"
+from milan_mm.lifetime import LAUNCHERS_FOLDER
+
 MISTAKE, FAILURE, DEFECT, LOST = "mistake", "failure", "defect", "lost"
 
 
@@ -59,7 +60,7 @@ class Reason:
 
 def leave(kind: str, text: str) -> bool:
     """Leave the reason for the launcher; returns whether there is one that will say it."""
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(LAUNCHERS_FOLDER)
     if not folder or not Path(folder).is_dir():
         return False
     reason = Reason(kind, text, int(os.environ.get("RANK", 0)), os.getpid(), time.time())
@@ -78,7 +79,7 @@ def is_restart() -> bool:
 
     Its own count says so of the machine that failed, and not of those that were restarted with it.
     """
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(LAUNCHERS_FOLDER)
     if not folder or not Path(folder).is_dir():
         return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     mark = Path(folder, f"started {os.environ.get('LOCAL_RANK', 0)}")

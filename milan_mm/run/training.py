@@ -23,7 +23,7 @@ from milan_mm.engine.logs import keep_logging
 from milan_mm.engine.memory import keep_freed_memory
 from milan_mm.errors import Stopped, UserError
 from milan_mm.escaping import visible
-from milan_mm.lifetime import bind_children
+from milan_mm.lifetime import bind_loaders
 from milan_mm.run.checks.content import check_content
 from milan_mm.run.checks.schedule import check_plan
 from milan_mm.run.checks.space import check_space
@@ -70,7 +70,7 @@ def train(
             before training starts.
         Stopped: A signal has ended the training, see `StoppingHook`.
     """
-    bind_children()
+    bind_loaders()
     start = start or Start()
     with StopSignals() as signals, locked(cfg.work_dir, _own_names(cfg)):
         stopping = StoppingHook(signals, save_minutes, start.how_to_go_on)
@@ -164,7 +164,7 @@ def test(
         MissingFileError, UserError: For missing data, and for a checkpoint of another model or of
             other classes.
     """
-    bind_children()
+    bind_loaders()
     check_testable(cfg)
     with entered(cfg.work_dir, [LOAD_REPORT]):
         return _test(cfg, checkpoint, notes, additions)

@@ -33,6 +33,7 @@ from milan_mm.visualization.style import (
 MAX_CELL = 1.5  # inches
 _ROW_TITLE_LINES = 2
 _BAR, _BAR_LABELS, _BAR_LENGTH = 0.07, 0.33, 1.4  # inches
+_THREE_NUMBERS = 0.8  # inches, of a bar on which three numbers have room
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def _add_bars(page: Page, columns: _Columns, bars: Sequence[Bar]) -> None:
         for bar, width, label in zip(bars, widths, labels, strict=True):
             length = min(_BAR_LENGTH, 0.8 * width)
             x = columns.left(bar.first) + (width - length) / 2
-            _draw_bar(place.axes(x, top + 0.02, length, _BAR), bar, label)
+            _draw_bar(place.axes(x, top + 0.02, length, _BAR), bar, label, length)
 
     more = lines_height(max(map(count_lines, labels)) - 1, LABEL_SIZE)
     page.add(_BAR + _BAR_LABELS + more, draw)
@@ -222,7 +223,8 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
             spine.set_linestyle((0, (2.5, 1.2)) if panel.dashed else "solid")
 
 
-def _draw_bar(axes: Axes, bar: Bar, label: str) -> None:
+def _draw_bar(axes: Axes, bar: Bar, label: str, length: float) -> None:
+    """Draw a bar of some inches; a short one has numbers at its ends alone."""
     mappable = ScalarMappable(Normalize(bar.low, bar.high), colour_map(bar.quantity))
     colours = axes.figure.colorbar(mappable, cax=axes, orientation="horizontal", label=label)
     colours.outline.set_linewidth(0.4)
@@ -233,7 +235,7 @@ def _draw_bar(axes: Axes, bar: Bar, label: str) -> None:
         first.set_horizontalalignment("left")  # inwards, where there is room for words
         last.set_horizontalalignment("right")
     else:
-        ticks = np.linspace(bar.low, bar.high, 3).tolist()
+        ticks = np.linspace(bar.low, bar.high, 3 if length > _THREE_NUMBERS else 2).tolist()
         colours.set_ticks(ticks, labels=_distinct(ticks))
 
 

@@ -12,6 +12,7 @@ from mkdocs.config import load_config
 from milan_mm.configs import list_configs, list_tools
 from milan_mm.weights.systems import SYSTEMS
 from tests.docs.pages import ROOT
+from tests.docs.test_rendering import left_over
 
 pytestmark = pytest.mark.long
 
@@ -47,6 +48,19 @@ def test_a_page_fetches_nothing_from_elsewhere(site: Path):
     }
     assert len(addresses) > 5
     assert not {address for address in addresses if urlsplit(address).netloc}
+
+
+def test_no_page_of_the_site_has_markdown_left_in_its_text(site: Path):
+    """The generated ones above all."""
+    texts = {page: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
+    articles = {
+        page.relative_to(site).as_posix(): text.partition("<article")[2]
+        .partition(">")[2]
+        .partition("</article>")[0]
+        for page, text in texts.items()
+    }
+    assert sum(map(len, articles.values())) > 100_000
+    assert not {page: found for page, html in articles.items() if (found := left_over(html))}
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,9 @@ TOOLS: dict[tuple[str, str], Callable[[str], list[str]]] = {
     ("ablation", "--slip-teacher"): lambda f: ["--slip-teacher", f, "--data", _SCENES],
     ("photographs", "--teacher"): lambda f: [_PHOTOS, "--arms", "milan", "--teacher", f],
     ("photographs", "--control"): lambda f: [_PHOTOS, "--arms", "control", "--control", f],
+    ("photographs", "--image-teacher"): lambda f: [
+        *(_PHOTOS, "--arms", "images", "--image-teacher", f)
+    ],
 }
 # Options that name files or folders of other kinds, and so do not lead to a reader of weights.
 OTHERS = {

@@ -15,6 +15,7 @@ from milan_mm.photographs.arms import (
     DISTILLATION,
     FINETUNE,
     PRETRAIN,
+    TEACHERS,
     choose_arms,
     pretraining,
     teachers_of,
@@ -23,6 +24,7 @@ from milan_mm.photographs.labelled import labelled_lists
 from milan_mm.registry import MODELS
 from milan_mm.run.building import build_without_memory
 
+CONTROLS = dict(control="shuffled", images="views")  # that differ from MILAN in their teacher
 PRETRAINED = [arm for arm in ARMS.values() if arm.is_pretrained]
 
 
@@ -47,9 +49,9 @@ def test_arms_share_all_but_their_parts():
     milan = recipe("milan", "captions.safetensors").to_dict()
     for arm in PRETRAINED:
         cfg = recipe(arm.name, f"{arm.teacher}.safetensors").to_dict()
-        if arm.name == "control":
+        if arm.name in CONTROLS:
             teacher = cfg["model"]["head"]["teacher"]
-            assert teacher["pretrained"] == "shuffled.safetensors"
+            assert teacher["pretrained"] == f"{CONTROLS[arm.name]}.safetensors"
             teacher["pretrained"] = "captions.safetensors"
             assert cfg == milan
         if arm.name == "distillation":
@@ -84,7 +86,8 @@ def test_what_is_finetuned_is_what_was_pretrained():
 def test_an_arm_that_does_not_exist_is_named_and_others_come_in_the_order_of_the_table():
     assert [arm.name for arm in choose_arms("milan, mae")] == ["mae", "milan"]
     assert teachers_of(choose_arms("scratch,mae")) == []
-    assert teachers_of(choose_arms("control,row-2")) == ["captions", "shuffled"]
+    assert teachers_of(choose_arms("images,control,row-2")) == ["captions", "shuffled", "views"]
+    assert not set(ARMS) & set(TEACHERS)  # their rows stand in one file
     with pytest.raises(UserError, match="--arms 'beit' is not an arm: give some of scratch,mae"):
         choose_arms("mae,beit")
 

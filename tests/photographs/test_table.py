@@ -54,6 +54,9 @@ def test_the_table_has_means_steps_curves_teachers_and_costs():
     ):
         rows.append(dict(arm="captions", seed=0, part="teacher", metric=metric, value=value,
                          seconds=500.0, processor_seconds=480.0))  # fmt: skip
+    for metric in ("knn_teacher_classes", "knn_student_classes"):
+        rows.append(dict(arm="views", seed=0, part="teacher", metric=metric, value=22.0,
+                         seconds=600.0, processor_seconds=600.0))  # fmt: skip
     text = write_table(rows, SETTINGS)
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     by_title = {line[0]: line for line in reversed(lines)}  # the first of a title
@@ -66,8 +69,9 @@ def test_the_table_has_means_steps_curves_teachers_and_costs():
     assert ("row-2", "row-7") not in steps
     teacher = by_title["teacher with captions"]
     assert teacher[1:] == ["40.0", "41.0", "8.0", "36.2", "480"]
+    assert by_title["teacher of images alone"][1:] == ["-", "22.0", "-", "22.0", "600"]
     assert "standard error of about" in text
-    seconds = 3 * sum((100.0, 101.0, 102.0)) + 480.0 + 9 * 10.0
+    seconds = 3 * sum((100.0, 101.0, 102.0)) + 480.0 + 600.0 + 9 * 10.0
     assert f"All of it: {seconds / 60:.0f} minutes of processor time" in text
 
 

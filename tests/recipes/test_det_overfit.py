@@ -14,8 +14,8 @@ from milan_mm.run.training import train
 # Recipe: iterations, width of the heads, learning rate, least box and mask AP
 RECIPES = {
     "mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco": (1000, 32, 1e-3, 0.9, 0.8),
-    "cascade-mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco": (500, 32, 1e-3, 0.9, 0.7),
-    "cascade-mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_lvis": (500, 32, 1e-3, 0.9, 0.7),
+    "cascade-mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_coco": (500, 32, 1e-3, 0.85, 0.65),
+    "cascade-mask-rcnn_vit-base-p16_8xb8-amp-lsj-100e_lvis": (500, 32, 1e-3, 0.85, 0.65),
     "fcos_vit-base-p16_8xb8-amp-lsj-100e_coco": (500, 64, 1e-3, 0.8, None),
     "mask2former_vit-base-p16_8xb2-amp-lsj-50e_coco": (500, 64, 1e-3, 0.5, 0.5),
 }

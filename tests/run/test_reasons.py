@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from milan_mm.errors import UserError
+from milan_mm.lifetime import LAUNCHERS_FOLDER
 from milan_mm.run import errors, reasons
 from milan_mm.run.reasons import DEFECT, FAILURE, LOST, MISTAKE, Reason, leave
 
@@ -15,7 +16,7 @@ PEER = "[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:2
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a launcher waits for reasons."""
-    monkeypatch.setenv(reasons.FOLDER, str(tmp_path))
+    monkeypatch.setenv(LAUNCHERS_FOLDER, str(tmp_path))
     monkeypatch.setattr(errors, "SECONDS_FOR_THE_CAUSE", 0)
     return tmp_path
 
@@ -58,9 +59,9 @@ def test_the_defect_of_a_worker_is_named_once(folder: Path):
 
 
 def test_without_a_launcher_nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.delenv(reasons.FOLDER, raising=False)
+    monkeypatch.delenv(LAUNCHERS_FOLDER, raising=False)
     assert not leave(MISTAKE, "a mistake")
-    monkeypatch.setenv(reasons.FOLDER, str(tmp_path / "gone"))  # a launcher that was killed
+    monkeypatch.setenv(LAUNCHERS_FOLDER, str(tmp_path / "gone"))  # a launcher that was killed
     assert not leave(MISTAKE, "a mistake")
 
 
@@ -78,7 +79,7 @@ def test_a_restart_is_known_on_every_machine(folder: Path, monkeypatch: pytest.M
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")  # of a machine that did not fail
     assert not reasons.is_restart()
     assert reasons.is_restart()
-    monkeypatch.delenv(reasons.FOLDER)
+    monkeypatch.delenv(LAUNCHERS_FOLDER)
     assert not reasons.is_restart()
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert reasons.is_restart()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.reliability.trials import TOOLS, Trial
-from milan_mm.run import reasons
+from milan_mm.lifetime import LAUNCHERS_FOLDER
 
 # Processes that import nothing heavy: what a training leaves there is in tests/run/test_reasons.py.
 FAILING = """
@@ -106,12 +106,15 @@ def test_the_first_process_that_failed_has_the_last_line(
 ):
     (tmp_path / "failing.py").write_text(FAILING)
     monkeypatch.setenv("PYTHONPATH", str(repo_root))
-    monkeypatch.delenv(reasons.FOLDER, raising=False)
+    monkeypatch.delenv(LAUNCHERS_FOLDER, raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     options = ("--standalone", "--nproc-per-node", 2, tmp_path / "failing.py", how)
     done = process("_torchrun.py", *options, expect=code)
     lines = done.stderr.splitlines()
     assert last in lines[-1] and lines[-1].startswith("error: process 1 of 2")
     assert done.stderr.count("error: process") == 1 and "Root Cause" not in done.stderr
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 @pytest.mark.long

@@ -80,7 +80,7 @@ def plan_of(photographs: Path, tmp_path: Path) -> Callable:
 
 def test_the_plan_has_every_arm_and_its_labels_are_those_of_the_seed(plan_of, tmp_path):
     plan = plan_of("--seeds", "2")
-    assert [len(cells) for cells in plan.steps.values()] == [2, 12, 16, 28]
+    assert [len(cells) for cells in plan.steps.values()] == [3, 14, 19, 32]
     files = {(c.seed, c.part): set() for c in plan.finetunings}
     for cell in plan.finetunings:
         files[cell.seed, cell.part].add(cell.labelled)
@@ -95,8 +95,12 @@ def test_the_plan_has_every_arm_and_its_labels_are_those_of_the_seed(plan_of, tm
         cfg = load(cell.config)
         assert cfg.train_cfg.max_epochs == 1
         assert cfg.train_dataloader.dataset.data_root.endswith("student")
-    control = load(tmp_path / "configs/control.py").model.head.teacher
-    assert control.pretrained == str(tmp_path / "teachers/shuffled.safetensors")
+    for arm, name in dict(milan="captions", control="shuffled", images="views").items():
+        teacher = load(tmp_path / f"configs/{arm}.py").model.head.teacher
+        assert teacher.pretrained == str(tmp_path / f"teachers/{name}.safetensors")
+    arguments = {cell.arm: cell.job.arguments for cell in plan.teachers}
+    assert ("--no-captions" in arguments["views"]) and ("--shuffled" in arguments["shuffled"])
+    assert len(arguments["captions"]) == 3
 
 
 def test_a_study_of_two_arms_needs_no_teacher_that_none_of_them_has(plan_of):
@@ -110,6 +114,7 @@ def test_a_study_of_two_arms_needs_no_teacher_that_none_of_them_has(plan_of):
         (["gone"], "photographs 'gone' do not exist: give a folder"),
         (["DATA", "--arms", "mae,beit"], "--arms 'beit' is not an arm: give some of scratch,mae"),
         (["DATA", "--teacher", "gone.pt"], "teacher 'gone.pt' does not exist: tools/train_photo"),
+        (["DATA", "--arms", "milan", "--image-teacher", "x"], "--image-teacher is given, and no"),
         (["DATA", "--arms", "mae", "--teacher", "x"], "no arm of --arms learns from it: leave it"),
         (["DATA", "--finetune-epochs", "1"], "updates, fewer than 5: add images or --finetune-ep"),
         (["DATA", "--seeds", "0"], "argument --seeds: 0: give 1 or more"),

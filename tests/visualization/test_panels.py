@@ -33,6 +33,12 @@ def _panels(columns: int, width: float) -> Figure:
     return panel_figure([row, row], frame)
 
 
+def _narrow() -> Figure:
+    row = [Panel(MAP, "loss")] * 14
+    bars = [Bar(i, i, "loss", "loss", 0.078, 1.34) for i in (1, 3)]
+    return panel_figure([row], Frame(["distillation"] * 14, bars=bars))
+
+
 def _clouds(number: int, width: float) -> Figure:
     points = np.random.default_rng(0).normal(size=(60, 2))
     clouds = [Cloud(points, LONG, "10-NN purity 91.2 %")] * number
@@ -44,6 +50,7 @@ FIGURES = {
     "page, 3 columns": lambda: _panels(3, PAGE_WIDTH),
     "page, 8 columns": lambda: _panels(8, PAGE_WIDTH),
     "column, 4 columns": lambda: _panels(4, COLUMN_WIDTH),
+    "page, 14 columns": _narrow,
     "page, 1 cloud": lambda: _clouds(1, PAGE_WIDTH),
     "page, 4 clouds": lambda: _clouds(4, PAGE_WIDTH),
     "column, 2 clouds": lambda: _clouds(2, COLUMN_WIDTH),
