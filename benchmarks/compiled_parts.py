@@ -54,7 +54,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Print the largest differences of features, and of gradients relative to the largest of all."""
+    """Print the largest differences of features, and of gradients relative to the largest."""
     torch.manual_seed(0)
     imgs = torch.randn(2, 3, 32, 32)
     print(f"{'features':>9} {'gradients':>9}  encoder")
