@@ -17,7 +17,7 @@ from milan_mm.weights.systems import PARTS, System
 def check_config(
     found: Found, renamed: Renamed, settings: Settings, facts: HubFacts, system: System
 ) -> None:
-    """Refuse a config that contradicts the tensors, and an unusual number of registers.
+    """Refuse a config that contradicts the tensors, and encoders that only their size shows.
 
     Raises:
         UserError: With both values.
@@ -30,6 +30,11 @@ def check_config(
                 f"{found.path}: {facts.named} says {name}={stated}, the tensors {values[name]}: "
                 "they do not belong together"
             )
+    if why := system.not_plain.get(values["embed_dims"]):
+        width = values["embed_dims"]
+        raise UserError(
+            f"{found.path}: width {width} in the names of {system.name} is {why}: not a plain ViT"
+        )
     usual, registers = found.table.num_registers, values["num_registers"]
     if facts.num_registers is None and usual and registers != usual:
         raise UserError(

@@ -67,6 +67,7 @@ class System:
         may_have: Parts that some of them have.
         twin: What other models write the same tensors and compute something else; '' where none
             is known.
+        not_plain: Width of encoders that write the same tensors and are not plain ViTs -> why.
         act: Activation of the MLPs, where the layout does not settle it.
         act_note: Why `act` is uncertain; '' where it is not.
         pos_resize: Key of `RESIZE_RULES`: how its own code resizes position tables.
@@ -89,6 +90,7 @@ class System:
     parts: tuple[str, ...] | None = ("table",)
     may_have: tuple[str, ...] = ()
     twin: str = ""
+    not_plain: Mapping[int, str] = field(default_factory=dict)
     act: str | None = None
     act_note: str = ""
     pos_resize: str = "bicubic"
@@ -268,7 +270,8 @@ _ROWS = (
            rope=Rope("eva02", 10000.0, (16, 16))),
     System("EVA", ("beit",), "clip", "mean", timm_name="eva_", wrote=_wrote_eva,
            stored="`module`, `model`, flat, `visual.[trunk.]`, or a folder of timm",
-           note="EVA-CLIP takes 'cls'", differs="no key bias"),
+           note="EVA-CLIP takes 'cls'", differs="no key bias",
+           not_plain={1792: "that of EVA-02-CLIP's ViT-E, which normalises after each branch"}),
     System("MetaCLIP 2", ("hf-clip", "timm"), "clip", "cls", pos_resize="bicubic-antialias",
            wrote=None, hf_types=("metaclip_2", "metaclip_2_vision_model"), timm_name="metaclip2",
            stored="a folder; in open_clip's files as CLIP or open_clip",

@@ -433,6 +433,14 @@ def test_other_networks_are_refused_by_their_kind_in_one_line(name: str, network
         recognise(state, "a.pth")
 
 
+def test_the_post_norm_vit_of_eva_clip_is_refused_by_its_width():
+    """Its tensors are those of EVA's ViT-g."""
+    model = zoo.timm_eva(embed_dim=1792, depth=1, use_rot_pos_emb=False, mlp_ratio=0.1)
+    state = prefixed(model.state_dict(), "visual.")
+    with pytest.raises(ValueError, match=r"width 1792 .* normalises after each branch: not a "):
+        recognise(state, "a.pth", num_heads=16)
+
+
 def test_stages_of_another_network_are_not_taken_for_chunks_of_blocks():
     names = ("blocks.0.0.conv_dw.weight", "blocks.1.0.conv_dw.weight", "conv_stem.weight")
     with pytest.raises(ValueError, match=r"blocks\.0\.0.*a network of stages.*not a plain ViT$"):

@@ -7,7 +7,7 @@ from milan_mm.weights.layouts.table import Layout, derive
 from milan_mm.weights.layouts.timm import TIMM_EXTRAS, TIMM_GATES, TIMM_NAMES
 
 _NAMES = derive(TIMM_NAMES, drop=("register_tokens", "pre_norm", "layers.#.attn.qkv"))
-_APART = ("blocks.#.attn.q_proj", "blocks.#.attn.k_proj", "blocks.#.attn.v_proj")
+_Q, _K, _V = (f"blocks.#.attn.{part}_proj" for part in "qkv")
 _MARKERS = (
     "patch_embed.proj.weight",
     ("blocks.0.attn.q_proj.weight", "blocks.0.attn.k_proj.weight"),
@@ -27,7 +27,7 @@ EVA02 = Layout(
     markers=(*_MARKERS, _BIASES),
     prefixes={"": {}, "module.": {}, "visual.": reasons.text_model("")},
     splits={
-        "layers.#.attn.qkv.weight": tuple(f"{name}.weight" for name in _APART),  # type: ignore[dict-item]
+        "layers.#.attn.qkv.weight": (f"{_Q}.weight", f"{_K}.weight", f"{_V}.weight"),
         **QV_BIAS,
     },
     gates=("blocks.#.mlp.w1", "blocks.#.mlp.w2"),
@@ -44,7 +44,7 @@ EVA02_TIMM = Layout(
         "": {},
         "visual.trunk.": reasons.text_model("") | {"visual.head.*": reasons.TEXT_SPACE},
     },
-    splits={"layers.#.attn.qkv": _APART},
+    splits={"layers.#.attn.qkv": (_Q, _K, _V)},
     gates=TIMM_GATES,
     key_bias=False,
     extras=TIMM_EXTRAS,
