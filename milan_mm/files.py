@@ -10,6 +10,7 @@ writers left there, and removes it.
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import secrets
@@ -57,6 +58,12 @@ def read_regular(path: str | Path) -> bytes:
     """The content of a regular file, see `open_regular`."""
     with open_regular(path) as file:
         return file.read()
+
+
+def sha256_of(path: str | Path) -> str:
+    """Checksum of a file's bytes, in 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

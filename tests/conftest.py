@@ -15,6 +15,7 @@ import mmengine.fileio
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.utils.data._utils
 from mmengine.config import Config
 from mmengine.utils import get_git_hash
@@ -107,6 +108,15 @@ def runs_start_quickly() -> Iterator[None]:
 def repo_root() -> Path:
     """The checkout that the tests belong to."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """This process is the only one of a distributed run."""
+    store = dist.FileStore(str(tmp_path_factory.mktemp("store") / "file"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="session", autouse=True)

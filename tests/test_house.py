@@ -5,6 +5,7 @@ other's types can only be understood together.
 """
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -45,6 +46,7 @@ INNER = {
 WORLDS = {"photographs", "shapes"}  # may import every room but each other; no room imports them
 
 
+@cache
 def imports() -> dict[str, set[str]]:
     """For each module of the package, as `room.file`, those that it imports."""
     found: dict[str, set[str]] = {}

@@ -60,7 +60,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--seeds", type=options.positive, default=3, metavar="N", help="runs of each row (3)"
     )
     parser.add_argument("--epochs", type=options.positive, metavar="N", help="of pretraining")
-    parser.add_argument("--finetune-epochs", type=options.positive, metavar="N")
+    parser.add_argument(
+        "--finetune-epochs", type=options.positive, metavar="N", help="of finetuning"
+    )
     parser.add_argument(
         "--labels", type=options.positive, default=600, metavar="N", help="labelled images (600)"
     )

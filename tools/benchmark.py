@@ -141,7 +141,9 @@ def _add_scale(add_parser: AddParser) -> None:
 
 def _add_speed(add_parser: AddParser) -> None:
     parser = add_parser("speed", help="images per second of our step, loading included")
-    parser.add_argument("--arch", nargs="+", choices=["base", "large"], default=["base"])
+    parser.add_argument(
+        "--arch", nargs="+", choices=["base", "large"], default=["base"], help="encoders (base)"
+    )
     parser.add_argument(
         "--batch-size", type=int, nargs="+", metavar="N", help="images (512; 8 without a GPU)"
     )
@@ -157,7 +159,9 @@ def _add_speed(add_parser: AddParser) -> None:
     parser.add_argument(
         "--workers", type=int, metavar="N", help="loader processes with --data (all cores)"
     )
-    parser.add_argument("--precision", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument(
+        "--precision", choices=["bfloat16", "float32"], default="bfloat16", help="(bfloat16)"
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

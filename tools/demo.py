@@ -5,7 +5,8 @@ weights that were pretrained equally long. Then trains Mask R-CNN and UperNet fr
 scratch, MAE, MILAN - with the same data, budget and seed. Everything runs through
 `tools/train.py` and the configs of this package.
 
-Example: python tools/demo.py
+Examples:
+  python tools/demo.py
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Write the generated "shapes" data set in the layouts of ImageNet, COCO and ADE20K.
 
-Run: python tools/make_shapes.py          # what the demo and the shapes configs use
+Examples:
+  python tools/make_shapes.py    # what the demo and the shapes configs use
 """
 
 import argparse
@@ -20,7 +21,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num-train", type=int, default=400, help="det and seg train scenes")
     parser.add_argument("--num-val", type=int, default=200, help="validation scenes of every task")
     parser.add_argument("--size", type=int, default=96, help="side of a scene in pixels")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes (0)")
     parser.add_argument(
         "--classes", default="shape", help="'shape' or 'colour' of the largest object, in imagenet/"
     )

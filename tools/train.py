@@ -98,7 +98,8 @@ def main(argv: list[str] | None = None) -> None:
     from milan_mm.run.reasons import is_restart
     from milan_mm.run.replay import replay_report
     from milan_mm.run.run_options import RunOptions
-    from milan_mm.run.start.resume import Start, after_restart
+    from milan_mm.run.start.origin import Start
+    from milan_mm.run.start.resume import after_restart
     from milan_mm.run.training import train
 
     with user_errors():

@@ -8,9 +8,10 @@ go into the metadata of the safetensors file. Cost: 22 minutes on 2 shared cores
 With --slip the shipped CLIP learns on as the tiny SLIP (arXiv 2112.12750): two more views of every
 image, and SimCLR's loss between them added to CLIP's. Cost: 6 minutes on one core, 2 GiB.
 
-Run: python tools/train_shapes_clip.py --out milan_mm/assets/shapes_clip.safetensors
-     python tools/train_shapes_clip.py --slip --scenes 6000 --threads 1 \\
-         --out milan_mm/assets/shapes_slip.safetensors
+Examples:
+  python tools/train_shapes_clip.py --out milan_mm/assets/shapes_clip.safetensors
+  python tools/train_shapes_clip.py --slip --scenes 6000 --threads 1 \\
+      --out milan_mm/assets/shapes_slip.safetensors
 """
 
 from __future__ import annotations
@@ -73,12 +74,14 @@ SIMCLR_WEIGHT = 1.0
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = options.tool_parser(__doc__)
-    parser.add_argument("--out", type=Path, default=Path("work_dirs/shapes_clip.safetensors"))
+    parser.add_argument(
+        "--out", type=Path, default=Path("work_dirs/shapes_clip.safetensors"), help="file to write"
+    )
     parser.add_argument(
         "--slip", action="store_true", help="go on from the shipped CLIP with SimCLR's loss added"
     )
     parser.add_argument("--scenes", type=int, default=12000, help="training scenes to render")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of scenes and training (0)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
     parser.add_argument(
         "--evaluate", action="store_true", help="only evaluate the file named by --out"

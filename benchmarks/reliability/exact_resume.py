@@ -33,7 +33,7 @@ from mmengine.runner import Runner
 from benchmarks.reliability.small_recipes import TASKS, UPDATES, small_recipe, write_images
 from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.run_options import RunOptions
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from milan_mm.run.tracking import Tracking
 from milan_mm.run.training import train
 

@@ -25,7 +25,7 @@ from milan_mm.engine import checkpoints
 from milan_mm.run.errors import user_errors
 from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.run_options import RunOptions
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from milan_mm.run.training import train
 
 UPDATES, HALTED_AFTER, SIZE = 12, 3, "160m"

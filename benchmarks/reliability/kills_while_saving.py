@@ -34,7 +34,7 @@ from torch.utils.data import Dataset
 
 from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.run_options import RunOptions
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from milan_mm.run.training import train
 
 SECONDS = 60.0  # that a start may take

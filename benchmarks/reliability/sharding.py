@@ -32,7 +32,7 @@ from benchmarks.reliability.small_recipes import TASKS, small_recipe, write_imag
 from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.processes import leave_processes
 from milan_mm.run.run_options import RunOptions
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from milan_mm.run.training import train
 
 PROCESSES, PARTS, UPDATES = 2, 2, 6

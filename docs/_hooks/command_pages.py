@@ -69,7 +69,7 @@ def _section(name: str, path: Path) -> str:
     parts = [head, _description(parser.description or "")]
     for bench in _subparsers(parser):
         word = bench.prog.split()[-1]
-        parts += [f"### {word} {{ #{name}-{word} }}\n", _options(bench)]
+        parts += [f"### {word} {{ #{name}-{word} }}\n", _options(bench) or "No options.\n"]
     if not _subparsers(parser):
         parts.append(_options(parser))
     return "\n".join(parts)
@@ -81,8 +81,14 @@ def _comment(path: Path) -> str:
 
 
 def _description(text: str) -> str:
-    """The docstring of a tool, its examples as code."""
+    """The docstring of a tool; its examples, and what it aligns in columns, as code."""
     prose, *rest = re.split(r"^Examples?:\n", text, maxsplit=1, flags=re.MULTILINE)
+    prose = re.sub(
+        r"(?:^ {2,}\S.*\n?)+",
+        lambda found: f"\n```text\n{found[0].rstrip()}\n```\n\n",
+        prose,
+        flags=re.MULTILINE,
+    )
     examples = textwrap.dedent("".join(rest)).rstrip()
     return prose.strip() + (f"\n\n```bash\n{examples}\n```\n" if examples else "\n")
 
@@ -92,12 +98,20 @@ def _subparsers(parser: ToolParser) -> list[ToolParser]:
 
 
 def _options(parser: ToolParser) -> str:
-    rows = ["| option | what it does |", "|---|---|"]
-    for action in parser._actions:
-        if action.help in (argparse.SUPPRESS, None) or "-h" in action.option_strings:
-            continue  # hidden, or --help itself
-        rows.append(f"| {_spelling(action)} | {_cell(action.help)} |")
-    return "\n".join(rows) + "\n"
+    """A table of them; '' where there are none."""
+    rows = [
+        f"| {_spelling(action)} | {_cell(_expanded(action))} |"
+        for action in parser._actions
+        if action.help != argparse.SUPPRESS  # hidden
+        and not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)
+    ]
+    return "\n".join(["| option | what it does |", "|---|---|", *rows, ""]) if rows else ""
+
+
+def _expanded(action: argparse.Action) -> str:
+    """Help with the default in its place, as argparse prints it."""
+    assert action.help, f"{action.dest} has no help"
+    return action.help % vars(action)
 
 
 def _spelling(action: argparse.Action) -> str:
@@ -110,6 +124,6 @@ def _spelling(action: argparse.Action) -> str:
     return f"`{' '.join(filter(None, (', '.join(action.option_strings), value)))}`"
 
 
-def _cell(text: str | None) -> str:
-    """Help as Markdown: argparse's doubled per cent single, Markdown's own signs escaped."""
-    return re.sub(r"([\[\]|*_<\\])", r"\\\1", " ".join((text or "").replace("%%", "%").split()))
+def _cell(text: str) -> str:
+    """Help as Markdown, whose own signs are escaped."""
+    return re.sub(r"([\[\]|*_<\\])", r"\\\1", " ".join(text.split()))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from milan_mm.datasets.folders import is_image
+from milan_mm.files import sha256_of
 
 # Files whose sizes count. Asking for those of all of ImageNet takes minutes over a network.
 SAMPLE = 10_000
@@ -28,8 +29,7 @@ def data_hash(dataset: Mapping[str, Any]) -> str | None:
     root = Path(dataset.get("data_root") or "")
     annotations = root / str(dataset.get("ann_file") or "")
     if annotations.is_file():
-        with annotations.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+        return sha256_of(annotations)[:DIGITS]
     digest, is_empty = hashlib.sha256(), True
     for folder in dict.fromkeys(_prefixes(dataset).values()):
         if folder == Path() or not folder.is_dir():

@@ -4,7 +4,6 @@ Photos are compared by content, where their names or sizes say that they could b
 data sets are not listed for it: there a sample is looked for under the same names.
 """
 
-import hashlib
 import os
 import stat
 from collections import defaultdict
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from mmengine.fileio import list_dir_or_file
 
 from milan_mm.datasets.folders import is_image, spread, spread_files
+from milan_mm.files import sha256_of
 
 LISTED = 20_000  # images of a split whose sizes are asked for; of more, a sample is looked up
 SAMPLE = 500  # validation images whose content is compared
@@ -97,8 +97,8 @@ def _same(path: Path, twins: list[Path]) -> Path | None:
     alike = [twin for twin in twins if size is not None and _size(twin) == size]
     if not alike:
         return None
-    digest = _digest(path)
-    return next((twin for twin in alike if _digest(twin) == digest), None)
+    digest = sha256_of(path)
+    return next((twin for twin in alike if sha256_of(twin) == digest), None)
 
 
 def _size(path: Path) -> int | None:
@@ -108,8 +108,3 @@ def _size(path: Path) -> int | None:
     except OSError:
         return None
     return found.st_size if stat.S_ISREG(found.st_mode) else None
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

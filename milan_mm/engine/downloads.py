@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from milan_mm.errors import UserError
-from milan_mm.files import free_bytes, replacing
+from milan_mm.files import free_bytes, replacing, sha256_of
 
 # torch and OpenMMLab name files after the start of their sha256: resnet50-0676ba61.pth. What has no
 # letter may be a date or a count: 1 in 43 digests of eight digits, which then is not compared.
@@ -81,8 +81,7 @@ def digest_in(name: str) -> str:
 def _has_digest(path: Path, digest: str) -> bool:
     if not path.is_file() or not digest:
         return path.is_file()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest().startswith(digest)
+    return sha256_of(path).startswith(digest)
 
 
 def _fetch(url: str, path: Path, digest: str) -> None:

@@ -2,32 +2,32 @@
 
 A row of `tools/evaluate.py`, which `tools/report.py` turns into tables, has these keys:
 
-  task            a name of milan_mm/evaluation/tasks.py
-  metric          what was measured, one of the task's
-  value           the number in the metric's unit, mostly %, or null where it is undefined
-  method          the system that made the encoder, e.g. 'MAE'
-  weights         name of the weights file; weights_sha256: of its content, 64 hexadecimal digits
-  config          name of the recipe; config_hash: of its content
-  protocol        'paper', 'own' (another length or rate than the recipe's) or 'short'
-  protocol_hash   equal for runs that may be compared, see `milan_mm/evaluation/fingerprint.py`
-  total_batch     images per optimizer step, or null where nothing was trained
-  precision       'bfloat16' or 'float32'
-  seed            of the run
-  packages        version by name
-  data            name of the data set: 'ImageNet', 'COCO', 'ADE20K' or that of a user's own folder
-  data_counts     images by split
-  data_hash       by split, of names and sizes of the files or of the annotation file; rows of
-                  version 0.1 have none
-  commit          git commit of this package with '-dirty' when files were changed, or null
-  time            when the row was written, in ISO 8601
-  seconds         that the run took, all starts of an interrupted training together; features that
-                  were there already cost none
-  command         line that ran it; rows of version 0.1 have none
-  interval        [low, high] of 95 % in the unit of value, bootstrapped over the test images, where
-                  the numbers of each image are known
-  draws           the values of several draws of training images, of which value is the mean
-  chosen          hyperparameters by name, chosen on a part of the training images
-  checksum        of all other keys, see row_checksum.py; rows of version 0.1 have none
+    task            a name of milan_mm/evaluation/tasks.py
+    metric          what was measured, one of the task's
+    value           the number in the metric's unit, mostly %, or null where it is undefined
+    method          the system that made the encoder, e.g. 'MAE'
+    weights         name of the weights file; weights_sha256: of its content, 64 hexadecimal digits
+    config          name of the recipe; config_hash: of its content
+    protocol        'paper', 'own' (another length or rate than the recipe's) or 'short'
+    protocol_hash   equal for runs that may be compared, see `milan_mm/evaluation/fingerprint.py`
+    total_batch     images per optimizer step, or null where nothing was trained
+    precision       'bfloat16' or 'float32'
+    seed            of the run
+    packages        version by name
+    data            name of the data set: 'ImageNet', 'COCO', 'ADE20K' or that of your own folder
+    data_counts     images by split
+    data_hash       by split, of names and sizes of the files or of the annotation file; rows of
+                    version 0.1 have none
+    commit          git commit of this package with '-dirty' when files were changed, or null
+    time            when the row was written, in ISO 8601
+    seconds         that the run took, all starts of an interrupted training together; features that
+                    were there already cost none
+    command         line that ran it; rows of version 0.1 have none
+    interval        [low, high] of 95 % in the unit of value, bootstrapped over the test images,
+                    where the numbers of each image are known
+    draws           the values of several draws of training images, of which value is the mean
+    chosen          hyperparameters by name, chosen on a part of the training images
+    checksum        of all other keys, see row_checksum.py; rows of version 0.1 have none
 
 The demo, the ablation, tools/photographs.py and tools/knn.py write rows with other facts, for their
 own tables; task, metric, value and seconds are the same in all of them.

@@ -91,7 +91,7 @@ def neighbours_figure(
                 right += bool(is_right)
             rows.append(row)
             row_titles.append(system.name if len(shown) > 1 else "")
-    caption = _caption(shown, gallery, settings, sizes, right, marked)
+    caption = _caption(shown, gallery, sizes, right, marked)
     frame = Frame(
         titles=["query", *(str(n + 1) for n in range(len(rows[0]) - 1))],
         row_titles=row_titles,
@@ -176,7 +176,6 @@ def _neighbour_panel(
 def _caption(
     shown: Sequence[Shown],
     gallery: Gallery,
-    settings: NeighbourSettings,
     sizes: Sequence[int],
     right: int,
     marked: int,

@@ -38,6 +38,7 @@ class EncoderLayer(nn.Module):
         qk_norm, attn_norm, mlp_norm: Further norms, see `ViTOptions`.
         mlp_dims: Width of the MLP inside; None is four times D.
         rope_halves: How rotary positions pair channels, see `RopeKind`.
+        rope_anew: Rotary positions in windows are those of a window, see `RopeKind`.
         with_cp: Recompute the activations in the backward pass to save memory.
     """
 
@@ -62,10 +63,12 @@ class EncoderLayer(nn.Module):
         mlp_norm: bool = False,
         mlp_dims: int | None = None,
         rope_halves: bool = True,
+        rope_anew: bool = False,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
         self.window_size = window_size
+        self.rope_anew = rope_anew
         self.with_cp = with_cp
         make_norm = partial(build_norm, eps=norm_eps, kind=norm)
         self.ln1 = make_norm(embed_dims)
@@ -101,7 +104,8 @@ class EncoderLayer(nn.Module):
         Args:
             x: (B, N, D).
             grid: (h, w) of the patches, for windows and relative positions.
-            rope: (h*w, 2D/A) sines and cosines of rotary positions.
+            rope: (h*w, 2D/A) sines and cosines of rotary positions, with `rope_anew` those of a
+                window: (s*s, 2D/A).
             noise: (2, B) uniform in [0, 1), which decides on the branches to drop; None draws it.
 
         Returns:
@@ -138,7 +142,7 @@ class EncoderLayer(nn.Module):
         # apply both linear layers to real patches only; a zero token's qkv is just the bias
         qkv = self.attn.qkv(x).unflatten(1, grid)
         windows = split_windows(qkv, size, fill=self.attn.qkv.bias)  # (B*n, s*s, 3D)
-        if rope is not None:
+        if rope is not None and not self.rope_anew:
             rope = split_windows(rope.unflatten(0, grid)[None], size)  # (n, s*s, 2D/A)
             rope = rope.repeat(x.shape[0], 1, 1)[:, None]  # (B*n, 1, s*s, 2D/A)
         attended = self.attn.attend(windows, (size, size), rope)  # (B*n, s*s, D)

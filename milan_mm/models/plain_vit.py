@@ -176,10 +176,11 @@ class PlainViT(BaseModule):
         """
         grid = self.grid_of(imgs)
         x = self._prepend_tokens(self.embed(imgs))
-        rope = self.rotary(grid)
+        rope, in_window = self.rotary(grid), self._rotary_in_window()
         tokens, noise = {}, self._drop_noise(x)
         for i in range(max(blocks, default=-1) + 1):
-            x = self.layers[i](x, grid, rope, noise[i])
+            layer: Any = self.layers[i]
+            x = layer(x, grid, in_window if layer.rope_anew else rope, noise[i])
             if i in blocks:
                 tokens[i] = x
         return tokens
@@ -187,6 +188,12 @@ class PlainViT(BaseModule):
     def rotary(self, grid: tuple[int, int]) -> Tensor | None:
         """Sines and cosines (h*w, 2D/A) of a grid of patches; None without rotary positions."""
         return rotary_embed(self.rope, grid) if self.options.rope_base else None
+
+    def _rotary_in_window(self) -> Tensor | None:
+        """Those of a window that is numbered anew (s*s, 2D/A); None where there is none."""
+        size = self.options.window_size
+        anew = ROPE_KINDS[self.options.rope_kind].anew_in_windows
+        return self.rotary((size, size)) if size and anew else None
 
     def grid_of(self, imgs: Tensor) -> tuple[int, int]:
         """(h, w) in patches of images (B, 3, H, W)."""
@@ -246,12 +253,15 @@ class PlainViT(BaseModule):
         options = self.options
         global_layers = {i % self.num_layers for i in options.global_layers}
         rel_pos_grid, bias_grid = options.rel_pos_grid, options.rel_pos_bias_grid
+        kind = ROPE_KINDS[options.rope_kind]
+        rates = np.linspace(0, options.drop_path_rate, self.num_layers).tolist()
+        sizes = [0 if i in global_layers else options.window_size for i in range(self.num_layers)]
         return nn.ModuleList(
             EncoderLayer(
                 self.embed_dims,
                 options.num_heads,
                 drop_path_rate=drop_path_rate,
-                window_size=0 if i in global_layers else options.window_size,
+                window_size=size,
                 rel_pos_grid=pair(rel_pos_grid) if rel_pos_grid else None,
                 bias_grid=pair(bias_grid) if bias_grid else None,
                 num_prefix_tokens=self.num_prefix_tokens,
@@ -263,12 +273,11 @@ class PlainViT(BaseModule):
                 attn_norm=options.attn_norm,
                 mlp_norm=options.mlp_norm,
                 mlp_dims=options.hidden_dims,
-                rope_halves=ROPE_KINDS[options.rope_kind].halves,
+                rope_halves=kind.halves,
+                rope_anew=kind.anew_in_windows and bool(size),
                 with_cp=options.with_cp,
             )
-            for i, drop_path_rate in enumerate(
-                np.linspace(0, options.drop_path_rate, self.num_layers).tolist()
-            )
+            for drop_path_rate, size in zip(rates, sizes, strict=True)
         )
 
     def _build_pool(self) -> AttentionPoolLatent:

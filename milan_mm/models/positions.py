@@ -37,6 +37,14 @@ class RopeKind:
     column_first: bool
     halves: bool
 
+    @property
+    def anew_in_windows(self) -> bool:
+        """Whether a window is numbered as an image of its own, as in EVA-02's and PE's detectors.
+
+        Otherwise its patches have their places in the whole image.
+        """
+        return self.first is not None
+
 
 ROPE_KINDS = {
     "dinov3": RopeKind(None, column_first=False, halves=True),

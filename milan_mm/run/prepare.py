@@ -27,14 +27,8 @@ from milan_mm.run.own_data import set_own_data
 from milan_mm.run.own_data.variants import use_variant
 from milan_mm.run.processes import is_main_process, world_size
 from milan_mm.run.records.canonical import config_hash
-from milan_mm.run.records.record import (
-    ORIGIN,
-    changes_of,
-    keep_origin,
-    recipe_name,
-    record_of,
-    settings_of,
-)
+from milan_mm.run.records.differences import changes_of
+from milan_mm.run.records.record import ORIGIN, keep_origin, recipe_name, record_of, settings_of
 from milan_mm.run.records.recorded_model import (
     check_own_data,
     judged_otherwise,

@@ -43,8 +43,9 @@ from milan_mm.run.start.checkpoint_files import (
 )
 from milan_mm.run.start.fitting import check_fit
 from milan_mm.run.start.lock import entered, locked, starting
+from milan_mm.run.start.origin import Start
 from milan_mm.run.start.pretrained import check_whole, read_tensors, watch
-from milan_mm.run.start.resume import Start, find_origin
+from milan_mm.run.start.resume import find_origin
 from milan_mm.run.tracking import resume_trackers
 from milan_mm.signals import StopSignals
 from milan_mm.weights.reading import read_checkpoint

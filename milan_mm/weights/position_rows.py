@@ -136,9 +136,11 @@ def _refuse_lost_class_token(found: Found, renamed: Renamed, rows: int) -> None:
     if is_distilled or (not square_side(rows) and square_side(rows - 1)):
         name = renamed.theirs["pos_embed"]
         raise UserError(f"{found.path} is missing '{token}': '{name}' has a row for it")
-    # DeiT III has no row for it; timm's models without class token normalise after pooling
-    scaled, pooled = "layers.0.gamma_1" in renamed.tensors, "ln2.weight" in renamed.tensors
-    if found.layout == "timm" and scaled and not pooled:
+    # DeiT III has no row for it; timm's models without class token normalise after pooling, PE's G
+    # before its blocks
+    scaled = "layers.0.gamma_1" in renamed.tensors
+    without = {"ln2.weight", "pre_norm.weight"} & renamed.tensors.keys()
+    if found.layout == "timm" and scaled and not without:
         raise UserError(f"{found.path} is missing '{token}'")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from milan_mm.early import missing_weights
 from milan_mm.errors import MissingFileError, UserError
+from milan_mm.files import sha256_of
 from milan_mm.weights.archive import Archive, DamagedError, is_archive
 from milan_mm.weights.arrays import read_arrays, read_safetensors, safetensors_metadata
 from milan_mm.weights.budget import Budget, RefusedError
@@ -141,8 +142,7 @@ def file_sha256(path: str | Path) -> str:
     Raises:
         MissingFileError, UserError: See `weights_file`.
     """
-    with weights_file(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(weights_file(path))
 
 
 def tensors_sha256(tensors: dict[str, Tensor]) -> str:

@@ -166,11 +166,18 @@ def _wrote_data2vec(found: Found) -> bool:
 
 
 def _is_packed(found: Found) -> bool:
-    """BEiT's names with a SwiGLU in one layer: timm's files of EVA-02's tiny and small ViTs."""
-    first, last = (found.tower.get(f"blocks.0.mlp.fc{i}.weight") for i in (1, 2))
-    if not isinstance(first, Tensor) or not isinstance(last, Tensor):
-        return False
-    return first.ndim == last.ndim == 2 and len(first) == 2 * last.shape[1]
+    """BEiT's names with a SwiGLU in one layer: EVA-02's tiny and small ViTs, and timm's of them."""
+    for names in (("fc1", "fc2"), ("w12", "w3")):
+        first, last = (found.tower.get(f"blocks.0.mlp.{name}.weight") for name in names)
+        if isinstance(first, Tensor) and isinstance(last, Tensor):
+            return first.ndim == last.ndim == 2 and len(first) == 2 * last.shape[1]
+    return False
+
+
+def _wrote_eva(found: Found) -> bool:
+    """BEiT's biases of queries and values, with a position table and without layer scale."""
+    tower = found.tower
+    return "pos_embed" in tower and "blocks.0.gamma_1" not in tower and not _in_a_task(found)
 
 
 # Of its ViT-300M, 2B, 3B, 5B and 7B.
@@ -215,14 +222,15 @@ _ROWS = (
            stored="TorchScript, `visual.`, or a folder",
            differs="norm before the first block, no patch bias, QuickGELU, epsilon 1e-5",
            parts=("table", "pre_norm")),
-    System("PE", ("pe", "timm"), "half", "pool", pos_resize="bilinear", timm_name="vit_pe_core",
-           wrote=lambda found: found.layout == "pe"
+    System("PE", ("pe", "pe-spatial", "timm"), "half", "pool", pos_resize="bilinear",
+           timm_name="vit_pe_", wrote=lambda found: found.layout.startswith("pe")
            or {"attn_pool.latent", "norm_pre.weight"} <= found.tower.keys(),
            stored="flat, `[module.]visual.`, or a folder of timm",
            differs="norm before the first block, no patch bias, rotary positions and a table, "
-           "attention pooling, epsilon 1e-5; no class token in G",
-           parts=("table", "rope", "pre_norm"), pool_heads=8, rope=Rope("pe", 10000.0),
-           heads={(1536, 50): 16}),
+           "attention pooling, epsilon 1e-5; no class token in G; spatial and lang have no "
+           "pooling and no final norm, some have layer scale",
+           parts=("table", "rope", "pre_norm"), may_have=("scale",), pool_heads=8,
+           rope=Rope("pe", 10000.0), heads={(1536, 50): 16, (1536, 47): 16, (1024, 23): 16}),
     System("SigLIP 2", ("timm", "hf-siglip"), "half", "pool", pos_resize="bilinear-corners",
            act="GELUTanh", wrote=None, timm_name="v2_webli", stored="a folder of timm",
            note="its files are taken for SigLIP's, unless a config of timm says so; statistics "
@@ -252,12 +260,15 @@ _ROWS = (
            timm_name="radio", stored="a folder of timm",
            differs="class tokens of several teachers as registers, no final norm; layer scale in "
            "B and L", parts=("table", "registers"), may_have=("scale",)),
-    System("EVA-02", ("eva02-timm", "beit"), "clip", "mean", timm_name="eva02",
-           wrote=lambda found: found.layout == "eva02-timm" or _is_packed(found),
-           stored="flat, `visual.trunk.`, or a folder of timm",
+    System("EVA-02", ("eva02", "eva02-timm", "beit"), "clip", "mean", timm_name="eva02",
+           wrote=lambda found: found.layout != "beit" or _is_packed(found),
+           stored="`module`, `model`, flat, `visual.[trunk.]`, or a folder of timm",
            differs="rotary positions and a table, SwiGLU with a norm, no key bias",
            note="EVA-02-CLIP takes 'cls'", parts=("table", "rope"),
            rope=Rope("eva02", 10000.0, (16, 16))),
+    System("EVA", ("beit",), "clip", "mean", timm_name="eva_", wrote=_wrote_eva,
+           stored="`module`, `model`, flat, `visual.[trunk.]`, or a folder of timm",
+           note="EVA-CLIP takes 'cls'", differs="no key bias"),
     System("MetaCLIP 2", ("hf-clip", "timm"), "clip", "cls", pos_resize="bicubic-antialias",
            wrote=None, hf_types=("metaclip_2", "metaclip_2_vision_model"), timm_name="metaclip2",
            stored="a folder; in open_clip's files as CLIP or open_clip",

@@ -2,9 +2,11 @@
 
 import argparse
 import json
+from collections.abc import Callable
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from milan_mm.benchmark import matrix_rate, pretrain
 from milan_mm.benchmark import pretrain_steps as steps
@@ -16,11 +18,24 @@ ARCH = dict(embed_dims=48, num_layers=2, num_heads=4)
 
 @pytest.fixture
 def tiny(tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Narrow encoder and teacher, small products, no processes."""
+    """Narrow encoder and teacher, a shallow decoder, small products, no processes."""
     monkeypatch.setattr(pretrain, "Contest", InProcessContest)
     monkeypatch.setattr(pretrain, "TEACHER", tiny_clip)
     monkeypatch.setattr(pretrain, "ARCHS", dict(base=ARCH))
+    monkeypatch.setattr(steps, "load", shallow(steps.load, "decoder", "num_layers"))
+    monkeypatch.setattr(steps, "get_config", shallow(steps.get_config, "neck", "decoder_depth"))
     monkeypatch.setattr(matrix_rate, "_PRODUCTS", dict(cpu=(64, 1), cuda=(64, 1)))
+
+
+def shallow(read: Callable[[str], Config], decoder: str, depth: str) -> Callable[[str], Config]:
+    """Recipes are read with a decoder of two blocks: this field of that part of the model."""
+
+    def read_shallow(name: str) -> Config:
+        config = read(name)
+        config.model[decoder][depth] = 2
+        return config
+
+    return read_shallow
 
 
 # minutes where the CPU does not multiply in bfloat16

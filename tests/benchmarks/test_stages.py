@@ -13,9 +13,7 @@ from benchmarks.stages import STAGES
 from milan_mm.benchmark.data import OURS, PEER
 
 
-def test_every_stage_of_both_pipelines_takes_time(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-):
+def test_every_stage_of_both_pipelines_takes_time(tmp_path: Path, capsys: pytest.CaptureFixture):
     rng = np.random.default_rng(0)
     for i in range(32):
         Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).save(tmp_path / f"{i}.jpg")

@@ -18,7 +18,7 @@ from milan_mm.run.prepare import TEST, prepare
 from milan_mm.run.records.record import Recorded
 from milan_mm.run.run_options import RunOptions
 from milan_mm.run.silence import silence
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from milan_mm.run.training import test as evaluate
 from milan_mm.run.training import train
 from milan_mm.weights.reading import read_checkpoint

@@ -195,7 +195,7 @@ def test_kinds_of_jpeg_give_the_pixels_of_mmcv(progressive, subsampling, tmp_pat
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
-def test_decoding_that_stops_early_gives_the_same_rows(subsampling, path, monkeypatch, capfd):
+def test_decoding_that_stops_early_gives_the_same_rows(subsampling, path, capfd):
     pytest.importorskip("simplejpeg")
     photo(375, 500).save(path, subsampling=subsampling)
     content = path.read_bytes()

@@ -1,6 +1,5 @@
 """Every kind of file gives the pixels that it shows, or one line that says why not."""
 
-import struct
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.reliability.payloads.images import png_of
 from milan_mm.datasets import decoding
 from milan_mm.datasets.crops import LoadRandomResizedCrop
 from milan_mm.datasets.decoding import MORE_PIXELS, decode
@@ -134,16 +134,8 @@ def test_a_limit_that_is_none_is_refused_before_the_run(monkeypatch: pytest.Monk
 
 def _closed_early(pixels: np.ndarray) -> bytes:
     """A PNG file with sound checksums, whose pixels end after half of the rows."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
-
     rows = b"".join(b"\0" + row.tobytes() for row in pixels[: len(pixels) // 2])
-    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 8, 0, 0, 0, 0)
-    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    return png_of(pixels.shape[1], pixels.shape[0], 8, rows=zlib.compress(rows))
 
 
 @each_reader

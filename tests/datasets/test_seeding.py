@@ -146,9 +146,7 @@ def test_a_resumed_run_reads_the_remaining_samples_and_no_others(kind: str, work
 
 
 @pytest.mark.parametrize(("processes", "parts"), [(2, 1), (1, 2), (2, 2)])
-def test_a_sample_is_drawn_alike_for_every_split_of_the_batch(
-    processes: int, parts: int, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_sample_is_drawn_alike_for_every_split_of_the_batch(processes: int, parts: int):
     def process(rank: int, processes: int, parts: int) -> list[Sample]:
         sampler = InfiniteSampler(dataset, seed=3)
         sampler.rank, sampler.world_size = rank, processes

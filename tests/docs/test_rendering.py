@@ -23,6 +23,8 @@ LEFT = {
     "emphasis": r"\*\*|(?:^|\s)\*\w",
     "a link": r"\]\(",
     "HTML": r"<!--|-->|</?[a-z]+>",
+    "a default of an option": r"%\(\w+\)",
+    "columns": r"\S {3,}\S",
 }
 
 
@@ -63,7 +65,8 @@ def renderer() -> Markdown:
 
 def faults(text: str) -> list[str]:
     """What is wrong with a page once it is rendered; its rows are counted, too."""
-    return left_over(renderer().reset().convert(text)) + uneven_rows(text)
+    html = renderer().reset().convert(text)
+    return left_over(html) + repeated_headings(html) + uneven_rows(text)
 
 
 def left_over(html: str) -> list[str]:
@@ -80,6 +83,18 @@ def left_over(html: str) -> list[str]:
         for tag, block in blocks
         if tag.startswith("h") and len(block) > LONGEST_HEADING
     ]
+
+
+def repeated_headings(html: str) -> list[str]:
+    """Headings that stand twice below the same one, as after a merge of two versions of a page."""
+    found, seen, path = [], set(), {0: ""}
+    for tag, text in _Rendered(html).blocks:
+        if tag.startswith("h"):
+            level = int(tag[1])
+            path = {above: name for above, name in path.items() if above < level} | {level: text}
+            found += [f"{tag} '{text.rstrip('¶')}' twice"] if tuple(path.values()) in seen else []
+            seen.add(tuple(path.values()))
+    return found
 
 
 def uneven_rows(text: str) -> list[str]:
@@ -114,6 +129,7 @@ def test_a_page_renders_without_markdown_left_in_its_text(page: Path):
         "| a | b |\n|---|---|\n| 1 | 2 | 3 |",
         "| a | b |\n|---|---|\n| 1 |",
         "[a link](nowhere.md",
+        "## One\n### Added\n- a\n### Added\n- b",
     ],
 )
 def test_markdown_that_does_not_render_is_noticed(text: str):

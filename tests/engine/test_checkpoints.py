@@ -17,21 +17,12 @@ from milan_mm.engine import checkpoints, downloads
 from milan_mm.engine.checkpoints import safe_loading
 from milan_mm.errors import UserError
 from milan_mm.files import replacing
+from tests.hostile.kinds import Call
 
 SCHEMES = list(CheckpointLoader._schemes)
 # Schemes that other versions of OpenMMLab know or knew, and an invented one.
 OTHERS = ("mmpretrain://a", "jhu://a", "bvlc://a", "ceph://a/b.pth", "my-cloud://a/b.pth")
 NAMED = ("torchvision://", "modelzoo://", "open-mmlab://", "openmmlab://", "mmcls://")
-
-
-class _Payload:
-    """Creates a folder when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = str(marker)
-
-    def __reduce__(self):
-        return os.mkdir, (self.marker,)
 
 
 class _Answer(io.BytesIO):
@@ -43,7 +34,7 @@ class _Answer(io.BytesIO):
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that hides code; every download gives it, and every name of a zoo is an address."""
     path = tmp_path / "hostile.pth"
-    torch.save(dict(state_dict={}, meta=_Payload(tmp_path / "marker")), path)
+    torch.save(dict(state_dict={}, meta=Call(os.mkdir, str(tmp_path / "marker"))), path)
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(downloads, "urlopen", lambda *_, **__: _Answer(path.read_bytes()))

@@ -1,10 +1,7 @@
 """A model that is spread over processes, of which there is one here; see also test_spread_runs."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -20,15 +17,8 @@ from milan_mm.engine.sharding import FullySharded, gather_weights
 from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
 
+pytestmark = pytest.mark.usefixtures("one_process")
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    store = dist.FileStore(str(tmp_path_factory.mktemp("store") / "file"), 1)
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 class Model(nn.Module):

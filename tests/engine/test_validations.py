@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, METRICS, MODELS
 
 from milan_mm.engine.validations import LAST_VALIDATION
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from tests.run.tiny_runs import Weights, run_tiny, tiny_config
 
 SCORES = (0.3, 0.2, 0.9, 0.8)  # of the weights after 4, 8, 12 and 16 updates; too few rise

@@ -47,7 +47,7 @@ def test_the_architecture_of_a_usual_size_is_complete():
     assert recognise(state, "file").model_settings()["arch"] == ARCHS["tiny"]
 
 
-def test_heads_of_an_unusual_size_are_asked_for(tmp_path):
+def test_heads_of_an_unusual_size_are_asked_for():
     # as wide as ViT-tiny, which has 3 heads, but of another depth
     vit = PlainViT(dict(embed_dims=192, num_layers=6, num_heads=6), img_size=16)
     with pytest.raises(ValueError, match=r"6 blocks of width 192.*pass --num-heads"):

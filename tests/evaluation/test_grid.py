@@ -161,7 +161,7 @@ with claimed(Path({folder!r}, "claims"), "number-0") as holder:
 """
 
 
-def test_processes_that_share_a_folder_run_each_cell_once(results: Path, tmp_path: Path):
+def test_processes_that_share_a_folder_run_each_cell_once(results: Path):
     """Real processes, since a process does not see its own locks."""
     script = SHARE.format(results=str(results))
     started = [subprocess.Popen([sys.executable, "-c", script, str(i)]) for i in range(3)]

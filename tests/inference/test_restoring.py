@@ -183,7 +183,7 @@ def test_a_checkpoint_without_one_of_the_tensors_is_refused(tmp_path: Path):
         restore(path)
 
 
-def test_a_device_that_is_not_there_is_refused(tmp_path: Path):
+def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(UserError, match="--device cuda:99: this machine has"):
         restore(OLD / "classifier.pth", device="cuda:99")
     with pytest.raises(UserError, match="--device gpu: give cpu, cuda or cuda:N"):

@@ -11,7 +11,8 @@ from milan_mm.errors import UserError
 from milan_mm.models.plain_vit import PlainViT
 from milan_mm.registry import MODELS
 from milan_mm.run.fields.keys import check_keys
-from milan_mm.run.records.record import Kind, differences, record_of
+from milan_mm.run.records.differences import Kind, differences
+from milan_mm.run.records.record import record_of
 from tests.helpers import TINY_ARCH, tiny_vit
 
 DEPTH = TINY_ARCH["num_layers"]

@@ -42,8 +42,9 @@ def test_bfloat16_trains_close_to_float32(kind: str):
 
 @kinds
 def test_windows_are_images_of_their_own_in_every_block(kind: str):
-    """Rotary positions are those of the whole image, so for them the image is one window."""
-    size = 4 if "rope_base" in PARTS[kind] else 2
+    """DINOv3's rotary positions are those of the whole image, so for them it is one window."""
+    rotary = ROPE_KINDS[PARTS[kind].get("rope_kind", "dinov3")]
+    size = 4 if "rope_base" in PARTS[kind] and not rotary.anew_in_windows else 2
     none = dict(with_cls_token=False, with_pos_embed=False, num_registers=0, pool_heads=0)
     options = PARTS[kind] | none | dict(out_type="raw")
     imgs = torch.randn(2, 3, 32, 32)

@@ -2,13 +2,11 @@
 
 import copy
 import re
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -37,14 +35,6 @@ def step(model: torch.nn.Module, imgs: Tensor) -> tuple[Tensor, dict[str, Tensor
     (out,) = model(imgs)
     out.square().mean().backward()
     return out.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-
-
-@pytest.fixture(scope="module")
-def one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    store = dist.FileStore(str(tmp_path_factory.mktemp("store") / "file"), 1)
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 @every_part

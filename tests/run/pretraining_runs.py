@@ -11,7 +11,7 @@ from PIL import Image
 
 from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.run_options import RunOptions
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from milan_mm.run.tracking import Tracking
 from milan_mm.run.training import train
 from tests.helpers import forget_runs, milan_config

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from torch.distributed.run import get_args_parser
@@ -34,7 +33,7 @@ HANGS = "trap '' TERM USR1; echo ready; while :; do sleep 0.1; done"
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
+def launch() -> Callable[..., tuple[int, list[str]]]:
     """Start processes, send their launcher a signal, return its exit code and what they said."""
 
     def run(name: str, *processes: str) -> tuple[int, list[str]]:

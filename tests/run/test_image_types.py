@@ -9,7 +9,8 @@ from milan_mm.configs import load
 from milan_mm.evaluation.fingerprint import data_counts
 from milan_mm.run.config_nodes import datasets_of
 from milan_mm.run.prepare import TEST, TRAINING, prepare
-from milan_mm.run.records.record import Kind, differences, record_of
+from milan_mm.run.records.differences import Kind, differences
+from milan_mm.run.records.record import record_of
 from milan_mm.run.run_options import RunOptions
 from tests.run.own_data.folders import write_image
 

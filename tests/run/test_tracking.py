@@ -19,7 +19,7 @@ from milan_mm.run.prepare import TEST, TRAINING, prepare
 from milan_mm.run.records.canonical import config_hash
 from milan_mm.run.records.record import record_of
 from milan_mm.run.run_options import RunOptions
-from milan_mm.run.start.resume import AUTO, Start
+from milan_mm.run.start.origin import AUTO, Start
 from milan_mm.run.tracking import Tracking, add_trackers
 from tests.run.own_data.folders import image_folder
 from tests.run.pretraining_runs import labelled_images, logged, pretrain, pretraining_config
@@ -222,7 +222,7 @@ def test_a_missing_package_is_told_before_anything_else(package, tmp_path, monke
         prepare(cfg, options, TRAINING)
 
 
-def test_a_backend_of_the_config_is_looked_for_too(tmp_path, monkeypatch):
+def test_a_backend_of_the_config_is_looked_for_too(monkeypatch):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     backends = [dict(type="LocalVisBackend"), dict(type="WandbVisBackend")]
     cfg = Config(

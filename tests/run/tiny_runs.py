@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from milan_mm.run.prepare import TRAINING, prepare
 from milan_mm.run.run_options import RunOptions
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from milan_mm.run.training import train
 from tests.helpers import forget_runs
 

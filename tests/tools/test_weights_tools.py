@@ -17,6 +17,7 @@ from milan_mm.weights.names import SHIPPED
 from milan_mm.weights.reading import file_sha256, read_metadata
 from milan_mm.weights.recognising import read_encoder
 from tests.helpers import save_state
+from tests.hostile.kinds import Call
 from tests.weights.zoo import SYSTEMS, moco_v3
 
 
@@ -167,11 +168,8 @@ def test_a_whole_pretraining_is_still_converted_bit_for_bit(call, capsys, tmp_pa
 
 
 def test_code_runs_only_where_the_file_is_trusted(call, capsys, tmp_path: Path):
-    class Intruder:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "marker"),)
-
-    file = save_state(SYSTEMS["mae"](tmp_path).content | dict(args=Intruder()), tmp_path)
+    args = Call(os.mkdir, str(tmp_path / "marker"))
+    file = save_state(SYSTEMS["mae"](tmp_path).content | dict(args=args), tmp_path)
     with pytest.raises(SystemExit):
         call("inspect_weights", file)
     assert not (tmp_path / "marker").exists()

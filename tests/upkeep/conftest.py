@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from milan_mm.shapes.files import write_shapes
+from milan_mm.upkeep.findings import Findings
 from tests.small_data import ade20k_of, coco_of, imagenet_of
+
+
+def only(findings: Findings, kind: str) -> list[str]:
+    """The names of the one kind of fault that there is."""
+    assert list(findings.faults) == [kind]
+    return findings.faults[kind].names
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from milan_mm.upkeep.findings import Findings
 from tests.evaluation.test_lvis_metric import HEIGHT, WIDTH, annotation_file
 from tests.run.own_data.folders import write_image
 from tests.small_data import edit_coco
+from tests.upkeep.conftest import only
 
 FIRST = "train2017/000000000000.jpg"
 
@@ -22,12 +23,6 @@ def check(root: Path, allow_subset: bool = True) -> Findings:
     findings = Findings(allow_subset)
     check_coco(root, findings, num_workers=0)
     return findings
-
-
-def only(findings: Findings, kind: str) -> list[str]:
-    """The names of the one kind of fault that there is."""
-    assert list(findings.faults) == [kind]
-    return findings.faults[kind].names
 
 
 def test_a_sound_subset_has_no_faults_and_says_how_much_is_missing(coco):

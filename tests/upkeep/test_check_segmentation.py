@@ -8,6 +8,7 @@ from PIL import Image
 
 from milan_mm.upkeep.check_segmentation import check_ade20k
 from milan_mm.upkeep.findings import Findings
+from tests.upkeep.conftest import only
 
 IMAGE = "images/training/ADE_train_00000000.jpg"
 LABEL = "annotations/training/ADE_train_00000000.png"
@@ -17,12 +18,6 @@ def check(root: Path, allow_subset: bool = True) -> Findings:
     findings = Findings(allow_subset)
     check_ade20k(root, findings, num_workers=0)
     return findings
-
-
-def only(findings: Findings, kind: str) -> list[str]:
-    """The names of the one kind of fault that there is."""
-    assert list(findings.faults) == [kind]
-    return findings.faults[kind].names
 
 
 def write_labels(root: Path, labels: np.ndarray) -> None:

@@ -42,6 +42,8 @@ OF_LAYOUTS = {
     "aimv2_timm": "aimv2-timm",
     "hf_aimv2": "hf-aimv2",
     "pe": "pe",
+    "pe_spatial": "pe-spatial",
+    "eva02_official": "eva02",
     "eva02": "eva02-timm",
     "hf_clip": "hf-clip",
 }

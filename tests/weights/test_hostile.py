@@ -5,7 +5,6 @@ import io
 import os
 import pickle
 import subprocess
-import zipfile
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +15,8 @@ import torch
 
 from milan_mm.weights.reading import read_checkpoint, read_metadata
 from milan_mm.weights.recognising import read_encoder
-
-
-class Call:
-    """Pickles as the call of a function, by one of pickle's ways of calling."""
-
-    def __init__(self, function: Callable, *arguments: object) -> None:
-        self.call = (function, arguments)
-
-    def __reduce__(self):
-        return self.call
+from tests.hostile import kinds
+from tests.hostile.kinds import Call, archive
 
 
 class ByState:
@@ -54,9 +45,7 @@ def through_getattr(marker: Path) -> bytes:
 
 
 def torch_file(payload: object, **options) -> bytes:
-    file = io.BytesIO()
-    torch.save(dict(state_dict=dict(a=torch.ones(2)), extra=payload), file, **options)
-    return file.getvalue()
+    return kinds.torch_file(dict(state_dict=dict(a=torch.ones(2)), extra=payload), **options)
 
 
 def object_array(marker: Path) -> bytes:
@@ -64,17 +53,6 @@ def object_array(marker: Path) -> bytes:
     array[0] = Call(os.mkdir, str(marker))
     file = io.BytesIO()
     np.savez(file, a=array)
-    return file.getvalue()
-
-
-def zipped(description: bytes, constants: bool) -> bytes:
-    """A torch archive, or a TorchScript one, around a pickle."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("archive/data.pkl", description)
-        archive.writestr("archive/version", "3\n")
-        if constants:
-            archive.writestr("archive/constants.pkl", b"\x80\x02).")
     return file.getvalue()
 
 
@@ -87,7 +65,7 @@ PAYLOADS: dict[str, Callable[[Path], tuple[str, bytes]]] = {
     "eval": lambda m: ("a.pt", torch_file(Call(eval, f"__import__('os').mkdir({str(m)!r})"))),
     "exec": lambda m: ("a.bin", torch_file(Call(exec, f"import os; os.mkdir({str(m)!r})"))),
     "subprocess": lambda m: ("a.pth", torch_file(Call(subprocess.call, ["mkdir", str(m)]))),
-    "getattr, then a call": lambda m: ("a.pth", zipped(through_getattr(m), False)),
+    "getattr, then a call": lambda m: ("a.pth", archive(through_getattr(m))),
     "a state setter": lambda m: ("a.pth", torch_file(ByState(m))),
     "the command line of a training": lambda m: (
         "a.pth",
@@ -98,8 +76,11 @@ PAYLOADS: dict[str, Callable[[Path], tuple[str, bytes]]] = {
     "a bare pickle": lambda m: ("a.pth", raw("posix", "mkdir", str(m))),
     "a codec": lambda m: ("a.pth", torch_file(Call(codecs.decode, str(m), "rot13"))),
     "an array of objects": lambda m: ("a.npz", object_array(m)),
-    "a TorchScript archive": lambda m: ("a.pt", zipped(raw("posix", "mkdir", str(m)), True)),
-    "a torch archive": lambda m: ("a.pt", zipped(raw("posix", "mkdir", str(m)), False)),
+    "a TorchScript archive": lambda m: (
+        "a.pt",
+        archive(raw("posix", "mkdir", str(m)), **{"constants.pkl": b"\x80\x02)."}),
+    ),
+    "a torch archive": lambda m: ("a.pt", archive(raw("posix", "mkdir", str(m)))),
     "a pickle that calls itself safetensors": lambda m: (
         "a.safetensors",
         pickle.dumps(Call(os.mkdir, str(m))),

@@ -24,16 +24,7 @@ from milan_mm.weights.reading import (
 )
 from milan_mm.weights.recognising import read_encoder
 from tests.helpers import save_state, tiny_vit
-
-
-class ByName:
-    """Pickles as a look-up of `name` in the module or class `owner`."""
-
-    def __init__(self, owner, name) -> None:
-        self.pair = (owner, name)
-
-    def __reduce__(self):
-        return getattr, self.pair
+from tests.hostile.kinds import Call
 
 
 def test_torch_and_safetensors_files_give_the_same_tensors(tmp_path):
@@ -76,7 +67,7 @@ def test_the_command_line_in_a_checkpoint_of_the_mae_family_is_read(tmp_path):
 def test_attribute_look_ups_other_than_those_of_the_log_are_refused(tmp_path, owner, name):
     if not hasattr(owner, name):
         owner, name = HistoryBuffer.mean, name
-    torch.save(dict(a=ByName(owner, name)), tmp_path / "bad.pth")
+    torch.save(dict(a=Call(getattr, owner, name)), tmp_path / "bad.pth")
     with pytest.raises(ValueError, match=r"bad\.pth' holds Python objects"):
         read_checkpoint(tmp_path / "bad.pth")
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from milan_mm.weights.reading import read_checkpoint
 from milan_mm.weights.recognising import read_encoder
+from tests.hostile.kinds import Call
 from tests.weights.zoo import D, clip_model
 
 
@@ -84,16 +85,6 @@ def test_the_code_of_an_archive_is_never_looked_at(archive: tuple[Tower, Path]):
     _, file = archive
     copy = rewritten(file, lambda name, content: b"%&/" if "/code/" in name else content)
     assert read_checkpoint(copy).keys() == read_checkpoint(file).keys()
-
-
-class Call:
-    """Pickles as the call of a function."""
-
-    def __init__(self, function, *arguments) -> None:
-        self.call = (function, arguments)
-
-    def __reduce__(self):
-        return self.call
 
 
 @pytest.mark.parametrize("function", [eval, getattr, __import__, torch.load, Path.mkdir])

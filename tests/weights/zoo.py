@@ -786,13 +786,14 @@ def dinov3_timm(qkv_bias: bool = True, plus: bool = False) -> Sample:
     )
 
 
-def dinov3(plus: bool = False) -> Sample:
+def dinov3(plus: bool = False, qkv_bias: bool = True) -> Sample:
     """Official files: one bias, whose keys a mask zeroes in every forward pass.
 
     Args:
         plus: As in ViT-S+, ViT-H+ and ViT-7B, with a SwiGLU.
+        qkv_bias: ViT-7B has none, and another norm for small crops.
     """
-    model = timm_dinov3(qkv_bias=True, plus=plus)
+    model = timm_dinov3(qkv_bias=qkv_bias, plus=plus)
     state = renamed(
         model.state_dict(),
         (r"(blocks\.\d+\.mlp)\.fc1_g\.(.*)", r"\1.w1.\2"),
@@ -805,13 +806,16 @@ def dinov3(plus: bool = False) -> Sample:
     head_dims = D // HEADS
     exponents = 2 * torch.arange(head_dims // 4) / (head_dims // 2)
     state["rope_embed.periods"] = 100.0**exponents
-    for i in range(LAYERS):
+    for i in range(LAYERS if qkv_bias else 0):
         q, v = (state.pop(f"blocks.{i}.attn.{n}_bias") for n in "qv")
         state[f"blocks.{i}.attn.qkv.bias"] = torch.cat([q, noise(D) + 9, v])
         state[f"blocks.{i}.attn.qkv.bias_mask"] = torch.ones(3 * D).index_fill(
             0, torch.arange(D, 2 * D), 0
         )
-    extras = ("mask_token", "rope_embed.periods", *(n for n in state if n.endswith("bias_mask")))
+    if not qkv_bias:
+        state["local_cls_norm.weight"] = noise(D)
+    extras = ("mask_token", "rope_embed.periods", "local_cls_norm.weight")
+    extras = tuple(n for n in state if n in extras or n.endswith("bias_mask"))
     return Sample(
         state,
         model.forward_features,
@@ -922,16 +926,25 @@ def eva_resized(model: Eva, rule: str) -> Callable[[Tensor], Tensor]:
         grid = (imgs.shape[2] // PATCH, imgs.shape[3] // PATCH)
         other.pos_embed.data = slow_resize(model.pos_embed, (SIDE, SIDE), grid, rule)
         other.patch_embed.img_size = imgs.shape[2:]
-        other.rope.update_feat_shape(list(grid))
+        if other.rope is not None:
+            other.rope.update_feat_shape(list(grid))
         return other.forward_features(imgs)
 
     return tokens
 
 
-def pe(with_cls_token: bool = True, official: bool = False) -> Sample:
-    """timm's class; the numbers of its patches are never scaled, as in Meta's own code."""
+def pe(
+    with_cls_token: bool = True, official: bool = False, pool: bool = True, **options: Any
+) -> Sample:
+    """timm's class; the numbers of its patches are never scaled, as in Meta's own code.
+
+    Args:
+        pool: PE core has a pooling and a norm before it; PE spatial and PE lang have neither.
+    """
     model = timm_eva(
-        global_pool="map",
+        **options,
+        global_pool="map" if pool else "",
+        use_post_transformer_norm=pool,
         attn_type="rope",
         class_token=with_cls_token,
         use_pre_transformer_norm=True,
@@ -944,8 +957,7 @@ def pe(with_cls_token: bool = True, official: bool = False) -> Sample:
     state = model.state_dict()
     extras: tuple[str, ...] = ()
     if official:
-        block, extras = r"blocks\.(\d+)", ("proj",)
-        q, kv = ([state.pop(f"attn_pool.{n}.{k}") for k in ("weight", "bias")] for n in ("q", "kv"))
+        block = r"blocks\.(\d+)"
         state = renamed(
             state,
             (r"cls_token", "class_embedding"),
@@ -954,6 +966,7 @@ def pe(with_cls_token: bool = True, official: bool = False) -> Sample:
             (r"norm_pre\.(.*)", r"ln_pre.\1"),
             (r"norm\.(.*)", r"ln_post.\1"),
             (rf"{block}\.norm(\d)\.(.*)", r"transformer.resblocks.\1.ln_\2.\3"),
+            (rf"{block}\.gamma_(\d)", r"transformer.resblocks.\1.ls_\2.gamma"),
             (rf"{block}\.attn\.qkv\.(.*)", r"transformer.resblocks.\1.attn.in_proj_\2"),
             (rf"{block}\.attn\.proj\.(.*)", r"transformer.resblocks.\1.attn.out_proj.\2"),
             (rf"{block}\.mlp\.fc1\.(.*)", r"transformer.resblocks.\1.mlp.c_fc.\2"),
@@ -964,19 +977,21 @@ def pe(with_cls_token: bool = True, official: bool = False) -> Sample:
             (r"attn_pool\.mlp\.fc1\.(.*)", r"attn_pool.mlp.c_fc.\1"),
             (r"attn_pool\.mlp\.fc2\.(.*)", r"attn_pool.mlp.c_proj.\1"),
         )
-        for i, kind in enumerate(("weight", "bias")):
-            state[f"attn_pool.attn.in_proj_{kind}"] = torch.cat([q[i], kv[i]])
+        for kind in ("weight", "bias") if pool else ():
+            parts = [state.pop(f"attn_pool.{n}.{kind}") for n in ("q", "kv")]
+            state[f"attn_pool.attn.in_proj_{kind}"] = torch.cat(parts)
         state["positional_embedding"] = state["positional_embedding"][0]
         if with_cls_token:
             state["class_embedding"] = state["class_embedding"][0, 0]
-        state["proj"] = noise(D, 20)
+        if pool:
+            state["proj"], extras = noise(D, 20), ("proj",)
     return Sample(
         state,
         eva_resized(model, "bilinear"),
-        "pe" if official else "timm",
+        ("pe" if pool else "pe-spatial") if official else "timm",
         "PE",
         "half",
-        "pool",
+        "pool" if pool else "mean",
         settings=dict(
             with_cls_token=with_cls_token,
             pre_norm=True,
@@ -985,7 +1000,9 @@ def pe(with_cls_token: bool = True, official: bool = False) -> Sample:
             rope_base=10000.0,
             rope_kind="pe" if with_cls_token else "pe-patches",
             pos_resize="bilinear",
-            pool_heads=8,
+            pool_heads=8 if pool else 0,
+            final_norm=pool,
+            layer_scale=1e-5 if options else None,
         ),
         extras=extras,
     )
@@ -1012,6 +1029,51 @@ def eva02(**settings: Any) -> Sample:
             mlp_norm=bool(options["scale_mlp"]),
             attn_norm=bool(options.get("scale_attn_inner")),
         ),
+    )
+
+
+def eva02_official(prefix: str = "", **settings: Any) -> Sample:
+    """As its authors store it: biases apart, other names in the MLP, and sines of the positions.
+
+    Args:
+        prefix: 'visual.' is that of EVA-CLIP, beside its text tower.
+        settings: Of that of the tiny and small ViTs, or of EVA-CLIP.
+    """
+    sample = eva02(**settings)
+    state = renamed(
+        sample.content,
+        (r"(blocks\.\d+\.attn)\.(q|v)_proj\.bias", r"\1.\2_bias"),
+        (r"(blocks\.\d+\.attn)\.norm\.(.*)", r"\1.inner_attn_ln.\2"),
+        (r"(blocks\.\d+\.mlp)\.norm\.(.*)", r"\1.ffn_ln.\2"),
+        (r"(blocks\.\d+\.mlp)\.fc1_g\.(.*)", r"\1.w1.\2"),
+        (r"(blocks\.\d+\.mlp)\.fc1_x\.(.*)", r"\1.w2.\2"),
+        (r"(blocks\.\d+\.mlp)\.fc1\.(.*)", r"\1.w12.\2"),
+        (r"(blocks\.\d+\.mlp)\.fc2\.(.*)", r"\1.w3.\2"),
+    )
+    places = ("", *(f"blocks.{i}.attn." for i in range(LAYERS)))
+    tables = {f"{p}rope.freqs_{k}": noise(SIDE**2, 6) for p in places for k in ("cos", "sin")}
+    text = prefixed(text_tower(), "text.") if prefix else {}
+    return replace(
+        sample,
+        content=dict(module=prefixed(state | tables, prefix) | text),
+        layout="beit" if settings.get("qkv_fused") else "eva02",
+        extras=(*prefixed(tables, prefix), *text),
+    )
+
+
+def eva(prefix: str = "") -> Sample:
+    """EVA of 2022, its ViT-g: a table of positions, and biases as BEiT's."""
+    model = timm_eva(use_rot_pos_emb=False, mlp_ratio=100.5 / D, global_pool="token")
+    text = prefixed(text_tower(), "text.") if prefix else {}
+    return Sample(
+        prefixed(model.state_dict(), prefix) | text,
+        eva_resized(model, "bicubic"),
+        "beit",
+        "EVA",
+        "clip",
+        "mean",
+        settings=dict(mlp_dims=100),
+        extras=tuple(text),
     )
 
 
@@ -1219,10 +1281,21 @@ SYSTEMS: dict[str, Callable[[Path], Sample]] = {
     "ijepa": lambda folder: ijepa(),
     "pe": lambda folder: pe(official=True),
     "pe_timm": lambda folder: pe(),
+    "pe_spatial": lambda folder: pe(official=True, pool=False),
+    "pe_lang": lambda folder: pe(
+        with_cls_token=False, official=True, pool=False, init_values=0.1
+    ),
     "pe_timm_no_cls": lambda folder: pe(with_cls_token=False),
     "eva02": lambda folder: eva02(),
     "eva02_small": lambda folder: eva02(qkv_fused=True, scale_mlp=False),
     "eva02_clip": lambda folder: eva02(scale_attn_inner=True),
+    "eva02_official": lambda folder: eva02_official(),
+    "eva02_official_small": lambda folder: eva02_official(qkv_fused=True, scale_mlp=False),
+    "eva02_official_clip": lambda folder: eva02_official("visual.", scale_attn_inner=True),
+    "eva": lambda folder: eva(),
+    "eva_clip": lambda folder: eva("visual."),
+    "eva_open_clip": lambda folder: eva("visual.trunk."),
+    "dinov3_7b": lambda folder: dinov3(plus=True, qkv_bias=False),
     "dinov3_plus": lambda folder: dinov3(plus=True),
     "dinov3_timm_plus": lambda folder: dinov3_timm(plus=True),
     "dinov3_timm_no_bias": lambda folder: dinov3_timm(qkv_bias=False),

@@ -13,13 +13,8 @@ from mmengine.config import Config, DictAction
 from milan_mm.errors import UserError
 from milan_mm.run.config_nodes import views_of_test
 from milan_mm.run.fields.keys import check_keys, check_new_fields
-from milan_mm.run.fields.names import (
-    can_evaluate,
-    check_file_names,
-    check_first_key,
-    names_of,
-    set_names,
-)
+from milan_mm.run.fields.names import check_file_names, check_first_key, names_of, set_names
+from milan_mm.run.fields.source import can_evaluate
 
 
 def follow_names(cfg: Config, cfg_options: Sequence[str]) -> list[str]:

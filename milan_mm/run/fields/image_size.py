@@ -10,7 +10,8 @@ from pathlib import Path
 from mmengine.config import Config
 
 from milan_mm.errors import UserError
-from milan_mm.run.fields.names import local_names, set_names
+from milan_mm.run.fields.names import set_names
+from milan_mm.run.fields.source import local_names
 
 # What recipes call the side of their images, of crops of them, and of those of a test.
 SIZE_NAMES = ("img_size", "crop_size", "short_side")

@@ -6,9 +6,6 @@ overrides fields of the finished config, where nothing is derived any more, so
 again with the name set, and what comes out different is what the option changes.
 """
 
-import ast
-import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +13,13 @@ from typing import Any
 
 from mmengine.config import Config
 
-from milan_mm.configs import find_config, load
+from milan_mm.configs import load
 from milan_mm.errors import UserError
-from milan_mm.registry import SCOPE
 from milan_mm.run.fields.keys import FIRST_KEYS, SAME, hint, nearest
+from milan_mm.run.fields.source import bases_of, can_evaluate, evaluate, load_base, unread_names
 from milan_mm.text import shorten_list
 
 _ABSENT = object()
-_OWN_FOLDER = re.compile(r"\{\{\s*fileDirname\s*\}\}")  # which mmengine replaces
 _MOST_SHOWN = 8
 _TELLING = 64  # a smaller number is equal to many fields that have nothing to do with it
 # Options that move everything that belongs to what a name stands for.
@@ -104,17 +100,6 @@ def names_of(cfg: Config) -> set[str]:
     return {key for key in cfg if key not in FIRST_KEYS or key == "total_batch"}
 
 
-def local_names(cfg: Config) -> set[str]:
-    """Names that the config's file or its bases set, those of other packages left out."""
-    return _local_names(Path(cfg.filename)) if can_evaluate(cfg) else set()
-
-
-def can_evaluate(cfg: Config) -> bool:
-    """Whether the config has a file of Python with names, and not of imports."""
-    path = cfg.filename
-    return bool(path) and str(path).endswith(".py") and Path(path).is_file()
-
-
 def check_first_key(cfg: Config, key: str, shown: str) -> None:
     """Check that the first part of an option is a key that is read, or a name of the file.
 
@@ -144,12 +129,12 @@ def check_file_names(cfg: Config) -> None:
     if not can_evaluate(cfg):
         return
     path = Path(cfg.filename)
-    unread = _unread(path)
+    unread = unread_names(path)
     if not unread:
         return
     bases: dict[str, Any] = {}
-    for base in _bases(_parse(path)):
-        bases |= _load_base(path, base).to_dict()
+    for base in bases_of(path):
+        bases |= load_base(path, base).to_dict()
     known = FIRST_KEYS | set(bases)
     for name in sorted(unread):
         is_usual = name in known or name.endswith("_pipeline")  # train_, test_
@@ -163,15 +148,12 @@ def check_file_names(cfg: Config) -> None:
             )
 
 
-# Evaluating a file anew
-
-
 def _follow(
     path: Path, before: dict[str, Any], settings: Mapping[str, Any], option: str
 ) -> list[Change]:
     """What comes out different when a file is evaluated with other values of some names."""
     try:
-        after = _evaluate(path, settings).to_dict()
+        after = evaluate(path, settings).to_dict()
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         shown = " ".join(f"{name}={value!r}" for name, value in settings.items())
         raise UserError(
@@ -181,101 +163,6 @@ def _follow(
     if not any(change.path[0] == "optim_wrapper" and change.path[-1] == "lr" for change in changes):
         changes = [change for change in changes if change.path[0] != "auto_scale_lr"]
     return changes
-
-
-def _evaluate(path: Path, settings: Mapping[str, Any]) -> Config:
-    """The config of a file in which some names have other values.
-
-    Copies of the file and of its bases, those of other packages left out, get an assignment after
-    each of theirs. A whole name is replaced wherever it is set; a part of one where it was set
-    last.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        return Config.fromfile(_copy(path, dict(settings), Path(folder)))
-
-
-def _copy(path: Path, settings: dict[str, Any], folder: Path) -> Path:
-    tree = _parse(path)
-    own = _assigned(tree)
-    parts = {name: value for name, value in settings.items() if "." in name}
-    here = {n: v for n, v in parts.items() if n.partition(".")[0] in own}
-    for_bases = {name: value for name, value in settings.items() if name not in here}
-    body: list[ast.stmt] = []
-    for statement in tree.body:
-        names = _targets(statement)
-        if "_base_" in names:
-            copies = [
-                base
-                if "::" in base
-                else str(_copy(path.parent / base, for_bases, folder / str(index)))
-                for index, base in enumerate(_bases(tree))
-            ]
-            body += ast.parse(f"_base_ = {copies!r}").body
-            continue
-        body.append(statement)
-        for name, value in settings.items():
-            first, *rest = name.split(".")
-            is_last = own.get(first) is statement
-            if first in names and (not rest or (name in here and is_last)):
-                keys = "".join(f"[{int(k) if k.isdigit() else k!r}]" for k in rest)
-                body += ast.parse(f"{first}{keys} = {value!r}").body
-    folder.mkdir(parents=True, exist_ok=True)
-    copy = folder / path.name
-    tree.body = body
-    copy.write_text(ast.unparse(tree), encoding="utf-8")
-    return copy
-
-
-def _parse(path: Path) -> ast.Module:
-    """A config's statements, in which its folder stays the same when it is copied elsewhere."""
-    folder = path.absolute().parent.as_posix()
-    return ast.parse(_OWN_FOLDER.sub(folder, path.read_text(encoding="utf-8")))
-
-
-def _bases(tree: ast.Module) -> list[str]:
-    """Paths of a config's bases; a recipe of this package is a file like any other."""
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign) and "_base_" in _targets(statement):
-            bases = eval(compile(ast.Expression(statement.value), "_base_", "eval"))  # as mmengine
-            return [
-                str(find_config(base)) if base.startswith(f"{SCOPE}::") else base
-                for base in ([bases] if isinstance(bases, str) else bases)
-            ]
-    return []
-
-
-def _assigned(tree: ast.Module) -> dict[str, ast.stmt]:
-    """The names that a file sets, with the last statement that does."""
-    return {name: statement for statement in tree.body for name in _targets(statement)}
-
-
-def _local_names(path: Path) -> set[str]:
-    tree = _parse(path)
-    bases = [path.parent / base for base in _bases(tree) if "::" not in base]
-    return set(_assigned(tree)).union(*map(_local_names, bases))
-
-
-def _targets(statement: ast.stmt) -> set[str]:
-    if isinstance(statement, ast.Assign):
-        targets = statement.targets
-    elif isinstance(statement, (ast.AnnAssign, ast.AugAssign)):
-        targets = [statement.target]
-    else:
-        return set()
-    nodes = [node for target in targets for node in ast.walk(target)]
-    return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-
-
-def _unread(path: Path) -> set[str]:
-    """Names that a file sets and neither it nor mmengine reads."""
-    tree = _parse(path)
-    loaded = {
-        n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
-    }
-    return {n for n in _assigned(tree) if not n.startswith("_")} - loaded - FIRST_KEYS
-
-
-# Comparing and changing configs
 
 
 def _changes(old: Any, new: Any, path: tuple[str | int, ...] = ()) -> Iterator[Change]:
@@ -333,7 +220,7 @@ def _remedy(path: Path, config: dict[str, Any], name: str, value: Any) -> str:
 
 def _fields_of_bases(path: Path, name: str, value: Any) -> list[str]:
     """The fields that follow a name in the nearest base where any do; the file replaced them."""
-    for base in _bases(_parse(path)):
+    for base in bases_of(path):
         if "::" in base:
             continue
         found = load(path.parent / base).to_dict()
@@ -343,15 +230,6 @@ def _fields_of_bases(path: Path, name: str, value: Any) -> list[str]:
             if fields := fields or _fields_of_bases(path.parent / base, name, value):
                 return fields
     return []
-
-
-def _load_base(path: Path, base: str) -> Config:
-    if "::" not in base:
-        return load(path.parent / base)
-    with tempfile.TemporaryDirectory() as folder:  # mmengine finds it only as a base
-        child = Path(folder, "child.py")
-        child.write_text(f"_base_ = {base!r}\n", encoding="utf-8")
-        return load(child)
 
 
 def _leaves(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:

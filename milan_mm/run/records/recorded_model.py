@@ -14,17 +14,8 @@ from milan_mm.run.checks.files import check_data
 from milan_mm.run.config_nodes import config_nodes
 from milan_mm.run.own_data.detection import leave_masks_out
 from milan_mm.run.own_data.settings import set_num_classes
-from milan_mm.run.records.record import (
-    Kind,
-    Recorded,
-    Use,
-    differences,
-    is_fixed,
-    keep_origin,
-    leaves,
-    record_of,
-    value_of,
-)
+from milan_mm.run.records.differences import Kind, Use, differences, is_fixed, leaves, value_of
+from milan_mm.run.records.record import Recorded, keep_origin, record_of
 from milan_mm.text import shorten_value
 from milan_mm.weights.record import PLAIN_VIT, statistics
 

@@ -7,7 +7,8 @@ from typing import Any
 from mmengine.config import Config
 
 from milan_mm.errors import UserError
-from milan_mm.run.records.record import Difference, Kind, differences, forgotten, record_of
+from milan_mm.run.records.differences import Difference, Kind, differences, forgotten
+from milan_mm.run.records.record import record_of
 from milan_mm.run.records.recorded_model import take_old_rule
 from milan_mm.weights.config_text import parse_config
 

@@ -1,12 +1,11 @@
 """Dividing images into training and validation: seeded, by class, without twins on both sides."""
 
-import hashlib
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 from milan_mm.errors import UserError
+from milan_mm.files import sha256_of
 from milan_mm.upkeep.convert.samples import Sample
 
 _AUGMENTED = ".rf."  # in Roboflow's names: what is before it is the photo that was varied
@@ -73,7 +72,7 @@ def _groups(samples: Sequence[Sample]) -> list[list[Sample]]:
     for number, sample in enumerate(samples):
         keys: list[object] = []
         if sizes[sample.path.stat().st_size] > 1:
-            keys.append(_digest(sample.path))
+            keys.append(sha256_of(sample.path))
         if _AUGMENTED in sample.path.name:
             keys.append(sample.path.name.partition(_AUGMENTED)[0])
         known = sorted({parent[key] for key in keys if key in parent})
@@ -84,8 +83,3 @@ def _groups(samples: Sequence[Sample]) -> list[list[Sample]]:
         groups.setdefault(own, []).append(sample)
         parent.update(dict.fromkeys(keys, own))
     return list(groups.values())
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

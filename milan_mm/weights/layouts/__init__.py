@@ -12,11 +12,11 @@ from milan_mm.weights.layouts.aimv2 import AIMV2, AIMV2_TIMM, HF_AIMV2
 from milan_mm.weights.layouts.beit import BEIT
 from milan_mm.weights.layouts.clip import CLIP, HF_CLIP
 from milan_mm.weights.layouts.dinov3 import DINOV3, DINOV3_TIMM
-from milan_mm.weights.layouts.eva02 import EVA02_TIMM
+from milan_mm.weights.layouts.eva02 import EVA02, EVA02_TIMM
 from milan_mm.weights.layouts.flax import AUGREG, BIG_VISION
 from milan_mm.weights.layouts.hugging_face import HF_BEIT, HF_DINOV2, HF_DINOV3, HF_VIT
 from milan_mm.weights.layouts.mmpretrain import MMPRETRAIN, MMPRETRAIN_BEIT, MMSEG
-from milan_mm.weights.layouts.pe import PE
+from milan_mm.weights.layouts.pe import PE, PE_SPATIAL
 from milan_mm.weights.layouts.siglip import HF_SIGLIP
 from milan_mm.weights.layouts.timm import TIMM
 from milan_mm.weights.layouts.torchvision import SWAG, TORCHVISION
@@ -43,6 +43,8 @@ LAYOUTS = {
     "aimv2-timm": AIMV2_TIMM,
     "hf-aimv2": HF_AIMV2,
     "pe": PE,
+    "pe-spatial": PE_SPATIAL,
+    "eva02": EVA02,
     "eva02-timm": EVA02_TIMM,
     "hf-clip": HF_CLIP,
 }

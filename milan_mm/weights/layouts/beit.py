@@ -1,4 +1,4 @@
-"""BEiT's names: also mc-BEiT, data2vec, SimMIM and CAE."""
+"""BEiT's names: also mc-BEiT, data2vec, SimMIM, CAE, EVA, and the small ViTs of EVA-02."""
 
 from milan_mm.weights.layouts import reasons
 from milan_mm.weights.layouts.table import BIAS_TABLE, Layout, derive
@@ -24,7 +24,12 @@ BEIT = Layout(
         },
     ),
     markers=("patch_embed.proj.weight", ("blocks.0.attn.q_bias", "blocks.0.attn.v_bias")),
-    absent=("reg_token", "storage_tokens"),
+    absent=(
+        "reg_token",
+        "storage_tokens",
+        "blocks.0.attn.q_proj.weight",  # of EVA-02
+        "blocks.0.attn.k_proj.weight",
+    ),
     prefixes={
         "": {},
         "module.": {},
@@ -38,6 +43,9 @@ BEIT = Layout(
             "regressor_and_decoder.*": reasons.DECODER,
             "mask_token": reasons.MASK_TOKEN,
         },
+        # EVA-CLIP's, as its authors and as open_clip store it
+        "visual.": reasons.text_model(""),
+        "visual.trunk.": reasons.text_model("") | {"visual.head.*": reasons.TEXT_SPACE},
         "backbone.": TIMM_TASKS
         | {
             "head.*": reasons.CLASSIFIER,
@@ -49,6 +57,7 @@ BEIT = Layout(
     key_bias=False,
     shared_table="rel_pos_bias.relative_position_bias_table",
     extras=TIMM_EXTRAS
+    | reasons.ROTARY_TABLES
     | {
         "rel_pos_bias.relative_position_index": reasons.COUNTER,
         # BEiT v2 trains its class token by two more layers

@@ -25,7 +25,7 @@ CLIP = Layout(
         "layers.#.gamma_2": "transformer.resblocks.#.ls_2.gamma",
         "ln1": "ln_post",
     },
-    markers=("conv1.weight", "class_embedding"),
+    markers=("conv1.weight", "class_embedding", ("ln_post.weight", "ln_post.bias")),
     absent=("attn_pool.probe", "attn_pool.attn.in_proj_weight"),  # PE's
     prefixes={
         "": {},

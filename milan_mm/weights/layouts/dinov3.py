@@ -19,6 +19,7 @@ DINOV3 = Layout(
         "mask_token": reasons.MASK_TOKEN,
         "head.*": reasons.CLASSIFIER,
     },
+    optional_bias=("layers.#.attn.qkv.bias",),  # 7B has none
     needs=("register_tokens",),
     num_registers=4,
     norm_eps=1e-5,

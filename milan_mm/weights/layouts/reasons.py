@@ -14,6 +14,12 @@ OTHER_MODEL = "another model of the pretraining"
 LOSS = "part of a loss"
 COUNTER = "index or setting that this package computes itself"
 
+# Of EVA-02: sines and cosines, once for the encoder and once for each block.
+ROTARY_TABLES = {
+    f"{place}rope.freqs_{kind}": COUNTER
+    for place in ("", "blocks.#.attn.")
+    for kind in ("cos", "sin")
+}
 # What a self-supervised training in one module holds beside its encoders.
 TRAINING_PARTS = {
     "classifier.*": CLASSIFIER,

@@ -8,7 +8,7 @@ import torch
 from mmengine.runner import Runner
 
 from milan_mm.engine.hooks.history import HistoryHook
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from tests.run.pretraining_runs import logged
 from tests.run.tiny_runs import run_tiny, tiny_config
 

@@ -14,7 +14,7 @@ from mmengine.registry import METRICS, MODELS
 
 from milan_mm.engine import checkpoints
 from milan_mm.engine.checkpoints import AtomicLocalBackend
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from tests.run.tiny_runs import UPDATES, Weights, run_tiny, tiny_config
 
 

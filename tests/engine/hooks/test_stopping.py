@@ -20,7 +20,7 @@ from milan_mm import signals
 from milan_mm.engine.checkpoints import AtomicLocalBackend
 from milan_mm.engine.hooks import stopping
 from milan_mm.errors import Stopped
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from tests.forked import in_processes
 from tests.run.tiny_runs import UPDATES, WatchHook, Weights, run_tiny, tiny_config
 

@@ -193,7 +193,7 @@ def test_a_recipe_refuses_it_before_anything_is_built(tmp_path, fault, split):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_own_data_with_it_are_refused(tmp_path, fault, split, capsys):
+def test_own_data_with_it_are_refused(tmp_path, fault, split):
     change, _, message = fault
     root = spoilt_folder(tmp_path, split, change)
     cfg = load(RECIPE)
@@ -227,7 +227,7 @@ def test_check_data_lists_a_turned_photo_before_what_follows_from_it(tmp_path):
     assert "exiftool -r -Orientation= DIR" in findings.faults[first].remedy
 
 
-def test_sound_data_pass_everywhere(tmp_path, capsys):
+def test_sound_data_pass_everywhere(tmp_path):
     cfg = recipe_on(coco_folder(tmp_path))
     prepare(cfg, RunOptions(), TRAINING)
     assert len(check_coco(cfg, tuple(LOADERS.values()))) == 3 + 1  # D13: noise of the same seeds
@@ -237,7 +237,7 @@ def test_sound_data_pass_everywhere(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_files_of_other_encodings_train_and_are_evaluated(tmp_path, encoding, capsys):
+def test_files_of_other_encodings_train_and_are_evaluated(tmp_path, encoding):
     from mmengine.registry import DATASETS, METRICS, DefaultScope
 
     root = coco_folder(tmp_path)

@@ -14,7 +14,8 @@ from milan_mm.configs import list_configs
 from milan_mm.datasets.identity import data_hash
 from milan_mm.run.encoder_weights import set_encoder_weights
 from milan_mm.run.prepare import TRAINING, prepare
-from milan_mm.run.records.record import Difference, Kind, differences, model_of, record_of
+from milan_mm.run.records.differences import Difference, Kind, differences
+from milan_mm.run.records.record import model_of, record_of
 from milan_mm.run.records.recorded_model import judged_otherwise, take_model
 from milan_mm.run.run_options import RunOptions
 from milan_mm.weights.reading import read_checkpoint

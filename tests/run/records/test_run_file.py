@@ -9,10 +9,11 @@ from mmengine.config import Config
 from milan_mm.configs import list_configs
 from milan_mm.run.options import command
 from milan_mm.run.prepare import TRAINING, prepare
-from milan_mm.run.records.record import ORIGIN, changes_of
+from milan_mm.run.records.differences import changes_of
+from milan_mm.run.records.record import ORIGIN
 from milan_mm.run.records.run_file import FILE, read_run_file
 from milan_mm.run.run_options import RunOptions
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from milan_mm.weights.reading import read_checkpoint
 from tests.recipes.test_configs import load
 from tests.run.tiny_runs import run_tiny, tiny_config

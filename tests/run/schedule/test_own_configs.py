@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from tests.helpers import forget_runs
 from tests.run.tiny_runs import UPDATES, WatchHook, run_tiny, tiny_config
 

@@ -9,7 +9,7 @@ import torch
 from benchmarks.reliability.exact_resume import StoppedHook, Training, differences, losses
 from benchmarks.reliability.small_recipes import TASKS, write_images
 from benchmarks.reliability.splits import LIMIT, largest_difference
-from milan_mm.run.start.resume import Start
+from milan_mm.run.start.origin import Start
 from tests.helpers import forget_runs
 from tests.run.tiny_runs import WatchHook, run_tiny, tiny_config
 

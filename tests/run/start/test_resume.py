@@ -16,7 +16,8 @@ from milan_mm.run.records.canonical import config_hash
 from milan_mm.run.records.record import record_of
 from milan_mm.run.run_options import RunOptions
 from milan_mm.run.start.continuation import check_continuation
-from milan_mm.run.start.resume import Origin, Start, after_restart, find_origin
+from milan_mm.run.start.origin import Origin, Start
+from milan_mm.run.start.resume import after_restart, find_origin
 from tests.forked import in_processes
 from tests.run.tiny_runs import SCHEDULES, UPDATES, WatchHook, run_tiny, tiny_config
 
@@ -101,7 +102,7 @@ def test_a_longer_run_goes_on_with_the_rates_of_one_of_that_length(
     assert WatchHook.rates == rates[UPDATES:] != []
 
 
-def test_a_finished_run_is_said_to_be_finished_and_trains_nothing(whole, tmp_path: Path, caplog):
+def test_a_finished_run_is_said_to_be_finished_and_trains_nothing(whole, tmp_path: Path):
     start = Start(resume=whole("epochs").checkpoint(UPDATES))
     run_tiny(tiny_config("epochs", tmp_path), start)
     assert not WatchHook.rates
