@@ -19,6 +19,7 @@ Examples:
 import argparse
 import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -229,7 +230,9 @@ def main(argv: list[str] | None = None) -> None:
     with user_errors():
         with silence():
             cells = plan(args)
-        missing = grid.missing_cells(cells, results)
+        # a script that is printed begins with its first line
+        with redirect_stdout(sys.stderr if args.print_commands else sys.stdout):
+            missing = grid.missing_cells(cells, results)
     if args.print_commands:
         print_commands(missing, args, argv)
         return

@@ -354,9 +354,11 @@ def test_seeds_are_cells_of_their_own_and_finished_ones_are_left_out(folder, eva
     assert len(said) == 2 and "_seed1" in said[1]
     append_rows("out/results.jsonl", [plan("one.pth", "ade20k", seed=1).identity])
     evaluate(*arguments, "--print-commands", "torchrun")
-    out = capsys.readouterr().out
-    assert "1 of 2 cells are finished and kept" in out
-    assert out.count("dist_train") == 1 and "_seed0" in out
+    printed = capsys.readouterr()
+    assert "1 of 2 cells are finished and kept" in printed.err
+    assert printed.out.count("dist_train") == 1 and "_seed0" in printed.out
+    evaluate(*arguments, "--print-commands", "slurm-array")
+    assert capsys.readouterr().out.startswith("#!/usr/bin/env bash\n#SBATCH")  # sbatch insists
 
 
 @pytest.mark.parametrize(
