@@ -25,6 +25,7 @@ LEFT = {
     "HTML": r"<!--|-->|</?[a-z]+>",
     "a default of an option": r"%\(\w+\)",
     "columns": r"\S {3,}\S",
+    "a conflict of two versions": r"<{7}|={7}|>{7}",
 }
 
 
@@ -129,6 +130,7 @@ def test_a_page_renders_without_markdown_left_in_its_text(page: Path):
         "| a | b |\n|---|---|\n| 1 | 2 | 3 |",
         "| a | b |\n|---|---|\n| 1 |",
         "[a link](nowhere.md",
+        "<<<<<<< HEAD\none\n=======\ntwo\n>>>>>>> main",
         "## One\n### Added\n- a\n### Added\n- b",
     ],
 )

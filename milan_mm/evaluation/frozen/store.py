@@ -2,9 +2,9 @@
 
 A folder holds
 
-  manifest.json           what the features depend on (`FeatureSpec`), and a checksum of each part
-  images.json             names, labels and classes of the images
-  POOLING.safetensors     one tensor 'features' (N, blocks, D) for each pooling
+    manifest.json           what the features depend on (`FeatureSpec`), and a checksum of each part
+    images.json             names, labels and classes of the images
+    POOLING.safetensors     one tensor 'features' (N, blocks, D) for each pooling
 
 The tensor files have their full size from the start, so that a full disk shows before the first
 image is read. A part is a run of images; its checksum is written down once its rows are on the
