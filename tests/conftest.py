@@ -6,7 +6,6 @@ import gc
 import multiprocessing.util
 import os
 import random
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,12 +56,14 @@ def no_run_before() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def killed_processes_leave_nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What no one removes any more, torchrun's folders say, is in a folder that pytest removes."""
-    multiprocessing.util.get_temp_dir()  # of this process, which removes it after all else
-    folder = str(tmp_path_factory.mktemp("tmp"))  # a short name: sockets have paths of 107 bytes
+    """What no one removes any more, torchrun's folders say, is in a folder that pytest removes.
+
+    Of this process they stay where they are: torch's compiled headers are kept beside them.
+    """
+    multiprocessing.util.get_temp_dir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", folder)
-        patch.setattr(tempfile, "tempdir", folder)
+        # a short name: sockets have paths of 107 bytes
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
         yield
 
 

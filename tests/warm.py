@@ -10,6 +10,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
@@ -83,6 +84,7 @@ def _forget_the_tests(environment: Mapping[str, str]) -> None:
     multiprocessing.current_process()._config.pop("tempdir", None)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

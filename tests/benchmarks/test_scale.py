@@ -1,8 +1,10 @@
 """`benchmark.py scale`: what a run costs, and several processes that share its batch."""
 
 import argparse
+import copy
 import dataclasses
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from torch import nn
 from torch.multiprocessing import ProcessRaisedException
 
 from benchmarks import scale
+from milan_mm.configs import load
+from tests.helpers import narrow_teacher
 
 
 def test_zero_rounds_are_refused():
@@ -26,7 +30,12 @@ def test_flops_of_a_run_grow_with_batch_image_and_model():
 
 
 @pytest.mark.long
-def test_two_processes_share_the_batch_of_one(monkeypatch: pytest.MonkeyPatch):
+def test_two_processes_share_the_batch_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = load(scale.OURS)
+    config.model.decoder.num_layers = 2
+    teacher = config.model.head.teacher
+    teacher.model_name = narrow_teacher(teacher.model_name, tmp_path)
+    monkeypatch.setattr(scale, "load", lambda _: copy.deepcopy(config))
     monkeypatch.setattr(scale, "default_threads", lambda: 1)
     spawn = partial(torch.multiprocessing.start_processes, start_method="fork")  # in no time
     monkeypatch.setattr(torch.multiprocessing, "spawn", spawn)
