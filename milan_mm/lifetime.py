@@ -36,7 +36,7 @@ class _Forks:
 
 
 _forks = _Forks()
-_owners: set[int] = set()  # processes whose workers have their sockets in one folder
+_folders: dict[str, int] = {}  # of the sockets of workers -> the process that made it
 _bound: set[tuple[int, str]] = set()  # what is done, by process: a fork inherits it
 
 
@@ -56,9 +56,9 @@ def bind_loaders() -> None:
     """
     bind_children()
     with suppress(OSError):  # a full disk; whoever needs the folder says so
-        multiprocessing.util.get_temp_dir()
-    if multiprocessing.parent_process() is None:  # else it is the folder of that process
-        _owners.add(os.getpid())
+        folder = multiprocessing.util.get_temp_dir()
+        if multiprocessing.parent_process() is None:  # else it is the folder of that process
+            _folders.setdefault(folder, os.getpid())  # after `os.fork` it is still the parent's
 
 
 def begin_worker() -> None:
@@ -80,8 +80,9 @@ def end_with_parent() -> None:
 
 
 def _end_of(parent: BaseProcess | None) -> None:
-    if parent is not None and parent.pid in _owners:
-        shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
+    for folder, owner in _folders.items():
+        if parent is not None and parent.pid == owner:
+            shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 

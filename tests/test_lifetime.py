@@ -1,5 +1,6 @@
 """No process outlives the one that started it, whatever ended that."""
 
+import multiprocessing
 import multiprocessing.util
 import os
 import signal
@@ -119,6 +120,22 @@ def test_workers_have_their_sockets_where_python_removes_them():
     lifetime.bind_loaders()
     loader = DataLoader(Folder(), num_workers=2, batch_size=None)
     assert set(loader) == {multiprocessing.util.get_temp_dir()}
+
+
+def test_a_fork_that_is_killed_leaves_the_folder_of_its_parent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lifetime, "SECONDS_BETWEEN_LOOKS", 0.05)
+    lifetime.bind_loaders()
+    reader, writer = os.pipe()  # open until the last process has ended
+    if not (child := os.fork()):
+        lifetime.bind_loaders()
+        context = multiprocessing.get_context("fork")
+        context.Process(target=time.sleep, args=(60,), daemon=True).start()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader, "rb") as ends:
+        ends.read()
+    assert Path(multiprocessing.util.get_temp_dir()).is_dir()
 
 
 def test_workers_outlive_the_thread_that_started_them(monkeypatch: pytest.MonkeyPatch):
