@@ -1,5 +1,6 @@
 """The cells of an evaluation that train: the recipe's run, its test, and tests on other images."""
 
+import re
 import shlex
 import time
 from contextlib import suppress
@@ -18,6 +19,9 @@ from milan_mm.run.jobs import Job, run_tool
 from milan_mm.run.metrics import read_metrics
 from milan_mm.run.schedule.batch import split_total_batch
 from milan_mm.run.start.checkpoint_files import newest
+
+_STAMP = "%Y%m%d_%H%M%S"  # mmengine's name for the folder and the log of a start
+_TIMES = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?= - )", re.MULTILINE)  # of lines of a log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +75,18 @@ class TrainedCell(EvaluationCell):
 
     @property
     def earlier_seconds(self) -> float:
-        """By the folders in which mmengine logs each start, a killed one too.
+        """By the logs that mmengine writes of each start, a killed one too.
 
-        They are named by the local time of the start; the last log was written at the end.
+        They are named by the local time of the start, and end with that of their last line. The
+        time of the file would be another one once it was copied.
         """
         total = 0.0
-        for folder in self.work_dir.glob("2*_*"):
-            with suppress(ValueError, OSError):  # another folder, or one without a log
-                started = time.mktime(time.strptime(folder.name[:15], "%Y%m%d_%H%M%S"))
-                ended = max(log.stat().st_mtime for log in folder.glob("*.log"))
-                total += max(0.0, ended - started)
+        for log in self.work_dir.glob("2*_*/2*_*.log"):
+            with suppress(ValueError, OSError):  # of something else, or not readable
+                started = time.mktime(time.strptime(log.stem, _STAMP))
+                if times := _TIMES.findall(log.read_text("utf-8", errors="replace")):
+                    ended = time.mktime(time.strptime(times[-1], "%Y/%m/%d %H:%M:%S"))
+                    total += max(0.0, ended - started)
         return total
 
     @property

@@ -57,11 +57,19 @@ def train_on_views(
 
 
 def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Endless (size,) numbers of images, none of which comes again before all have been."""
+    """Endless (size,) numbers of images, none of which comes again before all have been.
+
+    None is twice in a batch, where its views would have to be told apart.
+
+    Args:
+        size: At most `count`.
+    """
     waiting: np.ndarray = np.empty(0, np.int64)
     while True:
-        while len(waiting) < size:
-            waiting = np.concatenate([waiting, rng.permutation(count)])
+        if len(waiting) < size:
+            order = rng.permutation(count)
+            is_waiting = np.isin(order, waiting)
+            waiting = np.concatenate([waiting, order[~is_waiting], order[is_waiting]])
         yield waiting[:size]
         waiting = waiting[size:]
 
@@ -76,7 +84,7 @@ def _train_stage(
 ) -> None:
     """Run one stage in place."""
     criterion = open_clip.ClipLoss()
-    stream = batches(len(images), stage.batch_size, rng)
+    stream = batches(len(images), min(stage.batch_size, len(images)), rng)
     scale = nn.Parameter(torch.tensor(math.log(1 / TEMPERATURE)), requires_grad=False)
 
     def compute() -> tuple[Tensor, dict[str, float]]:

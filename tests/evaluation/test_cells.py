@@ -1,7 +1,5 @@
 """Cells know their recipe, what they have done, and how their training is split."""
 
-import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,14 +71,17 @@ def test_the_rest_of_the_batch_is_accumulated_and_counted(cell):
     assert job.arguments == ["--batch-per-gpu", "2"]
 
 
-def test_earlier_starts_are_counted_by_their_logs(cell):
-    for name, minutes in (("20260131_120000", 5), ("20260131_130000_rank0", 7), ("test", 9)):
-        log = cell.work_dir / name / "run.log"
+def test_earlier_starts_are_counted_by_their_logs_which_may_be_copies(cell):
+    line = "2026/01/31 {}:00 - mmengine - INFO - Iter(train) [ 50/1000]\n  a table\n"
+    for name, times in (
+        ("20260131_120000", ["12:01", "12:05"]),
+        ("20260131_130000", ["13:07"]),
+        ("20260131_140000", []),  # killed before its first line
+        ("test/20260131_150000", ["15:09"]),
+    ):
+        log = cell.work_dir / name / f"{Path(name).name}.log"
         log.parent.mkdir(parents=True)
-        log.touch()
-        hour = 12 if "12" in name else 13
-        ended = time.mktime((2026, 1, 31, hour, minutes, 0, 0, 0, -1))
-        os.utime(log, (ended, ended))
+        log.write_text("".join(map(line.format, times)))  # now, not in January
     assert cell.earlier_seconds == (5 + 7) * 60
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from mmseg.evaluation import IoUMetric
 
 from milan_mm.errors import UserError
 from milan_mm.evaluation.class_iou import ClassIoU
@@ -88,11 +89,32 @@ def test_a_test_of_segmentation_has_the_interval_of_its_miou_and_others_refuse_i
     report_interval(runner)
     found = [measured(metric, samples, tuple("abcd")) for metric in runner.test_evaluator.metrics]
     assert found[1]["mIoU_low"] < found[0]["mIoU"] < found[1]["mIoU_high"]
-    alike = measured(IoUInterval(), samples[:1] * 3, tuple("abcd"))
+    alike = measured(IoUInterval(judge), samples[:1] * 3, tuple("abcd"))
     assert alike == {}
-    runner.test_evaluator.metrics = [CocoMetric(metric="bbox")]
-    with pytest.raises(UserError, match="--interval is for mIoU, and the test measures CocoMetric"):
+    for other in (CocoMetric(metric="bbox"), IoUMetric(iou_metrics=["mDice"])):
+        runner.test_evaluator.metrics = [other]
+        with pytest.raises(UserError, match=r"--interval is for mIoU, .* (Coco|IoU)Metric: "):
+            report_interval(runner)
+    runner.test_evaluator.metrics = [IoUMetric(nan_to_num=0)]
+    with pytest.raises(UserError, match="nan_to_num is 0, which counts them: leave out one"):
         report_interval(runner)
+
+
+def test_an_interval_is_of_the_pixels_that_the_metric_counts():
+    true = torch.tensor([[0, 0, 1, 1], [2, 2, 2, 2]])
+    samples = [
+        dict(
+            pred_sem_seg=dict(data=true.where(torch.arange(4) < wrong, 0)[None]),
+            gt_sem_seg=dict(data=true[None]),
+        )
+        for wrong in (1, 2, 3, 4, 4, 4)
+    ]
+    judge = IoUMetric(ignore_index=2, prefix="maps")  # of a user's own config
+    judge.dataset_meta = dict(classes=tuple("abc"))
+    runner = SimpleNamespace(test_evaluator=SimpleNamespace(metrics=[judge]))
+    report_interval(runner)
+    value, ends = (measured(m, samples, tuple("abc")) for m in runner.test_evaluator.metrics)
+    assert ends["maps/mIoU_low"] < value["maps/mIoU"] < ends["maps/mIoU_high"]
 
 
 def test_precision_and_recall_of_each_class_are_counts_of_images():

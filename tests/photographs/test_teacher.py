@@ -228,14 +228,25 @@ def test_colours_change_as_torchvision_changes_them():
     torch.testing.assert_close(grey, rgb_to_grayscale(pixels, 3), rtol=0, atol=1e-3)
     third = change_colours(pixels, one, one, one, 2 * torch.pi / 3 * one)
     torch.testing.assert_close(third, adjust_hue(pixels, 1 / 3), rtol=0, atol=1e-3)
-    views = random_colours(pixels, np.random.default_rng(0))
-    assert views.min() >= 0 and views.max() <= 1 and len(views.unique(dim=0)) == 4
+
+
+def test_each_image_has_colours_of_its_own_and_a_fifth_are_grey():
+    pixels = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    views = random_colours(pixels.expand(500, -1, -1, -1), np.random.default_rng(0))
+    assert views.min() == 0 and views.max() == 1 and len(views.unique(dim=0)) == 500
+    is_grey = (views.amax(1) - views.amin(1)).amax((1, 2)) < 1e-5
+    assert 0.15 < is_grey.float().mean() < 0.25
 
 
 def test_no_image_comes_again_before_all_have_been():
     drawn = batches(10, 4, np.random.default_rng(0))
     numbers = np.concatenate([next(drawn) for _ in range(5)])
     assert sorted(numbers[:10]) == sorted(numbers[10:]) == list(range(10))
+
+
+def test_no_image_is_twice_in_a_batch_where_it_would_be_a_rival_of_itself():
+    drawn = batches(10, 7, np.random.default_rng(0))
+    assert all(len({*next(drawn)}) == 7 for _ in range(20))
 
 
 def is_close(a: Tensor, b: Tensor) -> bool:
