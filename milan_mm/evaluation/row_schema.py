@@ -20,8 +20,8 @@ A row of `tools/evaluate.py`, which `tools/report.py` turns into tables, has the
                     version 0.1 have none
     commit          git commit of this package with '-dirty' when files were changed, or null
     time            when the row was written, in ISO 8601
-    seconds         that the run took, all starts of an interrupted training together; features that
-                    were there already cost none
+    seconds         that the run took, all starts of an interrupted training together, also those
+                    that left no checkpoint; features that were there already cost none
     command         line that ran it; rows of version 0.1 have none
     interval        [low, high] of 95 % in the unit of value, bootstrapped over the test images,
                     where the numbers of each image are known
